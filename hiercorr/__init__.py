@@ -1,0 +1,53 @@
+"""Gene-gene correlation from single-cell counts as hierarchical models: cells nest in samples."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from hiercorr._version import __version__
+
+if TYPE_CHECKING:
+    from hiercorr import datasets, simulate
+    from hiercorr.cscore import CSCore
+    from hiercorr.errors import DataWarning, EstimationWarning, InputError
+    from hiercorr.results import CorrelationResult, Flag, load
+
+_WHERE = {
+    "CSCore": "cscore",
+    "CorrelationResult": "results",
+    "DataWarning": "errors",
+    "EstimationWarning": "errors",
+    "Flag": "results",
+    "InputError": "errors",
+    "datasets": "",
+    "load": "results",
+    "simulate": "",
+}
+
+__all__ = [
+    "CSCore",
+    "CorrelationResult",
+    "DataWarning",
+    "EstimationWarning",
+    "Flag",
+    "InputError",
+    "__version__",
+    "datasets",
+    "load",
+    "simulate",
+]
+
+
+def __getattr__(name: str) -> Any:  # heavy libraries are imported where they are used
+    if name not in _WHERE:
+        raise AttributeError(f"module 'hiercorr' has no attribute {name!r}")
+    from importlib import import_module
+
+    module = import_module(f"hiercorr.{_WHERE[name] or name}")
+    value = getattr(module, name) if _WHERE[name] else module
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,232 @@
+"""All compiled loops. Plain arrays in, plain arrays out; what they mean is said in :mod:`hiercorr.moments`."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit, prange
+
+
+@njit(cache=True)
+def first_bad_count(values):
+    """Position of the first value that is not a non-negative whole number of 32 bits, or -1."""
+    for k in range(len(values)):
+        v = values[k]
+        if not (v >= 0 and v <= 2147483647 and v == np.floor(v)):
+            return k
+    return -1
+
+
+@njit(cache=True)
+def scan_block(indptr, indices, values, codes, row0, col0, count, total, row_sum):
+    """Add a CSR block to non-zeros per gene and sample, counts per gene (used cells only) and counts per cell."""
+    for r in range(len(indptr) - 1):
+        c = codes[row0 + r]
+        s = 0.0
+        for e in range(indptr[r], indptr[r + 1]):
+            v = values[e]
+            s += v
+            if c >= 0 and v != 0:
+                g = col0 + indices[e]
+                count[g, c] += 1
+                total[g] += v
+        row_sum[row0 + r] += s
+
+
+@njit(cache=True)
+def fill_block(indptr, indices, values, codes, position, column, row0, col0, cursor, rows_out, values_out):
+    """Scatter a CSR block into columns grouped by sample; `cursor` is the next free entry per gene and sample."""
+    for r in range(len(indptr) - 1):
+        c = codes[row0 + r]
+        if c < 0:
+            continue
+        for e in range(indptr[r], indptr[r + 1]):
+            g = column[col0 + indices[e]]
+            if g >= 0 and values[e] != 0:
+                k = cursor[g, c]
+                rows_out[k] = position[row0 + r]
+                values_out[k] = np.int32(values[e])
+                cursor[g, c] = k + 1
+
+
+@njit(cache=True, parallel=True)
+def nodal_sums(rows, values, offsets, basis):
+    """Sums of x L and x^2 L over the cells of each sample: two arrays (genes, samples, nodes)."""
+    p, s = offsets.shape[0], offsets.shape[1] - 1
+    m = basis.shape[1]
+    first = np.zeros((p, s, m))
+    second = np.zeros((p, s, m))
+    for j in prange(p):
+        for c in range(s):
+            for e in range(offsets[j, c], offsets[j, c + 1]):
+                x = np.float64(values[e])
+                i = rows[e]
+                for k in range(m):
+                    v = x * basis[i, k]
+                    first[j, c, k] += v
+                    second[j, c, k] += x * v
+    return first, second
+
+
+@njit(cache=True, parallel=True, fastmath=True)
+def weighted_residuals(rows, values, start, stop, depth, cell0, mu, a, out):
+    """out[t, i] = (x - s mu_t) / (1 + s a_t) for the cells from `cell0`; genes are the rows of `out`.
+
+    `start`, `stop`: the entries of each gene among these cells. The dtype of `out` is the precision.
+    """
+    n = out.shape[1]
+    for t in prange(out.shape[0]):
+        m = out.dtype.type(mu[t])
+        w = out.dtype.type(a[t])
+        one = out.dtype.type(1.0)
+        for i in range(n):
+            s = depth[cell0 + i]
+            out[t, i] = -s * m / (one + s * w)
+        for e in range(start[t], stop[t]):
+            i = rows[e] - cell0
+            s = depth[cell0 + i]
+            out[t, i] += out.dtype.type(values[e]) / (one + s * w)
+
+
+@njit(cache=True)
+def entries_before(rows, start, stop, cell):
+    """For each gene the first entry in start:stop whose cell is not before `cell`."""
+    out = np.empty(len(start), np.int64)
+    for t in range(len(start)):
+        lo, hi = start[t], stop[t]
+        while lo < hi:
+            mid = (lo + hi) // 2
+            if rows[mid] < cell:
+                lo = mid + 1
+            else:
+                hi = mid
+        out[t] = lo
+    return out
+
+
+@njit(cache=True, parallel=True, fastmath={"contract", "arcp", "reassoc"})
+def leave_out_variance(num, den, phi1, phi2, g1, g2, cluster):
+    """Correlation of each pair of a tile, the variance of it over samples and the samples' weights.
+
+    num, den : (samples, r, c) sums N_c and D_c; phi1 (r,), phi2 (c,) the variances; g1 (samples, r), g2 (samples, c)
+    each sample's relative effect on a variance (see hiercorr.inference). Returns rho, variance, number of samples that
+    carry the pair, sum of squared shares, largest share.
+    """
+    s, r, c = num.shape
+    rho = np.empty((r, c))
+    var = np.empty((r, c))
+    carrying = np.empty((r, c), np.int32)
+    squares = np.empty((r, c), np.float32)
+    largest = np.empty((r, c), np.float32)
+    for t in prange(r):
+        n_sum = np.zeros(c)
+        d_sum = np.zeros(c)
+        for k in range(s):
+            for u in range(c):
+                n_sum[u] += num[k, t, u]
+                d_sum[u] += den[k, t, u]
+        scale = np.empty(c)
+        ratio = np.empty(c)
+        for u in range(c):
+            v = phi1[t] * phi2[u]
+            scale[u] = 1.0 / np.sqrt(v) if v > 0 and phi1[t] > 0 else np.nan
+            ratio[u] = n_sum[u] / d_sum[u] if d_sum[u] > 0 else np.nan
+            rho[t, u] = ratio[u] * scale[u]
+        m0 = np.zeros(c)
+        m1 = np.zeros(c)
+        m2 = np.zeros(c)
+        q2 = np.zeros(c)
+        qm = np.zeros(c)
+        for k in range(s):
+            for u in range(c):
+                d = den[k, t, u]
+                has = 1.0 if d > 0 else 0.0
+                q = d / d_sum[u] * has
+                q2[u] += q * q
+                qm[u] = max(qm[u], q)
+                e = (num[k, t, u] - ratio[u] * d) * scale[u] / d_sum[u]
+                half = 0.5 * rho[t, u] * (g1[k, t] + g2[k, u])
+                rest = max(1.0 - q, 1e-12)
+                if cluster:
+                    x = (e - half) / np.sqrt(rest)
+                else:
+                    x = e / rest - half
+                m0[u] += has
+                m1[u] += x
+                m2[u] += x * x
+        for u in range(c):
+            n = m0[u]
+            carrying[t, u] = np.int32(n)
+            squares[t, u] = q2[u]
+            largest[t, u] = qm[u]
+            if n < 2:
+                var[t, u] = np.nan
+            elif cluster:
+                var[t, u] = m2[u]
+            else:
+                var[t, u] = max(m2[u] - m1[u] * m1[u] / s, 0.0) * (n - 1.0) / n
+    return rho, var, carrying, squares, largest
+
+
+@njit(cache=True, parallel=True)
+def bootstrap_variance(num, den, weights, phi1, phi2):
+    """Variance of atanh(rho) over resamples of the samples, and the share of resamples in which it is undefined.
+
+    weights : (draws, samples) how often each sample is drawn; phi1 (draws, r), phi2 (draws, c) the variances in a draw.
+    """
+    s, r, c = num.shape
+    draws = weights.shape[0]
+    var = np.empty((r, c))
+    undefined = np.empty((r, c))
+    for t in prange(r):
+        k0 = np.zeros(c)
+        k1 = np.zeros(c)
+        k2 = np.zeros(c)
+        top = np.empty(c)
+        low = np.empty(c)
+        for b in range(draws):
+            top[:] = 0.0
+            low[:] = 0.0
+            for k in range(s):
+                w = weights[b, k]
+                if w > 0:
+                    for u in range(c):
+                        top[u] += w * num[k, t, u]
+                        low[u] += w * den[k, t, u]
+            for u in range(c):
+                v = phi1[b, t] * phi2[b, u]
+                if v > 0 and phi1[b, t] > 0 and low[u] > 0:
+                    x = top[u] / low[u] / np.sqrt(v)
+                    if -1.0 < x < 1.0:
+                        z = np.arctanh(x)
+                        k0[u] += 1.0
+                        k1[u] += z
+                        k2[u] += z * z
+        for u in range(c):
+            undefined[t, u] = 1.0 - k0[u] / draws
+            var[t, u] = max(k2[u] - k1[u] * k1[u] / k0[u], 0.0) / (k0[u] - 1.0) if k0[u] > 1 else np.nan
+    return var, undefined
+
+
+@njit(cache=True)
+def upper_triangle(matrix):
+    """The entries above the diagonal, row after row."""
+    p = matrix.shape[0]
+    out = np.empty(p * (p - 1) // 2, matrix.dtype)
+    k = 0
+    for i in range(p):
+        for j in range(i + 1, p):
+            out[k] = matrix[i, j]
+            k += 1
+    return out
+
+
+@njit(cache=True)
+def fill_symmetric(upper, matrix):
+    """Write what :func:`upper_triangle` gives into both triangles; the diagonal stays."""
+    p = matrix.shape[0]
+    k = 0
+    for i in range(p):
+        for j in range(i + 1, p):
+            matrix[i, j] = upper[k]
+            matrix[j, i] = upper[k]
+            k += 1

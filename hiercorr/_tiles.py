@@ -1,0 +1,153 @@
+"""Gene pairs in tiles: how large, in what order, and where their values go."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from hiercorr import _kernels
+from hiercorr.errors import InputError
+from hiercorr.inference import benjamini_hochberg
+from hiercorr.results import Flag
+
+_TILE_BYTES = 256 * 2**20
+_TILE_GENES = 1280
+_INTERVAL = ("se", "ci_lower", "ci_upper", "statistic", "df", "p_value", "q_value")
+_PER_SAMPLE = ("sample_correlation", "sample_se")
+
+
+def tiles(n_genes: int, n_layers: int, rows: slice | None, dtype: DTypeLike) -> list[tuple[slice, slice]]:
+    """Slices (left, right) that cover the upper triangle, or one target against all genes."""
+    itemsize = np.dtype(dtype).itemsize
+    most = _TILE_GENES if rows is None else n_genes
+    side = int(max(64, min(most, (_TILE_BYTES / (2 * n_layers * itemsize)) ** (0.5 if rows is None else 1.0))))
+    parts = -(-n_genes // side)
+    edges = np.linspace(0, n_genes, parts + 1).round().astype(int)
+    spans = [slice(int(a), int(b)) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+    if rows is not None:
+        return [(rows, span) for span in spans]
+    return [(spans[i], spans[j]) for i in range(parts) for j in range(i, parts)]
+
+
+class PairOutput:
+    """Arrays of the pair variables, filled tile by tile; square ones get both triangles.
+
+    Parameters
+    ----------
+    n_genes : int
+    rows : slice or None
+        The target's position, or None for all pairs.
+    dtype : dtype
+        Of everything but p-values of the cell-level test, which underflow in float32.
+    without_interval : bool
+        Nothing of the interval will be written: those variables are NaN at no cost in memory.
+    """
+
+    def __init__(self, n_genes: int, rows: slice | None, dtype: DTypeLike, without_interval: bool) -> None:
+        self.rows = rows
+        self.shape = (n_genes, n_genes) if rows is None else (1, n_genes)
+        self.dtype = np.dtype(dtype)
+        self.without_interval = without_interval
+        self.arrays: dict[str, NDArray] = {}
+        self.flag = np.zeros(self.shape, np.uint16)
+
+    def _array(self, name: str, tile: NDArray) -> NDArray:
+        if name not in self.arrays:
+            dtype = np.float64 if name == "cell_p_value" else self.dtype
+            self.arrays[name] = np.full((*tile.shape[:-2], *self.shape), np.nan, dtype)
+        return self.arrays[name]
+
+    def write(self, left: slice, right: slice, tile: dict[str, NDArray], flag: NDArray) -> None:
+        """Put the values of one tile, with what is outside (-1, 1) withheld and flagged."""
+        unclipped = tile["correlation_unclipped"]
+        inside = np.abs(unclipped) < 1
+        flag = flag.astype(np.uint16)
+        flag[~inside & np.isfinite(unclipped)] |= Flag.OUT_OF_RANGE.bit
+        tile["correlation"] = np.where(inside, unclipped, np.nan)
+        for name, values in tile.items():
+            self._put(self._array(name, values), left, right, values)
+        self._put(self.flag, left, right, flag)
+
+    def _put(self, array: NDArray, left: slice, right: slice, values: NDArray) -> None:
+        if self.rows is not None:
+            array[..., right] = values
+            return
+        if left == right:  # the two triangles of a tile on the diagonal may differ in the last digit
+            values = np.triu(values) + np.swapaxes(np.triu(values, 1), -1, -2)
+        array[..., left, right] = values
+        if left != right:
+            array[..., right, left] = np.swapaxes(values, -1, -2)
+
+    def finish(self) -> dict[str, NDArray]:
+        """The arrays with the diagonal set, in the schema's terms."""
+        own = np.arange(self.shape[1]) if self.rows is None else np.array([self.rows.start])
+        at = (own, own) if self.rows is None else (np.array([0]), own)
+        self.flag[at] = (self.flag[at] & ~(Flag.OUT_OF_RANGE | Flag.NO_INTERVAL).bit) | Flag.SELF.bit
+        known = (self.flag[at] & Flag.NONPOSITIVE_VARIANCE.bit) == 0
+        for name, array in self.arrays.items():
+            array[(..., *at)] = np.nan
+            if name in ("correlation", "correlation_unclipped"):
+                array[at] = np.where(known, 1.0, np.nan)
+        if self.without_interval:
+            nothing = np.broadcast_to(self.dtype.type(np.nan), self.shape)
+            self.arrays |= {name: nothing for name in _INTERVAL}
+        return {**self.arrays, "flag": self.flag}
+
+
+def add_q_values(pair: dict[str, NDArray], rows: slice | None) -> None:
+    """Benjamini-Hochberg over distinct pairs, into ``pair["q_value"]``."""
+    p = pair["p_value"]
+    if "q_value" in pair:
+        return
+    if rows is not None:
+        pair["q_value"] = benjamini_hochberg(p.ravel()).reshape(p.shape)
+        return
+    q = np.full_like(p, np.nan)
+    _kernels.fill_symmetric(benjamini_hochberg(_kernels.upper_triangle(p)), q)
+    pair["q_value"] = q
+
+
+def check_memory(n_genes: int, n_samples: int, one_row: bool, per_sample: bool, dtype: DTypeLike) -> None:
+    """Refuse work whose result cannot fit, before it starts."""
+    entries = n_genes * (1 if one_row else n_genes)
+    size = np.dtype(dtype).itemsize
+    need = entries * (11 * size + 10 + (2 * n_samples + 4) * size * per_sample)
+    free = _available_memory()
+    if free is not None and need > free:
+        less = "" if one_row else "; estimate one gene against all with target=, or choose fewer genes (genes=N)"
+        more = " or per_sample=False" if per_sample else ""
+        raise InputError(
+            f"the result of {n_genes:,} genes would take {need / 2**30:.1f} GiB and {free / 2**30:.1f} GiB are free{less}{more}"
+        )
+
+
+def _available_memory() -> int | None:
+    try:
+        with open("/proc/meminfo") as lines:  # counts what caches would give back, unlike SC_AVPHYS_PAGES
+            for line in lines:
+                if line.startswith("MemAvailable:"):
+                    return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    try:
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):
+        return None
+
+
+def with_progress(
+    work: Sequence[tuple[slice, slice]], show: bool | None
+) -> Iterator[tuple[slice, slice]] | Iterable[tuple[slice, slice]]:
+    """Wrap the tiles in a progress bar where asked for, or in a terminal when there are many."""
+    if show is None:
+        show = len(work) > 3 and sys.stderr.isatty()
+    if not show:
+        return work
+    from rich.console import Console
+    from rich.progress import track
+
+    return track(work, description="gene pairs", console=Console(stderr=True), transient=True)

@@ -1,0 +1,483 @@
+"""CS-CORE: co-expression within a cell type, with uncertainty whose n is the number of samples."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import anndata as ad
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+from scipy import special
+
+from hiercorr import _covariates, _tiles, inference, moments
+from hiercorr._heterogeneity import per_sample_pairs
+from hiercorr.data import MIN_CELLS, Counts, read_counts
+from hiercorr.design import Design, make_design
+from hiercorr.errors import EstimationWarning, InputError, unknown_name
+from hiercorr.results import CorrelationResult, Flag, build_dataset
+
+LOW_INFORMATION = 5.0  # typical variance / its standard error; below it coverage and bias were poor in simulation
+DOMINANT_SHARE = 0.5
+_TOLERANCE = {"single": 1e-8, "double": 1e-13}  # of the depth interpolation
+_DTYPE: dict[str, DTypeLike] = {"single": np.float32, "double": np.float64}
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What one call of fit was asked for, checked."""
+
+    estimator: str
+    uncertainty: str
+    precision: str
+    confidence: float
+    per_sample: bool
+    rows: slice | None  # the target's position, or None for all pairs
+    draws: NDArray[np.int64] | None
+    progress: bool | None
+
+    @property
+    def dtype(self) -> DTypeLike:
+        return _DTYPE[self.precision]
+
+
+class CSCore:
+    r"""Correlation of genes between the cells of one type, from raw counts.
+
+    Counts are Poisson around expression, :math:`x_{ij} | z_{ij} \sim Poisson(s_i z_{ij})`; the correlation is that of z,
+    so neither dropout nor depth is part of it. ``"within"`` (default) centres every sample at its own mean and pools the
+    moments of the samples; ``"pooled"`` is CS-CORE as published, over all cells. In both, the uncertainty comes from the
+    samples.
+
+    Parameters
+    ----------
+    data : AnnData or path
+        Cells x genes raw counts of ONE cell type (see `subset`); AnnData in memory or backed, .h5ad, .zarr, 10x .h5.
+    sample : str or None
+        Column of ``obs`` with the sample (donor, mouse) of each cell; None only with ``estimator="pooled"``.
+    genes : sequence of str, bool mask or int, optional
+        Names, mask, or N for the N most highly expressed. None: all expressed genes.
+    layer : str, optional
+        Layer with the raw counts, ``"raw"`` for ``adata.raw``; None for ``X``.
+    depth : str or array, shape (n_obs,), optional
+        Sequencing depth in counts: obs column or array. None: row sums over all genes, before `genes` is applied.
+    covariates : str or sequence of str, optional
+        Formula (``"~ age + condition"``) or columns of obs, adjusted for in the mean, variance and covariance
+        regressions of the pooled estimator.
+    subset : bool array or mapping, optional
+        Cells to use, e.g. ``{"cell_type": "B cells"}``.
+    min_cells : int
+        Samples with fewer cells are left out (``small_samples="exclude"``) or refused (``"error"``).
+    small_samples : {"exclude", "error"}
+
+    Attributes
+    ----------
+    counts : Counts
+        The validated counts.
+
+    References
+    ----------
+    Su et al. 2023, Nature Communications 14:4846.
+
+    Examples
+    --------
+    >>> import hiercorr as hc
+    >>> adata = hc.datasets.glioblastoma()
+    >>> model = hc.CSCore(adata, sample="sample_id", depth="total_counts", genes=["FTL", "FTH1", "SPP1"])
+    >>> r = model.fit()
+    >>> round(float(r.matrix().loc["FTL", "FTH1"]), 2)
+    0.56
+    """
+
+    def __init__(
+        self,
+        data: ad.AnnData | str | Path,
+        sample: str | None,
+        genes: Sequence[str] | ArrayLike | int | None = None,
+        layer: str | None = None,
+        depth: str | ArrayLike | None = None,
+        covariates: str | Sequence[str] | None = None,
+        subset: ArrayLike | Mapping[str, Any] | None = None,
+        *,
+        min_cells: int = MIN_CELLS,
+        small_samples: str = "exclude",
+    ) -> None:
+        self.sample = sample
+        self.covariates = covariates
+        self._read = lambda always: read_counts(
+            data, sample=sample, genes=genes, layer=layer, depth=depth, subset=subset, min_cells=min_cells,
+            small_samples=small_samples, always=always,
+        )  # fmt: skip
+        self.counts: Counts = self._read(())
+        if covariates is not None:
+            make_design(covariates, self.counts.obs)
+
+    def fit(
+        self,
+        estimator: str = "within",
+        uncertainty: str | None = None,
+        *,
+        target: str | None = None,
+        per_sample: bool = False,
+        precision: str = "single",
+        standardize: bool = True,
+        covariate_level: str = "cell",
+        adjust: Sequence[str] = _covariates.PARTS,
+        n_bootstrap: int = 1000,
+        confidence: float = 0.95,
+        seed: int | np.random.Generator | None = None,
+        progress: bool | None = None,
+    ) -> CorrelationResult:
+        r"""Estimate the correlations.
+
+        Parameters
+        ----------
+        estimator : {"within", "pooled"}
+            ``"within"``: moments centred in each sample, :math:`\phi_{jk} = \sum_c N_c / \sum_c D_c`,
+            :math:`\rho = \phi_{jk}/\sqrt{\phi_{jj}\phi_{kk}}`. ``"pooled"``: CS-CORE as published, with its cell-level
+            test as ``cell_statistic`` and ``cell_p_value``.
+        uncertainty : {"jackknife", "cluster", "bootstrap", "none"}, optional
+            How samples give the standard error (see :func:`hiercorr.inference.pair_estimate`). None: ``"jackknife"``,
+            or ``"none"`` where there are no samples or there are covariates.
+        target : str, optional
+            Estimate this gene against all others only; it joins the genes if it is not among them.
+        per_sample : bool
+            Also estimate every pair in every sample, with tau^2 (Paule-Mandel), I^2 and a 95% prediction interval where
+            every sample can (estimator ``"within"``).
+        precision : {"single", "double"}
+            Of the large sums and outputs.
+        standardize : bool
+            Centre and scale covariates before the regressions, as the front end of the R package does.
+        covariate_level : {"cell", "count"}
+            Covariates act on expression or on the observed counts.
+        adjust : sequence of {"mean", "variance", "covariance"}
+            Regressions that the covariates enter.
+        n_bootstrap : int
+            Resamples of the samples for ``uncertainty="bootstrap"``.
+        confidence : float
+            Level of the intervals.
+        seed : int or Generator, optional
+            For the bootstrap.
+        progress : bool, optional
+            Show a progress bar. None: in a terminal, for long work.
+
+        Returns
+        -------
+        CorrelationResult
+
+        Raises
+        ------
+        InputError
+            If an option is unknown or does not fit the data.
+
+        Warns
+        -----
+        EstimationWarning
+            If some of the result could not be estimated.
+        """
+        counts = self._with_target(target)
+        plan = self._plan(counts, estimator, uncertainty, target, per_sample, precision, confidence, n_bootstrap, seed,
+                          progress)  # fmt: skip
+        _tiles.check_memory(counts.n_genes, counts.n_samples, target is not None, per_sample, plan.dtype)
+        if self.covariates is not None:
+            design = make_design(self.covariates, counts.obs, standardize)
+            fitted = _fit_covariates(counts, plan, design, covariate_level, tuple(adjust))
+        elif estimator == "pooled":
+            fitted = _fit_pooled(counts, plan)
+        else:
+            fitted = _fit_within(counts, plan)
+        return self._result(counts, plan, fitted, target, seed)
+
+    def _with_target(self, target: str | None) -> Counts:
+        if target is not None and target not in self.counts.genes:
+            try:
+                self.counts = self._read((target,))
+            except InputError as error:
+                if "unknown gene" in str(error):
+                    raise unknown_name("target gene", target, self.counts.genes) from None
+                raise
+        return self.counts
+
+    def _plan(
+        self, counts: Counts, estimator: str, uncertainty: str | None, target: str | None, per_sample: bool,
+        precision: str, confidence: float, n_bootstrap: int, seed: Any, progress: bool | None,
+    ) -> _Plan:  # fmt: skip
+        if estimator not in ("within", "pooled"):
+            raise InputError(f"estimator must be 'within' or 'pooled', not {estimator!r}")
+        if uncertainty is not None and uncertainty not in inference.UNCERTAINTIES:
+            raise InputError(f"uncertainty must be one of {inference.UNCERTAINTIES}, not {uncertainty!r}")
+        if precision not in _DTYPE:
+            raise InputError(f"precision must be 'single' or 'double', not {precision!r}")
+        if not 0 < confidence < 1:
+            raise InputError(f"confidence must lie between 0 and 1, not {confidence!r}")
+        if estimator == "within" and self.sample is None:
+            raise InputError("estimator='within' needs samples: name the obs column that holds them with sample=")
+        if self.covariates is not None and estimator == "within":
+            raise InputError(
+                "covariates adjust the pooled estimator: use fit(estimator='pooled'), or leave covariates out; what is "
+                "constant within a sample (condition, sex, batch) cannot change a correlation within samples"
+            )
+        if per_sample and estimator != "within":
+            raise InputError("per_sample=True goes with estimator='within'")
+        if uncertainty not in (None, "none"):
+            if self.covariates is not None:
+                raise InputError(f"uncertainty={uncertainty!r} is not available with covariates; use uncertainty='none'")
+            if self.sample is None:
+                raise InputError(f"uncertainty={uncertainty!r} needs samples: name their obs column with sample=")
+        chosen = uncertainty or ("none" if self.sample is None or self.covariates is not None else "jackknife")
+        if chosen != "none" and counts.n_samples < 3:
+            warnings.warn(
+                f"{counts.n_samples} samples give an estimate but no interval: at least 3 are needed; se, p_value and "
+                "q_value are NaN and flagged too_few_samples",
+                EstimationWarning,
+                stacklevel=3,
+            )
+        draws = None
+        if chosen == "bootstrap" and counts.n_samples >= 3:
+            if n_bootstrap < 100:
+                raise InputError(f"n_bootstrap={n_bootstrap}: at least 100 resamples are needed for a standard error")
+            draws = inference.bootstrap_draws(counts.n_samples, n_bootstrap, seed)
+        elif chosen == "bootstrap":
+            chosen = "none"
+        rows = None
+        if target is not None:
+            at = int(counts.genes.get_loc(target))
+            rows = slice(at, at + 1)
+        return _Plan(estimator, chosen, precision, confidence, per_sample, rows, draws, progress)
+
+    def _result(
+        self, counts: Counts, plan: _Plan, fitted: _Fitted, target: str | None, seed: Any
+    ) -> CorrelationResult:
+        samples = counts.starts
+        depth = np.array([np.median(counts.depth[a:b]) for a, b in zip(samples[:-1], samples[1:], strict=True)])
+        if "p_value" in fitted.pair:
+            _tiles.add_q_values(fitted.pair, plan.rows)
+        missing = float(np.mean(np.isnan(fitted.pair["correlation"])))
+        if missing > 0:
+            warnings.warn(
+                f"{missing:.1%} of the pairs could not be estimated (no variance beyond noise, or an estimate outside "
+                "-1..1); they are NaN and flagged, see result.flag_counts()",
+                EstimationWarning,
+                stacklevel=3,
+            )
+        dataset = build_dataset(
+            genes=counts.genes,
+            samples=counts.samples,
+            pair=fitted.pair,
+            gene=fitted.gene,
+            sample={"n_cells": counts.cells_per_sample, "depth": depth},
+            target=target,
+            attrs={
+                "title": "CS-CORE, " + ("within samples" if plan.estimator == "within" else "pooled over samples"),
+                "model": "CSCore",
+                "estimator": plan.estimator,
+                "level": "within" if plan.estimator == "within" else "pooled",
+                "formula": fitted.formula,
+                "uncertainty": plan.uncertainty,
+                "confidence": plan.confidence,
+                "precision": plan.precision,
+                "n_cells": counts.n_cells,
+                "sample_column": self.sample,
+                "theta": fitted.theta,
+                "iterations": fitted.iterations,
+                "converged": int(fitted.converged),
+                "seed": seed if isinstance(seed, int) else None,
+                "note": fitted.note,
+                **{k: v for k, v in counts.notes.items() if v},
+            },
+        )
+        return CorrelationResult(dataset.assign(fitted.extra))
+
+
+@dataclass
+class _Fitted:
+    """Arrays of a fit on their way into the schema."""
+
+    pair: dict[str, NDArray]
+    gene: dict[str, NDArray]
+    theta: float
+    iterations: int
+    converged: bool
+    formula: str = "~ 1"
+    note: str | None = None
+    extra: Any = None
+
+
+def _gene_table(
+    counts: Counts, mean: NDArray, overdispersion: NDArray, share: NDArray, expected: NDArray, theta: float
+) -> tuple[dict[str, NDArray], NDArray[np.uint16]]:
+    """Gene variables and flags. `share`: each sample's part in the information; `expected`: sum of (s mu w)^2.
+
+    Under Poisson counts the variance of the overdispersion estimate is 2 / sum (s mu w)^2. It is held against the typical
+    overdispersion 1 / theta, not against the gene's own estimate: selecting on an estimate would bias what is kept.
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        information = np.sqrt(expected / 2) / theta
+        share = np.clip(share, 0, None)
+        share = share / share.sum(1, keepdims=True)
+        effective = 1 / (share**2).sum(1)
+    flag = np.zeros(counts.n_genes, np.uint16)
+    flag[~(overdispersion > 0)] |= Flag.NONPOSITIVE_VARIANCE.bit
+    flag[~(information >= LOW_INFORMATION)] |= Flag.LOW_INFORMATION.bit
+    if counts.n_samples > 1:
+        flag[share.max(1) > DOMINANT_SHARE] |= Flag.DOMINATED.bit
+        flag[(np.diff(counts.offsets, axis=1) == 0).any(1)] |= Flag.ABSENT_IN_SAMPLE.bit
+    table = {
+        "mean": mean,
+        "overdispersion": overdispersion,
+        "detection": counts.detection,
+        "information": information,
+        "effective_samples": effective,
+        "gene_flag": flag,
+    }
+    return table, flag
+
+
+def _fit_within(counts: Counts, plan: _Plan) -> _Fitted:
+    sums = moments.depth_sums(counts, _TOLERANCE[plan.precision])
+    fit = moments.within_moments(sums)
+    weight = np.einsum("jck,ck->jc", (1 + fit.slope[:, :, None] * sums.nodes) ** -2.0, sums.power[2]) * fit.mu**2
+    mean = (fit.mu * counts.cells_per_sample).sum(1) / counts.n_cells / sums.unit
+    gene, gene_flag = _gene_table(counts, mean, fit.variance, fit.den, weight.sum(1), fit.theta)
+    pair = _pairs(counts, sums, fit, plan, gene_flag, test=None)
+    return _Fitted(pair, gene, fit.theta, fit.iterations, fit.converged)
+
+
+def _fit_pooled(counts: Counts, plan: _Plan) -> _Fitted:
+    sums = moments.depth_sums(counts, _TOLERANCE[plan.precision])
+    fit = moments.pooled_moments(sums)
+    mu, sigma = fit.mu[:, 0], fit.variance
+    overdispersion = sigma / mu**2
+    weight = ((1 + fit.slope * sums.nodes) ** -2.0 @ sums.power[2].T) * mu[:, None] ** 2
+    gene, gene_flag = _gene_table(counts, mu / sums.unit, overdispersion, fit.den, weight.sum(1), fit.theta)
+    # The published test weighs by each gene's own variance: 1 / (s mu + s^2 sigma).
+    own = np.where(sigma > 0, sigma / mu, 0.0)[:, None]
+    test = replace(fit, slope=own)
+    if plan.uncertainty == "none":  # samples play no part: one group is faster
+        counts = counts.one_group()
+        sums = replace(sums, gram=sums.gram.sum(1, keepdims=True), power=sums.power.sum(1, keepdims=True))
+        fit = replace(fit, num=fit.num.sum(1, keepdims=True), den=fit.den.sum(1, keepdims=True))
+    pair = _pairs(counts, sums, fit, plan, gene_flag, test=test)
+    note = "cell_statistic and cell_p_value take cells as independent; p_value takes samples as the units."
+    return _Fitted(pair, gene, fit.theta, fit.iterations, fit.converged, note=note)
+
+
+def _pairs(
+    counts: Counts,
+    sums: moments.DepthSums,
+    fit: moments.GeneMoments,
+    plan: _Plan,
+    gene_flag: NDArray[np.uint16],
+    test: moments.GeneMoments | None,
+) -> dict[str, NDArray]:
+    """All pair variables, a tile of gene pairs at a time."""
+    few = plan.uncertainty != "none" and counts.n_samples < 3
+    silent = few or plan.uncertainty == "none"
+    output = _tiles.PairOutput(counts.n_genes, plan.rows, plan.dtype, without_interval=silent)
+    sample_group = counts.one_group() if test is not None else None
+    tiles = _tiles.tiles(counts.n_genes, counts.n_samples, plan.rows, plan.dtype)
+    for left, right in _tiles.with_progress(tiles, plan.progress):
+        num, den = moments.pair_sums(counts, sums, fit, left, right, plan.dtype)
+        estimate = inference.pair_estimate(
+            num, den, (fit.num[left], fit.num[right]), (fit.den[left], fit.den[right]), plan.uncertainty, plan.draws
+        )
+        tile: dict[str, NDArray] = {"correlation_unclipped": estimate.correlation}
+        if silent:
+            with np.errstate(invalid="ignore"):
+                tile["fisher_z"] = np.arctanh(np.where(np.abs(estimate.correlation) < 1, estimate.correlation, np.nan))
+        else:
+            tile |= inference.pair_table(estimate, plan.confidence)
+        flag = gene_flag[left, None] | gene_flag[None, right]
+        if plan.per_sample:
+            extra, no_heterogeneity = per_sample_pairs(counts, sums, fit, num, den, left, right, plan.dtype)
+            tile |= extra
+            flag[no_heterogeneity] |= Flag.NO_HETEROGENEITY.bit
+        if test is not None and sample_group is not None:
+            tile |= _cell_test(sample_group, sums, test, left, right, plan.dtype, gene_flag)
+        if counts.n_samples > 1:
+            flag[estimate.largest_share > DOMINANT_SHARE] |= Flag.DOMINATED.bit
+            flag[estimate.carrying < counts.n_samples] |= Flag.ABSENT_IN_SAMPLE.bit
+        if few:
+            flag |= Flag.TOO_FEW_SAMPLES.bit
+        elif not silent:
+            few_pairs = estimate.carrying < 3
+            flag[few_pairs] |= Flag.TOO_FEW_SAMPLES.bit
+            flag[~few_pairs & np.isnan(estimate.se)] |= Flag.NO_INTERVAL.bit
+        output.write(left, right, tile, flag)
+    return output.finish()
+
+
+def _cell_test(
+    counts: Counts,
+    sums: moments.DepthSums,
+    test: moments.GeneMoments,
+    left: slice,
+    right: slice,
+    dtype: DTypeLike,
+    gene_flag: NDArray[np.uint16],
+) -> dict[str, NDArray]:
+    """T = sum f_j f_k r_j r_k / sqrt(mu_j mu_k sum f_j f_k s^2), f = 1 / (1 + s sigma/mu): the published statistic."""
+    mu, slope = test.mu[:, 0], test.slope[:, 0]
+    num = moments.cross_products(counts, sums.depth, mu, slope, left, right, 0, dtype)
+    whole = replace(sums, gram=sums.gram.sum(1, keepdims=True))
+    scale = np.outer(mu[left], mu[right]) * moments.weight_products(whole, slope, left, right, 0)
+    statistic = num / np.sqrt(scale)
+    bad = (gene_flag & Flag.NONPOSITIVE_VARIANCE.bit) > 0
+    statistic[bad[left]] = np.nan
+    statistic[:, bad[right]] = np.nan
+    return {"cell_statistic": statistic, "cell_p_value": 2 * special.ndtr(-np.abs(statistic.astype(np.float64)))}
+
+
+def _fit_covariates(
+    counts: Counts, plan: _Plan, design: Design, level: str, adjust: tuple[str, ...]
+) -> _Fitted:
+    group = counts.one_group()
+    unit = float(counts.depth.mean())
+    fit = _covariates.fit_covariates(group, counts.depth / unit, design.matrix, level, adjust)
+    mu, sigma = fit.mean[0], fit.variance[0]
+    shares = np.diff(counts.offsets, axis=1).astype(float)
+    s = counts.depth / unit
+    expected = np.array([((s * m / (1 + s * m / fit.theta)) ** 2).sum() for m in mu])
+    gene, gene_flag = _gene_table(counts, mu / unit, sigma / mu**2, shares, expected, fit.theta)
+    output = _tiles.PairOutput(counts.n_genes, plan.rows, plan.dtype, without_interval=True)
+    k = design.matrix.shape[1]
+    tiles = _tiles.tiles(counts.n_genes, k * (k + 3), plan.rows, np.float64)
+    for left, right in _tiles.with_progress(tiles, plan.progress):
+        covariance, _ = fit.products(left, right, tested=False)
+        _, statistic = fit.products(left, right, tested=True)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            rho = covariance / np.sqrt(np.outer(np.where(sigma > 0, sigma, np.nan)[left], sigma[right]))
+            z = np.arctanh(np.where(np.abs(rho) < 1, rho, np.nan))
+        flag = gene_flag[left, None] | gene_flag[None, right]
+        statistic[np.isnan(rho)] = np.nan
+        tile = {
+            "correlation_unclipped": rho,
+            "fisher_z": z,
+            "cell_statistic": statistic,
+            "cell_p_value": 2 * special.ndtr(-np.abs(statistic)),
+        }
+        output.write(left, right, tile, flag)
+    coefficient = {"coefficient": np.array(design.names, object)}
+    import xarray as xr
+
+    def per_gene(values: NDArray, power: int, label: str) -> xr.DataArray:
+        full = np.full((k, counts.n_genes), np.nan)
+        # The intercept scales with depth; at the count level the covariates' own coefficients do not.
+        scale = np.full(len(values), unit**power)
+        if level == "count":
+            scale[1:] = 1
+        full[: len(values)] = values / scale[:, None]
+        attrs = {"long_name": f"coefficients of the {label} regression", "units": "per count of depth"}
+        return xr.DataArray(full, coefficient, ("coefficient", "gene"), attrs=attrs)
+
+    extra = {
+        "mean_coefficient": per_gene(fit.mean, 1, "mean"),
+        "variance_coefficient": per_gene(fit.variance, 2, "variance"),
+    }
+    return _Fitted(
+        output.finish(), gene, fit.theta, fit.iterations, fit.converged, formula=design.formula,
+        note="cell_statistic and cell_p_value take cells as independent.", extra=extra,
+    )  # fmt: skip

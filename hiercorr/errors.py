@@ -1,0 +1,47 @@
+"""The exceptions and warnings that hiercorr raises."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class InputError(ValueError):
+    """Input that cannot be right: the message names it, the value found and the way out."""
+
+
+class EstimationWarning(UserWarning):
+    """Part of a result is missing or weak; the result's ``flag`` says which part."""
+
+
+class DataWarning(UserWarning):
+    """Questionable input that was accepted; the message says what was done with it."""
+
+
+def unknown_name(kind: str, name: object, known: Iterable[object]) -> InputError:
+    """Build the error for a name that is not there, offering the nearest ones.
+
+    Parameters
+    ----------
+    kind : str
+        What was looked up, e.g. ``"gene"``.
+    name : object
+        The name asked for.
+    known : iterable
+        The names there are.
+
+    Returns
+    -------
+    InputError
+    """
+    names = [str(k) for k in known]
+    lower = {n.lower(): n for n in reversed(names)}
+    near = [lower[n] for n in difflib.get_close_matches(str(name).lower(), list(lower), n=3, cutoff=0.6)]
+    if near:
+        hint = f"did you mean {' or '.join(repr(n) for n in near)}?"
+    elif names:
+        shown = ", ".join(repr(n) for n in names[:8]) + (", ..." if len(names) > 8 else "")
+        hint = f"there are: {shown}"
+    else:
+        hint = "there are none"
+    return InputError(f"unknown {kind} {name!r}; {hint}")

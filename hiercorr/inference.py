@@ -1,0 +1,306 @@
+"""Uncertainty whose n is the number of samples: leave-one-out, cluster, bootstrap, meta-analysis, FDR.
+
+Pure functions on arrays; nothing here knows what the sums are sums of.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import special, stats
+
+from hiercorr import _kernels
+from hiercorr.errors import InputError
+
+Array = NDArray[np.float64]
+UNCERTAINTIES = ("jackknife", "cluster", "bootstrap", "none")
+
+
+@dataclass(frozen=True)
+class PairEstimate:
+    """Correlation of the pairs of one tile with its uncertainty over samples; all arrays (left, right).
+
+    Attributes
+    ----------
+    correlation : ndarray
+        Ratio of sums, not clipped.
+    se : ndarray
+        Standard error of atanh(correlation).
+    df : ndarray
+        Degrees of freedom of its t distribution.
+    carrying : ndarray of int
+        Samples that hold information on the pair.
+    largest_share : ndarray
+        Share of the sample that holds most of it.
+    """
+
+    correlation: Array
+    se: Array
+    df: Array
+    carrying: NDArray[np.int32]
+    largest_share: NDArray[np.float32]
+
+
+def sample_effects(num: Array, den: Array, cluster: bool) -> Array:
+    """Each sample's relative effect on a ratio of sums, shape (n_samples, n_genes).
+
+    Leaving sample c out changes the ratio f by ``-(N_c - f D_c) / (D - D_c)``; its influence is ``(N_c - f D_c) / D``.
+
+    Parameters
+    ----------
+    num, den : ndarray, shape (n_genes, n_samples)
+    cluster : bool
+        Influence instead of the leave-one-out change.
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        total = den.sum(1, keepdims=True)
+        ratio = num.sum(1, keepdims=True) / total
+        effect = (num - ratio * den) / ((total if cluster else total - den) * ratio)
+    return np.ascontiguousarray(effect.T)
+
+
+def pair_estimate(
+    num: NDArray,
+    den: NDArray,
+    gene_num: tuple[Array, Array],
+    gene_den: tuple[Array, Array],
+    uncertainty: str,
+    draws: NDArray[np.int64] | None = None,
+) -> PairEstimate:
+    r"""Correlation of every pair of a tile from each sample's sums, with its standard error.
+
+    .. math:: \phi = \frac{\sum_c N_c}{\sum_c D_c}, \quad \rho_{jk} = \phi_{jk} / \sqrt{\phi_{jj}\phi_{kk}}
+
+    ``"jackknife"`` leaves each sample out of the three ratios; their change enters rho to first order,
+
+    .. math:: d_c = \frac{\Delta_c\phi_{jk}}{\sqrt{\phi_{jj}\phi_{kk}}}
+                    - \frac{\rho}{2}\Big(\frac{\Delta_c\phi_{jj}}{\phi_{jj}} + \frac{\Delta_c\phi_{kk}}{\phi_{kk}}\Big),
+              \quad se^2 = \frac{k-1}{k} \sum_c (d_c - \bar d)^2,\quad df = k - 1
+
+    over the k samples that carry the pair. First order, because the ratio itself is undefined without one sample for
+    many pairs of sparse genes. ``"cluster"`` sums squared influences divided by sqrt(1 - q_c), q the sample's share of
+    D, with df = 1 / sum(q^2) - 1. ``"bootstrap"`` draws samples with replacement and scales the variance by
+    k / (k - 1).
+
+    Parameters
+    ----------
+    num, den : ndarray, shape (n_samples, left, right)
+    gene_num, gene_den : pair of ndarray, shapes (left, n_samples) and (right, n_samples)
+        The sums for the variances of the genes of both sides.
+    uncertainty : {"jackknife", "cluster", "bootstrap", "none"}
+    draws : ndarray, shape (n_draws, n_samples), optional
+        How often each sample is drawn, for the bootstrap.
+    """
+    (n1, n2), (d1, d2) = gene_num, gene_den
+    with np.errstate(divide="ignore", invalid="ignore"):
+        phi1, phi2 = n1.sum(1) / d1.sum(1), n2.sum(1) / d2.sum(1)
+    phi1, phi2 = (np.where(np.isfinite(p), p, -1.0) for p in (phi1, phi2))
+    cluster = uncertainty == "cluster"
+    rho, var, carrying, squares, largest = _kernels.leave_out_variance(
+        num, den, phi1, phi2, sample_effects(n1, d1, cluster), sample_effects(n2, d2, cluster), cluster
+    )
+    df = np.maximum(carrying - 1.0, 0.0)
+    inside = np.abs(rho) < 1
+    slope = np.where(inside, 1 - rho**2, np.nan)
+    if uncertainty == "none":
+        se = np.full_like(rho, np.nan)
+    elif uncertainty == "bootstrap":
+        assert draws is not None
+        with np.errstate(divide="ignore", invalid="ignore"):
+            p1, p2 = (draws @ n.T / (draws @ d.T) for n, d in ((n1, d1), (n2, d2)))
+            var, undefined = _kernels.bootstrap_variance(num, den, draws, p1, p2)
+            se = np.sqrt(var * carrying / df)
+        se[~inside | (undefined > 0.05)] = np.nan
+    else:
+        with np.errstate(invalid="ignore"):
+            se = np.sqrt(var) / slope
+        if cluster:
+            with np.errstate(divide="ignore"):
+                df = np.maximum(1 / squares.astype(np.float64) - 1, 0.0)
+    se[~(se > 0) | (carrying < 3)] = np.nan
+    return PairEstimate(rho, se, df, carrying, largest)
+
+
+def pair_table(estimate: PairEstimate, confidence: float) -> dict[str, NDArray]:
+    """z, interval, statistic and p-value of every pair; the interval is tanh(z -+ t se)."""
+    rho, se, df = estimate.correlation, estimate.se, estimate.df
+    with np.errstate(invalid="ignore", divide="ignore"):
+        z = np.arctanh(np.where(np.abs(rho) < 1, rho, np.nan))
+        margin = t_quantile(df, confidence) * se
+        statistic = z / se
+        return {
+            "fisher_z": z,
+            "se": se,
+            "ci_lower": np.tanh(z - margin),
+            "ci_upper": np.tanh(z + margin),
+            "statistic": statistic,
+            "df": np.where(np.isfinite(se), df, np.nan),
+            "p_value": t_p_value(statistic, df),
+        }
+
+
+def bootstrap_draws(n_samples: int, n_draws: int, seed: int | np.random.Generator | None) -> NDArray[np.int64]:
+    """How often each sample is drawn in each resample; draws of one sample only are redrawn.
+
+    Returns
+    -------
+    ndarray, shape (n_draws, n_samples)
+    """
+    rng = np.random.default_rng(seed)
+    draws = rng.multinomial(n_samples, np.full(n_samples, 1 / n_samples), size=n_draws)
+    while (single := draws.max(1) == n_samples).any():
+        draws[single] = rng.multinomial(n_samples, np.full(n_samples, 1 / n_samples), size=int(single.sum()))
+    return draws
+
+
+def t_quantile(df: Array, confidence: float) -> Array:
+    """Two-sided quantile of Student's t, one evaluation per distinct df."""
+    unique, where = np.unique(df, return_inverse=True) if df.size > 64 else (df, None)
+    if where is not None and len(unique) > 4096:  # many distinct df (cluster): interpolate in 1/df
+        grid = np.linspace(1 / max(unique.max(), 1.0), 1 / max(unique[unique > 0].min(), 0.05), 4096)
+        q = np.log(stats.t.ppf(0.5 + confidence / 2, 1 / grid))
+        with np.errstate(divide="ignore"):
+            return np.where(df > 0, np.exp(np.interp(1 / df, grid, q)), np.nan)
+    with np.errstate(invalid="ignore"):
+        q = np.where(unique > 0, stats.t.ppf(0.5 + confidence / 2, np.where(unique > 0, unique, 1)), np.nan)
+    return q if where is None else q[where].reshape(df.shape)
+
+
+def t_p_value(statistic: Array, df: Array) -> Array:
+    """Two-sided p of Student's t."""
+    return 2 * special.stdtr(df, -np.abs(statistic))
+
+
+def benjamini_hochberg(p: NDArray) -> NDArray:
+    """BH-adjusted p-values of a vector in its own precision; NaN stays NaN and is not counted.
+
+    As scipy.stats.false_discovery_control, which needs five float64 copies: too many for tens of millions of pairs.
+    """
+    m = int(np.isfinite(p).sum())
+    order = np.argsort(p)[:m]  # NaN sorts last
+    scaled = p[order]
+    scaled *= (m / np.arange(1, m + 1, dtype=np.float64)).astype(p.dtype)
+    np.minimum.accumulate(scaled[::-1], out=scaled[::-1])
+    q = np.full(p.shape, np.nan, p.dtype)
+    q[order] = np.minimum(scaled, 1)
+    return q
+
+
+@dataclass(frozen=True)
+class MetaAnalysis:
+    """Random-effects summary of k estimates, one entry a pair.
+
+    Attributes
+    ----------
+    estimate, se : ndarray
+        Weighted mean and its standard error (Knapp-Hartung where asked for).
+    lower, upper, prediction_lower, prediction_upper : ndarray
+        Confidence interval of the mean and prediction interval of a new sample.
+    tau2, i2, q, p_q : ndarray
+        Variance over samples, its share of the total (0..1), Cochran's Q and its p.
+    """
+
+    estimate: Array
+    se: Array
+    lower: Array
+    upper: Array
+    prediction_lower: Array
+    prediction_upper: Array
+    tau2: Array
+    i2: Array
+    q: Array
+    p_q: Array
+
+
+def meta_analysis(
+    estimates: Array, variances: Array, method: str = "PM", knapp_hartung: bool = True, confidence: float = 0.95
+) -> MetaAnalysis:
+    r"""Random-effects meta-analysis of many pairs at once.
+
+    .. math:: \hat z_c \sim N(\zeta, v_c + \tau^2), \quad w_c = 1/(v_c + \tau^2), \quad
+              \hat\zeta = \frac{\sum w_c \hat z_c}{\sum w_c}
+
+    Parameters
+    ----------
+    estimates, variances : ndarray, shape (k, ...)
+        Estimates of the k samples and their sampling variances; NaN in any sample gives NaN for that pair.
+    method : {"PM", "DL", "REML"}
+        Paule-Mandel, DerSimonian-Laird or restricted maximum likelihood estimate of tau^2.
+    knapp_hartung : bool
+        Standard error from the weighted residuals with t(k - 1), not truncated; else 1 / sqrt(sum w) with the normal.
+    confidence : float
+
+    Returns
+    -------
+    MetaAnalysis
+
+    References
+    ----------
+    DerSimonian & Laird 1986; Paule & Mandel 1982; Knapp & Hartung 2003; Viechtbauer 2010 (metafor).
+    """
+    z, v = np.broadcast_arrays(np.asarray(estimates, float), np.asarray(variances, float))
+    k = z.shape[0]
+    if k < 2:
+        raise InputError(f"a meta-analysis needs at least 2 samples; {k} given")
+    if method not in _TAU2:
+        raise InputError(f"method must be one of {sorted(_TAU2)}, not {method!r}")
+    with np.errstate(divide="ignore", invalid="ignore"):
+        w = 1 / v
+        fixed = (w * z).sum(0) / w.sum(0)
+        q = (w * (z - fixed) ** 2).sum(0)
+        spread = w.sum(0) - (w**2).sum(0) / w.sum(0)
+        tau2 = _TAU2[method](z, v, q, spread)
+        w = 1 / (v + tau2)
+        mean = (w * z).sum(0) / w.sum(0)
+        var = 1 / w.sum(0)
+        crit = stats.norm.ppf(0.5 + confidence / 2)
+        if knapp_hartung:
+            var = (w * (z - mean) ** 2).sum(0) / (k - 1) * var
+            crit = stats.t.ppf(0.5 + confidence / 2, k - 1)
+        se, wide = np.sqrt(var), np.sqrt(var + tau2)
+        typical = (k - 1) / spread  # Higgins & Thompson's typical sampling variance
+        i2 = tau2 / (tau2 + typical)
+    return MetaAnalysis(
+        mean, se, mean - crit * se, mean + crit * se, mean - crit * wide, mean + crit * wide, tau2, i2, q,
+        stats.chi2.sf(q, k - 1),
+    )  # fmt: skip
+
+
+def _dersimonian_laird(z: Array, v: Array, q: Array, spread: Array) -> Array:
+    return np.maximum(0.0, (q - (len(z) - 1)) / spread)
+
+
+def _paule_mandel(z: Array, v: Array, q: Array, spread: Array) -> Array:
+    """Solve Q(tau^2) = k - 1 by Newton's method, which climbs from 0 because Q is convex and decreasing."""
+    tau2 = np.where(np.isfinite(q), 0.0, np.nan)
+    for _ in range(200):
+        w = 1 / (v + tau2)
+        r = z - (w * z).sum(0) / w.sum(0)
+        excess = (w * r**2).sum(0) - (len(z) - 1)
+        step = np.where(excess > 0, excess / (w**2 * r**2).sum(0), 0.0)
+        tau2 = tau2 + step
+        if not np.nanmax(step / (tau2 + 1e-12), initial=0.0) > 1e-12:
+            break
+    return tau2
+
+
+def _reml(z: Array, v: Array, q: Array, spread: Array) -> Array:
+    """Fisher scoring from the DerSimonian-Laird start, truncated at 0."""
+    tau2 = _dersimonian_laird(z, v, q, spread)
+    for _ in range(1000):
+        w = 1 / (v + tau2)
+        total, squares, cubes = w.sum(0), (w**2).sum(0), (w**3).sum(0)
+        r = z - (w * z).sum(0) / total
+        score = (w**2 * r**2).sum(0) - total + squares / total
+        information = squares - 2 * cubes / total + (squares / total) ** 2
+        new = np.maximum(0.0, tau2 + score / information)
+        change = np.nanmax(np.abs(new - tau2), initial=0.0)
+        tau2 = new
+        if change < 1e-12:
+            break
+    return tau2
+
+
+_TAU2 = {"DL": _dersimonian_laird, "PM": _paule_mandel, "REML": _reml}

@@ -1,0 +1,305 @@
+r"""Moment regressions: sums over cells that every estimator is made of.
+
+With depth :math:`s_i`, every weight used here is :math:`f_j(s_i) = 1 / (1 + a_j s_i)`, a function of depth and one number
+a gene. So sums over cells of such functions are a small quadrature: with :math:`L` the (cells x nodes) interpolation
+matrix in log depth, :math:`\sum_i x_{ij} f_j(s_i) = \sum_k f_j(s_k) (L^T x_j)_k` and
+:math:`\sum_i f_j(s_i) g_k(s_i) = f_j(nodes)^T (L^T L) g_k(nodes)`. One pass over the counts, then no more.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from hiercorr import _kernels
+from hiercorr.data import Counts
+
+Array = NDArray[np.float64]
+_CELL_BLOCK = 4096  # cells whose residuals are dense at one time; longer sums continue in float64
+
+
+@dataclass(frozen=True)
+class DepthSums:
+    """What the moment regressions need of the counts, from one pass.
+
+    Attributes
+    ----------
+    depth : ndarray, shape (n_cells,)
+        Depth divided by its mean, so that numbers are near 1.
+    unit : float
+        That mean, in counts.
+    nodes : ndarray, shape (m,)
+        Depths of the interpolation nodes.
+    first, second : ndarray, shape (n_genes, n_samples, m)
+        Sums over the cells of a sample of x L and x^2 L.
+    power : ndarray, shape (5, n_samples, m)
+        Sums of s^r L, r = 0..4.
+    gram : ndarray, shape (2, n_samples, m, m)
+        Sums of s^2 L L^T and s^3 L L^T.
+    """
+
+    depth: Array
+    unit: float
+    nodes: Array
+    first: Array
+    second: Array
+    power: Array
+    gram: Array
+
+
+def depth_sums(counts: Counts, tolerance: float) -> DepthSums:
+    """Pass once over the counts; `tolerance` is the interpolation error of a weight."""
+    unit = float(counts.depth.mean())
+    depth = counts.depth / unit
+    nodes, basis = _interpolation(depth, tolerance)
+    first, second = _kernels.nodal_sums(counts.rows, counts.values, counts.offsets, basis)
+    s, m = counts.n_samples, len(nodes)
+    power, gram = np.empty((5, s, m)), np.empty((2, s, m, m))
+    for c in range(s):
+        cells = slice(counts.starts[c], counts.starts[c + 1])
+        d, b = depth[cells], basis[cells]
+        for r in range(5):
+            power[r, c] = d**r @ b
+        for r in range(2):
+            gram[r, c] = (b * d[:, None] ** (2 + r)).T @ b
+    return DepthSums(depth, unit, nodes, first, second, power, gram)
+
+
+def _interpolation(depth: Array, tolerance: float) -> tuple[Array, Array]:
+    """Chebyshev nodes in log depth and the matrix that interpolates from them to the cells.
+
+    1 / (1 + e^(u + log a)) has its nearest poles at distance pi from the real line, which fixes the convergence rate.
+    """
+    u = np.log(depth)
+    centre, half = (u.max() + u.min()) / 2, max((u.max() - u.min()) / 2, 1e-6)
+    rate = math.pi / half + math.hypot(1, math.pi / half)
+    m = int(np.clip(math.ceil(math.log(100 / tolerance) / math.log(rate)), 4, 160))
+    angle = (2 * np.arange(m) + 1) * np.pi / (2 * m)
+    x = np.cos(angle)
+    weight = (-1.0) ** np.arange(m) * np.sin(angle)
+    difference = ((u - centre) / half)[:, None] - x
+    exact = difference == 0
+    difference[exact] = 1
+    basis = weight / difference
+    basis /= basis.sum(1, keepdims=True)
+    hit = exact.any(1)
+    basis[hit] = exact[hit]
+    return np.exp(centre + half * x), basis
+
+
+@dataclass(frozen=True)
+class GeneMoments:
+    """Mean and variance of each gene, in units of mean depth, with each sample's share in the variance.
+
+    Attributes
+    ----------
+    mu, slope : ndarray, shape (n_genes, n_samples) or (n_genes, 1)
+        Mean expression and the a of the weight 1 / (1 + a s) used for covariances.
+    num, den : ndarray, shape (n_genes, n_samples)
+        Sums whose ratio is the variance: ``num.sum(1) / den.sum(1)``.
+    theta : float
+        Median of mean^2 / variance over genes.
+    iterations : int
+        Rounds of reweighting.
+    centred : bool
+        True if every sample has its own mean.
+    """
+
+    mu: Array
+    slope: Array
+    num: Array
+    den: Array
+    theta: float
+    iterations: int
+    converged: bool
+    centred: bool
+
+    @property
+    def variance(self) -> Array:
+        """Ratio of the sums over samples, shape (n_genes,)."""
+        den = self.den.sum(1)
+        return np.divide(self.num.sum(1), den, out=np.full(len(den), np.nan), where=den > 0)
+
+
+def _median_positive(theta: Array) -> float:
+    good = theta[np.isfinite(theta) & (theta > 0)]
+    return float(np.median(good)) if len(good) else np.inf
+
+
+def pooled_moments(sums: DepthSums, max_iterations: int = 11, tolerance: float = 0.05) -> GeneMoments:
+    r"""Published CS-CORE: iteratively reweighted regressions of x on s and of (x - s mu)^2 - s mu on s^2.
+
+    .. math:: \mu_j = \frac{\sum_i f_{ij} x_{ij}}{\sum_i f_{ij} s_i},\quad
+              \sigma_{jj} = \frac{\sum_i f_{ij}^2 [(x_{ij} - s_i\mu_j)^2 - s_i\mu_j]}{\sum_i f_{ij}^2 s_i^2},\quad
+              f_{ij} = \frac{1}{1 + s_i\mu_j/\theta}
+
+    with theta the median of :math:`\mu^2/\sigma` over genes where it is positive (Su et al. 2023).
+    """
+    s = sums.nodes
+    first, second = sums.first.sum(1), sums.second.sum(1)  # (genes, nodes): all samples together
+    b = sums.power
+    total = b.sum(1)
+
+    def variance_sums(mu: Array, f2: Array) -> tuple[Array, Array]:
+        m = mu[:, None]
+        num = (
+            np.einsum("jk,jck->jc", f2, sums.second)
+            - 2 * m * np.einsum("jk,jck->jc", f2 * s, sums.first)
+            + m**2 * (f2 @ b[2].T)
+            - m * (f2 @ b[1].T)
+        )
+        return num, f2 @ b[2].T
+
+    mu = first @ s / total[2].sum()
+    start = (second @ s**2 - 2 * mu * (first @ s**3) + mu**2 * total[4].sum() - mu * total[3].sum()) / total[4].sum()
+    with np.errstate(divide="ignore", invalid="ignore"):
+        theta = mu**2 / start
+        iterations, delta = 0, np.inf
+        while delta > tolerance and iterations < max_iterations:
+            previous, median = theta, _median_positive(theta)
+            f = 1 / (1 + np.outer(mu / median, s))
+            mu = (f * first).sum(1) / (f @ total[1])
+            f2 = 1 / (1 + np.outer(mu / median, s)) ** 2
+            num, den = variance_sums(mu, f2)
+            variance = num.sum(1) / den.sum(1)
+            theta = mu**2 / variance
+            both = (theta > 0) & (previous > 0)
+            delta = float(np.abs(np.log(theta[both] / previous[both])).max()) if both.any() else 0.0
+            iterations += 1
+    median = _median_positive(theta)
+    slope = (mu / median)[:, None]
+    return GeneMoments(mu[:, None], slope, num, den, median, iterations, delta <= tolerance, False)
+
+
+def within_moments(sums: DepthSums, max_iterations: int = 30, tolerance: float = 1e-4) -> GeneMoments:
+    r"""Each sample's mean, and the variance within samples on the squared-CV scale.
+
+    With :math:`w = 1/(1 + s\mu_c/\theta)`, :math:`W = \sum w s`, :math:`\mu_c = \sum w x / W`, r = x - s mu_c:
+
+    .. math:: N_c = \sum_i w_i^2 (r_i^2 - s_i\mu_c) + \text{(noise that fitting } \mu_c \text{ removed)}, \quad
+              D_c = B_c\,(\mu_c^2 - \widehat{\operatorname{Var}}\,\hat\mu_c)
+
+    where :math:`E N_c = \sigma B_c` exactly for given weights. Squaring an estimated mean adds its variance, which for
+    a sparse gene in a small sample is most of it; without the subtraction the variance is too small and every
+    correlation too large.
+    """
+    s, b = sums.nodes, sums.power
+
+    def means(theta: float, mu: Array) -> tuple[Array, Array]:
+        for _ in range(50):
+            f = 1 / (1 + mu[:, :, None] * (s / theta))
+            new = (f * sums.first).sum(2) / np.einsum("jck,ck->jc", f, b[1])
+            done = np.abs(new - mu).max() <= 1e-10 * new.max()
+            mu = new
+            if done:
+                break
+        return mu, 1 / (1 + mu[:, :, None] * (s / theta))
+
+    def variance_sums(mu: Array, f: Array) -> tuple[Array, Array]:
+        f2, f3 = f**2, f**3
+        at = lambda w, r: np.einsum("jck,ck->jc", w, b[r])  # noqa: E731
+        total, k, a = at(f, 1), at(f2, 2), at(f3, 3)
+        noise = at(f2, 1)
+        num = (f2 * sums.second).sum(2) - 2 * mu * (f2 * s * sums.first).sum(2) + mu**2 * k - mu * noise
+        num += 2 * mu * at(f3, 2) / total - mu * k * noise / total**2
+        gain = k - 2 * a / total + (k / total) ** 2
+        den = gain * (mu**2 - mu * noise / total**2) - num * k / total**2
+        return num, den
+
+    mu = sums.first.sum(2) / b[1].sum(1)
+    theta, iterations, change = 1.0, 0, np.inf
+    while change > tolerance and iterations < max_iterations:
+        mu, f = means(theta, mu)
+        num, den = variance_sums(mu, f)
+        total = den.sum(1)
+        phi = np.divide(num.sum(1), total, out=np.full(len(total), np.nan), where=total > 0)
+        with np.errstate(divide="ignore"):
+            new = float(np.clip(_median_positive(1 / phi), 1e-3, 1e6))
+        change, theta = abs(math.log(new / theta)), new
+        iterations += 1
+    mu, f = means(theta, mu)
+    num, den = variance_sums(mu, f)
+    return GeneMoments(mu, mu / theta, num, den, theta, iterations, change <= tolerance, True)
+
+
+def residual_blocks(
+    counts: Counts, depth: Array, mu: Array, slope: Array, genes: slice, sample: int, dtype: DTypeLike
+) -> Iterator[tuple[slice, NDArray]]:
+    """Dense (genes, cells) blocks of (x - s mu) / (1 + a s) for one sample, a few thousand cells at a time."""
+    begin, end = int(counts.starts[sample]), int(counts.starts[sample + 1])
+    start, last = counts.offsets[genes, sample], counts.offsets[genes, sample + 1]
+    s = depth.astype(dtype, copy=False)
+    for cell in range(begin, end, _CELL_BLOCK):
+        stop = min(cell + _CELL_BLOCK, end)
+        upto = last if stop == end else _kernels.entries_before(counts.rows, start, last, stop)
+        out = np.empty((len(start), stop - cell), dtype)
+        _kernels.weighted_residuals(counts.rows, counts.values, start, upto, s, cell, mu[genes], slope[genes], out)
+        start = upto
+        yield slice(cell, stop), out
+
+
+def cross_products(
+    counts: Counts, depth: Array, mu: Array, slope: Array, left: slice, right: slice, sample: int, dtype: DTypeLike
+) -> NDArray:
+    """Sum over the cells of one sample of f_j r_j f_k r_k for the genes of two slices."""
+    total: NDArray | None = None
+    other = residual_blocks(counts, depth, mu, slope, right, sample, dtype) if right != left else None
+    for _, x in residual_blocks(counts, depth, mu, slope, left, sample, dtype):
+        y = x if other is None else next(other)[1]
+        product = x @ y.T
+        # A first block stays in its own precision; more of them add up in float64.
+        total = product if total is None else np.add(total, product, dtype=np.float64)
+    assert total is not None
+    return total
+
+
+def weight_products(sums: DepthSums, slope: Array, left: slice, right: slice, sample: int) -> Array:
+    """Sum over the cells of one sample of s^2 f_j f_k for the genes of two slices."""
+    f = lambda g: 1 / (1 + np.outer(slope[g], sums.nodes))  # noqa: E731
+    return (f(left) @ sums.gram[0, sample]) @ f(right).T
+
+
+def pair_sums(
+    counts: Counts, sums: DepthSums, fit: GeneMoments, left: slice, right: slice, dtype: DTypeLike
+) -> tuple[NDArray, NDArray]:
+    r"""Each sample's N and D of the pairs of two slices of genes: two arrays (n_samples, left, right).
+
+    The covariance is the ratio of their sums over samples. Centred at each sample's mean,
+    :math:`D_c = \mu_j\mu_k B - N K / (W_j W_k)` with :math:`K = \sum w_j w_k s^2` and
+    :math:`B = K - \sum w_j w_k^2 s^3/W_k - \sum w_j^2 w_k s^3/W_j + K^2/(W_j W_k)`, so that
+    :math:`E N_c = \sigma_{jk} B`; else :math:`D_c = K`.
+    """
+    shape = (counts.n_samples, left.stop - left.start, right.stop - right.start)
+    num, den = np.empty(shape, dtype), np.empty(shape, dtype)
+    for c in range(counts.n_samples):
+        k = c if fit.centred else 0
+        mu, slope = fit.mu[:, k], fit.slope[:, k]
+        num[c] = cross_products(counts, sums.depth, mu, slope, left, right, c, dtype)
+        den[c] = (
+            _centred_weights(sums, mu, slope, left, right, c, num[c], dtype)
+            if fit.centred
+            else weight_products(sums, slope, left, right, c)
+        )
+    return num, den
+
+
+def _centred_weights(
+    sums: DepthSums, mu: Array, slope: Array, left: slice, right: slice, sample: int, num: NDArray, dtype: DTypeLike
+) -> NDArray:
+    def side(genes: slice) -> tuple[Array, Array]:
+        f = 1 / (1 + np.outer(slope[genes], sums.nodes))
+        return f, f @ sums.power[1, sample]
+
+    (f, wl), (g, wr) = side(left), side(right)
+    g2, g3 = sums.gram[:, sample]
+    # B mu mu = (rows of `a`) . (rows of `b`) apart from the K^2 term: three low-rank products as one.
+    ml, mr = mu[left, None], mu[right, None]
+    a = np.hstack([ml * (f @ g2), -ml * (f @ g3), -(ml / wl[:, None]) * (f**2 @ g3)]).astype(dtype)
+    b = np.hstack([mr * g, (mr / wr[:, None]) * g**2, mr * g]).astype(dtype)
+    k = ((f @ g2) / wl[:, None]).astype(dtype) @ (g / wr[:, None]).T.astype(dtype)  # K / (W_j W_k)
+    ww = np.outer(wl * mu[left], wr * mu[right]).astype(dtype)
+    return a @ b.T + k * (k * ww - num)

@@ -1,0 +1,455 @@
+"""One result schema for every model: an xarray Dataset, and tables, text and exports made from it."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from numpy.typing import NDArray
+
+from hiercorr._storage import read_dataset, write_dataset
+from hiercorr._version import __version__
+from hiercorr.errors import InputError, unknown_name
+
+if TYPE_CHECKING:
+    import anndata as ad
+    import networkx as nx
+    from statsmodels.iolib.summary import Summary
+
+SCHEMA_VERSION = "1.0"
+
+
+class Flag(enum.IntFlag):
+    """Why an entry is missing or weak; the bits of ``flag`` and ``gene_flag``."""
+
+    NONPOSITIVE_VARIANCE = 1  # no variance beyond noise: correlation undefined
+    OUT_OF_RANGE = 2  # |estimate| >= 1: see correlation_unclipped
+    TOO_FEW_SAMPLES = 4  # fewer than 3 samples carry the pair: no interval
+    NO_INTERVAL = 8  # standard error undefined although there are samples enough
+    LOW_INFORMATION = 16  # counts too few for a variance of typical size to stand out
+    DOMINATED = 32  # one sample holds more than half of the information
+    ABSENT_IN_SAMPLE = 64  # no information on it in at least one sample
+    NO_HETEROGENEITY = 128  # some sample cannot estimate the pair: no tau2, I2, prediction interval
+    SELF = 256  # a gene with itself
+
+    @property
+    def bit(self) -> np.uint16:
+        """The flag in the dtype of the flag arrays (numpy would widen an IntFlag)."""
+        return np.uint16(int(self))
+
+
+PAIR_VARIABLES = {
+    "correlation": "correlation",
+    "correlation_unclipped": "correlation before values outside (-1, 1) are withheld",
+    "fisher_z": "atanh of the correlation",
+    "se": "standard error of fisher_z",
+    "ci_lower": "lower confidence limit of the correlation",
+    "ci_upper": "upper confidence limit of the correlation",
+    "statistic": "fisher_z / se",
+    "df": "degrees of freedom of the t distribution",
+    "p_value": "two-sided p-value, n = samples",
+    "q_value": "Benjamini-Hochberg adjusted p_value over distinct pairs",
+    "flag": "why the entry is missing or weak",
+    "cell_statistic": "published CS-CORE test statistic; takes cells as independent",
+    "cell_p_value": "p-value of cell_statistic; takes cells as independent, so not valid when cells nest in samples",
+    "tau2": "variance of fisher_z over samples",
+    "i2": "share of the variation of fisher_z that lies between samples",
+    "prediction_lower": "lower 95% prediction limit of a new sample's correlation",
+    "prediction_upper": "upper 95% prediction limit of a new sample's correlation",
+    "sample_correlation": "correlation within one sample",
+    "sample_se": "standard error of atanh(sample_correlation), cells as units",
+}
+GENE_VARIABLES = {
+    "mean": ("mean expression", "counts per count of depth"),
+    "overdispersion": ("variance of expression / mean^2", "1"),
+    "detection": ("share of cells with a count", "1"),
+    "information": ("variance of typical size / its standard error under Poisson counts", "1"),
+    "effective_samples": ("1 / sum of squared shares of the samples in the gene's information", "samples"),
+    "gene_flag": ("why the gene is weak", None),
+}
+SAMPLE_VARIABLES = {"n_cells": ("cells", "cells"), "depth": ("median sequencing depth of a cell", "counts")}
+_FLAG_ATTRS = {
+    "flag_masks": np.array([int(f) for f in Flag], np.uint16),
+    "flag_meanings": " ".join(f.name.lower() for f in Flag if f.name),
+}
+
+
+def build_dataset(
+    *,
+    genes: pd.Index,
+    samples: pd.Index,
+    pair: Mapping[str, NDArray],
+    gene: Mapping[str, NDArray],
+    sample: Mapping[str, NDArray],
+    attrs: Mapping[str, Any],
+    target: str | None = None,
+) -> xr.Dataset:
+    """Assemble the schema from arrays.
+
+    Parameters
+    ----------
+    genes, samples : Index
+    pair : mapping
+        Arrays (gene, partner), or (target, gene) with a target; those of one sample have the sample first.
+    gene, sample : mapping
+        Arrays (gene,) and (sample,).
+    attrs : mapping
+        Attributes; None is left out.
+    target : str, optional
+
+    Returns
+    -------
+    xarray.Dataset
+    """
+    dims = ("gene", "partner") if target is None else ("target", "gene")
+    coords: dict[str, Any] = {"gene": genes.to_numpy(object), "sample": samples.to_numpy(object)}
+    coords |= {"partner": coords["gene"]} if target is None else {"target": np.array([target], object)}
+    variables: dict[str, Any] = {}
+    for name, values in pair.items():
+        d = ("sample", *dims) if name.startswith("sample_") else dims
+        extra = dict(_FLAG_ATTRS) if name == "flag" else {"units": "1"}
+        variables[name] = (d, values, {"long_name": PAIR_VARIABLES[name], **extra})
+    for table, values_of, dim in ((GENE_VARIABLES, gene, "gene"), (SAMPLE_VARIABLES, sample, "sample")):
+        for name, values in values_of.items():
+            long_name, units = table[name]
+            extra = {"units": units} if units else dict(_FLAG_ATTRS)
+            variables[name] = (dim, values, {"long_name": long_name, **extra})
+    stamp = {
+        "hiercorr_version": __version__,
+        "schema_version": SCHEMA_VERSION,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "n_samples": len(samples),
+    }
+    return xr.Dataset(variables, coords, {k: v for k, v in {**stamp, **attrs}.items() if v is not None})
+
+
+def describe_flag(value: int) -> str:
+    """Names of the bits that are set, e.g. ``"low_information,dominated"``; empty if none is."""
+    return ",".join(f.name.lower() for f in Flag if f.name and int(value) & f)
+
+
+class CorrelationResult:
+    """Correlations of gene pairs with their uncertainty: a Dataset with tables, text and exports.
+
+    Parameters
+    ----------
+    dataset : xarray.Dataset
+        In the schema of :func:`build_dataset`.
+
+    Attributes
+    ----------
+    dataset : xarray.Dataset
+        Everything there is; the methods only read it.
+
+    Examples
+    --------
+    >>> import hiercorr as hc
+    >>> adata = hc.datasets.glioblastoma()
+    >>> r = hc.CSCore(adata, sample="sample_id", depth="total_counts", genes=30).fit()
+    >>> r.top("FTL", n=3).columns[:2].tolist()
+    ['correlation', 'ci_lower']
+    """
+
+    def __init__(self, dataset: xr.Dataset) -> None:
+        missing = {"correlation", "flag"} - set(dataset.data_vars)
+        if missing:
+            raise InputError(f"not a hiercorr result: the dataset has no {sorted(missing)}")
+        self.dataset = dataset
+
+    @property
+    def target(self) -> str | None:
+        """The target gene, or None where all pairs were estimated."""
+        return str(self.dataset["target"].values[0]) if "target" in self.dataset.dims else None
+
+    @property
+    def genes(self) -> pd.Index:
+        """Names of the genes."""
+        return pd.Index(self.dataset["gene"].values)
+
+    def _row(self, gene: str | None) -> tuple[str, xr.Dataset]:
+        """The pairs of one gene as a Dataset over `gene`."""
+        if self.target is not None:
+            if gene not in (None, self.target):
+                raise InputError(f"this result holds the pairs of target {self.target!r} only, not of {gene!r}")
+            return self.target, self.dataset.isel(target=0, drop=True)
+        if gene is None:
+            raise InputError("name a gene: this result holds all pairs")
+        if gene not in self.genes:
+            raise unknown_name("gene", gene, self.genes)
+        return gene, self.dataset.sel(gene=gene, drop=True).rename(partner="gene")
+
+    def _columns(self) -> list[str]:
+        """Pair variables that say anything, in the schema's order."""
+        known = [n for n in PAIR_VARIABLES if n in self.dataset and not n.startswith("sample_") and n != "flag"]
+        return [n for n in known if n != "correlation_unclipped" and bool(self.dataset[n].notnull().any())]
+
+    def top(self, gene: str | None = None, n: int = 20) -> pd.DataFrame:
+        """Partners of a gene, strongest evidence first.
+
+        Parameters
+        ----------
+        gene : str, optional
+            May be left out where the result has a target.
+        n : int
+            Number of partners.
+
+        Returns
+        -------
+        DataFrame
+            Indexed by gene; ordered by p-value, or by size of the correlation where there is no p-value.
+        """
+        name, row = self._row(gene)
+        columns = [c for c in self._order_columns() if c in row]
+        table = pd.DataFrame({c: row[c].values.astype(float) for c in columns}, index=pd.Index(row["gene"].values))
+        table["flag"] = [describe_flag(f) for f in row["flag"].values]
+        table.index.name = "gene"
+        table = table.drop(index=name, errors="ignore")
+        return _by_evidence(table).head(n)
+
+    def _order_columns(self) -> list[str]:
+        first = ["correlation", "ci_lower", "ci_upper", "se", "statistic", "df", "p_value", "q_value"]
+        have = self._columns()
+        return [c for c in first if c in have] + [c for c in have if c not in first and c != "fisher_z"]
+
+    def pairs(self, q: float | None = None, min_correlation: float = 0.0) -> pd.DataFrame:
+        """Distinct pairs as a table.
+
+        Parameters
+        ----------
+        q : float, optional
+            Only pairs with ``q_value <= q``.
+        min_correlation : float
+            Only pairs with at least this size of the correlation.
+
+        Returns
+        -------
+        DataFrame
+            Columns gene_a, gene_b, the pair variables and flag; strongest evidence first.
+        """
+        ds = self.dataset
+        keep = np.isfinite(ds["correlation"].values) & (np.abs(ds["correlation"].values) >= min_correlation)
+        if q is not None:
+            if not bool(ds["q_value"].notnull().any()):
+                raise InputError(
+                    "this result has no q-values: "
+                    + ("too few samples for an interval" if ds.attrs.get("n_samples", 0) < 3 else "it has no uncertainty")
+                    + "; call pairs() without q="
+                )
+            keep &= ds["q_value"].values <= q
+        keep &= (ds["flag"].values & int(Flag.SELF)) == 0
+        if self.target is None:
+            keep &= np.triu(np.ones(keep.shape, bool), 1)
+        i, j = np.nonzero(keep)
+        left = ds[ds["correlation"].dims[0]].values
+        right = ds[ds["correlation"].dims[1]].values
+        table = pd.DataFrame({"gene_a": left[i], "gene_b": right[j]})
+        for c in self._order_columns():
+            table[c] = ds[c].values[i, j].astype(float)
+        table["flag"] = [describe_flag(f) for f in ds["flag"].values[i, j]]
+        return _by_evidence(table).reset_index(drop=True)
+
+    def matrix(self, variable: str = "correlation") -> pd.DataFrame:
+        """One pair variable as a table, genes x partners (or the target x genes).
+
+        Parameters
+        ----------
+        variable : str
+
+        Returns
+        -------
+        DataFrame
+        """
+        known = [n for n in PAIR_VARIABLES if n in self.dataset and not n.startswith("sample_")]
+        if variable not in known:
+            raise unknown_name("pair variable", variable, known)
+        values = self.dataset[variable]
+        return pd.DataFrame(values.values.copy(), *(pd.Index(values[d].values, name=d) for d in values.dims))
+
+    def gene_table(self) -> pd.DataFrame:
+        """Mean, overdispersion, detection and flags of each gene."""
+        return self._table(GENE_VARIABLES, "gene")
+
+    def sample_table(self, gene_a: str | None = None, gene_b: str | None = None) -> pd.DataFrame:
+        """Cells and depth of each sample and, for a pair fitted with ``per_sample=True``, its estimate in each.
+
+        Parameters
+        ----------
+        gene_a, gene_b : str, optional
+            The pair; `gene_b` alone is enough where the result has a target.
+
+        Returns
+        -------
+        DataFrame
+        """
+        table = self._table(SAMPLE_VARIABLES, "sample")
+        if gene_a is None and gene_b is None:
+            return table
+        if "sample_correlation" not in self.dataset:
+            raise InputError("per-sample estimates were not kept; fit with per_sample=True")
+        first, second = (gene_a, gene_b) if gene_b is not None else (None, gene_a)
+        _, row = self._row(first if first is not None else self.target)
+        if second not in self.genes:
+            raise unknown_name("gene", second, self.genes)
+        pair = row.sel(gene=second)
+        table["correlation"] = pair["sample_correlation"].values.astype(float)
+        table["se"] = pair["sample_se"].values.astype(float)
+        return table
+
+    def _table(self, names: Mapping[str, Any], dim: str) -> pd.DataFrame:
+        index = pd.Index(self.dataset[dim].values, name=dim)
+        table = pd.DataFrame({n: self.dataset[n].values for n in names if n in self.dataset}, index=index)
+        if "gene_flag" in table:
+            table["gene_flag"] = [describe_flag(f) for f in table["gene_flag"]]
+        return table
+
+    def flag_counts(self) -> pd.Series:
+        """Number of distinct pairs with each flag."""
+        flag = self.dataset["flag"].values
+        half = 2 if self.target is None else 1
+        counts = {describe_flag(f): int(((flag & f) > 0).sum()) // half for f in Flag if f != Flag.SELF}
+        return pd.Series(counts, name="pairs")
+
+    def summary(self, gene: str | None = None, n: int = 20) -> Summary:
+        """What was fitted, and the strongest pairs (of `gene`, if given), as text or HTML.
+
+        Parameters
+        ----------
+        gene : str, optional
+        n : int
+            Rows of the table.
+
+        Returns
+        -------
+        statsmodels.iolib.summary.Summary
+            ``print`` it, or let a notebook show it.
+        """
+        from hiercorr._summary import make_summary
+
+        gene = gene if gene is not None else self.target
+        table = self.top(gene, n) if gene is not None else self.pairs().head(n)
+        return make_summary(self.dataset, self.flag_counts(), table, gene)
+
+    def save(self, path: str | Path, overwrite: bool = False) -> Path:
+        """Write the result, whole or not at all.
+
+        Parameters
+        ----------
+        path : str or Path
+            ``.zarr`` (a folder) or ``.nc`` (netCDF-4).
+        overwrite : bool
+            Replace what is there; by default that is an error.
+
+        Returns
+        -------
+        Path
+        """
+        return write_dataset(self.dataset, Path(path), overwrite)
+
+    def to_anndata(self, adata: ad.AnnData, key: str = "hiercorr") -> ad.AnnData:
+        """A copy of `adata`, restricted to this result's genes, that carries the result.
+
+        Pair variables go to ``varp[f"{key}_{variable}"]`` (with a target: to ``var``), gene variables to
+        ``var[f"{key}_{variable}"]`` and attributes to ``uns[key]``. `adata` itself stays as it is.
+
+        Parameters
+        ----------
+        adata : AnnData
+        key : str
+            Prefix of the keys.
+
+        Returns
+        -------
+        AnnData
+        """
+        missing = self.genes.difference(adata.var_names)
+        if len(missing):
+            raise InputError(f"{len(missing)} genes of the result are not in the AnnData, e.g. {missing[0]!r}")
+        out = adata[:, self.genes].copy()
+        for name in self.dataset.data_vars:
+            values = self.dataset[name]
+            if values.dims == ("gene", "partner"):
+                out.varp[f"{key}_{name}"] = np.array(values.values)
+            elif values.dims == ("target", "gene"):
+                out.var[f"{key}_{self.target}_{name}"] = np.array(values.values[0])
+            elif values.dims == ("gene",):
+                out.var[f"{key}_{name}"] = np.array(values.values)
+        out.uns[key] = {str(k): v for k, v in self.dataset.attrs.items()}
+        return out
+
+    def to_networkx(self, q: float | None = 0.05, min_correlation: float = 0.0) -> nx.Graph:
+        """Graph of the pairs that pass the thresholds; every gene is a node.
+
+        Parameters
+        ----------
+        q : float or None
+            Largest ``q_value``; None: no threshold.
+        min_correlation : float
+            Smallest size of the correlation.
+
+        Returns
+        -------
+        networkx.Graph
+            Edge attributes are the pair variables; ``weight`` is the correlation.
+        """
+        try:
+            import networkx as nx
+        except ImportError as error:
+            raise ImportError('graphs need networkx: pip install "hiercorr[network]"') from error
+        table = self.pairs(q=q, min_correlation=min_correlation).assign(weight=lambda t: t["correlation"])
+        graph = nx.from_pandas_edgelist(table, "gene_a", "gene_b", edge_attr=True)
+        for name, row in self.gene_table().iterrows():
+            graph.add_node(name, **row.to_dict())
+        return graph
+
+    def __repr__(self) -> str:
+        a = self.dataset.attrs
+        what = f"target {self.target} x {len(self.genes)} genes" if self.target else f"{len(self.genes)} genes, all pairs"
+        missing = int(self.dataset["correlation"].isnull().sum()) / self.dataset["correlation"].size
+        return (
+            f"<CorrelationResult: {a.get('model', '?')}, level {a.get('level', '?')}, {what}, "
+            f"{a.get('n_samples', '?')} samples, {a.get('n_cells', '?')} cells, uncertainty {a.get('uncertainty', '?')}, "
+            f"{missing:.1%} not estimable>"
+        )
+
+    def _repr_html_(self) -> str:
+        return self.summary(n=10)._repr_html_() + self.dataset._repr_html_()
+
+
+def _by_evidence(table: pd.DataFrame) -> pd.DataFrame:
+    size = -table["correlation"].abs()
+    p = table["p_value"] if "p_value" in table else pd.Series(0.0, table.index)
+    order = np.lexsort((size.fillna(0).to_numpy(), p.fillna(2).to_numpy(), table["correlation"].isna().to_numpy()))
+    return table.iloc[order]
+
+
+def load(path: str | Path) -> CorrelationResult:
+    """Read a result that :meth:`CorrelationResult.save` wrote.
+
+    Parameters
+    ----------
+    path : str or Path
+        A ``.zarr`` folder or a ``.nc`` file.
+
+    Returns
+    -------
+    CorrelationResult
+
+    Raises
+    ------
+    InputError
+        If there is no such result, it is damaged, or a newer hiercorr wrote it.
+    """
+    dataset = read_dataset(Path(path))
+    version = str(dataset.attrs.get("schema_version", ""))
+    if version.split(".")[0] != SCHEMA_VERSION.split(".")[0]:
+        raise InputError(
+            f"{str(path)!r} has schema version {version or 'none'}; this hiercorr ({__version__}) reads "
+            f"{SCHEMA_VERSION}: install the version that wrote it ({dataset.attrs.get('hiercorr_version', 'unknown')})"
+        )
+    return CorrelationResult(dataset)
