@@ -82,8 +82,10 @@ class CovariateFit:
 
 
 def _dense(counts: Counts, genes: slice) -> Iterator[tuple[slice, Array]]:
+    """Counts as (genes, cells) blocks: residuals of mean 0 and weight 1."""
     zero = np.zeros(counts.n_genes)
-    yield from residual_blocks(counts, np.ones(counts.n_cells), zero, zero, genes, 0, np.float64)
+    for cells, x in residual_blocks(counts, np.ones(counts.n_cells), zero, zero, genes, 0, np.float64):
+        yield cells, np.ascontiguousarray(x.T)
 
 
 def _positive(w: Array) -> Array:

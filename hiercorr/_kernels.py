@@ -69,22 +69,48 @@ def nodal_sums(rows, values, offsets, basis):
 
 @njit(cache=True, parallel=True, fastmath=True)
 def weighted_residuals(rows, values, start, stop, depth, cell0, mu, a, out):
-    """out[t, i] = (x - s mu_t) / (1 + s a_t) for the cells from `cell0`; genes are the rows of `out`.
+    """out[i, t] = (x - s mu_t) / (1 + s a_t) for the cells from `cell0`; genes are the columns of `out`.
 
     `start`, `stop`: the entries of each gene among these cells. The dtype of `out` is the precision.
     """
-    n = out.shape[1]
-    for t in prange(out.shape[0]):
-        m = out.dtype.type(mu[t])
-        w = out.dtype.type(a[t])
-        one = out.dtype.type(1.0)
-        for i in range(n):
-            s = depth[cell0 + i]
-            out[t, i] = -s * m / (one + s * w)
+    n, p = out.shape
+    one = out.dtype.type(1.0)
+    m = mu.astype(out.dtype)
+    w = a.astype(out.dtype)
+    for i in prange(n):
+        s = depth[cell0 + i]
+        for t in range(p):
+            out[i, t] = -s * m[t] / (one + s * w[t])
+    for t in prange(p):
         for e in range(start[t], stop[t]):
             i = rows[e] - cell0
-            s = depth[cell0 + i]
-            out[t, i] += out.dtype.type(values[e]) / (one + s * w)
+            out[i, t] += out.dtype.type(values[e]) / (one + depth[rows[e]] * w[t])
+
+
+@njit(cache=True, parallel=True, fastmath=True)
+def sparse_products(rows, values, start, stop, depth, cell0, a, residuals, out):
+    """out[t, u] += sum over the entries of gene t of x / (1 + s a_t) residuals[i, u]; cells are rows of `residuals`."""
+    one = residuals.dtype.type(1.0)
+    for t in prange(out.shape[0]):
+        w = residuals.dtype.type(a[t])
+        total = np.zeros(out.shape[1], residuals.dtype)
+        v = np.empty(4, residuals.dtype)
+        k = np.empty(4, np.int64)
+        for e in range(start[t], stop[t], 4):  # four entries a sweep: `total` is read and written once
+            for h in range(4):
+                i = rows[min(e + h, stop[t] - 1)]
+                k[h] = i - cell0
+                v[h] = residuals.dtype.type(values[min(e + h, stop[t] - 1)]) / (one + depth[i] * w)
+                if e + h >= stop[t]:
+                    v[h] = 0
+            v0, v1, v2, v3 = v[0], v[1], v[2], v[3]
+            k0, k1, k2, k3 = k[0], k[1], k[2], k[3]
+            for u in range(out.shape[1]):
+                total[u] += (
+                    v0 * residuals[k0, u] + v1 * residuals[k1, u] + v2 * residuals[k2, u] + v3 * residuals[k3, u]
+                )
+        for u in range(out.shape[1]):
+            out[t, u] += total[u]
 
 
 @njit(cache=True)
@@ -100,6 +126,31 @@ def entries_before(rows, start, stop, cell):
             else:
                 hi = mid
         out[t] = lo
+    return out
+
+
+@njit(cache=True, parallel=True)
+def centred_denominator(product, k, num, left, right, out):
+    """out = product + k (k left right - num): the last step of :func:`hiercorr.moments.pair_sums`."""
+    for t in prange(out.shape[0]):
+        for u in range(out.shape[1]):
+            out[t, u] = product[t, u] + k[t, u] * (k[t, u] * left[t] * right[u] - num[t, u])
+
+
+@njit(cache=True, parallel=True)
+def two_sided_p(statistic, table, step):
+    """p of |t| from a table of log p at asinh(|t|) = 0, step, 2 step, ...; NaN past its end."""
+    out = np.empty(statistic.shape)
+    for r in prange(statistic.shape[0]):
+        for u in range(statistic.shape[1]):
+            x = abs(statistic[r, u])
+            where = np.arcsinh(x) / step
+            if not (where < len(table) - 1):
+                out[r, u] = np.nan
+                continue
+            i = int(where)
+            w = where - i
+            out[r, u] = np.exp(table[i] * (1 - w) + table[i + 1] * w)
     return out
 
 
@@ -230,3 +281,20 @@ def fill_symmetric(upper, matrix):
             matrix[i, j] = upper[k]
             matrix[j, i] = upper[k]
             k += 1
+
+
+@njit(cache=True, parallel=True)
+def place(values, left, right, array, mirrored):
+    """array[left[t], right[u]] = values[t, u], and the mirror image of it; in squares that stay in cache."""
+    side = 64
+    n, m = len(left), len(right)
+    across = (m + side - 1) // side
+    for block in prange((n + side - 1) // side * across):
+        t0, u0 = block // across * side, block % across * side
+        for t in range(t0, min(t0 + side, n)):
+            for u in range(u0, min(u0 + side, m)):
+                array[left[t], right[u]] = values[t, u]
+        if mirrored:
+            for u in range(u0, min(u0 + side, m)):
+                for t in range(t0, min(t0 + side, n)):
+                    array[right[u], left[t]] = values[t, u]

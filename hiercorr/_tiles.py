@@ -15,7 +15,7 @@ from hiercorr.inference import benjamini_hochberg
 from hiercorr.results import Flag
 
 _TILE_BYTES = 256 * 2**20
-_TILE_GENES = 1280
+_TILE_GENES = 1700
 _INTERVAL = ("se", "ci_lower", "ci_upper", "statistic", "df", "p_value", "q_value")
 _PER_SAMPLE = ("sample_correlation", "sample_se")
 
@@ -38,18 +38,21 @@ class PairOutput:
 
     Parameters
     ----------
-    n_genes : int
+    order : ndarray of int
+        Where in the output each gene goes; tiles follow another order of genes.
     rows : slice or None
-        The target's position, or None for all pairs.
+        The target's position in the tiles' order, or None for all pairs.
     dtype : dtype
         Of everything but p-values of the cell-level test, which underflow in float32.
     without_interval : bool
         Nothing of the interval will be written: those variables are NaN at no cost in memory.
     """
 
-    def __init__(self, n_genes: int, rows: slice | None, dtype: DTypeLike, without_interval: bool) -> None:
-        self.rows = rows
-        self.shape = (n_genes, n_genes) if rows is None else (1, n_genes)
+    def __init__(
+        self, order: NDArray[np.int64], rows: slice | None, dtype: DTypeLike, without_interval: bool
+    ) -> None:
+        self.order, self.rows = order, rows
+        self.shape = (len(order), len(order)) if rows is None else (1, len(order))
         self.dtype = np.dtype(dtype)
         self.without_interval = without_interval
         self.arrays: dict[str, NDArray] = {}
@@ -58,7 +61,7 @@ class PairOutput:
     def _array(self, name: str, tile: NDArray) -> NDArray:
         if name not in self.arrays:
             dtype = np.float64 if name == "cell_p_value" else self.dtype
-            self.arrays[name] = np.full((*tile.shape[:-2], *self.shape), np.nan, dtype)
+            self.arrays[name] = np.empty((*tile.shape[:-2], *self.shape), dtype)
         return self.arrays[name]
 
     def write(self, left: slice, right: slice, tile: dict[str, NDArray], flag: NDArray) -> None:
@@ -73,18 +76,19 @@ class PairOutput:
         self._put(self.flag, left, right, flag)
 
     def _put(self, array: NDArray, left: slice, right: slice, values: NDArray) -> None:
-        if self.rows is not None:
-            array[..., right] = values
-            return
-        if left == right:  # the two triangles of a tile on the diagonal may differ in the last digit
-            values = np.triu(values) + np.swapaxes(np.triu(values, 1), -1, -2)
-        array[..., left, right] = values
-        if left != right:
-            array[..., right, left] = np.swapaxes(values, -1, -2)
+        if values.ndim == 3:
+            for layer, part in zip(array, values, strict=True):
+                self._put(layer, left, right, part)
+        elif self.rows is not None:
+            array[0, self.order[right]] = values[0]
+        else:
+            if left == right:  # the two triangles of a tile on the diagonal may differ in the last digit
+                values = np.triu(values) + np.triu(values, 1).T
+            _kernels.place(values, self.order[left], self.order[right], array, left != right)
 
     def finish(self) -> dict[str, NDArray]:
         """The arrays with the diagonal set, in the schema's terms."""
-        own = np.arange(self.shape[1]) if self.rows is None else np.array([self.rows.start])
+        own = np.arange(self.shape[1]) if self.rows is None else self.order[self.rows]
         at = (own, own) if self.rows is None else (np.array([0]), own)
         self.flag[at] = (self.flag[at] & ~(Flag.OUT_OF_RANGE | Flag.NO_INTERVAL).bit) | Flag.SELF.bit
         known = (self.flag[at] & Flag.NONPOSITIVE_VARIANCE.bit) == 0
@@ -96,6 +100,21 @@ class PairOutput:
             nothing = np.broadcast_to(self.dtype.type(np.nan), self.shape)
             self.arrays |= {name: nothing for name in _INTERVAL}
         return {**self.arrays, "flag": self.flag}
+
+
+class Workspace:
+    """Memory for the sums of one tile, used again for the next: fresh pages cost as much as the arithmetic."""
+
+    def __init__(self, work: Sequence[tuple[slice, slice]], n_samples: int, dtype: DTypeLike) -> None:
+        most = max((a.stop - a.start) * (b.stop - b.start) for a, b in work)
+        self._flat = np.empty((2, n_samples * most), dtype)
+        self._n = n_samples
+
+    def arrays(self, left: slice, right: slice) -> tuple[NDArray, NDArray]:
+        """Two arrays (n_samples, left, right)."""
+        shape = (self._n, left.stop - left.start, right.stop - right.start)
+        first, second = (flat[: int(np.prod(shape))].reshape(shape) for flat in self._flat)
+        return first, second
 
 
 def add_q_values(pair: dict[str, NDArray], rows: slice | None) -> None:

@@ -38,6 +38,7 @@ class _Plan:
     rows: slice | None  # the target's position, or None for all pairs
     draws: NDArray[np.int64] | None
     progress: bool | None
+    order: NDArray[np.int64]  # where in the output each gene of the sorted counts goes
 
     @property
     def dtype(self) -> DTypeLike:
@@ -178,9 +179,12 @@ class CSCore:
         EstimationWarning
             If some of the result could not be estimated.
         """
-        counts = self._with_target(target)
+        named = self._with_target(target)
+        # Sparse genes first: of two genes, the sparser one decides how a pair is computed.
+        order = np.argsort(named.detection, kind="stable")
+        counts = named.take(order)
         plan = self._plan(counts, estimator, uncertainty, target, per_sample, precision, confidence, n_bootstrap, seed,
-                          progress)  # fmt: skip
+                          progress, order)  # fmt: skip
         _tiles.check_memory(counts.n_genes, counts.n_samples, target is not None, per_sample, plan.dtype)
         if self.covariates is not None:
             design = make_design(self.covariates, counts.obs, standardize)
@@ -189,7 +193,7 @@ class CSCore:
             fitted = _fit_pooled(counts, plan)
         else:
             fitted = _fit_within(counts, plan)
-        return self._result(counts, plan, fitted, target, seed)
+        return self._result(named, plan, fitted, target, seed)
 
     def _with_target(self, target: str | None) -> Counts:
         if target is not None and target not in self.counts.genes:
@@ -204,6 +208,7 @@ class CSCore:
     def _plan(
         self, counts: Counts, estimator: str, uncertainty: str | None, target: str | None, per_sample: bool,
         precision: str, confidence: float, n_bootstrap: int, seed: Any, progress: bool | None,
+        order: NDArray[np.int64],
     ) -> _Plan:  # fmt: skip
         if estimator not in ("within", "pooled"):
             raise InputError(f"estimator must be 'within' or 'pooled', not {estimator!r}")
@@ -246,7 +251,7 @@ class CSCore:
         if target is not None:
             at = int(counts.genes.get_loc(target))
             rows = slice(at, at + 1)
-        return _Plan(estimator, chosen, precision, confidence, per_sample, rows, draws, progress)
+        return _Plan(estimator, chosen, precision, confidence, per_sample, rows, draws, progress, order)
 
     def _result(
         self, counts: Counts, plan: _Plan, fitted: _Fitted, target: str | None, seed: Any
@@ -267,7 +272,7 @@ class CSCore:
             genes=counts.genes,
             samples=counts.samples,
             pair=fitted.pair,
-            gene=fitted.gene,
+            gene={k: v[np.argsort(plan.order)] for k, v in fitted.gene.items()},
             sample={"n_cells": counts.cells_per_sample, "depth": depth},
             target=target,
             attrs={
@@ -357,8 +362,7 @@ def _fit_pooled(counts: Counts, plan: _Plan) -> _Fitted:
     own = np.where(sigma > 0, sigma / mu, 0.0)[:, None]
     test = replace(fit, slope=own)
     if plan.uncertainty == "none":  # samples play no part: one group is faster
-        counts = counts.one_group()
-        sums = replace(sums, gram=sums.gram.sum(1, keepdims=True), power=sums.power.sum(1, keepdims=True))
+        counts, sums = counts.one_group(), sums.one_group()
         fit = replace(fit, num=fit.num.sum(1, keepdims=True), den=fit.den.sum(1, keepdims=True))
     pair = _pairs(counts, sums, fit, plan, gene_flag, test=test)
     note = "cell_statistic and cell_p_value take cells as independent; p_value takes samples as the units."
@@ -376,11 +380,12 @@ def _pairs(
     """All pair variables, a tile of gene pairs at a time."""
     few = plan.uncertainty != "none" and counts.n_samples < 3
     silent = few or plan.uncertainty == "none"
-    output = _tiles.PairOutput(counts.n_genes, plan.rows, plan.dtype, without_interval=silent)
-    sample_group = counts.one_group() if test is not None else None
+    output = _tiles.PairOutput(plan.order, plan.rows, plan.dtype, without_interval=silent)
+    whole = (counts.one_group(), sums.one_group())
     tiles = _tiles.tiles(counts.n_genes, counts.n_samples, plan.rows, plan.dtype)
+    workspace = _tiles.Workspace(tiles, counts.n_samples, plan.dtype)
     for left, right in _tiles.with_progress(tiles, plan.progress):
-        num, den = moments.pair_sums(counts, sums, fit, left, right, plan.dtype)
+        num, den = moments.pair_sums(counts, sums, fit, left, right, workspace.arrays(left, right))
         estimate = inference.pair_estimate(
             num, den, (fit.num[left], fit.num[right]), (fit.den[left], fit.den[right]), plan.uncertainty, plan.draws
         )
@@ -395,8 +400,8 @@ def _pairs(
             extra, no_heterogeneity = per_sample_pairs(counts, sums, fit, num, den, left, right, plan.dtype)
             tile |= extra
             flag[no_heterogeneity] |= Flag.NO_HETEROGENEITY.bit
-        if test is not None and sample_group is not None:
-            tile |= _cell_test(sample_group, sums, test, left, right, plan.dtype, gene_flag)
+        if test is not None:
+            tile |= _cell_test(*whole, test, left, right, plan.dtype, gene_flag)
         if counts.n_samples > 1:
             flag[estimate.largest_share > DOMINANT_SHARE] |= Flag.DOMINATED.bit
             flag[estimate.carrying < counts.n_samples] |= Flag.ABSENT_IN_SAMPLE.bit
@@ -421,9 +426,8 @@ def _cell_test(
 ) -> dict[str, NDArray]:
     """T = sum f_j f_k r_j r_k / sqrt(mu_j mu_k sum f_j f_k s^2), f = 1 / (1 + s sigma/mu): the published statistic."""
     mu, slope = test.mu[:, 0], test.slope[:, 0]
-    num = moments.cross_products(counts, sums.depth, mu, slope, left, right, 0, dtype)
-    whole = replace(sums, gram=sums.gram.sum(1, keepdims=True))
-    scale = np.outer(mu[left], mu[right]) * moments.weight_products(whole, slope, left, right, 0)
+    num = moments.cross_products(counts, sums, mu, slope, left, right, 0, dtype)
+    scale = np.outer(mu[left], mu[right]) * moments.weight_products(sums, slope, left, right, 0)
     statistic = num / np.sqrt(scale)
     bad = (gene_flag & Flag.NONPOSITIVE_VARIANCE.bit) > 0
     statistic[bad[left]] = np.nan
@@ -442,7 +446,7 @@ def _fit_covariates(
     s = counts.depth / unit
     expected = np.array([((s * m / (1 + s * m / fit.theta)) ** 2).sum() for m in mu])
     gene, gene_flag = _gene_table(counts, mu / unit, sigma / mu**2, shares, expected, fit.theta)
-    output = _tiles.PairOutput(counts.n_genes, plan.rows, plan.dtype, without_interval=True)
+    output = _tiles.PairOutput(plan.order, plan.rows, plan.dtype, without_interval=True)
     k = design.matrix.shape[1]
     tiles = _tiles.tiles(counts.n_genes, k * (k + 3), plan.rows, np.float64)
     for left, right in _tiles.with_progress(tiles, plan.progress):
@@ -471,6 +475,7 @@ def _fit_covariates(
             scale[1:] = 1
         full[: len(values)] = values / scale[:, None]
         attrs = {"long_name": f"coefficients of the {label} regression", "units": "per count of depth"}
+        full = full[:, np.argsort(plan.order)]
         return xr.DataArray(full, coefficient, ("coefficient", "gene"), attrs=attrs)
 
     extra = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -78,19 +78,25 @@ class Counts:
         """Share of cells with a count of the gene, shape (n_genes,)."""
         return (self.offsets[:, -1] - self.offsets[:, 0]) / self.n_cells
 
+    def take(self, genes: NDArray[np.int64]) -> Counts:
+        """The same counts with the genes in another order; the entries stay where they are."""
+        return replace(self, offsets=self.offsets[genes], genes=self.genes[genes])
+
     def one_group(self) -> Counts:
         """The same counts with all cells in one group, for estimators that pool over samples."""
-        offsets = np.ascontiguousarray(self.offsets[:, [0, -1]])
-        starts = np.array([0, self.n_cells], np.int64)
-        return Counts(
-            self.rows, self.values, offsets, starts, self.depth, self.cells, self.obs, self.genes, pd.Index(["all"]),
-            self.notes,
-        )  # fmt: skip
+        return replace(
+            self,
+            offsets=np.ascontiguousarray(self.offsets[:, [0, -1]]),
+            starts=np.array([0, self.n_cells], np.int64),
+            samples=pd.Index(["all"]),
+        )
 
     def toarray(self) -> NDArray[np.int32]:
         """Dense (n_cells, n_genes) copy, for tests and small panels."""
-        indptr = np.append(self.offsets[:, 0], len(self.rows))
-        return sparse.csc_matrix((self.values, self.rows, indptr), shape=(self.n_cells, self.n_genes)).toarray()
+        out = np.zeros((self.n_cells, self.n_genes), np.int32)
+        for j, (a, b) in enumerate(self.offsets[:, [0, -1]]):
+            out[self.rows[a:b], j] = self.values[a:b]
+        return out
 
 
 def read_counts(

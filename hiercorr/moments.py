@@ -19,6 +19,7 @@ from hiercorr import _kernels
 from hiercorr.data import Counts
 
 Array = NDArray[np.float64]
+SPARSE = 0.1  # below this detection, visiting the cells that hold a count beats a dense product
 _CELL_BLOCK = 4096  # cells whose residuals are dense at one time; longer sums continue in float64
 
 
@@ -49,6 +50,13 @@ class DepthSums:
     second: Array
     power: Array
     gram: Array
+
+    def one_group(self) -> DepthSums:
+        """The sums over all samples, as one group."""
+        return DepthSums(
+            self.depth, self.unit, self.nodes, self.first.sum(1, keepdims=True), self.second.sum(1, keepdims=True),
+            self.power.sum(1, keepdims=True), self.gram.sum(1, keepdims=True),
+        )  # fmt: skip
 
 
 def depth_sums(counts: Counts, tolerance: float) -> DepthSums:
@@ -229,31 +237,60 @@ def within_moments(sums: DepthSums, max_iterations: int = 30, tolerance: float =
 def residual_blocks(
     counts: Counts, depth: Array, mu: Array, slope: Array, genes: slice, sample: int, dtype: DTypeLike
 ) -> Iterator[tuple[slice, NDArray]]:
-    """Dense (genes, cells) blocks of (x - s mu) / (1 + a s) for one sample, a few thousand cells at a time."""
+    """Dense (cells, genes) blocks of (x - s mu) / (1 + a s) for one sample, a few thousand cells at a time."""
     begin, end = int(counts.starts[sample]), int(counts.starts[sample + 1])
     start, last = counts.offsets[genes, sample], counts.offsets[genes, sample + 1]
     s = depth.astype(dtype, copy=False)
     for cell in range(begin, end, _CELL_BLOCK):
         stop = min(cell + _CELL_BLOCK, end)
         upto = last if stop == end else _kernels.entries_before(counts.rows, start, last, stop)
-        out = np.empty((len(start), stop - cell), dtype)
+        out = np.empty((stop - cell, len(start)), dtype)
         _kernels.weighted_residuals(counts.rows, counts.values, start, upto, s, cell, mu[genes], slope[genes], out)
         start = upto
         yield slice(cell, stop), out
 
 
 def cross_products(
-    counts: Counts, depth: Array, mu: Array, slope: Array, left: slice, right: slice, sample: int, dtype: DTypeLike
-) -> NDArray:
-    """Sum over the cells of one sample of f_j r_j f_k r_k for the genes of two slices."""
-    total: NDArray | None = None
-    other = residual_blocks(counts, depth, mu, slope, right, sample, dtype) if right != left else None
-    for _, x in residual_blocks(counts, depth, mu, slope, left, sample, dtype):
-        y = x if other is None else next(other)[1]
-        product = x @ y.T
-        # A first block stays in its own precision; more of them add up in float64.
-        total = product if total is None else np.add(total, product, dtype=np.float64)
-    assert total is not None
+    counts: Counts,
+    sums: DepthSums,
+    mu: Array,
+    slope: Array,
+    left: slice,
+    right: slice,
+    sample: int,
+    dtype: DTypeLike,
+) -> Array:
+    r"""Sum over the cells of one sample of f_j r_j f_k r_k for the genes of two slices.
+
+    Genes come in order of detection. Where the left one has counts in few cells, only those are visited:
+
+    .. math:: \sum_i f_j r_j f_k r_k = \sum_{i: x_{ij} > 0} f_j x_{ij} f_k r_k - \mu_j \sum_i f_j s_i f_k r_k
+
+    and the last sum is a quadrature. The other pairs are a dense product.
+    """
+    n_left = left.stop - left.start
+    few = int((counts.detection[left] < SPARSE).sum())
+    sparse, dense = slice(left.start, left.start + few), slice(left.start + few, left.stop)
+    total = np.zeros((n_left, right.stop - right.start))
+    entry, last = counts.offsets[sparse, sample], counts.offsets[sparse, sample + 1]
+    depth = sums.depth.astype(dtype, copy=False)
+    whole = dense if dense != right else None  # x.T @ x of one array is half the work for BLAS
+    others = residual_blocks(counts, sums.depth, mu, slope, dense, sample, dtype) if whole and few < n_left else None
+    for cells, y in residual_blocks(counts, sums.depth, mu, slope, right, sample, dtype):
+        if few < n_left:
+            x = y if others is None else next(others)[1]
+            total[few:] += x.T @ y
+        if few:
+            upto = _kernels.entries_before(counts.rows, entry, last, cells.stop)
+            _kernels.sparse_products(
+                counts.rows, counts.values, entry, upto, depth, cells.start, slope[sparse], y, total[:few]
+            )
+            entry = upto
+    if few:
+        f = 1 / (1 + np.outer(slope[sparse], sums.nodes))
+        g = 1 / (1 + np.outer(slope[right], sums.nodes))
+        rest = sums.nodes * g * sums.first[right, sample] - mu[right, None] * (g @ sums.gram[0, sample])
+        total[:few] -= (mu[sparse, None] * f) @ rest.T
     return total
 
 
@@ -264,36 +301,35 @@ def weight_products(sums: DepthSums, slope: Array, left: slice, right: slice, sa
 
 
 def pair_sums(
-    counts: Counts, sums: DepthSums, fit: GeneMoments, left: slice, right: slice, dtype: DTypeLike
+    counts: Counts, sums: DepthSums, fit: GeneMoments, left: slice, right: slice, out: tuple[NDArray, NDArray]
 ) -> tuple[NDArray, NDArray]:
     r"""Each sample's N and D of the pairs of two slices of genes: two arrays (n_samples, left, right).
 
     The covariance is the ratio of their sums over samples. Centred at each sample's mean,
     :math:`D_c = \mu_j\mu_k B - N K / (W_j W_k)` with :math:`K = \sum w_j w_k s^2` and
     :math:`B = K - \sum w_j w_k^2 s^3/W_k - \sum w_j^2 w_k s^3/W_j + K^2/(W_j W_k)`, so that
-    :math:`E N_c = \sigma_{jk} B`; else :math:`D_c = K`.
+    :math:`E N_c = \sigma_{jk} B`; else :math:`D_c = K`. They are written into `out`.
     """
-    shape = (counts.n_samples, left.stop - left.start, right.stop - right.start)
-    num, den = np.empty(shape, dtype), np.empty(shape, dtype)
+    num, den = out
     for c in range(counts.n_samples):
         k = c if fit.centred else 0
         mu, slope = fit.mu[:, k], fit.slope[:, k]
-        num[c] = cross_products(counts, sums.depth, mu, slope, left, right, c, dtype)
-        den[c] = (
-            _centred_weights(sums, mu, slope, left, right, c, num[c], dtype)
-            if fit.centred
-            else weight_products(sums, slope, left, right, c)
-        )
+        num[c] = cross_products(counts, sums, mu, slope, left, right, c, num.dtype)
+        if fit.centred:
+            _centred_weights(sums, mu, slope, left, right, c, num[c], den[c])
+        else:
+            den[c] = weight_products(sums, slope, left, right, c)
     return num, den
 
 
 def _centred_weights(
-    sums: DepthSums, mu: Array, slope: Array, left: slice, right: slice, sample: int, num: NDArray, dtype: DTypeLike
-) -> NDArray:
+    sums: DepthSums, mu: Array, slope: Array, left: slice, right: slice, sample: int, num: NDArray, out: NDArray
+) -> None:
     def side(genes: slice) -> tuple[Array, Array]:
         f = 1 / (1 + np.outer(slope[genes], sums.nodes))
         return f, f @ sums.power[1, sample]
 
+    dtype = num.dtype
     (f, wl), (g, wr) = side(left), side(right)
     g2, g3 = sums.gram[:, sample]
     # B mu mu = (rows of `a`) . (rows of `b`) apart from the K^2 term: three low-rank products as one.
@@ -301,5 +337,5 @@ def _centred_weights(
     a = np.hstack([ml * (f @ g2), -ml * (f @ g3), -(ml / wl[:, None]) * (f**2 @ g3)]).astype(dtype)
     b = np.hstack([mr * g, (mr / wr[:, None]) * g**2, mr * g]).astype(dtype)
     k = ((f @ g2) / wl[:, None]).astype(dtype) @ (g / wr[:, None]).T.astype(dtype)  # K / (W_j W_k)
-    ww = np.outer(wl * mu[left], wr * mu[right]).astype(dtype)
-    return a @ b.T + k * (k * ww - num)
+    edges = ((wl * mu[left]).astype(dtype), (wr * mu[right]).astype(dtype))
+    _kernels.centred_denominator(a @ b.T, k, num, *edges, out)

@@ -1,0 +1,170 @@
+"""hiercorr against CS-CORE Python in one run: wall time, CPU time and peak memory beyond the input.
+
+    git clone https://github.com/ChangSuBiostats/CS-CORE_python PEER
+    python validation/benchmarks/bench_cscore.py --peer PEER [--cells 20000 --genes 5000 --nonzero 0.2 --samples 20]
+
+Every measurement is a process of its own that makes the same data from the same seed, notes its memory, runs the fit and
+notes the peak. "cold" is the first fit of a process with an empty compilation cache, "warm" the second fit of the
+process. Times compare as ratios within the run; the machine's absolute speed means little.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import warnings
+from pathlib import Path
+
+import numpy as np
+
+
+def make_counts(cells: int, genes: int, nonzero: float, samples: int, seed: int = 1):
+    """Poisson-gamma counts with gene means spread over three decades, set to the wanted share of non-zeros."""
+    import anndata as ad
+    import pandas as pd
+    from scipy import optimize, sparse
+
+    rng = np.random.default_rng(seed)
+    depth = rng.lognormal(0, 0.4, cells)
+    shape = 2.0
+    spread = rng.normal(0, 1.5, genes)
+    zero = lambda m: np.mean((1 + np.exp(spread + m) / shape) ** -shape)  # noqa: E731
+    level = optimize.brentq(lambda m: zero(m) - (1 - nonzero), -15, 10)
+    mean = np.exp(spread + level)
+    blocks = []
+    for start in range(0, cells, 1000):
+        s = depth[start : start + 1000]
+        rate = rng.gamma(shape, 1 / shape, (len(s), genes)).astype(np.float32) * (s[:, None] * mean).astype(np.float32)
+        blocks.append(sparse.csr_matrix(rng.poisson(rate).astype(np.float64)))
+    x = sparse.vstack(blocks, format="csr")
+    obs = pd.DataFrame({"sample": np.sort(rng.integers(0, samples, cells)).astype(str)})
+    obs.index = obs.index.astype(str)
+    return ad.AnnData(x, obs=obs, var=pd.DataFrame(index=[f"g{j}" for j in range(genes)]))
+
+
+class PeakMemory(threading.Thread):
+    """Largest resident memory of this process while it runs, beyond what it was at the start (MB)."""
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self.start_mb = self.now()
+        self.peak = self.start_mb
+        self.stop = threading.Event()
+
+    @staticmethod
+    def now() -> float:
+        with open("/proc/self/statm") as f:
+            return int(f.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+    def run(self) -> None:
+        while not self.stop.wait(0.005):
+            self.peak = max(self.peak, self.now())
+
+    def beyond(self) -> float:
+        self.stop.set()
+        self.join()
+        return self.peak - self.start_mb
+
+
+def measure(call) -> dict[str, float]:
+    memory = PeakMemory()
+    memory.start()
+    cpu, wall = resource.getrusage(resource.RUSAGE_SELF), time.perf_counter()
+    call()
+    wall = time.perf_counter() - wall
+    end = resource.getrusage(resource.RUSAGE_SELF)
+    return {
+        "wall_s": wall,
+        "cpu_s": end.ru_utime + end.ru_stime - cpu.ru_utime - cpu.ru_stime,
+        "peak_mb": memory.beyond(),
+    }
+
+
+def worker(args: argparse.Namespace) -> None:
+    warnings.simplefilter("ignore")
+    adata = make_counts(args.cells, args.genes, args.nonzero, args.samples)
+    share = adata.X.nnz / (args.cells * args.genes)
+    if args.worker == "peer":
+        np.Inf = np.inf  # the peer was written for numpy 1
+        sys.path.insert(0, str(args.peer))
+        from CSCORE import CSCORE_IRLS
+
+        run = getattr(CSCORE_IRLS, "CSCORE_IRLS", CSCORE_IRLS)
+        depth = np.asarray(adata.X.sum(1)).ravel()
+        kept: dict = {}
+        rows = [measure(lambda: kept.update(out=run(adata.X, depth)))]
+        np.save(args.keep, np.stack([kept["out"][0], kept["out"][2]])[:, :300, :300])
+    else:
+        import hiercorr as hc
+
+        options = {"estimator": "pooled", "uncertainty": "none"} if args.worker == "pooled" else {}
+        rows = []
+        kept = {}
+        for _ in range(1 + args.repeat):
+            kept.clear()
+            rows.append(measure(lambda: kept.update(r=hc.CSCore(adata, sample="sample").fit(progress=False, **options))))
+        if args.worker == "pooled":
+            ds = kept["r"].dataset.isel(gene=slice(300), partner=slice(300))
+            np.save(args.keep, np.stack([ds["correlation_unclipped"].values, ds["cell_statistic"].values]))
+    print(json.dumps({"nonzero": share, "rows": rows}))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--peer", type=Path, help="checkout of CS-CORE Python; left out: ours alone")
+    parser.add_argument("--cells", type=int, default=20_000)
+    parser.add_argument("--genes", type=int, default=5_000)
+    parser.add_argument("--nonzero", type=float, default=0.2)
+    parser.add_argument("--samples", type=int, default=20)
+    parser.add_argument("--repeat", type=int, default=2, help="warm fits")
+    parser.add_argument("--out", type=Path, help="write the table as CSV")
+    parser.add_argument("--worker", help=argparse.SUPPRESS)
+    parser.add_argument("--keep", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.worker:
+        worker(args)
+        return
+    import pandas as pd
+
+    folder = Path(tempfile.mkdtemp())
+    table = []
+    for name in ("pooled", "within", *(["peer"] if args.peer else [])):
+        env = {**os.environ, "NUMBA_CACHE_DIR": str(folder / "numba" / name)}
+        command = [sys.executable, __file__, "--worker", name, "--keep", str(folder / f"{name}.npy")]
+        for option in ("cells", "genes", "nonzero", "samples", "repeat"):
+            command += [f"--{option}", str(getattr(args, option))]
+        command += ["--peer", str(args.peer)] if args.peer else []
+        done = subprocess.run(command, env=env, capture_output=True, text=True)
+        if done.returncode:
+            sys.exit(done.stderr)
+        out = json.loads(done.stdout.splitlines()[-1])
+        for k, row in enumerate(out["rows"]):
+            run = "cold" if k == 0 and name != "peer" else "warm" if name != "peer" else "only"
+            table.append({"what": name, "run": run, "nonzero": round(out["nonzero"], 3), **row})
+        print(table[-1], file=sys.stderr)
+    frame = pd.DataFrame(table)
+    frame = frame.groupby(["what", "run", "nonzero"], sort=False, as_index=False).median()
+    pooled = frame.query("what == 'pooled' and run == 'warm'")["wall_s"].item()
+    frame["wall_over_pooled"] = frame["wall_s"] / pooled
+    print(frame.round(2).to_string(index=False))
+    if args.peer:
+        ours, theirs = np.load(folder / "pooled.npy"), np.load(folder / "peer.npy")
+        off = ~np.eye(ours.shape[1], dtype=bool)
+        known = np.isfinite(ours[0]) & off & (np.abs(theirs[0]) < 1)
+        print(
+            f"agreement on the first 300 genes: correlation {np.abs(ours[0] - theirs[0])[known].max():.1e}, "
+            f"statistic {np.abs(ours[1] - theirs[1])[known & np.isfinite(ours[1])].max():.1e}"
+        )
+    if args.out:
+        frame.to_csv(args.out, index=False, float_format="%.4g")
+
+
+if __name__ == "__main__":
+    main()
