@@ -8,6 +8,7 @@ from hiercorr._version import __version__
 
 if TYPE_CHECKING:
     from hiercorr import datasets, simulate
+    from hiercorr.check import DesignCheck, check_design
     from hiercorr.cscore import CSCore
     from hiercorr.errors import DataWarning, EstimationWarning, InputError
     from hiercorr.results import CorrelationResult, Flag, load
@@ -16,9 +17,11 @@ _WHERE = {
     "CSCore": "cscore",
     "CorrelationResult": "results",
     "DataWarning": "errors",
+    "DesignCheck": "check",
     "EstimationWarning": "errors",
     "Flag": "results",
     "InputError": "errors",
+    "check_design": "check",
     "datasets": "",
     "load": "results",
     "simulate": "",
@@ -28,10 +31,12 @@ __all__ = [
     "CSCore",
     "CorrelationResult",
     "DataWarning",
+    "DesignCheck",
     "EstimationWarning",
     "Flag",
     "InputError",
     "__version__",
+    "check_design",
     "datasets",
     "load",
     "simulate",

@@ -149,7 +149,8 @@ def fit_covariates(
         for a in range(k):
             for b in range(a):
                 gram[:, a, b] = gram[:, b, a]
-        return np.linalg.solve(gram, rhs[:, :, None])[:, :, 0].T
+        out: Array = np.linalg.solve(gram, rhs[:, :, None])[:, :, 0].T
+        return out
 
     mean = regress(d_mean, "x", None, None)
     variance = regress(d_var, "residual", mean, None)

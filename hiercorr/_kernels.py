@@ -77,40 +77,60 @@ def weighted_residuals(rows, values, start, stop, depth, cell0, mu, a, out):
     one = out.dtype.type(1.0)
     m = mu.astype(out.dtype)
     w = a.astype(out.dtype)
-    for i in prange(n):
-        s = depth[cell0 + i]
-        for t in range(p):
-            out[i, t] = -s * m[t] / (one + s * w[t])
-    for t in prange(p):
-        for e in range(start[t], stop[t]):
-            i = rows[e] - cell0
-            out[i, t] += out.dtype.type(values[e]) / (one + depth[rows[e]] * w[t])
+    for strip in prange((p + 63) // 64):  # 64 genes at a time stay in the cache of one core
+        t0 = strip * 64
+        width = min(64, p - t0)
+        near = np.empty((n, 64), out.dtype)
+        for i in range(n):
+            s = depth[cell0 + i]
+            for t in range(width):
+                near[i, t] = -s * m[t0 + t] / (one + s * w[t0 + t])
+        for t in range(width):
+            for e in range(start[t0 + t], stop[t0 + t]):
+                i = rows[e] - cell0
+                near[i, t] += out.dtype.type(values[e]) / (one + depth[rows[e]] * w[t0 + t])
+        out[:, t0 : t0 + width] = near[:, :width]
 
 
 @njit(cache=True, parallel=True, fastmath=True)
 def sparse_products(rows, values, start, stop, depth, cell0, a, residuals, out):
-    """out[t, u] += sum over the entries of gene t of x / (1 + s a_t) residuals[i, u]; cells are rows of `residuals`."""
+    """out[t, u] += sum over the entries of gene t of x / (1 + s a_t) residuals[i, u]; cells are rows of `residuals`.
+
+    64 columns at a time: their sums stay in registers and that strip of `residuals` in the cache of one core.
+    """
+    n, p = out.shape
     one = residuals.dtype.type(1.0)
-    for t in prange(out.shape[0]):
+    first = np.zeros(n + 1, np.int64)
+    for t in range(n):
+        first[t + 1] = first[t] + stop[t] - start[t]
+    scaled = np.empty(first[n], residuals.dtype)
+    cell = np.empty(first[n], np.int32)
+    for t in prange(n):
         w = residuals.dtype.type(a[t])
-        total = np.zeros(out.shape[1], residuals.dtype)
-        v = np.empty(4, residuals.dtype)
-        k = np.empty(4, np.int64)
-        for e in range(start[t], stop[t], 4):  # four entries a sweep: `total` is read and written once
-            for h in range(4):
-                i = rows[min(e + h, stop[t] - 1)]
-                k[h] = i - cell0
-                v[h] = residuals.dtype.type(values[min(e + h, stop[t] - 1)]) / (one + depth[i] * w)
-                if e + h >= stop[t]:
-                    v[h] = 0
-            v0, v1, v2, v3 = v[0], v[1], v[2], v[3]
-            k0, k1, k2, k3 = k[0], k[1], k[2], k[3]
-            for u in range(out.shape[1]):
-                total[u] += (
-                    v0 * residuals[k0, u] + v1 * residuals[k1, u] + v2 * residuals[k2, u] + v3 * residuals[k3, u]
-                )
-        for u in range(out.shape[1]):
-            out[t, u] += total[u]
+        for e in range(stop[t] - start[t]):
+            i = rows[start[t] + e]
+            scaled[first[t] + e] = residuals.dtype.type(values[start[t] + e]) / (one + depth[i] * w)
+            cell[first[t] + e] = i - cell0
+    for strip in prange((p + 63) // 64):
+        u0 = strip * 64
+        total = np.zeros(64, residuals.dtype)
+        width = min(64, p - u0)
+        near = np.zeros((residuals.shape[0], 64), residuals.dtype)
+        near[:, :width] = residuals[:, u0 : u0 + width]
+        for t in range(n):
+            total[:] = 0
+            stop_four = first[t] + (first[t + 1] - first[t]) // 4 * 4
+            for e in range(first[t], stop_four, 4):  # four entries a sweep: `total` is read and written once
+                v0, v1, v2, v3 = scaled[e], scaled[e + 1], scaled[e + 2], scaled[e + 3]
+                r0, r1, r2, r3 = near[cell[e]], near[cell[e + 1]], near[cell[e + 2]], near[cell[e + 3]]
+                for u in range(64):
+                    total[u] += (v0 * r0[u] + v1 * r1[u]) + (v2 * r2[u] + v3 * r3[u])
+            for e in range(stop_four, first[t + 1]):
+                row = near[cell[e]]
+                for u in range(64):
+                    total[u] += scaled[e] * row[u]
+            for u in range(width):
+                out[t, u0 + u] += total[u]
 
 
 @njit(cache=True)

@@ -16,14 +16,19 @@ import xarray as xr
 from hiercorr.errors import InputError
 
 
-def write_dataset(dataset: xr.Dataset, path: Path, overwrite: bool) -> Path:
-    """Write to a temporary neighbour, then move it into place."""
+def check_target(path: Path, overwrite: bool) -> None:
+    """Refuse a name that nothing could be saved under, before the work is done."""
     if path.suffix not in (".zarr", ".nc"):
         raise InputError(f"cannot save as {path.name!r}: the name must end in .zarr or .nc")
     if path.exists() and not overwrite:
         raise FileExistsError(f"{str(path)!r} exists; pass overwrite=True to replace it")
     if not path.parent.is_dir():
         raise InputError(f"cannot save {path.name!r}: there is no folder {str(path.parent)!r}")
+
+
+def write_dataset(dataset: xr.Dataset, path: Path, overwrite: bool) -> Path:
+    """Write to a temporary neighbour, then move it into place."""
+    check_target(path, overwrite)
     scratch = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
     try:
         draft = scratch / path.name
@@ -82,4 +87,6 @@ def read_dataset(path: Path) -> xr.Dataset:
 
 
 def _unwrapped(value: Any) -> Any:
-    return value.item() if isinstance(value, np.generic) or (isinstance(value, np.ndarray) and value.ndim == 0) else value
+    return (
+        value.item() if isinstance(value, np.generic) or (isinstance(value, np.ndarray) and value.ndim == 0) else value
+    )

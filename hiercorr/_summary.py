@@ -37,7 +37,9 @@ def make_summary(dataset: xr.Dataset, flags: pd.Series, table: pd.DataFrame, gen
     level = f"{100 * a.get('confidence', 0.95):g}%"
     heads = [_HEADS.get(c, c).replace("0.025", level).replace("0.975", "CI") for c in shown.columns]
     summary = Summary()
-    summary.tables.append(SimpleTable(top, title=f"hiercorr: {a.get('title', 'gene-gene correlation')}", data_aligns="lrlr"))
+    summary.tables.append(
+        SimpleTable(top, title=f"hiercorr: {a.get('title', 'gene-gene correlation')}", data_aligns="lrlr")
+    )
     summary.tables.append(SimpleTable(body or [["no pair could be estimated"]], headers=heads if body else None))
     notes = [f"{count:,} pairs {name}" for name, count in flags.items() if count]
     extra = [a["note"]] if a.get("note") else []

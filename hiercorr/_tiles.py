@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -27,7 +28,7 @@ def tiles(n_genes: int, n_layers: int, rows: slice | None, dtype: DTypeLike) -> 
     side = int(max(64, min(most, (_TILE_BYTES / (2 * n_layers * itemsize)) ** (0.5 if rows is None else 1.0))))
     parts = -(-n_genes // side)
     edges = np.linspace(0, n_genes, parts + 1).round().astype(int)
-    spans = [slice(int(a), int(b)) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+    spans = [slice(int(a), int(b)) for a, b in itertools.pairwise(edges)]
     if rows is not None:
         return [(rows, span) for span in spans]
     return [(spans[i], spans[j]) for i in range(parts) for j in range(i, parts)]
@@ -48,9 +49,7 @@ class PairOutput:
         Nothing of the interval will be written: those variables are NaN at no cost in memory.
     """
 
-    def __init__(
-        self, order: NDArray[np.int64], rows: slice | None, dtype: DTypeLike, without_interval: bool
-    ) -> None:
+    def __init__(self, order: NDArray[np.int64], rows: slice | None, dtype: DTypeLike, without_interval: bool) -> None:
         self.order, self.rows = order, rows
         self.shape = (len(order), len(order)) if rows is None else (1, len(order))
         self.dtype = np.dtype(dtype)
@@ -97,8 +96,8 @@ class PairOutput:
             if name in ("correlation", "correlation_unclipped"):
                 array[at] = np.where(known, 1.0, np.nan)
         if self.without_interval:
-            nothing = np.broadcast_to(self.dtype.type(np.nan), self.shape)
-            self.arrays |= {name: nothing for name in _INTERVAL}
+            nothing = np.broadcast_to(np.array(np.nan, self.dtype), self.shape)
+            self.arrays |= dict.fromkeys(_INTERVAL, nothing)
         return {**self.arrays, "flag": self.flag}
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,8 @@ from scipy import special
 from hiercorr import _covariates, _tiles, inference, moments
 from hiercorr._heterogeneity import per_sample_pairs
 from hiercorr.data import MIN_CELLS, Counts, read_counts
-from hiercorr.design import Design, make_design
-from hiercorr.errors import EstimationWarning, InputError, unknown_name
+from hiercorr.design import Design, make_design, repeated_donors, sample_columns
+from hiercorr.errors import DataWarning, EstimationWarning, InputError, unknown_name
 from hiercorr.results import CorrelationResult, Flag, build_dataset
 
 LOW_INFORMATION = 5.0  # typical variance / its standard error; below it coverage and bias were poor in simulation
@@ -87,10 +88,12 @@ class CSCore:
     --------
     >>> import hiercorr as hc
     >>> adata = hc.datasets.glioblastoma()
-    >>> model = hc.CSCore(adata, sample="sample_id", depth="total_counts", genes=["FTL", "FTH1", "SPP1"])
+    >>> vehicle = {"condition": "ctrl"}  # one sample a patient
+    >>> genes = ["FTL", "FTH1", "SPP1"]
+    >>> model = hc.CSCore(adata, sample="sample_id", depth="total_counts", genes=genes, subset=vehicle)
     >>> r = model.fit()
-    >>> round(float(r.matrix().loc["FTL", "FTH1"]), 2)
-    0.56
+    >>> round(float(r.matrix().loc["FTL", "FTH1"]), 1)
+    0.6
     """
 
     def __init__(
@@ -108,13 +111,15 @@ class CSCore:
     ) -> None:
         self.sample = sample
         self.covariates = covariates
-        self._read = lambda always: read_counts(
+        self._read: Callable[[Sequence[str]], Counts] = lambda always: read_counts(
             data, sample=sample, genes=genes, layer=layer, depth=depth, subset=subset, min_cells=min_cells,
             small_samples=small_samples, always=always,
         )  # fmt: skip
-        self.counts: Counts = self._read(())
+        self.counts = self._read(())
         if covariates is not None:
             make_design(covariates, self.counts.obs)
+        if sample is not None:
+            _warn_of_repeated_donors(self.counts, sample)
 
     def fit(
         self,
@@ -229,7 +234,9 @@ class CSCore:
             raise InputError("per_sample=True goes with estimator='within'")
         if uncertainty not in (None, "none"):
             if self.covariates is not None:
-                raise InputError(f"uncertainty={uncertainty!r} is not available with covariates; use uncertainty='none'")
+                raise InputError(
+                    f"uncertainty={uncertainty!r} is not available with covariates; use uncertainty='none'"
+                )
             if self.sample is None:
                 raise InputError(f"uncertainty={uncertainty!r} needs samples: name their obs column with sample=")
         chosen = uncertainty or ("none" if self.sample is None or self.covariates is not None else "jackknife")
@@ -253,11 +260,9 @@ class CSCore:
             rows = slice(at, at + 1)
         return _Plan(estimator, chosen, precision, confidence, per_sample, rows, draws, progress, order)
 
-    def _result(
-        self, counts: Counts, plan: _Plan, fitted: _Fitted, target: str | None, seed: Any
-    ) -> CorrelationResult:
+    def _result(self, counts: Counts, plan: _Plan, fitted: _Fitted, target: str | None, seed: Any) -> CorrelationResult:
         samples = counts.starts
-        depth = np.array([np.median(counts.depth[a:b]) for a, b in zip(samples[:-1], samples[1:], strict=True)])
+        depth = np.array([np.median(counts.depth[a:b]) for a, b in itertools.pairwise(samples)])
         if "p_value" in fitted.pair:
             _tiles.add_q_values(fitted.pair, plan.rows)
         missing = float(np.mean(np.isnan(fitted.pair["correlation"])))
@@ -295,6 +300,17 @@ class CSCore:
             },
         )
         return CorrelationResult(dataset.assign(fitted.extra))
+
+
+def _warn_of_repeated_donors(counts: Counts, sample: str) -> None:
+    columns = sample_columns(counts.obs.drop(columns=sample), counts.starts, counts.samples)
+    for column, n in repeated_donors(columns, sample).items():
+        warnings.warn(
+            f"{counts.n_samples} samples of {sample!r} come from {n} values of {column!r}: samples of one donor are not "
+            f"independent, so intervals are too narrow; use sample={column!r}, or one sample a donor with subset=",
+            DataWarning,
+            stacklevel=3,
+        )
 
 
 @dataclass
@@ -435,9 +451,7 @@ def _cell_test(
     return {"cell_statistic": statistic, "cell_p_value": 2 * special.ndtr(-np.abs(statistic.astype(np.float64)))}
 
 
-def _fit_covariates(
-    counts: Counts, plan: _Plan, design: Design, level: str, adjust: tuple[str, ...]
-) -> _Fitted:
+def _fit_covariates(counts: Counts, plan: _Plan, design: Design, level: str, adjust: tuple[str, ...]) -> _Fitted:
     group = counts.one_group()
     unit = float(counts.depth.mean())
     fit = _covariates.fit_covariates(group, counts.depth / unit, design.matrix, level, adjust)

@@ -213,9 +213,7 @@ def _subset_mask(obs: pd.DataFrame, subset: ArrayLike | Mapping[str, Any] | None
     return mask
 
 
-def _sample_codes(
-    obs: pd.DataFrame, sample: str | None, keep: NDArray[np.bool_]
-) -> tuple[NDArray[np.int64], pd.Index]:
+def _sample_codes(obs: pd.DataFrame, sample: str | None, keep: NDArray[np.bool_]) -> tuple[NDArray[np.int64], pd.Index]:
     """Code of each cell's sample, -1 for cells that are not used."""
     if sample is None:
         return np.where(keep, 0, -1), pd.Index(["all"])
@@ -315,7 +313,9 @@ def _not_counts(source: Source, i: int, j: int, block: sparse.csr_matrix, bad: i
         return InputError(f"the matrix holds a value too large for a count ({where})")
     kind = "looks log-normalised" if float(np.max(block.data)) < 20 else "holds fractions"
     raw = [k for k, m in source.others.items() if _holds_counts(m)]
-    hint = f"raw counts seem to be in {' or '.join(raw)}" if raw else "no layer with raw counts was found in this object"
+    hint = (
+        f"raw counts seem to be in {' or '.join(raw)}" if raw else "no layer with raw counts was found in this object"
+    )
     return InputError(f"the matrix {kind}, it does not hold counts ({where}); {hint}")
 
 
@@ -384,7 +384,11 @@ def _named_genes(names: pd.Index, genes: Any) -> NDArray[np.int64]:
 
 
 def _fill(
-    source: Source, codes: NDArray[np.int64], order: NDArray[np.int64], count: NDArray[np.int64], chosen: NDArray[np.int64]
+    source: Source,
+    codes: NDArray[np.int64],
+    order: NDArray[np.int64],
+    count: NDArray[np.int64],
+    chosen: NDArray[np.int64],
 ) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int64]]:
     """Second pass: the chosen genes' entries, gene by gene and sample by sample."""
     flat = np.append(0, np.cumsum(count[chosen].ravel())).astype(np.int64)

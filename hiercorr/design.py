@@ -111,3 +111,26 @@ def _aliased(matrix: NDArray[np.float64]) -> list[int]:
         else:
             kept.append(residual / size)
     return out
+
+
+_DONOR_WORDS = ("donor", "patient", "subject", "individual", "mouse", "animal", "participant", "person")
+
+
+def sample_columns(obs: pd.DataFrame, starts: NDArray[np.int64], samples: pd.Index) -> dict[str, pd.Series]:
+    """Columns with one value in each sample, as one value a sample; rows of `obs` are grouped by sample."""
+    code = np.repeat(np.arange(len(samples)), np.diff(starts))
+    out = {}
+    for name in obs.columns:
+        values = obs[name].reset_index(drop=True)
+        if (values.groupby(code).nunique(dropna=False) <= 1).all():
+            out[str(name)] = pd.Series(values.groupby(code).first().to_numpy(), samples, name=name)
+    return out
+
+
+def repeated_donors(columns: dict[str, pd.Series], sample: str | None) -> dict[str, int]:
+    """Columns whose name says donor and that hold several samples a value: name -> number of donors."""
+    return {
+        name: int(values.nunique())
+        for name, values in columns.items()
+        if name != sample and any(w in name.lower() for w in _DONOR_WORDS) and 1 < values.nunique() < len(values)
+    }

@@ -35,8 +35,10 @@ def unknown_name(kind: str, name: object, known: Iterable[object]) -> InputError
     InputError
     """
     names = [str(k) for k in known]
+    name = str(name) if isinstance(name, str) else name  # numpy strings show as np.str_(...)
     lower = {n.lower(): n for n in reversed(names)}
-    near = [lower[n] for n in difflib.get_close_matches(str(name).lower(), list(lower), n=3, cutoff=0.6)]
+    starts = [n for n in names if n.lower().startswith(str(name).lower())][:3] if str(name) else []
+    near = starts or [lower[n] for n in difflib.get_close_matches(str(name).lower(), list(lower), n=3, cutoff=0.6)]
     if near:
         hint = f"did you mean {' or '.join(repr(n) for n in near)}?"
     elif names:

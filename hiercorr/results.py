@@ -151,7 +151,7 @@ class CorrelationResult:
     --------
     >>> import hiercorr as hc
     >>> adata = hc.datasets.glioblastoma()
-    >>> r = hc.CSCore(adata, sample="sample_id", depth="total_counts", genes=30).fit()
+    >>> r = hc.CSCore(adata, sample="patient_id", depth="total_counts", genes=30).fit()
     >>> r.top("FTL", n=3).columns[:2].tolist()
     ['correlation', 'ci_lower']
     """
@@ -238,7 +238,11 @@ class CorrelationResult:
             if not bool(ds["q_value"].notnull().any()):
                 raise InputError(
                     "this result has no q-values: "
-                    + ("too few samples for an interval" if ds.attrs.get("n_samples", 0) < 3 else "it has no uncertainty")
+                    + (
+                        "too few samples for an interval"
+                        if ds.attrs.get("n_samples", 0) < 3
+                        else "it has no uncertainty"
+                    )
                     + "; call pairs() without q="
                 )
             keep &= ds["q_value"].values <= q
@@ -409,7 +413,9 @@ class CorrelationResult:
 
     def __repr__(self) -> str:
         a = self.dataset.attrs
-        what = f"target {self.target} x {len(self.genes)} genes" if self.target else f"{len(self.genes)} genes, all pairs"
+        what = (
+            f"target {self.target} x {len(self.genes)} genes" if self.target else f"{len(self.genes)} genes, all pairs"
+        )
         missing = int(self.dataset["correlation"].isnull().sum()) / self.dataset["correlation"].size
         return (
             f"<CorrelationResult: {a.get('model', '?')}, level {a.get('level', '?')}, {what}, "

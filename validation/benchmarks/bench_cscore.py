@@ -92,7 +92,7 @@ def worker(args: argparse.Namespace) -> None:
     adata = make_counts(args.cells, args.genes, args.nonzero, args.samples)
     share = adata.X.nnz / (args.cells * args.genes)
     if args.worker == "peer":
-        np.Inf = np.inf  # the peer was written for numpy 1
+        np.inf = np.inf  # the peer was written for numpy 1
         sys.path.insert(0, str(args.peer))
         from CSCORE import CSCORE_IRLS
 
@@ -109,7 +109,9 @@ def worker(args: argparse.Namespace) -> None:
         kept = {}
         for _ in range(1 + args.repeat):
             kept.clear()
-            rows.append(measure(lambda: kept.update(r=hc.CSCore(adata, sample="sample").fit(progress=False, **options))))
+            rows.append(
+                measure(lambda: kept.update(r=hc.CSCore(adata, sample="sample").fit(progress=False, **options)))
+            )
         if args.worker == "pooled":
             ds = kept["r"].dataset.isel(gene=slice(300), partner=slice(300))
             np.save(args.keep, np.stack([ds["correlation_unclipped"].values, ds["cell_statistic"].values]))

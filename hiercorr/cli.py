@@ -1,0 +1,193 @@
+"""Command line: ``hiercorr demo | check | fit | report``, the same names as the functions."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from hiercorr._version import __version__
+from hiercorr.errors import InputError
+
+
+class _Group(click.Group):
+    """Errors in one line without a traceback; ``--debug`` shows it."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        debug = bool(ctx.params.get("debug"))
+        with warnings.catch_warnings():
+            if not debug:
+                warnings.showwarning = _show_warning
+            try:
+                return super().invoke(ctx)
+            except (InputError, FileExistsError, ImportError, OSError, MemoryError) as error:
+                if debug:
+                    raise
+                click.echo(f"hiercorr: error: {error}", err=True)
+                ctx.exit(2)
+
+
+def _show_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
+    if category.__module__.startswith("hiercorr"):
+        click.echo(f"hiercorr: warning: {message}", err=True)
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="hiercorr")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error and every warning.")
+def main(debug: bool) -> None:
+    """Gene-gene correlation from single-cell counts, with samples as the units."""
+
+
+def _data_options(command: Any) -> Any:
+    for option in reversed(
+        [
+            click.option("--sample", metavar="COL", help="Column of obs that names the sample of each cell."),
+            click.option(
+                "--cell-type", metavar="COL=VALUE", multiple=True, help="Use only these cells; may be repeated."
+            ),
+            click.option("--layer", help="Layer with raw counts, or 'raw'; default X."),
+            click.option("--depth", metavar="COL", help="Column of obs with the depth; default row sums."),
+            click.option("--min-cells", type=int, help="Leave out samples with fewer cells.  [default: 10]"),
+        ]
+    ):
+        command = option(command)
+    return command
+
+
+def _subset(cell_type: Sequence[str]) -> dict[str, str] | None:
+    out = {}
+    for text in cell_type:
+        column, equals, value = text.partition("=")
+        if not equals or not column:
+            raise InputError(f"--cell-type {text!r} must be COLUMN=VALUE, e.g. cell_type='B cells'")
+        out[column] = value
+    return out or None
+
+
+@main.command()
+@click.option("--output", "-o", type=click.Path(path_type=Path), default=Path("hiercorr-demo.html"), show_default=True)
+def demo(output: Path) -> None:
+    """Run the main job on real data that come with hiercorr: partners of FTL in glioblastoma."""
+    from hiercorr import datasets
+    from hiercorr.check import check_design
+    from hiercorr.cscore import CSCore
+    from hiercorr.report import write_report
+
+    adata = datasets.glioblastoma()
+    click.echo("Glioblastoma, vehicle-treated slices of 5 patients (Zhao et al. 2021), 300 genes\n")
+    options: dict[str, Any] = {"sample": "sample_id", "depth": "total_counts", "subset": {"condition": "ctrl"}}
+    design = check_design(adata, **options)
+    click.echo(f"{design}\n")
+    result = CSCore(adata, **options).fit(target="FTL", per_sample=True)
+    click.echo(str(result.summary(n=15)))
+    naive = CSCore(adata, **options).fit(estimator="pooled", uncertainty="none", target="FTL")
+    cells = int((naive.dataset["cell_p_value"].values * len(adata.var_names) < 0.05).sum())
+    samples = int((result.dataset["q_value"].values < 0.05).sum())
+    click.echo(
+        f"\nPartners of FTL: {samples} at q < 0.05 with the 5 patients as units; "
+        f"{cells} by the published test (Bonferroni), which takes 2,500 cells as independent."
+    )
+    click.echo(f"Report: {write_report(output, result, design)}")
+
+
+@main.command()
+@click.argument("data", type=click.Path(path_type=Path))
+@_data_options
+def check(data: Path, sample: str | None, cell_type: Sequence[str], layer: str | None, depth: str | None,
+          min_cells: int | None) -> None:  # fmt: skip
+    """Look at samples, cells and depth of DATA (.h5ad, .zarr, 10x .h5) before anything is estimated."""
+    from hiercorr.check import check_design
+
+    if sample is None:
+        raise InputError("--sample is needed: the column of obs that names the sample of each cell")
+    more = {} if min_cells is None else {"min_cells": min_cells}
+    found = check_design(data, sample, layer=layer, depth=depth, subset=_subset(cell_type), **more)
+    click.echo(f"{found}\n")
+    click.echo(found.samples.to_string(float_format=lambda v: f"{v:,.0f}"))
+
+
+@main.command()
+@click.argument("arguments", nargs=-1, required=True, metavar="[MODEL] DATA")
+@_data_options
+@click.option("--model", type=click.Choice(["within", "pooled"]), help="Estimator.  [default: within]")
+@click.option("--target", metavar="GENE", help="Estimate this gene against all others only.")
+@click.option("--genes", metavar="N", help="The N most highly expressed genes, or names separated by commas.")
+@click.option("--covariates", metavar="FORMULA", help="Cell covariates of the pooled estimator, e.g. '~ age'.")
+@click.option("--uncertainty", type=click.Choice(["jackknife", "cluster", "bootstrap", "none"]))
+@click.option("--per-sample", is_flag=True, default=None, help="Also every sample's estimate and their heterogeneity.")
+@click.option("--seed", type=int, help="For the bootstrap.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Result: a .zarr or .nc name.")
+@click.option("--overwrite", is_flag=True, help="Replace an existing result.")
+@click.option("--rows", default=20, show_default=True, help="Rows of the table shown at the end.")
+@click.option("--quiet", is_flag=True, help="No progress and no table.")
+def fit(
+    arguments: Sequence[str], sample: str | None, cell_type: Sequence[str], layer: str | None, depth: str | None,
+    min_cells: int | None, model: str | None, target: str | None, genes: str | None, covariates: str | None,
+    uncertainty: str | None, per_sample: bool | None, seed: int | None, output: Path, overwrite: bool, rows: int,
+    quiet: bool,
+) -> None:  # fmt: skip
+    """Estimate correlations in DATA and save them.
+
+    MODEL is a specification: a TOML file such as models/within.toml, or the name of a shipped one. Options given here
+    take precedence over it.
+    """
+    from hiercorr._storage import check_target
+    from hiercorr.cscore import CSCore
+    from hiercorr.specification import read_specification
+
+    if len(arguments) > 2:
+        raise InputError(f"fit takes DATA, or MODEL and DATA; {len(arguments)} arguments given")
+    check_target(output, overwrite)
+    stated = read_specification(arguments[0]) if len(arguments) == 2 else None
+    data_options = dict(stated.data) if stated else {}
+    fit_options = dict(stated.fit) if stated else {}
+    given_data = {
+        "sample": sample, "subset": _subset(cell_type), "layer": layer, "depth": depth, "min_cells": min_cells,
+        "genes": _genes(genes), "covariates": covariates,
+    }  # fmt: skip
+    given_fit = {
+        "estimator": model,
+        "target": target,
+        "uncertainty": uncertainty,
+        "per_sample": per_sample,
+        "seed": seed,
+    }
+    data_options |= {k: v for k, v in given_data.items() if v is not None}
+    fit_options |= {k: v for k, v in given_fit.items() if v is not None}
+    if "sample" not in data_options:
+        if fit_options.get("estimator") != "pooled":
+            raise InputError("--sample is needed: the column of obs that names the sample of each cell")
+        data_options["sample"] = None
+    result = CSCore(arguments[-1], **data_options).fit(progress=False if quiet else None, **fit_options)
+    result.save(output, overwrite=overwrite)
+    if not quiet:
+        click.echo(str(result.summary(n=rows)))
+        click.echo(f"\nSaved: {output}")
+
+
+def _genes(text: str | None) -> int | list[str] | None:
+    if text is None:
+        return None
+    return int(text) if text.isdigit() else [g.strip() for g in text.split(",") if g.strip()]
+
+
+@main.command()
+@click.argument("result", type=click.Path(path_type=Path))
+@click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("report.html"), show_default=True)
+@click.option("--gene", help="Show the partners of this gene.")
+@click.option("--rows", default=25, show_default=True)
+def report(result: Path, output: Path, gene: str | None, rows: int) -> None:
+    """Write a saved RESULT as one HTML file."""
+    from hiercorr.report import write_report
+    from hiercorr.results import load
+
+    click.echo(f"Report: {write_report(output, load(result), gene=gene, n=rows)}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

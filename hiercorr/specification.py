@@ -1,0 +1,99 @@
+"""Model specifications: one TOML file states an analysis, `hiercorr fit` runs it."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from hiercorr.errors import InputError, unknown_name
+
+_TABLES = {"equations", "data", "fit", "assumptions", "limits", "references", "priors"}
+_TEXTS = {"name", "title", "model", "question", "estimand"}
+_DATA = {"sample", "genes", "layer", "depth", "covariates", "subset", "min_cells", "small_samples"}
+_FIT = {
+    "estimator", "uncertainty", "target", "per_sample", "precision", "standardize", "covariate_level", "adjust",
+    "n_bootstrap", "confidence", "seed",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Specification:
+    """A stated analysis.
+
+    Attributes
+    ----------
+    name, title, model, question, estimand : str
+    data, fit : dict
+        Arguments of the model and of its ``fit``.
+    text : dict
+        Equations, assumptions, limits and references, for documentation.
+    """
+
+    name: str
+    title: str
+    model: str
+    question: str
+    estimand: str
+    data: dict[str, Any] = field(default_factory=dict)
+    fit: dict[str, Any] = field(default_factory=dict)
+    text: dict[str, Any] = field(default_factory=dict)
+
+
+def shipped_models() -> list[str]:
+    """Names of the specifications that come with hiercorr."""
+    return sorted(p.name.removesuffix(".toml") for p in _folder().iterdir() if p.name.endswith(".toml"))
+
+
+def _folder() -> Any:
+    installed = resources.files("hiercorr") / "_models"
+    # In a checkout the files are at the top level, where users read them; the wheel carries a copy.
+    return installed if installed.is_dir() else Path(__file__).parent.parent / "models"
+
+
+def read_specification(source: str | Path) -> Specification:
+    """Read a specification.
+
+    Parameters
+    ----------
+    source : str or Path
+        A TOML file, or the name of a shipped model such as ``"within"`` or ``"models/within.toml"``.
+
+    Returns
+    -------
+    Specification
+
+    Raises
+    ------
+    InputError
+        If the file is not TOML, or holds a key that nothing would read.
+    """
+    path = Path(source)
+    if path.is_file():
+        text = path.read_text(encoding="utf-8")
+    else:
+        name = path.name.removesuffix(".toml")
+        if name not in shipped_models():
+            raise unknown_name("model specification (no such file either)", str(source), shipped_models())
+        text = (_folder() / f"{name}.toml").read_text(encoding="utf-8")
+    try:
+        content = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(f"{str(source)!r} is not valid TOML: {error}") from error
+    for key in content:
+        if key not in _TABLES | _TEXTS:
+            raise unknown_name(f"key in {str(source)!r}", key, sorted(_TABLES | _TEXTS))
+    for table, known in (("data", _DATA), ("fit", _FIT)):
+        for key in content.get(table, {}):
+            if key not in known:
+                raise unknown_name(f"key in [{table}] of {str(source)!r}", key, sorted(known))
+    if content.get("model") != "CSCore":
+        raise InputError(f"{str(source)!r}: model must be 'CSCore', not {content.get('model')!r}")
+    prose: tuple[str, ...] = ("equations", "assumptions", "limits", "references")
+    rest: dict[str, Any] = {k: content[k] for k in prose if k in content}
+    return Specification(
+        **{k: str(content.get(k, "")) for k in sorted(_TEXTS)},
+        data=dict(content.get("data", {})), fit=dict(content.get("fit", {})), text=rest,
+    )  # fmt: skip

@@ -1,0 +1,117 @@
+"""The command line: same names as the functions, one-line errors, nothing written on failure."""
+
+import subprocess
+import sys
+
+import pytest
+from click.testing import CliRunner
+
+import hiercorr as hc
+from hiercorr.cli import main
+from hiercorr.simulate import simulate_counts
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory):
+    adata, _ = simulate_counts(4, 60, 8, mean=2, within=0.5, seed=1)
+    adata.obs["kind"] = "a"
+    where = tmp_path_factory.mktemp("data") / "a.h5ad"
+    adata.write_h5ad(where)
+    return where
+
+
+def run(*arguments):
+    return CliRunner().invoke(main, [str(a) for a in arguments])
+
+
+def test_demo(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    done = run("demo")
+    assert done.exit_code == 0, done.output
+    assert "5 patients as units" in done.output
+    assert "Partners of FTL" in (tmp_path / "hiercorr-demo.html").read_text()
+
+
+def test_check(path):
+    done = run("check", path, "--sample", "sample", "--depth", "depth", "--cell-type", "kind=a")
+    assert done.exit_code == 0, done.output
+    assert "Recommendation:" in done.output
+    assert "s4" in done.output
+
+
+def test_fit_and_report(path, tmp_path):
+    out = tmp_path / "r.zarr"
+    done = run("fit", path, "--sample", "sample", "--depth", "depth", "--target", "gene0", "--genes", "5", "-o", out)
+    assert done.exit_code == 0, done.output
+    assert "Saved:" in done.output
+    assert hc.load(out).target == "gene0"
+    again = run("fit", path, "--sample", "sample", "--depth", "depth", "-o", out)
+    assert again.exit_code == 2
+    assert "overwrite" in again.output
+    done = run("report", out, "-o", tmp_path / "r.html")
+    assert done.exit_code == 0, done.output
+    assert (tmp_path / "r.html").exists()
+
+
+def test_fit_from_a_specification(path, tmp_path):
+    out = tmp_path / "r.nc"
+    done = run("fit", "models/within.toml", path, "--sample", "sample", "--depth", "depth", "-o", out)
+    assert done.exit_code == 0, done.output
+    assert hc.load(out).dataset.attrs["estimator"] == "within"
+    own = tmp_path / "mine.toml"
+    own.write_text(
+        f"model = 'CSCore'\n[data]\nsample = 'sample'\ndepth = 'depth'\ngenes = ['gene1', 'gene2']\n"
+        f"[fit]\nestimator = 'pooled'\n# {path}\n"
+    )
+    done = run("fit", own, path, "-o", tmp_path / "p.zarr", "--uncertainty", "none", "--quiet")
+    assert done.exit_code == 0, done.output
+    assert done.output == ""
+    ds = hc.load(tmp_path / "p.zarr").dataset
+    assert ds.attrs["estimator"] == "pooled"
+    assert list(ds["gene"].values) == ["gene1", "gene2"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["--sample", "sampl"], "unknown sample column 'sampl'; did you mean 'sample'"),
+        ([], "--sample is needed"),
+        (["--sample", "sample", "--cell-type", "kind"], "must be COLUMN=VALUE"),
+        (["--sample", "sample", "--cell-type", "kind=b"], "unknown value"),
+        (["--sample", "sample", "--target", "GENE0"], "did you mean 'gene0'"),
+        (["--sample", "sample", "--genes", "gene1,gene99"], "unknown gene 'gene99'"),
+    ],
+)
+def test_errors_are_one_line_and_write_nothing(path, tmp_path, arguments, text):
+    out = tmp_path / "r.zarr"
+    done = run("fit", path, *arguments, "-o", out)
+    assert done.exit_code == 2
+    errors = [line for line in done.output.splitlines() if "error:" in line]
+    assert len(errors) == 1
+    assert text in errors[0]
+    assert "Traceback" not in done.output
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_bad_output_is_refused_before_the_work(path, tmp_path):
+    done = run("fit", path, "--sample", "sample", "-o", tmp_path / "r.csv")
+    assert done.exit_code == 2
+    assert "must end in .zarr or .nc" in done.output
+
+
+def test_debug_shows_the_traceback(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "hiercorr.cli", "--debug", "check", str(tmp_path / "no.h5ad"), "--sample", "s"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode != 0
+    assert "Traceback" in done.stderr
+    assert "no such file" in done.stderr
+
+
+def test_import_is_quick():
+    code = "import sys, time; t = time.time(); import hiercorr; print(time.time() - t, 'numba' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    seconds, heavy = done.stdout.split()
+    assert float(seconds) < 1
+    assert heavy == "False"

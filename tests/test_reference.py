@@ -1,0 +1,102 @@
+"""Figures computed with R are matched (tests/reference/README.md)."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import hiercorr as hc
+from hiercorr.inference import meta_analysis
+
+HERE = Path(__file__).parent / "reference"
+
+
+def table(name):
+    return pd.read_csv(HERE / name, index_col=0)
+
+
+@pytest.mark.parametrize(("precision", "tolerance"), [("single", 1e-4), ("double", 1e-8)])
+def test_pooled_equals_cscore(gbm, precision, tolerance):
+    model = hc.CSCore(gbm, sample="sample_id", depth="total_counts", subset={"condition": "ctrl"})
+    with pytest.warns(hc.EstimationWarning, match="could not be estimated"):
+        result = model.fit(estimator="pooled", precision=precision)
+    expected, statistic = table("cscore_gbm_ctrl_est.csv.gz"), table("cscore_gbm_ctrl_test_stat.csv.gz")
+    off = ~np.eye(300, dtype=bool)
+    unclipped = result.matrix("correlation_unclipped")
+    assert list(unclipped.index) == list(expected.index)
+    assert np.abs(np.clip(unclipped.values, -1, 1) - expected.values)[off].max() < tolerance
+    assert np.abs(result.matrix("cell_statistic").values - statistic.values)[off].max() < tolerance
+    # What R clips to 1 in silence is NaN and flagged here.
+    clipped = (np.abs(expected.values) == 1) & off
+    assert clipped.sum() == 6
+    assert np.isnan(result.matrix().values[clipped]).all()
+    assert (result.matrix("flag").values[clipped] & hc.Flag.OUT_OF_RANGE).all()
+    p = result.matrix("cell_p_value").values[0, 1:5]
+    from scipy import stats
+
+    np.testing.assert_allclose(p, 2 * stats.norm.sf(np.abs(statistic.values[0, 1:5])), rtol=1e-3)
+
+
+def test_covariates_equal_cscore(gbm):
+    model = hc.CSCore(
+        gbm,
+        sample="patient_id",
+        depth="total_counts",
+        genes=list(gbm.var_names[:40]),
+        covariates="~ condition + age + gender",
+    )
+    result = model.fit(estimator="pooled", precision="double")
+    off = ~np.eye(40, dtype=bool)
+    # Cells with a negative fitted mean make R's own weights ill-conditioned: two plain numpy runs differ by 1e-7 too.
+    assert np.abs(result.matrix().values - table("cscore_gbm_covariates_est.csv.gz").values)[off].max() < 1e-6
+    assert (
+        np.abs(result.matrix("cell_statistic").values - table("cscore_gbm_covariates_test_stat.csv.gz").values)[
+            off
+        ].max()
+        < 1e-4
+    )
+    mean = table("cscore_gbm_covariates_mu_beta.csv.gz").values
+    np.testing.assert_allclose(result.dataset["mean_coefficient"].values, mean, rtol=1e-5)
+    variance = table("cscore_gbm_covariates_sigma2_beta.csv.gz").values
+    np.testing.assert_allclose(result.dataset["variance_coefficient"].values, variance, rtol=1e-5)
+    names = ["Intercept", "condition[T.panobinostat]", "age", "gender[T.M]"]
+    assert list(result.dataset["coefficient"].values) == names
+
+
+def test_meta_analysis_equals_metafor():
+    given = pd.read_csv(HERE / "metafor_input.csv")
+    expected = pd.read_csv(HERE / "metafor_expected.csv")
+    z = given.pivot(index="sample", columns=["gene_a", "gene_b"], values="z")
+    v = given.pivot(index="sample", columns=["gene_a", "gene_b"], values="var_z")[z.columns]
+    assert len(expected) >= 6 * z.shape[1]
+    for (method, knha), rows in expected.groupby(["method", "knha"]):
+        rows = rows.set_index(["gene_a", "gene_b"]).loc[z.columns]
+        got = meta_analysis(z.values, v.values, method=method, knapp_hartung=bool(knha))
+        # metafor solves for tau^2 to its own tolerance: eps^0.25 for PM (uniroot), 1e-5 for REML; DL is closed-form.
+        rtol, atol = {"DL": (1e-8, 1e-10), "PM": (1e-3, 1e-3), "REML": (1e-3, 2e-5)}[method]
+        for ours, theirs in {
+            "estimate": "beta", "se": "se", "lower": "ci_lb", "upper": "ci_ub", "tau2": "tau2", "q": "QE", "p_q": "QEp",
+            "prediction_lower": "pi_lb", "prediction_upper": "pi_ub",
+        }.items():  # fmt: skip
+            np.testing.assert_allclose(
+                getattr(got, ours), rows[theirs], rtol=rtol, atol=atol, err_msg=f"{method} {ours}"
+            )
+        np.testing.assert_allclose(100 * got.i2, rows["I2"], rtol=rtol, atol=100 * atol * (5 if method == "PM" else 1))
+        if method == "PM":  # what defines it: Q(tau^2) = k - 1, or tau^2 = 0
+            w = 1 / (v.values + got.tau2)
+            q = (w * (z.values - got.estimate) ** 2).sum(0)
+            np.testing.assert_allclose(q[got.tau2 > 0], len(z) - 1, rtol=1e-9)
+
+
+def test_meta_analysis_equals_statsmodels():
+    from statsmodels.stats.meta_analysis import combine_effects
+
+    rng = np.random.default_rng(0)
+    z, v = rng.normal(0.3, 0.6, (6, 1)), rng.uniform(0.01, 0.05, (6, 1))
+    for method, theirs in (("DL", "chi2"), ("PM", "iterated")):
+        expected = combine_effects(z[:, 0], v[:, 0], method_re=theirs, use_t=True)
+        got = meta_analysis(z, v, method=method, knapp_hartung=True)
+        np.testing.assert_allclose(got.tau2[0], expected.tau2, rtol=1e-5)
+        np.testing.assert_allclose(got.estimate[0], expected.mean_effect_re, rtol=1e-6)
+        np.testing.assert_allclose(got.se[0], expected.sd_eff_w_re_hksj, rtol=1e-5)

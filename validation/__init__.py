@@ -1,0 +1,1 @@
+"""Simulation studies that can refute what hiercorr claims, and benchmarks. Run: ``python -m validation run NAME``."""

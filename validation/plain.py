@@ -1,0 +1,72 @@
+"""The within-sample estimator written out with whole matrices: slow, plain numpy, no quadrature, no tiles.
+
+An independent statement of the equations in DESIGN terms, which tests hold against the package and studies vary.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def sample_sums(x, s, theta, iterations=200):
+    """N, D, undebiased D (genes x genes) and the diagonal's own N, D, raw D (genes,) of one sample.
+
+    x : (cells, genes) counts; s : (cells,) depth.
+    """
+    x, s = np.asarray(x, float), np.asarray(s, float)
+    mu = x.sum(0) / s.sum()
+    for _ in range(iterations):
+        w = 1 / (1 + np.outer(s, mu) / theta)
+        mu = (w * x).sum(0) / (w * s[:, None]).sum(0)
+    w = 1 / (1 + np.outer(s, mu) / theta)
+    mu = (w * x).sum(0) / (w * s[:, None]).sum(0)
+    total = (w * s[:, None]).sum(0)
+    r = x - np.outer(s, mu)
+    num = (w * r).T @ (w * r)
+    k = (w * s[:, None] ** 2).T @ w
+    a = (w * s[:, None] ** 3).T @ w**2  # sum w_j w_k^2 s^3
+    gain = k - a / total - (a / total).T + k**2 / np.outer(total, total)
+    raw = gain * np.outer(mu, mu)
+    den = raw - num * k / np.outer(total, total)
+    noise = s[:, None] * mu
+    own = (w**2 * (r**2 - noise)).sum(0)
+    # What fitting the mean took from the noise part of r^2, term by term.
+    taken = -2 * (w**3 * s[:, None] * noise).sum(0) / total
+    taken += (w**2 * s[:, None] ** 2).sum(0) * (w**2 * noise).sum(0) / total**2
+    own -= taken
+    own_gain = np.diag(gain)
+    variance_of_mean = ((w**2 * noise).sum(0) + own / own_gain * np.diag(k)) / total**2
+    return num, den, raw, own, own_gain * (mu**2 - variance_of_mean), own_gain * mu**2
+
+
+def within(samples, theta=None):
+    """Sums of every sample and theta. samples: list of (x, s); depth in units of its overall mean."""
+    unit = np.concatenate([s for _, s in samples]).mean()
+    samples = [(x, s / unit) for x, s in samples]
+    fixed = theta is not None
+    theta = theta if fixed else 1.0
+    for _ in range(1 if fixed else 40):
+        parts = [sample_sums(x, s, theta, 20) for x, s in samples]
+        own, own_den = (np.array([p[i] for p in parts]) for i in (3, 4))
+        phi = own.sum(0) / own_den.sum(0)
+        if fixed:
+            break
+        new = float(np.median(1 / phi[phi > 0])) if (phi > 0).any() else 1e6
+        if abs(np.log(new / theta)) < 1e-5:
+            break
+        theta = new
+    num, den, raw, own, own_den, own_raw = (np.array([p[i] for p in parts]) for i in range(6))
+    return {"num": num, "den": den, "raw": raw, "own": own, "own_den": own_den, "own_raw": own_raw, "theta": theta}
+
+
+def correlation(num, den, own, own_den):
+    """Ratio of sums over samples, unclipped; NaN where a variance is not positive."""
+    phi = own.sum(0) / own_den.sum(0)
+    sd = np.sqrt(np.where(phi > 0, phi, np.nan))
+    return num.sum(0) / den.sum(0) / np.outer(sd, sd)
+
+
+def leave_one_out(num, den, own, own_den):
+    """The correlation without each sample, from the sums: (samples, genes, genes)."""
+    keep = ~np.eye(len(num), dtype=bool)
+    return np.array([correlation(num[k], den[k], own[k], own_den[k]) for k in keep])
