@@ -149,8 +149,7 @@ def fit_covariates(
         for a in range(k):
             for b in range(a):
                 gram[:, a, b] = gram[:, b, a]
-        out: Array = np.linalg.solve(gram, rhs[:, :, None])[:, :, 0].T
-        return out
+        return np.asarray(np.linalg.solve(gram, rhs[:, :, None])[:, :, 0].T, np.float64)
 
     mean = regress(d_mean, "x", None, None)
     variance = regress(d_var, "residual", mean, None)
