@@ -74,8 +74,9 @@ def simulate_counts(
     AnnData
         Counts (CSR); ``obs``: sample, depth, and the covariates.
     xarray.Dataset
-        ``within`` (gene, partner): the average over samples of the natural-scale correlation; ``sample_within``
-        (sample, gene, partner); ``between`` (gene, partner) of log mu; ``mu`` (sample, gene); ``overdispersion`` (gene).
+        ``within`` (gene, partner): natural-scale correlation, its mean over all samples there could be;
+        ``sample_within`` (sample, gene, partner): that of the samples drawn; ``between`` (gene, partner) of log mu;
+        ``mu`` (sample, gene); ``overdispersion`` (gene).
 
     Examples
     --------
@@ -119,7 +120,7 @@ def simulate_counts(
     coords = {"gene": names, "partner": names, "sample": samples}
     truth = xr.Dataset(
         {
-            "within": (("gene", "partner"), natural.mean(0)),
+            "within": (("gene", "partner"), _population(target, heterogeneity)),
             "sample_within": (("sample", "gene", "partner"), natural),
             "between": (("gene", "partner"), between_matrix),
             "mu": (("sample", "gene"), mu),
@@ -207,6 +208,13 @@ def _vary(target: Array, tau: float, pairs_only: bool, rng: np.random.Generator)
     inner = np.where(np.eye(n, dtype=bool), 0, target)
     moved = np.tanh(np.arctanh(np.clip(inner, -0.999, 0.999)) + noise + noise.T)
     return moved + np.eye(n)
+
+
+def _population(target: Array, tau: float) -> Array:
+    """Mean of tanh(atanh(target) + N(0, tau)): the average correlation of a population of samples."""
+    inner = np.where(np.eye(len(target), dtype=bool), 0, np.clip(target, -0.999, 0.999))
+    drawn = np.where(inner == 0, 0.0, 1.0)[..., None] * np.tanh(np.arctanh(inner)[..., None] + tau * _NODES)
+    return drawn @ _WEIGHTS + np.eye(len(target))
 
 
 def _latent(natural: Array, sd: Array, distribution: str) -> Array:
