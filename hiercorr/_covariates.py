@@ -47,6 +47,13 @@ class CovariateFit:
     iterations: int
     converged: bool
 
+    def negative_means(self) -> Array:
+        """Share of cells in which the fitted mean of each gene is not positive, shape (n_genes,)."""
+        count = np.zeros(self.counts.n_genes)
+        for start in range(0, len(self.depth), 4096):
+            count += (self.designs[0][start : start + 4096] @ self.mean <= 0).sum(0)
+        return count / len(self.depth)
+
     def products(self, left: slice, right: slice, tested: bool) -> tuple[Array, Array]:
         """Intercept of the covariance regression and its z for the pairs of two slices of genes.
 

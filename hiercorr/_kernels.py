@@ -17,16 +17,22 @@ def first_bad_count(values):
 
 
 @njit(cache=True)
-def scan_block(indptr, indices, values, codes, row0, col0, count, total, row_sum):
-    """Add a CSR block to non-zeros per gene and sample, counts per gene (used cells only) and counts per cell."""
+def scan_block(indptr, indices, values, codes, row0, col0, count, total, row_sum, seen):
+    """Add a CSR block to non-zeros per gene and sample and counts per gene (both of used cells) and counts per cell.
+
+    `seen` becomes True for a gene with a count in any cell, used or not.
+    """
     for r in range(len(indptr) - 1):
         c = codes[row0 + r]
         s = 0.0
         for e in range(indptr[r], indptr[r + 1]):
             v = values[e]
             s += v
-            if c >= 0 and v != 0:
-                g = col0 + indices[e]
+            if v == 0:
+                continue
+            g = col0 + indices[e]
+            seen[g] = True
+            if c >= 0:
                 count[g, c] += 1
                 total[g] += v
         row_sum[row0 + r] += s

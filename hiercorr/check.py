@@ -92,7 +92,8 @@ def check_design(
     >>> d.facts["n_samples"], d.repeated["patient_id"]
     (10, 5)
     """
-    counts = read_counts(data, sample=sample, layer=layer, depth=depth, subset=subset, min_cells=min_cells)
+    counts = read_counts(data, sample=sample, layer=layer, depth=depth, subset=subset, min_cells=min_cells,
+                         allow_empty_genes=True)  # fmt: skip
     constant = sample_columns(counts.obs.drop(columns=sample), counts.starts, counts.samples)
     table = _sample_table(counts, constant)
     repeated = repeated_donors(constant, sample)

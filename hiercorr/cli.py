@@ -15,7 +15,11 @@ from hiercorr.errors import InputError
 
 
 class _Group(click.Group):
-    """Errors in one line without a traceback; ``--debug`` shows it."""
+    """Errors in one line without a traceback; ``--debug``, anywhere on the line, shows it."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        rest = [a for a in args if a != "--debug"]
+        return super().parse_args(ctx, ["--debug"] * (len(rest) < len(args)) + rest)
 
     def invoke(self, ctx: click.Context) -> Any:
         debug = bool(ctx.params.get("debug"))

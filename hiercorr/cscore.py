@@ -455,6 +455,16 @@ def _fit_covariates(counts: Counts, plan: _Plan, design: Design, level: str, adj
     group = counts.one_group()
     unit = float(counts.depth.mean())
     fit = _covariates.fit_covariates(group, counts.depth / unit, design.matrix, level, adjust)
+    negative = fit.negative_means()
+    if (negative > 0).any():
+        worst = int(negative.argmax())
+        warnings.warn(
+            f"the mean regression is linear in the covariates and not positive in some cells for {(negative > 0).sum()} of "
+            f"{counts.n_genes} genes ({negative[worst]:.0%} of cells for {counts.genes[worst]!r}), as in the published "
+            "method; such cells get arbitrary weights: use fewer or coarser covariates if these genes matter",
+            EstimationWarning,
+            stacklevel=4,
+        )
     mu, sigma = fit.mean[0], fit.variance[0]
     shares = np.diff(counts.offsets, axis=1).astype(float)
     s = counts.depth / unit

@@ -110,6 +110,7 @@ def read_counts(
     min_cells: int = MIN_CELLS,
     small_samples: str = "exclude",
     always: Sequence[str] = (),
+    allow_empty_genes: bool = False,
 ) -> Counts:
     """Read and validate counts; the input is never modified.
 
@@ -134,6 +135,9 @@ def read_counts(
         What happens to such a sample.
     always : sequence of str
         Genes that are kept whatever `genes` selects (the target).
+    allow_empty_genes : bool
+        Leave out genes that are zero in all of the data instead of refusing them, where `genes` is None. Genes that are
+        zero only in the chosen cells are left out with a warning.
 
     Returns
     -------
@@ -157,7 +161,13 @@ def read_counts(
         codes, samples = _drop_small(codes, samples, sample, min_cells, small_samples, notes)
         given_depth = None if depth is None else _given_depth(source.obs, depth)
 
-        count, total, row_sum = _scan(source, codes, len(samples))
+        count, total, row_sum, seen = _scan(source, codes, len(samples))
+        if genes is None and not seen.all() and not allow_empty_genes:
+            empty = source.genes[~seen]
+            raise InputError(
+                f"{len(empty)} of {len(seen)} genes are zero in every cell of the data, e.g. {empty[0]!r}; drop them "
+                "(adata[:, adata.X.sum(0) > 0]) or say which genes to use: names, a mask, or genes=N for the N highest"
+            )
         chosen = _choose_genes(source.genes, genes, total, always)
         order = np.flatnonzero(codes >= 0)
         order = order[np.argsort(codes[order], kind="stable")]
@@ -284,20 +294,21 @@ def _check_depth(depth: NDArray[np.float64], cells: pd.Index, given: object) -> 
 
 def _scan(
     source: Source, codes: NDArray[np.int64], n_samples: int
-) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
-    """Non-zeros per gene and sample, counts per gene, counts per cell; refuses what is not a count."""
+) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
+    """Non-zeros per gene and sample, counts per gene, counts per cell, genes seen; refuses what is not a count."""
     n, p = source.shape
     if len(codes) != n or len(source.genes) != p:
         raise InputError(f"the matrix is {n} x {p} but there are {len(codes)} cells and {len(source.genes)} genes")
     count = np.zeros((p, n_samples), np.int64)
     total = np.zeros(p)
     row_sum = np.zeros(n)
+    seen = np.zeros(p, bool)
     for i, j, block in blocks(source):
         bad = _kernels.first_bad_count(block.data)
         if bad >= 0:
             raise _not_counts(source, i, j, block, bad)
-        _kernels.scan_block(block.indptr, block.indices, block.data, codes, i, j, count, total, row_sum)
-    return count, total, row_sum
+        _kernels.scan_block(block.indptr, block.indices, block.data, codes, i, j, count, total, row_sum, seen)
+    return count, total, row_sum, seen
 
 
 def _not_counts(source: Source, i: int, j: int, block: sparse.csr_matrix, bad: int) -> InputError:

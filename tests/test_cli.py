@@ -101,7 +101,7 @@ def test_bad_output_is_refused_before_the_work(path, tmp_path):
 
 def test_debug_shows_the_traceback(tmp_path):
     done = subprocess.run(
-        [sys.executable, "-m", "hiercorr.cli", "--debug", "check", str(tmp_path / "no.h5ad"), "--sample", "s"],
+        [sys.executable, "-m", "hiercorr.cli", "check", str(tmp_path / "no.h5ad"), "--sample", "s", "--debug"],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode != 0

@@ -220,6 +220,8 @@ def broken(adata, how):
         case "zero gene":
             x[:, 1] = 0
             options["genes"] = ["gene0", "gene1", "gene2"]
+        case "zero everywhere":
+            x[:, 1] = 0
         case "same names":
             adata.var_names = ["g0", "g0", *adata.var_names[2:]]
         case "subset column":
@@ -266,6 +268,7 @@ BAD = {
     "gene mask": r"shape \(3,\).*8 entries",
     "one gene": r"at least 2 expressed genes",
     "zero gene": r"have no count in the chosen cells, e.g. 'gene1'",
+    "zero everywhere": r"1 of 8 genes are zero in every cell of the data, e.g. 'gene1'",
     "same names": r"1 gene names occur more than once, e.g. 'g0'.*var_names_make_unique",
     "subset column": r"unknown obs column \(subset\) 'celltype'; did you mean 'cell_type'",
     "subset value": r"unknown value of obs column 'cell_type' 'D2'",
@@ -290,6 +293,18 @@ def test_small_samples_are_left_out_with_one_warning(adata):
     assert len(record) == 1
     assert list(model.counts.samples) == ["s2", "s3", "s4"]
     assert model.fit().dataset.attrs["excluded_samples"] == ["s1"]
+
+
+def test_genes_without_counts_in_the_chosen_cells_are_left_out_with_a_warning(adata):
+    x = adata.X.toarray()
+    x[(adata.obs["cell_type"] == "D1").to_numpy(), 3] = 0
+    adata.X = x
+    with pytest.warns(hc.DataWarning, match="1 of 8 genes have no count in the chosen cells"):
+        model = hc.CSCore(adata, sample="sample", depth="depth", subset={"cell_type": "D1"})
+    assert "gene3" not in model.counts.genes
+    x[:, 3] = 0
+    adata.X = x
+    assert hc.check_design(adata, sample="sample", depth="depth").facts["n_genes"] == 7
 
 
 def test_repeated_donors_are_named(gbm):

@@ -291,6 +291,33 @@ def test_memory_is_refused_before_work(small, monkeypatch):
         hc.CSCore(small, sample="sample", depth="depth").fit()
 
 
+@pytest.mark.parametrize("level", ["cell", "count"])
+@pytest.mark.parametrize("adjust", [("mean", "variance", "covariance"), ("mean",), ("mean", "variance")])
+def test_covariates_equal_plain_numpy(level, adjust):
+    # Mild effects and a narrow depth: fitted means stay positive, so the weights are well-conditioned.
+    effects = {"arm": (["a", "b"] * 3, 0.2), "age": (np.array([50.0, 61, 47, 70, 66, 58]), 0.01)}
+    adata, _ = simulate_counts(6, 150, 5, mean=6, within=0.4, depth_sd=0.15, depth_shift=0, covariates=effects, seed=8)
+    model = {"covariates": "~ arm + age"}
+    ds = fit(
+        adata,
+        model=model,
+        estimator="pooled",
+        precision="double",
+        covariate_level=level,
+        adjust=adjust,
+        standardize=True,
+    ).dataset
+    c = np.column_stack([adata.obs["arm"] == "b", adata.obs["age"]]).astype(float)
+    c = np.column_stack([np.ones(adata.n_obs), (c - c.mean(0)) / c.std(0, ddof=1)])
+    s = adata.obs["depth"].to_numpy()
+    estimate, statistic, mean, variance = plain.cscore_covariates(adata.X.toarray(), s, c, level, adjust)
+    off = ~np.eye(5, dtype=bool)
+    np.testing.assert_allclose(ds["correlation"].values[off], estimate[off], rtol=1e-6, atol=1e-8)
+    np.testing.assert_allclose(ds["cell_statistic"].values[off], statistic[off], rtol=1e-6, atol=1e-7)
+    np.testing.assert_allclose(ds["mean_coefficient"].values[: len(mean)], mean, rtol=1e-6)
+    np.testing.assert_allclose(ds["variance_coefficient"].values[: len(variance)], variance, rtol=1e-6)
+
+
 def test_covariate_options_change_the_regressions(gbm, quiet):
     genes = list(gbm.var_names[:6])
     model = hc.CSCore(gbm, sample="patient_id", depth="total_counts", genes=genes, covariates="~ age + gender")

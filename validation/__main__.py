@@ -6,6 +6,7 @@ import importlib
 import pkgutil
 import time
 from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 import click
@@ -41,7 +42,8 @@ def run_study(
     if parts:
         parts.mkdir(parents=True, exist_ok=True)
     tables: dict[int, pd.DataFrame] = {}
-    with ProcessPoolExecutor(jobs) as pool:
+    # spawn: numba's OpenMP threads do not survive a fork
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
         waiting = {}
         for k, row in enumerate(grid.to_dict("records")):
             done = parts / f"{k}.csv" if parts else None

@@ -70,3 +70,52 @@ def leave_one_out(num, den, own, own_den):
     """The correlation without each sample, from the sums: (samples, genes, genes)."""
     keep = ~np.eye(len(num), dtype=bool)
     return np.array([correlation(num[k], den[k], own[k], own_den[k]) for k in keep])
+
+
+def cscore_covariates(x, s, covariates, level="cell", adjust=("mean", "variance", "covariance")):
+    """CS-CORE with covariates, cell by cell and pair by pair: estimate, test statistic, mean and variance coefficients.
+
+    covariates : (cells, K) design matrix, intercept first.
+    """
+    x, s = np.asarray(x, float), np.asarray(s, float)
+    p = x.shape[1]
+
+    def design(d, part):
+        if part not in adjust:
+            return d[:, None]
+        return d[:, None] * covariates if level == "cell" else np.column_stack([d, covariates[:, 1:]])
+
+    def wls(d, y, w):
+        return np.stack([np.linalg.solve((d.T * w[:, j]) @ d, (d.T * w[:, j]) @ y[:, j]) for j in range(p)], 1)
+
+    d_mean, d_var, d_cov = design(s, "mean"), design(s**2, "variance"), design(s**2, "covariance")
+    one = np.ones_like(x)
+    mean = wls(d_mean, x, one)
+    m = d_mean @ mean
+    variance = wls(d_var, (x - m) ** 2 - m, one)
+    theta = mean[0] ** 2 / variance[0]
+    delta, rounds = np.inf, 0
+    while delta > 0.05 and rounds < 11:
+        before, median = theta, np.median(theta[theta > 0])
+        w = m + np.outer(s**2, mean[0] ** 2 / median)
+        mean = wls(d_mean, x, 1 / np.where(w > 0, w, 1))
+        m = d_mean @ mean
+        variance = wls(d_var, (x - m) ** 2 - m, 1 / (m**2 / median + m) ** 2)
+        theta = mean[0] ** 2 / variance[0]
+        both = (theta > 0) & (before > 0)
+        delta = np.quantile(np.abs(np.log(theta[both] / before[both])), 0.95)
+        rounds += 1
+    w = m + np.outer(s**2, mean[0] ** 2 / np.median(theta[theta > 0]))
+    w = np.where(w > 0, w, 1)
+    v = m + np.outer(s**2, variance[0])
+    estimate, statistic = np.eye(p), np.zeros((p, p))
+    for j in range(p):
+        for k in range(p):
+            product = (x - m)[:, j] * (x - m)[:, k]
+            found = []
+            for q in (1 / (w[:, j] * w[:, k]), 1 / (v[:, j] * v[:, k])):
+                inverse = np.linalg.inv((d_cov.T * q) @ d_cov)
+                found.append(((inverse @ ((d_cov.T * q) @ product))[0], inverse[0, 0]))
+            estimate[j, k] = found[0][0] / np.sqrt(variance[0, j] * variance[0, k])
+            statistic[j, k] = found[1][0] / np.sqrt(found[1][1])
+    return estimate, statistic, mean, variance
