@@ -99,10 +99,10 @@ def weighted_residuals(rows, values, start, stop, depth, cell0, mu, a, out):
 
 
 @njit(cache=True, parallel=True, fastmath=True)
-def sparse_products(rows, values, start, stop, depth, cell0, a, residuals, out):
+def sparse_products(rows, values, start, stop, depth, cell0, a, residuals, out, upper):
     """out[t, u] += sum over the entries of gene t of x / (1 + s a_t) residuals[i, u]; cells are rows of `residuals`.
 
-    64 columns at a time: their sums stay in registers and that strip of `residuals` in the cache of one core.
+    `upper`: columns left of the diagonal of `out` may stay without their sums. 64 columns at a time: their sums stay in registers and that strip of `residuals` in the cache of one core.
     """
     n, p = out.shape
     one = residuals.dtype.type(1.0)
@@ -123,7 +123,7 @@ def sparse_products(rows, values, start, stop, depth, cell0, a, residuals, out):
         width = min(64, p - u0)
         near = np.zeros((residuals.shape[0], 64), residuals.dtype)
         near[:, :width] = residuals[:, u0 : u0 + width]
-        for t in range(n):
+        for t in range(min(n, u0 + 64) if upper else n):
             total[:] = 0
             stop_four = first[t] + (first[t + 1] - first[t]) // 4 * 4
             for e in range(first[t], stop_four, 4):  # four entries a sweep: `total` is read and written once

@@ -274,16 +274,18 @@ def cross_products(
     total = np.zeros((n_left, right.stop - right.start))
     entry, last = counts.offsets[sparse, sample], counts.offsets[sparse, sample + 1]
     depth = sums.depth.astype(dtype, copy=False)
-    whole = dense if dense != right else None  # x.T @ x of one array is half the work for BLAS
-    others = residual_blocks(counts, sums.depth, mu, slope, dense, sample, dtype) if whole and few < n_left else None
+    own = left == right  # symmetric: the upper triangle is enough
+    others = None if own or few == n_left else residual_blocks(counts, sums.depth, mu, slope, dense, sample, dtype)
     for cells, y in residual_blocks(counts, sums.depth, mu, slope, right, sample, dtype):
-        if few < n_left:
-            x = y if others is None else next(others)[1]
-            total[few:] += x.T @ y
+        if others is not None:
+            total[few:] += next(others)[1].T @ y
+        elif few < n_left:
+            x = y[:, few:]
+            total[few:, few:] += x.T @ x  # BLAS does half the work where both are one array
         if few:
             upto = _kernels.entries_before(counts.rows, entry, last, cells.stop)
             _kernels.sparse_products(
-                counts.rows, counts.values, entry, upto, depth, cells.start, slope[sparse], y, total[:few]
+                counts.rows, counts.values, entry, upto, depth, cells.start, slope[sparse], y, total[:few], own
             )
             entry = upto
     if few:
@@ -291,6 +293,8 @@ def cross_products(
         g = 1 / (1 + np.outer(slope[right], sums.nodes))
         rest = sums.nodes * g * sums.first[right, sample] - mu[right, None] * (g @ sums.gram[0, sample])
         total[:few] -= (mu[sparse, None] * f) @ rest.T
+    if own and few:
+        total = np.triu(total) + np.triu(total, 1).T
     return total
 
 
