@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from hiercorr.check import DesignCheck, check_design
     from hiercorr.cscore import CSCore
     from hiercorr.errors import DataWarning, EstimationWarning, InputError
-    from hiercorr.results import CorrelationResult, Flag, load
+    from hiercorr.results import CorrelationResult, load
+    from hiercorr.schema import Flag
 
 _WHERE = {
     "CSCore": "cscore",
@@ -19,7 +20,7 @@ _WHERE = {
     "DataWarning": "errors",
     "DesignCheck": "check",
     "EstimationWarning": "errors",
-    "Flag": "results",
+    "Flag": "schema",
     "InputError": "errors",
     "check_design": "check",
     "datasets": "",

@@ -102,7 +102,8 @@ def weighted_residuals(rows, values, start, stop, depth, cell0, mu, a, out):
 def sparse_products(rows, values, start, stop, depth, cell0, a, residuals, out, upper):
     """out[t, u] += sum over the entries of gene t of x / (1 + s a_t) residuals[i, u]; cells are rows of `residuals`.
 
-    `upper`: columns left of the diagonal of `out` may stay without their sums. 64 columns at a time: their sums stay in registers and that strip of `residuals` in the cache of one core.
+    `upper`: columns left of the diagonal of `out` may stay without their sums. 64 columns at a time: that strip of
+    `residuals` stays in the cache of one core.
     """
     n, p = out.shape
     one = residuals.dtype.type(1.0)

@@ -13,7 +13,7 @@ from numpy.typing import DTypeLike, NDArray
 from hiercorr import _kernels
 from hiercorr.errors import InputError
 from hiercorr.inference import benjamini_hochberg
-from hiercorr.results import Flag
+from hiercorr.schema import Flag
 
 _TILE_BYTES = 256 * 2**20
 _TILE_GENES = 1700

@@ -237,6 +237,16 @@ def test_gene_without_variance_is_nan_and_flagged():
         assert np.isfinite(result.matrix().loc["gene1", "gene2"])
 
 
+def test_nothing_estimable_is_still_a_result():
+    adata, _ = simulate_counts(3, 60, 2, mean=3, seed=1)
+    adata.X = np.full(adata.shape, 2)
+    result = fit(adata)
+    assert result.dataset["correlation"].isnull().all()
+    assert len(result.pairs()) == 0
+    assert result.top("gene0")["correlation"].isna().all()
+    assert "no pair could be estimated" in str(result.summary())
+
+
 def test_tiles_do_not_matter(small, monkeypatch):
     from hiercorr import _tiles, moments
 
