@@ -57,7 +57,8 @@ class DesignCheck:
 
     def _repr_html_(self) -> str:
         items = "".join(f"<li>{r}</li>" for r in self.reasons)
-        return f"<p><b>{self.recommendation}</b></p><ul>{items}</ul>{self.samples.to_html()}"
+        table = self.samples.rename_axis(None).to_html(border=0, float_format="{:,.0f}".format)
+        return f"<p><b>{self.recommendation}</b></p><ul>{items}</ul>{table}"
 
 
 def check_design(

@@ -25,7 +25,7 @@ class _Group(click.Group):
         debug = bool(ctx.params.get("debug"))
         with warnings.catch_warnings():
             if not debug:
-                warnings.showwarning = _show_warning
+                warnings.showwarning = _one_line_warnings()
             try:
                 return super().invoke(ctx)
             except (InputError, FileExistsError, ImportError, OSError, MemoryError) as error:
@@ -35,9 +35,16 @@ class _Group(click.Group):
                 ctx.exit(2)
 
 
-def _show_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
-    if category.__module__.startswith("hiercorr"):
-        click.echo(f"hiercorr: warning: {message}", err=True)
+def _one_line_warnings() -> Any:
+    """Print each of our warnings once, in one line."""
+    shown: set[str] = set()
+
+    def show(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
+        if category.__module__.startswith("hiercorr") and str(message) not in shown:
+            shown.add(str(message))
+            click.echo(f"hiercorr: warning: {message}", err=True)
+
+    return show
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})

@@ -173,7 +173,8 @@ def read_counts(
         order = order[np.argsort(codes[order], kind="stable")]
         depth_all = row_sum if given_depth is None else given_depth
         _check_depth(depth_all[order], source.obs.index[order], depth)
-        if depth is None and source.shape[1] < PANEL_GENES:
+        # A depth column that equals the row sums is the panel's depth under another name.
+        if source.shape[1] < PANEL_GENES and np.array_equal(depth_all[order], row_sum[order]):
             warnings.warn(
                 f"depth is the sum over only {source.shape[1]} genes, which for a targeted panel follows the genes' own "
                 "expression; pass depth= (a numeric obs column or an array of size factors) if the full depth is known",

@@ -15,7 +15,8 @@ _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; color: #1a1a1a; }
 table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; }
 th, td { padding: .25rem .7rem; text-align: right; border-bottom: 1px solid #ddd; }
-th { border-bottom: 2px solid #555; } .scroll { overflow-x: auto; } h2 { margin-top: 2.2rem; }
+thead th { border-bottom: 2px solid #555; } tbody th { text-align: left; font-weight: 600; } th, td { white-space: nowrap; }
+.scroll { overflow-x: auto; } h2 { margin-top: 2.2rem; }
 footer { margin-top: 3rem; color: #555; font-size: .9rem; }
 """
 
@@ -45,7 +46,7 @@ def write_report(
         raise InputError(f"cannot write the report: there is no folder {str(path.parent)!r}")
     gene = gene or result.target
     a = result.dataset.attrs
-    table = result.top(gene, n) if gene else result.pairs().head(n)
+    table = result.top(gene, n).rename_axis(None) if gene else result.pairs().head(n)
     flags = result.flag_counts()
     parts = [
         f"<h1>{html.escape(str(a.get('title', 'hiercorr')))}</h1>",
@@ -59,7 +60,7 @@ def write_report(
         "<h2>Flags</h2>",
         flags[flags > 0].to_frame().to_html(border=0) if (flags > 0).any() else "<p>No pair is flagged.</p>",
         "<h2>Samples</h2>",
-        f"<div class=scroll>{result.sample_table().to_html(border=0)}</div>",
+        f"<div class=scroll>{result.sample_table().rename_axis(None).to_html(border=0)}</div>",
         "<h2>Methods</h2>",
         f"<p>{html.escape(methods_text(result))}</p>",
         f"<footer>hiercorr {html.escape(str(a.get('hiercorr_version')))}, {html.escape(str(a.get('created')))}, "

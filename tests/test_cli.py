@@ -29,6 +29,7 @@ def test_demo(tmp_path, monkeypatch):
     done = run("demo")
     assert done.exit_code == 0, done.output
     assert "5 patients as units" in done.output
+    assert done.output.count("sum over only 300 genes") == 1  # said once, though several fits meet it
     assert "Partners of FTL" in (tmp_path / "hiercorr-demo.html").read_text()
 
 

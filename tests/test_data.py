@@ -133,6 +133,11 @@ def test_depth_is_taken_before_genes_and_cells_are_chosen(adata):
     np.testing.assert_array_equal(got.depth, total[got.cells])
 
 
+def test_a_depth_column_that_is_the_panel_sum_is_said_to_be(gbm):
+    with pytest.warns(hc.DataWarning, match="sum over only 300 genes"):
+        hc.CSCore(gbm, sample="patient_id", depth="total_counts", genes=5)
+
+
 def test_subset_matches_exactly(adata):
     assert counts(adata, subset={"cell_type": "D1"}).n_cells == 40
     assert counts(adata, subset={"cell_type": ["D1", "D10"]}).n_cells == 120
