@@ -133,7 +133,12 @@ def _pairs(
     for left, right in _tiles.with_progress(tiles, plan.progress):
         num, den = moments.pair_sums(counts, sums, fit, left, right, workspace.arrays(left, right))
         estimate = inference.pair_estimate(
-            num, den, (fit.num[left], fit.num[right]), (fit.den[left], fit.den[right]), plan.uncertainty, plan.draws
+            num,
+            den,
+            (fit.num[left], fit.num[right]),
+            (fit.den[left], fit.den[right]),
+            "none" if few else plan.uncertainty,
+            plan.draws,
         )
         tile: dict[str, NDArray] = {"correlation_unclipped": estimate.correlation}
         if silent:

@@ -226,8 +226,6 @@ class CSCore:
             if n_bootstrap < 100:
                 raise InputError(f"n_bootstrap={n_bootstrap}: at least 100 resamples are needed for a standard error")
             draws = inference.bootstrap_draws(counts.n_samples, n_bootstrap, seed)
-        elif chosen == "bootstrap":
-            chosen = "none"
         rows = None
         if target is not None:
             at = int(counts.genes.get_loc(target))

@@ -167,10 +167,11 @@ def test_samples_with_their_own_levels_do_not_correlate_genes():
     assert fit(adata, estimator="pooled").matrix().iloc[0, 1] > 0.25
 
 
-def test_two_samples_give_an_estimate_without_interval():
+@pytest.mark.parametrize("uncertainty", ["jackknife", "cluster", "bootstrap"])
+def test_two_samples_give_an_estimate_without_interval(uncertainty):
     adata, _ = simulate_counts(2, 200, 4, mean=3, within=0.5, seed=1)
     with pytest.warns(hc.EstimationWarning, match="at least 3"):
-        result = hc.CSCore(adata, sample="sample", depth="depth").fit()
+        result = hc.CSCore(adata, sample="sample", depth="depth").fit(uncertainty=uncertainty)
     assert np.isfinite(result.matrix().iloc[0, 1])
     assert result.dataset["se"].isnull().all()
     assert result.dataset["p_value"].isnull().all()
