@@ -1,11 +1,14 @@
 """Type-I error and coverage of the default in simulation, with margins of three Monte-Carlo errors."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from conftest import fit
 
 from hiercorr.simulate import simulate_counts
-from validation.__main__ import run_study, study_names
+from validation.runner import run_study, study_names
 
 
 @pytest.mark.parametrize(("samples", "cells", "mean"), [(3, 600, 1.0), (8, 300, 0.5), (20, 200, 1.0)])
@@ -42,10 +45,17 @@ def test_quick_studies_hold(study):
     assert len(table)
 
 
+def test_command_line_of_the_studies():
+    command = [sys.executable, "-m", "validation", "run", "dominant_sample", "--quick", "--replicates", "3"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "dominant_sample (" in done.stdout
+    assert "holds" in done.stdout
+
+
 def test_committed_results_have_the_grid_they_claim():
     import pandas as pd
 
-    from validation.__main__ import RESULTS
+    from validation.runner import RESULTS
     from validation.studies import within_calibration as study
 
     table = pd.read_csv(RESULTS / "within_calibration.csv")
