@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -157,9 +157,7 @@ def _available_memory() -> int | None:
         return None
 
 
-def with_progress(
-    work: Sequence[tuple[slice, slice]], show: bool | None
-) -> Iterator[tuple[slice, slice]] | Iterable[tuple[slice, slice]]:
+def with_progress(work: Sequence[tuple[slice, slice]], show: bool | None) -> Iterable[tuple[slice, slice]]:
     """Wrap the tiles in a progress bar where asked for, or in a terminal when there are many."""
     if show is None:
         show = len(work) > 3 and sys.stderr.isatty()

@@ -177,7 +177,7 @@ class CSCore:
     def _with_target(self, target: str | None) -> Counts:
         if target is not None and target not in self.counts.genes:
             try:
-                self.counts = self._read((target,))
+                return self._read((target,))
             except InputError as error:
                 if "unknown gene" in str(error):
                     raise unknown_name("target gene", target, self.counts.genes) from None
@@ -239,6 +239,13 @@ class CSCore:
         depth = np.array([np.median(counts.depth[a:b]) for a, b in itertools.pairwise(samples)])
         if "p_value" in fitted.pair:
             _tiles.add_q_values(fitted.pair, plan.rows)
+        if not fitted.converged:
+            warnings.warn(
+                f"the mean and variance regressions still changed after {fitted.iterations} rounds of reweighting "
+                "(attribute converged is 0); genes near zero variance cause this: choose fewer with genes=N",
+                EstimationWarning,
+                stacklevel=3,
+            )
         missing = float(np.mean(np.isnan(fitted.pair["correlation"])))
         if missing > 0:
             warnings.warn(

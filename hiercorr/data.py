@@ -266,7 +266,7 @@ def _drop_small(
     if (~small).sum() < 2:
         raise InputError(f"{text}; fewer than 2 samples are left, lower min_cells= or choose other cells")
     warnings.warn(f"{text}; they are left out (min_cells=)", DataWarning, stacklevel=5)
-    notes["excluded_samples"] = [str(s) for s in samples[small]]
+    notes["excluded_samples"] = ", ".join(str(s) for s in samples[small])  # netCDF has no lists of one
     new = np.where(small, -1, np.cumsum(~small) - 1)
     return np.where(codes >= 0, new[codes], -1), samples[~small]
 

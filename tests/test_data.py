@@ -297,7 +297,7 @@ def test_small_samples_are_left_out_with_one_warning(adata):
         model = hc.CSCore(adata, sample="sample", depth="depth", subset=keep)
     assert len(record) == 1
     assert list(model.counts.samples) == ["s2", "s3", "s4"]
-    assert model.fit().dataset.attrs["excluded_samples"] == ["s1"]
+    assert model.fit().dataset.attrs["excluded_samples"] == "s1"
 
 
 def test_genes_without_counts_in_the_chosen_cells_are_left_out_with_a_warning(adata):

@@ -108,6 +108,7 @@ def test_target_joins_the_genes(gbm, quiet):
     assert "CTSB" not in model.counts.genes
     result = model.fit(target="CTSB")
     assert result.dataset.sizes == {"target": 1, "gene": 6, "sample": 5}
+    assert model.fit().dataset.sizes["gene"] == 5  # the model itself stays as it was
 
 
 def test_per_sample_variance_is_the_sum_of_squared_influences():
@@ -236,6 +237,18 @@ def test_gene_without_variance_is_nan_and_flagged():
         assert np.isnan(result.matrix().loc["gene0"]).all()
         assert (result.matrix("flag").loc["gene0"].to_numpy() & hc.Flag.NONPOSITIVE_VARIANCE).all()
         assert np.isfinite(result.matrix().loc["gene1", "gene2"])
+
+
+@pytest.mark.parametrize("estimator", ["within", "pooled"])
+def test_reweighting_that_does_not_converge_is_said(small, estimator, monkeypatch):
+    from hiercorr import moments
+
+    name = f"{estimator}_moments"
+    real = getattr(moments, name)
+    monkeypatch.setattr(moments, name, lambda sums: real(sums, max_iterations=1, tolerance=1e-9))
+    with pytest.warns(hc.EstimationWarning, match="after 1 rounds of reweighting"):
+        result = hc.CSCore(small, sample="sample", depth="depth").fit(estimator)
+    assert result.dataset.attrs["converged"] == 0
 
 
 def test_nothing_estimable_is_still_a_result():

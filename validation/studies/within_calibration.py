@@ -6,7 +6,7 @@ import warnings
 
 import numpy as np
 import pandas as pd
-from scipy import special, stats
+from scipy import special
 
 import hiercorr as hc
 from hiercorr.simulate import simulate_counts
@@ -204,6 +204,3 @@ def verdict(table: pd.DataFrame) -> list[str]:
         if not 0.935 - 3 * r["mc_error_coverage"] <= r["coverage"] <= 0.975 + 3 * r["mc_error_coverage"]:
             out.append(f"coverage {r['coverage']:.3f} at {where}")
     return out
-
-
-__all__ = ["CLAIM", "SEED", "figure", "grid", "run_cell", "stats", "verdict"]
