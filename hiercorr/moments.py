@@ -259,7 +259,7 @@ def cross_products(
     right: slice,
     sample: int,
     dtype: DTypeLike,
-) -> Array:
+) -> NDArray:
     r"""Sum over the cells of one sample of f_j r_j f_k r_k for the genes of two slices.
 
     Genes come in order of detection. Where the left one has counts in few cells, only those are visited:
@@ -271,7 +271,9 @@ def cross_products(
     n_left = left.stop - left.start
     few = int((counts.detection[left] < SPARSE).sum())
     sparse, dense = slice(left.start, left.start + few), slice(left.start + few, left.stop)
-    total = np.zeros((n_left, right.stop - right.start))
+    # One block of cells stays in its own precision; more of them add up in float64.
+    single = counts.starts[sample + 1] - counts.starts[sample] <= _CELL_BLOCK
+    total = np.zeros((n_left, right.stop - right.start), dtype if single else np.float64)
     entry, last = counts.offsets[sparse, sample], counts.offsets[sparse, sample + 1]
     depth = sums.depth.astype(dtype, copy=False)
     own = left == right  # symmetric: the upper triangle is enough
@@ -292,7 +294,7 @@ def cross_products(
         f = 1 / (1 + np.outer(slope[sparse], sums.nodes))
         g = 1 / (1 + np.outer(slope[right], sums.nodes))
         rest = sums.nodes * g * sums.first[right, sample] - mu[right, None] * (g @ sums.gram[0, sample])
-        total[:few] -= (mu[sparse, None] * f) @ rest.T
+        total[:few] -= ((mu[sparse, None] * f) @ rest.T).astype(total.dtype)
     if own and few:
         total = np.triu(total) + np.triu(total, 1).T
     return total
