@@ -127,7 +127,7 @@ def _pairs(
     few = plan.uncertainty != "none" and counts.n_samples < 3
     silent = few or plan.uncertainty == "none"
     output = _tiles.PairOutput(plan.order, plan.rows, plan.dtype, without_interval=silent)
-    whole = (counts.one_group(), sums.one_group())
+    whole = (counts.one_group(), sums.one_group()) if test is not None else None
     tiles = _tiles.tiles(counts.n_genes, counts.n_samples, plan.rows, plan.dtype)
     workspace = _tiles.Workspace(tiles, counts.n_samples, plan.dtype)
     for left, right in _tiles.with_progress(tiles, plan.progress):
@@ -142,8 +142,7 @@ def _pairs(
         )
         tile: dict[str, NDArray] = {"correlation_unclipped": estimate.correlation}
         if silent:
-            with np.errstate(invalid="ignore"):
-                tile["fisher_z"] = np.arctanh(np.where(np.abs(estimate.correlation) < 1, estimate.correlation, np.nan))
+            tile["fisher_z"] = inference.fisher_z(estimate.correlation)
         else:
             tile |= inference.pair_table(estimate, plan.confidence)
         flag = gene_flag[left, None] | gene_flag[None, right]
@@ -151,7 +150,7 @@ def _pairs(
             extra, no_heterogeneity = per_sample_pairs(counts, sums, fit, num, den, left, right, plan.dtype)
             tile |= extra
             flag[no_heterogeneity] |= Flag.NO_HETEROGENEITY.bit
-        if test is not None:
+        if test is not None and whole is not None:
             tile |= _cell_test(*whole, test, left, right, plan.dtype, gene_flag)
         if counts.n_samples > 1:
             flag[estimate.largest_share > DOMINANT_SHARE] |= Flag.DOMINATED.bit
@@ -213,12 +212,11 @@ def fit_covariates(counts: Counts, plan: Plan, design: Design, level: str, adjus
         _, statistic = fit.products(left, right, tested=True)
         with np.errstate(invalid="ignore", divide="ignore"):
             rho = covariance / np.sqrt(np.outer(np.where(sigma > 0, sigma, np.nan)[left], sigma[right]))
-            z = np.arctanh(np.where(np.abs(rho) < 1, rho, np.nan))
         flag = gene_flag[left, None] | gene_flag[None, right]
         statistic[np.isnan(rho)] = np.nan
         tile = {
             "correlation_unclipped": rho,
-            "fisher_z": z,
+            "fisher_z": inference.fisher_z(rho),
             "cell_statistic": statistic,
             "cell_p_value": 2 * special.ndtr(-np.abs(statistic)),
         }

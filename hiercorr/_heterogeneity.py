@@ -7,7 +7,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from hiercorr import moments
 from hiercorr.data import Counts
-from hiercorr.inference import meta_analysis
+from hiercorr.inference import fisher_z, meta_analysis
 
 
 def per_sample_pairs(
@@ -54,7 +54,7 @@ def per_sample_pairs(
             var[c] += scale**2 * fourth - 2 * scale * rho[c] * (b * mixed_l + d * mixed_r)
     with np.errstate(divide="ignore", invalid="ignore"):
         inside = np.abs(rho) < 1
-        z = np.arctanh(np.where(inside, rho, np.nan))
+        z = fisher_z(rho)
         v = np.where(inside & (var > 0), var, np.nan) / (1 - rho**2) ** 2
     out = {"sample_correlation": np.where(inside, rho, np.nan), "sample_se": np.sqrt(v)}
     complete = np.isfinite(z).all(0) & np.isfinite(v).all(0)

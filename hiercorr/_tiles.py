@@ -24,8 +24,7 @@ _PER_SAMPLE = ("sample_correlation", "sample_se")
 def tiles(n_genes: int, n_layers: int, rows: slice | None, dtype: DTypeLike) -> list[tuple[slice, slice]]:
     """Slices (left, right) that cover the upper triangle, or one target against all genes."""
     itemsize = np.dtype(dtype).itemsize
-    most = _TILE_GENES if rows is None else n_genes
-    side = int(max(64, min(most, (_TILE_BYTES / (2 * n_layers * itemsize)) ** (0.5 if rows is None else 1.0))))
+    side = int(max(64, min(_TILE_GENES, (_TILE_BYTES / (2 * n_layers * itemsize)) ** (0.5 if rows is None else 1.0))))
     parts = -(-n_genes // side)
     edges = np.linspace(0, n_genes, parts + 1).round().astype(int)
     spans = [slice(int(a), int(b)) for a, b in itertools.pairwise(edges)]

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from hiercorr import _covariates, _estimates, _tiles, inference
 from hiercorr.data import MIN_CELLS, Counts, read_counts
 from hiercorr.design import make_design, repeated_donors, sample_columns
-from hiercorr.errors import DataWarning, EstimationWarning, InputError, unknown_name
+from hiercorr.errors import DataWarning, EstimationWarning, InputError
 from hiercorr.results import CorrelationResult
 from hiercorr.schema import build_dataset
 
@@ -176,12 +176,7 @@ class CSCore:
 
     def _with_target(self, target: str | None) -> Counts:
         if target is not None and target not in self.counts.genes:
-            try:
-                return self._read((target,))
-            except InputError as error:
-                if "unknown gene" in str(error):
-                    raise unknown_name("target gene", target, self.counts.genes) from None
-                raise
+            return self._read((target,))
         return self.counts
 
     def _plan(

@@ -343,7 +343,7 @@ def _choose_genes(
 ) -> NDArray[np.int64]:
     for gene in always:
         if gene not in names:
-            raise unknown_name("gene", gene, names)
+            raise unknown_name("target gene", gene, names)
     keep = names.get_indexer(pd.Index(list(always), dtype=object))
     if genes is None:
         chosen = np.flatnonzero(total > 0)

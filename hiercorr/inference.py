@@ -124,11 +124,17 @@ def pair_estimate(
     return PairEstimate(rho, se, df, carrying, largest)
 
 
+def fisher_z(correlation: NDArray) -> NDArray:
+    """atanh of the correlation; NaN outside (-1, 1)."""
+    with np.errstate(invalid="ignore"):
+        return np.arctanh(np.where(np.abs(correlation) < 1, correlation, np.nan))
+
+
 def pair_table(estimate: PairEstimate, confidence: float) -> dict[str, NDArray]:
     """z, interval, statistic and p-value of every pair; the interval is tanh(z -+ t se)."""
     rho, se, df = estimate.correlation, estimate.se, estimate.df
     with np.errstate(invalid="ignore", divide="ignore"):
-        z = np.arctanh(np.where(np.abs(rho) < 1, rho, np.nan))
+        z = fisher_z(rho)
         margin = t_quantile(df, confidence) * se
         statistic = z / se
         return {

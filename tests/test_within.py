@@ -193,6 +193,26 @@ def test_pooled_jackknife_sees_samples():
         np.testing.assert_allclose(quick[name].values, ds[name].values, rtol=1e-4, atol=1e-5)
 
 
+def test_pooled_jackknife_equals_plain_numpy(small):
+    from hiercorr import moments
+    from hiercorr.data import read_counts
+
+    ds = fit(small, estimator="pooled", precision="double").dataset
+    counts = read_counts(small, sample="sample", depth="depth")
+    genes = moments.pooled_moments(moments.depth_sums(counts, 1e-13))  # its variances are held against R
+    x, s = counts.toarray(), counts.depth / counts.depth.mean()
+    mu, slope = genes.mu[:, 0], genes.slope[:, 0]
+    y = (x - np.outer(s, mu)) / (1 + np.outer(s, slope))
+    f = s[:, None] / (1 + np.outer(s, slope))
+    cells = [slice(a, b) for a, b in zip(counts.starts[:-1], counts.starts[1:], strict=True)]
+    sums = {"num": np.array([y[c].T @ y[c] for c in cells]), "den": np.array([f[c].T @ f[c] for c in cells])}
+    sums |= {"own": genes.num.T, "own_den": genes.den.T}
+    for j, k in ((0, 1), (2, 3), (0, 8)):
+        rho, se = jackknife_by_hand(sums, j, k)
+        assert ds["correlation"].values[j, k] == pytest.approx(rho, rel=1e-8)
+        assert ds["se"].values[j, k] == pytest.approx(se, rel=1e-6)
+
+
 def test_pooled_needs_no_samples():
     adata, _ = simulate_counts(3, 100, 4, mean=3, within=0.3, seed=1)
     result = fit(adata, model={"sample": None}, estimator="pooled")
