@@ -325,3 +325,17 @@ def place(values, left, right, array, mirrored):
             for u in range(u0, min(u0 + side, m)):
                 for t in range(t0, min(t0 + side, n)):
                     array[right[u], left[t]] = values[t, u]
+
+
+@njit(cache=True)
+def sum_block(indptr, indices, values, codes, row0, col0, sums, row_sum):
+    """Add a CSR block to the sums per group and gene, and to the sums per cell; code -1: not used."""
+    for r in range(len(indptr) - 1):
+        c = codes[row0 + r]
+        s = 0.0
+        if c >= 0:
+            for e in range(indptr[r], indptr[r + 1]):
+                v = values[e]
+                s += v
+                sums[c, col0 + indices[e]] += np.int64(v)
+        row_sum[row0 + r] += s

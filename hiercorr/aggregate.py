@@ -1,0 +1,171 @@
+"""Cells -> pseudobulk: counts summed per sample (x cell type), streamed, with the columns that describe a sample."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+
+from hiercorr import _kernels, _validate
+from hiercorr._sources import open_source
+from hiercorr._version import __version__
+from hiercorr.data import MIN_CELLS
+from hiercorr.errors import DataWarning, InputError, unknown_name
+
+MIN_COUNTS = 1000
+KEY = "hiercorr_pseudobulk"  # in uns: marks an AnnData that aggregate made, with its provenance
+
+
+def aggregate(
+    data: ad.AnnData | str | Path,
+    sample: str,
+    cell_type: str | None = None,
+    *,
+    layer: str | None = None,
+    depth: str | ArrayLike | None = None,
+    subset: ArrayLike | Mapping[str, Any] | None = None,
+    min_cells: int = MIN_CELLS,
+    min_counts: int = MIN_COUNTS,
+    small_samples: str = "exclude",
+) -> ad.AnnData:
+    r"""Sum raw counts over the cells of each sample, or of each sample and cell type.
+
+    .. math:: T_{cj} = \sum_{i \in c} x_{ij}, \qquad L_c = \sum_{i \in c} s_i
+
+    The matrix is read once, in blocks, sparse or dense, in memory or on disk; cells are never made dense.
+
+    Parameters
+    ----------
+    data : AnnData or path
+        Cells x genes raw counts, as for :class:`hiercorr.CSCore`.
+    sample : str
+        Column of ``obs`` that names the sample of each cell.
+    cell_type : str, optional
+        Column of ``obs``: one row for each sample and cell type instead of one for each sample.
+    layer, depth, subset
+        As for :class:`hiercorr.CSCore`.
+    min_cells, min_counts : int
+        Rows with fewer cells or counts are left out (``small_samples="exclude"``) or refused (``"error"``).
+    small_samples : {"exclude", "error"}
+
+    Returns
+    -------
+    AnnData
+        Samples x genes. ``X``: sums (int64); ``layers["mean"]``: counts per cell; ``obs``: n_cells, depth (sum of the
+        cells' depths, counts) and every column of the input that has one value in each row;
+        ``uns["hiercorr_pseudobulk"]``: what was left out, and ``varying``, the columns that vary within a row.
+
+    Raises
+    ------
+    InputError
+        If the input cannot be right.
+
+    Examples
+    --------
+    >>> import hiercorr as hc
+    >>> pb = hc.aggregate(hc.datasets.glioblastoma(), sample="sample_id", depth="total_counts")
+    >>> pb.shape, int(pb.obs["n_cells"].iloc[0])
+    ((10, 300), 500)
+    """
+    with open_source(data, layer) as source:
+        _validate.check_gene_names(source.genes)
+        keep = _validate.subset_mask(source.obs, subset)
+        groups = _groups(source.obs, sample, cell_type, keep)
+        notes: dict[str, Any] = {"source": source.name, "n_cells_input": source.shape[0]}
+        rows, label = groups.names, sample if cell_type is None else f"{sample} x {cell_type}"
+        codes, rows = _validate.drop_small(groups.codes, rows, label, min_cells, small_samples, notes)
+        n, p = source.shape
+        given = None if depth is None else _validate.given_depth(source.obs, depth)
+        sums, row_sum = np.zeros((len(rows), p), np.int64), np.zeros(n)
+        for i, j, block in _validate.checked_blocks(source):
+            _kernels.sum_block(block.indptr, block.indices, block.data, codes, i, j, sums, row_sum)
+        used = np.flatnonzero(codes >= 0)
+        cell_depth = row_sum if given is None else given
+        _validate.check_depth(cell_depth[used], source.obs.index[used], depth)
+        _validate.warn_of_panel_depth(p, cell_depth[used], row_sum[used])
+        codes, rows, sums = _drop_shallow(codes, rows, sums, label, min_counts, small_samples, notes)
+        used = np.flatnonzero(codes >= 0)
+        obs, varying = _sample_table(source.obs.iloc[used], codes[used], rows, {sample, cell_type} - {None})
+        obs["n_cells"] = np.bincount(codes[used], minlength=len(rows))
+        obs["depth"] = np.bincount(codes[used], cell_depth[used], len(rows))
+        out = ad.AnnData(sums, obs=obs, var=pd.DataFrame(index=source.genes.astype(str).copy()))
+    out.layers["mean"] = sums / obs["n_cells"].to_numpy()[:, None]
+    notes["depth"] = depth if isinstance(depth, str) else "row sums" if depth is None else "given array"
+    out.uns[KEY] = {
+        **notes, "sample": sample, "cell_type": cell_type or "", "varying": ", ".join(varying),
+        "hiercorr_version": __version__,
+    }  # fmt: skip
+    return out
+
+
+@dataclass(frozen=True)
+class _Groups:
+    codes: NDArray[np.int64]
+    names: pd.Index
+
+
+def _groups(obs: pd.DataFrame, sample: str, cell_type: str | None, keep: NDArray[np.bool_]) -> _Groups:
+    codes, samples = _validate.sample_codes(obs, sample, keep)
+    if cell_type is None:
+        return _Groups(codes, samples)
+    if cell_type not in obs:
+        raise unknown_name("cell_type column", cell_type, obs.columns)
+    missing = np.flatnonzero(obs[cell_type].isna().to_numpy() & keep)
+    if len(missing):
+        raise InputError(
+            f"{len(missing)} cells have no value in cell_type column {cell_type!r}, e.g. cell "
+            f"{obs.index[missing[0]]!r}; fill it or leave them out with subset="
+        )
+    type_codes, types = pd.factorize(obs[cell_type].astype(str), sort=True)
+    both = np.where(codes >= 0, codes * len(types) + type_codes, -1)
+    present, inverse = np.unique(both[both >= 0], return_inverse=True)
+    out = np.full(len(obs), -1, np.int64)
+    out[both >= 0] = inverse
+    names = [f"{samples[k // len(types)]}|{types[k % len(types)]}" for k in present]
+    return _Groups(out, pd.Index(names))
+
+
+def _drop_shallow(
+    codes: NDArray[np.int64], rows: pd.Index, sums: NDArray, label: str, min_counts: int, how: str, notes: dict[str, Any]
+) -> tuple[NDArray[np.int64], pd.Index, NDArray]:
+    total = sums.sum(1)
+    shallow = total < min_counts
+    if not shallow.any():
+        return codes, rows, sums
+    named = ", ".join(f"{r!r} ({t})" for r, t in zip(rows[shallow][:10], total[shallow][:10], strict=True))
+    text = f"{shallow.sum()} of {len(rows)} rows of {label!r} have fewer than {min_counts} counts: {named}"
+    if how == "error" or (~shallow).sum() < 2:
+        raise InputError(f"{text}; lower min_counts= or choose other cells")
+    warnings.warn(f"{text}; they are left out (min_counts=)", DataWarning, stacklevel=4)
+    notes["excluded_shallow"] = ", ".join(str(r) for r in rows[shallow])
+    new = np.where(shallow, -1, np.cumsum(~shallow) - 1)
+    return np.where(codes >= 0, new[codes], -1), rows[~shallow], sums[~shallow]
+
+
+def _sample_table(
+    obs: pd.DataFrame, codes: NDArray[np.int64], rows: pd.Index, always: set[str]
+) -> tuple[pd.DataFrame, list[str]]:
+    """One row a sample of the columns with one value in each, and the names of the others."""
+    first = np.unique(codes, return_index=True)[1]
+    kept, varying = {}, []
+    for name in obs.columns:
+        column = obs[name]
+        values = pd.factorize(column, use_na_sentinel=False)[0]
+        if name in always or (values == values[first][codes]).all():
+            one = column.iloc[first]
+            if isinstance(one.dtype, pd.CategoricalDtype):
+                one = one.cat.remove_unused_categories()
+            kept[str(name)] = one.set_axis(rows)
+        else:
+            varying.append(str(name))
+    for reserved in ("n_cells", "depth"):  # the sums take these names; a column of the input keeps its values
+        if reserved in kept:
+            kept[f"{reserved}_input"] = kept.pop(reserved)
+    return pd.DataFrame(kept, index=rows), varying
