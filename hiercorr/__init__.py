@@ -8,9 +8,11 @@ from hiercorr._version import __version__
 
 if TYPE_CHECKING:
     from hiercorr import datasets, simulate
+    from hiercorr.aggregate import aggregate
     from hiercorr.check import DesignCheck, check_design
     from hiercorr.cscore import CSCore
     from hiercorr.errors import DataWarning, EstimationWarning, InputError
+    from hiercorr.pseudobulk import Pseudobulk
     from hiercorr.results import CorrelationResult, load
     from hiercorr.schema import Flag
 
@@ -22,6 +24,8 @@ _WHERE = {
     "EstimationWarning": "errors",
     "Flag": "schema",
     "InputError": "errors",
+    "Pseudobulk": "pseudobulk",
+    "aggregate": "aggregate",
     "check_design": "check",
     "datasets": "",
     "load": "results",
@@ -36,7 +40,9 @@ __all__ = [
     "EstimationWarning",
     "Flag",
     "InputError",
+    "Pseudobulk",
     "__version__",
+    "aggregate",
     "check_design",
     "datasets",
     "load",

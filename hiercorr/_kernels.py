@@ -328,8 +328,8 @@ def place(values, left, right, array, mirrored):
 
 
 @njit(cache=True)
-def sum_block(indptr, indices, values, codes, row0, col0, sums, row_sum):
-    """Add a CSR block to the sums per group and gene, and to the sums per cell; code -1: not used."""
+def sum_block(indptr, indices, values, codes, row0, col0, sums, row_sum, detected):
+    """Add a CSR block to the sums per group and gene, the sums per cell and the cells per gene; code -1: not used."""
     for r in range(len(indptr) - 1):
         c = codes[row0 + r]
         s = 0.0
@@ -338,4 +338,81 @@ def sum_block(indptr, indices, values, codes, row0, col0, sums, row_sum):
                 v = values[e]
                 s += v
                 sums[c, col0 + indices[e]] += np.int64(v)
+                detected[col0 + indices[e]] += v > 0
         row_sum[row0 + r] += s
+
+
+@njit(cache=True, parallel=True)
+def correlation_table(r, df, spread, half, log_p, step, z, se, lower, upper, statistic, dof, p):
+    """Fill the variables of a t test for each correlation; half = tanh(quantile * spread), log_p at z = 0, step, ...
+
+    What is not inside (-1, 1) is NaN.
+    """
+    for t in prange(r.shape[0]):
+        for u in range(r.shape[1]):
+            x = r[t, u]
+            if not (abs(x) < 1.0 - 1e-12):
+                z[t, u] = np.nan
+                se[t, u] = np.nan
+                lower[t, u] = np.nan
+                upper[t, u] = np.nan
+                statistic[t, u] = np.nan
+                dof[t, u] = np.nan
+                p[t, u] = np.nan
+                continue
+            s = np.arctanh(x)
+            z[t, u] = s
+            se[t, u] = spread
+            lower[t, u] = (x - half) / (1.0 - x * half)
+            upper[t, u] = (x + half) / (1.0 + x * half)
+            statistic[t, u] = x * np.sqrt(df / (1.0 - x * x))
+            dof[t, u] = df
+            where = abs(s) / step
+            i = int(where)
+            if i < len(log_p) - 1:
+                w = where - i
+                p[t, u] = np.exp(log_p[i] * (1.0 - w) + log_p[i + 1] * w)
+            else:
+                p[t, u] = np.exp(log_p[-1])
+
+
+@njit(cache=True, parallel=True)
+def noise_interval(r, noise, reliable1, reliable2, a, b, c, low, high, lower, upper):
+    """Quantiles `low`, `high` of the generalised pivotal quantity of a correlation with known noise in it.
+
+    r, noise : (rows, columns) observed correlation and the noise's share in it; reliable1 (rows,), reliable2 (columns,)
+    shares of the variances that are not noise. With Bartlett's decomposition of a Wishart matrix on n degrees of freedom:
+    a = sqrt(n) / t11, b = t21 / t22, c = sqrt(n) / t22 (draws,). The first half of the draws takes the row's gene first,
+    the second half the column's, so that the result does not depend on the order.
+    """
+    draws = len(a)
+    half = draws // 2
+    for t in prange(r.shape[0]):
+        found = np.empty(draws)
+        for u in range(r.shape[1]):
+            x = r[t, u]
+            q = np.sqrt(max(1.0 - x * x, 0.0))
+            own1, own2, shared = 1.0 - reliable1[t], 1.0 - reliable2[u], noise[t, u]
+            n = 0
+            if x == x and own1 == own1 and own2 == own2:
+                for k in range(draws):
+                    first, second = (own1, own2) if k < half else (own2, own1)
+                    side = a[k] * (x - q * b[k])
+                    v1 = a[k] * a[k] - first
+                    v2 = side * side + (q * c[k]) ** 2 - second
+                    if v1 > 0 and v2 > 0:
+                        found[n] = min(max((a[k] * side - shared) / np.sqrt(v1 * v2), -1.0), 1.0)
+                        n += 1
+            if n < draws // 50:
+                lower[t, u] = np.nan
+                upper[t, u] = np.nan
+                continue
+            ordered = np.sort(found[:n])
+            for which in range(2):
+                at = (low if which == 0 else high) * (n - 1)
+                i = min(int(at), n - 2)
+                value = ordered[i] + (at - i) * (ordered[i + 1] - ordered[i])
+                if which == 0:
+                    lower[t, u] = value
+                else:
+                    upper[t, u] = value

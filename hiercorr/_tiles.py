@@ -43,13 +43,22 @@ class PairOutput:
     rows : slice or None
         The target's position in the tiles' order, or None for all pairs.
     dtype : dtype
-        Of everything but p-values of the cell-level test, which underflow in float32.
+        Of everything but `double`.
     without_interval : bool
         Nothing of the interval will be written: those variables are NaN at no cost in memory.
+    double : tuple of str
+        Variables kept in float64: p-values that could underflow in float32.
     """
 
-    def __init__(self, order: NDArray[np.int64], rows: slice | None, dtype: DTypeLike, without_interval: bool) -> None:
-        self.order, self.rows = order, rows
+    def __init__(
+        self,
+        order: NDArray[np.int64],
+        rows: slice | None,
+        dtype: DTypeLike,
+        without_interval: bool = False,
+        double: tuple[str, ...] = ("cell_p_value",),
+    ) -> None:
+        self.order, self.rows, self.double = order, rows, double
         self.shape = (len(order), len(order)) if rows is None else (1, len(order))
         self.dtype = np.dtype(dtype)
         self.without_interval = without_interval
@@ -58,14 +67,18 @@ class PairOutput:
 
     def _array(self, name: str, tile: NDArray) -> NDArray:
         if name not in self.arrays:
-            dtype = np.float64 if name == "cell_p_value" else self.dtype
+            dtype = np.float64 if name in self.double else self.dtype
             self.arrays[name] = np.empty((*tile.shape[:-2], *self.shape), dtype)
         return self.arrays[name]
 
     def write(self, left: slice, right: slice, tile: dict[str, NDArray], flag: NDArray) -> None:
-        """Put the values of one tile, with what is outside (-1, 1) withheld and flagged."""
-        unclipped = tile["correlation_unclipped"]
-        inside = np.abs(unclipped) < 1
+        """Put the values of one tile, with what is outside (-1, 1) withheld and flagged.
+
+        A tile with a `correlation` that cannot leave (-1, 1) has no `correlation_unclipped`.
+        """
+        unclipped = tile.get("correlation_unclipped", tile.get("correlation"))
+        assert unclipped is not None
+        inside = np.abs(unclipped) < (1 if "correlation_unclipped" in tile else 1 - 1e-12)
         flag = flag.astype(np.uint16)
         flag[~inside & np.isfinite(unclipped)] |= Flag.OUT_OF_RANGE.bit
         tile["correlation"] = np.where(inside, unclipped, np.nan)

@@ -59,7 +59,7 @@ def aggregate(
     -------
     AnnData
         Samples x genes. ``X``: sums (int64); ``layers["mean"]``: counts per cell; ``obs``: n_cells, depth (sum of the
-        cells' depths, counts) and every column of the input that has one value in each row;
+        cells' depths, counts) and every column of the input that has one value in each row; ``var``: detection;
         ``uns["hiercorr_pseudobulk"]``: what was left out, and ``varying``, the columns that vary within a row.
 
     Raises
@@ -83,19 +83,21 @@ def aggregate(
         codes, rows = _validate.drop_small(groups.codes, rows, label, min_cells, small_samples, notes)
         n, p = source.shape
         given = None if depth is None else _validate.given_depth(source.obs, depth)
-        sums, row_sum = np.zeros((len(rows), p), np.int64), np.zeros(n)
+        sums, row_sum, detected = np.zeros((len(rows), p), np.int64), np.zeros(n), np.zeros(p, np.int64)
         for i, j, block in _validate.checked_blocks(source):
-            _kernels.sum_block(block.indptr, block.indices, block.data, codes, i, j, sums, row_sum)
+            _kernels.sum_block(block.indptr, block.indices, block.data, codes, i, j, sums, row_sum, detected)
         used = np.flatnonzero(codes >= 0)
+        detected_in = len(used)
         cell_depth = row_sum if given is None else given
         _validate.check_depth(cell_depth[used], source.obs.index[used], depth)
         _validate.warn_of_panel_depth(p, cell_depth[used], row_sum[used])
         codes, rows, sums = _drop_shallow(codes, rows, sums, label, min_counts, small_samples, notes)
         used = np.flatnonzero(codes >= 0)
-        obs, varying = _sample_table(source.obs.iloc[used], codes[used], rows, {sample, cell_type} - {None})
+        obs, varying = _sample_table(source.obs.iloc[used], codes[used], rows, {sample, cell_type or sample})
         obs["n_cells"] = np.bincount(codes[used], minlength=len(rows))
         obs["depth"] = np.bincount(codes[used], cell_depth[used], len(rows))
-        out = ad.AnnData(sums, obs=obs, var=pd.DataFrame(index=source.genes.astype(str).copy()))
+        var = pd.DataFrame({"detection": detected / detected_in}, index=source.genes.astype(str).copy())
+        out = ad.AnnData(sums, obs=obs, var=var)
     out.layers["mean"] = sums / obs["n_cells"].to_numpy()[:, None]
     notes["depth"] = depth if isinstance(depth, str) else "row sums" if depth is None else "given array"
     out.uns[KEY] = {
@@ -133,7 +135,13 @@ def _groups(obs: pd.DataFrame, sample: str, cell_type: str | None, keep: NDArray
 
 
 def _drop_shallow(
-    codes: NDArray[np.int64], rows: pd.Index, sums: NDArray, label: str, min_counts: int, how: str, notes: dict[str, Any]
+    codes: NDArray[np.int64],
+    rows: pd.Index,
+    sums: NDArray,
+    label: str,
+    min_counts: int,
+    how: str,
+    notes: dict[str, Any],
 ) -> tuple[NDArray[np.int64], pd.Index, NDArray]:
     total = sums.sum(1)
     shallow = total < min_counts

@@ -148,7 +148,9 @@ def voom(counts: ArrayLike, libraries: ArrayLike, design: ArrayLike) -> Voom:
     return Voom(y, trend**-4.0)
 
 
-def block_correlation(expression: Array, design: Array, blocks: NDArray[np.int64], weights: Array | None = None) -> float:
+def block_correlation(
+    expression: Array, design: Array, blocks: NDArray[np.int64], weights: Array | None = None
+) -> float:
     r"""Consensus correlation of samples of one block, over genes, by REML (limma's duplicateCorrelation).
 
     Each gene's residual correlation matrix has :math:`\rho_j` between samples of a block; the consensus is the tanh of
@@ -197,7 +199,7 @@ def _reml_correlation(squares: Array, eigen: Array, low: float, high: float) -> 
 
     def loss(rho: Array) -> Array:
         v = 1 + (rho / (1 - rho))[:, None] * eigen
-        bad = (v <= 1e-9).any(1)
+        bad = np.asarray((v <= 1e-9).any(1))
         v = np.where(bad[:, None], 1.0, v)
         return np.where(bad, np.inf, np.log(v).sum(1) + m * np.log((squares / v).sum(1)))
 

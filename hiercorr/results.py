@@ -13,7 +13,15 @@ import xarray as xr
 from hiercorr._storage import read_dataset, write_dataset
 from hiercorr._version import __version__
 from hiercorr.errors import InputError, unknown_name
-from hiercorr.schema import GENE_VARIABLES, PAIR_VARIABLES, SAMPLE_VARIABLES, SCHEMA_VERSION, Flag, describe_flag
+from hiercorr.schema import (
+    COEFFICIENT_VARIABLES,
+    GENE_VARIABLES,
+    PAIR_VARIABLES,
+    SAMPLE_VARIABLES,
+    SCHEMA_VERSION,
+    Flag,
+    describe_flag,
+)
 
 if TYPE_CHECKING:
     import anndata as ad
@@ -166,6 +174,29 @@ class CorrelationResult:
     def gene_table(self) -> pd.DataFrame:
         """Mean, overdispersion, detection and flags of each gene."""
         return self._table(GENE_VARIABLES, "gene")
+
+    def coefficients(self, term: str | None = None) -> pd.DataFrame:
+        """Regression coefficients (and contrasts) of each gene, from a model with a formula.
+
+        Parameters
+        ----------
+        term : str, optional
+            A coefficient or a contrast by name: one row a gene, strongest evidence first. None: all of them, indexed by
+            coefficient and gene.
+
+        Returns
+        -------
+        DataFrame
+        """
+        if "coefficient" not in self.dataset.dims or "beta" not in self.dataset:
+            raise InputError("this result has no coefficients: fit Pseudobulk with a formula")
+        names = [n for n in COEFFICIENT_VARIABLES if n in self.dataset]
+        if term is None:
+            return self.dataset[names].to_dataframe().reset_index().set_index(["coefficient", "gene"])[names]
+        if term not in self.dataset["coefficient"].values:
+            raise unknown_name("coefficient", term, self.dataset["coefficient"].values)
+        table = self.dataset[names].sel(coefficient=term, drop=True).to_dataframe()[names]
+        return table.sort_values("beta_p_value", kind="stable")
 
     def sample_table(self, gene_a: str | None = None, gene_b: str | None = None) -> pd.DataFrame:
         """Cells and depth of each sample and, for a pair fitted with ``per_sample=True``, its estimate in each.

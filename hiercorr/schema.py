@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -29,6 +29,8 @@ class Flag(enum.IntFlag):
     ABSENT_IN_SAMPLE = 64  # no information on it in at least one sample
     NO_HETEROGENEITY = 128  # some sample cannot estimate the pair: no tau2, I2, prediction interval
     SELF = 256  # a gene with itself
+    SIGN_REVERSAL = 512  # the total correlation and that within samples have opposite signs
+    LOW_RELIABILITY = 1024  # too little of the variance between samples is above the noise of their means
 
     @property
     def bit(self) -> np.uint16:
@@ -43,7 +45,7 @@ PAIR_VARIABLES = {
     "se": "standard error of fisher_z",
     "ci_lower": "lower confidence limit of the correlation",
     "ci_upper": "upper confidence limit of the correlation",
-    "statistic": "fisher_z / se",
+    "statistic": "test statistic: fisher_z / se, or t of the correlation between samples",
     "df": "degrees of freedom of the t distribution",
     "p_value": "two-sided p-value, n = samples",
     "q_value": "Benjamini-Hochberg adjusted p_value over distinct pairs",
@@ -54,6 +56,12 @@ PAIR_VARIABLES = {
     "i2": "share of the variation of fisher_z that lies between samples",
     "prediction_lower": "lower 95% prediction limit of a new sample's correlation",
     "prediction_upper": "upper 95% prediction limit of a new sample's correlation",
+    "observed_correlation": "correlation between samples with the noise of their means in it",
+    "within_correlation": "correlation within samples",
+    "between_correlation": "correlation between samples, noise of their means taken out",
+    "within_part": "part of the total correlation that lies within samples",
+    "between_part": "part of the total correlation that lies between samples",
+    "between_share": "between_part / correlation",
     "sample_correlation": "correlation within one sample",
     "sample_se": "standard error of atanh(sample_correlation), cells as units",
 }
@@ -62,10 +70,28 @@ GENE_VARIABLES = {
     "overdispersion": ("variance of expression / mean^2", "1"),
     "detection": ("share of cells with a count", "1"),
     "information": ("variance of typical size / its standard error under Poisson counts", "1"),
+    "dispersion": ("negative-binomial dispersion of the sums", "1"),
+    "reliability": ("share of the variance between samples that is not noise of their means", "1"),
+    "within_variance": ("variance of expression within samples / mean^2", "1"),
+    "between_variance": ("variance of the samples' means / mean^2", "1"),
+    "variance_share": ("share of the variance of expression that lies between samples", "1"),
     "effective_samples": ("1 / sum of squared shares of the samples in the gene's information", "samples"),
     "gene_flag": ("why the gene is weak", None),
 }
-SAMPLE_VARIABLES = {"n_cells": ("cells", "cells"), "depth": ("median sequencing depth of a cell", "counts")}
+SAMPLE_VARIABLES = {
+    "n_cells": ("cells", "cells"),
+    "depth": ("median sequencing depth of a cell", "counts"),
+    "total_depth": ("sum of the cells' sequencing depths", "counts"),
+    "library_size": ("effective library size after normalisation", "counts"),
+}
+COEFFICIENT_VARIABLES = {  # (coefficient, gene)
+    "beta": "regression coefficient or contrast",
+    "beta_se": "standard error of beta",
+    "beta_statistic": "beta / beta_se",
+    "beta_df": "degrees of freedom of beta_statistic",
+    "beta_p_value": "two-sided p-value of beta, n = samples",
+    "beta_q_value": "Benjamini-Hochberg adjusted beta_p_value over genes",
+}
 _FLAG_ATTRS = {
     "flag_masks": np.array([int(f) for f in Flag], np.uint16),
     "flag_meanings": " ".join(f.name.lower() for f in Flag if f.name),
@@ -81,6 +107,9 @@ def build_dataset(
     sample: Mapping[str, NDArray],
     attrs: Mapping[str, Any],
     target: str | None = None,
+    coefficient: Mapping[str, NDArray] | None = None,
+    coefficient_names: Sequence[str] = (),
+    beta_units: str = "",
 ) -> xr.Dataset:
     """Assemble the schema from arrays.
 
@@ -94,6 +123,11 @@ def build_dataset(
     attrs : mapping
         Attributes; None is left out.
     target : str, optional
+    coefficient : mapping, optional
+        Arrays (coefficient, gene).
+    coefficient_names : sequence of str
+    beta_units : str
+        Units of `beta`.
 
     Returns
     -------
@@ -112,6 +146,12 @@ def build_dataset(
             long_name, units = table[name]
             extra = {"units": units} if units else dict(_FLAG_ATTRS)
             variables[name] = (dim, values, {"long_name": long_name, **extra})
+    if coefficient:
+        coords["coefficient"] = np.array(list(coefficient_names), object)
+        for name, values in coefficient.items():
+            units = beta_units if name in ("beta", "beta_se") else "1"
+            attrs_of = {"long_name": COEFFICIENT_VARIABLES[name], "units": units}
+            variables[name] = (("coefficient", "gene"), values, attrs_of)
     stamp = {
         "hiercorr_version": __version__,
         "schema_version": SCHEMA_VERSION,

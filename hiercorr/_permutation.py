@@ -1,0 +1,98 @@
+"""Permutation tests of correlations between samples: exact, Monte-Carlo, Freedman-Lane, within blocks."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hiercorr._between import Residuals
+from hiercorr.errors import InputError
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Arrangements:
+    """Orders of the samples under which the null is exchangeable.
+
+    Attributes
+    ----------
+    orders : ndarray of int, shape (n, n_samples)
+        Without the observed order where they were drawn; with it where they are all there are.
+    exact : bool
+    possible : int
+        How many there are.
+    mirrored : bool
+        No block has more than two samples: each arrangement has a mirror image with the same size of correlation.
+    """
+
+    orders: NDArray[np.int64]
+    exact: bool
+    possible: int
+    mirrored: bool
+
+    @property
+    def smallest_p(self) -> float:
+        """The smallest p-value these arrangements can give."""
+        return (1 + (self.exact and self.mirrored)) / (len(self.orders) + (not self.exact))
+
+
+def arrangements(
+    n_samples: int, n_permutations: int, blocks: NDArray[np.int64] | None, seed: int | np.random.Generator | None
+) -> Arrangements:
+    """All arrangements where there are at most `n_permutations`, else that many at random.
+
+    Parameters
+    ----------
+    blocks : ndarray of int, shape (n_samples,), optional
+        Samples change places within blocks only.
+    """
+    codes = np.zeros(n_samples, np.int64) if blocks is None else blocks
+    groups = [np.flatnonzero(codes == b) for b in np.unique(codes)]
+    mirrored = max(len(g) for g in groups) <= 2
+    possible = math.prod(math.factorial(len(g)) for g in groups)
+    if possible == 1:
+        raise InputError("no sample can change places: every block holds one sample; permutations need larger blocks")
+    if possible <= n_permutations:
+        parts = [list(itertools.permutations(g)) for g in groups]
+        orders = np.empty((possible, n_samples), np.int64)
+        for k, chosen in enumerate(itertools.product(*parts)):
+            for g, order in zip(groups, chosen, strict=True):
+                orders[k, g] = order
+        return Arrangements(orders, True, possible, mirrored)
+    rng = np.random.default_rng(seed)
+    orders = np.tile(np.arange(n_samples), (n_permutations, 1))
+    for g in groups:
+        orders[:, g] = rng.permuted(orders[:, g], axis=1)
+    return Arrangements(orders, False, possible, mirrored)
+
+
+def p_values(left: Array, right: Array, fitted: Residuals, chosen: Arrangements, observed: Array) -> Array:
+    r"""Two-sided p of each pair (left, right) by Freedman & Lane (1983).
+
+    The residuals of the genes of `left` change places, the formula's fit is removed again, and the size of the
+    correlation is compared:
+
+    .. math:: p = \frac{\#\{|r^*| \ge |r|\} + 1}{N + 1}
+
+    with the observed arrangement among the N + 1; where all arrangements are listed it is one of them.
+
+    Parameters
+    ----------
+    left, right : ndarray, shapes (n_samples, l) and (n_samples, r)
+        Unit residuals.
+    observed : ndarray, shape (l, r)
+    """
+    count = np.zeros(observed.shape, np.int64)
+    bound = np.abs(observed) - 1e-9  # ties with the observed value count, whatever the rounding
+    for order in chosen.orders:
+        moved = fitted.remove(left[order])
+        length = np.linalg.norm(moved, axis=0)
+        moved /= np.where(length > 0, length, 1.0)
+        count += np.abs(moved.T @ right) >= bound
+    extra = 0 if chosen.exact else 1
+    return np.where(np.isfinite(observed), (count + extra) / (len(chosen.orders) + extra), np.nan)

@@ -1,0 +1,397 @@
+"""Pseudobulk: correlation and regression between samples, with covariates, blocks and permutations."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+
+from hiercorr import _between_routes, _permutation, _tiles, _validate
+from hiercorr._between_fits import Fitted, Options
+from hiercorr.aggregate import KEY, MIN_COUNTS, aggregate
+from hiercorr.data import MIN_CELLS, Counts, read_counts
+from hiercorr.design import repeated_donors, sample_design
+from hiercorr.errors import DataWarning, EstimationWarning, InputError, unknown_name
+from hiercorr.normalization import library_sizes, log_cpm
+from hiercorr.results import CorrelationResult
+from hiercorr.schema import build_dataset
+
+METHODS = ("pearson", "spearman", "ols", "hc3", "voom", "negative_binomial", "corrected")
+BLOCK_METHODS = ("fixed", "correlation", "cluster")
+_REGRESSIONS = ("ols", "hc3", "voom", "negative_binomial")
+_DTYPE = {"single": np.float32, "double": np.float64}
+
+
+class Pseudobulk:
+    r"""Correlation of genes between samples, from counts summed per sample.
+
+    "In donors where A is high, is B high too?" Counts are summed over the cells of each sample, normalised and logged;
+    genes are then correlated over the samples, given a formula. n is the number of samples.
+
+    Parameters
+    ----------
+    data : AnnData or path
+        Cells x genes raw counts, as for :class:`hiercorr.CSCore`; or what :func:`hiercorr.aggregate` made of them.
+    sample : str
+        Column of ``obs`` that names the sample of each cell.
+    cell_type : str, optional
+        Column of ``obs``: units are samples x cell types. Where several types are left, they enter the formula and the
+        types of one sample are one block.
+    formula : str, optional
+        Covariates of samples, e.g. ``"~ condition + gender"``.
+    normalization : {"tmm", "median_of_ratios", "cpm"}
+        Of library sizes, from all genes of the matrix.
+    genes, layer, depth, subset
+        As for :class:`hiercorr.CSCore`.
+    block : str, optional
+        Column of ``obs`` whose values hold several samples each that are not independent (the donor).
+    block_method : {"fixed", "correlation", "cluster"}, optional
+        ``"fixed"`` (default): an effect for each block, so that correlation is within blocks. ``"correlation"``: one
+        correlation of the samples of a block for all genes, by REML as limma's duplicateCorrelation (default for cell
+        types). ``"cluster"``: errors by block (CR2, Satterthwaite degrees of freedom), with a target.
+    min_cells, min_counts, small_samples
+        As for :func:`hiercorr.aggregate`.
+
+    Attributes
+    ----------
+    samples : AnnData
+        Sums, as :func:`hiercorr.aggregate` gives them.
+    library_sizes : ndarray, shape (n_samples,)
+        Effective library sizes in counts.
+    expression : DataFrame
+        log2 counts per million, samples x chosen genes.
+    design : Design
+        Matrix and coefficient names of the formula (with block effects where they are fixed).
+
+    Examples
+    --------
+    >>> import hiercorr as hc
+    >>> adata = hc.datasets.glioblastoma()
+    >>> pb = hc.Pseudobulk(adata, "sample_id", formula="~ condition", depth="total_counts", block="patient_id")
+    >>> r = pb.fit(target="FTL")
+    >>> r.dataset["coefficient"].values[[0, -2, -1]].tolist()
+    ['Intercept', 'condition[T.panobinostat]', 'FTL']
+    """
+
+    def __init__(
+        self,
+        data: ad.AnnData | str | Path,
+        sample: str,
+        cell_type: str | None = None,
+        formula: str | None = None,
+        normalization: str = "tmm",
+        genes: Sequence[str] | ArrayLike | int | None = None,
+        layer: str | None = None,
+        depth: str | ArrayLike | None = None,
+        subset: ArrayLike | Mapping[str, Any] | None = None,
+        *,
+        block: str | None = None,
+        block_method: str | None = None,
+        min_cells: int = MIN_CELLS,
+        min_counts: int = MIN_COUNTS,
+        small_samples: str = "exclude",
+    ) -> None:
+        _one_of("block_method", block_method, (None, *BLOCK_METHODS))
+        if block_method is not None and block is None and cell_type is None:
+            raise InputError(f"block_method={block_method!r} needs block=, the column that holds the blocks")
+        self.sample, self.normalization, self._genes = sample, normalization, genes
+        if isinstance(data, ad.AnnData) and KEY in data.uns:
+            self.samples, self._cells = _aggregated(data, sample, layer, depth, subset), None
+        else:
+            self.samples = aggregate(
+                data, sample, cell_type, layer=layer, depth=depth, subset=subset, min_cells=min_cells,
+                min_counts=min_counts, small_samples=small_samples,
+            )  # fmt: skip
+            self._cells = lambda names: read_counts(
+                data, sample=sample, genes=names, layer=layer, depth=depth, subset=subset, min_cells=1
+            )
+        obs = self.samples.obs
+        types = obs[cell_type].nunique() if cell_type is not None and cell_type in obs else 1
+        self.block = block or (sample if types > 1 else None)
+        self.block_method = block_method or ("correlation" if types > 1 else "fixed") if self.block else None
+        self.formula = _with_types(formula, cell_type if types > 1 else None)
+        if self.block is not None and self.block not in obs:
+            raise unknown_name("block column", self.block, obs.columns)
+        if len(obs) < 3:
+            raise InputError(f"{len(obs)} samples: correlation between samples needs at least 3; see hiercorr.CSCore")
+        varying = str(self.samples.uns[KEY]["varying"]).split(", ")
+        self.design = sample_design(self.formula, obs, varying, self.block if self.block_method == "fixed" else None)
+        s, k = self.design.matrix.shape
+        if s < k + 2:
+            raise InputError(
+                f"formula {self.design.formula!r} has {k} coefficients: with the gene that is correlated it needs at least "
+                f"{k + 2} samples for 1 residual degree of freedom, and there are {s}; drop terms"
+            )
+        if self.block is None:
+            _warn_of_repeated_donors(obs, sample)
+        totals = obs["depth"].to_numpy(float)
+        self.library_sizes = library_sizes(np.asarray(self.samples.X), totals, normalization)
+        self._choose(())
+
+    def _choose(self, always: Sequence[str]) -> None:
+        x = np.asarray(self.samples.X)
+        self._chosen = _validate.choose_genes(self.samples.var_names, self._genes, x.sum(0).astype(float), always)
+        y = log_cpm(x[:, self._chosen], self.library_sizes)
+        self.expression = pd.DataFrame(y, self.samples.obs_names, self.samples.var_names[self._chosen])
+
+    def fit(
+        self,
+        method: str | None = None,
+        *,
+        target: str | None = None,
+        contrasts: Mapping[str, str | Sequence[str]] | None = None,
+        permutations: int | None = None,
+        precision: str | None = None,
+        confidence: float = 0.95,
+        seed: int | np.random.Generator | None = None,
+        progress: bool | None = None,
+    ) -> CorrelationResult:
+        r"""Estimate the correlations between samples.
+
+        Parameters
+        ----------
+        method : {"pearson", "spearman", "ols", "hc3", "voom", "negative_binomial", "corrected"}, optional
+            ``"pearson"``, ``"spearman"``: correlation of log expression or of its ranks; given a formula, the partial
+            correlation, :math:`t = r\sqrt{df/(1-r^2)}` on samples - 2 - covariates degrees of freedom (Spearman without
+            covariates and up to 9 samples: the exact distribution). ``"partial"`` is another name of ``"pearson"``.
+            With a target, each gene's regression on the target and the formula: ``"ols"`` (the same test, with all
+            coefficients), ``"hc3"`` (robust errors), ``"voom"`` (precision weights), ``"negative_binomial"`` (of the
+            sums, with the library as offset). ``"corrected"``: without the sampling noise of the samples' means (see
+            :mod:`hiercorr._noise` for equations). None: ``"ols"`` with a target, else ``"pearson"``.
+        target : str, optional
+            One gene against all others.
+        contrasts : mapping, optional
+            Name -> linear combination of coefficients, ``"condition[T.b] - condition[T.c]"``, or
+            ``(column, level, baseline)``; they join the coefficients.
+        permutations : int, optional
+            p-values by permutation: all arrangements where there are at most so many, else so many at random
+            (Freedman-Lane with covariates; within blocks).
+        precision : {"single", "double"}, optional
+            Of the output. None: double with a target, else single; p-values are always double.
+        confidence : float
+            Level of the intervals.
+        seed : int or Generator, optional
+            For permutations and for the pivotal draws of ``"corrected"``.
+        progress : bool, optional
+            Show a progress bar. None: in a terminal, for long work.
+
+        Returns
+        -------
+        CorrelationResult
+            With coefficients of every term (and contrast) of each gene as ``beta``, see
+            :meth:`CorrelationResult.coefficients`.
+
+        Raises
+        ------
+        InputError
+            If an option is unknown or does not fit the design.
+
+        References
+        ----------
+        Freedman & Lane 1983; MacKinnon & White 1985; Law et al. 2014 (voom); Smyth et al. 2005 (duplicateCorrelation);
+        Bell & McCaffrey 2002, Pustejovsky & Tipton 2018 (CR2); Weerahandi 1993 (generalised pivotal quantities).
+        """
+        method = {"partial": "pearson", None: "pearson" if target is None else "ols"}.get(method, method)
+        assert method is not None
+        if method == "pearson" and target is not None:
+            method = "ols"
+        self._check(method, target, permutations, precision, confidence)
+        if target is not None and target not in self.expression:
+            self._choose((target,))
+        genes = self.expression.columns
+        rows = None if target is None else slice(int(genes.get_loc(target)), int(genes.get_loc(target)) + 1)
+        dtype = _DTYPE[precision or ("single" if target is None else "double")]
+        _tiles.check_memory(len(genes), 0, target is not None, False, dtype)
+        problem = self._problem(contrasts or {})
+        if self.block_method == "correlation":
+            problem = problem.with_block_correlation(method)
+        chosen = self._arrangements(permutations, problem.blocks, seed)
+        options = Options(rows, dtype, confidence, problem.gene_flags(), chosen, progress)
+        if method in _REGRESSIONS:
+            fitted = _between_routes.regress(problem, method, int(genes.get_loc(target)), str(target), options)
+        elif method == "corrected":
+            fitted = _between_routes.correct(problem, *self._same_cells(), options, seed)
+        else:
+            fitted = _between_routes.correlate(problem, method == "spearman", options)
+        if not fitted.coefficient and method != "spearman":
+            fitted.coefficient = _between_routes.formula_fit(problem)
+        return self._result(method, target, problem, fitted, options, seed)
+
+    def _problem(self, contrasts: Mapping[str, str | Sequence[str]]) -> _between_routes.Problem:
+        counts = np.asarray(self.samples.X)[:, self._chosen].astype(float)
+        blocks = None if self.block is None else pd.factorize(self.samples.obs[self.block])[0].astype(np.int64)
+        return _between_routes.Problem(
+            counts, self.expression.to_numpy(), self.library_sizes, self.design, blocks, self.block_method == "cluster",
+            contrasts,
+        )  # fmt: skip
+
+    def _arrangements(
+        self, permutations: int | None, blocks: NDArray[np.int64] | None, seed: Any
+    ) -> _permutation.Arrangements | None:
+        if permutations is None:
+            return None
+        chosen = _permutation.arrangements(len(self.expression), permutations, blocks, seed)
+        if chosen.smallest_p > 0.05:
+            _warn(f"{chosen.possible} arrangements can give no p-value below {chosen.smallest_p:.2g}")
+        return chosen
+
+    def _same_cells(self) -> tuple[Counts, NDArray[np.int64]]:
+        """The cells that were summed, and the row of the sums that each of their samples is."""
+        assert self._cells is not None
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DataWarning)  # said when the counts were summed
+            cells = self._cells(list(self.expression.columns))
+        at = self.samples.obs_names.get_indexer(cells.samples)
+        if (at >= 0).sum() != len(self.expression):
+            raise InputError("method='corrected' needs units that are samples: choose one cell type with subset=")
+        return cells, at
+
+    def _check(
+        self, method: str, target: str | None, permutations: int | None, precision: str | None, confidence: float
+    ) -> None:
+        _one_of("method", method, METHODS)
+        _one_of("precision", precision, (None, *_DTYPE))
+        if not 0 < confidence < 1:
+            raise InputError(f"confidence must lie between 0 and 1, not {confidence!r}")
+        if target is None and (method in _REGRESSIONS or self.block_method == "cluster"):
+            what = f"method={method!r}" if method in _REGRESSIONS else "block_method='cluster'"
+            raise InputError(
+                f"{what} regresses each gene on a target, whose p-value is not symmetric: name it with target="
+            )
+        if self.block_method == "cluster" and method != "ols":
+            raise InputError(
+                f"block_method='cluster' goes with method='ols', not {method!r}; or use block_method='fixed'"
+            )
+        if self.block_method == "correlation" and method not in ("pearson", "ols", "voom"):
+            raise InputError(f"block_method='correlation' does not go with {method!r}; use block_method='fixed'")
+        if permutations is not None:
+            if permutations < 19:
+                raise InputError(f"permutations={permutations}: at least 19 are needed for a p-value of 0.05")
+            if method not in ("pearson", "spearman", "ols"):
+                raise InputError(f"permutations go with 'pearson', 'spearman' and 'ols', not {method!r}")
+            if self.block_method in ("correlation", "cluster"):
+                raise InputError("samples of one block change places only within it: use block_method='fixed'")
+        if self.block_method == "cluster" and self.samples.obs[self.block].nunique() < 3:
+            raise InputError(f"block {self.block!r} has fewer than 3 values: no error by cluster can be estimated")
+        if method == "corrected":
+            if self._cells is None:
+                raise InputError("method='corrected' needs the cells: pass them instead of aggregated counts")
+            if len(self.expression) - self.design.matrix.shape[1] < 3:
+                raise InputError(
+                    "method='corrected' needs at least 3 residual degrees of freedom: more samples or fewer terms"
+                )
+
+    def _result(
+        self,
+        method: str,
+        target: str | None,
+        problem: _between_routes.Problem,
+        fitted: Fitted,
+        options: Options,
+        seed: Any,
+    ) -> CorrelationResult:
+        missing = float(np.mean(np.isnan(fitted.pair["correlation"])))
+        if missing > 0:
+            _warn(
+                f"{missing:.1%} of the pairs could not be estimated; they are NaN and flagged, see result.flag_counts()"
+            )
+        obs, chosen = self.samples.obs, options.chosen
+        depth = obs["depth"].to_numpy(float)
+        names = [*self.design.names, *([str(target)] if method in _REGRESSIONS else []), *problem.contrasts]
+        uncertainty = {"corrected": "generalised pivotal quantity", "hc3": "t, HC3 errors"}.get(method, "t")
+        uncertainty = "t, CR2 errors by block" if self.block_method == "cluster" else uncertainty
+        if chosen is not None:
+            uncertainty = (
+                f"{'exact' if chosen.exact else 'Monte-Carlo'} permutation, {len(chosen.orders):,} arrangements"
+            )
+        provenance = {
+            k: v for k, v in self.samples.uns[KEY].items() if v and k not in ("sample", "cell_type", "hiercorr_version")
+        }
+        dataset = build_dataset(
+            genes=self.expression.columns,
+            samples=self.samples.obs_names,
+            pair=fitted.pair,
+            gene={
+                "mean": problem.counts.sum(0) / depth.sum(), "detection": self.samples.var["detection"].to_numpy()[self._chosen],
+                **fitted.gene, "gene_flag": options.gene_flag,
+            },
+            sample={
+                "n_cells": obs["n_cells"].to_numpy(), "total_depth": depth, "library_size": self.library_sizes,
+            },
+            target=target,
+            coefficient=fitted.coefficient,
+            coefficient_names=names,
+            beta_units="natural log" if method == "negative_binomial" else "log2",
+            attrs={
+                "title": "correlation between samples",
+                "model": "Pseudobulk",
+                "estimator": method,
+                "level": "between",
+                "formula": self.design.formula,
+                "uncertainty": uncertainty,
+                "smallest_p_value": None if chosen is None else chosen.smallest_p,
+                "normalization": self.normalization,
+                "confidence": options.confidence,
+                "n_cells": int(obs["n_cells"].sum()),
+                "sample_column": self.sample,
+                "block": self.block,
+                "block_method": self.block_method,
+                "block_correlation": problem.correlation,
+                "seed": seed if isinstance(seed, int) else None,
+                "note": _NOTES.get(method),
+                **provenance,
+            },
+        )  # fmt: skip
+        expression = {"long_name": "expression of the sample", "units": "log2 counts per million"}
+        return CorrelationResult(
+            dataset.assign(expression=(("sample", "gene"), self.expression.to_numpy(), expression))
+        )
+
+
+_NOTES = {
+    "negative_binomial": "correlation is t / sqrt(t^2 + df) of the target's coefficient.",
+    "voom": "correlation is the weighted partial correlation, t / sqrt(t^2 + df).",
+    "corrected": "Correlations beyond 1 are withheld (see correlation_unclipped), their interval is not.",
+}  # fmt: skip
+
+
+def _one_of(name: str, value: object, known: tuple[Any, ...]) -> None:
+    if value not in known:
+        raise InputError(f"{name} must be one of {tuple(k for k in known if k is not None)}, not {value!r}")
+
+
+def _warn(text: str) -> None:
+    warnings.warn(text, EstimationWarning, stacklevel=4)
+
+
+def _aggregated(data: ad.AnnData, sample: str, layer: Any, depth: Any, subset: Any) -> ad.AnnData:
+    if layer is not None or depth is not None or subset is not None:
+        raise InputError("layer, depth and subset choose cells: pass them to hiercorr.aggregate instead")
+    made_of = data.uns[KEY]["sample"]
+    if sample != made_of:
+        raise InputError(f"these counts were aggregated by {made_of!r}, not by {sample!r}")
+    return data
+
+
+def _with_types(formula: str | None, cell_type: str | None) -> str | None:
+    if cell_type is None or (formula is not None and cell_type in formula):
+        return formula
+    return f"~ C(`{cell_type}`)" if formula is None else f"{formula} + C(`{cell_type}`)"
+
+
+def _warn_of_repeated_donors(obs: pd.DataFrame, sample: str) -> None:
+    columns = {str(c): obs[c] for c in obs.columns if c != sample}
+    for column, n in repeated_donors(columns, sample).items():
+        warnings.warn(
+            f"{len(obs)} samples of {sample!r} come from {n} values of {column!r}: samples of one donor are not "
+            f"independent, so p-values are too small; use block={column!r}, sample={column!r}, or one sample a donor "
+            "with subset=",
+            DataWarning,
+            stacklevel=3,
+        )
