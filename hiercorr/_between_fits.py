@@ -14,6 +14,7 @@ from hiercorr.inference import benjamini_hochberg, t_p_value
 from hiercorr.schema import Flag
 
 Array = NDArray[np.float64]
+_LAYERS = 32  # arrays of one tile that are alive at a time
 
 
 @dataclass(frozen=True)
@@ -55,11 +56,11 @@ def correlate(fitted: Residuals, options: Options, ranks: bool, covariates: bool
         The residuals are of ranks; the formula has more than an intercept.
     """
     n_genes = fitted.unit.shape[1]
-    output = _tiles.PairOutput(np.arange(n_genes), options.rows, options.dtype, double=("p_value", "q_value"))
+    output = _tiles.PairOutput(np.arange(n_genes), options.rows, options.dtype, double=("p_value",))
     flag = options.gene_flag | np.where(fitted.constant, Flag.NONPOSITIVE_VARIANCE.bit, 0).astype(np.uint16)
     unit = np.where(fitted.constant, np.nan, fitted.unit)
     df = fitted.df - 1
-    for left, right in _tiles.with_progress(_tiles.tiles(n_genes, 1, options.rows, np.float64), options.progress):
+    for left, right in _tiles.with_progress(_tiles.tiles(n_genes, _LAYERS, options.rows, np.float64), options.progress):
         r = unit[:, left].T @ unit[:, right]
         if ranks:
             tile = _between.spearman_table(r, df, covariates, options.confidence, options.dtype)
@@ -170,13 +171,15 @@ def correct(
     flag[np.isnan(usable)] |= Flag.LOW_RELIABILITY.bit
     draws = _noise.pivotal_draws(fitted.df, seed)
     df = fitted.df - 1
-    output = _tiles.PairOutput(order, options.rows, options.dtype, double=("p_value", "q_value"))
+    output = _tiles.PairOutput(order, options.rows, options.dtype, double=("p_value",))
     sd = np.sqrt(variance)
-    for left, right in _tiles.with_progress(_tiles.tiles(len(order), 1, options.rows, np.float64), options.progress):
+    for left, right in _tiles.with_progress(_tiles.tiles(len(order), _LAYERS, options.rows, np.float64), options.progress):
         r = fitted.unit[:, left].T @ fitted.unit[:, right]
         with np.errstate(divide="ignore", invalid="ignore"):
             shared = np.clip(noise.shared(left, right, options.dtype) / np.outer(sd[left], sd[right]), -0.99, 0.99)
-            rho, lower, upper = _noise.corrected(r, shared, (usable[left], usable[right]), draws, options.confidence)
+            rho, lower, upper = _noise.corrected(
+                r, shared, (usable[left], usable[right]), draws, options.confidence, left == right
+            )
             inside = np.where(np.abs(r) < 1 - 1e-12, r, np.nan)
             x = np.tanh(np.arctanh(inside) - np.arctanh(shared))
             t = x * np.sqrt(df / (1 - x**2))

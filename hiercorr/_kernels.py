@@ -377,7 +377,7 @@ def correlation_table(r, df, spread, half, log_p, step, z, se, lower, upper, sta
 
 
 @njit(cache=True, parallel=True)
-def noise_interval(r, noise, reliable1, reliable2, a, b, c, low, high, lower, upper):
+def noise_interval(r, noise, reliable1, reliable2, a, b, c, low, high, above, lower, upper):
     """Quantiles `low`, `high` of the generalised pivotal quantity of a correlation with known noise in it.
 
     r, noise : (rows, columns) observed correlation and the noise's share in it; reliable1 (rows,), reliable2 (columns,)
@@ -386,33 +386,31 @@ def noise_interval(r, noise, reliable1, reliable2, a, b, c, low, high, lower, up
     the second half the column's, so that the result does not depend on the order.
     """
     draws = len(a)
-    half = draws // 2
     for t in prange(r.shape[0]):
-        found = np.empty(draws)
-        for u in range(r.shape[1]):
+        found = np.empty(2 * draws)
+        for u in range(t + 1 if above else 0, r.shape[1]):
             x = r[t, u]
             q = np.sqrt(max(1.0 - x * x, 0.0))
             own1, own2, shared = 1.0 - reliable1[t], 1.0 - reliable2[u], noise[t, u]
             n = 0
             if x == x and own1 == own1 and own2 == own2:
-                for k in range(draws):
-                    first, second = (own1, own2) if k < half else (own2, own1)
+                for m in range(2 * draws):
+                    k = m // 2
+                    first, second = (own1, own2) if m % 2 == 0 else (own2, own1)
                     side = a[k] * (x - q * b[k])
                     v1 = a[k] * a[k] - first
                     v2 = side * side + (q * c[k]) ** 2 - second
                     if v1 > 0 and v2 > 0:
                         found[n] = min(max((a[k] * side - shared) / np.sqrt(v1 * v2), -1.0), 1.0)
                         n += 1
-            if n < draws // 50:
+            if n < draws // 25:
                 lower[t, u] = np.nan
                 upper[t, u] = np.nan
                 continue
-            ordered = np.sort(found[:n])
-            for which in range(2):
-                at = (low if which == 0 else high) * (n - 1)
-                i = min(int(at), n - 2)
-                value = ordered[i] + (at - i) * (ordered[i + 1] - ordered[i])
-                if which == 0:
-                    lower[t, u] = value
-                else:
-                    upper[t, u] = value
+            i, j = int(low * (n - 1)), int(high * (n - 1))
+            part = np.partition(found[:n], i)
+            value = part[i]
+            lower[t, u] = value + (low * (n - 1) - i) * (part[i + 1 :].min() - value)
+            part = np.partition(part[i + 1 :], j - i - 1)
+            value = part[j - i - 1]
+            upper[t, u] = value + (high * (n - 1) - j) * (part[j - i :].min() - value)

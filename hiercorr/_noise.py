@@ -29,7 +29,7 @@ from hiercorr import _kernels, moments
 from hiercorr.data import Counts
 
 Array = NDArray[np.float64]
-DRAWS = 1024
+DRAWS = 512
 LEAST_RELIABILITY = 0.2  # share of the variance above noise below which nothing is estimated
 
 
@@ -90,7 +90,12 @@ def pivotal_draws(df: int, seed: int | np.random.Generator | None) -> tuple[Arra
 
 
 def corrected(
-    r: Array, noise: Array, reliable: tuple[Array, Array], draws: tuple[Array, Array, Array], confidence: float
+    r: Array,
+    noise: Array,
+    reliable: tuple[Array, Array],
+    draws: tuple[Array, Array, Array],
+    confidence: float,
+    above: bool = False,
 ) -> tuple[Array, Array, Array]:
     """Noise-corrected correlation and its interval, arrays (left, right).
 
@@ -100,8 +105,10 @@ def corrected(
         Observed correlation and the part of it that noise makes, r_N.
     reliable : pair of ndarray
         R of the genes of both sides; NaN where it is below the least.
+    above : bool
+        The interval is needed above the diagonal only.
     """
-    lower, upper = np.empty(r.shape), np.empty(r.shape)
+    lower, upper = np.full(r.shape, np.nan), np.full(r.shape, np.nan)
     low = (1 - confidence) / 2
-    _kernels.noise_interval(r, noise, *reliable, *draws, low, 1 - low, lower, upper)
+    _kernels.noise_interval(r, noise, *reliable, *draws, low, 1 - low, above, lower, upper)
     return (r - noise) / np.sqrt(np.outer(*reliable)), lower, upper

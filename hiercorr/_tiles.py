@@ -134,9 +134,9 @@ def add_q_values(pair: dict[str, NDArray], rows: slice | None) -> None:
     if "q_value" in pair:
         return
     if rows is not None:
-        pair["q_value"] = benjamini_hochberg(p.ravel()).reshape(p.shape)
+        pair["q_value"] = benjamini_hochberg(p.ravel()).reshape(p.shape).astype(pair["correlation"].dtype)
         return
-    q = np.full_like(p, np.nan)
+    q = np.full(p.shape, np.nan, pair["correlation"].dtype)
     _kernels.fill_symmetric(benjamini_hochberg(_kernels.upper_triangle(p)), q)
     pair["q_value"] = q
 

@@ -206,9 +206,12 @@ def benjamini_hochberg(p: NDArray) -> NDArray:
     As scipy.stats.false_discovery_control, which needs five float64 copies: too many for tens of millions of pairs.
     """
     m = int(np.isfinite(p).sum())
-    order = np.argsort(np.where(np.isnan(p), np.inf, p))[:m]  # numpy sorts an array with NaN several times slower
+    # numpy sorts an array with NaN several times slower
+    order = np.argsort(p if m == p.size else np.where(np.isnan(p), np.inf, p))[:m]
     scaled = p[order]
-    scaled *= (m / np.arange(1, m + 1, dtype=np.float64)).astype(p.dtype)
+    for a in range(0, m, 1 << 20):  # in parts: no temporary as large as the whole
+        b = min(a + (1 << 20), m)
+        scaled[a:b] *= (m / np.arange(a + 1, b + 1, dtype=np.float64)).astype(p.dtype)
     np.minimum.accumulate(scaled[::-1], out=scaled[::-1])
     q = np.full(p.shape, np.nan, p.dtype)
     q[order] = np.minimum(scaled, 1)
