@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from hiercorr.aggregate import aggregate
     from hiercorr.check import DesignCheck, check_design
     from hiercorr.cscore import CSCore
+    from hiercorr.decomposition import decompose
+    from hiercorr.differential import differential_expression
     from hiercorr.errors import DataWarning, EstimationWarning, InputError
     from hiercorr.pseudobulk import Pseudobulk
     from hiercorr.results import CorrelationResult, load
@@ -27,6 +29,8 @@ _WHERE = {
     "Pseudobulk": "pseudobulk",
     "aggregate": "aggregate",
     "check_design": "check",
+    "decompose": "decomposition",
+    "differential_expression": "differential",
     "datasets": "",
     "load": "results",
     "simulate": "",
@@ -45,6 +49,8 @@ __all__ = [
     "aggregate",
     "check_design",
     "datasets",
+    "decompose",
+    "differential_expression",
     "load",
     "simulate",
 ]

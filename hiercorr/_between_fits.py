@@ -173,7 +173,9 @@ def correct(
     df = fitted.df - 1
     output = _tiles.PairOutput(order, options.rows, options.dtype, double=("p_value",))
     sd = np.sqrt(variance)
-    for left, right in _tiles.with_progress(_tiles.tiles(len(order), _LAYERS, options.rows, np.float64), options.progress):
+    for left, right in _tiles.with_progress(
+        _tiles.tiles(len(order), _LAYERS, options.rows, np.float64), options.progress
+    ):
         r = fitted.unit[:, left].T @ fitted.unit[:, right]
         with np.errstate(divide="ignore", invalid="ignore"):
             shared = np.clip(noise.shared(left, right, options.dtype) / np.outer(sd[left], sd[right]), -0.99, 0.99)

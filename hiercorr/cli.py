@@ -6,12 +6,15 @@ import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from hiercorr._version import __version__
 from hiercorr.errors import InputError
+
+if TYPE_CHECKING:
+    from hiercorr.specification import Specification
 
 
 class _Group(click.Group):
@@ -125,60 +128,75 @@ def check(data: Path, sample: str | None, cell_type: Sequence[str], layer: str |
 @main.command()
 @click.argument("arguments", nargs=-1, required=True, metavar="[MODEL] DATA")
 @_data_options
-@click.option("--model", type=click.Choice(["within", "pooled"]), help="Estimator.  [default: within]")
+@click.option(
+    "--model",
+    type=click.Choice(["within", "pooled", "pseudobulk"]),
+    help="Level of the correlation.  [default: within]",
+)
 @click.option("--target", metavar="GENE", help="Estimate this gene against all others only.")
 @click.option("--genes", metavar="N", help="The N most highly expressed genes, or names separated by commas.")
-@click.option("--covariates", metavar="FORMULA", help="Cell covariates of the pooled estimator, e.g. '~ age'.")
-@click.option("--uncertainty", type=click.Choice(["jackknife", "cluster", "bootstrap", "none"]))
-@click.option("--per-sample", is_flag=True, default=None, help="Also every sample's estimate and their heterogeneity.")
-@click.option("--seed", type=int, help="For the bootstrap.")
+@click.option("--covariates", metavar="FORMULA", help="pooled: cell covariates, e.g. '~ age'.")
+@click.option("--uncertainty", type=click.Choice(["jackknife", "cluster", "bootstrap", "none"]), help="within, pooled.")
+@click.option("--per-sample", is_flag=True, default=None, help="within: also every sample's estimate.")
+@click.option("--formula", metavar="FORMULA", help="pseudobulk: covariates of samples, e.g. '~ condition + sex'.")
+@click.option("--method", help="pseudobulk: pearson, spearman, ols, hc3, voom, negative_binomial or corrected.")
+@click.option("--normalization", help="pseudobulk: tmm, median_of_ratios or cpm.  [default: tmm]")
+@click.option("--block", metavar="COL", help="pseudobulk: column of obs that names the donor of several samples.")
+@click.option("--block-method", help="pseudobulk: fixed, correlation or cluster.  [default: fixed]")
+@click.option("--permutations", type=int, help="pseudobulk: p-values by so many permutations, or all there are.")
+@click.option("--seed", type=int, help="For the bootstrap and for permutations.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Result: a .zarr or .nc name.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing result.")
 @click.option("--rows", default=20, show_default=True, help="Rows of the table shown at the end.")
 @click.option("--quiet", is_flag=True, help="No progress and no table.")
 def fit(
-    arguments: Sequence[str], sample: str | None, cell_type: Sequence[str], layer: str | None, depth: str | None,
-    min_cells: int | None, model: str | None, target: str | None, genes: str | None, covariates: str | None,
-    uncertainty: str | None, per_sample: bool | None, seed: int | None, output: Path, overwrite: bool, rows: int,
-    quiet: bool,
+    arguments: Sequence[str], cell_type: Sequence[str], model: str | None, genes: str | None, output: Path,
+    overwrite: bool, rows: int, quiet: bool, **options: Any,
 ) -> None:  # fmt: skip
     """Estimate correlations in DATA and save them.
 
     MODEL is a specification: a TOML file such as models/within.toml, or the name of a shipped one. Options given here
     take precedence over it.
     """
+    from hiercorr import CSCore, Pseudobulk
     from hiercorr._storage import check_target
-    from hiercorr.cscore import CSCore
     from hiercorr.specification import read_specification
 
     if len(arguments) > 2:
         raise InputError(f"fit takes DATA, or MODEL and DATA; {len(arguments)} arguments given")
     check_target(output, overwrite)
     stated = read_specification(arguments[0]) if len(arguments) == 2 else None
-    data_options = dict(stated.data) if stated else {}
-    fit_options = dict(stated.fit) if stated else {}
-    given_data = {
-        "sample": sample, "subset": _subset(cell_type), "layer": layer, "depth": depth, "min_cells": min_cells,
-        "genes": _genes(genes), "covariates": covariates,
-    }  # fmt: skip
-    given_fit = {
-        "estimator": model,
-        "target": target,
-        "uncertainty": uncertainty,
-        "per_sample": per_sample,
-        "seed": seed,
-    }
-    data_options |= {k: v for k, v in given_data.items() if v is not None}
-    fit_options |= {k: v for k, v in given_fit.items() if v is not None}
+    named = {None: None, "pseudobulk": "Pseudobulk"}.get(model, "CSCore")
+    kind = named or (stated.model if stated else "CSCore")
+    if stated is not None and stated.model != kind:
+        raise InputError(f"--model {model} does not go with {arguments[0]!r}, which states a {stated.model} model")
+    given = {**options, "subset": _subset(cell_type), "genes": _genes(genes)}
+    given["estimator"] = model if kind == "CSCore" else None
+    data_options, fit_options = _split(kind, {k: v for k, v in given.items() if v is not None}, stated)
     if "sample" not in data_options:
         if fit_options.get("estimator") != "pooled":
             raise InputError("--sample is needed: the column of obs that names the sample of each cell")
         data_options["sample"] = None
-    result = CSCore(arguments[-1], **data_options).fit(progress=False if quiet else None, **fit_options)
+    estimator: Any = {"CSCore": CSCore, "Pseudobulk": Pseudobulk}[kind](arguments[-1], **data_options)
+    result = estimator.fit(progress=False if quiet else None, **fit_options)
     result.save(output, overwrite=overwrite)
     if not quiet:
         click.echo(str(result.summary(n=rows)))
         click.echo(f"\nSaved: {output}")
+
+
+def _split(kind: str, given: dict[str, Any], stated: Specification | None) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Arguments of the model and of its fit: those stated, and over them those given."""
+    from hiercorr.specification import KEYS
+
+    data_keys, fit_keys = KEYS[kind]
+    for name in given:
+        if name not in data_keys | fit_keys:
+            others = [k for k, (d, f) in KEYS.items() if name in d | f]
+            raise InputError(f"--{name.replace('_', '-')} does not go with this model; it is an option of {others[0]}")
+    data_options = (dict(stated.data) if stated else {}) | {k: v for k, v in given.items() if k in data_keys}
+    fit_options = (dict(stated.fit) if stated else {}) | {k: v for k, v in given.items() if k in fit_keys}
+    return data_options, fit_options
 
 
 def _genes(text: str | None) -> int | list[str] | None:

@@ -164,7 +164,7 @@ def sample_design(formula: str | None, table: pd.DataFrame, varying: Sequence[st
     text = formula or "~ 1"
     if block is not None:
         # Blocks come first: then it is the covariates constant within blocks that are named as aliased.
-        text = f"~ C(`{block}`) + {text.partition('~')[2] if '~' in text else text}"
+        text = f"~ C(`{block}`) + {text.partition('~')[2].strip() if '~' in text else text}"
     try:
         needed = [str(v) for v in formulaic.Formula(text).required_variables]
     except Exception:

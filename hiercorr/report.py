@@ -93,6 +93,62 @@ def methods_text(result: CorrelationResult) -> str:
     -------
     str
     """
+    text = {"Pseudobulk": _between_text, "decomposition": _decomposition_text}
+    return text.get(str(result.dataset.attrs.get("model")), _within_text)(result)
+
+
+def _decomposition_text(result: CorrelationResult) -> str:
+    a = result.dataset.attrs
+    return (
+        f"Variance and correlation of expression over {a.get('n_cells', 0):,} cells of {a.get('n_samples')} samples were "
+        "split into parts within and between samples by the law of total covariance, from CS-CORE moments within samples "
+        "(Su et al. 2023, Nat Commun 14:4846) and the covariance of the samples' means less its sampling noise, with "
+        f"hiercorr {a.get('hiercorr_version')}; sequencing depth: {a.get('depth')}."
+    )
+
+
+_BETWEEN_METHODS = {
+    "pearson": "Pearson correlations were computed of log2 counts per million (prior count 2)",
+    "spearman": "Spearman correlations were computed of log2 counts per million",
+    "ols": "each gene's log2 counts per million (prior count 2) were regressed on the target's by ordinary least squares",
+    "hc3": "each gene's log2 counts per million (prior count 2) were regressed on the target's, with HC3 standard errors",
+    "voom": "each gene's log2 counts per million were regressed on the target's with voom precision weights (Law et al. 2014)",
+    "negative_binomial": "each gene's sums were regressed on the target's log2 counts per million by negative-binomial "
+    "regression with the library as offset and Wald t tests",
+    "corrected": "correlations of log expression were computed with the sampling noise of the samples' means, estimated "
+    "from their cells, subtracted from variances and covariances; intervals are quantiles of the generalised pivotal quantity",
+}
+_NORMALIZATION = {
+    "tmm": "TMM (Robinson & Oshlack 2010)",
+    "median_of_ratios": "medians of ratios (Anders & Huber 2010)",
+    "cpm": "none beyond library size",
+}
+_BLOCK = {
+    "fixed": "with an effect for each {block}",
+    "correlation": "with a consensus correlation of {rho:.2f} between samples of one {block} (duplicateCorrelation)",
+    "cluster": "with errors clustered by {block} (CR2, Satterthwaite degrees of freedom)",
+}
+
+
+def _between_text(result: CorrelationResult) -> str:
+    a = result.dataset.attrs
+    blocks = ""
+    if a.get("block_method") in _BLOCK:
+        rho = float(a.get("block_correlation", float("nan")))
+        blocks = ", " + _BLOCK[str(a["block_method"])].format(block=a.get("block"), rho=rho)
+    given = "" if a.get("formula") in (None, "~ 1") else f", given the formula {a.get('formula')}"
+    permuted = "" if "permutation" not in str(a.get("uncertainty")) else f" p-values: {a.get('uncertainty')}"
+    permuted += " (Freedman & Lane 1983)." if permuted and given else "." if permuted else ""
+    return (
+        f"Counts were summed over the cells of each of {a.get('n_samples')} samples ({a.get('n_cells', 0):,} cells); library "
+        f"sizes were normalised by {_NORMALIZATION.get(str(a.get('normalization')), a.get('normalization'))}. Between samples, "
+        f"{_BETWEEN_METHODS.get(str(a.get('estimator')), '')}{given}{blocks}; the unit of inference is the sample.{permuted} "
+        f"p-values were adjusted by Benjamini-Hochberg. Computed for {len(result.genes):,} genes with hiercorr "
+        f"{a.get('hiercorr_version')}."
+    )
+
+
+def _within_text(result: CorrelationResult) -> str:
     a = result.dataset.attrs
     where = (
         "within samples, from moments centred in each sample and pooled as a ratio of sums"

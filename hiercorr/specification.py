@@ -12,11 +12,19 @@ from hiercorr.errors import InputError, unknown_name
 
 _TABLES = {"equations", "data", "fit", "assumptions", "limits", "references", "priors"}
 _TEXTS = {"name", "title", "model", "question", "estimand"}
-_DATA = {"sample", "genes", "layer", "depth", "covariates", "subset", "min_cells", "small_samples"}
-_FIT = {
-    "estimator", "uncertainty", "target", "per_sample", "precision", "standardize", "covariate_level", "adjust",
-    "n_bootstrap", "confidence", "seed",
-}  # fmt: skip
+_CELLS = {"sample", "genes", "layer", "depth", "subset", "min_cells", "small_samples"}
+_COMMON = {"target", "precision", "confidence", "seed"}
+# model -> what its constructor and its fit take
+KEYS = {
+    "CSCore": (
+        _CELLS | {"covariates"},
+        _COMMON | {"estimator", "uncertainty", "per_sample", "standardize", "covariate_level", "adjust", "n_bootstrap"},
+    ),
+    "Pseudobulk": (
+        _CELLS | {"cell_type", "formula", "normalization", "block", "block_method", "min_counts"},
+        _COMMON | {"method", "contrasts", "permutations"},
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -85,12 +93,13 @@ def read_specification(source: str | Path) -> Specification:
     for key in content:
         if key not in _TABLES | _TEXTS:
             raise unknown_name(f"key in {str(source)!r}", key, sorted(_TABLES | _TEXTS))
-    for table, known in (("data", _DATA), ("fit", _FIT)):
+    model = content.get("model")
+    if model not in KEYS:
+        raise unknown_name(f"model in {str(source)!r}", model, sorted(KEYS))
+    for table, known in zip(("data", "fit"), KEYS[model], strict=True):
         for key in content.get(table, {}):
             if key not in known:
                 raise unknown_name(f"key in [{table}] of {str(source)!r}", key, sorted(known))
-    if content.get("model") != "CSCore":
-        raise InputError(f"{str(source)!r}: model must be 'CSCore', not {content.get('model')!r}")
     prose: tuple[str, ...] = ("equations", "assumptions", "limits", "references")
     rest: dict[str, Any] = {k: content[k] for k in prose if k in content}
     return Specification(
