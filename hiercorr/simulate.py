@@ -33,6 +33,8 @@ def simulate_counts(
     depth_sd: float = 0.4,
     depth_shift: float = 0.2,
     covariates: Mapping[str, tuple[ArrayLike, ArrayLike]] | None = None,
+    donor: Sequence[str] | None = None,
+    donor_share: float = 0.5,
     seed: int | np.random.Generator | None = None,
 ) -> tuple[ad.AnnData, xr.Dataset]:
     r"""Draw counts of cells nested in samples.
@@ -67,12 +69,15 @@ def simulate_counts(
     covariates : mapping, optional
         ``{name: (values, effects)}`` with one value a sample (numbers, or two labels) and the log fold change of each
         gene (or one for all) per unit or for the second label.
+    donor : sequence of str, optional
+        Donor of each sample; samples of one donor share `donor_share` of the variance between samples.
+    donor_share : float
     seed : int or Generator, optional
 
     Returns
     -------
     AnnData
-        Counts (CSR); ``obs``: sample, depth, and the covariates.
+        Counts (CSR); ``obs``: sample, depth, donor if given, and the covariates.
     xarray.Dataset
         ``within`` (gene, partner): natural-scale correlation, its mean over all samples there could be;
         ``sample_within`` (sample, gene, partner): that of the samples drawn; ``between`` (gene, partner) of log mu;
@@ -96,7 +101,11 @@ def simulate_counts(
     between_matrix = _correlation(between, n_genes, "between")
     effect, columns = _covariate_effects(covariates, n_samples, n_genes)
 
-    log_mu = np.log(m) - sd_b**2 / 2 + sd_b * (rng.standard_normal((n_samples, n_genes)) @ _root(between_matrix).T)
+    level = rng.standard_normal((n_samples, n_genes))
+    if donor is not None:
+        columns["donor"] = np.asarray(donor, str)
+        level = _share_donors(level, columns["donor"], donor_share, rng)
+    log_mu = np.log(m) - sd_b**2 / 2 + sd_b * (level @ _root(between_matrix).T)
     mu = np.exp(log_mu + effect)
     natural = np.empty((n_samples, n_genes, n_genes))
     shift = np.exp(rng.normal(0, depth_shift, n_samples)) if depth_shift else np.ones(n_samples)
@@ -148,6 +157,16 @@ def _cell_numbers(n: int, cells: int | Sequence[int], imbalance: float, rng: np.
         return given
     share = np.exp(imbalance * rng.standard_normal(n)) if imbalance else np.ones(n)
     return np.maximum(1, np.round(share / share.mean() * float(np.asarray(cells)))).astype(np.int64)
+
+
+def _share_donors(level: Array, donor: NDArray, share: float, rng: np.random.Generator) -> Array:
+    if donor.shape != (len(level),):
+        raise InputError(f"donor needs {len(level)} names, one a sample")
+    if not 0 <= share <= 1:
+        raise InputError(f"donor_share={share} must lie between 0 and 1")
+    names, code = np.unique(donor, return_inverse=True)
+    own = rng.standard_normal((len(names), level.shape[1]))
+    return np.sqrt(share) * own[code] + np.sqrt(1 - share) * level
 
 
 def _per_gene(value: ArrayLike, n: int, name: str) -> Array:
