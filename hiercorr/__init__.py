@@ -8,7 +8,7 @@ from hiercorr._version import __version__
 
 if TYPE_CHECKING:
     from hiercorr import datasets, simulate
-    from hiercorr.aggregate import aggregate
+    from hiercorr.aggregation import aggregate
     from hiercorr.check import DesignCheck, check_design
     from hiercorr.cscore import CSCore
     from hiercorr.decomposition import decompose
@@ -27,7 +27,7 @@ _WHERE = {
     "Flag": "schema",
     "InputError": "errors",
     "Pseudobulk": "pseudobulk",
-    "aggregate": "aggregate",
+    "aggregate": "aggregation",
     "check_design": "check",
     "decompose": "decomposition",
     "differential_expression": "differential",

@@ -61,7 +61,8 @@ def decompose(
     -------
     CorrelationResult
         Pairs: ``correlation`` (total), ``within_part`` and ``between_part`` (they add up to it), ``between_share``
-        (between_part / correlation), ``within_correlation``, ``between_correlation``; flag ``sign_reversal`` where the
+        (between_part / correlation), ``within_correlation`` (as :class:`hiercorr.CSCore` estimates it) and
+        ``between_correlation`` of the samples' means; flag ``sign_reversal`` where the
         total and the within-sample correlation differ in sign. Genes: ``within_variance``, ``between_variance``,
         ``variance_share``.
 
@@ -100,10 +101,10 @@ def decompose(
     workspace = _tiles.Workspace(tiles, counts.n_samples, np.float64)
     positive = lambda v: np.where(v > 0, v, np.nan)  # noqa: E731
     for left, right in _tiles.with_progress(tiles, progress):
-        inner, outer = _covariances(counts, sums, fit, share, left, right, workspace.arrays(left, right))
+        phi, inner, outer = _covariances(counts, sums, fit, share, left, right, workspace.arrays(left, right))
         scale = np.sqrt(np.outer(positive(total)[left], positive(total)[right]))
         with np.errstate(invalid="ignore", divide="ignore"):
-            rho_w = inner / np.sqrt(np.outer(positive(within)[left], positive(within)[right]))
+            rho_w = phi / np.sqrt(np.outer(positive(fit.variance)[left], positive(fit.variance)[right]))
             rho_b = outer / np.sqrt(np.outer(positive(between)[left], positive(between)[right]))
             tile = {
                 "correlation_unclipped": (inner + outer) / scale,
@@ -169,8 +170,8 @@ def _variances(
 def _covariances(
     counts: Counts, sums: moments.DepthSums, fit: moments.GeneMoments, share: Array, left: slice, right: slice,
     out: tuple[NDArray, NDArray],
-) -> tuple[Array, Array]:  # fmt: skip
-    """Covariance within and between samples of the pairs of two slices of genes."""
+) -> tuple[Array, Array, Array]:  # fmt: skip
+    """Covariance within samples on the squared-CV scale, and within and between samples on that of expression."""
     num, den = moments.pair_sums(counts, sums, fit, left, right, out)
     with np.errstate(invalid="ignore", divide="ignore"):
         phi = num.sum(0) / den.sum(0)
@@ -182,4 +183,4 @@ def _covariances(
         noise = num[c] / np.outer(weight[left], weight[right]) * (n / max(n - 1, 1))
         products += share[c] * (np.outer(m[left], m[right]) - noise)
         between += share[c] * (np.outer((m - mean)[left], (m - mean)[right]) - (1 - share[c]) * noise)
-    return phi * products, between
+    return phi, phi * products, between

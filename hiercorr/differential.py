@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from hiercorr.aggregate import MIN_COUNTS
+from hiercorr.aggregation import MIN_COUNTS
 from hiercorr.data import MIN_CELLS
 from hiercorr.errors import InputError
 from hiercorr.pseudobulk import Pseudobulk

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from hiercorr import _between_routes, _permutation, _tiles, _validate
 from hiercorr._between_fits import Fitted, Options
-from hiercorr.aggregate import KEY, MIN_COUNTS, aggregate
+from hiercorr.aggregation import KEY, MIN_COUNTS, aggregate
 from hiercorr.data import MIN_CELLS, Counts, read_counts
 from hiercorr.design import repeated_donors, sample_design
 from hiercorr.errors import DataWarning, EstimationWarning, InputError, unknown_name

@@ -11,7 +11,7 @@ import hiercorr as hc
 from hiercorr.simulate import simulate_counts
 
 CLAIM = (
-    "Where samples of one donor are alike, counting them as independent rejects true nulls two to six times too often; "
+    "Where samples of one donor are alike, counting them as independent rejects true nulls up to five times too often; "
     "donor effects, a within-donor correlation, errors by donor and permutation within donors keep at most 8%."
 )
 SEED = 20261203

@@ -52,7 +52,8 @@ def aggregate(
     layer, depth, subset
         As for :class:`hiercorr.CSCore`.
     min_cells, min_counts : int
-        Rows with fewer cells or counts are left out (``small_samples="exclude"``) or refused (``"error"``).
+        Rows with fewer cells, or a smaller sum of depths (counts), are left out (``small_samples="exclude"``) or refused
+        (``"error"``).
     small_samples : {"exclude", "error"}
 
     Returns
@@ -91,7 +92,8 @@ def aggregate(
         cell_depth = row_sum if given is None else given
         _validate.check_depth(cell_depth[used], source.obs.index[used], depth)
         _validate.warn_of_panel_depth(p, cell_depth[used], row_sum[used])
-        codes, rows, sums = _drop_shallow(codes, rows, sums, label, min_counts, small_samples, notes)
+        total = np.bincount(codes[used], cell_depth[used], len(rows))
+        codes, rows, sums = _drop_shallow(codes, rows, sums, total, label, min_counts, small_samples, notes)
         used = np.flatnonzero(codes >= 0)
         obs, varying = _sample_table(source.obs.iloc[used], codes[used], rows, {sample, cell_type or sample})
         obs["n_cells"] = np.bincount(codes[used], minlength=len(rows))
@@ -135,20 +137,14 @@ def _groups(obs: pd.DataFrame, sample: str, cell_type: str | None, keep: NDArray
 
 
 def _drop_shallow(
-    codes: NDArray[np.int64],
-    rows: pd.Index,
-    sums: NDArray,
-    label: str,
-    min_counts: int,
-    how: str,
+    codes: NDArray[np.int64], rows: pd.Index, sums: NDArray, total: NDArray, label: str, min_counts: int, how: str,
     notes: dict[str, Any],
-) -> tuple[NDArray[np.int64], pd.Index, NDArray]:
-    total = sums.sum(1)
+) -> tuple[NDArray[np.int64], pd.Index, NDArray]:  # fmt: skip
     shallow = total < min_counts
     if not shallow.any():
         return codes, rows, sums
-    named = ", ".join(f"{r!r} ({t})" for r, t in zip(rows[shallow][:10], total[shallow][:10], strict=True))
-    text = f"{shallow.sum()} of {len(rows)} rows of {label!r} have fewer than {min_counts} counts: {named}"
+    named = ", ".join(f"{r!r} ({t:.0f})" for r, t in zip(rows[shallow][:10], total[shallow][:10], strict=True))
+    text = f"{shallow.sum()} of {len(rows)} rows of {label!r} have a depth below {min_counts} counts: {named}"
     if how == "error" or (~shallow).sum() < 2:
         raise InputError(f"{text}; lower min_counts= or choose other cells")
     warnings.warn(f"{text}; they are left out (min_counts=)", DataWarning, stacklevel=4)
