@@ -129,7 +129,7 @@ def _recommend(units: int) -> str:
         return "explore only: fewer than 3 independent units give an estimate but no interval and no test"
     if units < 5:
         return "CSCore(...).fit() within samples for discovery; too few units for a claim between samples"
-    return "CSCore(...).fit() within samples for discovery, a between-sample model for the main claim"
+    return "CSCore(...).fit() within samples for discovery, Pseudobulk(...).fit() between samples for the main claim"
 
 
 def _reasons(facts: dict[str, float], repeated: dict[str, int], units: int) -> list[str]:
@@ -137,7 +137,7 @@ def _reasons(facts: dict[str, float], repeated: dict[str, int], units: int) -> l
     for column, n in repeated.items():
         reasons.append(
             f"{facts['n_samples']:.0f} samples come from {n} values of {column!r}: samples of one donor are not "
-            "independent; fit one condition at a time or use the donor as the sample"
+            f"independent; between samples use block={column!r}, within samples one condition at a time or the donor as the sample"
         )
     if facts["largest_sample"] > 5 * facts["smallest_sample"]:
         reasons.append("samples differ more than 5-fold in cells: look at the flag 'dominated'")
