@@ -137,7 +137,7 @@ def _reasons(facts: dict[str, float], repeated: dict[str, int], units: int) -> l
     for column, n in repeated.items():
         reasons.append(
             f"{facts['n_samples']:.0f} samples come from {n} values of {column!r}: samples of one donor are not "
-            f"independent; between samples use block={column!r}, within samples one condition at a time or the donor as the sample"
+            f"independent; between samples use block={column!r}, within them one condition at a time or the donor as sample"
         )
     if facts["largest_sample"] > 5 * facts["smallest_sample"]:
         reasons.append("samples differ more than 5-fold in cells: look at the flag 'dominated'")

@@ -114,6 +114,8 @@ def make_design(formula: str | Sequence[str], table: pd.DataFrame, standardize: 
                 f"column {name!r} is missing for {len(missing)} rows, e.g. {table.index[missing[0]]!r}; "
                 "fill it or leave them out with subset="
             )
+        if table[name].nunique() == 1:  # a factor of one level would drop out of the formula in silence
+            raise InputError(f"column {name!r} is constant ({table[name].iloc[0]!r} in all {len(table)} rows); drop it")
     used = table[needed].copy()
     for name in needed:  # a level that no row has would make a column of zeros
         if isinstance(used[name].dtype, pd.CategoricalDtype):

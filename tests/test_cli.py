@@ -116,3 +116,34 @@ def test_import_is_quick():
     seconds, heavy = done.stdout.split()
     assert float(seconds) < 1
     assert heavy == "False"
+
+
+def test_pseudobulk(path, tmp_path):
+    out = tmp_path / "between.zarr"
+    common = ("--sample", "sample", "--depth", "depth")
+    done = run("fit", path, *common, "--model", "pseudobulk", "--normalization", "cpm", "--target", "gene0", "-o", out)
+    assert done.exit_code == 0, done.output
+    assert "Pseudobulk" in done.output
+    assert hc.load(out).dataset.attrs["normalization"] == "cpm"
+    done = run("fit", "pseudobulk", path, *common, "--permutations", "50", "-o", tmp_path / "p.nc")
+    assert done.exit_code == 0, done.output
+    assert "exact permutation, 24 arrangements" in done.output
+    done = run("report", tmp_path / "p.nc", "-o", tmp_path / "p.html")
+    assert "Counts were summed" in (tmp_path / "p.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--formula", "~ kind"], "--formula does not go with this model"),
+        (["--model", "pseudobulk", "--uncertainty", "cluster"], "--uncertainty does not go with this model"),
+        (["--model", "pseudobulk", "--formula", "~ kind"], "column 'kind' is constant ('a' in all 4 rows)"),
+        (["--model", "pseudobulk", "--method", "kendall"], "method must be one of"),
+    ],
+)
+def test_pseudobulk_refusals(path, tmp_path, arguments, message):
+    done = run("fit", path, "--sample", "sample", "--depth", "depth", *arguments, "-o", tmp_path / "r.zarr")
+    assert done.exit_code == 2
+    assert message in done.output
+    assert "Traceback" not in done.output
+    assert not (tmp_path / "r.zarr").exists()

@@ -146,7 +146,7 @@ def test_check_design(gbm, tmp_path):
 
 
 def test_specifications(tmp_path):
-    assert shipped_models() == ["pooled_cscore", "within"]
+    assert shipped_models() == ["pooled_cscore", "pseudobulk", "pseudobulk_adjusted", "within"]
     for name in shipped_models():
         spec = read_specification(f"models/{name}.toml")
         assert spec.name == name
@@ -156,7 +156,9 @@ def test_specifications(tmp_path):
         ("name = ", "not valid TOML"),
         ("nome = 'a'", "unknown key .*'nome'; did you mean 'name'"),
         ("model = 'CSCore'\n[fit]\nestimater = 'within'", "did you mean 'estimator'"),
-        ("model = 'Magic'", "model must be 'CSCore'"),
+        ("model = 'Magic'", "unknown model .*'Magic'; there are: 'CSCore', 'Pseudobulk'"),
+        ("model = 'Pseudobulk'\n[fit]\nestimator = 'within'", "unknown key in .fit.*'estimator'"),
+        ("title = 'no model'", "unknown model in .*None"),
     ):
         path = tmp_path / "m.toml"
         path.write_text(text)
