@@ -442,8 +442,9 @@ def test_differential_expression_equals_pydeseq2(gbm):
     expected = test.results_df.loc[found.index]
     # Its optimiser stops elsewhere for a gene or two when arithmetic differs in the last digit.
     for ours, theirs in (("log2_fold_change", "log2FoldChange"), ("p_value", "pvalue")):
-        np.testing.assert_allclose(found[ours], expected[theirs], rtol=0.05)
-        assert np.median(np.abs(found[ours] / expected[theirs] - 1)) < 1e-6
+        difference = np.abs(found[ours] / expected[theirs] - 1)
+        assert (difference > 1e-4).sum() <= 3
+        assert difference.median() < 1e-6
     assert found["p_value"].is_monotonic_increasing
     assert found.attrs["n_samples"] == 10
 
