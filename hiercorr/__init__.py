@@ -8,7 +8,11 @@ from hiercorr._version import __version__
 
 if TYPE_CHECKING:
     from hiercorr import datasets, simulate
+    from hiercorr._evidence import Evidence, evidence
+    from hiercorr._metacells import metacell_sensitivity, metacells
+    from hiercorr._traps import Traps, traps
     from hiercorr.aggregation import aggregate
+    from hiercorr.celllevel import CellCorrelation
     from hiercorr.check import DesignCheck, check_design
     from hiercorr.cscore import CSCore
     from hiercorr.decomposition import decompose
@@ -20,39 +24,53 @@ if TYPE_CHECKING:
 
 _WHERE = {
     "CSCore": "cscore",
+    "CellCorrelation": "celllevel",
     "CorrelationResult": "results",
     "DataWarning": "errors",
     "DesignCheck": "check",
     "EstimationWarning": "errors",
+    "Evidence": "_evidence",
     "Flag": "schema",
     "InputError": "errors",
     "Pseudobulk": "pseudobulk",
+    "Traps": "_traps",
     "aggregate": "aggregation",
     "check_design": "check",
     "decompose": "decomposition",
     "differential_expression": "differential",
+    "evidence": "_evidence",
     "datasets": "",
     "load": "results",
+    "metacell_sensitivity": "_metacells",
+    "metacells": "_metacells",
+    "traps": "_traps",
     "simulate": "",
 }
 
 __all__ = [
     "CSCore",
+    "CellCorrelation",
     "CorrelationResult",
     "DataWarning",
     "DesignCheck",
     "EstimationWarning",
+    "Evidence",
     "Flag",
     "InputError",
     "Pseudobulk",
+    "Traps",
     "__version__",
     "aggregate",
     "check_design",
     "datasets",
     "decompose",
     "differential_expression",
+    "evidence",
     "load",
+    "metacell_sensitivity",
+    "metacells",
     "simulate",
+    "traps",
 ]
 
 

@@ -112,17 +112,24 @@ def demo(output: Path) -> None:
 @main.command()
 @click.argument("data", type=click.Path(path_type=Path))
 @_data_options
+@click.option("--types", metavar="COL", help="Column of obs with cell types: also count the cells of each.")
+@click.option("--formula", metavar="FORMULA", help="Covariates of samples to check, e.g. '~ condition + sex'.")
 def check(data: Path, sample: str | None, cell_type: Sequence[str], layer: str | None, depth: str | None,
-          min_cells: int | None) -> None:  # fmt: skip
+          min_cells: int | None, types: str | None, formula: str | None) -> None:  # fmt: skip
     """Look at samples, cells and depth of DATA (.h5ad, .zarr, 10x .h5) before anything is estimated."""
     from hiercorr.check import check_design
+    from hiercorr.data import MIN_CELLS
 
     if sample is None:
         raise InputError("--sample is needed: the column of obs that names the sample of each cell")
-    more = {} if min_cells is None else {"min_cells": min_cells}
-    found = check_design(data, sample, layer=layer, depth=depth, subset=_subset(cell_type), **more)
+    found = check_design(
+        data, sample, types, formula, layer=layer, depth=depth, subset=_subset(cell_type),
+        min_cells=MIN_CELLS if min_cells is None else min_cells,
+    )  # fmt: skip
     click.echo(f"{found}\n")
     click.echo(found.samples.to_string(float_format=lambda v: f"{v:,.0f}"))
+    if found.groups is not None:
+        click.echo(f"\n{found.groups.to_string()}")
 
 
 @main.command()

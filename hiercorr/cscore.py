@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hiercorr import _covariates, _estimates, _tiles, inference
-from hiercorr.data import MIN_CELLS, Counts, read_counts
+from hiercorr.data import METACELLS, MIN_CELLS, Counts, read_counts
 from hiercorr.design import make_design, repeated_donors, sample_columns
 from hiercorr.errors import DataWarning, EstimationWarning, InputError
 from hiercorr.results import CorrelationResult
@@ -85,6 +85,7 @@ class CSCore:
     ) -> None:
         self.sample = sample
         self.covariates = covariates
+        self._metacells = isinstance(data, ad.AnnData) and METACELLS in data.uns
         self._read: Callable[[Sequence[str]], Counts] = lambda always: read_counts(
             data, sample=sample, genes=genes, layer=layer, depth=depth, subset=subset, min_cells=min_cells,
             small_samples=small_samples, always=always,
@@ -257,7 +258,9 @@ class CSCore:
             sample={"n_cells": counts.cells_per_sample, "depth": depth},
             target=target,
             attrs={
-                "title": "CS-CORE, " + ("within samples" if plan.estimator == "within" else "pooled over samples"),
+                "title": ("exploratory: metacells, " if self._metacells else "")
+                + "CS-CORE, "
+                + ("within samples" if plan.estimator == "within" else "pooled over samples"),
                 "model": "CSCore",
                 "estimator": plan.estimator,
                 "level": "within" if plan.estimator == "within" else "pooled",
@@ -272,6 +275,7 @@ class CSCore:
                 "converged": int(fitted.converged),
                 "seed": seed if isinstance(seed, int) else None,
                 "note": fitted.note,
+                "exploratory": 1 if self._metacells else None,
                 **{k: v for k, v in counts.notes.items() if v},
             },
         )

@@ -17,6 +17,7 @@ from hiercorr._sources import Source, blocks, open_source
 from hiercorr.errors import InputError
 
 MIN_CELLS = 10
+METACELLS = "hiercorr_metacells"  # in uns: marks an AnnData of metacells, whose results are exploratory
 
 
 @dataclass(frozen=True)

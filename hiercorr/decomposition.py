@@ -91,7 +91,7 @@ def decompose(
     sums = moments.depth_sums(counts, 1e-8)
     fit = moments.within_moments(sums)
     share = counts.cells_per_sample / counts.n_cells
-    within, between = _variances(sums, fit, share, counts.cells_per_sample)
+    within, between = variances(sums, fit, share)
     total = within + between
     mean = fit.mu @ share
     flag = np.where(within > 0, 0, Flag.NONPOSITIVE_VARIANCE.bit).astype(np.uint16)
@@ -151,9 +151,7 @@ def decompose(
 _INTERVAL = ("se", "ci_lower", "ci_upper", "statistic", "df", "p_value", "q_value")
 
 
-def _variances(
-    sums: moments.DepthSums, fit: moments.GeneMoments, share: Array, cells: NDArray[np.int64]
-) -> tuple[Array, Array]:
+def variances(sums: moments.DepthSums, fit: moments.GeneMoments, share: Array) -> tuple[Array, Array]:
     """Variance within and between samples of each gene, in units of mean depth."""
     f = 1 / (1 + fit.slope[:, :, None] * sums.nodes)
     weight = np.einsum("jck,ck->jc", f, sums.power[1])

@@ -67,6 +67,7 @@ PAIR_VARIABLES = {
 }
 GENE_VARIABLES = {
     "mean": ("mean expression", "counts per count of depth"),
+    "mean_log": ("mean log-normalised expression", "natural log"),
     "overdispersion": ("variance of expression / mean^2", "1"),
     "detection": ("share of cells with a count", "1"),
     "information": ("variance of typical size / its standard error under Poisson counts", "1"),

@@ -1,0 +1,227 @@
+"""Exploratory routes: Pearson and Spearman correlation of log-normalised cells, with the samples kept in sight."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import anndata as ad
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import special, stats
+
+from hiercorr import _tiles, inference, moments
+from hiercorr.data import MIN_CELLS, Counts, read_counts
+from hiercorr.errors import InputError
+from hiercorr.results import CorrelationResult
+from hiercorr.schema import Flag, build_dataset
+
+METHODS = ("pearson", "spearman")
+LEVELS = ("within", "pooled")
+_DTYPE = {"single": np.float32, "double": np.float64}
+_NOTE = (
+    "Exploratory: correlation of log-normalised counts holds dropout and depth. p_value takes samples as the units; "
+    "cell_p_value takes cells as independent, which they are not."
+)
+
+
+class CellCorrelation:
+    r"""Correlation of log-normalised expression over cells: a first look, not a claim.
+
+    .. math:: v_{ij} = \log(1 + x_{ij}\,m / s_i)
+
+    with m the median depth. It is attenuated by dropout and follows depth; :class:`hiercorr.CSCore` estimates the
+    correlation of expression itself. Results are marked exploratory.
+
+    Parameters
+    ----------
+    data, sample, genes, layer, depth, subset, min_cells, small_samples
+        As for :class:`hiercorr.CSCore`.
+
+    Examples
+    --------
+    >>> import hiercorr as hc
+    >>> model = hc.CellCorrelation(hc.datasets.glioblastoma(), "patient_id", genes=30, depth="total_counts")
+    >>> model.fit(target="FTL").dataset.attrs["exploratory"]
+    1
+    """
+
+    def __init__(
+        self,
+        data: ad.AnnData | str | Path,
+        sample: str | None,
+        genes: Sequence[str] | ArrayLike | int | None = None,
+        layer: str | None = None,
+        depth: str | ArrayLike | None = None,
+        subset: ArrayLike | Mapping[str, Any] | None = None,
+        *,
+        min_cells: int = MIN_CELLS,
+        small_samples: str = "exclude",
+    ) -> None:
+        self.sample = sample
+        self._read = lambda always: read_counts(
+            data, sample=sample, genes=genes, layer=layer, depth=depth, subset=subset, min_cells=min_cells,
+            small_samples=small_samples, always=always,
+        )  # fmt: skip
+        self.counts: Counts = self._read(())
+
+    def fit(
+        self,
+        method: str = "pearson",
+        level: str = "within",
+        *,
+        target: str | None = None,
+        uncertainty: str | None = None,
+        precision: str = "single",
+        confidence: float = 0.95,
+        progress: bool | None = None,
+    ) -> CorrelationResult:
+        r"""Estimate the correlations.
+
+        Parameters
+        ----------
+        method : {"pearson", "spearman"}
+            Spearman ranks cells within each sample where the level is within samples.
+        level : {"within", "pooled"}
+            ``"within"``: sums of products around each sample's mean, added over samples; this is the repeated-measures
+            correlation (Bakdash & Marusich 2017). ``"pooled"``: over all cells, whatever their sample.
+        target : str, optional
+            One gene against all others.
+        uncertainty : {"jackknife", "cluster", "none"}, optional
+            As for :class:`hiercorr.CSCore`. None: ``"jackknife"`` where there are samples.
+        precision : {"single", "double"}
+        confidence : float
+        progress : bool, optional
+
+        Returns
+        -------
+        CorrelationResult
+            With the naive test beside it: ``cell_statistic`` is t on cells - samples - 1 degrees of freedom within samples
+            (cells - 2 pooled), ``cell_p_value`` its p.
+
+        Raises
+        ------
+        InputError
+            If an option is unknown or needs samples that were not named.
+        """
+        for name, value, known in (
+            ("method", method, METHODS),
+            ("level", level, LEVELS),
+            ("precision", precision, _DTYPE),
+        ):
+            if value not in known:
+                raise InputError(f"{name} must be one of {tuple(known)}, not {value!r}")
+        if level == "within" and self.sample is None:
+            raise InputError("level='within' needs samples: name the obs column that holds them with sample=")
+        chosen = uncertainty or ("none" if self.sample is None else "jackknife")
+        if chosen not in ("jackknife", "cluster", "none"):
+            raise InputError(f"uncertainty must be 'jackknife', 'cluster' or 'none', not {uncertainty!r}")
+        if chosen != "none" and self.sample is None:
+            raise InputError(f"uncertainty={chosen!r} needs samples: name the obs column that holds them with sample=")
+        named = self.counts if target is None or target in self.counts.genes else self._read((target,))
+        order = np.argsort(named.detection, kind="stable")
+        counts = named.take(order)
+        dtype = _DTYPE[precision]
+        rows = None
+        if target is not None:
+            at = int(counts.genes.get_loc(target))
+            rows = slice(at, at + 1)
+        _tiles.check_memory(counts.n_genes, counts.n_samples, target is not None, False, dtype)
+        values = _transformed(counts, method, level == "within")
+        pair = _pairs(values, level == "within", chosen, rows, order, dtype, confidence, progress)
+        if "p_value" in pair:
+            _tiles.add_q_values(pair, rows)
+        means = np.array([values.values[a:b].sum() for a, b in values.offsets[:, [0, -1]]]) / counts.n_cells
+        back = np.argsort(order)
+        dataset = build_dataset(
+            genes=named.genes,
+            samples=named.samples,
+            pair=pair,
+            gene={"mean_log": means[back], "detection": named.detection},
+            sample={
+                "n_cells": named.cells_per_sample,
+                "depth": np.array([np.median(named.depth[a:b]) for a, b in itertools.pairwise(named.starts)]),
+            },
+            target=target,
+            attrs={
+                "title": f"exploratory: cell-level {method} correlation, {level}",
+                "model": "CellCorrelation",
+                "estimator": method,
+                "level": level,
+                "formula": "~ 1",
+                "uncertainty": chosen,
+                "confidence": confidence,
+                "precision": precision,
+                "exploratory": 1,
+                "n_cells": named.n_cells,
+                "sample_column": self.sample,
+                "note": _NOTE,
+                **{k: v for k, v in named.notes.items() if v},
+            },
+        )
+        return CorrelationResult(dataset)
+
+
+def _transformed(counts: Counts, method: str, within: bool) -> Counts:
+    """Counts with log-normalised values, or ranks less the rank of zero: zeros stay zeros, so it stays sparse."""
+    scale = np.median(counts.depth) / counts.depth
+    values = np.log1p(counts.values * scale[counts.rows])
+    if method == "spearman":
+        starts = counts.starts if within else np.array([0, counts.n_cells])
+        offsets = counts.offsets if within else counts.offsets[:, [0, -1]]
+        ranks = np.empty_like(values)
+        for entries in offsets:
+            for (a, b), n in zip(itertools.pairwise(entries), np.diff(starts), strict=True):
+                zeros = n - (b - a)
+                ranks[a:b] = stats.rankdata(values[a:b].round(12)) + zeros - (zeros + 1) / 2 * (zeros > 0)
+        values = ranks
+    return replace(counts, values=values, depth=np.ones(counts.n_cells))
+
+
+def _pairs(
+    values: Counts, within: bool, uncertainty: str, rows: slice | None, order: NDArray[np.int64], dtype: Any,
+    confidence: float, progress: bool | None,
+) -> dict[str, NDArray]:  # fmt: skip
+    sums = moments.depth_sums(values, 1e-12)
+    cells = values.cells_per_sample
+    flat = np.zeros(values.n_genes)
+    total = sums.first.sum(2)  # (genes, samples)
+    mean = total / cells if within else np.repeat(total.sum(1, keepdims=True) / values.n_cells, len(cells), 1)
+    own = sums.second.sum(2) - 2 * mean * total + mean**2 * cells
+    size = np.maximum(cells - 1, 0) if within else cells
+    den = np.repeat(size[None].astype(float), values.n_genes, 0)
+    df = values.n_cells - (values.n_samples + 1 if within else 2)
+    few = uncertainty != "none" and values.n_samples < 3
+    silent = few or uncertainty == "none"
+    output = _tiles.PairOutput(order, rows, dtype, without_interval=silent)
+    gene_flag = np.where(own.sum(1) > 0, 0, Flag.NONPOSITIVE_VARIANCE.bit).astype(np.uint16)
+    gene_flag[(np.diff(values.offsets, axis=1) == 0).any(1)] |= Flag.ABSENT_IN_SAMPLE.bit
+    tiles = _tiles.tiles(values.n_genes, values.n_samples, rows, dtype)
+    workspace = _tiles.Workspace(tiles, values.n_samples, dtype)
+    for left, right in _tiles.with_progress(tiles, progress):
+        num, weight = workspace.arrays(left, right)
+        for c in range(values.n_samples):
+            num[c] = moments.cross_products(values, sums, mean[:, c], flat, left, right, c, dtype)
+            weight[c] = size[c]
+        estimate = inference.pair_estimate(
+            num, weight, (own[left], own[right]), (den[left], den[right]), "none" if few else uncertainty
+        )
+        r = estimate.correlation
+        tile: dict[str, NDArray] = {"correlation": r}
+        if silent:
+            tile["fisher_z"] = inference.fisher_z(r)
+        else:
+            tile |= inference.pair_table(estimate, confidence)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            t = r * np.sqrt(df / (1 - np.minimum(r**2, 1)))
+        tile |= {"cell_statistic": t, "cell_p_value": 2 * special.stdtr(df, -np.abs(t))}
+        flag = gene_flag[left, None] | gene_flag[None, right]
+        if few:
+            flag |= Flag.TOO_FEW_SAMPLES.bit
+        elif not silent:
+            flag[np.isnan(estimate.se)] |= Flag.NO_INTERVAL.bit
+        output.write(left, right, tile, flag)
+    return output.finish()
