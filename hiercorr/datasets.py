@@ -6,8 +6,6 @@ from importlib import resources
 
 import anndata as ad
 
-from hiercorr.errors import InputError
-
 
 def _read(name: str) -> ad.AnnData:
     with resources.as_file(resources.files("hiercorr") / "_data" / name) as path:
@@ -79,11 +77,7 @@ def hallmark() -> dict[str, list[str]]:
     >>> len(hc.datasets.hallmark())
     50
     """
-    text = (resources.files("hiercorr") / "_data" / "hallmark.v7.0.symbols.gmt").read_text()
-    sets = {}
-    for number, line in enumerate(text.splitlines(), 1):
-        name, _, *genes = line.split("\t")
-        if not genes:
-            raise InputError(f"line {number} of the Hallmark file holds no genes")
-        sets[name] = genes
-    return sets
+    from hiercorr.enrichment import read_gmt
+
+    with resources.as_file(resources.files("hiercorr") / "_data" / "hallmark.v7.0.symbols.gmt") as path:
+        return read_gmt(path)
