@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from hiercorr.differential import differential_expression
     from hiercorr.errors import DataWarning, EstimationWarning, InputError
     from hiercorr.pseudobulk import Pseudobulk
+    from hiercorr.reporting import report
     from hiercorr.results import CorrelationResult, load
     from hiercorr.schema import Flag
 
@@ -43,6 +44,7 @@ _WHERE = {
     "load": "results",
     "metacell_sensitivity": "_metacells",
     "metacells": "_metacells",
+    "report": "reporting",
     "traps": "_traps",
     "simulate": "",
 }
@@ -69,6 +71,7 @@ __all__ = [
     "load",
     "metacell_sensitivity",
     "metacells",
+    "report",
     "simulate",
     "traps",
 ]

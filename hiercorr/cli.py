@@ -87,26 +87,40 @@ def _subset(cell_type: Sequence[str]) -> dict[str, str] | None:
 @click.option("--output", "-o", type=click.Path(path_type=Path), default=Path("hiercorr-demo.html"), show_default=True)
 def demo(output: Path) -> None:
     """Run the main job on real data that come with hiercorr: partners of FTL in glioblastoma."""
-    from hiercorr import datasets
-    from hiercorr.check import check_design
-    from hiercorr.cscore import CSCore
-    from hiercorr.report import write_report
+    import hiercorr as hc
+    from hiercorr import plotting
+    from hiercorr.enrichment import enrich, gsea
 
-    adata = datasets.glioblastoma()
+    adata = hc.datasets.glioblastoma()
     click.echo("Glioblastoma, vehicle-treated slices of 5 patients (Zhao et al. 2021), 300 genes\n")
     options: dict[str, Any] = {"sample": "sample_id", "depth": "total_counts", "subset": {"condition": "ctrl"}}
-    design = check_design(adata, **options)
+    design = hc.check_design(adata, **options, main_claim=True, review=True)
     click.echo(f"{design}\n")
-    result = CSCore(adata, **options).fit(target="FTL", per_sample=True)
-    click.echo(str(result.summary(n=15)))
-    naive = CSCore(adata, **options).fit(estimator="pooled", uncertainty="none", target="FTL")
-    cells = int((naive.dataset["cell_p_value"].values * len(adata.var_names) < 0.05).sum())
-    samples = int((result.dataset["q_value"].values < 0.05).sum())
+    found = hc.traps(adata, target="FTL", **options)
+    click.echo(f"{found}\n")
+    within = hc.CSCore(adata, **options).fit(target="FTL", per_sample=True)
+    click.echo(str(within.summary(n=15)))
+    between = hc.Pseudobulk(adata, **options).fit(target="FTL")
+    cells = hc.CellCorrelation(adata, **options).fit(target="FTL")
+    table = hc.evidence("FTL", within=within, between=between, exploratory=cells)
+    click.echo(f"\n{table}")
+    calls = int((within.dataset["q_value"].values < 0.05).sum())
+    naive = hc.CSCore(adata, **options).fit(estimator="pooled", uncertainty="none", target="FTL")
+    called = int((naive.dataset["cell_p_value"].values * len(adata.var_names) < 0.05).sum())
     click.echo(
-        f"\nPartners of FTL: {samples} at q < 0.05 with the 5 patients as units; "
-        f"{cells} by the published test (Bonferroni), which takes 2,500 cells as independent."
+        f"\nPartners of FTL: {calls} at q < 0.05 with the 5 patients as units; "
+        f"{called} by the published test (Bonferroni), which takes 2,500 cells as independent."
     )
-    click.echo(f"Report: {write_report(output, result, design)}")
+    sets = {
+        "Over-representation among positive partners": enrich(within, direction="positive"),
+        "Pre-ranked enrichment": gsea(within),
+    }
+    pair = plotting.pair_scatter(adata, gene_a="FTL", gene_b="FTH1", **options)
+    written = hc.report(
+        output, within, between, cells, design=design, traps=found, evidence=table, enrichment=sets,
+        figures={"FTL and FTH1: cells, and over them the samples": pair}, title="Partners of FTL in glioblastoma",
+    )  # fmt: skip
+    click.echo(f"Report: {written}")
 
 
 @main.command()
@@ -213,16 +227,26 @@ def _genes(text: str | None) -> int | list[str] | None:
 
 
 @main.command()
-@click.argument("result", type=click.Path(path_type=Path))
+@click.argument("results", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="RESULT...")
 @click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("report.html"), show_default=True)
 @click.option("--gene", help="Show the partners of this gene.")
-@click.option("--rows", default=25, show_default=True)
-def report(result: Path, output: Path, gene: str | None, rows: int) -> None:
-    """Write a saved RESULT as one HTML file."""
-    from hiercorr.report import write_report
-    from hiercorr.results import load
+@click.option("--rows", default=500, show_default=True, help="Rows of a table at most.")
+@click.option("--title")
+def report(results: Sequence[Path], output: Path, gene: str | None, rows: int, title: str | None) -> None:
+    """Write saved RESULTs as one HTML file; of one within and one between samples, with the evidence at both levels."""
+    from hiercorr import evidence, load
+    from hiercorr import report as write
 
-    click.echo(f"Report: {write_report(output, load(result), gene=gene, n=rows)}")
+    loaded = [load(r) for r in results]
+    levels: dict[str, Any] = {}
+    for result in loaded:
+        if not result.dataset.attrs.get("exploratory"):
+            levels.setdefault(str(result.dataset.attrs.get("level")), result)
+    both = None
+    target = gene or next((r.target for r in loaded if r.target), None)
+    if target is not None and {"within", "between"} <= set(levels):
+        both = evidence(target, within=levels["within"], between=levels["between"])
+    click.echo(f"Report: {write(output, *loaded, evidence=both, gene=gene, n=rows, title=title)}")
 
 
 if __name__ == "__main__":

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -66,6 +67,11 @@ class CorrelationResult:
     def genes(self) -> pd.Index:
         """Names of the genes."""
         return pd.Index(self.dataset["gene"].values)
+
+    @property
+    def plot(self) -> Plots:
+        """Plots of this result: ``result.plot.volcano()`` is ``hiercorr.plotting.volcano(result)``."""
+        return Plots(self)
 
     def _row(self, gene: str | None) -> tuple[str, xr.Dataset]:
         """The pairs of one gene as a Dataset over `gene`."""
@@ -344,6 +350,25 @@ class CorrelationResult:
 
     def _repr_html_(self) -> str:
         return self.summary(n=10)._repr_html_() + self.dataset._repr_html_()
+
+
+class Plots:
+    """The plots of a result as methods; arguments as for the functions of :mod:`hiercorr.plotting`."""
+
+    _names = ("diagnostics", "forest", "heatmap", "network", "p_histogram", "qq", "ranked", "strip", "volcano")
+
+    def __init__(self, result: CorrelationResult) -> None:
+        self._result = result
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        if name not in self._names:
+            raise AttributeError(f"no plot {name!r}; there are: {', '.join(self._names)}")
+        from hiercorr import plotting
+
+        return partial(getattr(plotting, name), self._result)
+
+    def __dir__(self) -> list[str]:
+        return list(self._names)
 
 
 def _by_evidence(table: pd.DataFrame) -> pd.DataFrame:

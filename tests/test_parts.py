@@ -8,7 +8,6 @@ from scipy import stats
 import hiercorr as hc
 from hiercorr import inference, moments
 from hiercorr.data import read_counts
-from hiercorr.report import write_report
 from hiercorr.simulate import natural_correlation, simulate_counts
 from hiercorr.specification import read_specification, shipped_models
 
@@ -178,14 +177,14 @@ def test_data_sets():
 def test_report(small, tmp_path):
     result = fit(small, target="gene0")
     design = hc.check_design(small, sample="sample", depth="depth")
-    text = write_report(tmp_path / "r.html", result, design).read_text()
+    text = hc.report(tmp_path / "r.html", result, design).read_text()
     assert "Partners of gene0" in text
     assert "leaving one sample out" in text
     assert "http" not in text
     none = fit(small, estimator="pooled", uncertainty="none")
-    assert "No uncertainty" in write_report(tmp_path / "r.html", none).read_text()
+    assert "No uncertainty" in hc.report(tmp_path / "r.html", none).read_text()
     with pytest.raises(hc.InputError, match="no folder"):
-        write_report(tmp_path / "x" / "r.html", result)
+        hc.report(tmp_path / "x" / "r.html", result)
 
 
 def test_public_names():

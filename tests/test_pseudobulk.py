@@ -9,7 +9,7 @@ import statsmodels.api as sm
 from scipy import stats
 
 import hiercorr as hc
-from hiercorr.report import methods_text
+from hiercorr._methods import methods_text
 from hiercorr.simulate import simulate_counts
 from tests.test_reference import table
 

@@ -1,85 +1,8 @@
-"""A result as one HTML file that needs nothing else."""
+"""A methods paragraph and the citations for what was really run."""
 
 from __future__ import annotations
 
-import html
-import os
-import tempfile
-from pathlib import Path
-
-from hiercorr.check import DesignCheck
-from hiercorr.errors import InputError
 from hiercorr.results import CorrelationResult
-
-_STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; color: #1a1a1a; }
-table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; }
-th, td { padding: .25rem .7rem; text-align: right; border-bottom: 1px solid #ddd; }
-thead th { border-bottom: 2px solid #555; } tbody th { text-align: left; font-weight: 600; } th, td { white-space: nowrap; }
-.scroll { overflow-x: auto; } h2 { margin-top: 2.2rem; }
-footer { margin-top: 3rem; color: #555; font-size: .9rem; }
-"""
-
-
-def write_report(
-    path: str | Path, result: CorrelationResult, design: DesignCheck | None = None, gene: str | None = None, n: int = 25
-) -> Path:
-    """Write design, estimates, flags, methods and provenance of a result as HTML.
-
-    Parameters
-    ----------
-    path : str or Path
-        Name of the file; written whole or not at all, replacing an earlier report.
-    result : CorrelationResult
-    design : DesignCheck, optional
-    gene : str, optional
-        Show this gene's partners; left out: the strongest pairs.
-    n : int
-        Rows of the table.
-
-    Returns
-    -------
-    Path
-    """
-    path = Path(path)
-    if not path.parent.is_dir():
-        raise InputError(f"cannot write the report: there is no folder {str(path.parent)!r}")
-    gene = gene or result.target
-    a = result.dataset.attrs
-    table = result.top(gene, n).rename_axis(None) if gene else result.pairs().head(n)
-    flags = result.flag_counts()
-    parts = [
-        f"<h1>{html.escape(str(a.get('title', 'hiercorr')))}</h1>",
-        f"<p>{html.escape(repr(result)[1:-1])}</p>",
-    ]
-    if design is not None:
-        parts += ["<h2>Design</h2>", f"<div class=scroll>{design._repr_html_()}</div>"]
-    parts += [
-        f"<h2>{'Partners of ' + html.escape(gene) if gene else 'Strongest pairs'}</h2>",
-        f"<div class=scroll>{table.to_html(float_format='{:.3g}'.format, border=0)}</div>",
-        "<h2>Flags</h2>",
-        flags[flags > 0].to_frame().to_html(border=0) if (flags > 0).any() else "<p>No pair is flagged.</p>",
-        "<h2>Samples</h2>",
-        f"<div class=scroll>{result.sample_table().rename_axis(None).to_html(border=0)}</div>",
-        "<h2>Methods</h2>",
-        f"<p>{html.escape(methods_text(result))}</p>",
-        f"<footer>hiercorr {html.escape(str(a.get('hiercorr_version')))}, {html.escape(str(a.get('created')))}, "
-        f"source {html.escape(str(a.get('source')))}</footer>",
-    ]
-    document = (
-        f"<!doctype html><html lang=en><meta charset=utf-8><title>hiercorr report</title><style>{_STYLE}</style>"
-        f"<body>{''.join(parts)}</body></html>"
-    )
-    handle, draft = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as f:
-            f.write(document)
-        os.chmod(draft, 0o644)
-        os.replace(draft, path)
-    except BaseException:
-        Path(draft).unlink(missing_ok=True)
-        raise
-    return path
 
 
 def methods_text(result: CorrelationResult) -> str:
@@ -93,7 +16,7 @@ def methods_text(result: CorrelationResult) -> str:
     -------
     str
     """
-    text = {"Pseudobulk": _between_text, "decomposition": _decomposition_text}
+    text = {"Pseudobulk": _between_text, "decomposition": _decomposition_text, "CellCorrelation": _cell_text}
     return text.get(str(result.dataset.attrs.get("model")), _within_text)(result)
 
 
@@ -104,6 +27,19 @@ def _decomposition_text(result: CorrelationResult) -> str:
         "split into parts within and between samples by the law of total covariance, from CS-CORE moments within samples "
         "(Su et al. 2023, Nat Commun 14:4846) and the covariance of the samples' means less its sampling noise, with "
         f"hiercorr {a.get('hiercorr_version')}; sequencing depth: {a.get('depth')}."
+    )
+
+
+def _cell_text(result: CorrelationResult) -> str:
+    a = result.dataset.attrs
+    level = (
+        "around each sample's mean (repeated-measures correlation)" if a.get("level") == "within" else "over all cells"
+    )
+    tail = f"; standard errors by {a.get('uncertainty')} over samples" if a.get("uncertainty") != "none" else ""
+    return (
+        f"For exploration, {str(a.get('estimator')).capitalize()} correlations of log-normalised counts were computed {level} in "
+        f"{a.get('n_cells', 0):,} cells of {a.get('n_samples')} samples and {len(result.genes):,} genes with hiercorr "
+        f"{a.get('hiercorr_version')}{tail}. They hold dropout and depth and support no claim by themselves."
     )
 
 
@@ -150,6 +86,7 @@ def _between_text(result: CorrelationResult) -> str:
 
 def _within_text(result: CorrelationResult) -> str:
     a = result.dataset.attrs
+    cells = "metacells (sums over similar cells of one sample)" if a.get("exploratory") else "cells"
     where = (
         "within samples, from moments centred in each sample and pooled as a ratio of sums"
         if a.get("estimator") == "within"
@@ -167,7 +104,58 @@ def _within_text(result: CorrelationResult) -> str:
     )
     return (
         f"Gene-gene correlation of expression was estimated from raw counts with the CS-CORE moment estimator "
-        f"(Su et al. 2023, Nat Commun 14:4846) {where}, in {a.get('n_cells', 0):,} cells of {a.get('n_samples')} samples "
+        f"(Su et al. 2023, Nat Commun 14:4846) {where}, in {a.get('n_cells', 0):,} {cells} of {a.get('n_samples')} samples "
         f"and {len(result.genes):,} genes, with hiercorr {a.get('hiercorr_version')}; sequencing depth: {a.get('depth')}. "
         f"{tail}"
     )
+
+
+_CITATIONS = {
+    "cscore": "Su et al. 2023, Cell-type-specific co-expression inference from single cell RNA-sequencing data, Nature "
+    "Communications 14:4846",
+    "bh": "Benjamini & Hochberg 1995, Controlling the false discovery rate, Journal of the Royal Statistical Society B 57:289",
+    "tmm": "Robinson & Oshlack 2010, A scaling normalization method for differential expression analysis of RNA-seq data, "
+    "Genome Biology 11:R25",
+    "median_of_ratios": "Anders & Huber 2010, Differential expression analysis for sequence count data, Genome Biology 11:R106",
+    "voom": "Law et al. 2014, voom: precision weights unlock linear model analysis tools for RNA-seq read counts, Genome Biology "
+    "15:R29",
+    "hc3": "MacKinnon & White 1985, Some heteroskedasticity-consistent covariance matrix estimators with improved finite "
+    "sample properties, Journal of Econometrics 29:305",
+    "correlation": "Smyth, Michaud & Scott 2005, Use of within-array replicate spots, Bioinformatics 21:2067",
+    "cluster": "Pustejovsky & Tipton 2018, Small-sample methods for cluster-robust variance estimation, Journal of Business & "
+    "Economic Statistics 36:672",
+    "permutation": "Freedman & Lane 1983, A nonstochastic interpretation of reported significance levels, Journal of Business & "
+    "Economic Statistics 1:292",
+    "corrected": "Weerahandi 1993, Generalized confidence intervals, Journal of the American Statistical Association 88:899",
+    "heterogeneity": "Paule & Mandel 1982, Consensus values and weighting factors, Journal of Research of the National Bureau of "
+    "Standards 87:377",
+    "repeated": "Bakdash & Marusich 2017, Repeated measures correlation, Frontiers in Psychology 8:456",
+}
+
+
+def citations(result: CorrelationResult) -> list[str]:
+    """References for what a result was made with.
+
+    Parameters
+    ----------
+    result : CorrelationResult
+
+    Returns
+    -------
+    list of str
+    """
+    a = {k: str(v) for k, v in result.dataset.attrs.items()}
+    model = a.get("model")
+    keys = []
+    if model in ("CSCore", "decomposition"):
+        keys.append("cscore")
+    if model == "CellCorrelation" and a.get("level") == "within":
+        keys.append("repeated")
+    if model == "Pseudobulk":
+        keys += [a.get("normalization", ""), a.get("estimator", ""), a.get("block_method", "")]
+        keys += ["permutation"] if "permutation" in a.get("uncertainty", "") else []
+    if "tau2" in result.dataset:
+        keys.append("heterogeneity")
+    if "q_value" in result.dataset:
+        keys.append("bh")
+    return [_CITATIONS[k] for k in keys if k in _CITATIONS]

@@ -1,0 +1,81 @@
+"""A pair of genes in the cells, with the samples' sums over it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import anndata as ad
+import numpy as np
+from numpy.typing import ArrayLike
+
+from hiercorr.data import MIN_CELLS, read_counts
+from hiercorr.plotting import _style as style
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+def pair_scatter(
+    data: ad.AnnData | str | Path,
+    sample: str,
+    gene_a: str,
+    gene_b: str,
+    *,
+    layer: str | None = None,
+    depth: str | ArrayLike | None = None,
+    subset: ArrayLike | Mapping[str, Any] | None = None,
+    min_cells: int = MIN_CELLS,
+    max_cells: int = 20_000,
+    seed: int = 0,
+    ax: Axes | None = None,
+) -> Axes:
+    """Cells coloured by sample, and over them each sample's pseudobulk on the same scale.
+
+    Parameters
+    ----------
+    data, sample, layer, depth, subset, min_cells
+        As for :class:`hiercorr.CSCore`.
+    gene_a, gene_b : str
+    max_cells : int
+        Where there are more, so many are drawn at random, and the title says so.
+    seed : int
+        For that draw and the jitter that keeps equal counts apart.
+    ax : Axes, optional
+
+    Returns
+    -------
+    Axes
+    """
+    counts = read_counts(
+        data, sample=sample, genes=[gene_a, gene_b], layer=layer, depth=depth, subset=subset, min_cells=min_cells
+    )
+    rng = np.random.default_rng(seed)
+    x = counts.toarray()[:, counts.genes.get_indexer([gene_a, gene_b])]
+    scale = np.median(counts.depth)
+    value = np.log1p(x * scale / counts.depth[:, None])
+    code = np.repeat(np.arange(counts.n_samples), counts.cells_per_sample)
+    keep = np.sort(rng.permutation(counts.n_cells)[:max_cells])
+    ax = style.axes(ax, 5.6, 4.4)
+    few = counts.n_samples <= len(style.PALETTE)
+    step = 0.03 * np.ptp(value, axis=0)
+    jitter = rng.uniform(-1, 1, value.shape) * step * (x == 0)
+    colours = np.array(style.PALETTE if few else [style.SKY])[code % len(style.PALETTE) if few else code * 0]
+    point = value[keep] + jitter[keep]
+    ax.scatter(point[:, 0], point[:, 1], s=5, c=colours[keep], alpha=0.35, lw=0, rasterized=True)
+    for c, name in enumerate(counts.samples):
+        cells = slice(counts.starts[c], counts.starts[c + 1])
+        at = np.log1p(x[cells].sum(0) / counts.depth[cells].sum() * scale)
+        ax.scatter(
+            at[0], at[1], s=90, marker=style.MARKERS[c % len(style.MARKERS)] if few else "o", zorder=4,
+            edgecolors="black", lw=1.2, color=style.PALETTE[c] if few else "white", label=str(name) if few else None,
+        )  # fmt: skip
+    if few:
+        ax.legend(
+            fontsize=7, frameon=False, loc="upper left", bbox_to_anchor=(1, 1), title="pseudobulk", title_fontsize=8
+        )
+    ax.set_xlabel(f"{gene_a}, log normalised")
+    ax.set_ylabel(f"{gene_b}, log normalised")
+    title = f"{counts.n_samples} samples, {counts.n_cells:,} cells{style.shown(len(keep), counts.n_cells, 'drawn')}"
+    return style.finish(ax, None, title)

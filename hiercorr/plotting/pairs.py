@@ -1,0 +1,255 @@
+"""Plots of gene pairs: heatmap, volcano, ranked partners, p-values."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy.cluster import hierarchy
+from scipy.spatial.distance import squareform
+
+from hiercorr.errors import InputError, unknown_name
+from hiercorr.plotting import _style as style
+from hiercorr.results import CorrelationResult
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_LABELLED = 60  # more gene names than this cannot be read
+
+
+def heatmap(
+    result: CorrelationResult, genes: Sequence[str] | None = None, variable: str = "correlation", max_genes: int = 3000,
+    ax: Axes | None = None,
+) -> Axes:  # fmt: skip
+    """Clustered heatmap with its dendrogram (average linkage of 1 - r).
+
+    Parameters
+    ----------
+    result : CorrelationResult
+        All pairs.
+    genes : sequence of str, optional
+        Which genes; None: all.
+    variable : str
+        A pair variable between -1 and 1.
+    max_genes : int
+        Where there are more, those with the largest sum of squared correlations are shown, and the title says so.
+    ax : Axes, optional
+
+    Returns
+    -------
+    Axes
+    """
+    if result.target is not None:
+        raise InputError("a heatmap needs all pairs; this result holds one target: use ranked() or fit without target=")
+    table = result.matrix(variable)
+    total = len(table)
+    if genes is not None:
+        for g in genes:
+            if g not in table.index:
+                raise unknown_name("gene", g, table.index)
+        table = table.loc[list(genes), list(genes)]
+    r = table.to_numpy(float)
+    np.fill_diagonal(r, 1.0)
+    if len(r) > max_genes:
+        keep = np.sort(np.argsort(-np.nansum(r**2, 1), kind="stable")[:max_genes])
+        r, table = r[np.ix_(keep, keep)], table.iloc[keep, keep]
+    if len(r) < 2:
+        raise InputError(f"a heatmap needs at least 2 genes; {len(r)} chosen")
+    distance = 1 - np.nan_to_num((r + r.T) / 2)
+    np.fill_diagonal(distance, 0.0)
+    tree = hierarchy.linkage(squareform(distance, checks=False), "average", optimal_ordering=len(r) <= 500)
+    order = hierarchy.leaves_list(tree)
+    ax = style.axes(ax, 6.4, 6.0)
+    cmap = style.pyplot().get_cmap("RdBu_r").with_extremes(bad="#dddddd")
+    limit = min(1.0, max(0.2, float(np.nanquantile(np.abs(r[~np.eye(len(r), dtype=bool)]), 0.99))))
+    image = ax.imshow(
+        r[np.ix_(order, order)], cmap=cmap, vmin=-limit, vmax=limit, aspect="auto", interpolation="nearest"
+    )
+    names = table.index.to_numpy()[order]
+    if len(r) <= _LABELLED:
+        size = min(9.0, 260 / len(r) + 2)
+        ax.set_xticks(range(len(r)), names, rotation=90, fontsize=size)
+        ax.set_yticks(range(len(r)), names, fontsize=size)
+    else:
+        ax.set_xticks([])
+        ax.set_yticks([])
+        ax.set_xlabel(f"{len(r):,} genes")
+    tree_ax = ax.inset_axes((0, 1.01, 1, 0.14))
+    _dendrogram(tree_ax, tree, len(r))
+    ax.figure.colorbar(image, ax=ax, shrink=0.5, label=variable.replace("_", " "), pad=0.02)
+    style.finish(tree_ax, result, f"{variable.replace('_', ' ')}{style.shown(len(r), total, 'genes')}")
+    for side in ax.spines.values():
+        side.set_visible(False)
+    tree_ax.spines[:].set_visible(False)
+    return ax
+
+
+def _dendrogram(ax: Axes, tree: np.ndarray, n: int) -> None:
+    """Drawn here rather than by scipy, whose recursion ends at some thousand leaves."""
+    from matplotlib.collections import LineCollection
+
+    x = np.empty(2 * n - 1)
+    height = np.zeros(2 * n - 1)
+    x[hierarchy.leaves_list(tree)] = np.arange(n)
+    lines = []
+    for k, (a, b, h, _) in enumerate(tree):
+        a, b = int(a), int(b)
+        x[n + k], height[n + k] = (x[a] + x[b]) / 2, h
+        lines.append([(x[a], height[a]), (x[a], h), (x[b], h), (x[b], height[b])])
+    ax.add_collection(LineCollection(lines, colors="#444444", linewidths=0.7 if n < 200 else 0.3))
+    ax.set_xlim(-0.5, n - 0.5)
+    ax.set_ylim(0, tree[:, 2].max() * 1.02)
+    ax.set_xticks([])
+    ax.set_yticks([])
+
+
+def volcano(
+    result: CorrelationResult, gene: str | None = None, q: float = 0.05, n_labels: int = 10, ax: Axes | None = None
+) -> Axes:
+    """Correlation against -log10 p of a gene's partners (of all pairs without a gene).
+
+    Parameters
+    ----------
+    result : CorrelationResult
+    gene : str, optional
+    q : float
+        Partners with a smaller q-value are coloured by sign.
+    n_labels : int
+        Names of the strongest ones.
+    ax : Axes, optional
+
+    Returns
+    -------
+    Axes
+    """
+    if gene is None and result.target is None:
+        title, table = "all pairs", result.pairs()
+        names = table["gene_a"] + "-" + table["gene_b"]
+    else:
+        gene, table = style.partners(result, gene)
+        title, names = f"partners of {gene}", table.index.to_series()
+    if "p_value" not in table:
+        raise InputError("a volcano needs p-values; this result has no uncertainty: use ranked()")
+    table, names = table[table["p_value"].notna()], names[table["p_value"].notna().to_numpy()]
+    ax = style.axes(ax)
+    y = style.minus_log10(table["p_value"])
+    passed = table["q_value"] < q
+    many = len(table) > 3000
+    for mask, colour, marker, text in (
+        (~passed, style.GREY, "o", f"q >= {q:g}"),
+        (passed & (table["correlation"] > 0), style.RED, "^", "positive"),
+        (passed & (table["correlation"] < 0), style.BLUE, "v", "negative"),
+    ):
+        ax.scatter(
+            table.loc[mask, "correlation"], y[mask], s=8 if many else 18, c=colour, marker=marker, alpha=0.6, lw=0,
+            label=f"{text} ({int(mask.sum()):,})", rasterized=many,
+        )  # fmt: skip
+    ax.set_xlim(-1.05, 1.05)
+    first = np.arange(min(n_labels, len(table)))
+    style.label(ax, table["correlation"].to_numpy()[first], y.to_numpy()[first], names.to_numpy()[first])
+    ax.axvline(0, color="#bbbbbb", lw=0.8, zorder=0)
+    ax.set_xlabel("correlation")
+    ax.set_ylabel("-log10 p")
+    ax.legend(fontsize=8, frameon=False, loc="upper left", bbox_to_anchor=(0, -0.14), ncols=3, handletextpad=0.1)
+    return style.finish(ax, result, title)
+
+
+def ranked(
+    result: CorrelationResult, gene: str | None = None, n: int = 30, q: float = 0.05, ax: Axes | None = None
+) -> Axes:
+    """The partners with the strongest evidence, with their intervals, in order of the correlation.
+
+    Parameters
+    ----------
+    result : CorrelationResult
+    gene : str, optional
+    n : int
+        How many.
+    q : float
+        Filled points pass it.
+    ax : Axes, optional
+
+    Returns
+    -------
+    Axes
+    """
+    name, table = style.partners(result, gene)
+    total = len(table)
+    table = table.head(n).sort_values("correlation")
+    ax = style.axes(ax, 5.0, 1.0 + 0.19 * len(table))
+    y = np.arange(len(table))
+    passed = (table["q_value"] < q).to_numpy() if "q_value" in table else np.zeros(len(table), bool)
+    colour = np.where(table["correlation"] > 0, style.RED, style.BLUE)
+    if "ci_lower" in table:
+        ax.hlines(y, table["ci_lower"], table["ci_upper"], color=colour, lw=1.2, alpha=0.7)
+    ax.scatter(
+        table["correlation"], y, s=26, facecolors=np.where(passed, colour, "white"), edgecolors=list(colour), zorder=3
+    )
+    ax.axvline(0, color="#bbbbbb", lw=0.8, zorder=0)
+    ax.set_yticks(y, table.index, fontsize=8)
+    ax.set_ylim(-0.7, len(table) - 0.3)
+    ax.set_xlabel(f"correlation with {name} (filled: q < {q:g})")
+    return style.finish(ax, result, f"partners of {name}{style.shown(len(table), total, 'genes')}")
+
+
+def _p_values(result: CorrelationResult, variable: str) -> np.ndarray:
+    p = result.matrix(variable).to_numpy(float)
+    p = p[np.triu_indices(len(p), 1)] if result.target is None else p.ravel()
+    p = p[np.isfinite(p)]
+    if not len(p):
+        raise InputError(f"this result has no {variable}: it has no uncertainty")
+    return p
+
+
+def p_histogram(result: CorrelationResult, variable: str = "p_value", bins: int = 40, ax: Axes | None = None) -> Axes:
+    """Histogram of p-values, flat where nothing is related; the line is the share a flat one would have.
+
+    Parameters
+    ----------
+    result : CorrelationResult
+    variable : {"p_value", "cell_p_value"}
+    bins : int
+    ax : Axes, optional
+
+    Returns
+    -------
+    Axes
+    """
+    p = _p_values(result, variable)
+    ax = style.axes(ax)
+    ax.hist(p, list(np.linspace(0, 1, bins + 1)), color=style.SKY, edgecolor="white", lw=0.4)
+    ax.axhline(len(p) / bins, color=style.RED, lw=1, ls="--")
+    ax.set_xlabel(variable.replace("_", " "))
+    ax.set_ylabel("pairs")
+    return style.finish(ax, result, f"{len(p):,} {variable.replace('_', ' ')}s")
+
+
+def qq(result: CorrelationResult, variable: str = "p_value", ax: Axes | None = None) -> Axes:
+    """Observed against uniform -log10 p, with the pointwise 95% band of independent tests.
+
+    Parameters
+    ----------
+    result : CorrelationResult
+    variable : {"p_value", "cell_p_value"}
+    ax : Axes, optional
+
+    Returns
+    -------
+    Axes
+    """
+    from scipy import stats
+
+    p = np.sort(_p_values(result, variable))
+    m = len(p)
+    rank = np.unique(np.round(np.geomspace(1, m, min(m, 2000))).astype(int))
+    ax = style.axes(ax)
+    expected = -np.log10((rank - 0.5) / m)
+    low, high = (stats.beta.ppf(level, rank, m - rank + 1) for level in (0.025, 0.975))
+    ax.fill_between(expected, -np.log10(high), -np.log10(low), color="#e4e4e4", lw=0)
+    ax.plot(expected, expected, color=style.GREY, lw=1)
+    ax.plot(expected, -np.log10(np.maximum(p[rank - 1], np.nextafter(0, 1))), ".", color=style.BLUE, ms=4)
+    ax.set_xlabel("-log10 p, uniform")
+    ax.set_ylabel(f"-log10 {variable.replace('_', ' ')}")
+    return style.finish(ax, result, f"QQ of {m:,} tests")
