@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import itertools
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -37,7 +38,7 @@ class Traps:
     genes : DataFrame
         One row a gene. ``detection``; ``naive`` (Pearson over pooled log-normalised cells) and ``within`` (CS-CORE within
         samples); ``zeros`` (both genes zero: observed share / expected if independent) and ``zeros_expected`` (the same
-        ratio that depth alone makes); ``depth_raw`` and ``depth_normalised`` (correlation with depth before and after
+        ratio if they were independent given sample and depth); ``depth_raw`` and ``depth_normalised`` (correlation with depth before and after
         normalisation); ``p_cells`` (cells as units), ``p_shuffled`` (the same after the target was shuffled over the cells
         of each sample, so that no relation within samples is left), ``p_within`` (samples as units, within them),
         ``p_between`` (samples as units, their labels permuted).
@@ -169,22 +170,32 @@ def _summary(table: pd.DataFrame, counts: Counts) -> dict[str, float]:
 
 
 def _zeros(counts: Counts, at: int) -> dict[str, Array]:
-    """Both zero: observed over independent, and what Poisson counts of each sample's mean and depth would give."""
+    """Both zero: observed over independent, and the same if they were independent given sample and depth.
+
+    The latter from zero rates in strata of about 20 cells of one sample and like depth.
+    """
     n = counts.n_cells
+    stratum = np.empty(n, np.int64)
+    last = 0
+    for a, b in itertools.pairwise(counts.starts):
+        bins = max(1, min(10, (b - a) // 20))
+        rank = np.argsort(np.argsort(counts.depth[a:b], kind="stable"), kind="stable")
+        stratum[a:b] = last + rank * bins // (b - a)
+        last += bins
+    size = np.bincount(stratum, minlength=last)
+    zero = np.array(
+        [size - np.bincount(stratum[counts.rows[a:b]], minlength=last) for a, b in counts.offsets[:, [0, -1]]]
+    )
     has = np.zeros(n, bool)
     has[counts.rows[slice(*counts.offsets[at, [0, -1]])]] = True
-    both = np.array([has[counts.rows[a:b]].sum() for a, b in counts.offsets[:, [0, -1]]])
-    detected = counts.detection * n
-    independent = (1 - detected / n) * (1 - has.mean())
-    observed = (n - detected - has.sum() + both) / n
-    rate = np.zeros((counts.n_genes, n))
-    for c, (a, b) in enumerate(zip(counts.starts[:-1], counts.starts[1:], strict=True)):
-        total = np.array([counts.values[o[c] : o[c + 1]].sum() for o in counts.offsets])
-        rate[:, a:b] = np.outer(total / counts.depth[a:b].sum(), counts.depth[a:b])
-    zero = np.exp(-rate)
-    expected = (zero * zero[at]).mean(1) / (zero.mean(1) * zero[at].mean())
+    both = np.array([n - has.sum() - (~has[counts.rows[a:b]]).sum() for a, b in counts.offsets[:, [0, -1]]])
+    independent = zero.sum(1) * zero[at].sum() / n
     with np.errstate(divide="ignore", invalid="ignore"):
-        return {"zeros": np.where(independent > 0, observed / independent, np.nan), "zeros_expected": expected}
+        expected = (zero * zero[at] / size).sum(1)
+        return {
+            "zeros": np.where(independent > 0, both / independent, np.nan),
+            "zeros_expected": np.where(independent > 0, expected / independent, np.nan),
+        }
 
 
 def _depth(counts: Counts) -> dict[str, Array]:

@@ -177,7 +177,7 @@ def test_data_sets():
 def test_report(small, tmp_path):
     result = fit(small, target="gene0")
     design = hc.check_design(small, sample="sample", depth="depth")
-    text = hc.report(tmp_path / "r.html", result, design).read_text()
+    text = hc.report(tmp_path / "r.html", result, design=design).read_text()
     assert "Partners of gene0" in text
     assert "leaving one sample out" in text
     assert "http" not in text
