@@ -38,10 +38,10 @@ class Traps:
     genes : DataFrame
         One row a gene. ``detection``; ``naive`` (Pearson over pooled log-normalised cells) and ``within`` (CS-CORE within
         samples); ``zeros`` (both genes zero: observed share / expected if independent) and ``zeros_expected`` (the same
-        ratio if they were independent given sample and depth); ``depth_raw`` and ``depth_normalised`` (correlation with depth before and after
-        normalisation); ``p_cells`` (cells as units), ``p_shuffled`` (the same after the target was shuffled over the cells
-        of each sample, so that no relation within samples is left), ``p_within`` (samples as units, within them),
-        ``p_between`` (samples as units, their labels permuted).
+        ratio if they were independent given sample and depth); ``depth_raw`` and ``depth_normalised`` (correlation with
+        depth before and after normalisation); ``p_cells`` (cells as units), ``p_shuffled`` (the same after the target was
+        shuffled over the cells of each sample, so that no relation within samples is left), ``p_within`` (samples as units,
+        within them), ``p_between`` (samples as units, their labels permuted).
     summary : dict
         dropout: rank correlation of |naive| and of |within| with detection, median ratio |naive| / |within|; depth: median
         |correlation| with depth before and after, share above 0.1; replication: genes called at 5% (Bonferroni) by each p,

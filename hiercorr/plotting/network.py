@@ -71,4 +71,4 @@ def network(
     named = linked[: min(n_labels, len(graph))]
     style.label(ax, [place[g][0] for g in named], [place[g][1] for g in named], named)
     ax.set_axis_off()
-    return style.finish(ax, result, f"network{style.shown(len(graph), total, 'linked genes')}")
+    return style.finish(ax, result, f"network{style.shown(len(graph), total, 'linked genes, the strongest')}")

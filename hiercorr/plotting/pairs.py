@@ -79,7 +79,7 @@ def heatmap(
     tree_ax = ax.inset_axes((0, 1.01, 1, 0.14))
     _dendrogram(tree_ax, tree, len(r))
     ax.figure.colorbar(image, ax=ax, shrink=0.5, label=variable.replace("_", " "), pad=0.02)
-    style.finish(tree_ax, result, f"{variable.replace('_', ' ')}{style.shown(len(r), total, 'genes')}")
+    style.finish(tree_ax, result, f"{variable.replace('_', ' ')}{style.shown(len(r), total, 'genes, the strongest')}")
     for side in ax.spines.values():
         side.set_visible(False)
     tree_ax.spines[:].set_visible(False)
@@ -191,7 +191,7 @@ def ranked(
     ax.set_yticks(y, table.index, fontsize=8)
     ax.set_ylim(-0.7, len(table) - 0.3)
     ax.set_xlabel(f"correlation with {name} (filled: q < {q:g})")
-    return style.finish(ax, result, f"partners of {name}{style.shown(len(table), total, 'genes')}")
+    return style.finish(ax, result, f"partners of {name}{style.shown(len(table), total, 'genes, the strongest')}")
 
 
 def _p_values(result: CorrelationResult, variable: str) -> np.ndarray:
