@@ -102,7 +102,9 @@ def strip(result: CorrelationResult, gene: str | None = None, n: int = 20, ax: A
     ax.set_ylabel(f"correlation with {name}")
     if few:
         ax.legend(fontsize=7, frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
-    return style.finish(ax, result, f"samples (points), together (lines){style.shown(len(table), total, 'genes, the strongest')}")
+    return style.finish(
+        ax, result, f"samples (points), together (lines){style.shown(len(table), total, 'genes, the strongest')}"
+    )
 
 
 def diagnostics(result: CorrelationResult, ax: Axes | None = None) -> Axes:
