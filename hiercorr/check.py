@@ -20,6 +20,9 @@ from hiercorr.design import repeated_donors, sample_columns, sample_design
 from hiercorr.errors import InputError, unknown_name
 
 
+_MARKS = {True: "yes", False: "no", None: "not said"}
+
+
 @dataclass(frozen=True)
 class DesignCheck:
     """The facts of a design and what follows from them.
@@ -62,7 +65,6 @@ class DesignCheck:
 
     def __str__(self) -> str:
         f = self.facts
-        marks = {True: "yes", False: "no", None: "not said"}
         lines = [
             f"{f['n_samples']:,.0f} samples, {f['n_cells']:,.0f} cells, {f['n_genes']:,.0f} genes",
             f"cells per sample {f['smallest_sample']:,.0f} to {f['largest_sample']:,.0f}; "
@@ -74,7 +76,7 @@ class DesignCheck:
             *(f"  - {reason}" for reason in self.reasons),
             *(f"  ! {problem}" for problem in self.problems),
             "Conditions for pseudobulk (two or more: use it):",
-            *(f"  {marks[row.holds]:8} {name}: {row.why}" for name, row in self.conditions.iterrows()),
+            *(f"  {_MARKS[holds]:8} {name}: {why}" for name, holds, why in self.conditions.itertuples()),
         ]
         return "\n".join(lines)
 
@@ -83,9 +85,7 @@ class DesignCheck:
     def _repr_html_(self) -> str:
         items = "".join(f"<li>{html.escape(r)}</li>" for r in (*self.reasons, *self.problems))
         style = {"border": 0, "float_format": "{:,.0f}".format}
-        conditions = self.conditions.assign(
-            holds=self.conditions["holds"].map({True: "yes", False: "no", None: "not said"})
-        )
+        conditions = self.conditions.assign(holds=[_MARKS[h] for h in self.conditions["holds"]])
         tables = [conditions.rename_axis(None).to_html(border=0), self.samples.rename_axis(None).to_html(**style)]
         if self.groups is not None:
             tables.append(self.groups.rename_axis(None, axis=1).to_html(**style))
@@ -232,8 +232,8 @@ def _conditions(
         ),
         "it must withstand review": (review, asked.format("review") if review is None else "as said"),
     }
-    table = pd.DataFrame.from_dict(rows, orient="index", columns=["holds", "why"])
-    return table.astype({"holds": object})
+    holds = pd.Series([h for h, _ in rows.values()], list(rows), dtype=object)  # None stays None
+    return pd.DataFrame({"holds": holds, "why": [why for _, why in rows.values()]})
 
 
 def _sample_table(counts: Counts, constant: dict[str, pd.Series]) -> pd.DataFrame:

@@ -119,7 +119,7 @@ def find_modules(
     cut = n_modules, (min_correlation or 0.3) ** power
     weight = _weights(result, q, min_correlation, power, signed)
     found = _group(weight, result.genes, method, resolution, cut, min_size, seed)
-    r = result.matrix().to_numpy(float)
+    r = np.array(result.matrix(), float)
     connectivity = np.full(len(found), np.nan)
     rows = {}
     for module in range(1, int(found.max()) + 1):
@@ -166,7 +166,7 @@ def write_graphml(result: CorrelationResult, path: str | Path, q: float | None =
 
 
 def _weights(result: CorrelationResult, q: float | None, least: float, power: float, signed: bool) -> Array:
-    r = result.matrix().to_numpy(float)
+    r = np.array(result.matrix(), float)
     keep = np.isfinite(r) & (np.abs(r) >= least)
     if q is not None:
         if "q_value" not in result.dataset or not bool(result.dataset["q_value"].notnull().any()):

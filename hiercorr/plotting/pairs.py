@@ -50,7 +50,7 @@ def heatmap(
             if g not in table.index:
                 raise unknown_name("gene", g, table.index)
         table = table.loc[list(genes), list(genes)]
-    r = table.to_numpy(float)
+    r = np.array(table, float)
     np.fill_diagonal(r, 1.0)
     if len(r) > max_genes:
         keep = np.sort(np.argsort(-np.nansum(r**2, 1), kind="stable")[:max_genes])

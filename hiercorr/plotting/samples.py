@@ -120,7 +120,7 @@ def diagnostics(result: CorrelationResult, ax: Axes | None = None) -> Axes:
     Axes
     """
     table = result.gene_table()
-    r = result.matrix().to_numpy(float)
+    r = np.array(result.matrix(), float)
     if result.target is None:
         np.fill_diagonal(r, np.nan)
     else:
