@@ -18,7 +18,7 @@ from scipy import special, stats
 
 from hiercorr.celllevel import CellCorrelation
 from hiercorr.cscore import CSCore
-from hiercorr.data import MIN_CELLS, Counts
+from hiercorr.data import MIN_CELLS, Counts, read_counts
 from hiercorr.errors import InputError
 from hiercorr.pseudobulk import Pseudobulk
 
@@ -123,17 +123,15 @@ def traps(
     options: dict[str, Any] = {"genes": genes, "layer": layer, "depth": depth, "subset": subset, "min_cells": min_cells}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        cells = CellCorrelation(data, sample, **options)
-        if target not in cells.counts.genes:
-            cells.counts = cells._read((target,))
-        if cells.counts.n_samples < 3:
+        counts = read_counts(data, sample=sample, always=(target,), **options)
+        if counts.n_samples < 3:
             raise InputError(
-                f"traps compares with tests over samples and needs 3 of them; there are {cells.counts.n_samples}"
+                f"traps compares with tests over samples and needs 3 of them; there are {counts.n_samples}"
             )
+        cells = CellCorrelation(data, sample, **options)
         naive = cells.fit(level="pooled", target=target, uncertainty="none", precision="double")
         corrected = CSCore(data, sample, **options).fit(target=target, precision="double")
         between = Pseudobulk(data, sample, **options).fit(target=target, permutations=permutations, seed=rng)
-    counts = cells.counts
     names = counts.genes
     row = lambda r, v: r.matrix(v).loc[target].reindex(names)  # noqa: E731
     at = int(names.get_loc(target))

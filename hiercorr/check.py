@@ -19,7 +19,6 @@ from hiercorr.decomposition import variances
 from hiercorr.design import repeated_donors, sample_columns, sample_design
 from hiercorr.errors import InputError, unknown_name
 
-
 _MARKS = {True: "yes", False: "no", None: "not said"}
 
 
