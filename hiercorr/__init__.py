@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from hiercorr._version import __version__
 
 if TYPE_CHECKING:
-    from hiercorr import datasets, simulate
+    from hiercorr import datasets, enrichment, modules, plotting, simulate
     from hiercorr._evidence import Evidence, evidence
     from hiercorr._metacells import metacell_sensitivity, metacells
     from hiercorr._traps import Traps, traps
@@ -41,6 +41,9 @@ _WHERE = {
     "differential_expression": "differential",
     "evidence": "_evidence",
     "datasets": "",
+    "enrichment": "",
+    "modules": "",
+    "plotting": "",
     "load": "results",
     "metacell_sensitivity": "_metacells",
     "metacells": "_metacells",
@@ -67,10 +70,13 @@ __all__ = [
     "datasets",
     "decompose",
     "differential_expression",
+    "enrichment",
     "evidence",
     "load",
     "metacell_sensitivity",
     "metacells",
+    "modules",
+    "plotting",
     "report",
     "simulate",
     "traps",

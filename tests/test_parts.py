@@ -1,5 +1,8 @@
 """The smaller parts: quadrature, t distribution, FDR, simulation, check, specification, data sets, report."""
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 from conftest import fit
@@ -193,3 +196,17 @@ def test_public_names():
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         hc.nothing  # noqa: B018
     assert set(dir(hc)) == set(hc.__all__)
+
+
+def test_readme_code_runs(tmp_path, monkeypatch, quiet):
+    import matplotlib
+    import matplotlib.pyplot as plt
+
+    matplotlib.use("Agg")
+    text = (Path(__file__).parent.parent / "README.md").read_text()
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+    assert len(blocks) >= 3
+    exec("\n".join(blocks), {})
+    plt.close("all")
+    assert (tmp_path / "ftl.html").exists()
