@@ -57,6 +57,7 @@ def run_cell(row: dict, replicates: int, seed: np.random.SeedSequence) -> pd.Dat
             cells = hc.CellCorrelation(adata, "sample", depth="depth", min_cells=5)
             fits = {
                 "within, jackknife": (model.fit().dataset, "p_value"),
+                "within, cluster": (model.fit(uncertainty="cluster").dataset, "p_value"),
                 "published test": (model.fit("pooled", "none").dataset, "cell_p_value"),
                 "log-Pearson, pooled": (cells.fit(level="pooled", uncertainty="none").dataset, "cell_p_value"),
                 "log-Pearson, within": (cells.fit().dataset, "p_value"),
@@ -125,7 +126,8 @@ def figure(table: pd.DataFrame):
     costs = sorted(table["sample_cost"].unique())
     fig, axes = plt.subplots(len(costs), 3, figsize=(12, 3.4 * len(costs) + 0.4), squeeze=False, layout="constrained")
     style = {
-        "within, jackknife": ("#0072B2", "o"), "log-Pearson, within": ("#56B4E9", "s"), "published test": ("#D55E00", "x"),
+        "within, jackknife": ("#0072B2", "o"), "within, cluster": ("#009E73", "^"),
+        "log-Pearson, within": ("#56B4E9", "s"), "published test": ("#D55E00", "x"),
         "log-Pearson, pooled": ("#CC79A7", "+"),
     }  # fmt: skip
     for line, cost in zip(axes, costs, strict=True):
@@ -151,8 +153,9 @@ def figure(table: pd.DataFrame):
                 ],
             )
             ax.minorticks_off()
-            ax.set_title(title if cost == 0 else f"{title}; a sample costs {cost} cells", fontsize=11)
+            ax.set_title(title, fontsize=11)
             ax.spines[["top", "right"]].set_visible(False)
+        line[0].set_ylabel(f"a sample costs {cost} cells" if cost else "a sample costs nothing")
     axes[0][-1].legend(bbox_to_anchor=(1.02, 1), loc="upper left", frameon=False)
     fig.supxlabel("samples, and cells of each")
     return fig
