@@ -229,7 +229,7 @@ def _drawn(plots: Mapping[str, Any]) -> list[dict[str, Any]]:
 def _result_section(number: int, result: CorrelationResult, gene: str | None, n: int) -> _Section:
     a = result.dataset.attrs
     named = result.target or (gene if gene is not None and gene in result.genes else None)
-    table = result.top(named, n) if named else result.pairs().head(n).set_index("gene_a")
+    table = result.top(named, n) if named else result.pairs(n=n).set_index("gene_a")
     total = len(result.genes) - 1 if named else None
     flags = result.flag_counts()
     flags = flags[flags > 0]

@@ -119,7 +119,7 @@ class CorrelationResult:
         have = self._columns()
         return [c for c in first if c in have] + [c for c in have if c not in first and c != "fisher_z"]
 
-    def pairs(self, q: float | None = None, min_correlation: float = 0.0) -> pd.DataFrame:
+    def pairs(self, q: float | None = None, min_correlation: float = 0.0, n: int | None = None) -> pd.DataFrame:
         """Distinct pairs as a table.
 
         Parameters
@@ -128,6 +128,8 @@ class CorrelationResult:
             Only pairs with ``q_value <= q``.
         min_correlation : float
             Only pairs with at least this size of the correlation.
+        n : int, optional
+            Only so many, the strongest.
 
         Returns
         -------
@@ -152,6 +154,11 @@ class CorrelationResult:
         if self.target is None:
             keep &= np.triu(np.ones(keep.shape, bool), 1)
         i, j = np.nonzero(keep)
+        if n is not None and len(i) > n:  # before the table is made: there can be millions
+            has_p = "p_value" in ds and bool(ds["p_value"].notnull().any())
+            key = ds["p_value"].values[i, j] if has_p else -np.abs(ds["correlation"].values[i, j])
+            strongest = np.argpartition(np.nan_to_num(key, nan=2.0), n)[:n]
+            i, j = i[strongest], j[strongest]
         left = ds[ds["correlation"].dims[0]].values
         right = ds[ds["correlation"].dims[1]].values
         table = pd.DataFrame({"gene_a": left[i], "gene_b": right[j]})
@@ -261,7 +268,7 @@ class CorrelationResult:
         from hiercorr._summary import make_summary
 
         gene = gene if gene is not None else self.target
-        table = self.top(gene, n) if gene is not None else self.pairs().head(n)
+        table = self.top(gene, n) if gene is not None else self.pairs(n=n)
         return make_summary(self.dataset, self.flag_counts(), table, gene)
 
     def save(self, path: str | Path, overwrite: bool = False) -> Path:

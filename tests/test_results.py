@@ -4,6 +4,7 @@ import os
 import stat
 
 import numpy as np
+import pandas as pd
 import pytest
 import xarray as xr
 from conftest import fit
@@ -200,3 +201,12 @@ def test_to_networkx(result):
     assert graph.number_of_edges() == len(pairs)
     first = pairs.iloc[0]
     assert graph.edges[first["gene_a"], first["gene_b"]]["weight"] == pytest.approx(first["correlation"])
+
+
+def test_strongest_pairs_only(small):
+    result = fit(small)
+    whole = result.pairs()
+    pd.testing.assert_frame_equal(result.pairs(n=7), whole.head(7))
+    bare = fit(small, uncertainty="none")
+    assert set(bare.pairs(n=5)["gene_a"]) == set(bare.pairs().head(5)["gene_a"])
+    assert len(result.pairs(n=10_000)) == len(whole)

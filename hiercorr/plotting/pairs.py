@@ -16,6 +16,7 @@ from hiercorr.results import CorrelationResult
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+_MOST_PAIRS = 100_000  # points of a volcano
 _LABELLED = 60  # more gene names than this cannot be read
 
 
@@ -125,7 +126,9 @@ def volcano(
     Axes
     """
     if gene is None and result.target is None:
-        title, table = "all pairs", result.pairs()
+        total = int(result.dataset["correlation"].notnull().sum() - len(result.genes)) // 2
+        table = result.pairs(n=_MOST_PAIRS)
+        title = f"all pairs{style.shown(len(table), total, 'the strongest')}"
         names = table["gene_a"] + "-" + table["gene_b"]
     else:
         gene, table = style.partners(result, gene)
