@@ -132,13 +132,12 @@ class Pseudobulk:
             _warn_of_repeated_donors(obs, sample)
         totals = obs["depth"].to_numpy(float)
         self.library_sizes = library_sizes(np.asarray(self.samples.X), totals, normalization)
-        self._choose(())
+        self.expression = self._expression(())
 
-    def _choose(self, always: Sequence[str]) -> None:
-        x = np.asarray(self.samples.X)
-        self._chosen = _validate.choose_genes(self.samples.var_names, self._genes, x.sum(0).astype(float), always)
-        y = log_cpm(x[:, self._chosen], self.library_sizes)
-        self.expression = pd.DataFrame(y, self.samples.obs_names, self.samples.var_names[self._chosen])
+    def _expression(self, always: Sequence[str]) -> pd.DataFrame:
+        x, names = np.asarray(self.samples.X), self.samples.var_names
+        chosen = _validate.choose_genes(names, self._genes, x.sum(0).astype(float), always)
+        return pd.DataFrame(log_cpm(x[:, chosen], self.library_sizes), self.samples.obs_names, names[chosen])
 
     def fit(
         self,
@@ -202,13 +201,12 @@ class Pseudobulk:
         if method == "pearson" and target is not None:
             method = "ols"
         self._check(method, target, permutations, precision, confidence)
-        if target is not None and target not in self.expression:
-            self._choose((target,))
-        genes = self.expression.columns
+        expression = self.expression if target is None or target in self.expression else self._expression((target,))
+        genes = expression.columns
         rows = None if target is None else slice(int(genes.get_loc(target)), int(genes.get_loc(target)) + 1)
         dtype = _DTYPE[precision or ("single" if target is None else "double")]
         _tiles.check_memory(len(genes), 0, target is not None, False, dtype)
-        problem = self._problem(contrasts or {})
+        problem = self._problem(expression, contrasts or {})
         if self.block_method == "correlation":
             problem = problem.with_block_correlation(method)
         chosen = self._arrangements(permutations, problem.blocks, seed)
@@ -216,18 +214,20 @@ class Pseudobulk:
         if method in _REGRESSIONS:
             fitted = _between_routes.regress(problem, method, int(genes.get_loc(target)), str(target), options)
         elif method == "corrected":
-            fitted = _between_routes.correct(problem, *self._same_cells(), options, seed)
+            fitted = _between_routes.correct(problem, *self._same_cells(genes), options, seed)
         else:
             fitted = _between_routes.correlate(problem, method == "spearman", options)
         if not fitted.coefficient and method != "spearman":
             fitted.coefficient = _between_routes.formula_fit(problem)
-        return self._result(method, target, problem, fitted, options, seed)
+        return self._result(method, target, genes, problem, fitted, options, seed)
 
-    def _problem(self, contrasts: Mapping[str, str | Sequence[str]]) -> _between_routes.Problem:
-        counts = np.asarray(self.samples.X)[:, self._chosen].astype(float)
+    def _problem(
+        self, expression: pd.DataFrame, contrasts: Mapping[str, str | Sequence[str]]
+    ) -> _between_routes.Problem:
+        counts = np.asarray(self.samples[:, expression.columns].X, float)
         blocks = None if self.block is None else pd.factorize(self.samples.obs[self.block])[0].astype(np.int64)
         return _between_routes.Problem(
-            counts, self.expression.to_numpy(), self.library_sizes, self.design, blocks, self.block_method == "cluster",
+            counts, expression.to_numpy(), self.library_sizes, self.design, blocks, self.block_method == "cluster",
             contrasts,
         )  # fmt: skip
 
@@ -236,19 +236,19 @@ class Pseudobulk:
     ) -> _permutation.Arrangements | None:
         if permutations is None:
             return None
-        chosen = _permutation.arrangements(len(self.expression), permutations, blocks, seed)
+        chosen = _permutation.arrangements(self.samples.n_obs, permutations, blocks, seed)
         if chosen.smallest_p > 0.05:
             _warn(f"{chosen.possible} arrangements can give no p-value below {chosen.smallest_p:.2g}")
         return chosen
 
-    def _same_cells(self) -> tuple[Counts, NDArray[np.int64]]:
+    def _same_cells(self, genes: pd.Index) -> tuple[Counts, NDArray[np.int64]]:
         """The cells that were summed, and the row of the sums that each of their samples is."""
         assert self._cells is not None
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DataWarning)  # said when the counts were summed
-            cells = self._cells(list(self.expression.columns))
+            cells = self._cells(list(genes))
         at = self.samples.obs_names.get_indexer(cells.samples)
-        if (at >= 0).sum() != len(self.expression):
+        if (at >= 0).sum() != self.samples.n_obs:
             raise InputError("method='corrected' needs units that are samples: choose one cell type with subset=")
         return cells, at
 
@@ -282,20 +282,15 @@ class Pseudobulk:
         if method == "corrected":
             if self._cells is None:
                 raise InputError("method='corrected' needs the cells: pass them instead of aggregated counts")
-            if len(self.expression) - self.design.matrix.shape[1] < 3:
+            if self.samples.n_obs - self.design.matrix.shape[1] < 3:
                 raise InputError(
                     "method='corrected' needs at least 3 residual degrees of freedom: more samples or fewer terms"
                 )
 
     def _result(
-        self,
-        method: str,
-        target: str | None,
-        problem: _between_routes.Problem,
-        fitted: Fitted,
-        options: Options,
-        seed: Any,
-    ) -> CorrelationResult:
+        self, method: str, target: str | None, genes: pd.Index, problem: _between_routes.Problem, fitted: Fitted,
+        options: Options, seed: Any,
+    ) -> CorrelationResult:  # fmt: skip
         missing = float(np.mean(np.isnan(fitted.pair["correlation"])))
         if missing > 0:
             _warn(
@@ -314,11 +309,11 @@ class Pseudobulk:
             k: v for k, v in self.samples.uns[KEY].items() if v and k not in ("sample", "cell_type", "hiercorr_version")
         }
         dataset = build_dataset(
-            genes=self.expression.columns,
+            genes=genes,
             samples=self.samples.obs_names,
             pair=fitted.pair,
             gene={
-                "mean": problem.counts.sum(0) / depth.sum(), "detection": self.samples.var["detection"].to_numpy()[self._chosen],
+                "mean": problem.counts.sum(0) / depth.sum(), "detection": self.samples.var["detection"].loc[genes].to_numpy(),
                 **fitted.gene, "gene_flag": options.gene_flag,
             },
             sample={
@@ -349,9 +344,7 @@ class Pseudobulk:
             },
         )  # fmt: skip
         expression = {"long_name": "expression of the sample", "units": "log2 counts per million"}
-        return CorrelationResult(
-            dataset.assign(expression=(("sample", "gene"), self.expression.to_numpy(), expression))
-        )
+        return CorrelationResult(dataset.assign(expression=(("sample", "gene"), problem.expression, expression)))
 
 
 _NOTES = {

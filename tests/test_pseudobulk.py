@@ -339,6 +339,8 @@ def test_target_outside_the_genes(eight):
     m = pseudobulk(eight[0], genes=["gene1", "gene2"])
     r = m.fit(target="gene7")
     assert set(r.genes) == {"gene1", "gene2", "gene7"}
+    assert list(m.expression) == ["gene1", "gene2"]  # a target does not change its model
+    assert set(m.fit().genes) == {"gene1", "gene2"}
     with pytest.raises(hc.InputError, match="unknown target gene"):
         m.fit(target="nothing")
 
