@@ -115,6 +115,7 @@ def test_heatmap_groups_blocks_and_names_what_it_leaves_out(big, result):
     assert (half > 0).mean() > 0.95  # a block, not a chessboard
     ax = result.plot.heatmap(genes=["FTL", "FTH1", "SPP1"])
     assert sorted(t.get_text() for t in ax.get_xticklabels()) == ["FTH1", "FTL", "SPP1"]
+    assert title(ax) == "correlation"  # these were asked for: nothing was left out
     with pytest.raises(hc.InputError, match="unknown gene 'nothing'"):
         result.plot.heatmap(genes=["FTL", "nothing"])
 

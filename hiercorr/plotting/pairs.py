@@ -45,13 +45,12 @@ def heatmap(
     if result.target is not None:
         raise InputError("a heatmap needs all pairs; this result holds one target: use ranked() or fit without target=")
     table = result.matrix(variable)
-    total = len(table)
     if genes is not None:
         for g in genes:
             if g not in table.index:
                 raise unknown_name("gene", g, table.index)
         table = table.loc[list(genes), list(genes)]
-    r = np.array(table, float)
+    r, total = np.array(table, float), len(table)
     np.fill_diagonal(r, 1.0)
     if len(r) > max_genes:
         keep = np.sort(np.argsort(-np.nansum(r**2, 1), kind="stable")[:max_genes])
