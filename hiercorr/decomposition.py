@@ -96,7 +96,7 @@ def decompose(
     mean = fit.mu @ share
     flag = np.where(within > 0, 0, Flag.NONPOSITIVE_VARIANCE.bit).astype(np.uint16)
     flag[(np.diff(counts.offsets, axis=1) == 0).any(1)] |= Flag.ABSENT_IN_SAMPLE.bit
-    output = _tiles.PairOutput(order, rows, np.float64, without_interval=True)
+    output = _tiles.PairOutput(order, rows, np.float64)
     tiles = _tiles.tiles(counts.n_genes, counts.n_samples, rows, np.float64)
     workspace = _tiles.Workspace(tiles, counts.n_samples, np.float64)
     positive = lambda v: np.where(v > 0, v, np.nan)  # noqa: E731
@@ -128,7 +128,7 @@ def decompose(
     dataset = build_dataset(
         genes=named.genes,
         samples=named.samples,
-        pair={k: v for k, v in output.finish().items() if k not in _INTERVAL},
+        pair=output.finish(),
         gene={k: v[back] for k, v in gene.items()},
         sample={"n_cells": named.cells_per_sample, "depth": np.array(depths)},
         target=target,
@@ -146,9 +146,6 @@ def decompose(
         },
     )
     return CorrelationResult(dataset)
-
-
-_INTERVAL = ("se", "ci_lower", "ci_upper", "statistic", "df", "p_value", "q_value")
 
 
 def variances(sums: moments.DepthSums, fit: moments.GeneMoments, share: Array) -> tuple[Array, Array]:
