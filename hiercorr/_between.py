@@ -8,9 +8,9 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
-from scipy import special, stats
+from scipy import stats
 
-from hiercorr import _kernels
+from hiercorr import _kernels, inference
 
 Array = NDArray[np.float64]
 EXACT_SPEARMAN = 9  # up to so many samples all orders are counted; R switches at the same size
@@ -86,21 +86,12 @@ def _table(r: Array, df: int, spread: float, confidence: float, dtype: DTypeLike
     half = np.tanh(stats.norm.ppf(0.5 + confidence / 2) * spread) if np.isfinite(spread) else np.nan
     arrays = [np.empty(r.shape, dtype) for _ in range(6)]
     p = np.empty(r.shape)
-    log_p, step = _log_p(df)
+    log_p, step = inference.log_p_table(df, float(np.sqrt(df)))  # t is sqrt(df) sinh z
     z, se, lower, upper, statistic, dof = arrays
     _kernels.correlation_table(r, float(df), spread, half, log_p, step, z, se, lower, upper, statistic, dof, p)
     return dict(zip(("fisher_z", "se", "ci_lower", "ci_upper", "statistic", "df"), arrays, strict=True)) | {
         "p_value": p
     }
-
-
-@lru_cache(maxsize=32)
-def _log_p(df: int) -> tuple[Array, float]:
-    """log of the two-sided p at z = 0, step, 2 step, ...: t is sqrt(df) sinh z."""
-    step = 1e-4
-    with np.errstate(divide="ignore", over="ignore"):
-        log_p = np.log(2 * special.stdtr(df, -np.sqrt(df) * np.sinh(np.arange(0, 20, step))))
-    return log_p[: int(np.isfinite(log_p).sum())], step
 
 
 @lru_cache(maxsize=8)

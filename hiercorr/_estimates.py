@@ -21,7 +21,6 @@ from hiercorr.schema import Flag
 LOW_INFORMATION = 5.0  # typical variance / its standard error; below it coverage and bias were poor in simulation
 DOMINANT_SHARE = 0.5
 _TOLERANCE = {"single": 1e-8, "double": 1e-13}  # of the depth interpolation
-DTYPE: dict[str, DTypeLike] = {"single": np.float32, "double": np.float64}
 
 
 @dataclass(frozen=True)
@@ -40,7 +39,7 @@ class Plan:
 
     @property
     def dtype(self) -> DTypeLike:
-        return DTYPE[self.precision]
+        return _tiles.DTYPE[self.precision]
 
 
 @dataclass

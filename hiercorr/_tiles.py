@@ -15,6 +15,7 @@ from hiercorr.errors import InputError
 from hiercorr.inference import benjamini_hochberg
 from hiercorr.schema import Flag
 
+DTYPE: dict[str, DTypeLike] = {"single": np.float32, "double": np.float64}
 _TILE_BYTES = 256 * 2**20
 _TILE_GENES = 1700
 _INTERVAL = ("se", "ci_lower", "ci_upper", "statistic", "df", "p_value", "q_value")

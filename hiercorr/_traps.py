@@ -16,7 +16,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy import special, stats
 
-from hiercorr.celllevel import CellCorrelation
+from hiercorr.celllevel import CellCorrelation, log_values
 from hiercorr.cscore import CSCore
 from hiercorr.data import MIN_CELLS, Counts, read_counts
 from hiercorr.errors import InputError
@@ -123,23 +123,24 @@ def traps(
     options: dict[str, Any] = {"genes": genes, "layer": layer, "depth": depth, "subset": subset, "min_cells": min_cells}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        counts = read_counts(data, sample=sample, always=(target,), **options)
+        cells = CellCorrelation(data, sample, **options)
+        known = target in cells.counts.genes
+        counts = cells.counts if known else read_counts(data, sample=sample, always=(target,), **options)
         if counts.n_samples < 3:
             raise InputError(
                 f"traps compares with tests over samples and needs 3 of them; there are {counts.n_samples}"
             )
-        cells = CellCorrelation(data, sample, **options)
         naive = cells.fit(level="pooled", target=target, uncertainty="none", precision="double")
         corrected = CSCore(data, sample, **options).fit(target=target, precision="double")
         between = Pseudobulk(data, sample, **options).fit(target=target, permutations=permutations, seed=rng)
     names = counts.genes
     row = lambda r, v: r.matrix(v).loc[target].reindex(names)  # noqa: E731
-    at = int(names.get_loc(target))
+    at, logs = int(names.get_loc(target)), log_values(counts)
     table = pd.DataFrame(
         {
             "detection": counts.detection, "naive": row(naive, "correlation"), "within": row(corrected, "correlation"),
-            **_zeros(counts, at), **_depth(counts), "p_cells": row(naive, "cell_p_value"),
-            "p_shuffled": _shuffled(counts, at, rng), "p_within": row(corrected, "p_value"),
+            **_zeros(counts, at), **_depth(counts, logs), "p_cells": row(naive, "cell_p_value"),
+            "p_shuffled": _shuffled(counts, logs, at, rng), "p_within": row(corrected, "p_value"),
             "p_between": row(between, "p_value"),
         },
         index=names.rename("gene"),
@@ -196,37 +197,33 @@ def _zeros(counts: Counts, at: int) -> dict[str, Array]:
         }
 
 
-def _depth(counts: Counts) -> dict[str, Array]:
+def _depth(counts: Counts, logs: Array) -> dict[str, Array]:
     raw, normalised = np.empty(counts.n_genes), np.empty(counts.n_genes)
-    scale = np.median(counts.depth) / counts.depth
-    for j, (a, b) in enumerate(counts.offsets[:, [0, -1]]):
-        x = np.zeros(counts.n_cells)
-        x[counts.rows[a:b]] = counts.values[a:b]
-        raw[j] = np.corrcoef(x, counts.depth)[0, 1]
-        normalised[j] = np.corrcoef(np.log1p(x * scale), counts.depth)[0, 1]
+    for j in range(counts.n_genes):
+        raw[j] = np.corrcoef(_dense(counts, j, counts.values), counts.depth)[0, 1]
+        normalised[j] = np.corrcoef(_dense(counts, j, logs), counts.depth)[0, 1]
     return {"depth_raw": raw, "depth_normalised": normalised}
 
 
-def _shuffled(counts: Counts, at: int, rng: np.random.Generator) -> Array:
+def _shuffled(counts: Counts, logs: Array, at: int, rng: np.random.Generator) -> Array:
     """Naive p of every gene with the target's values shuffled over the cells of each sample."""
     n = counts.n_cells
-    scale = np.median(counts.depth) / counts.depth
-    log = lambda j: _log(counts, j, scale)  # noqa: E731
-    y = log(at)
-    for a, b in zip(counts.starts[:-1], counts.starts[1:], strict=True):
+    y = _dense(counts, at, logs)
+    for a, b in itertools.pairwise(counts.starts):
         y[a:b] = rng.permutation(y[a:b])
     y = (y - y.mean()) / np.linalg.norm(y - y.mean())
     r = np.empty(counts.n_genes)
     for j in range(counts.n_genes):
-        x = log(j)
+        x = _dense(counts, j, logs)
         x -= x.mean()
         r[j] = x @ y / np.linalg.norm(x)
     t = r * np.sqrt((n - 2) / (1 - r**2))
     return np.asarray(2 * special.stdtr(n - 2, -np.abs(t)))
 
 
-def _log(counts: Counts, j: int, scale: Array) -> Array:
+def _dense(counts: Counts, j: int, values: NDArray) -> Array:
+    """The values of gene j in every cell."""
     a, b = counts.offsets[j, [0, -1]]
-    x = np.zeros(counts.n_cells)
-    x[counts.rows[a:b]] = np.log1p(counts.values[a:b] * scale[counts.rows[a:b]])
-    return x
+    out = np.zeros(counts.n_cells)
+    out[counts.rows[a:b]] = values[a:b]
+    return out

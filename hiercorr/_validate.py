@@ -115,14 +115,23 @@ def drop_small(
         return codes, samples
     named = ", ".join(f"{s!r} ({k})" for s, k in zip(samples[small][:10], n[small][:10], strict=True))
     text = f"{small.sum()} of {len(samples)} samples in {sample!r} have fewer than {min_cells} cells: {named}"
-    if how == "error" or sample is None:
-        raise InputError(f"{text}; lower min_cells= or use small_samples='exclude'")
-    if (~small).sum() < 2:
-        raise InputError(f"{text}; fewer than 2 samples are left, lower min_cells= or choose other cells")
-    warnings.warn(f"{text}; they are left out (min_cells=)", DataWarning, stacklevel=5)
+    if sample is None:
+        how = "error"
     notes["excluded_samples"] = ", ".join(str(s) for s in samples[small])  # netCDF has no lists of one
-    new = np.where(small, -1, np.cumsum(~small) - 1)
-    return np.where(codes >= 0, new[codes], -1), samples[~small]
+    return leave_out(codes, samples, small, text, "min_cells", how)
+
+
+def leave_out(
+    codes: NDArray[np.int64], names: pd.Index, low: NDArray[np.bool_], text: str, option: str, how: str
+) -> tuple[NDArray[np.int64], pd.Index]:
+    """Leave out the groups that are too `low`, with a warning, or refuse; codes and names of those that stay."""
+    if how == "error":
+        raise InputError(f"{text}; lower {option}= or use small_samples='exclude'")
+    if (~low).sum() < 2:
+        raise InputError(f"{text}; fewer than 2 samples are left, lower {option}= or choose other cells")
+    warnings.warn(f"{text}; they are left out ({option}=)", DataWarning, stacklevel=6)
+    new = np.where(low, -1, np.cumsum(~low) - 1)
+    return np.where(codes >= 0, new[codes], -1), names[~low]
 
 
 def given_depth(obs: pd.DataFrame, depth: str | ArrayLike) -> NDArray[np.float64]:

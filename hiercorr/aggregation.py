@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +15,8 @@ from hiercorr import _kernels, _validate
 from hiercorr._sources import open_source
 from hiercorr._version import __version__
 from hiercorr.data import MIN_CELLS
-from hiercorr.errors import DataWarning, InputError, unknown_name
+from hiercorr.design import constant_columns
+from hiercorr.errors import InputError, unknown_name
 
 MIN_COUNTS = 1000
 KEY = "hiercorr_pseudobulk"  # in uns: marks an AnnData that aggregate made, with its provenance
@@ -78,10 +77,10 @@ def aggregate(
     with open_source(data, layer) as source:
         _validate.check_gene_names(source.genes)
         keep = _validate.subset_mask(source.obs, subset)
-        groups = _groups(source.obs, sample, cell_type, keep)
+        codes, rows = _groups(source.obs, sample, cell_type, keep)
         notes: dict[str, Any] = {"source": source.name, "n_cells_input": source.shape[0]}
-        rows, label = groups.names, sample if cell_type is None else f"{sample} x {cell_type}"
-        codes, rows = _validate.drop_small(groups.codes, rows, label, min_cells, small_samples, notes)
+        label = sample if cell_type is None else f"{sample} x {cell_type}"
+        codes, rows = _validate.drop_small(codes, rows, label, min_cells, small_samples, notes)
         n, p = source.shape
         given = None if depth is None else _validate.given_depth(source.obs, depth)
         sums, row_sum, detected = np.zeros((len(rows), p), np.int64), np.zeros(n), np.zeros(p, np.int64)
@@ -93,9 +92,18 @@ def aggregate(
         _validate.check_depth(cell_depth[used], source.obs.index[used], depth)
         _validate.warn_of_panel_depth(p, cell_depth[used], row_sum[used])
         total = np.bincount(codes[used], cell_depth[used], len(rows))
-        codes, rows, sums = _drop_shallow(codes, rows, sums, total, label, min_counts, small_samples, notes)
+        shallow = total < min_counts
+        if shallow.any():
+            worst = zip(rows[shallow][:10], total[shallow][:10], strict=True)
+            text = (
+                f"{shallow.sum()} of {len(rows)} rows of {label!r} have a depth below {min_counts} counts: "
+                + ", ".join(f"{r!r} ({t:.0f})" for r, t in worst)
+            )
+            notes["excluded_shallow"] = ", ".join(str(r) for r in rows[shallow])
+            codes, rows = _validate.leave_out(codes, rows, shallow, text, "min_counts", small_samples)
+            sums = sums[~shallow]
         used = np.flatnonzero(codes >= 0)
-        obs, varying = _sample_table(source.obs.iloc[used], codes[used], rows, {sample, cell_type or sample})
+        obs, varying = _sample_table(source.obs.iloc[used], codes[used], rows)
         obs["n_cells"] = np.bincount(codes[used], minlength=len(rows))
         obs["depth"] = np.bincount(codes[used], cell_depth[used], len(rows))
         var = pd.DataFrame({"detection": detected / detected_in}, index=source.genes.astype(str).copy())
@@ -109,16 +117,12 @@ def aggregate(
     return out
 
 
-@dataclass(frozen=True)
-class _Groups:
-    codes: NDArray[np.int64]
-    names: pd.Index
-
-
-def _groups(obs: pd.DataFrame, sample: str, cell_type: str | None, keep: NDArray[np.bool_]) -> _Groups:
+def _groups(
+    obs: pd.DataFrame, sample: str, cell_type: str | None, keep: NDArray[np.bool_]
+) -> tuple[NDArray[np.int64], pd.Index]:
     codes, samples = _validate.sample_codes(obs, sample, keep)
     if cell_type is None:
-        return _Groups(codes, samples)
+        return codes, samples
     if cell_type not in obs:
         raise unknown_name("cell_type column", cell_type, obs.columns)
     missing = np.flatnonzero(obs[cell_type].isna().to_numpy() & keep)
@@ -133,42 +137,13 @@ def _groups(obs: pd.DataFrame, sample: str, cell_type: str | None, keep: NDArray
     out = np.full(len(obs), -1, np.int64)
     out[both >= 0] = inverse
     names = [f"{samples[k // len(types)]}|{types[k % len(types)]}" for k in present]
-    return _Groups(out, pd.Index(names))
+    return out, pd.Index(names)
 
 
-def _drop_shallow(
-    codes: NDArray[np.int64], rows: pd.Index, sums: NDArray, total: NDArray, label: str, min_counts: int, how: str,
-    notes: dict[str, Any],
-) -> tuple[NDArray[np.int64], pd.Index, NDArray]:  # fmt: skip
-    shallow = total < min_counts
-    if not shallow.any():
-        return codes, rows, sums
-    named = ", ".join(f"{r!r} ({t:.0f})" for r, t in zip(rows[shallow][:10], total[shallow][:10], strict=True))
-    text = f"{shallow.sum()} of {len(rows)} rows of {label!r} have a depth below {min_counts} counts: {named}"
-    if how == "error" or (~shallow).sum() < 2:
-        raise InputError(f"{text}; lower min_counts= or choose other cells")
-    warnings.warn(f"{text}; they are left out (min_counts=)", DataWarning, stacklevel=4)
-    notes["excluded_shallow"] = ", ".join(str(r) for r in rows[shallow])
-    new = np.where(shallow, -1, np.cumsum(~shallow) - 1)
-    return np.where(codes >= 0, new[codes], -1), rows[~shallow], sums[~shallow]
-
-
-def _sample_table(
-    obs: pd.DataFrame, codes: NDArray[np.int64], rows: pd.Index, always: set[str]
-) -> tuple[pd.DataFrame, list[str]]:
+def _sample_table(obs: pd.DataFrame, codes: NDArray[np.int64], rows: pd.Index) -> tuple[pd.DataFrame, list[str]]:
     """One row a sample of the columns with one value in each, and the names of the others."""
-    first = np.unique(codes, return_index=True)[1]
-    kept, varying = {}, []
-    for name in obs.columns:
-        column = obs[name]
-        values = pd.factorize(column, use_na_sentinel=False)[0]
-        if name in always or (values == values[first][codes]).all():
-            one = column.iloc[first]
-            if isinstance(one.dtype, pd.CategoricalDtype):
-                one = one.cat.remove_unused_categories()
-            kept[str(name)] = one.set_axis(rows)
-        else:
-            varying.append(str(name))
+    kept = constant_columns(obs, codes, rows)
+    varying = [str(name) for name in obs.columns if str(name) not in kept]
     for reserved in ("n_cells", "depth"):  # the sums take these names; a column of the input keeps its values
         if reserved in kept:
             kept[f"{reserved}_input"] = kept.pop(reserved)

@@ -21,7 +21,6 @@ from hiercorr.schema import Flag, build_dataset
 
 METHODS = ("pearson", "spearman")
 LEVELS = ("within", "pooled")
-_DTYPE = {"single": np.float32, "double": np.float64}
 _NOTE = (
     "Exploratory: correlation of log-normalised counts holds dropout and depth. p_value takes samples as the units; "
     "cell_p_value takes cells as independent, which they are not."
@@ -110,7 +109,7 @@ class CellCorrelation:
         for name, value, known in (
             ("method", method, METHODS),
             ("level", level, LEVELS),
-            ("precision", precision, _DTYPE),
+            ("precision", precision, _tiles.DTYPE),
         ):
             if value not in known:
                 raise InputError(f"{name} must be one of {tuple(known)}, not {value!r}")
@@ -124,7 +123,7 @@ class CellCorrelation:
         named = self.counts if target is None or target in self.counts.genes else self._read((target,))
         order = np.argsort(named.detection, kind="stable")
         counts = named.take(order)
-        dtype = _DTYPE[precision]
+        dtype = _tiles.DTYPE[precision]
         rows = None
         if target is not None:
             at = int(counts.genes.get_loc(target))
@@ -143,7 +142,7 @@ class CellCorrelation:
             gene={"mean_log": means[back], "detection": named.detection},
             sample={
                 "n_cells": named.cells_per_sample,
-                "depth": np.array([np.median(named.depth[a:b]) for a, b in itertools.pairwise(named.starts)]),
+                "depth": named.median_depth,
             },
             target=target,
             attrs={
@@ -165,10 +164,15 @@ class CellCorrelation:
         return CorrelationResult(dataset)
 
 
+def log_values(counts: Counts) -> NDArray:
+    """log(1 + x m / s) of every entry of the counts, m the median depth; what has no entry is 0."""
+    scale = np.median(counts.depth) / counts.depth
+    return np.log1p(counts.values * scale[counts.rows])
+
+
 def _transformed(counts: Counts, method: str, within: bool) -> Counts:
     """Counts with log-normalised values, or ranks less the rank of zero: zeros stay zeros, so it stays sparse."""
-    scale = np.median(counts.depth) / counts.depth
-    values = np.log1p(counts.values * scale[counts.rows])
+    values = log_values(counts)
     if method == "spearman":
         starts = counts.starts if within else np.array([0, counts.n_cells])
         offsets = counts.offsets if within else counts.offsets[:, [0, -1]]

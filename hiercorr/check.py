@@ -62,6 +62,10 @@ class DesignCheck:
         """The facts as a table of one column."""
         return pd.DataFrame({"value": self.facts})
 
+    def conditions_said(self) -> pd.DataFrame:
+        """The conditions with yes, no or not said for whether they hold."""
+        return self.conditions.assign(holds=[_MARKS[h] for h in self.conditions["holds"]])
+
     def __str__(self) -> str:
         f = self.facts
         lines = [
@@ -75,7 +79,7 @@ class DesignCheck:
             *(f"  - {reason}" for reason in self.reasons),
             *(f"  ! {problem}" for problem in self.problems),
             "Conditions for pseudobulk (two or more: use it):",
-            *(f"  {_MARKS[holds]:8} {name}: {why}" for name, holds, why in self.conditions.itertuples()),
+            *(f"  {holds:8} {name}: {why}" for name, holds, why in self.conditions_said().itertuples()),
         ]
         return "\n".join(lines)
 
@@ -84,8 +88,10 @@ class DesignCheck:
     def _repr_html_(self) -> str:
         items = "".join(f"<li>{html.escape(r)}</li>" for r in (*self.reasons, *self.problems))
         style = {"border": 0, "float_format": "{:,.0f}".format}
-        conditions = self.conditions.assign(holds=[_MARKS[h] for h in self.conditions["holds"]])
-        tables = [conditions.rename_axis(None).to_html(border=0), self.samples.rename_axis(None).to_html(**style)]
+        tables = [
+            self.conditions_said().rename_axis(None).to_html(border=0),
+            self.samples.rename_axis(None).to_html(**style),
+        ]
         if self.groups is not None:
             tables.append(self.groups.rename_axis(None, axis=1).to_html(**style))
         return f"<p><b>{html.escape(self.recommendation)}</b></p><ul>{items}</ul>{''.join(tables)}"
@@ -155,7 +161,7 @@ def check_design(
     units = min([counts.n_samples, *repeated.values()])
     problems = _problems(counts, constant, formula, sample)
     conditions = _conditions(facts, units, formula, main_claim, review)
-    groups = _groups(counts, cell_type, min_cells)
+    groups = _groups(counts, cell_type)
     reasons = _reasons(facts, repeated, units)
     if groups is not None and (groups < min_cells).any(axis=None):
         reasons.append(
@@ -175,7 +181,7 @@ def median_variance_share(counts: Counts) -> float:
     return float(np.median(share)) if known.any() else float("nan")
 
 
-def _groups(counts: Counts, cell_type: str | None, min_cells: int) -> pd.DataFrame | None:
+def _groups(counts: Counts, cell_type: str | None) -> pd.DataFrame | None:
     if cell_type is None:
         return None
     if cell_type not in counts.obs:
@@ -236,11 +242,10 @@ def _conditions(
 
 
 def _sample_table(counts: Counts, constant: dict[str, pd.Series]) -> pd.DataFrame:
-    bounds = list(zip(counts.starts[:-1], counts.starts[1:], strict=True))
     table = pd.DataFrame(
         {
             "n_cells": counts.cells_per_sample,
-            "median_depth": [float(np.median(counts.depth[a:b])) for a, b in bounds],
+            "median_depth": counts.median_depth,
             "genes_per_cell": np.diff(counts.offsets, axis=1).sum(0) / counts.cells_per_sample,
         },
         index=pd.Index(counts.samples, name="sample"),

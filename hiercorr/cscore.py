@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -189,7 +188,7 @@ class CSCore:
             raise InputError(f"estimator must be 'within' or 'pooled', not {estimator!r}")
         if uncertainty is not None and uncertainty not in inference.UNCERTAINTIES:
             raise InputError(f"uncertainty must be one of {inference.UNCERTAINTIES}, not {uncertainty!r}")
-        if precision not in _estimates.DTYPE:
+        if precision not in _tiles.DTYPE:
             raise InputError(f"precision must be 'single' or 'double', not {precision!r}")
         if not 0 < confidence < 1:
             raise InputError(f"confidence must lie between 0 and 1, not {confidence!r}")
@@ -231,8 +230,6 @@ class CSCore:
     def _result(
         self, counts: Counts, plan: _estimates.Plan, fitted: _estimates.Fitted, target: str | None, seed: Any
     ) -> CorrelationResult:
-        samples = counts.starts
-        depth = np.array([np.median(counts.depth[a:b]) for a, b in itertools.pairwise(samples)])
         if "p_value" in fitted.pair:
             _tiles.add_q_values(fitted.pair, plan.rows)
         if not fitted.converged:
@@ -255,7 +252,7 @@ class CSCore:
             samples=counts.samples,
             pair=fitted.pair,
             gene={k: v[np.argsort(plan.order)] for k, v in fitted.gene.items()},
-            sample={"n_cells": counts.cells_per_sample, "depth": depth},
+            sample={"n_cells": counts.cells_per_sample, "depth": counts.median_depth},
             target=target,
             attrs={
                 "title": ("exploratory: metacells, " if self._metacells else "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -75,6 +76,11 @@ class Counts:
     def detection(self) -> NDArray[np.float64]:
         """Share of cells with a count of the gene, shape (n_genes,)."""
         return (self.offsets[:, -1] - self.offsets[:, 0]) / self.n_cells
+
+    @property
+    def median_depth(self) -> NDArray[np.float64]:
+        """Median depth of the cells of each sample, shape (n_samples,)."""
+        return np.array([np.median(self.depth[a:b]) for a, b in itertools.pairwise(self.starts)])
 
     def take(self, genes: NDArray[np.int64]) -> Counts:
         """The same counts with the genes in another order; the entries stay where they are."""

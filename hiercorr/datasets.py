@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from importlib import resources
+from pathlib import Path
 
 import anndata as ad
+
+from hiercorr.errors import InputError
 
 
 def _read(name: str) -> ad.AnnData:
@@ -77,7 +80,47 @@ def hallmark() -> dict[str, list[str]]:
     >>> len(hc.datasets.hallmark())
     50
     """
-    from hiercorr.enrichment import read_gmt
-
     with resources.as_file(resources.files("hiercorr") / "_data" / "hallmark.v7.0.symbols.gmt") as path:
         return read_gmt(path)
+
+
+def read_gmt(path: str | Path) -> dict[str, list[str]]:
+    """Read gene sets from a GMT file: name, description, genes, separated by tabs, one set a line.
+
+    Parameters
+    ----------
+    path : str or Path
+
+    Returns
+    -------
+    dict
+        Name -> genes.
+
+    Raises
+    ------
+    InputError
+        If a line has no genes or repeats a name; the line is named.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"no such file: {str(path)!r}")
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path.name!r} is not a text file ({error}); unpack it first") from error
+    out: dict[str, list[str]] = {}
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        name, *rest = line.split("\t")
+        genes = [g.strip() for g in rest[1:] if g.strip()]
+        if not name.strip() or not genes:
+            raise InputError(
+                f"line {number} of {path.name!r} is not 'name<TAB>description<TAB>gene<TAB>...': {line[:60]!r}"
+            )
+        if name in out:
+            raise InputError(f"line {number} of {path.name!r} repeats the set {name!r}")
+        out[name] = genes
+    if not out:
+        raise InputError(f"{path.name!r} holds no gene set")
+    return out

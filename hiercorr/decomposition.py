@@ -124,13 +124,12 @@ def decompose(
             "mean": mean / sums.unit, "detection": counts.detection, "within_variance": within / square,
             "between_variance": between / square, "variance_share": between / total, "gene_flag": flag,
         }  # fmt: skip
-    depths = [np.median(named.depth[a:b]) for a, b in zip(named.starts[:-1], named.starts[1:], strict=True)]
     dataset = build_dataset(
         genes=named.genes,
         samples=named.samples,
         pair=output.finish(),
         gene={k: v[back] for k, v in gene.items()},
-        sample={"n_cells": named.cells_per_sample, "depth": np.array(depths)},
+        sample={"n_cells": named.cells_per_sample, "depth": named.median_depth},
         target=target,
         attrs={
             "title": "decomposition of the correlation over pooled cells",

@@ -217,15 +217,29 @@ def _explain(matrix: NDArray[np.float64], names: list[str], k: int, aliased: lis
 _DONOR_WORDS = ("donor", "patient", "subject", "individual", "mouse", "animal", "participant", "person")
 
 
-def sample_columns(obs: pd.DataFrame, starts: NDArray[np.int64], samples: pd.Index) -> dict[str, pd.Series]:
-    """Columns with one value in each sample, as one value a sample; rows of `obs` are grouped by sample."""
-    code = np.repeat(np.arange(len(samples)), np.diff(starts))
+def constant_columns(obs: pd.DataFrame, codes: NDArray[np.int64], names: pd.Index) -> dict[str, pd.Series]:
+    """Columns with one value in each group of rows, as one value a group; a missing value is a value.
+
+    Parameters
+    ----------
+    codes : ndarray of int, shape (n_rows,)
+        Group of each row: position in `names`, every one of which has rows.
+    """
+    first = np.unique(codes, return_index=True)[1]
     out = {}
     for name in obs.columns:
-        values = obs[name].reset_index(drop=True)
-        if (values.groupby(code).nunique(dropna=False) <= 1).all():
-            out[str(name)] = pd.Series(values.groupby(code).first().to_numpy(), samples, name=name)
+        values = pd.factorize(obs[name], use_na_sentinel=False)[0]
+        if (values == values[first][codes]).all():
+            one = obs[name].iloc[first]
+            if isinstance(one.dtype, pd.CategoricalDtype):
+                one = one.cat.remove_unused_categories()
+            out[str(name)] = one.set_axis(names)
     return out
+
+
+def sample_columns(obs: pd.DataFrame, starts: NDArray[np.int64], samples: pd.Index) -> dict[str, pd.Series]:
+    """:func:`constant_columns` over samples; rows of `obs` are grouped by sample."""
+    return constant_columns(obs, np.repeat(np.arange(len(samples)), np.diff(starts)), samples)
 
 
 def repeated_donors(columns: dict[str, pd.Series], sample: str | None) -> dict[str, int]:

@@ -15,53 +15,12 @@ from scipy import sparse, stats
 
 from hiercorr import _validate
 from hiercorr._sources import open_source
+from hiercorr.datasets import hallmark, read_gmt
 from hiercorr.errors import DataWarning, InputError, unknown_name
 from hiercorr.results import CorrelationResult
 
 Sets = Mapping[str, Iterable[str]] | str | Path
 DIRECTIONS = ("both", "positive", "negative")
-
-
-def read_gmt(path: str | Path) -> dict[str, list[str]]:
-    """Read gene sets from a GMT file: name, description, genes, separated by tabs, one set a line.
-
-    Parameters
-    ----------
-    path : str or Path
-
-    Returns
-    -------
-    dict
-        Name -> genes.
-
-    Raises
-    ------
-    InputError
-        If a line has no genes or repeats a name; the line is named.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise InputError(f"no such file: {str(path)!r}")
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path.name!r} is not a text file ({error}); unpack it first") from error
-    out: dict[str, list[str]] = {}
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        name, *rest = line.split("\t")
-        genes = [g.strip() for g in rest[1:] if g.strip()]
-        if not name.strip() or not genes:
-            raise InputError(
-                f"line {number} of {path.name!r} is not 'name<TAB>description<TAB>gene<TAB>...': {line[:60]!r}"
-            )
-        if name in out:
-            raise InputError(f"line {number} of {path.name!r} repeats the set {name!r}")
-        out[name] = genes
-    if not out:
-        raise InputError(f"{path.name!r} holds no gene set")
-    return out
 
 
 def gene_sets(sets: Sets = "hallmark") -> dict[str, list[str]]:
@@ -78,8 +37,6 @@ def gene_sets(sets: Sets = "hallmark") -> dict[str, list[str]]:
             raise InputError(f"the set {bad[0]!r} is one string; give a list of genes")
         found = {str(k): list(v) for k, v in sets.items()}
     elif str(sets) == "hallmark":
-        from hiercorr.datasets import hallmark
-
         found = hallmark()
     else:
         found = read_gmt(sets)

@@ -185,18 +185,18 @@ def t_p_value(statistic: Array, df: Array) -> Array:
     if statistic.size < 100_000:
         return 2 * special.stdtr(df, -np.abs(statistic))
     common = float(np.nanmax(df, initial=1.0))
-    p = _kernels.two_sided_p(statistic, *_log_p_table(common))
+    p = _kernels.two_sided_p(statistic, *log_p_table(common))
     rest = (df != common) | (np.isnan(p) & np.isfinite(statistic))
     p[rest] = 2 * special.stdtr(df[rest], -np.abs(statistic[rest]))
     return p
 
 
 @lru_cache(maxsize=32)
-def _log_p_table(df: float) -> tuple[Array, float]:
-    """log of the two-sided p at asinh(t) = 0, step, 2 step, ... up to where p leaves float64's range."""
+def log_p_table(df: float, scale: float = 1.0) -> tuple[Array, float]:
+    """log of the two-sided p at asinh(t / scale) = 0, step, 2 step, ... up to where p leaves float64's range."""
     step = 1e-4
-    with np.errstate(divide="ignore"):
-        log_p = np.log(2 * special.stdtr(df, -np.sinh(np.arange(0, 20, step))))
+    with np.errstate(divide="ignore", over="ignore"):
+        log_p = np.log(2 * special.stdtr(df, -scale * np.sinh(np.arange(0, 20, step))))
     return log_p[: int(np.isfinite(log_p).sum())], step
 
 

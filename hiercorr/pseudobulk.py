@@ -25,7 +25,6 @@ from hiercorr.schema import build_dataset
 METHODS = ("pearson", "spearman", "ols", "hc3", "voom", "negative_binomial", "corrected")
 BLOCK_METHODS = ("fixed", "correlation", "cluster")
 _REGRESSIONS = ("ols", "hc3", "voom", "negative_binomial")
-_DTYPE = {"single": np.float32, "double": np.float64}
 
 
 class Pseudobulk:
@@ -204,7 +203,7 @@ class Pseudobulk:
         expression = self.expression if target is None or target in self.expression else self._expression((target,))
         genes = expression.columns
         rows = None if target is None else slice(int(genes.get_loc(target)), int(genes.get_loc(target)) + 1)
-        dtype = _DTYPE[precision or ("single" if target is None else "double")]
+        dtype = _tiles.DTYPE[precision or ("single" if target is None else "double")]
         _tiles.check_memory(len(genes), 0, target is not None, False, dtype)
         problem = self._problem(expression, contrasts or {})
         if self.block_method == "correlation":
@@ -256,7 +255,7 @@ class Pseudobulk:
         self, method: str, target: str | None, permutations: int | None, precision: str | None, confidence: float
     ) -> None:
         _one_of("method", method, METHODS)
-        _one_of("precision", precision, (None, *_DTYPE))
+        _one_of("precision", precision, (None, *_tiles.DTYPE))
         if not 0 < confidence < 1:
             raise InputError(f"confidence must lie between 0 and 1, not {confidence!r}")
         if target is None and (method in _REGRESSIONS or self.block_method == "cluster"):

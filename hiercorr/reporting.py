@@ -186,10 +186,8 @@ def _design_section(design: DesignCheck) -> _Section:
         f"{f['design_effect']:,.1f}: for a mean, {f['n_cells']:,.0f} cells are worth {f['effective_cells']:,.0f}.",
         f"Recommendation: {design.recommendation}.",
     ]
-    marks = {True: "yes", False: "no", None: "not said"}
-    conditions = design.conditions.assign(holds=[marks[h] for h in design.conditions["holds"]])
     tables = [
-        _table("conditions", conditions, "Conditions for pseudobulk: two or more, use it", search=False),
+        _table("conditions", design.conditions_said(), "Conditions for pseudobulk: two or more, use it", search=False),
         _table("samples", design.samples, "Samples"),
     ]
     if design.groups is not None:

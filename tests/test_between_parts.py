@@ -8,7 +8,7 @@ import pytest
 import statsmodels.api as sm
 from scipy import stats
 
-from hiercorr import _between, _kernels, _noise, _permutation, _regression, normalization
+from hiercorr import _between, _kernels, _noise, _permutation, _regression, inference, normalization
 from hiercorr._negative_binomial import negative_binomial
 from tests.test_reference import table
 
@@ -248,5 +248,5 @@ class TestReferenceFigures:
 
 def test_kernel_table_marks_what_is_not_inside():
     out = [np.empty((1, 3)) for _ in range(7)]
-    _kernels.correlation_table(np.array([[1.0, np.nan, 0.3]]), 5.0, 0.5, 0.4, *_between._log_p(5), *out)
+    _kernels.correlation_table(np.array([[1.0, np.nan, 0.3]]), 5.0, 0.5, 0.4, *inference.log_p_table(5, 5**0.5), *out)
     assert np.isnan(out[0]).tolist() == [[True, True, False]]
