@@ -204,3 +204,28 @@ def test_nothing_to_show(gbm, result):
         bare.plot.volcano("FTL" if "FTL" in bare.genes else bare.genes[0])
     with pytest.raises(AttributeError, match="there are: diagnostics"):
         result.plot.violin  # noqa: B018
+
+
+def test_p_value_plots_show_the_p_values(result):
+    p = result.matrix("p_value").to_numpy(float)
+    p = np.sort(p[np.triu_indices(30, 1)])
+    p = p[np.isfinite(p)]
+    ax = result.plot.p_histogram(bins=10)
+    np.testing.assert_array_equal([b.get_height() for b in ax.patches], np.histogram(p, np.linspace(0, 1, 11))[0])
+    points = result.plot.qq().lines[-1].get_xydata()
+    rank = np.round(10.0 ** -points[:, 0] * len(p) + 0.5).astype(int)  # some ranks are thinned out
+    np.testing.assert_allclose(points[:, 0], -np.log10((rank - 0.5) / len(p)), rtol=1e-9)
+    np.testing.assert_allclose(points[:, 1], -np.log10(p[rank - 1]), rtol=1e-6)
+    assert {1, len(p)} <= set(rank)
+
+
+def test_diagnostics_and_network_show_the_result(result):
+    r = result.matrix().to_numpy(float).copy()
+    np.fill_diagonal(r, np.nan)
+    shown = np.concatenate([c.get_offsets() for c in result.plot.diagnostics().collections])
+    expected = np.column_stack([result.gene_table()["detection"], np.nanmedian(np.abs(r), axis=0)])
+    np.testing.assert_allclose(shown[np.lexsort(shown.T)], expected[np.lexsort(expected.T)], rtol=1e-6)
+    ax = result.plot.network(min_correlation=0.2)
+    table = result.pairs(q=0.05, min_correlation=0.2)
+    lines = sum(len(c.get_segments()) for c in ax.collections if hasattr(c, "get_segments"))
+    assert lines == len(table)

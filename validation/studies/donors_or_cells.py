@@ -10,6 +10,7 @@ from scipy import stats
 
 import hiercorr as hc
 from hiercorr.simulate import simulate_counts
+from validation.scores import auroc, average_precision
 
 CLAIM = (
     "At equal cost the within-sample jackknife gains power with samples up to some 12 to 24 and loses it where cells per sample "
@@ -69,9 +70,9 @@ def run_cell(row: dict, replicates: int, seed: np.random.SeedSequence) -> pd.Dat
             by_q = np.nan_to_num(_adjusted(p), nan=1.0) < 0.05
             found.setdefault(method, []).append(
                 {
-                    "auroc": _auroc(score, related), "auprc": _auprc(score, related), "power": np.mean(p[related] < 0.05),
-                    "power_q": by_q[related].mean(), "fdr": (by_q & ~related).sum() / max(by_q.sum(), 1),
-                    "undefined": np.isnan(p[related]).mean(),
+                    "auroc": auroc(score, related), "auprc": average_precision(score, related),
+                    "power": np.mean(p[related] < 0.05), "power_q": by_q[related].mean(),
+                    "fdr": (by_q & ~related).sum() / max(by_q.sum(), 1), "undefined": np.isnan(p[related]).mean(),
                 }
             )  # fmt: skip
     rows = []
@@ -88,18 +89,6 @@ def _adjusted(p: np.ndarray) -> np.ndarray:
     if known.any():
         out[known] = stats.false_discovery_control(p[known])
     return out
-
-
-def _auroc(score: np.ndarray, positive: np.ndarray) -> float:
-    rank = stats.rankdata(score)
-    n = positive.sum()
-    return float((rank[positive].sum() - n * (n + 1) / 2) / (n * (~positive).sum()))
-
-
-def _auprc(score: np.ndarray, positive: np.ndarray) -> float:
-    """Average precision."""
-    hits = positive[np.argsort(-score, kind="stable")]
-    return float((np.cumsum(hits) / np.arange(1, len(hits) + 1))[hits].mean())
 
 
 def verdict(table: pd.DataFrame) -> list[str]:

@@ -11,6 +11,7 @@ import pandas as pd
 from scipy import sparse, stats
 
 import hiercorr as hc
+from validation.scores import auroc
 
 CLAIM = (
     "On glioblastoma with the target's relation destroyed, tests that take cells as units call far more than 5% of genes at "
@@ -125,9 +126,7 @@ def _ribosome(table: pd.DataFrame) -> float:
     for k in np.flatnonzero(member):
         others = np.arange(len(table)) != k
         score = np.nan_to_num(table.iloc[k].to_numpy(float)[others], nan=-2.0)
-        rank, positive = stats.rankdata(score), member[others]
-        n = positive.sum()
-        out.append((rank[positive].sum() - n * (n + 1) / 2) / (n * (~positive).sum()))
+        out.append(auroc(score, member[others]))
     return float(np.mean(out))
 
 
