@@ -143,7 +143,7 @@ def _pairs(
         if silent:
             tile["fisher_z"] = inference.fisher_z(estimate.correlation)
         else:
-            tile |= inference.pair_table(estimate, plan.confidence)
+            tile |= inference.pair_table(estimate, plan.confidence, plan.dtype)
         flag = gene_flag[left, None] | gene_flag[None, right]
         if plan.per_sample:
             extra, no_heterogeneity = per_sample_pairs(counts, sums, fit, num, den, left, right, plan.dtype)

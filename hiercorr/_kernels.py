@@ -164,36 +164,67 @@ def centred_denominator(product, k, num, left, right, out):
             out[t, u] = product[t, u] + k[t, u] * (k[t, u] * left[t] * right[u] - num[t, u])
 
 
+@njit
+def _cubic(where, last):
+    """First of the four nodes around `where` (nodes 0 .. last) and the weights of cubic interpolation."""
+    i = min(max(int(where) - 1, 0), last - 3)
+    x = where - i
+    a, b, c, d = x, x - 1.0, x - 2.0, x - 3.0
+    return i, -b * c * d / 6.0, a * c * d / 2.0, -a * b * d / 2.0, a * b * c / 6.0
+
+
 @njit(cache=True, parallel=True)
-def two_sided_p(statistic, table, step):
-    """p of |t| from a table of log p at asinh(|t|) = 0, step, 2 step, ...; NaN past its end."""
-    out = np.empty(statistic.shape)
-    for r in prange(statistic.shape[0]):
-        for u in range(statistic.shape[1]):
-            x = abs(statistic[r, u])
-            where = np.arcsinh(x) / step
-            if not (where < len(table) - 1):
-                out[r, u] = np.nan
+def t_inference(r, spread, df, log_p, log_q, low, step_df, step_t, z, se, lower, upper, statistic, dof, p):
+    """Fill the variables of a t test of each atanh(r) with its own standard error and df, in one pass.
+
+    log_p : log of the two-sided p at log df = low, low + step_df, ... and asinh |t| = 0, step_t, ...; log_q : log of the
+    quantile at those df. Where r is outside (-1, 1), or spread or df is NaN or df below the table, all but z is NaN.
+    Past the last t, log p goes on as a straight line, as it does for Student's t.
+    """
+    last_df, last_t = log_p.shape[0] - 1, log_p.shape[1] - 1
+    for t in prange(r.shape[0]):
+        for u in range(r.shape[1]):
+            x, e = r[t, u], spread[t, u]
+            at = (np.log(df[t, u]) - low) / step_df
+            centre = np.arctanh(x) if abs(x) < 1.0 else np.nan
+            z[t, u] = centre
+            if not (centre == centre and e > 0 and at >= -1e-6):
+                se[t, u] = np.nan
+                lower[t, u] = np.nan
+                upper[t, u] = np.nan
+                statistic[t, u] = np.nan
+                dof[t, u] = np.nan
+                p[t, u] = np.nan
                 continue
-            i = int(where)
-            w = where - i
-            out[r, u] = np.exp(table[i] * (1 - w) + table[i + 1] * w)
-    return out
+            i, w0, w1, w2, w3 = _cubic(at, last_df)
+            margin = e * np.exp(w0 * log_q[i] + w1 * log_q[i + 1] + w2 * log_q[i + 2] + w3 * log_q[i + 3])
+            value = centre / e
+            lower[t, u] = np.tanh(centre - margin)
+            upper[t, u] = np.tanh(centre + margin)
+            se[t, u] = e
+            statistic[t, u] = value
+            dof[t, u] = df[t, u]
+            j, v0, v1, v2, v3 = _cubic(np.arcsinh(abs(value)) / step_t, last_t)
+            log_value = 0.0
+            for k, w in ((i, w0), (i + 1, w1), (i + 2, w2), (i + 3, w3)):
+                log_value += w * (v0 * log_p[k, j] + v1 * log_p[k, j + 1] + v2 * log_p[k, j + 2] + v3 * log_p[k, j + 3])
+            p[t, u] = np.exp(min(log_value, 0.0))
 
 
 @njit(cache=True, parallel=True, fastmath={"contract", "arcp", "reassoc"})
 def leave_out_variance(num, den, phi1, phi2, g1, g2, cluster):
-    """Correlation of each pair of a tile, the variance of it over samples and the samples' weights.
+    """Correlation of each pair of a tile, the standard error of its atanh over samples and the samples' weights.
 
     num, den : (samples, r, c) sums N_c and D_c; phi1 (r,), phi2 (c,) the variances; g1 (samples, r), g2 (samples, c)
-    each sample's relative effect on a variance (see hiercorr.inference). Returns rho, variance, number of samples that
-    carry the pair, sum of squared shares, largest share.
+    each sample's relative effect on a variance (see hiercorr.inference). Returns rho, se (NaN with fewer than 3 samples
+    or rho outside (-1, 1)), degrees of freedom 1 / sum(q^2) - 1 from the samples' shares q of D, number of samples that
+    carry the pair, largest share.
     """
     s, r, c = num.shape
     rho = np.empty((r, c))
-    var = np.empty((r, c))
+    se = np.empty((r, c))
+    df = np.empty((r, c))
     carrying = np.empty((r, c), np.int32)
-    squares = np.empty((r, c), np.float32)
     largest = np.empty((r, c), np.float32)
     for t in prange(r):
         n_sum = np.zeros(c)
@@ -234,15 +265,12 @@ def leave_out_variance(num, den, phi1, phi2, g1, g2, cluster):
         for u in range(c):
             n = m0[u]
             carrying[t, u] = np.int32(n)
-            squares[t, u] = q2[u]
+            df[t, u] = max(1.0 / q2[u] - 1.0, 0.0) if q2[u] > 0 else np.nan
             largest[t, u] = qm[u]
-            if n < 2:
-                var[t, u] = np.nan
-            elif cluster:
-                var[t, u] = m2[u]
-            else:
-                var[t, u] = max(m2[u] - m1[u] * m1[u] / s, 0.0) * (n - 1.0) / n
-    return rho, var, carrying, squares, largest
+            x = rho[t, u]
+            v = m2[u] if cluster else (m2[u] - m1[u] * m1[u] / s) * (n - 1.0) / n
+            se[t, u] = np.sqrt(v) / (1.0 - x * x) if n >= 3 and v > 0 and x * x < 1.0 else np.nan
+    return rho, se, df, carrying, largest
 
 
 @njit(cache=True, parallel=True)

@@ -218,7 +218,7 @@ def _pairs(
         if silent:
             tile["fisher_z"] = inference.fisher_z(r)
         else:
-            tile |= inference.pair_table(estimate, confidence)
+            tile |= inference.pair_table(estimate, confidence, dtype)
         with np.errstate(invalid="ignore", divide="ignore"):
             t = r * np.sqrt(df / (1 - np.minimum(r**2, 1)))
         tile |= {"cell_statistic": t, "cell_p_value": 2 * special.stdtr(df, -np.abs(t))}

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 from scipy import special, stats
 
 from hiercorr import _kernels
@@ -17,6 +17,7 @@ from hiercorr.errors import InputError
 
 Array = NDArray[np.float64]
 UNCERTAINTIES = ("jackknife", "cluster", "bootstrap", "none")
+LEAST_DF = 0.05  # 95% of such a t lies within +-1e25: no interval
 
 
 @dataclass(frozen=True)
@@ -78,12 +79,16 @@ def pair_estimate(
 
     .. math:: d_c = \frac{\Delta_c\phi_{jk}}{\sqrt{\phi_{jj}\phi_{kk}}}
                     - \frac{\rho}{2}\Big(\frac{\Delta_c\phi_{jj}}{\phi_{jj}} + \frac{\Delta_c\phi_{kk}}{\phi_{kk}}\Big),
-              \quad se^2 = \frac{k-1}{k} \sum_c (d_c - \bar d)^2,\quad df = k - 1
+              \quad se^2 = \frac{k-1}{k} \sum_c (d_c - \bar d)^2
 
     over the k samples that carry the pair. First order, because the ratio itself is undefined without one sample for
     many pairs of sparse genes. ``"cluster"`` sums squared influences divided by sqrt(1 - q_c), q the sample's share of
-    D, with df = 1 / sum(q^2) - 1. ``"bootstrap"`` draws samples with replacement and scales the variance by
-    k / (k - 1).
+    D. ``"bootstrap"`` draws samples with replacement and scales the variance by k / (k - 1). Of all three,
+
+    .. math:: df = 1 / \textstyle\sum_c q_c^2 - 1,
+
+    k - 1 if all samples carry the same: a sum of squares of unequal terms varies more than its number of terms says
+    (Satterthwaite), and k - 1 would make p-values too small far out in the tail.
 
     Parameters
     ----------
@@ -99,28 +104,19 @@ def pair_estimate(
         phi1, phi2 = n1.sum(1) / d1.sum(1), n2.sum(1) / d2.sum(1)
     phi1, phi2 = (np.where(np.isfinite(p), p, -1.0) for p in (phi1, phi2))
     cluster = uncertainty == "cluster"
-    rho, var, carrying, squares, largest = _kernels.leave_out_variance(
+    rho, se, df, carrying, largest = _kernels.leave_out_variance(
         num, den, phi1, phi2, sample_effects(n1, d1, cluster), sample_effects(n2, d2, cluster), cluster
     )
-    df = np.maximum(carrying - 1.0, 0.0)
-    inside = np.abs(rho) < 1
-    slope = np.where(inside, 1 - rho**2, np.nan)
     if uncertainty == "none":
-        se = np.full_like(rho, np.nan)
+        se[:] = np.nan
     elif uncertainty == "bootstrap":
         assert draws is not None
         with np.errstate(divide="ignore", invalid="ignore"):
             p1, p2 = (draws @ n.T / (draws @ d.T) for n, d in ((n1, d1), (n2, d2)))
             var, undefined = _kernels.bootstrap_variance(num, den, draws, p1, p2)
-            se = np.sqrt(var * carrying / df)
-        se[~inside | (undefined > 0.05)] = np.nan
-    else:
-        with np.errstate(invalid="ignore"):
-            se = np.sqrt(var) / slope
-        if cluster:
-            with np.errstate(divide="ignore"):
-                df = np.maximum(1 / squares.astype(np.float64) - 1, 0.0)
-    se[~(se > 0) | (carrying < 3)] = np.nan
+            drawn = np.sqrt(var * carrying / (carrying - 1))
+        se = np.where(np.isfinite(se) & (drawn > 0) & (undefined <= 0.05), drawn, np.nan)
+    se[df < LEAST_DF] = np.nan
     return PairEstimate(rho, se, df, carrying, largest)
 
 
@@ -130,22 +126,13 @@ def fisher_z(correlation: NDArray) -> NDArray:
         return np.arctanh(np.where(np.abs(correlation) < 1, correlation, np.nan))
 
 
-def pair_table(estimate: PairEstimate, confidence: float) -> dict[str, NDArray]:
+def pair_table(estimate: PairEstimate, confidence: float, dtype: DTypeLike = np.float64) -> dict[str, NDArray]:
     """z, interval, statistic and p-value of every pair; the interval is tanh(z -+ t se)."""
-    rho, se, df = estimate.correlation, estimate.se, estimate.df
-    with np.errstate(invalid="ignore", divide="ignore"):
-        z = fisher_z(rho)
-        margin = t_quantile(df, confidence) * se
-        statistic = z / se
-        return {
-            "fisher_z": z,
-            "se": se,
-            "ci_lower": np.tanh(z - margin),
-            "ci_upper": np.tanh(z + margin),
-            "statistic": statistic,
-            "df": np.where(np.isfinite(se), df, np.nan),
-            "p_value": t_p_value(statistic, df),
-        }
+    names = ("fisher_z", "se", "ci_lower", "ci_upper", "statistic", "df", "p_value")
+    out = {name: np.empty(estimate.se.shape, dtype) for name in names}
+    table = student_table(max(float(np.nanmax(estimate.df, initial=1.0)), 1.0), confidence)
+    _kernels.t_inference(estimate.correlation, estimate.se, estimate.df, *table, *out.values())
+    return out
 
 
 def bootstrap_draws(n_samples: int, n_draws: int, seed: int | np.random.Generator | None) -> NDArray[np.int64]:
@@ -162,33 +149,25 @@ def bootstrap_draws(n_samples: int, n_draws: int, seed: int | np.random.Generato
     return draws
 
 
-def t_quantile(df: Array, confidence: float) -> Array:
-    """Two-sided quantile of Student's t; NaN where df is not positive.
+@lru_cache(maxsize=8)
+def student_table(most: float, confidence: float) -> tuple[Array, Array, float, float, float]:
+    """Student's t on a grid, for :func:`hiercorr._kernels.t_inference`: relative error of p and quantile below 1e-6.
 
-    Whole numbers are looked up; others (cluster) are interpolated in 1/df, to 1e-6 relative.
+    Returns
+    -------
+    log_p : ndarray, shape (n_df, n_t)
+        log of the two-sided p, at log df from log LEAST_DF to log `most` and asinh |t| from 0 to 20.
+    log_quantile : ndarray, shape (n_df,)
+    low, step_df, step_t : float
     """
-    level = 0.5 + confidence / 2
-    most = float(df.max(initial=1.0))
-    if np.array_equal(df, np.floor(df)):
-        return np.append(np.nan, stats.t.ppf(level, np.arange(1, int(most) + 1)))[df.astype(np.intp)]
-    grid = np.linspace(1 / most, 20, 20_000)
-    q = np.log(stats.t.ppf(level, 1 / grid))
+    low = float(np.log(LEAST_DF))
+    grid = np.linspace(low, np.log(most), 4 + int((np.log(most) - low) / 0.03))
+    step_t = 0.01
+    df, t = np.exp(grid)[:, None], np.sinh(np.arange(0, 20, step_t))
     with np.errstate(divide="ignore"):
-        return np.where(df > 0, np.exp(np.interp(1 / df, grid, q)), np.nan)
-
-
-def t_p_value(statistic: Array, df: Array) -> Array:
-    """Two-sided p of Student's t, for many statistics with few distinct df.
-
-    The commonest df is read from a table of log p (relative error below 1e-6); the rest is evaluated.
-    """
-    if statistic.size < 100_000:
-        return 2 * special.stdtr(df, -np.abs(statistic))
-    common = float(np.nanmax(df, initial=1.0))
-    p = _kernels.two_sided_p(statistic, *log_p_table(common))
-    rest = (df != common) | (np.isnan(p) & np.isfinite(statistic))
-    p[rest] = 2 * special.stdtr(df[rest], -np.abs(statistic[rest]))
-    return p
+        log_p = np.maximum(np.log(2 * special.stdtr(df, -t)), -800.0)  # exp(-800) is 0
+    log_quantile = np.log(stats.t.ppf(0.5 + confidence / 2, df[:, 0]))
+    return log_p, log_quantile, low, float(grid[1] - grid[0]), step_t
 
 
 @lru_cache(maxsize=32)

@@ -33,18 +33,28 @@ def test_constant_depth():
     assert np.isfinite(fit(adata).matrix().iloc[0, 1])
 
 
-def test_t_p_value_and_quantile():
-    rng = np.random.default_rng(1)
-    t = rng.standard_t(2, (400, 300)) * 4
-    for df in (1.0, 2.0, 7.0, 19.0, 99.0):
-        d = np.full(t.shape, df)
-        d[0] = 1.0
-        np.testing.assert_allclose(inference.t_p_value(t, d), 2 * stats.t.sf(np.abs(t), d), rtol=1e-6)
-    whole = np.array([[0.0, 1.0, 2.0, 30.0]])
-    np.testing.assert_allclose(inference.t_quantile(whole, 0.9)[0, 1:], stats.t.ppf(0.95, [1, 2, 30]))
-    assert np.isnan(inference.t_quantile(whole, 0.9)[0, 0])
-    real = rng.uniform(0.2, 40, 500)
-    np.testing.assert_allclose(inference.t_quantile(real, 0.95), stats.t.ppf(0.975, real), rtol=1e-4)
+@pytest.mark.parametrize("most", [1.0, 2.0, 19.0, 499.0])
+def test_pair_table_equals_scipy_for_any_df(most):
+    rng = np.random.default_rng(2)
+    shape = (300, 200)
+    df = np.exp(rng.uniform(np.log(inference.LEAST_DF), np.log(most), shape))
+    df[0], df[1, 0], df[1, 1] = most, inference.LEAST_DF, inference.LEAST_DF * 0.99
+    rho, se = np.tanh(rng.standard_t(2, shape)), np.exp(rng.normal(-1.5, 1.5, shape))
+    rho[2, :3], se[2, 3] = (1.2, -1.0, np.nan), np.nan
+    zeros = np.zeros(shape, np.int32)
+    out = inference.pair_table(inference.PairEstimate(rho, se, df, zeros, zeros), 0.9)
+    z = np.arctanh(np.where(np.abs(rho) < 1, rho, np.nan))
+    np.testing.assert_allclose(out["fisher_z"], z, rtol=1e-12)
+    nothing = np.isnan(z) | np.isnan(se)
+    nothing[1, 1] = True
+    t = np.where(nothing, np.nan, z / se)
+    p = 2 * stats.t.sf(np.abs(t), df)
+    np.testing.assert_allclose(out["p_value"], p, rtol=2e-6, atol=1e-60)
+    margin = stats.t.ppf(0.95, df) * np.where(nothing, np.nan, se)
+    for name, sign in (("ci_lower", -1), ("ci_upper", 1)):
+        np.testing.assert_allclose(out[name], np.tanh(z + sign * margin), rtol=1e-6, atol=2e-6)
+    for name, value in (("statistic", t), ("se", se), ("df", df)):
+        np.testing.assert_allclose(out[name], np.where(nothing, np.nan, value), rtol=1e-12)
 
 
 def test_benjamini_hochberg():

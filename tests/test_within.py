@@ -51,9 +51,12 @@ def test_jackknife_equals_plain_numpy(small):
     for j, k in ((0, 1), (2, 3), (0, 8), (3, 4)):
         rho, se = jackknife_by_hand(sums, j, k)
         assert ds["se"].values[j, k] == pytest.approx(se, rel=1e-6)
-        margin = stats.t.ppf(0.975, 4) * se
+        q = sums["den"][:, j, k] / sums["den"][:, j, k].sum()
+        df = 1 / (q**2).sum() - 1
+        assert ds["df"].values[j, k] == pytest.approx(df, rel=1e-6)
+        margin = stats.t.ppf(0.975, df) * se
         assert ds["ci_lower"].values[j, k] == pytest.approx(np.tanh(np.arctanh(rho) - margin), rel=1e-6)
-        p = 2 * stats.t.sf(abs(np.arctanh(rho) / se), 4)
+        p = 2 * stats.t.sf(abs(np.arctanh(rho) / se), df)
         assert ds["p_value"].values[j, k] == pytest.approx(p, rel=1e-5)
 
 
@@ -185,7 +188,7 @@ def test_two_samples_give_an_estimate_without_interval(uncertainty):
 def test_pooled_jackknife_sees_samples():
     adata, _ = simulate_counts(6, 100, 4, mean=3, within=0.3, between=0.8, seed=1)
     ds = fit(adata, estimator="pooled").dataset
-    assert (ds["df"].values[0, 1:] == 5).all()
+    assert ((4 < ds["df"].values[0, 1:]) & (ds["df"].values[0, 1:] <= 5)).all()
     assert (ds["p_value"].values[0, 1:] > 0).all()
     quick = fit(adata, estimator="pooled", uncertainty="none").dataset
     assert quick["p_value"].isnull().all()
@@ -227,7 +230,7 @@ def test_gene_that_is_absent_from_samples_counts_fewer_samples():
     x[np.flatnonzero(adata.obs["sample"].isin(["s1", "s2"])), 0] = 0
     adata.X = x.tocsr()
     ds = fit(adata).dataset
-    assert ds["df"].values[0, 1] == 2
+    assert 1 < ds["df"].values[0, 1] <= 2
     assert ds["flag"].values[0, 1] & hc.Flag.ABSENT_IN_SAMPLE
     x[np.flatnonzero(adata.obs["sample"] == "s3"), 0] = 0
     adata.X = x.tocsr()
