@@ -92,7 +92,7 @@ def fit_within(counts: Counts, plan: Plan) -> Fitted:
     weight = np.einsum("jck,ck->jc", (1 + fit.slope[:, :, None] * sums.nodes) ** -2.0, sums.power[2]) * fit.mu**2
     mean = (fit.mu * counts.cells_per_sample).sum(1) / counts.n_cells / sums.unit
     gene, gene_flag = _gene_table(counts, mean, fit.variance, fit.den, weight.sum(1), fit.theta)
-    pair = _pairs(counts, sums, fit, plan, gene_flag, test=None)
+    pair = _pairs(counts, sums, fit, plan, gene_flag, np.full(counts.n_genes, 2.0), test=None)
     return Fitted(pair, gene, fit.theta, fit.iterations, fit.converged)
 
 
@@ -109,7 +109,7 @@ def fit_pooled(counts: Counts, plan: Plan) -> Fitted:
     if plan.uncertainty == "none":  # samples play no part: one group is faster
         counts, sums = counts.one_group(), sums.one_group()
         fit = replace(fit, num=fit.num.sum(1, keepdims=True), den=fit.den.sum(1, keepdims=True))
-    pair = _pairs(counts, sums, fit, plan, gene_flag, test=test)
+    pair = _pairs(counts, sums, fit, plan, gene_flag, 2 * mu**2, test=test)
     note = "cell_statistic and cell_p_value take cells as independent; p_value takes samples as the units."
     return Fitted(pair, gene, fit.theta, fit.iterations, fit.converged, note=note)
 
@@ -120,9 +120,10 @@ def _pairs(
     fit: moments.GeneMoments,
     plan: Plan,
     gene_flag: NDArray[np.uint16],
+    noise: NDArray,
     test: moments.GeneMoments | None,
 ) -> dict[str, NDArray]:
-    """All pair variables, a tile of gene pairs at a time."""
+    """All pair variables, a tile of gene pairs at a time. `noise`: see :func:`hiercorr.inference.variance_shares`."""
     few = plan.uncertainty != "none" and counts.n_samples < 3
     silent = few or plan.uncertainty == "none"
     output = _tiles.PairOutput(plan.order, plan.rows, plan.dtype, without_interval=silent)
@@ -137,6 +138,7 @@ def _pairs(
             (fit.num[left], fit.num[right]),
             (fit.den[left], fit.den[right]),
             "none" if few else plan.uncertainty,
+            (noise[left], noise[right]),
             plan.draws,
         )
         tile: dict[str, NDArray] = {"correlation_unclipped": estimate.correlation}
@@ -159,7 +161,7 @@ def _pairs(
         elif not silent:
             few_pairs = estimate.carrying < 3
             flag[few_pairs] |= Flag.TOO_FEW_SAMPLES.bit
-            flag[~few_pairs & np.isnan(estimate.se)] |= Flag.NO_INTERVAL.bit
+            flag[~few_pairs & np.isnan(tile["ci_lower"])] |= Flag.NO_INTERVAL.bit
         output.write(left, right, tile, flag)
     return output.finish()
 

@@ -175,21 +175,22 @@ def _cubic(where, last):
 
 @njit(cache=True, parallel=True)
 def t_inference(r, spread, df, log_p, log_q, low, step_df, step_t, z, se, lower, upper, statistic, dof, p):
-    """Fill the variables of a t test of each atanh(r) with its own standard error and df, in one pass.
+    """Fill the variables of a t test of each correlation r with its own standard error and df, in one pass.
 
     log_p : log of the two-sided p at log df = low, low + step_df, ... and asinh |t| = 0, step_t, ...; log_q : log of the
-    quantile at those df. Where r is outside (-1, 1), or spread or df is NaN or df below the table, all but z is NaN.
-    Past the last t, log p goes on as a straight line, as it does for Student's t.
+    quantile at those df. Past the last t, log p goes on as a straight line, as it does for Student's t. `se` becomes that
+    of z = atanh(r). The interval is cut at -1 and 1; NaN where nothing of it is left.
     """
     last_df, last_t = log_p.shape[0] - 1, log_p.shape[1] - 1
     for t in prange(r.shape[0]):
         for u in range(r.shape[1]):
-            x, e = r[t, u], spread[t, u]
-            at = (np.log(df[t, u]) - low) / step_df
-            centre = np.arctanh(x) if abs(x) < 1.0 else np.nan
-            z[t, u] = centre
-            if not (centre == centre and e > 0 and at >= -1e-6):
-                se[t, u] = np.nan
+            x, e = np.float64(r[t, u]), np.float64(spread[t, u])
+            at = (np.log(np.float64(df[t, u])) - low) / step_df
+            known = e > 0 and x == x and at >= -1e-6
+            inside = abs(x) < 1.0
+            z[t, u] = np.arctanh(x) if inside else np.nan
+            se[t, u] = e / (1.0 - x * x) if inside and known else np.nan
+            if not known:
                 lower[t, u] = np.nan
                 upper[t, u] = np.nan
                 statistic[t, u] = np.nan
@@ -197,33 +198,33 @@ def t_inference(r, spread, df, log_p, log_q, low, step_df, step_t, z, se, lower,
                 p[t, u] = np.nan
                 continue
             i, w0, w1, w2, w3 = _cubic(at, last_df)
-            margin = e * np.exp(w0 * log_q[i] + w1 * log_q[i + 1] + w2 * log_q[i + 2] + w3 * log_q[i + 3])
-            value = centre / e
-            lower[t, u] = np.tanh(centre - margin)
-            upper[t, u] = np.tanh(centre + margin)
-            se[t, u] = e
+            half = e * np.exp(w0 * log_q[i] + w1 * log_q[i + 1] + w2 * log_q[i + 2] + w3 * log_q[i + 3])
+            first, last = max(x - half, -1.0), min(x + half, 1.0)
+            lower[t, u] = first if first < last else np.nan
+            upper[t, u] = last if first < last else np.nan
+            value = x / e
             statistic[t, u] = value
             dof[t, u] = df[t, u]
-            j, v0, v1, v2, v3 = _cubic(np.arcsinh(abs(value)) / step_t, last_t)
+            j, y0, y1, y2, y3 = _cubic(np.arcsinh(abs(value)) / step_t, last_t)
             log_value = 0.0
             for k, w in ((i, w0), (i + 1, w1), (i + 2, w2), (i + 3, w3)):
-                log_value += w * (v0 * log_p[k, j] + v1 * log_p[k, j + 1] + v2 * log_p[k, j + 2] + v3 * log_p[k, j + 3])
+                log_value += w * (y0 * log_p[k, j] + y1 * log_p[k, j + 1] + y2 * log_p[k, j + 2] + y3 * log_p[k, j + 3])
             p[t, u] = np.exp(min(log_value, 0.0))
 
 
 @njit(cache=True, parallel=True, fastmath={"contract", "arcp", "reassoc"})
-def leave_out_variance(num, den, phi1, phi2, g1, g2, cluster):
-    """Correlation of each pair of a tile, the standard error of its atanh over samples and the samples' weights.
+def leave_out_variance(num, den, phi1, phi2, effect1, effect2, share1, share2, cluster):
+    """Correlation of each pair of a tile, its standard error over samples and their degrees of freedom.
 
-    num, den : (samples, r, c) sums N_c and D_c; phi1 (r,), phi2 (c,) the variances; g1 (samples, r), g2 (samples, c)
-    each sample's relative effect on a variance (see hiercorr.inference). Returns rho, se (NaN with fewer than 3 samples
-    or rho outside (-1, 1)), degrees of freedom 1 / sum(q^2) - 1 from the samples' shares q of D, number of samples that
-    carry the pair, largest share.
+    num, den : (samples, r, c) sums N_c and D_c; phi1 (r,), phi2 (c,) the variances; effect1 (samples, r), effect2 (samples,
+    c) each sample's relative influence on a variance, share1, share2 its part of it (see hiercorr.inference). Returns rho,
+    se (NaN with fewer than 3 samples), df = 1 / sum(b^2) - 1 with b the mean of the genes' shares, or less, number of samples that
+    carry the pair, largest share of D.
     """
     s, r, c = num.shape
-    rho = np.empty((r, c))
-    se = np.empty((r, c))
-    df = np.empty((r, c))
+    rho = np.empty((r, c), num.dtype)
+    se = np.empty((r, c), num.dtype)
+    df = np.empty((r, c), num.dtype)
     carrying = np.empty((r, c), np.int32)
     largest = np.empty((r, c), np.float32)
     for t in prange(r):
@@ -239,56 +240,61 @@ def leave_out_variance(num, den, phi1, phi2, g1, g2, cluster):
             v = phi1[t] * phi2[u]
             scale[u] = 1.0 / np.sqrt(v) if v > 0 and phi1[t] > 0 else np.nan
             ratio[u] = n_sum[u] / d_sum[u] if d_sum[u] > 0 else np.nan
-            rho[t, u] = ratio[u] * scale[u]
+            scale[u] /= d_sum[u] if d_sum[u] > 0 else np.nan
         m0 = np.zeros(c)
         m1 = np.zeros(c)
         m2 = np.zeros(c)
-        q2 = np.zeros(c)
+        b2 = np.zeros(c)
         qm = np.zeros(c)
         for k in range(s):
             for u in range(c):
                 d = den[k, t, u]
-                has = 1.0 if d > 0 else 0.0
-                q = d / d_sum[u] * has
-                q2[u] += q * q
-                qm[u] = max(qm[u], q)
-                e = (num[k, t, u] - ratio[u] * d) * scale[u] / d_sum[u]
-                half = 0.5 * rho[t, u] * (g1[k, t] + g2[k, u])
-                rest = max(1.0 - q, 1e-12)
-                if cluster:
-                    x = (e - half) / np.sqrt(rest)
-                else:
-                    x = e / rest - half
-                m0[u] += has
+                m0[u] += 1.0 if d > 0 else 0.0
+                qm[u] = max(qm[u], d)
+                b = 0.5 * (share1[k, t] + share2[k, u])
+                b2[u] += b * b
+                x = (num[k, t, u] - ratio[u] * d) * scale[u]
+                x -= 0.5 * n_sum[u] * scale[u] * (effect1[k, t] + effect2[k, u])
+                rest = max(1.0 - b, 0.05)
+                x /= np.sqrt(rest) if cluster else rest
                 m1[u] += x
                 m2[u] += x * x
         for u in range(c):
             n = m0[u]
+            rho[t, u] = n_sum[u] * scale[u]
             carrying[t, u] = np.int32(n)
-            df[t, u] = max(1.0 / q2[u] - 1.0, 0.0) if q2[u] > 0 else np.nan
-            largest[t, u] = qm[u]
-            x = rho[t, u]
-            v = m2[u] if cluster else (m2[u] - m1[u] * m1[u] / s) * (n - 1.0) / n
-            se[t, u] = np.sqrt(v) / (1.0 - x * x) if n >= 3 and v > 0 and x * x < 1.0 else np.nan
+            df[t, u] = max(min(1.0 / b2[u], n) - 1.0, 0.0) if b2[u] > 0 else np.nan
+            largest[t, u] = qm[u] / d_sum[u] if d_sum[u] > 0 else 0.0
+            var = m2[u] if cluster else max(m2[u] - m1[u] * m1[u] / s, 0.0) * (n - 1.0) / n
+            se[t, u] = np.sqrt(var) if n >= 3 and var > 0 else np.nan
     return rho, se, df, carrying, largest
 
 
 @njit(cache=True, parallel=True)
-def bootstrap_variance(num, den, weights, phi1, phi2):
-    """Variance of atanh(rho) over resamples of the samples, and the share of resamples in which it is undefined.
+def bootstrap_variance(num, den, weights, phi1, phi2, drawn1, drawn2):
+    """Variance of each correlation over resamples of the samples, to first order.
 
-    weights : (draws, samples) how often each sample is drawn; phi1 (draws, r), phi2 (draws, c) the variances in a draw.
+    weights : (draws, samples) how often each sample is drawn; drawn1 (draws, r), drawn2 (draws, c) the genes' variances in
+    each draw. NaN where more than one draw of twenty has no variance.
     """
     s, r, c = num.shape
     draws = weights.shape[0]
     var = np.empty((r, c))
-    undefined = np.empty((r, c))
     for t in prange(r):
         k0 = np.zeros(c)
         k1 = np.zeros(c)
         k2 = np.zeros(c)
         top = np.empty(c)
         low = np.empty(c)
+        rho = np.zeros(c)
+        below = np.zeros(c)
+        for k in range(s):
+            for u in range(c):
+                rho[u] += num[k, t, u]
+                below[u] += den[k, t, u]
+        for u in range(c):
+            v = phi1[t] * phi2[u]
+            rho[u] = rho[u] / below[u] / np.sqrt(v) if v > 0 and phi1[t] > 0 and below[u] > 0 else np.nan
         for b in range(draws):
             top[:] = 0.0
             low[:] = 0.0
@@ -299,18 +305,16 @@ def bootstrap_variance(num, den, weights, phi1, phi2):
                         top[u] += w * num[k, t, u]
                         low[u] += w * den[k, t, u]
             for u in range(c):
-                v = phi1[b, t] * phi2[b, u]
-                if v > 0 and phi1[b, t] > 0 and low[u] > 0:
-                    x = top[u] / low[u] / np.sqrt(v)
-                    if -1.0 < x < 1.0:
-                        z = np.arctanh(x)
-                        k0[u] += 1.0
-                        k1[u] += z
-                        k2[u] += z * z
+                v, drawn = phi1[t] * phi2[u], drawn1[b, t] * drawn2[b, u]
+                if drawn > 0 and drawn1[b, t] > 0 and low[u] > 0:
+                    x = top[u] / low[u] / np.sqrt(v) - rho[u] * np.sqrt(drawn / v)
+                    k0[u] += 1.0
+                    k1[u] += x
+                    k2[u] += x * x
         for u in range(c):
-            undefined[t, u] = 1.0 - k0[u] / draws
-            var[t, u] = max(k2[u] - k1[u] * k1[u] / k0[u], 0.0) / (k0[u] - 1.0) if k0[u] > 1 else np.nan
-    return var, undefined
+            n = k0[u]
+            var[t, u] = max(k2[u] - k1[u] * k1[u] / n, 0.0) / (n - 1.0) if n > 0.95 * draws else np.nan
+    return var
 
 
 @njit(cache=True)

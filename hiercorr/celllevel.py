@@ -205,13 +205,19 @@ def _pairs(
     gene_flag[(np.diff(values.offsets, axis=1) == 0).any(1)] |= Flag.ABSENT_IN_SAMPLE.bit
     tiles = _tiles.tiles(values.n_genes, values.n_samples, rows, dtype)
     workspace = _tiles.Workspace(tiles, values.n_samples, dtype)
+    zero = np.zeros(values.n_genes)
     for left, right in _tiles.with_progress(tiles, progress):
         num, weight = workspace.arrays(left, right)
         for c in range(values.n_samples):
             num[c] = moments.cross_products(values, sums, mean[:, c], flat, left, right, c, dtype)
             weight[c] = size[c]
         estimate = inference.pair_estimate(
-            num, weight, (own[left], own[right]), (den[left], den[right]), "none" if few else uncertainty
+            num,
+            weight,
+            (own[left], own[right]),
+            (den[left], den[right]),
+            "none" if few else uncertainty,
+            (zero[left], zero[right]),
         )
         r = estimate.correlation
         tile: dict[str, NDArray] = {"correlation": r}
@@ -226,6 +232,6 @@ def _pairs(
         if few:
             flag |= Flag.TOO_FEW_SAMPLES.bit
         elif not silent:
-            flag[np.isnan(estimate.se)] |= Flag.NO_INTERVAL.bit
+            flag[np.isnan(tile["ci_lower"])] |= Flag.NO_INTERVAL.bit
         output.write(left, right, tile, flag)
     return output.finish()

@@ -5,7 +5,7 @@ Pure functions on arrays; nothing here knows what the sums are sums of.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -29,7 +29,7 @@ class PairEstimate:
     correlation : ndarray
         Ratio of sums, not clipped.
     se : ndarray
-        Standard error of atanh(correlation).
+        Its standard error; NaN with fewer than 3 samples.
     df : ndarray
         Degrees of freedom of its t distribution.
     carrying : ndarray of int
@@ -38,29 +38,49 @@ class PairEstimate:
         Share of the sample that holds most of it.
     """
 
-    correlation: Array
-    se: Array
-    df: Array
+    correlation: NDArray
+    se: NDArray
+    df: NDArray
     carrying: NDArray[np.int32]
     largest_share: NDArray[np.float32]
 
 
-def sample_effects(num: Array, den: Array, cluster: bool) -> Array:
-    """Each sample's relative effect on a ratio of sums, shape (n_samples, n_genes).
+def variance_shares(num: Array, den: Array, noise: Array) -> Array:
+    r"""Each sample's part in the variance of a gene, shape (n_samples, n_genes): its leverage on correlations.
 
-    Leaving sample c out changes the ratio f by ``-(N_c - f D_c) / (D - D_c)``; its influence is ``(N_c - f D_c) / D``.
+    .. math:: b_c = q_c + \sqrt\kappa\,\Big(\frac{N_c^+}{\sum N^+} - q_c\Big), \quad q_c = \frac{D_c}{\sum D}, \quad
+              \kappa = 1 - \frac{v / (D \phi^2)}{\sum_c (N_c^+ / \sum N^+ - q_c)^2}
+
+    The share in the sum of squares N, drawn towards the share in the information D by what Poisson noise alone makes of
+    their difference; :math:`\kappa` is cut at 0.
 
     Parameters
     ----------
     num, den : ndarray, shape (n_genes, n_samples)
-    cluster : bool
-        Influence instead of the leave-one-out change.
+    noise : ndarray, shape (n_genes,)
+        v, the variance of N_c under Poisson noise alone divided by D_c.
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        total = den.sum(1, keepdims=True)
+        q = np.clip(den, 0, None) / np.clip(den, 0, None).sum(1, keepdims=True)
+        positive = np.clip(num, 0, None)
+        off = positive / positive.sum(1, keepdims=True) - q
+        by_chance = noise[:, None] / (total * (num.sum(1, keepdims=True) / total) ** 2)
+        kappa = np.clip(1 - by_chance / (off**2).sum(1, keepdims=True), 0, 1)
+        return np.ascontiguousarray((q + np.sqrt(np.nan_to_num(kappa)) * np.nan_to_num(off)).T)
+
+
+def sample_effects(num: Array, den: Array) -> Array:
+    """Each sample's relative influence on a ratio of sums, (N_c - f D_c) / (f D); shape (n_samples, n_genes).
+
+    Parameters
+    ----------
+    num, den : ndarray, shape (n_genes, n_samples)
     """
     with np.errstate(divide="ignore", invalid="ignore"):
         total = den.sum(1, keepdims=True)
         ratio = num.sum(1, keepdims=True) / total
-        effect = (num - ratio * den) / ((total if cluster else total - den) * ratio)
-    return np.ascontiguousarray(effect.T)
+        return np.ascontiguousarray(((num - ratio * den) / (total * ratio)).T)
 
 
 def pair_estimate(
@@ -69,26 +89,29 @@ def pair_estimate(
     gene_num: tuple[Array, Array],
     gene_den: tuple[Array, Array],
     uncertainty: str,
+    noise: tuple[Array, Array],
     draws: NDArray[np.int64] | None = None,
 ) -> PairEstimate:
     r"""Correlation of every pair of a tile from each sample's sums, with its standard error.
 
     .. math:: \phi = \frac{\sum_c N_c}{\sum_c D_c}, \quad \rho_{jk} = \phi_{jk} / \sqrt{\phi_{jj}\phi_{kk}}
 
-    ``"jackknife"`` leaves each sample out of the three ratios; their change enters rho to first order,
+    To first order a sample's influence on rho is
 
-    .. math:: d_c = \frac{\Delta_c\phi_{jk}}{\sqrt{\phi_{jj}\phi_{kk}}}
-                    - \frac{\rho}{2}\Big(\frac{\Delta_c\phi_{jj}}{\phi_{jj}} + \frac{\Delta_c\phi_{kk}}{\phi_{kk}}\Big),
-              \quad se^2 = \frac{k-1}{k} \sum_c (d_c - \bar d)^2
+    .. math:: x_c = \frac{N_{c,jk} - \phi_{jk} D_{c,jk}}{D_{jk}\sqrt{\phi_{jj}\phi_{kk}}}
+                    - \frac{\rho}{2} \Big(\frac{N_{c,jj} - \phi_{jj} D_{c,jj}}{\phi_{jj} D_{jj}}
+                    + \frac{N_{c,kk} - \phi_{kk} D_{c,kk}}{\phi_{kk} D_{kk}}\Big)
 
-    over the k samples that carry the pair. First order, because the ratio itself is undefined without one sample for
-    many pairs of sparse genes. ``"cluster"`` sums squared influences divided by sqrt(1 - q_c), q the sample's share of
-    D. ``"bootstrap"`` draws samples with replacement and scales the variance by k / (k - 1). Of all three,
+    and without the sample rho is :math:`\rho - x_c / (1 - b_c)`, b_c the mean of its shares in both variances
+    (:func:`variance_shares`). ``"jackknife"`` takes
 
-    .. math:: df = 1 / \textstyle\sum_c q_c^2 - 1,
+    .. math:: d_c = \frac{x_c}{1 - b_c}, \quad se^2 = \frac{k-1}{k} \sum_c (d_c - \bar d)^2, \quad
+              df = \frac{1}{\sum_c b_c^2} - 1
 
-    k - 1 if all samples carry the same: a sum of squares of unequal terms varies more than its number of terms says
-    (Satterthwaite), and k - 1 would make p-values too small far out in the tail.
+    over the k samples that carry the pair. First order, because the ratio itself is undefined without one sample for many
+    pairs of sparse genes. df is k - 1 if all samples weigh the same, and never more: a sum of squares of unequal terms varies more than
+    their number says (Satterthwaite). ``"cluster"`` sums :math:`x_c^2 / (1 - b_c)`; ``"bootstrap"`` takes the variance over
+    samples drawn with replacement, times k / (k - 1); df is the same.
 
     Parameters
     ----------
@@ -96,6 +119,8 @@ def pair_estimate(
     gene_num, gene_den : pair of ndarray, shapes (left, n_samples) and (right, n_samples)
         The sums for the variances of the genes of both sides.
     uncertainty : {"jackknife", "cluster", "bootstrap", "none"}
+    noise : pair of ndarray, shapes (left,) and (right,)
+        As for :func:`variance_shares`.
     draws : ndarray, shape (n_draws, n_samples), optional
         How often each sample is drawn, for the bootstrap.
     """
@@ -103,21 +128,20 @@ def pair_estimate(
     with np.errstate(divide="ignore", invalid="ignore"):
         phi1, phi2 = n1.sum(1) / d1.sum(1), n2.sum(1) / d2.sum(1)
     phi1, phi2 = (np.where(np.isfinite(p), p, -1.0) for p in (phi1, phi2))
-    cluster = uncertainty == "cluster"
-    rho, se, df, carrying, largest = _kernels.leave_out_variance(
-        num, den, phi1, phi2, sample_effects(n1, d1, cluster), sample_effects(n2, d2, cluster), cluster
-    )
-    if uncertainty == "none":
-        se[:] = np.nan
-    elif uncertainty == "bootstrap":
-        assert draws is not None
-        with np.errstate(divide="ignore", invalid="ignore"):
-            p1, p2 = (draws @ n.T / (draws @ d.T) for n, d in ((n1, d1), (n2, d2)))
-            var, undefined = _kernels.bootstrap_variance(num, den, draws, p1, p2)
-            drawn = np.sqrt(var * carrying / (carrying - 1))
-        se = np.where(np.isfinite(se) & (drawn > 0) & (undefined <= 0.05), drawn, np.nan)
-    se[df < LEAST_DF] = np.nan
-    return PairEstimate(rho, se, df, carrying, largest)
+    estimate = PairEstimate(
+        *_kernels.leave_out_variance(
+            num, den, phi1, phi2, sample_effects(n1, d1), sample_effects(n2, d2),
+            variance_shares(n1, d1, noise[0]), variance_shares(n2, d2, noise[1]), uncertainty == "cluster",
+        )
+    )  # fmt: skip
+    if uncertainty != "bootstrap":
+        return estimate
+    assert draws is not None
+    with np.errstate(divide="ignore", invalid="ignore"):
+        p1, p2 = (draws @ n.T / (draws @ d.T) for n, d in ((n1, d1), (n2, d2)))
+        var = _kernels.bootstrap_variance(num, den, draws, phi1, phi2, p1, p2)
+        k = np.where(estimate.carrying >= 3, estimate.carrying, np.nan)
+        return replace(estimate, se=np.sqrt(var * k / (k - 1)))
 
 
 def fisher_z(correlation: NDArray) -> NDArray:
@@ -127,7 +151,11 @@ def fisher_z(correlation: NDArray) -> NDArray:
 
 
 def pair_table(estimate: PairEstimate, confidence: float, dtype: DTypeLike = np.float64) -> dict[str, NDArray]:
-    """z, interval, statistic and p-value of every pair; the interval is tanh(z -+ t se)."""
+    """Test and interval of every pair: t = rho / se, rho -+ t se cut at -1 and 1, also for an estimate beyond 1.
+
+    On the scale of rho, not of atanh(rho): the noise of counts does not shrink as rho goes to 1, as Fisher's z would have
+    it. ``se`` of the table is that of atanh(rho), se / (1 - rho^2), for those who combine results.
+    """
     names = ("fisher_z", "se", "ci_lower", "ci_upper", "statistic", "df", "p_value")
     out = {name: np.empty(estimate.se.shape, dtype) for name in names}
     table = student_table(max(float(np.nanmax(estimate.df, initial=1.0)), 1.0), confidence)

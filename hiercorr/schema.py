@@ -21,9 +21,9 @@ class Flag(enum.IntFlag):
     """Why an entry is missing or weak; the bits of ``flag`` and ``gene_flag``."""
 
     NONPOSITIVE_VARIANCE = 1  # no variance beyond noise: correlation undefined
-    OUT_OF_RANGE = 2  # |estimate| >= 1: see correlation_unclipped
+    OUT_OF_RANGE = 2  # |estimate| >= 1: see correlation_unclipped; test and interval are kept
     TOO_FEW_SAMPLES = 4  # fewer than 3 samples carry the pair: no interval
-    NO_INTERVAL = 8  # standard error undefined although there are samples enough
+    NO_INTERVAL = 8  # no interval although there are samples enough
     LOW_INFORMATION = 16  # counts too few for a variance of typical size to stand out
     DOMINATED = 32  # one sample holds more than half of the information: intervals too narrow, use "cluster"
     ABSENT_IN_SAMPLE = 64  # no information on it in at least one sample
@@ -45,7 +45,7 @@ PAIR_VARIABLES = {
     "se": "standard error of fisher_z",
     "ci_lower": "lower confidence limit of the correlation",
     "ci_upper": "upper confidence limit of the correlation",
-    "statistic": "test statistic: fisher_z / se, or t of the correlation between samples",
+    "statistic": "t statistic of no correlation",
     "df": "degrees of freedom of the t distribution",
     "p_value": "two-sided p-value, n = samples",
     "q_value": "Benjamini-Hochberg adjusted p_value over distinct pairs",

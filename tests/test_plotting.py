@@ -185,7 +185,7 @@ def test_network_modules_and_limits(result):
 
 
 def test_exploratory_is_said(gbm):
-    cells = hc.CellCorrelation(gbm, **VEHICLE, genes=20).fit()
+    cells = hc.CellCorrelation(gbm, **VEHICLE, genes=60).fit()
     for draw, _ in PLOTS.values():
         assert "(exploratory)" in title(draw(cells))
         plt.close("all")

@@ -1,0 +1,118 @@
+"""Every method that a study scores, as (p-value, estimate, interval, insufficient) of all pairs of one panel.
+
+A method is called as a user would call it; what it is asked is in its name.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import anndata as ad
+import numpy as np
+from scipy import stats
+
+import hiercorr as hc
+from hiercorr.inference import fisher_z, meta_analysis
+
+INSUFFICIENT = hc.Flag.LOW_INFORMATION | hc.Flag.DOMINATED | hc.Flag.TOO_FEW_SAMPLES
+BOOTSTRAP_DRAWS = 200
+
+
+@dataclass
+class Answer:
+    """Matrices (gene, partner) in the panel's order of genes; what a method does not give is None."""
+
+    p: np.ndarray | None = None
+    estimate: np.ndarray | None = None
+    interval: tuple[np.ndarray, np.ndarray] | None = None
+    insufficient: np.ndarray | None = None
+    level: str = "within"
+
+    def at(self, pairs: tuple[np.ndarray, np.ndarray]) -> dict:
+        """The arguments of :meth:`validation.scores.Tally.add` for some pairs."""
+        out = {k: None if (v := getattr(self, k)) is None else v[pairs] for k in ("p", "estimate", "insufficient")}
+        return out | {"interval": None if self.interval is None else tuple(v[pairs] for v in self.interval)}
+
+
+class Panel:
+    """One data set and the fits that methods share."""
+
+    def __init__(self, adata: ad.AnnData, seed: int) -> None:
+        self.names, self.seed = adata.var_names.to_numpy(), seed
+        self.adata = adata = adata[:, np.asarray(adata.X.sum(0)).ravel() > 0].copy()
+        options = {"sample": "sample", "depth": "depth", "min_cells": 5}
+        self.model = hc.CSCore(adata, **options)
+        self.cells = hc.CellCorrelation(adata, **options)
+
+    def matrix(self, result: hc.CorrelationResult, name: str) -> np.ndarray:
+        """A pair variable in the panel's order; genes without a count are not in the result: NaN."""
+        table = result.dataset[name]
+        if table.sizes["gene"] < len(self.names):
+            table = table.reindex(gene=self.names, partner=self.names)
+        return table.values
+
+    def with_interval(self, result: hc.CorrelationResult, level: str = "within") -> Answer:
+        p, estimate, low, high, flag = (
+            self.matrix(result, k) for k in ("p_value", "correlation", "ci_lower", "ci_upper", "flag")
+        )
+        bits = np.nan_to_num(flag, nan=int(hc.Flag.TOO_FEW_SAMPLES)).astype(int)
+        return Answer(p, estimate, (low, high), (bits & int(INSUFFICIENT)) > 0, level)
+
+    def tested(self, result: hc.CorrelationResult) -> Answer:
+        return Answer(p=self.matrix(result, "cell_p_value"), estimate=self.matrix(result, "correlation"))
+
+
+def _meta(panel: Panel) -> Answer:
+    d = panel.model.fit(per_sample=True)
+    r, se = panel.matrix(d, "sample_correlation"), panel.matrix(d, "sample_se")
+    m = meta_analysis(fisher_z(r), se**2)
+    p = 2 * stats.t.sf(np.abs(m.estimate / m.se), len(r) - 1)
+    return Answer(p, np.tanh(m.estimate), (np.tanh(m.lower), np.tanh(m.upper)))
+
+
+def _metacell(panel: Panel) -> Answer:
+    grouped = hc.metacells(panel.adata, "sample", depth="depth", min_cells=5, seed=panel.seed)
+    model = hc.CellCorrelation(grouped, "sample", depth=grouped.obs["depth"].to_numpy(), min_cells=2)
+    return panel.tested(model.fit(level="pooled", uncertainty="none"))
+
+
+def _pseudobulk(panel: Panel, formula: str) -> Answer:
+    sums = hc.aggregate(panel.adata, "sample", depth="depth")
+    fit = hc.Pseudobulk(sums, "sample", formula=formula, normalization="cpm").fit()
+    answer = panel.with_interval(fit, "between")
+    answer.insufficient = None
+    return answer
+
+
+METHODS: dict[str, Callable[[Panel], Answer]] = {
+    "within, jackknife": lambda b: b.with_interval(b.model.fit()),
+    "within, cluster": lambda b: b.with_interval(b.model.fit(uncertainty="cluster")),
+    "within, bootstrap": lambda b: b.with_interval(
+        b.model.fit(uncertainty="bootstrap", n_bootstrap=BOOTSTRAP_DRAWS, seed=b.seed)
+    ),
+    "pooled CS-CORE, jackknife": lambda b: b.with_interval(b.model.fit("pooled")),
+    "per-sample meta-analysis": _meta,
+    "published CS-CORE test": lambda b: b.tested(b.model.fit("pooled", "none")),
+    "cell Pearson": lambda b: b.tested(b.cells.fit("pearson", "pooled", uncertainty="none")),
+    "cell Spearman": lambda b: b.tested(b.cells.fit("spearman", "pooled", uncertainty="none")),
+    "repeated-measures correlation": lambda b: b.tested(b.cells.fit("pearson", "within", uncertainty="none")),
+    "metacell Pearson": _metacell,
+    "pseudobulk Pearson": lambda b: _pseudobulk(b, "~ 1"),
+    "pseudobulk partial": lambda b: _pseudobulk(b, "~ batch"),
+}
+
+
+def answers(adata: ad.AnnData, names: Iterable[str], seed: int) -> Iterable[tuple[str, Answer]]:
+    """Each method on one panel, one at a time: an answer holds several matrices."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        panel = Panel(adata, seed)
+        for name in names:
+            try:
+                answer = METHODS[name](panel)
+            except hc.InputError:  # refused: too few samples for this method
+                nothing = np.full((adata.n_vars, adata.n_vars), np.nan)
+                answer = Answer(nothing, nothing, (nothing, nothing))
+            yield name, answer
