@@ -54,8 +54,9 @@ class Panel:
         return table.values
 
     def with_interval(self, result: hc.CorrelationResult, level: str = "within") -> Answer:
+        best = "correlation_unclipped" if "correlation_unclipped" in result.dataset else "correlation"
         p, estimate, low, high, flag = (
-            self.matrix(result, k) for k in ("p_value", "correlation", "ci_lower", "ci_upper", "flag")
+            self.matrix(result, k) for k in ("p_value", best, "ci_lower", "ci_upper", "flag")
         )
         bits = np.nan_to_num(flag, nan=int(hc.Flag.TOO_FEW_SAMPLES)).astype(int)
         return Answer(p, estimate, (low, high), (bits & int(INSUFFICIENT)) > 0, level)
