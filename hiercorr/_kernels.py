@@ -218,8 +218,8 @@ def leave_out_variance(num, den, phi1, phi2, effect1, effect2, share1, share2, c
 
     num, den : (samples, r, c) sums N_c and D_c; phi1 (r,), phi2 (c,) the variances; effect1 (samples, r), effect2 (samples,
     c) each sample's relative influence on a variance, share1, share2 its part of it (see hiercorr.inference). Returns rho,
-    se (NaN with fewer than 3 samples), df = 1 / sum(b^2) - 1 with b the mean of the genes' shares, or less, number of samples that
-    carry the pair, largest share of D.
+    se (NaN with fewer than 3 samples), df = 1 / sum(b^2) - 1 with b the mean of the genes' shares (at most carrying - 1),
+    number of samples that carry the pair, largest share of D.
     """
     s, r, c = num.shape
     rho = np.empty((r, c), num.dtype)

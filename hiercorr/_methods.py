@@ -93,12 +93,13 @@ def _within_text(result: CorrelationResult) -> str:
         else "over all cells, as published"
     )
     how = {
-        "jackknife": "leaving one sample out of the sums, with t on (samples carrying the pair) - 1 degrees of freedom",
-        "cluster": "the samples' linearised influences, with t on effective-sample degrees of freedom",
-        "bootstrap": "resampling samples with replacement, with t on (samples carrying the pair) - 1 degrees of freedom",
+        "jackknife": "leaving one sample out of the sums (to first order)",
+        "cluster": "the samples' linearised influences",
+        "bootstrap": "resampling samples with replacement",
     }.get(str(a.get("uncertainty")))
     tail = (
-        f"Standard errors of atanh(r) come from {how}; p-values were adjusted by Benjamini-Hochberg over distinct pairs."
+        f"Standard errors of r come from {how}, with t on degrees of freedom that follow from each sample's share of the "
+        "variance (at most samples - 1); p-values were adjusted by Benjamini-Hochberg over distinct pairs."
         if how
         else "No uncertainty over samples was computed."
     )

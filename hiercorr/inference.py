@@ -109,9 +109,9 @@ def pair_estimate(
               df = \frac{1}{\sum_c b_c^2} - 1
 
     over the k samples that carry the pair. First order, because the ratio itself is undefined without one sample for many
-    pairs of sparse genes. df is k - 1 if all samples weigh the same, and never more: a sum of squares of unequal terms varies more than
-    their number says (Satterthwaite). ``"cluster"`` sums :math:`x_c^2 / (1 - b_c)`; ``"bootstrap"`` takes the variance over
-    samples drawn with replacement, times k / (k - 1); df is the same.
+    pairs of sparse genes. df is k - 1 if all samples weigh the same, and never more: a sum of squares of unequal terms
+    varies more than their number says (Satterthwaite). ``"cluster"`` sums :math:`x_c^2 / (1 - b_c)`; ``"bootstrap"`` takes
+    the variance over samples drawn with replacement, times k / (k - 1); df is the same.
 
     Parameters
     ----------

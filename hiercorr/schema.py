@@ -25,7 +25,7 @@ class Flag(enum.IntFlag):
     TOO_FEW_SAMPLES = 4  # fewer than 3 samples carry the pair: no interval
     NO_INTERVAL = 8  # no interval although there are samples enough
     LOW_INFORMATION = 16  # counts too few for a variance of typical size to stand out
-    DOMINATED = 32  # one sample holds more than half of the information: intervals too narrow, use "cluster"
+    DOMINATED = 32  # one sample holds more than half of the information: the estimate is mostly that sample's
     ABSENT_IN_SAMPLE = 64  # no information on it in at least one sample
     NO_HETEROGENEITY = 128  # some sample cannot estimate the pair: no tau2, I2, prediction interval
     SELF = 256  # a gene with itself

@@ -1,14 +1,20 @@
 """Type-I error and coverage of the default in simulation, with margins of three Monte-Carlo errors."""
 
+import json
 import subprocess
 import sys
 
 import numpy as np
+import pandas as pd
 import pytest
 from conftest import fit
 
 from hiercorr.simulate import simulate_counts
-from validation.runner import run_study, study_names
+from validation import worlds
+from validation.pages import PAGES, pages
+from validation.peers import PEERS, installed
+from validation.runner import RESULTS, Parts, load, read_results, run_study, study_names
+from validation.scores import Tally
 
 
 @pytest.mark.parametrize(("samples", "cells", "mean"), [(3, 600, 1.0), (8, 300, 0.5), (20, 200, 1.0)])
@@ -40,9 +46,10 @@ def test_size_and_coverage(samples, cells, mean):
 
 @pytest.mark.parametrize("study", study_names())
 def test_quick_studies_hold(study):
-    table, refuted = run_study(study, quick=True, replicates=4, jobs=2, folder=None)
+    table, refuted = run_study(study, quick=True)
     assert not refuted
     assert len(table)
+    assert all(isinstance(line, str) for line in load(study).remarks(table))
 
 
 def test_command_line_of_the_studies():
@@ -52,14 +59,117 @@ def test_command_line_of_the_studies():
     assert "holds" in done.stdout
 
 
-def test_committed_results_have_the_grid_they_claim():
-    import pandas as pd
+@pytest.mark.parametrize("study", study_names())
+def test_committed_results_have_the_grid_they_claim(study):
+    table, about = read_results(study)
+    grid = load(study).grid(quick=False)
+    done = table.drop_duplicates(list(grid.columns))[list(grid.columns)]
+    assert len(done) == len(grid)
+    assert load(study).verdict(table) == json.loads(about["refuted_by"])
+    assert about["claim"] == load(study).CLAIM
+    assert list(RESULTS.glob(f"{study}*.png"))
 
-    from validation.runner import RESULTS
-    from validation.studies import within_calibration as study
 
-    table = pd.read_csv(RESULTS / "within_calibration.csv")
-    cells = table.drop_duplicates(["samples", "cells", "mean", "rho", "between", "heterogeneity"])
-    assert len(cells) == len(study.grid(quick=False))
-    assert (table["pairs"] >= 2000).all()
-    assert (RESULTS / "within_calibration.png").exists()
+def test_the_default_is_within_its_standard_on_at_least_2000_pairs():
+    table, _ = read_results("calibration")
+    ours = table[table["method"] == "within, jackknife"]
+    assert (ours["pairs"] >= 2000).all()
+    assert not load("calibration").verdict(table)
+
+
+def test_pages_are_those_of_the_committed_results():
+    assert {f.name for f in PAGES.iterdir()} == set(pages())
+    for name, text in pages().items():
+        assert (PAGES / name).read_text(encoding="utf-8") == text, f"run python -m validation pages: {name}"
+
+
+def test_an_interrupted_study_goes_on(tmp_path, monkeypatch):
+    study = load("between_corrected")
+    monkeypatch.setattr(study, "grid", lambda quick: pd.DataFrame({"a": [0, 1, 2]}))
+    monkeypatch.setattr(
+        "validation.runner.joblib.Parallel", lambda *_, **__: lambda jobs: (f(*a, **k) for f, a, k in jobs)
+    )
+    ran, broken = [], {1}
+
+    def run_cell(row, replicates, seed):
+        if row["a"] in broken:
+            raise KeyboardInterrupt
+        ran.append(row["a"])
+        return pd.DataFrame([row | {"value": float(np.random.default_rng(seed).normal())}])
+
+    monkeypatch.setattr(study, "run_cell", run_cell)
+    monkeypatch.setattr(study, "verdict", lambda table: [])
+    monkeypatch.setattr(study, "figures", lambda table: {})
+    with pytest.raises(KeyboardInterrupt):
+        run_study("between_corrected", quick=True, replicates=2, folder=tmp_path)
+    broken.clear()
+    table, _ = run_study("between_corrected", quick=True, replicates=2, folder=tmp_path)
+    assert ran == [0, 1, 2]
+    whole, _ = run_study("between_corrected", quick=True, replicates=2)
+    pd.testing.assert_frame_equal(table, whole)
+    saved, about = read_results("between_corrected", tmp_path)
+    np.testing.assert_allclose(saved["value"], whole["value"], rtol=1e-6)
+    assert about["replicates"] == 2
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_parts_of_other_settings_are_not_taken(tmp_path):
+    Parts(tmp_path / "p", "one").write(0, pd.DataFrame({"a": [1]}))
+    assert 0 in Parts(tmp_path / "p", "one").read()
+    assert not Parts(tmp_path / "p", "two").read()
+
+
+def test_tally_counts():
+    tally = Tally()
+    nan = np.nan
+    tally.add(
+        "m", 0.5, p=np.array([0.01, 0.2, nan, 0.01]), estimate=np.array([0.6, 0.4, nan, 0.9]),
+        interval=(np.array([0.4, 0.0, nan, 0.6]), np.array([0.8, 0.4, nan, 1.0])),
+        insufficient=np.array([False, False, False, True]),
+    )  # fmt: skip
+    tally.add("m", 0.5, p=np.array([0.5, 0.5, 0.5, 0.5]))
+    row = tally.table(["method"]).iloc[0]
+    assert (row["panels"], row["pairs"]) == (2, 8)
+    assert row["flagged"] == pytest.approx(1 / 8)
+    assert row["type_1"] == pytest.approx(1 / 6)
+    assert row["type_1_all"] == pytest.approx(2 / 7)
+    assert row["coverage"] == pytest.approx(1 / 2)
+    assert row["coverage_all"] == pytest.approx(1 / 3)
+    assert row["width"] == pytest.approx(0.4)
+    assert row["bias"] == pytest.approx(0.0)
+    assert row["rmse"] == pytest.approx(0.1)
+
+
+def test_worlds_have_the_correlation_they_say():
+    rng = np.random.default_rng(3)
+    for distribution in ("lognormal", "gamma"):
+        panel = [
+            worlds.Block(40.0, 0.0, 0.6, 0.0),
+            worlds.Block(40.0, 0.8, 0.0, 0.2),
+            worlds.Block(40.0, 0.8, 0.3, 0.2),
+        ]
+        pairs = worlds.pairs_of(panel)
+        adata = worlds.draw(panel, np.full(150, 400), rng, distribution=distribution)
+        x = adata.X.toarray() / adata.obs["depth"].to_numpy()[:, None] * 1e4
+        sample = adata.obs["sample"].to_numpy()
+        r = np.array([np.corrcoef(x[sample == s].T) for s in np.unique(sample)])
+        for block in panel:
+            values = r[:, *pairs[block.key]]
+            assert values.mean() == pytest.approx(block.truth(), abs=0.03)
+            assert values.std() == pytest.approx(np.hypot(block.tau * (1 - block.rho**2), 0.06), abs=0.05)
+        means = np.log(np.array([x[sample == s].mean(0) for s in np.unique(sample)]))
+        across = pairs[40.0, 0.8, 0.0, 0.0]
+        assert np.corrcoef(means.T)[across].mean() == pytest.approx(0.8, abs=0.06)
+        assert abs(r[:, *across].mean()) < 0.01
+
+
+@pytest.mark.parametrize("peer", list(PEERS))
+def test_peers_give_a_number_for_each_pair(peer):
+    if peer not in installed():
+        pytest.skip("not installed")
+    panel = worlds.blocks([1.0], [0.0], [(0.0, 0.0), (0.6, 0.0), (0.3, 0.0)])
+    adata = worlds.draw(panel, np.full(4, 200), np.random.default_rng(0))
+    at = (np.array([0, 1]), np.array([1, 2]))
+    p, estimate = installed()[peer](adata, at)
+    for values in (p, estimate):
+        assert values is None or np.isfinite(values).all()

@@ -6,6 +6,7 @@ import time
 
 import click
 
+from validation.pages import write_pages
 from validation.runner import RESULTS, load, run_study, study_names
 
 
@@ -28,6 +29,12 @@ def run(name: str | None, quick: bool, replicates: int | None, jobs: int) -> Non
         _, refuted = run_study(study, quick, replicates, jobs, None if quick else RESULTS)
         click.echo(f"{study} ({time.time() - start:.0f} s): {load(study).CLAIM}")
         click.echo("  holds" if not refuted else "  REFUTED: " + "; ".join(refuted))
+
+
+@main.command()
+def pages() -> None:
+    """Write docs/validation/ from the committed results."""
+    write_pages()
 
 
 if __name__ == "__main__":

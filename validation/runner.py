@@ -134,7 +134,8 @@ def write_results(folder: Path, name: str, table: pd.DataFrame, refuted: list[st
         f"scipy {scipy.__version__}",
     }
     data = xr.Dataset.from_dataframe(table.rename_axis("row")).assign_attrs(attrs)
-    encoding = {v: {"zlib": True} | ({"dtype": "f4"} if data[v].dtype.kind == "f" else {}) for v in data if data[v].dtype.kind != "O"}
+    numbers = [v for v in data if data[v].dtype.kind in "fiub"]
+    encoding = {v: {"zlib": True} | ({"dtype": "f4"} if data[v].dtype.kind == "f" else {}) for v in numbers}
     data.to_netcdf(folder / f"{name}.nc", engine="h5netcdf", encoding=encoding)
     for key, figure in study.figures(table).items():
         figure.savefig(folder / f"{name}{'-' if key else ''}{key}.png", dpi=110)

@@ -55,7 +55,7 @@ class Tally:
         """One row a key, the parts of the key in the columns `names`."""
         out = []
         for key, rows in self.rows.items():
-            t = pd.DataFrame(rows)
+            t = pd.DataFrame(rows).fillna(0)
             n = t["pairs"].sum()
             row = dict(zip(names, key if isinstance(key, tuple) else (key,), strict=True))
             row |= {"panels": len(t), "pairs": n, "flagged": 1 - t["stands"].sum() / n}

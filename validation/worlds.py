@@ -140,8 +140,9 @@ def draw(
     if world == "batch-dependent capture":
         # one batch captures half, and each gene in its own measure
         mu = mu * np.exp(rng.normal(0, 0.5, genes) * batch[:, None]) * np.where(batch == 1, 0.5, 1.0)[:, None]
-    # in some worlds the cells of one sample differ more than those of another, in all genes
-    spread = WITHIN_SD * np.exp(np.clip(rng.normal(0, SCALE_SD, n), -0.6, 0.25)) if world == "unequal variances" else np.full(n, WITHIN_SD)
+    spread = np.full(n, WITHIN_SD)
+    if world == "unequal variances":  # the cells of one sample differ more than those of another, in all genes
+        spread *= np.exp(np.clip(rng.normal(0, SCALE_SD, n), -0.6, 0.25))
     shift = np.exp(rng.normal(0, 0.2, n))
     counts, depths = [], []
     for c in range(n):

@@ -9,6 +9,7 @@ import pandas as pd
 
 from validation import worlds
 from validation.methods import METHODS, answers
+from validation.pages import span
 from validation.scores import Tally
 
 CLAIM = (
@@ -37,7 +38,11 @@ def grid(quick: bool) -> pd.DataFrame:
     samples, cells, unequal = ([3, 8], [300], [True]) if quick else ([20, 12, 8, 5, 3], [2000, 300, 50], [False, True])
     rows = itertools.product(samples, cells, unequal)
     table = pd.DataFrame(rows, columns=["samples", "cells", "unequal"])
-    return table.assign(total=table["samples"] * table["cells"]).sort_values("total", ascending=False).drop(columns="total")
+    return (
+        table.assign(total=table["samples"] * table["cells"])
+        .sort_values("total", ascending=False)
+        .drop(columns="total")
+    )
 
 
 def run_cell(row: dict, replicates: int, seed: np.random.SeedSequence) -> pd.DataFrame:
@@ -60,8 +65,126 @@ def run_cell(row: dict, replicates: int, seed: np.random.SeedSequence) -> pd.Dat
     return tally.table(KEYS).assign(**row)
 
 
+def remarks(table: pd.DataFrame) -> list[str]:
+    ours = table[table["method"] == "within, jackknife"]
+    stands = ours[ours["flagged"] < 0.5]
+    null, out = stands[stands["rho"] == 0], []
+    for label, g, value, low, high in (
+        ("rejects true nulls in", null, "type_1", 0.035, 0.06), ("covers in", stands, "coverage", 0.935, 0.975)
+    ):  # fmt: skip
+        inside = g[value].between(low, high).mean()
+        out.append(f"The default {label} {span(g[value])} (mean {100 * g[value].mean():.1f}%) over the {len(g)} cells of the grid whose "
+                   f"pairs are mostly not flagged; {inside:.0%} of them lie inside {100 * low:g}-{100 * high:g}% as they are, "
+                   "Monte-Carlo error and all.")  # fmt: skip
+    weak = ours[ours["flagged"] >= 0.5]
+    out.append(f"In the {len(weak)} cells that are mostly flagged it rejects {span(weak.loc[weak['rho'] == 0, 'type_1_all'])} and covers "
+               f"{span(weak['coverage_all'])} of pairs that have an interval; {span(weak['undefined'], 0)} have none.")  # fmt: skip
+    bias = stands[stands["rho"] > 0]["bias"]
+    out.append(f"Its bias there is {bias.min():+.3f} to {bias.max():+.3f} (median {bias.median():+.3f}).")
+    for method, g in table[table["rho"] == 0].groupby("method", sort=False):
+        if method == "within, jackknife":
+            continue
+        between = method.startswith("pseudobulk")
+        g = g[(g["between"] == 0)] if between else g
+        covered = table[(table["method"] == method) & (table["flagged"] < 0.5)]["coverage"]
+        text = f"{method}: rejects {span(g['type_1_all'])} of true nulls"
+        text += " (no relation at either level)" if between else ""
+        out.append(text + (f", covers {span(covered)}." if covered.notna().any() else "."))
+    width = stands.groupby(["samples", "method"])["width"].mean().droplevel("method")
+    out.append(
+        "Mean width of the default's interval by samples: " + ", ".join(f"{s}: {w:.2f}" for s, w in width.items()) + "."
+    )
+    out.append("Where we are worse: cell-level tests call more true pairs, being wrong about the false ones. The interval between samples "
+               "(pseudobulk) is that of the plain correlation, which noise attenuates: see between_corrected.")  # fmt: skip
+    return out
+
+
 def figures(table: pd.DataFrame) -> dict:
-    return {}
+    """Type-I error of all methods; coverage of all intervals; bias and width of the default."""
+    return {"type-1": _type_1(table), "coverage": _coverage(table)}
+
+
+COLOURS = {
+    "within, jackknife": ("#0072B2", "o"), "within, cluster": ("#56B4E9", "s"), "within, bootstrap": ("#009E73", "^"),
+    "pooled CS-CORE, jackknife": ("#999999", "D"), "per-sample meta-analysis": ("#000000", "v"),
+    "published CS-CORE test": ("#D55E00", "x"), "cell Pearson": ("#CC79A7", "+"), "cell Spearman": ("#CC79A7", "1"),
+    "repeated-measures correlation": ("#E69F00", "x"), "metacell Pearson": ("#E69F00", "+"),
+    "pseudobulk Pearson": ("#009E73", "P"), "pseudobulk partial": ("#009E73", "X"),
+}  # fmt: skip
+
+
+def _designs(table: pd.DataFrame) -> list[tuple]:
+    return sorted(set(zip(table["samples"], table["cells"], strict=True)))
+
+
+def _panel(ax, part: pd.DataFrame, methods: list[str], designs: list[tuple], value: str) -> None:
+    for k, method in enumerate(methods):
+        colour, marker = COLOURS[method]
+        points = part[part["method"] == method].groupby(["samples", "cells"])[value].mean().reindex(designs)
+        x = np.arange(len(designs)) + (k - len(methods) / 2) * 0.8 / len(methods)
+        ax.plot(x, points, marker, color=colour, label=method, ms=5, mew=1.4, ls="")
+    for edge in np.arange(len(designs) - 1) + 0.5:
+        ax.axvline(edge, color="#eeeeee", lw=0.8, zorder=0)
+    ax.set_xticks(range(len(designs)), [f"{s} x {n}" for s, n in designs], rotation=70, fontsize=8)
+    ax.spines[["top", "right"]].set_visible(False)
+
+
+def _flagged(ax, part: pd.DataFrame, designs: list[tuple]) -> None:
+    """Shade designs whose pairs the default mostly flags."""
+    ours = part[part["method"] == "within, jackknife"].groupby(["samples", "cells"])["flagged"].mean().reindex(designs)
+    for x in np.flatnonzero(ours.to_numpy() > 0.5):
+        ax.axvspan(x - 0.5, x + 0.5, color="#f3e5c8", zorder=-1)
+
+
+def _type_1(table: pd.DataFrame):
+    import matplotlib.pyplot as plt
+
+    null = table[(table["rho"] == 0) & (table["heterogeneity"] == 0)]
+    means, betweens = sorted(null["mean"].unique()), sorted(null["between"].unique())
+    designs, methods = _designs(null), list(COLOURS)
+    fig, axes = plt.subplots(len(betweens), len(means), figsize=(4.4 * len(means) + 2, 3.5 * len(betweens) + 0.6),
+                             sharex=True, sharey=True, squeeze=False, layout="constrained")  # fmt: skip
+    for line, between in zip(axes, betweens, strict=True):
+        for ax, mean in zip(line, means, strict=True):
+            part = null[(null["mean"] == mean) & (null["between"] == between)]
+            ax.axhspan(0.035, 0.06, color="#dddddd", zorder=0)
+            _panel(ax, part, methods, designs, "type_1_all")
+            _flagged(ax, part, designs)
+            ax.set_yscale("log")
+            ax.set_ylim(0.004, 1.1)
+            ax.set_yticks([0.01, 0.05, 0.2, 1.0], ["1%", "5%", "20%", "100%"])
+            ax.minorticks_off()
+            ax.set_title(f"mean count {mean:g}", fontsize=11)
+        line[0].set_ylabel(f"true nulls rejected\n(means correlate {between:g} over samples)")
+    axes[0][-1].legend(bbox_to_anchor=(1.02, 1), loc="upper left", frameon=False)
+    fig.supxlabel(
+        "samples x cells (shaded: the default flags most pairs); pseudobulk: its own null, means that do not correlate"
+    )
+    return fig
+
+
+def _coverage(table: pd.DataFrame):
+    import matplotlib.pyplot as plt
+
+    methods = list(COLOURS)[:5]
+    part = table[table["method"].isin(methods) & (table["between"] == 0.8)]
+    means, rhos = sorted(part["mean"].unique()), sorted(part["rho"].unique())
+    designs = _designs(part)
+    fig, axes = plt.subplots(len(rhos), len(means), figsize=(4 * len(means) + 2, 2.4 * len(rhos) + 0.6), sharex=True, sharey=True,
+                             squeeze=False, layout="constrained")  # fmt: skip
+    for line, rho in zip(axes, rhos, strict=True):
+        for ax, mean in zip(line, means, strict=True):
+            cell = part[(part["mean"] == mean) & (part["rho"] == rho)]
+            ax.axhspan(0.935, 0.975, color="#dddddd", zorder=0)
+            _panel(ax, cell, methods, designs, "coverage_all")
+            _flagged(ax, cell, designs)
+            ax.set_ylim(0.7, 1.0)
+            if line is axes[0]:
+                ax.set_title(f"mean count {mean:g}", fontsize=11)
+        line[0].set_ylabel(f"coverage, true {rho:g}")
+    axes[0][-1].legend(bbox_to_anchor=(1.02, 1), loc="upper left", frameon=False)
+    fig.supxlabel("samples x cells (shaded: the default flags most pairs)")
+    return fig
 
 
 def verdict(table: pd.DataFrame) -> list[str]:

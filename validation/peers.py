@@ -1,0 +1,122 @@
+"""Other packages, each called as its own documentation says; None where it is not installed.
+
+pip install pingouin memento-de statsmodels
+git clone https://github.com/ChangSuBiostats/CS-CORE_python PEER; PYTHONPATH=PEER
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import io
+import warnings
+from collections.abc import Callable
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+
+Pairs = tuple[np.ndarray, np.ndarray]
+Found = tuple[np.ndarray | None, np.ndarray | None]  # p-values and estimates of the pairs
+
+
+def _log_normalised(adata: ad.AnnData) -> np.ndarray:
+    depth = adata.obs["depth"].to_numpy()
+    return np.log1p(adata.X.toarray() / depth[:, None] * np.median(depth))
+
+
+def rm_corr(adata: ad.AnnData, pairs: Pairs) -> Found:
+    """pingouin.rm_corr: cells as repeated measures of a sample."""
+    import pingouin
+
+    table = pd.DataFrame(_log_normalised(adata)).assign(sample=adata.obs["sample"].to_numpy())
+    table.columns = table.columns.astype(str)
+    out = [pingouin.rm_corr(table, x=str(i), y=str(j), subject="sample") for i, j in zip(*pairs, strict=True)]
+    p = [float(t[next(c for c in t.columns if c.startswith("p"))].iloc[0]) for t in out]
+    return np.array(p), np.array([float(t["r"].iloc[0]) for t in out])
+
+
+def mixed_lm(adata: ad.AnnData, pairs: Pairs) -> Found:
+    """statsmodels MixedLM: one gene on the other with a random intercept for the sample; p of the slope."""
+    import statsmodels.api as sm
+
+    x, sample = _log_normalised(adata), adata.obs["sample"].to_numpy()
+    p = []
+    for i, j in zip(*pairs, strict=True):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            fit = sm.MixedLM(x[:, j], sm.add_constant(x[:, i]), groups=sample).fit()
+        p.append(fit.pvalues[1])
+    return np.array(p), None
+
+
+def cscore_python(adata: ad.AnnData, pairs: Pairs) -> Found:
+    """CS-CORE Python: estimate and test over all cells."""
+    from CSCORE import CSCORE_IRLS
+
+    run: Callable = getattr(CSCORE_IRLS, "CSCORE_IRLS", CSCORE_IRLS)
+    if not hasattr(np, "Inf"):
+        setattr(np, "Inf", np.inf)  # noqa: B010, written for numpy 1
+    with contextlib.redirect_stdout(io.StringIO()):
+        estimate, p, *_ = run(adata.X.astype(float), adata.obs["depth"].to_numpy())
+    return np.asarray(p)[pairs], np.asarray(estimate)[pairs]
+
+
+def _memento(adata: ad.AnnData, pairs: Pairs, labels: list[str]) -> ad.AnnData:
+    import memento
+
+    data = adata.copy()
+    data.X = data.X.astype(float)
+    data.obs["q"] = 0.07
+    memento.setup_memento(data, q_column="q", filter_mean_thresh=0.01)
+    memento.create_groups(data, label_columns=labels)
+    memento.compute_1d_moments(data, min_perc_group=0.5, filter_genes=False)
+    memento.compute_2d_moments(data, [(adata.var_names[i], adata.var_names[j]) for i, j in zip(*pairs, strict=True)])
+    return data
+
+
+def memento_estimate(adata: ad.AnnData, pairs: Pairs) -> Found:
+    """memento: correlation in each sample, averaged with the cells as weights."""
+    import memento
+
+    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        table, cells = memento.get_2d_moments(_memento(adata, pairs, ["sample"]))
+    groups = list(cells)
+    values, weight = table[groups].to_numpy(float), np.array([cells[g] for g in groups], float)
+    known = np.isfinite(values)
+    with np.errstate(invalid="ignore"):
+        return None, np.where(known, values, 0) @ weight / (known @ weight)
+
+
+def memento_difference(adata: ad.AnnData, pairs: Pairs) -> Found:
+    """memento: test of a difference in correlation between two halves of the samples, with the samples as replicates."""
+    import memento
+
+    data = adata.copy()
+    names = np.unique(data.obs["sample"])
+    data.obs["half"] = data.obs["sample"].isin(names[: len(names) // 2]).astype(int)
+    with (
+        contextlib.redirect_stdout(io.StringIO()),
+        contextlib.redirect_stderr(io.StringIO()),
+        warnings.catch_warnings(),
+    ):
+        warnings.simplefilter("ignore")
+        data = _memento(data, pairs, ["half", "sample"])
+        about = memento.get_groups(data)
+        memento.ht_2d_moments(data, treatment=about[["half"]].astype(float), num_boot=1000, verbose=0, num_cpus=1)
+        found = memento.get_2d_ht_result(data)
+    return found["corr_pval"].to_numpy(float), None
+
+
+PEERS: dict[str, tuple[str, Callable[[ad.AnnData, Pairs], Found]]] = {
+    "CS-CORE Python": ("CSCORE", cscore_python),
+    "pingouin rm_corr": ("pingouin", rm_corr),
+    "statsmodels MixedLM": ("statsmodels", mixed_lm),
+    "memento, estimate": ("memento", memento_estimate),
+    "memento, difference": ("memento", memento_difference),
+}
+
+
+def installed() -> dict[str, Callable[[ad.AnnData, Pairs], Found]]:
+    return {name: call for name, (module, call) in PEERS.items() if importlib.util.find_spec(module)}
