@@ -20,7 +20,7 @@ CLAIM = (
 )
 MODELS = ["within", "pooled_cscore"]
 SEED = 20261204
-REPLICATES = 100
+REPLICATES = 70
 GENES = 60
 BUDGET = 3600
 DESIGNS = (3, 4, 6, 8, 12, 24, 36)
