@@ -67,7 +67,7 @@ class Block:
 
     def truth(self) -> float:
         """Mean over samples of the correlation that a sample has."""
-        return float(self._natural(_NODES) @ _WEIGHTS)
+        return 0.0 if self.rho == 0 else float(self._natural(_NODES) @ _WEIGHTS)
 
     def _natural(self, normal: np.ndarray) -> np.ndarray:
         # lognormals of this sd reach -0.53; cut on both sides where the mean is to be 0
