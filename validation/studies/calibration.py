@@ -91,7 +91,9 @@ def remarks(table: pd.DataFrame) -> list[str]:
         covered = table[(table["method"] == method) & (table["flagged"] <= FLAGGED)]["coverage"]
         text = f"{method}: rejects {span(g['type_1_all'])} of true nulls (mean {100 * g['type_1_all'].mean():.1f}%)"
         text += ", those without a relation at either level" if between else ""
-        out.append(text + (f"; its intervals cover {100 * covered.mean():.1f}% on average." if covered.notna().any() else "."))
+        out.append(
+            text + (f"; its intervals cover {100 * covered.mean():.1f}% on average." if covered.notna().any() else ".")
+        )
     width = stands.groupby(["samples", "method"])["width"].mean().droplevel("method")
     out.append(
         "Mean width of the default's interval by samples: " + ", ".join(f"{s}: {w:.2f}" for s, w in width.items()) + "."
@@ -174,14 +176,14 @@ def _coverage(table: pd.DataFrame):
     designs = _designs(part)
     fig, axes = plt.subplots(len(rhos), len(means), figsize=(4 * len(means) + 2, 2.4 * len(rhos) + 0.6), sharex=True, sharey=True,
                              squeeze=False, layout="constrained")  # fmt: skip
-    for line, rho in zip(axes, rhos, strict=True):
+    for row, (line, rho) in enumerate(zip(axes, rhos, strict=True)):
         for ax, mean in zip(line, means, strict=True):
             cell = part[(part["mean"] == mean) & (part["rho"] == rho)]
             ax.axhspan(0.935, 0.975, color="#dddddd", zorder=0)
             _panel(ax, cell, methods, designs, "coverage_all")
             _flagged(ax, cell, designs)
             ax.set_ylim(0.7, 1.0)
-            if line is axes[0]:
+            if row == 0:
                 ax.set_title(f"mean count {mean:g}", fontsize=11)
         line[0].set_ylabel(f"coverage, true {rho:g}")
     axes[0][-1].legend(bbox_to_anchor=(1.02, 1), loc="upper left", frameon=False)

@@ -11,8 +11,9 @@ from validation.pages import span
 from validation.scores import Tally
 
 CLAIM = (
-    "With gamma cells, samples of unequal variances, zero inflation or batch-dependent capture the within-sample jackknife "
-    "stays at 3-7% false positives; a wrong depth or ambient RNA that differs over cells makes pairs correlate, and misleads it."
+    "With gamma cells, samples of unequal variances, batch-dependent capture or ambient RNA the within-sample jackknife keeps 3-7% "
+    "false positives and 93-98% coverage. A depth that is off makes all genes correlate, and it calls that; zero inflation "
+    "leaves the false positives as they are and draws true correlations towards 0."
 )
 MODELS = ["within", "pooled_cscore"]
 SEED = 20261207
@@ -20,7 +21,6 @@ REPLICATES = 200
 MEANS = [0.2, 1.0, 5.0]
 SETTINGS = [(0.0, 0.0), (0.0, 0.2), (0.3, 0.0), (0.6, 0.2)]
 METHODS = ["within, jackknife", "within, cluster", "pooled CS-CORE, jackknife", "published CS-CORE test"]
-HARMFUL = ("wrong depth", "ambient RNA")
 
 
 def grid(quick: bool) -> pd.DataFrame:
@@ -52,13 +52,16 @@ def run_cell(row: dict, replicates: int, seed: np.random.SeedSequence) -> pd.Dat
 
 def verdict(table: pd.DataFrame) -> list[str]:
     out = []
-    ours = table[(table["method"] == "within, jackknife") & (table["rho"] == 0) & (table["flagged"] < 0.5)]
-    for r in ours[~ours["world"].isin(HARMFUL)].to_dict("records"):
-        error = max(r["mc_error_type_1"], np.sqrt(0.07 * 0.93 / r["pairs"]))
-        if not 0.03 - 3 * error <= r["type_1"] <= 0.07 + 3 * error:
-            out.append(
-                f"type-I error {r['type_1']:.3f} in {r['world']}, {r['cells_are']}, mean {r['mean']}, S={r['samples']}"
-            )
+    ours = table[(table["method"] == "within, jackknife") & (table["flagged"] <= 0.2)]
+    for value, low, high, spared in (
+        ("type_1", 0.03, 0.07, ("wrong depth",)), ("coverage", 0.93, 0.98, ("wrong depth", "zero inflation"))
+    ):  # fmt: skip
+        part = ours[~ours["world"].isin(spared) & ours[value].notna()]
+        for r in part.to_dict("records"):
+            error = max(r[f"mc_error_{value}"], np.sqrt(high * (1 - high) / r["pairs"]))
+            if not low - 3 * error <= r[value] <= high + 3 * error:
+                where = f"{r['world']}, {r['cells_are']}, mean {r['mean']}, rho {r['rho']}, S={r['samples']}"
+                out.append(f"{value} {r[value]:.3f} in {where}")
     if not ours[ours["world"] == "wrong depth"]["type_1"].max() > 0.1:
         out.append("a wrong depth does no harm: nothing is shown")
     return out
@@ -71,9 +74,14 @@ def remarks(table: pd.DataFrame) -> list[str]:
         null, true = g[g["rho"] == 0], g[g["rho"] > 0]
         out.append(f"{world}, {kind} cells, mean counts 1 and 5: rejects {span(null['type_1'])} of true nulls, covers "
                    f"{span(true['coverage'])}, bias {true['bias'].min():+.3f} to {true['bias'].max():+.3f}.")  # fmt: skip
-    out.append("Wrong depth multiplies all genes of a cell by one factor, ambient RNA that differs over cells does nearly so: both "
-               "are correlation that no counts can tell from biology. Give the depth of the whole transcriptome, and take "
-               "ambient RNA out before.")  # fmt: skip
+    out.append(
+        "The figure counts flagged pairs too; most of those with mean count 0.2 in 5 samples are, and their p-values are too large."
+    )
+    out.append(
+        "A wrong depth multiplies all genes of a cell by one factor: correlation that no counts of those genes can tell from biology. "
+        "Give the depth of the whole transcriptome. Where we are worse: methods that estimate the factor from many stable genes need "
+        "not be told."
+    )
     out.append("Zero inflation and a true correlation: zeros that have nothing to do with expression add variance, so the estimate "
                "is nearer 0 than that of the expression behind them.")  # fmt: skip
     return out
@@ -95,7 +103,7 @@ def figures(table: pd.DataFrame) -> dict:
         ("type_1", 0.0, 0.0, (0.035, 0.06), "true nulls rejected"),
         ("coverage", 0.6, 0.2, (0.935, 0.975), "coverage"),
     ]
-    for line, (value, rho, tau, band, title) in zip(axes, panels, strict=True):
+    for row, (line, (value, rho, tau, band, title)) in enumerate(zip(axes, panels, strict=True)):
         for ax, s in zip(line, samples, strict=True):
             ax.axhspan(*band, color="#dddddd", zorder=0)
             for m, (mean, colour, marker) in enumerate(zip(means, colours, markers, strict=True)):
@@ -104,7 +112,7 @@ def figures(table: pd.DataFrame) -> dict:
                 ax.errorbar(np.arange(len(kinds)) + 0.16 * (m - 1), part[f"{value}_all"],
                             2 * part[f"mc_error_{value}_all"], fmt=marker, color=colour, ms=5, capsize=2,
                             label=f"mean count {mean:g}")  # fmt: skip
-            ax.set_xticks(range(len(kinds)), labels if line is axes[-1] else [""] * len(kinds), rotation=40, ha="right")
+            ax.set_xticks(range(len(kinds)), labels if row else [""] * len(kinds), rotation=40, ha="right")
             ax.spines[["top", "right"]].set_visible(False)
             if value == "type_1":
                 ax.set_title(f"{s} samples x 300 cells", fontsize=11)

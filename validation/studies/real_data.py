@@ -219,7 +219,7 @@ def figures(table: pd.DataFrame) -> dict:
         len(data), len(panels), figsize=(15, 2.7 * len(data) + 0.5), squeeze=False, layout="constrained"
     )
     colours = dict(zip(METHODS, ["#0072B2", "#D55E00", "#CC79A7", "#56B4E9", "#009E73"], strict=True))
-    for line, name in zip(axes, data, strict=True):
+    for row, (line, name) in enumerate(zip(axes, data, strict=True)):
         for k, (ax, (part, measure, title)) in enumerate(zip(line, panels, strict=True)):
             rows = table[(table["data"] == name) & (table["part"] == part) & (table["measure"] == measure)]
             rows = rows.set_index("method").reindex(METHODS)
@@ -229,7 +229,7 @@ def figures(table: pd.DataFrame) -> dict:
             for where, value in ((measure.startswith("called"), 0.05), ("AUROC" in measure, 0.5)):
                 if where:
                     ax.axvline(value, color="#444444", lw=0.8, ls="--")
-            if line is axes[0]:
+            if row == 0:
                 ax.set_title(title, fontsize=10)
             ax.spines[["top", "right"]].set_visible(False)
         line[0].set_ylabel(name)

@@ -24,13 +24,13 @@ MEANS = [0.2, 1.0, 5.0]
 SETTINGS = [(0.0, 0.0), (0.0, 0.2), (0.3, 0.0), (0.6, 0.0)]
 OURS = ["within, jackknife", "within, cluster", "per-sample meta-analysis", "repeated-measures correlation", "metacell Pearson",
         "cell Pearson", "cell Spearman"]  # fmt: skip
-NULLS = 80  # pairs across blocks and mean that every method is given
 SLOW = {"statsmodels MixedLM", "pingouin rm_corr", "memento, difference"}
 
 
 def grid(quick: bool) -> pd.DataFrame:
-    rows = [(3, 2000), (8, 300)]
-    return pd.DataFrame(rows[1:] if quick else rows, columns=["samples", "cells"])
+    """Designs, and how many true nulls of a mean each method is given in a panel."""
+    rows = [(8, 300, 10)] if quick else [(3, 2000, 80), (8, 300, 80)]
+    return pd.DataFrame(rows, columns=["samples", "cells", "nulls"])
 
 
 def run_cell(row: dict, replicates: int, seed: np.random.SeedSequence) -> pd.DataFrame:
@@ -43,7 +43,7 @@ def run_cell(row: dict, replicates: int, seed: np.random.SeedSequence) -> pd.Dat
         adata = worlds.draw(panel, np.full(row["samples"], row["cells"]), rng)
         asked = {}
         for key, (i, j) in pairs.items():
-            some = np.sort(rng.permutation(len(i))[: NULLS if key[2:] == (0.0, 0.0) else len(i)])
+            some = np.sort(rng.permutation(len(i))[: row["nulls"] if key[2:] == (0.0, 0.0) else len(i)])
             asked[key] = (i[some], j[some])
         for method, answer in answers(adata, OURS, seed=k):
             for key, at in asked.items():
