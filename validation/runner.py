@@ -116,6 +116,11 @@ def _shown(work: Iterator, name: str, total: int, quick: bool) -> Iterator:
     return work if quick else track(work, description=name, total=total)
 
 
+def versions() -> str:
+    python = platform.python_version()
+    return f"hiercorr {hiercorr.__version__}, Python {python}, numpy {np.__version__}, scipy {scipy.__version__}"
+
+
 def write_results(folder: Path, name: str, table: pd.DataFrame, refuted: list[str], replicates: int) -> None:
     """The tidy table with what it came from as netCDF, and the figures as PNG."""
     import matplotlib
@@ -130,8 +135,7 @@ def write_results(folder: Path, name: str, table: pd.DataFrame, refuted: list[st
         "seed": study.SEED,
         "replicates": replicates,
         "models": json.dumps({m: read_specification(m).question for m in study.MODELS}),
-        "versions": f"hiercorr {hiercorr.__version__}, Python {platform.python_version()}, numpy {np.__version__}, "
-        f"scipy {scipy.__version__}",
+        "versions": versions(),
     }
     data = xr.Dataset.from_dataframe(table.rename_axis("row")).assign_attrs(attrs)
     numbers = [v for v in data if data[v].dtype.kind in "fiub"]

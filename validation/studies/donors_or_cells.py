@@ -119,7 +119,7 @@ def remarks(table: pd.DataFrame) -> list[str]:
     out = []
     for method, g in table.groupby("method", sort=False):
         out.append(f"{method}: power at p < 0.05 {span(g['power'], 0)}, average precision {g['auprc'].min():.2f}-"
-                   f"{g['auprc'].max():.2f}, false among q < 0.05 {span(g['fdr'])}.")  # fmt: skip
+                   f"{g['auprc'].max():.2f}, false among q < 0.05 {span(g['fdr'])} (mean {100 * g['fdr'].mean():.1f}%).")  # fmt: skip
     ours = table[table["method"] == "within, jackknife"]
     for cost, g in ours.groupby("sample_cost"):
         best = g.loc[g["power"].idxmax()]

@@ -16,7 +16,8 @@ from validation.scores import auroc
 CLAIM = (
     "On glioblastoma and PBMC with the target's relation destroyed, tests that take cells as units call far more than 5% of "
     "genes at p < 0.05, within-sample CS-CORE and pseudobulk do not (log-Pearson may even with samples as units: it follows "
-    "depth); CS-CORE within samples comes back in other patients better than pooled log-Pearson, and finds the ribosome."
+    "depth). CS-CORE within samples finds the ribosome in both, and comes back in other patients better than pooled log-Pearson on "
+    "glioblastoma; with 100 cells a sample, on PBMC, it does not: log-Pearson is steadier."
 )
 MODELS = ["within", "pooled_cscore", "pseudobulk"]
 SEED = 20261205
@@ -184,8 +185,8 @@ def verdict(table: pd.DataFrame) -> list[str]:
         if at.loc[("null: samples", "called at p < 0.05", "log-Pearson, pooled"), "value"] < 0.1:
             out.append(f"pooled log-Pearson is harmless on {data}")
         halves = at.loc[("split halves", "Spearman over halves")]["value"]
-        if halves["within, jackknife"] < halves["log-Pearson, pooled"] - 0.02:
-            out.append(f"pooled log-Pearson comes back better on {data}")
+        if (halves["within, jackknife"] > halves["log-Pearson, pooled"]) != (data == "glioblastoma"):
+            out.append(f"what comes back better on {data} is the other method")
         if at.loc[("known sets", "ribosome AUROC", "within, jackknife"), "value"] < 0.8:
             out.append(f"within-sample CS-CORE misses the ribosome on {data}")
     return out
@@ -196,9 +197,11 @@ def remarks(table: pd.DataFrame) -> list[str]:
     for (data, part, measure), g in table.groupby(["data", "part", "measure"], sort=False):
         values = ", ".join(f"{r['method']} {r['value']:.2f}" for r in g.to_dict("records"))
         out.append(f"{data}, {part}, {measure}: {values}.")
-    out.append("The PBMC are 2 donors in two conditions each: four samples, not four donors, and 20-100 cells each.")
-    out.append("Where we are worse: estimates of single pairs are noisier than log-Pearson's for sparse genes, which shows in the "
-               "PBMC (400 cells).")  # fmt: skip
+    out.append("The PBMC are 2 donors in two conditions each, 100 cells a sample: four samples, not four donors. In two of three splits both "
+               "halves hold both conditions, and what separates those makes pooled estimates agree.")  # fmt: skip
+    out.append(
+        "Where we are worse: with 100 cells a sample the estimates are noisier than log-Pearson's, which shrinks what it cannot see."
+    )
     return out
 
 

@@ -114,20 +114,35 @@ def figures(table: pd.DataFrame) -> dict:
 
     designs = list(dict.fromkeys(zip(table["samples"], table["cells"], strict=True)))
     methods = [m for m in dict.fromkeys(table["method"]) if table.loc[table["method"] == m, "type_1_all"].notna().any()]
-    fig, axes = plt.subplots(1, len(designs), figsize=(5.2 * len(designs) + 1, 0.36 * len(methods) + 1.6), sharey=True,
-                             squeeze=False, layout="constrained")  # fmt: skip
+    taus = sorted(table.loc[table["rho"] == 0, "heterogeneity"].unique())
+    size = (5.2 * len(designs) + 1, (0.32 * len(methods) + 1) * len(taus) + 0.6)
+    fig, axes = plt.subplots(
+        len(taus), len(designs), figsize=size, sharex=True, sharey=True, squeeze=False, layout="constrained"
+    )
     style = {0.2: ("#56B4E9", "v"), 1.0: ("#0072B2", "o"), 5.0: ("#D55E00", "D")}
-    for ax, (s, n) in zip(axes[0], designs, strict=True):
-        part = table[(table["samples"] == s) & (table["rho"] == 0) & (table["heterogeneity"] == 0)]
-        for mean, (colour, marker) in style.items():
-            row = part[part["mean"] == mean].set_index("method").reindex(methods)
-            ax.errorbar(row["type_1_all"], np.arange(len(methods)) + 0.18 * (np.log10(mean)), fmt=marker, color=colour, ms=6,
-                        xerr=2 * row["mc_error_type_1_all"], label=f"mean count {mean:g}", capsize=2)  # fmt: skip
-        ax.axvspan(0.035, 0.06, color="#dddddd", zorder=0)
-        ax.set_yticks(range(len(methods)), methods)
-        ax.set_xlim(0, 1)
-        ax.set_title(f"{s} samples x {n:,} cells", fontsize=11)
-        ax.spines[["top", "right"]].set_visible(False)
+    for line, tau in zip(axes, taus, strict=True):
+        for ax, (s, n) in zip(line, designs, strict=True):
+            part = table[(table["samples"] == s) & (table["rho"] == 0) & (table["heterogeneity"] == tau)]
+            for mean, (colour, marker) in style.items():
+                row = part[part["mean"] == mean].set_index("method").reindex(methods)
+                y = np.arange(len(methods)) + 0.18 * np.log10(mean)
+                error = 2 * row["mc_error_type_1_all"]
+                ax.errorbar(
+                    row["type_1_all"],
+                    y,
+                    fmt=marker,
+                    color=colour,
+                    ms=6,
+                    xerr=error,
+                    label=f"mean count {mean:g}",
+                    capsize=2,
+                )
+            ax.axvspan(0.035, 0.06, color="#dddddd", zorder=0)
+            ax.set_yticks(range(len(methods)), methods)
+            ax.set_xlim(0, 1)
+            varies = f"correlation varies over samples (sd {tau:g})" if tau else "no correlation in any sample"
+            ax.set_title(f"{s} samples x {n:,} cells, {varies}", fontsize=10)
+            ax.spines[["top", "right"]].set_visible(False)
     axes[0][0].invert_yaxis()
     axes[0][-1].legend(frameon=False, fontsize=9)
     fig.supxlabel("true nulls rejected at 5%", fontsize=11)
