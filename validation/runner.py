@@ -1,7 +1,7 @@
 """Run the cells of a study's grid in processes, resume after an interruption, write table and figures.
 
 A study is a module with CLAIM, SEED, REPLICATES, MODELS (names of files in models/), ``grid(quick)``,
-``run_cell(row, replicates, seed)``, ``verdict(table)`` and ``figures(table)``.
+``run_cell(row, replicates, seed)``, ``verdict(table)``, ``remarks(table)`` and ``figures(table)``.
 """
 
 from __future__ import annotations
