@@ -39,8 +39,8 @@ class Answer:
 class Panel:
     """One data set and the fits that methods share."""
 
-    def __init__(self, adata: ad.AnnData, seed: int) -> None:
-        self.names, self.seed = adata.var_names.to_numpy(), seed
+    def __init__(self, adata: ad.AnnData, pairs: tuple[np.ndarray, np.ndarray], seed: int) -> None:
+        self.names, self.pairs, self.seed = adata.var_names.to_numpy(), pairs, seed
         self.adata = adata = adata[:, np.asarray(adata.X.sum(0)).ravel() > 0].copy()
         options = {"sample": "sample", "depth": "depth", "min_cells": 5}
         self.model = hc.CSCore(adata, **options)
@@ -52,6 +52,13 @@ class Panel:
         if table.sizes["gene"] < len(self.names):
             table = table.reindex(gene=self.names, partner=self.names)
         return table.values
+
+    def placed(self, values: np.ndarray) -> np.ndarray:
+        """A matrix that holds these values at the pairs that are asked for."""
+        out = np.full((len(self.names), len(self.names)), np.nan)
+        out[*self.pairs] = values
+        out[*self.pairs[::-1]] = values
+        return out
 
     def with_interval(self, result: hc.CorrelationResult, level: str = "within") -> Answer:
         best = "correlation_unclipped" if "correlation_unclipped" in result.dataset else "correlation"
@@ -66,11 +73,13 @@ class Panel:
 
 
 def _meta(panel: Panel) -> Answer:
+    """Paule-Mandel with Hartung-Knapp, of the pairs that are asked for: it iterates."""
     d = panel.model.fit(per_sample=True)
-    r, se = panel.matrix(d, "sample_correlation"), panel.matrix(d, "sample_se")
+    r, se = (panel.matrix(d, k)[:, *panel.pairs] for k in ("sample_correlation", "sample_se"))
     m = meta_analysis(fisher_z(r), se**2)
     p = 2 * stats.t.sf(np.abs(m.estimate / m.se), len(r) - 1)
-    return Answer(p, np.tanh(m.estimate), (np.tanh(m.lower), np.tanh(m.upper)))
+    p, estimate, low, high = (panel.placed(v) for v in (p, *np.tanh([m.estimate, m.lower, m.upper])))
+    return Answer(p, estimate, (low, high))
 
 
 def _metacell(panel: Panel) -> Answer:
@@ -105,11 +114,13 @@ METHODS: dict[str, Callable[[Panel], Answer]] = {
 }
 
 
-def answers(adata: ad.AnnData, names: Iterable[str], seed: int) -> Iterable[tuple[str, Answer]]:
-    """Each method on one panel, one at a time: an answer holds several matrices."""
+def answers(
+    adata: ad.AnnData, names: Iterable[str], seed: int, pairs: tuple[np.ndarray, np.ndarray] | None = None
+) -> Iterable[tuple[str, Answer]]:
+    """Each method on one panel, one at a time: an answer holds several matrices, right at `pairs` (None: all)."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        panel = Panel(adata, seed)
+        panel = Panel(adata, np.triu_indices(adata.n_vars, 1) if pairs is None else pairs, seed)
         for name in names:
             try:
                 answer = METHODS[name](panel)
