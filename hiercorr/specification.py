@@ -24,6 +24,10 @@ KEYS = {
         _CELLS | {"cell_type", "formula", "normalization", "block", "block_method", "min_counts"},
         _COMMON | {"method", "contrasts", "permutations"},
     ),
+    "BayesianCorrelation": (
+        _CELLS | {"formula", "block", "heterogeneity", "structure", "priors"},
+        {"draws", "tune", "chains", "sampler", "target_accept", "seed", "method", "confidence"},
+    ),
 }
 
 
@@ -37,7 +41,7 @@ class Specification:
     data, fit : dict
         Arguments of the model and of its ``fit``.
     text : dict
-        Equations, assumptions, limits and references, for documentation.
+        Equations, assumptions, limits and references, for documentation; priors.
     """
 
     name: str
@@ -100,7 +104,7 @@ def read_specification(source: str | Path) -> Specification:
         for key in content.get(table, {}):
             if key not in known:
                 raise unknown_name(f"key in [{table}] of {str(source)!r}", key, sorted(known))
-    prose: tuple[str, ...] = ("equations", "assumptions", "limits", "references")
+    prose: tuple[str, ...] = ("equations", "assumptions", "limits", "references", "priors")
     rest: dict[str, Any] = {k: content[k] for k in prose if k in content}
     return Specification(
         **{k: str(content.get(k, "")) for k in sorted(_TEXTS)},

@@ -1,0 +1,1 @@
+"""Bayesian hierarchical correlation at both levels."""

@@ -1,0 +1,156 @@
+"""Priors as data: read from ``models/bayesian.toml``, overridden by argument or file, checked."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hiercorr.bayes import _kernels
+from hiercorr.errors import InputError, unknown_name
+from hiercorr.specification import read_specification
+
+Array = NDArray[np.float64]
+
+# family -> code in the kernels, names of its parameters
+FAMILIES = {
+    "normal": (_kernels.NORMAL, ("mu", "sigma")),
+    "lognormal": (_kernels.LOGNORMAL, ("median", "sigma")),
+    "halfnormal": (_kernels.HALFNORMAL, ("sigma",)),
+    "lkj": (_kernels.LKJ, ("eta",)),
+    "beta": (_kernels.BETA, ("alpha", "beta")),
+}
+_ALLOWED = {
+    "sd_within": ("lognormal", "halfnormal"),
+    "sd_between": ("lognormal", "halfnormal"),
+    "z_within": ("lkj", "normal"),
+    "z_between": ("lkj", "normal"),
+    "tau": ("halfnormal", "lognormal"),
+    "share": ("beta",),
+    "intercept": ("normal",),
+    "coefficient": ("normal",),
+}
+SCALARS = ("sd_within", "sd_between", "z_within", "z_between", "tau", "share")  # the order of the kernels
+
+
+@dataclass(frozen=True)
+class Priors:
+    """Distribution and parameters of every parameter of the model.
+
+    Attributes
+    ----------
+    table : dict
+        Name -> ``{"distribution": ..., parameters}``.
+    """
+
+    table: dict[str, dict[str, Any]]
+
+    def row(self, k: int) -> tuple[int, float, float]:
+        """Family code and parameters, as the kernels take them, of the k-th scalar."""
+        stated = self.table[SCALARS[k]]
+        code, names = FAMILIES[stated["distribution"]]
+        values = [float(stated[n]) if n in stated else 0.0 for n in names] + [0.0]
+        if code == _kernels.LOGNORMAL:
+            values[0] = float(np.log(values[0]))
+        return code, values[0], values[1]
+
+    @property
+    def families(self) -> NDArray[np.int64]:
+        return np.array([self.row(k)[0] for k in range(len(SCALARS))], np.int64)
+
+    @property
+    def parameters(self) -> Array:
+        return np.array([self.row(k)[1:] for k in range(len(SCALARS))])
+
+    @property
+    def log_sd(self) -> tuple[float, float]:
+        """Mean and standard deviation of the log standard deviation within samples, for its mode."""
+        code, a, b = self.row(0)
+        return (a, b) if code == _kernels.LOGNORMAL else (float(np.log(a)) - 0.6, 1.0)
+
+    @property
+    def intercept(self) -> tuple[float, float]:
+        return 0.0, float(self.table["intercept"]["sigma"])
+
+    @property
+    def coefficient(self) -> tuple[float, float]:
+        return 0.0, float(self.table["coefficient"]["sigma"])
+
+    def draw(self, name: str, size: int, rng: np.random.Generator) -> Array:
+        """Draws from one prior: standard deviations, tau and share as they are, correlations as z."""
+        stated = self.table[name]
+        match stated["distribution"]:
+            case "normal":
+                return rng.normal(stated.get("mu", 0.0), stated["sigma"], size)
+            case "lognormal":
+                return stated["median"] * np.exp(rng.normal(0, stated["sigma"], size))
+            case "halfnormal":
+                return np.abs(rng.normal(0, stated["sigma"], size))
+            case "lkj":
+                return np.arctanh(2 * rng.beta(stated["eta"], stated["eta"], size) - 1)
+            case _:
+                return rng.beta(stated["alpha"], stated["beta"], size)
+
+    def describe(self) -> dict[str, str]:
+        """Name -> ``"lognormal(median=0.6, sigma=0.6)"``."""
+        return {
+            name: f"{t['distribution']}({', '.join(f'{k}={v:g}' for k, v in t.items() if k != 'distribution')})"
+            for name, t in self.table.items()
+        }
+
+
+def read_priors(given: Mapping[str, Any] | str | Path | None = None) -> Priors:
+    """The shipped priors, with what is given in their place.
+
+    Parameters
+    ----------
+    given : mapping or path, optional
+        ``{"z_between": {"distribution": "normal", "mu": 0, "sigma": 0.5}}``, or a TOML file with a table ``[priors]``.
+
+    Raises
+    ------
+    InputError
+        If a name, distribution or parameter is unknown, or a scale is not positive.
+    """
+    table = {k: dict(v) for k, v in read_specification("bayesian").text["priors"].items()}
+    if isinstance(given, str | Path):
+        path = Path(given)
+        if not path.is_file():
+            raise InputError(f"priors={str(given)!r}: there is no such file; give a TOML file or a mapping")
+        try:
+            given = tomllib.loads(path.read_text(encoding="utf-8")).get("priors", {})
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise InputError(f"{str(path)!r} is not valid TOML: {error}") from error
+    if not isinstance(given, Mapping | None):
+        raise InputError(f"priors must be a mapping or a TOML file, not {type(given).__name__}")
+    for name, stated in (given or {}).items():
+        if name not in _ALLOWED:
+            raise unknown_name("prior", name, _ALLOWED)
+        table[name] = _checked(name, stated)
+    return Priors(table)
+
+
+def _checked(name: str, stated: Any) -> dict[str, Any]:
+    if not isinstance(stated, Mapping) or "distribution" not in stated:
+        raise InputError(f'prior {name!r} must be a table with a distribution, e.g. {{"distribution": "normal", ...}}')
+    family = stated["distribution"]
+    if family not in _ALLOWED[name]:
+        raise InputError(f"prior {name!r} must be {' or '.join(_ALLOWED[name])}, not {family!r}")
+    names = FAMILIES[family][1]
+    for key, value in stated.items():
+        if key == "distribution":
+            continue
+        if key not in names:
+            raise unknown_name(f"parameter of prior {name!r} ({family})", key, names)
+        number = isinstance(value, int | float) and not isinstance(value, bool) and np.isfinite(value)
+        if not number or (key != "mu" and value <= 0):
+            raise InputError(f"prior {name!r}: {key} must be a {'' if key == 'mu' else 'positive '}number, not {value!r}")
+    missing = [n for n in names if n not in stated and n != "mu"]
+    if missing:
+        raise InputError(f"prior {name!r} ({family}) needs {', '.join(missing)}")
+    return dict(stated)
