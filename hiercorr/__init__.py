@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from hiercorr._metacells import metacell_sensitivity, metacells
     from hiercorr._traps import Traps, traps
     from hiercorr.aggregation import aggregate
+    from hiercorr.bayes.model import BayesianCorrelation
     from hiercorr.celllevel import CellCorrelation
     from hiercorr.check import DesignCheck, check_design
     from hiercorr.cscore import CSCore
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from hiercorr.schema import Flag
 
 _WHERE = {
+    "BayesianCorrelation": "bayes.model",
     "CSCore": "cscore",
     "CellCorrelation": "celllevel",
     "CorrelationResult": "results",
@@ -53,6 +55,7 @@ _WHERE = {
 }
 
 __all__ = [
+    "BayesianCorrelation",
     "CSCore",
     "CellCorrelation",
     "CorrelationResult",

@@ -95,6 +95,22 @@ class Counts:
             samples=pd.Index(["all"]),
         )
 
+    def cells_where(self, keep: NDArray[np.bool_]) -> Counts:
+        """The same counts in some of the cells, shape (n_cells,)."""
+        position = np.cumsum(keep) - 1
+        entries = keep[self.rows]
+        before = np.append(0, np.cumsum(entries))
+        return replace(
+            self,
+            rows=position[self.rows[entries]].astype(np.int32),
+            values=self.values[entries],
+            offsets=before[self.offsets],
+            starts=np.append(0, np.cumsum(keep))[self.starts],
+            depth=self.depth[keep],
+            cells=self.cells[keep],
+            obs=self.obs[keep],
+        )
+
     def toarray(self) -> NDArray[np.int32]:
         """Dense (n_cells, n_genes) copy, for tests and small panels."""
         out = np.zeros((self.n_cells, self.n_genes), np.int32)

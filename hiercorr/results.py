@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from hiercorr import _posterior
 from hiercorr._storage import read_dataset, write_dataset
 from hiercorr._version import __version__
 from hiercorr.errors import InputError, unknown_name
@@ -72,6 +73,26 @@ class CorrelationResult:
     def plot(self) -> Plots:
         """Plots of this result: ``result.plot.volcano()`` is ``hiercorr.plotting.volcano(result)``."""
         return Plots(self)
+
+    def at(self, level: str) -> CorrelationResult:
+        """The same pairs at another level, where one model estimated both.
+
+        Parameters
+        ----------
+        level : str
+            E.g. ``"between"`` of a Bayesian result.
+
+        Returns
+        -------
+        CorrelationResult
+            Of the same kind, so that ``result.at("between").at("within")`` is the result again.
+        """
+        return CorrelationResult(_posterior.at_level(self.dataset, level))
+
+    @property
+    def idata(self) -> Any:
+        """Posterior draws as an ArviZ object: InferenceData, or a DataTree where ArviZ is 1 or newer."""
+        return _posterior.to_arviz(self.dataset)
 
     def _row(self, gene: str | None) -> tuple[str, xr.Dataset]:
         """The pairs of one gene as a Dataset over `gene`."""
@@ -139,15 +160,11 @@ class CorrelationResult:
         ds = self.dataset
         keep = np.isfinite(ds["correlation"].values) & (np.abs(ds["correlation"].values) >= min_correlation)
         if q is not None:
-            if not bool(ds["q_value"].notnull().any()):
+            if "q_value" not in ds or not bool(ds["q_value"].notnull().any()):
+                few = ds.attrs.get("n_samples", 0) < 3
+                why = "it is a posterior" if "probability_of_direction" in ds else "it has no uncertainty"
                 raise InputError(
-                    "this result has no q-values: "
-                    + (
-                        "too few samples for an interval"
-                        if ds.attrs.get("n_samples", 0) < 3
-                        else "it has no uncertainty"
-                    )
-                    + "; call pairs() without q="
+                    f"this result has no q-values: {'too few samples for an interval' if few else why}; call pairs() without q="
                 )
             keep &= ds["q_value"].values <= q
         keep &= (ds["flag"].values & int(Flag.SELF)) == 0

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from hiercorr._version import __version__
 
-SCHEMA_VERSION = "1.0"
+SCHEMA_VERSION = "1.1"
 
 
 class Flag(enum.IntFlag):
@@ -31,6 +31,9 @@ class Flag(enum.IntFlag):
     SELF = 256  # a gene with itself
     SIGN_REVERSAL = 512  # the total correlation and that within samples have opposite signs
     LOW_RELIABILITY = 1024  # too little of the variance between samples is above the noise of their means
+    NOT_CONVERGED = 2048  # R-hat, effective sample size, divergences or energy say that the draws are not to be trusted
+    PRIOR_DOMINATED = 4096  # the data took away less than half of the prior's variance
+    COARSE_GRID = 8192  # a correlation too close to 1 for the grid that cells are summed out on
 
     @property
     def bit(self) -> np.uint16:
@@ -62,6 +65,17 @@ PAIR_VARIABLES = {
     "within_part": "part of the total correlation that lies within samples",
     "between_part": "part of the total correlation that lies between samples",
     "between_share": "between_part / correlation",
+    "sd": "posterior standard deviation of the correlation",
+    "probability_of_direction": "posterior probability of the correlation's sign",
+    "rope_share": "posterior probability of a correlation within the region of practical equivalence",
+    "contraction": "1 - posterior variance of fisher_z / its prior variance",
+    "natural_correlation": "posterior mean correlation of expression itself, the estimand of CSCore",
+    "natural_lower": "lower limit of natural_correlation",
+    "natural_upper": "upper limit of natural_correlation",
+    "correlation_projected": "the nearest correlation matrix to all pairs' correlation",
+    "ess_bulk": "effective draws in the bulk of the posterior",
+    "ess_tail": "effective draws in its tails",
+    "r_hat": "rank-normalised split R-hat",
     "sample_correlation": "correlation within one sample",
     "sample_se": "standard error of atanh(sample_correlation), cells as units",
 }

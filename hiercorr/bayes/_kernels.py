@@ -105,24 +105,35 @@ def bivariate_weights(w, m_a, m_b, sd_a, sd_b, rho, left_a, step_a, left_b, step
     return total
 
 
+@njit(nogil=True, cache=True, error_model="numpy", fastmath={"reassoc", "contract"})
+def _row_sums(t, pb, out):
+    """Sums over columns of t * pb; the order of the sum is free, so that it runs on vectors."""
+    for i in range(t.shape[0]):
+        like = t.dtype.type(0)
+        for h in range(t.shape[1]):
+            like += t[i, h] * pb[i, h]
+        out[i] = like
+
+
 @njit(nogil=True, cache=True, error_model="numpy")
 def sample_likelihood(w, total, pa, pb, weight):
-    """Sum of weighted log likelihoods of a sample's rows and its derivative by the normalised grid weights."""
+    """Sum of weighted log likelihoods of a sample's rows and its derivative by the normalised grid weights.
+
+    Tables and weights are in single precision where the tables are: products of thousands of rows are what a fit waits for.
+    """
     t = np.dot(pa, w)
-    scaled = np.empty_like(pb)
+    like = np.empty(len(weight), pa.dtype)
+    _row_sums(t, pb, like)
     value, cells = 0.0, 0.0
     for i in range(len(weight)):
-        like = 0.0
-        for h in range(pb.shape[1]):
-            like += t[i, h] * pb[i, h]
-        if not like > 0.0:
+        if not like[i] > 0:
             return -np.inf, np.zeros_like(w), 0.0
-        value += weight[i] * np.log(like / total)
+        value += weight[i] * np.log(np.float64(like[i]) / total)
         cells += weight[i]
-        f = weight[i] / like
+        f = pa.dtype.type(weight[i] / like[i])
         for h in range(pb.shape[1]):
-            scaled[i, h] = pb[i, h] * f
-    return value, np.dot(pa.T, scaled), cells
+            t[i, h] = pb[i, h] * f
+    return value, np.dot(pa.T, t), cells
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -187,7 +198,7 @@ def pair_density(
     # cells given the samples' means
     b = np.empty((n, 2))
     gb = np.zeros((n, 2))
-    w = np.empty((pa.shape[1], pb.shape[1]))
+    w = np.empty((pa.shape[1], pb.shape[1]), pa.dtype)
     for c in range(n):
         b[c, 0] = centre[c, 0] + scale[c, 0] * theta[c]
         b[c, 1] = centre[c, 1] + scale[c, 1] * theta[n + c]

@@ -17,7 +17,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from hiercorr.bayes import _kernels
 from hiercorr.bayes._margin import MAX_POINTS, Array, Cells, Margin, Rows
@@ -137,8 +137,9 @@ def make_pair(
     *,
     heterogeneity: bool,
     structure: str,
+    dtype: DTypeLike = np.float32,
 ) -> Pair:
-    """Lay the grids and tables of a pair and find where to start."""
+    """Lay the grids and tables of a pair and find where to start; `dtype` is that of the tables."""
     rows = cells.rows(*genes)
     unit = population.block
     profile = z_profile(rows, margins, unit)
@@ -146,16 +147,19 @@ def make_pair(
     tau2, errors = profile.spread()
     reach = np.tanh(min(abs(zeta) + 3 * zeta_se, 2.6))
     finest = min(0.8, 1.1 * float(np.sqrt(1 - reach**2)))
-    (left_a, step_a, n_a), (left_b, step_b, n_b) = (m.grid(finest) for m in margins)
+    grids = [m.grid(finest) for m in margins]
+    (left_a, step_a, n_a), (left_b, step_b, n_b) = grids
     coarse = max(n_a, n_b) >= MAX_POINTS
-    tables = (rows.table(0, left_a, step_a, n_a), rows.table(1, left_b, step_b, n_b))
+    tables = tuple(rows.table(g, *grid).astype(dtype) for g, grid in enumerate(grids))
     n, k = population.design.shape
     layout = Layout(n, k, int(unit.max()) + 1, heterogeneity, population.blocked)
     centre = np.stack([m.m for m in margins], 1)
     scale = np.stack([m.m_se for m in margins], 1)
     coef_mean, coef_sd = coefficient_prior(centre, population.design, priors)
-    # centred where the unit's own data say more than the population does
-    centred = tau2 / (tau2 + errors**2)
+    # Centred where the unit's own data say more than the population does; but where tau may be near 0 that makes a funnel,
+    # so it is a low estimate of tau that counts.
+    low = max(0.0, tau2 - (tau2 + float((errors**2).mean())) * np.sqrt(2 / max(len(errors) - 1, 1)))
+    centred = low / (low + errors**2)
     arguments = (
         *tables, rows.weight, rows.starts, left_a, step_a, left_b, step_b, centre, scale, population.design,
         population.block, unit, centred, coef_mean, coef_sd, priors.families, priors.parameters, heterogeneity,
@@ -177,7 +181,7 @@ def make_pair(
         initial[at + 6] = 0.5 * np.log(tau2 + 0.15**2)
         initial[at + 7 : at + 7 + layout.n_units] = centred * zeta
     return Pair(
-        layout, population, priors, structure, margins, rows, tables, ((left_a, step_a), (left_b, step_b)), centred,
+        layout, population, priors, structure, margins, rows, (tables[0], tables[1]), ((left_a, step_a), (left_b, step_b)), centred,
         coef_mean, coef_sd, initial, rough, arguments, coarse,
     )  # fmt: skip
 
@@ -186,7 +190,7 @@ def coefficient_prior(means: Array, design: Array, priors: Priors) -> tuple[Arra
     """Mean and standard deviation (gene, coefficient): around the data's mean, slopes per range of the covariate."""
     n_genes, k = means.shape[1], design.shape[1]
     centre = np.zeros((n_genes, k))
-    centre[:, 0] = means.mean(0)
+    centre[:, 0] = means.mean(0) if priors.intercept[0] is None else priors.intercept[0]
     spread = np.ptp(design, axis=0)
     sd = np.tile(priors.coefficient[1] / np.where(spread > 0, spread, 1.0), (n_genes, 1))
     sd[:, 0] = priors.intercept[1]

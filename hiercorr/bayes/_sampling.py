@@ -15,7 +15,7 @@ from hiercorr.bayes._margin import Array
 from hiercorr.bayes._pair import Pair
 
 SAMPLERS = ("nutpie", "pymc")
-STRICT = 0.99  # target acceptance of the second run of a pair whose first one had divergences
+STRICT = (0.99, 0.998)  # target acceptance of further runs of a pair whose trajectories diverged
 
 
 @dataclass(frozen=True)
@@ -69,15 +69,16 @@ class Draws:
 
 
 def sample_pair(pair: Pair, settings: Settings, seed: int) -> Draws:
-    """Draws of one pair; once more with smaller steps where trajectories diverged."""
+    """Draws of one pair; again with smaller steps where trajectories diverged."""
     run = _nutpie if settings.sampler == "nutpie" else _pymc
     with threadpool_limits(1, "blas"):  # the chains are the threads
-        draws = run(pair, settings, settings.target_accept, seed)
-        if draws.diverging.any() and settings.target_accept < STRICT:
-            again = run(pair, settings, STRICT, seed + 1)
-            if again.diverging.sum() < draws.diverging.sum():
-                return again
-    return draws
+        best = run(pair, settings, settings.target_accept, seed)
+        for k, strict in enumerate(STRICT, 1):
+            if not best.diverging.any() or settings.target_accept >= strict:
+                break
+            again = run(pair, settings, strict, seed + k)
+            best = again if again.diverging.sum() < best.diverging.sum() else best
+    return best
 
 
 def _nutpie(pair: Pair, settings: Settings, target_accept: float, seed: int) -> Draws:
@@ -186,3 +187,9 @@ def _import(name: str) -> Any:
         return import_module(name)
     except ImportError as error:
         raise ImportError(f'Bayesian models need {name}: pip install "hiercorr[bayes]"') from error
+
+
+def require(*names: str) -> None:
+    """Say what is missing before the work starts."""
+    for name in names:
+        _import(name)

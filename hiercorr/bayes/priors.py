@@ -74,8 +74,10 @@ class Priors:
         return (a, b) if code == _kernels.LOGNORMAL else (float(np.log(a)) - 0.6, 1.0)
 
     @property
-    def intercept(self) -> tuple[float, float]:
-        return 0.0, float(self.table["intercept"]["sigma"])
+    def intercept(self) -> tuple[float | None, float]:
+        """Centre (None: the gene's mean in the data) and standard deviation."""
+        stated = self.table["intercept"]
+        return (float(stated["mu"]) if "mu" in stated else None), float(stated["sigma"])
 
     @property
     def coefficient(self) -> tuple[float, float]:
@@ -149,7 +151,9 @@ def _checked(name: str, stated: Any) -> dict[str, Any]:
             raise unknown_name(f"parameter of prior {name!r} ({family})", key, names)
         number = isinstance(value, int | float) and not isinstance(value, bool) and np.isfinite(value)
         if not number or (key != "mu" and value <= 0):
-            raise InputError(f"prior {name!r}: {key} must be a {'' if key == 'mu' else 'positive '}number, not {value!r}")
+            raise InputError(
+                f"prior {name!r}: {key} must be a {'' if key == 'mu' else 'positive '}number, not {value!r}"
+            )
     missing = [n for n in names if n not in stated and n != "mu"]
     if missing:
         raise InputError(f"prior {name!r} ({family}) needs {', '.join(missing)}")

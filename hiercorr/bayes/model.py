@@ -1,0 +1,471 @@
+"""BayesianCorrelation: both levels at once, with priors that are data and diagnostics that are not optional."""
+
+from __future__ import annotations
+
+import itertools
+import time
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import xarray as xr
+from numpy.typing import ArrayLike, NDArray
+
+from hiercorr import _tiles
+from hiercorr.bayes import _predictive, _sampling, _tables
+from hiercorr.bayes._margin import Array, Cells, Margin, fit_margin
+from hiercorr.bayes._pair import STRUCTURES, Pair, Population, make_pair
+from hiercorr.bayes.priors import Priors, read_priors
+from hiercorr.data import MIN_CELLS, Counts, read_counts
+from hiercorr.design import Design, repeated_donors, sample_columns, sample_design
+from hiercorr.errors import DataWarning, EstimationWarning, InputError, unknown_name
+from hiercorr.results import CorrelationResult
+from hiercorr.schema import Flag, build_dataset
+
+MAX_GENES, MAX_CELLS = 20, 20_000
+METHODS = ("marginal", "latent")
+MANY_CELLS = ("refuse", "subsample", "all")
+_MAX_LATENT = 30_000  # cells x genes that the latent model takes
+_SECONDS = 2e-7  # per row, pair of grid points and gradient; 15 gradients a draw, measured on one 2 GHz core
+
+
+class BayesianCorrelation:
+    r"""Correlation of a few genes within and between samples at once, from a Poisson-lognormal hierarchical model.
+
+    .. math::
+        x_{ij} \sim Poisson(s_i e^{u_{ij}}),\quad u_i \sim N(b_c, \Sigma_{W,c}),\quad b_c \sim N(x_c\Gamma, \Sigma_B),\quad
+        \operatorname{atanh}\rho_{W,c} = \zeta + \tau\eta_c
+
+    Every pair of genes has its own posterior, in which the cells are summed out on a grid: what is sampled are the samples'
+    means, the four standard deviations and the correlations, which mix well also for sparse genes. ``correlation`` is that
+    of log expression; ``natural_correlation`` is the one of expression itself, which :class:`hiercorr.CSCore` estimates.
+
+    Parameters
+    ----------
+    data : AnnData or path
+        Cells x genes raw counts of ONE cell type, as for :class:`hiercorr.CSCore`.
+    sample : str
+        Column of ``obs`` with the sample of each cell; at least 3 samples.
+    genes : sequence of str, bool mask or int, optional
+        2 to 20 genes for :meth:`fit`; any number for :meth:`fit_many`. None: all expressed genes.
+    formula : str
+        Covariates of the samples' means, e.g. ``"~ condition"``.
+    priors : mapping or path, optional
+        In the place of those of ``models/bayesian.toml``, e.g.
+        ``{"z_between": {"distribution": "normal", "mu": 0, "sigma": 0.5}}``; or a TOML file with a table ``[priors]``.
+    block : str, optional
+        Column of ``obs`` whose values hold several samples each (the donor): their means share part of their variance, and
+        they have one correlation within.
+    heterogeneity : bool
+        The correlation within varies over samples (tau); with it come predictions for a new sample.
+    structure : {"both", "within", "independent"}
+        What may correlate: ``"within"`` has no correlation between samples, ``"independent"`` none at all. For comparison.
+    layer, depth, subset, min_cells, small_samples
+        As for :class:`hiercorr.CSCore`.
+    many_cells : {"refuse", "subsample", "all"}
+        What happens where there are more than 20,000 cells: refused with the predicted time, a random subset with the same
+        share of each sample, or all.
+    seed : int or Generator, optional
+        For the subset.
+
+    Attributes
+    ----------
+    counts : Counts
+    design : Design
+        Of the formula over samples.
+    priors : Priors
+
+    References
+    ----------
+    Aitchison & Ho 1989, Biometrika 76:643 (Poisson-lognormal).
+
+    Examples
+    --------
+    >>> import hiercorr as hc
+    >>> adata = hc.datasets.glioblastoma()
+    >>> vehicle = {"condition": "ctrl"}
+    >>> b = hc.BayesianCorrelation(adata, "sample_id", ["FTL", "FTH1"], depth="total_counts", subset=vehicle)
+    >>> b.priors.describe()["z_between"]
+    'lkj(eta=2)'
+    """
+
+    def __init__(
+        self,
+        data: ad.AnnData | str | Path,
+        sample: str,
+        genes: Sequence[str] | ArrayLike | int | None = None,
+        formula: str = "~ 1",
+        priors: Mapping[str, Any] | str | Path | None = None,
+        block: str | None = None,
+        layer: str | None = None,
+        depth: str | ArrayLike | None = None,
+        subset: ArrayLike | Mapping[str, Any] | None = None,
+        *,
+        heterogeneity: bool = True,
+        structure: str = "both",
+        min_cells: int = MIN_CELLS,
+        small_samples: str = "exclude",
+        many_cells: str = "refuse",
+        seed: int | np.random.Generator | None = None,
+    ) -> None:
+        _one_of("structure", structure, STRUCTURES)
+        _one_of("many_cells", many_cells, MANY_CELLS)
+        if sample is None:
+            raise InputError("sample= is needed: the obs column that names the sample of each cell")
+        self.sample, self.block, self.heterogeneity, self.structure = sample, block, bool(heterogeneity), structure
+        self.priors: Priors = read_priors(priors)
+        self._read = lambda always: _thinned(
+            read_counts(
+                data, sample=sample, genes=genes, layer=layer, depth=depth, subset=subset, min_cells=min_cells,
+                small_samples=small_samples, always=always,
+            ),
+            many_cells, seed,
+        )  # fmt: skip
+        self.counts: Counts = self._read(())
+        self._many_cells = many_cells
+        n = self.counts.n_samples
+        if n < 3:
+            raise InputError(
+                f"{n} samples: correlation between samples and its uncertainty need at least 3; for 2 samples "
+                "hiercorr.CSCore gives an estimate within samples, without an interval"
+            )
+        self.design, codes = self._population_of(formula)
+        self._population = Population(self.design.matrix, codes)
+
+    def _population_of(self, formula: str) -> tuple[Design, NDArray[np.int64]]:
+        counts = self.counts
+        columns = sample_columns(counts.obs, counts.starts, counts.samples)
+        table = pd.DataFrame(columns, index=counts.samples)
+        varying = [str(c) for c in counts.obs.columns if str(c) not in table]
+        design = sample_design(formula, table, varying, None)
+        n, k = design.matrix.shape
+        if n < k + 2:
+            raise InputError(
+                f"formula {design.formula!r} has {k} coefficients and there are {n} samples: at least {k + 2} are needed; "
+                "drop terms"
+            )
+        if self.block is None:
+            for column, m in repeated_donors(columns, self.sample).items():
+                warnings.warn(
+                    f"{n} samples of {self.sample!r} come from {m} values of {column!r}: samples of one donor are not "
+                    f"independent, so intervals are too narrow; use block={column!r}, or one sample a donor with subset=",
+                    DataWarning,
+                    stacklevel=4,
+                )
+            return design, np.arange(n)
+        if self.block in varying:
+            raise InputError(f"block column {self.block!r} varies within samples; it must have one value a sample")
+        if self.block not in table:
+            raise unknown_name("block column", self.block, counts.obs.columns)
+        codes = np.asarray(pd.factorize(table[self.block])[0], np.int64)
+        if codes.min() < 0 or codes.max() < 2:
+            raise InputError(
+                f"block {self.block!r} has {codes.max() + 1} values (and {(codes < 0).sum()} samples without): at least 3 "
+                "donors are needed, each sample in one"
+            )
+        return design, codes
+
+    def fit(
+        self,
+        draws: int = 1000,
+        tune: int = 400,
+        chains: int = 4,
+        seed: int | np.random.Generator | None = None,
+        sampler: str = "nutpie",
+        target_accept: float = 0.95,
+        *,
+        method: str = "marginal",
+        confidence: float = 0.95,
+        rope: float = _tables.ROPE,
+        progress: bool | None = None,
+    ) -> CorrelationResult:
+        r"""Sample the posterior of every pair of the panel.
+
+        Parameters
+        ----------
+        draws, tune, chains : int
+            Draws kept and steps of adaptation of each chain.
+        seed : int or Generator, optional
+        sampler : {"nutpie", "pymc"}
+            ``"nutpie"`` samples the compiled density; ``"pymc"`` the same model as PyMC states it
+            (:func:`hiercorr.bayes.models.marginal_model`), which is slow.
+        target_accept : float
+            A pair whose trajectories diverge is sampled again at 0.99, and at 0.998.
+        method : {"marginal", "latent"}
+            ``"latent"``: one model of all genes with the expression of every cell as a parameter, a reference for small
+            panels.
+        confidence : float
+            Of the highest-density intervals.
+        rope : float
+            Correlations up to this size count as practically none.
+        progress : bool, optional
+
+        Returns
+        -------
+        CorrelationResult
+            Level within; ``.at("between")`` is the other. ``correlation`` is the posterior mean, ``sd`` and ``se`` the
+            posterior standard deviations of it and of ``fisher_z``, ``ci_lower`` and ``ci_upper`` the interval; with
+            ``.idata`` the draws.
+
+        Raises
+        ------
+        InputError
+            If an option is unknown or the work is too large.
+        ImportError
+            If nutpie, PyMC or ArviZ is missing.
+
+        Warns
+        -----
+        EstimationWarning
+            If draws of some pair are not to be trusted.
+        """
+        settings = self._settings(draws, tune, chains, sampler, target_accept, confidence, rope)
+        _one_of("method", method, METHODS)
+        n_genes = self.counts.n_genes
+        if not 2 <= n_genes <= MAX_GENES:
+            raise InputError(
+                f"fit takes 2 to {MAX_GENES} genes, not {n_genes}: {n_genes * (n_genes - 1) // 2:,} pairs would take about "
+                f"{_minutes(self._predicted(settings))}; name fewer with genes=, or use fit_many(target) for one gene against many"
+            )
+        _sampling.require("arviz", settings.sampler)
+        seeds = np.random.default_rng(seed)
+        started = time.perf_counter()
+        cells = cells_of(self.counts)
+        if method == "latent":
+            drawn = self._latent(cells, settings, int(seeds.integers(2**31)))
+            coarse: set[tuple[int, int]] = set()
+        else:
+            margins = self._margins(cells)
+            found: dict[tuple[int, int], _sampling.Draws] = {}
+            coarse = set()
+            for i, j in _tiles.with_progress(list(itertools.combinations(range(n_genes), 2)), progress):
+                pair = self._pair(cells, (i, j), margins)
+                if pair.coarse:
+                    coarse.add((i, j))
+                found[i, j] = _sampling.sample_pair(pair, settings, int(seeds.integers(2**31)))
+            drawn = _tables.stack_pairs(found, n_genes)
+        seconds = time.perf_counter() - started
+        return self._result(drawn, coarse, settings, method, confidence, rope, seed, seconds)
+
+    def _settings(
+        self, draws: int, tune: int, chains: int, sampler: str, target_accept: float, confidence: float, rope: float
+    ) -> _sampling.Settings:
+        _one_of("sampler", sampler, _sampling.SAMPLERS)
+        for name, value, least in (("draws", draws, 100), ("tune", tune, 100), ("chains", chains, 2)):
+            if not isinstance(value, int | np.integer) or value < least:
+                raise InputError(f"{name} must be a whole number of at least {least}, not {value!r}")
+        for name, x in (("target_accept", target_accept), ("confidence", confidence), ("rope", rope)):
+            if not 0 < x < 1:
+                raise InputError(f"{name} must lie between 0 and 1, not {x!r}")
+        return _sampling.Settings(int(draws), int(tune), int(chains), sampler, float(target_accept))
+
+    def _predicted(self, settings: _sampling.Settings) -> float:
+        return predicted_seconds(self.counts.n_cells, self.counts.n_genes, settings.draws + settings.tune)
+
+    def _margins(self, cells: Cells) -> list[Margin]:
+        return [fit_margin(cells.rows(j), 0, self.priors.log_sd) for j in range(self.counts.n_genes)]
+
+    def _pair(self, cells: Cells, at: tuple[int, int], margins: Sequence[Margin]) -> Pair:
+        return make_pair(
+            cells, at, (margins[at[0]], margins[at[1]]), self._population, self.priors,
+            heterogeneity=self.heterogeneity, structure=self.structure,
+        )  # fmt: skip
+
+    def pair(self, gene_a: str, gene_b: str, structure: str | None = None) -> Pair:
+        """The posterior of one pair as a function of its parameters, for :mod:`hiercorr.bayes.models` and for study."""
+        positions = [self._position(g) for g in (gene_a, gene_b)]
+        cells = cells_of(self.counts)
+        margins = {j: fit_margin(cells.rows(j), 0, self.priors.log_sd) for j in positions}
+        return make_pair(
+            cells, (positions[0], positions[1]), (margins[positions[0]], margins[positions[1]]), self._population,
+            self.priors, heterogeneity=self.heterogeneity, structure=structure or self.structure,
+        )  # fmt: skip
+
+    def _position(self, gene: str) -> int:
+        if gene not in self.counts.genes:
+            raise unknown_name("gene", gene, self.counts.genes)
+        return int(self.counts.genes.get_loc(gene))
+
+    def _latent(self, cells: Cells, settings: _sampling.Settings, seed: int) -> xr.Dataset:
+        from hiercorr.bayes.models import latent_model
+
+        if self._population.blocked or self.structure != "both":
+            raise InputError("method='latent' has no block= and no structure=: use method='marginal'")
+        size = cells.x.size
+        if size > _MAX_LATENT:
+            raise InputError(
+                f"method='latent' has a parameter for each of {len(cells.x):,} cells x {cells.x.shape[1]} genes = {size:,}; it "
+                f"takes {_MAX_LATENT:,} at most: use method='marginal', fewer genes, or a subset of cells"
+            )
+        trace = _sampling.sample_model(
+            latent_model(cells, self._population, self.priors), settings, settings.target_accept, seed
+        )
+        return _tables.from_latent(trace)
+
+    def _result(
+        self, drawn: xr.Dataset, coarse: Iterable[tuple[int, int]], settings: _sampling.Settings, method: str,
+        confidence: float, rope: float, seed: Any, seconds: float,
+    ) -> CorrelationResult:  # fmt: skip
+        counts = self.counts
+        tables, attrs = _tables.both_levels(drawn, self.priors, confidence, rope, self.structure)
+        flag = _gene_flags(counts)
+        both = flag[:, None] | flag[None, :]
+        for i, j in coarse:
+            both[i, j] |= Flag.COARSE_GRID.bit
+            both[j, i] |= Flag.COARSE_GRID.bit
+        np.fill_diagonal(both, Flag.SELF.bit | np.diag(both))
+        datasets = {}
+        for level, table in tables.items():
+            table["flag"] = table["flag"] | both
+            np.fill_diagonal(table["flag"], np.diag(both))
+            datasets[level] = build_dataset(
+                genes=counts.genes,
+                samples=counts.samples,
+                pair=table,
+                gene=self._gene_table(flag),
+                sample={"n_cells": counts.cells_per_sample, "depth": counts.median_depth},
+                attrs={
+                    "model": "BayesianCorrelation",
+                    "estimator": f"{method}, NUTS ({settings.sampler})",
+                    "level": "within",
+                    "formula": self.design.formula,
+                    "uncertainty": "posterior",
+                    "confidence": confidence,
+                    "rope": rope,
+                    "draws": settings.draws,
+                    "tune": settings.tune,
+                    "chains": settings.chains,
+                    "heterogeneity": int(self.heterogeneity and method == "marginal"),
+                    "structure": self.structure,
+                    "n_cells": counts.n_cells,
+                    "sample_column": self.sample,
+                    "block": self.block,
+                    "seed": seed if isinstance(seed, int) else None,
+                    "seconds": round(seconds, 2),
+                    **{f"prior_{k}": v for k, v in self.priors.describe().items()},
+                    **attrs,
+                    **{k: v for k, v in counts.notes.items() if v},
+                },
+            )
+        dataset = _tables.joined(datasets, drawn, counts.samples, self.design.names)
+        failed = int(((dataset["flag"].values & int(Flag.NOT_CONVERGED)) > 0).sum()) // 2
+        if failed:
+            warnings.warn(f"{failed} pairs flagged not_converged: {_tables.ADVICE}", EstimationWarning, stacklevel=3)
+        return CorrelationResult(dataset)
+
+    def _gene_table(self, flag: NDArray[np.uint16]) -> dict[str, NDArray]:
+        counts = self.counts
+        total = np.array([counts.values[a:b].sum() for a, b in counts.offsets[:, [0, -1]]])
+        return {"mean": total / counts.depth.sum(), "detection": counts.detection, "gene_flag": flag}
+
+    def prior_predictive(self, draws: int = 500, seed: int | np.random.Generator | None = None) -> xr.Dataset:
+        """What the priors say of data like these, before any is seen.
+
+        Parameters
+        ----------
+        draws : int
+        seed : int or Generator, optional
+
+        Returns
+        -------
+        xarray.Dataset
+            Draws of ``zeros``, ``log_mean``, ``variance_ratio`` (draw, gene) of the cells, and of the correlations
+            ``within``, ``between`` and ``observed`` (draw, pair), beside the data's own (``data_...``). ``observed`` is the
+            correlation over cells of log-normalised counts, within samples.
+        """
+        return _predictive.prior(self, draws, np.random.default_rng(seed))
+
+    def posterior_predictive(
+        self, result: CorrelationResult, draws: int = 200, seed: int | np.random.Generator | None = None
+    ) -> xr.Dataset:
+        """Data that the fitted model would give, to hold the observed ones against.
+
+        Parameters
+        ----------
+        result : CorrelationResult
+            Of :meth:`fit` of this model.
+        draws : int
+            Draws of the posterior that data are made from.
+        seed : int or Generator, optional
+
+        Returns
+        -------
+        xarray.Dataset
+            As from :meth:`prior_predictive`, with posterior predictive p-values ``p_zeros``, ``p_variance_ratio``,
+            ``p_observed`` (two-sided; near 0 says that the model misses this side of the data).
+        """
+        return _predictive.posterior(self, result, draws, np.random.default_rng(seed))
+
+    def compare_structures(
+        self, gene_a: str, gene_b: str, seed: int | np.random.Generator | None = None, **options: Any
+    ) -> pd.DataFrame:
+        """Leave-one-out comparison of both levels, within only and independent, for one pair.
+
+        The unit left out is a cell, so that this speaks of the correlation within samples; there are too few samples for a
+        comparison of what they have in common.
+
+        Parameters
+        ----------
+        gene_a, gene_b : str
+        seed : int or Generator, optional
+        **options
+            For :meth:`fit`.
+
+        Returns
+        -------
+        DataFrame
+            ArviZ's comparison table, best model first.
+        """
+        return _predictive.compare_structures(self, gene_a, gene_b, seed, options)
+
+
+def cells_of(counts: Counts) -> Cells:
+    """Dense counts of a few genes with log depth around the mean depth."""
+    return Cells(counts.toarray().astype(np.int64), np.log(counts.depth / counts.depth.mean()), counts.starts)
+
+
+def predicted_seconds(n_cells: int, n_genes: int, iterations: int, chains: int = 4) -> float:
+    """Rough time of a fit on two cores: what the kernels take where no two cells have the same counts."""
+    pairs = n_genes * (n_genes - 1) / 2
+    return pairs * chains * iterations * 15 * n_cells * 25**2 * _SECONDS / 1000 / 2
+
+
+def _minutes(seconds: float) -> str:
+    return f"{seconds / 60:,.0f} minutes" if seconds >= 90 else f"{seconds:.0f} s"
+
+
+def _gene_flags(counts: Counts) -> NDArray[np.uint16]:
+    absent = (np.diff(counts.offsets, axis=1) == 0).any(1)
+    return np.where(absent, Flag.ABSENT_IN_SAMPLE.bit, np.uint16(0)).astype(np.uint16)
+
+
+def _thinned(counts: Counts, many_cells: str, seed: Any) -> Counts:
+    """Refuse or thin what is too large."""
+    n = counts.n_cells
+    if n <= MAX_CELLS or many_cells == "all":
+        return counts
+    if many_cells == "refuse":
+        raise InputError(
+            f"{n:,} cells: more than {MAX_CELLS:,}, for which a pair would take up to about "
+            f"{_minutes(predicted_seconds(n, 2, 1400))}; pass many_cells='subsample' (the same share of each sample) or "
+            "many_cells='all'"
+        )
+    rng = np.random.default_rng(seed)
+    keep = np.zeros(n, bool)
+    for a, b in itertools.pairwise(counts.starts):
+        size = max(min(MIN_CELLS, b - a), int((b - a) * MAX_CELLS / n))
+        keep[a + rng.choice(b - a, size, replace=False)] = True
+    warnings.warn(f"{int(keep.sum()):,} of {n:,} cells are used (many_cells='subsample')", DataWarning, stacklevel=4)
+    return counts.cells_where(keep)
+
+
+def _one_of(name: str, value: object, known: Sequence[str]) -> None:
+    if value not in known:
+        raise InputError(f"{name} must be one of {tuple(known)}, not {value!r}")
+
+
+__all__ = ["Array", "BayesianCorrelation", "cells_of", "predicted_seconds"]
