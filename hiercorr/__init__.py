@@ -8,6 +8,7 @@ from hiercorr._version import __version__
 
 if TYPE_CHECKING:
     from hiercorr import datasets, enrichment, modules, plotting, simulate
+    from hiercorr._compare import Comparison, compare
     from hiercorr._evidence import Evidence, evidence
     from hiercorr._metacells import metacell_sensitivity, metacells
     from hiercorr._traps import Traps, traps
@@ -28,6 +29,7 @@ _WHERE = {
     "BayesianCorrelation": "bayes.model",
     "CSCore": "cscore",
     "CellCorrelation": "celllevel",
+    "Comparison": "_compare",
     "CorrelationResult": "results",
     "DataWarning": "errors",
     "DesignCheck": "check",
@@ -39,6 +41,7 @@ _WHERE = {
     "Traps": "_traps",
     "aggregate": "aggregation",
     "check_design": "check",
+    "compare": "_compare",
     "decompose": "decomposition",
     "differential_expression": "differential",
     "evidence": "_evidence",
@@ -58,6 +61,7 @@ __all__ = [
     "BayesianCorrelation",
     "CSCore",
     "CellCorrelation",
+    "Comparison",
     "CorrelationResult",
     "DataWarning",
     "DesignCheck",
@@ -70,6 +74,7 @@ __all__ = [
     "__version__",
     "aggregate",
     "check_design",
+    "compare",
     "datasets",
     "decompose",
     "differential_expression",

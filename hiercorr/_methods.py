@@ -16,7 +16,12 @@ def methods_text(result: CorrelationResult) -> str:
     -------
     str
     """
-    text = {"Pseudobulk": _between_text, "decomposition": _decomposition_text, "CellCorrelation": _cell_text}
+    text = {
+        "Pseudobulk": _between_text,
+        "decomposition": _decomposition_text,
+        "CellCorrelation": _cell_text,
+        "BayesianCorrelation": _bayesian_text,
+    }
     return text.get(str(result.dataset.attrs.get("model")), _within_text)(result)
 
 
@@ -40,6 +45,26 @@ def _cell_text(result: CorrelationResult) -> str:
         f"For exploration, {str(a.get('estimator')).capitalize()} correlations of log-normalised counts were computed {level} in "
         f"{a.get('n_cells', 0):,} cells of {a.get('n_samples')} samples and {len(result.genes):,} genes with hiercorr "
         f"{a.get('hiercorr_version')}{tail}. They hold dropout and depth and support no claim by themselves."
+    )
+
+
+def _bayesian_text(result: CorrelationResult) -> str:
+    a = result.dataset.attrs
+    grid = "not MCMC" in str(a.get("uncertainty"))
+    how = (
+        "by empirical Bayes with all integrals on grids"
+        if grid
+        else f"by Hamiltonian Monte Carlo ({a.get('chains')} chains of {a.get('draws')} draws after {a.get('tune')} of adaptation, "
+        f"{a.get('estimator')}; {a.get('divergences', 0)} divergent transitions kept)"
+    )
+    varies = " with a normal distribution of its z over samples" if a.get("heterogeneity") else ""
+    block = f" Samples of one {a['block']} share part of their variance." if a.get("block") else ""
+    priors = "; ".join(f"{k.removeprefix('prior_')} {v}" for k, v in a.items() if k.startswith("prior_"))
+    return (
+        f"A Poisson-lognormal hierarchical model (cells in samples; correlation of log expression within{varies} and between "
+        f"samples given the formula {a.get('formula')}) was fitted {how} to {a.get('n_cells', 0):,} cells of {a.get('n_samples')} "
+        f"samples and {len(result.genes):,} genes with hiercorr {a.get('hiercorr_version')}; sequencing depth: {a.get('depth')}.{block} "
+        f"Estimates are posterior means with {100 * a.get('confidence', 0.95):g}% highest-density intervals. Priors: {priors}."
     )
 
 
@@ -130,6 +155,10 @@ _CITATIONS = {
     "corrected": "Weerahandi 1993, Generalized confidence intervals, Journal of the American Statistical Association 88:899",
     "heterogeneity": "Paule & Mandel 1982, Consensus values and weighting factors, Journal of Research of the National Bureau of "
     "Standards 87:377",
+    "bayesian": "Aitchison & Ho 1989, The multivariate Poisson-log normal distribution, Biometrika 76:643",
+    "nuts": "Hoffman & Gelman 2014, The No-U-Turn sampler, Journal of Machine Learning Research 15:1593",
+    "diagnostics": "Vehtari et al. 2021, Rank-normalization, folding, and localization: an improved R-hat for assessing "
+    "convergence of MCMC, Bayesian Analysis 16:667",
     "repeated": "Bakdash & Marusich 2017, Repeated measures correlation, Frontiers in Psychology 8:456",
 }
 
@@ -155,7 +184,9 @@ def citations(result: CorrelationResult) -> list[str]:
     if model == "Pseudobulk":
         keys += [a.get("normalization", ""), a.get("estimator", ""), a.get("block_method", "")]
         keys += ["permutation"] if "permutation" in a.get("uncertainty", "") else []
-    if "tau2" in result.dataset:
+    if model == "BayesianCorrelation":
+        keys += ["bayesian", *(["nuts", "diagnostics"] if "r_hat" in result.dataset else [])]
+    elif "tau2" in result.dataset:
         keys.append("heterogeneity")
     if "q_value" in result.dataset:
         keys.append("bh")

@@ -10,7 +10,9 @@ from statsmodels.iolib.table import SimpleTable
 _HEADS = {
     "correlation": "corr", "ci_lower": "[0.025", "ci_upper": "0.975]", "se": "se(z)", "statistic": "t", "df": "df",
     "p_value": "P>|t|", "q_value": "q", "cell_statistic": "cell T", "cell_p_value": "cell P", "tau2": "tau2", "i2": "I2",
-    "prediction_lower": "[pred", "prediction_upper": "pred]", "flag": "flag", "gene_a": "gene_a", "gene_b": "gene_b",
+    "probability_of_direction": "P(sign)", "rope_share": "P(rope)", "contraction": "contr.", "natural_correlation": "natural",
+    "natural_lower": "[nat", "natural_upper": "nat]", "correlation_projected": "proj.", "ess_bulk": "ESS", "ess_tail": "tail",
+    "r_hat": "R-hat", "prediction_lower": "[pred", "prediction_upper": "pred]", "flag": "flag", "gene_a": "gene_a", "gene_b": "gene_b",
 }  # fmt: skip
 
 
@@ -56,4 +58,5 @@ def _cell(column: str, value: object) -> str:
         return ""
     if column in ("p_value", "q_value", "cell_p_value"):
         return f"{value:.3f}" if value >= 0.001 else f"{value:.1e}"
-    return f"{value:.0f}" if column == "df" and value == round(value) else f"{value:.3f}"
+    whole = column in ("ess_bulk", "ess_tail") or (column == "df" and value == round(value))
+    return f"{value:.0f}" if whole else f"{value:.3f}"

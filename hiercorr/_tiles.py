@@ -6,6 +6,7 @@ import itertools
 import os
 import sys
 from collections.abc import Iterable, Sequence
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -14,6 +15,8 @@ from hiercorr import _kernels
 from hiercorr.errors import InputError
 from hiercorr.inference import benjamini_hochberg
 from hiercorr.schema import Flag
+
+T = TypeVar("T")
 
 DTYPE: dict[str, DTypeLike] = {"single": np.float32, "double": np.float64}
 _TILE_BYTES = 256 * 2**20
@@ -170,13 +173,18 @@ def _available_memory() -> int | None:
         return None
 
 
-def with_progress(work: Sequence[tuple[slice, slice]], show: bool | None) -> Iterable[tuple[slice, slice]]:
-    """Wrap the tiles in a progress bar where asked for, or in a terminal when there are many."""
+def with_progress(work: Sequence[T], show: bool | None) -> Iterable[T]:
+    """Wrap tiles or pairs in a progress bar where asked for, or in a terminal when there are many."""
+    return shown(work, len(work), show, "gene pairs")
+
+
+def shown(work: Iterable[T], total: int, show: bool | None, what: str) -> Iterable[T]:
+    """The same of work whose length has to be said."""
     if show is None:
-        show = len(work) > 3 and sys.stderr.isatty()
+        show = total > 3 and sys.stderr.isatty()
     if not show:
         return work
     from rich.console import Console
     from rich.progress import track
 
-    return track(work, description="gene pairs", console=Console(stderr=True), transient=True)
+    return track(work, description=what, total=total, console=Console(stderr=True), transient=True)

@@ -151,7 +151,7 @@ def check(data: Path, sample: str | None, cell_type: Sequence[str], layer: str |
 @_data_options
 @click.option(
     "--model",
-    type=click.Choice(["within", "pooled", "pseudobulk"]),
+    type=click.Choice(["within", "pooled", "pseudobulk", "bayesian"]),
     help="Level of the correlation.  [default: within]",
 )
 @click.option("--target", metavar="GENE", help="Estimate this gene against all others only.")
@@ -159,13 +159,16 @@ def check(data: Path, sample: str | None, cell_type: Sequence[str], layer: str |
 @click.option("--covariates", metavar="FORMULA", help="pooled: cell covariates, e.g. '~ age'.")
 @click.option("--uncertainty", type=click.Choice(["jackknife", "cluster", "bootstrap", "none"]), help="within, pooled.")
 @click.option("--per-sample", is_flag=True, default=None, help="within: also every sample's estimate.")
-@click.option("--formula", metavar="FORMULA", help="pseudobulk: covariates of samples, e.g. '~ condition + sex'.")
-@click.option("--method", help="pseudobulk: pearson, spearman, ols, hc3, voom, negative_binomial or corrected.")
+@click.option("--formula", metavar="FORMULA", help="pseudobulk, bayesian: covariates of samples, e.g. '~ condition + sex'.")
+@click.option("--method", help="pseudobulk: pearson, spearman, ols, hc3, voom, negative_binomial or corrected; bayesian: marginal or latent.",)
 @click.option("--normalization", help="pseudobulk: tmm, median_of_ratios or cpm.  [default: tmm]")
-@click.option("--block", metavar="COL", help="pseudobulk: column of obs that names the donor of several samples.")
+@click.option("--block", metavar="COL", help="pseudobulk, bayesian: column of obs that names the donor of several samples.",)
 @click.option("--block-method", help="pseudobulk: fixed, correlation or cluster.  [default: fixed]")
 @click.option("--permutations", type=int, help="pseudobulk: p-values by so many permutations, or all there are.")
-@click.option("--seed", type=int, help="For the bootstrap and for permutations.")
+@click.option("--draws", type=int, help="bayesian: posterior draws of each chain.  [default: 1000]")
+@click.option("--chains", type=int, help="bayesian: chains.  [default: 4]")
+@click.option("--priors", type=click.Path(), help="bayesian: a TOML file with a table [priors].")
+@click.option("--seed", type=int, help="For the bootstrap, permutations and posterior draws.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Result: a .zarr or .nc name.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing result.")
 @click.option("--rows", default=20, show_default=True, help="Rows of the table shown at the end.")
@@ -179,7 +182,7 @@ def fit(
     MODEL is a specification: a TOML file such as models/within.toml, or the name of a shipped one. Options given here
     take precedence over it.
     """
-    from hiercorr import CSCore, Pseudobulk
+    from hiercorr import BayesianCorrelation, CSCore, Pseudobulk
     from hiercorr._storage import check_target
     from hiercorr.specification import read_specification
 
@@ -187,7 +190,7 @@ def fit(
         raise InputError(f"fit takes DATA, or MODEL and DATA; {len(arguments)} arguments given")
     check_target(output, overwrite)
     stated = read_specification(arguments[0]) if len(arguments) == 2 else None
-    named = {None: None, "pseudobulk": "Pseudobulk"}.get(model, "CSCore")
+    named = {None: None, "pseudobulk": "Pseudobulk", "bayesian": "BayesianCorrelation"}.get(model, "CSCore")
     kind = named or (stated.model if stated else "CSCore")
     if stated is not None and stated.model != kind:
         raise InputError(f"--model {model} does not go with {arguments[0]!r}, which states a {stated.model} model")
@@ -198,8 +201,14 @@ def fit(
         if fit_options.get("estimator") != "pooled":
             raise InputError("--sample is needed: the column of obs that names the sample of each cell")
         data_options["sample"] = None
-    estimator: Any = {"CSCore": CSCore, "Pseudobulk": Pseudobulk}[kind](arguments[-1], **data_options)
-    result = estimator.fit(progress=False if quiet else None, **fit_options)
+    kinds: dict[str, Any] = {"CSCore": CSCore, "Pseudobulk": Pseudobulk, "BayesianCorrelation": BayesianCorrelation}
+    target = fit_options.pop("target", None) if kind == "BayesianCorrelation" else None
+    estimator = kinds[kind](arguments[-1], **data_options)
+    if target is not None:
+        kept = {k: v for k, v in fit_options.items() if k in ("draws", "confidence", "seed")}
+        result = estimator.fit_many(target, progress=False if quiet else None, **kept)
+    else:
+        result = estimator.fit(progress=False if quiet else None, **fit_options)
     result.save(output, overwrite=overwrite)
     if not quiet:
         click.echo(str(result.summary(n=rows)))

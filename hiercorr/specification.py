@@ -26,7 +26,7 @@ KEYS = {
     ),
     "BayesianCorrelation": (
         _CELLS | {"formula", "block", "heterogeneity", "structure", "priors"},
-        {"draws", "tune", "chains", "sampler", "target_accept", "seed", "method", "confidence"},
+        {"target", "draws", "tune", "chains", "sampler", "target_accept", "seed", "method", "confidence"},
     ),
 }
 
@@ -106,6 +106,8 @@ def read_specification(source: str | Path) -> Specification:
                 raise unknown_name(f"key in [{table}] of {str(source)!r}", key, sorted(known))
     prose: tuple[str, ...] = ("equations", "assumptions", "limits", "references", "priors")
     rest: dict[str, Any] = {k: content[k] for k in prose if k in content}
+    if model == "BayesianCorrelation" and "priors" in content:
+        content["data"] = {**content.get("data", {}), "priors": content["priors"]}
     return Specification(
         **{k: str(content.get(k, "")) for k in sorted(_TEXTS)},
         data=dict(content.get("data", {})), fit=dict(content.get("fit", {})), text=rest,

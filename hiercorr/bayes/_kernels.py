@@ -144,8 +144,8 @@ def weight_moments(w, total, slope, cells, m_a, m_b, sd_a, sd_b, left_a, step_a,
     for g in range(w.shape[0]):
         x = (left_a + g * step_a - m_a) / sd_a
         for h in range(w.shape[1]):
-            d = w[g, h] * (slope[g, h] - mean)
-            if d != 0.0:
+            if w[g, h] > 0.0:  # where it is 0 the slope can be infinite
+                d = w[g, h] * (slope[g, h] - mean)
                 y = (left_b + h * step_b - m_b) / sd_b
                 sx += d * x
                 sy += d * y
@@ -382,4 +382,71 @@ def z_profile(z, pa, pb, weight, starts, m_a, m_b, sd_a, sd_b, left_a, step_a, l
             )
             each = row_likelihoods(w, total, pa[i:e], pb[i:e])
             out[c, k] = (weight[i:e] * each).sum()
+    return out
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def z_profile_slopes(z, pa, pb, weight, starts, m_a, m_b, sd_a, sd_b, ridge_a, ridge_b, left_a, step_a, left_b, step_b):
+    """Log likelihood of each sample at each z, and its derivatives by the two log sd along the ridges of the margins."""
+    n = len(starts) - 1
+    value, slope_a, slope_b = np.zeros((n, len(z))), np.zeros((n, len(z))), np.zeros((n, len(z)))
+    w = np.empty((pa.shape[1], pb.shape[1]), pa.dtype)
+    for c in range(n):
+        i, e = starts[c], starts[c + 1]
+        for k in range(len(z)):
+            rho = np.tanh(z[k])
+            total = bivariate_weights(w, m_a[c], m_b[c], sd_a, sd_b, rho, left_a[c], step_a, left_b[c], step_b)
+            v, slope, cells = sample_likelihood(w, total, pa[i:e], pb[i:e], weight[i:e])
+            sx, sy, sxx, syy, sxy = weight_moments(
+                w, total, slope, cells, m_a[c], m_b[c], sd_a, sd_b, left_a[c], step_a, left_b[c], step_b
+            )
+            inverse = 1 / (1 - rho * rho)
+            value[c, k] = v
+            slope_a[c, k] = (sxx - rho * sxy) * inverse + ridge_a[c] * (sx - rho * sy) * inverse / sd_a
+            slope_b[c, k] = (syy - rho * sxy) * inverse + ridge_b[c] * (sy - rho * sx) * inverse / sd_b
+    return value, slope_a, slope_b
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def between_posterior(mean, noise, design, log_sd_a, log_sd_b, z):
+    """Log likelihood of noisy means (samples, 2) with noise (samples, 3: aa, ab, bb) at every sd and z, coefficients out.
+
+    The coefficients have flat priors and are integrated out, as in restricted likelihood.
+    """
+    n, k = design.shape
+    out = np.empty((len(log_sd_a), len(log_sd_b), len(z)))
+    gram, right = np.empty((2 * k, 2 * k)), np.empty(2 * k)
+    for p in range(len(log_sd_a)):
+        for q in range(len(log_sd_b)):
+            a, b = np.exp(log_sd_a[p]), np.exp(log_sd_b[q])
+            for r in range(len(z)):
+                cov = np.tanh(z[r]) * a * b
+                value = 0.0
+                gram[:] = 0.0
+                right[:] = 0.0
+                for c in range(n):
+                    aa, ab, bb = a * a + noise[c, 0], cov + noise[c, 1], b * b + noise[c, 2]
+                    det = aa * bb - ab * ab
+                    ia, ib, io = bb / det, aa / det, -ab / det
+                    x, y = mean[c, 0], mean[c, 1]
+                    value -= 0.5 * (np.log(det) + ia * x * x + 2 * io * x * y + ib * y * y)
+                    for s in range(k):
+                        d = design[c, s]
+                        right[s] += d * (ia * x + io * y)
+                        right[k + s] += d * (io * x + ib * y)
+                        for t in range(k):
+                            dd = d * design[c, t]
+                            gram[s, t] += ia * dd
+                            gram[k + s, k + t] += ib * dd
+                            gram[s, k + t] += io * dd
+                            gram[k + t, s] += io * dd
+                root = np.linalg.cholesky(gram)
+                half = 0.0
+                for s in range(2 * k):
+                    v = right[s]
+                    for t in range(s):
+                        v -= root[s, t] * right[t]
+                    right[s] = v / root[s, s]
+                    half += 0.5 * right[s] ** 2 - np.log(root[s, s])
+                out[p, q, r] = value + half
     return out

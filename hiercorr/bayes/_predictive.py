@@ -15,6 +15,7 @@ from hiercorr._posterior import arviz_groups
 from hiercorr.bayes import _kernels
 from hiercorr.bayes._margin import Array, Cells, Rows
 from hiercorr.bayes._pair import STRUCTURES, Pair
+from hiercorr.bayes.priors import read_priors
 from hiercorr.errors import EstimationWarning, InputError
 
 if TYPE_CHECKING:
@@ -182,6 +183,42 @@ def log_likelihood(pair: Pair, cells: Cells, genes: tuple[int, int], draws: Any,
     return out + peaks
 
 
+SENSITIVITY: dict[str, dict[str, Any]] = {
+    **{f"lkj({eta})": {"z_between": {"distribution": "lkj", "eta": eta}} for eta in (1, 2, 4)},
+    "normal(0, 0.5)": {"z_between": {"distribution": "normal", "mu": 0.0, "sigma": 0.5}},
+}
+
+
+def prior_sensitivity(
+    model: BayesianCorrelation, gene_a: str, gene_b: str, priors: Any, seed: Any, options: dict[str, Any]
+) -> pd.DataFrame:
+    from hiercorr.bayes._sampling import sample_pair
+    from hiercorr.bayes._tables import pair_summary, prior_of_z
+
+    settings = model._settings(**(_DEFAULTS | options))
+    share = options.get("confidence", _DEFAULTS["confidence"])
+    seeds, rows = np.random.default_rng(seed), []
+    for name, stated in (priors or SENSITIVITY).items():
+        pair = model.pair(gene_a, gene_b, priors=read_priors({**model.priors.table, **stated}))
+        draws = sample_pair(pair, settings, int(seeds.integers(2**31)))
+        for level, key, z in (("within", "z_within", draws.flat("zeta")), ("between", "z_between", draws.flat("z_between"))):
+            found = pair_summary(z, share, 0.1)
+            variance, (low, high) = prior_of_z(pair.priors, key, share)
+            kept = {k: float(found[k]) for k in ("correlation", "sd", "ci_lower", "ci_upper")}
+            rows.append(
+                {
+                    "priors": name, "level": level, **kept, "prior_lower": low, "prior_upper": high,
+                    "contraction": 1 - float(z.var(ddof=1)) / variance, "divergences": int(draws.diverging.sum()),
+                }
+            )  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+_DEFAULTS = {
+    "draws": 500, "tune": 400, "chains": 4, "sampler": "nutpie", "target_accept": 0.95, "confidence": 0.95, "rope": 0.1,
+}  # fmt: skip
+
+
 def compare_structures(
     model: BayesianCorrelation, gene_a: str, gene_b: str, seed: Any, options: dict[str, Any]
 ) -> pd.DataFrame:
@@ -190,10 +227,7 @@ def compare_structures(
     from hiercorr.bayes._sampling import sample_pair
     from hiercorr.bayes.model import cells_of
 
-    settings = model._settings(
-        **{"draws": 500, "tune": 400, "chains": 4, "sampler": "nutpie", "target_accept": 0.95, "confidence": 0.95,
-           "rope": 0.1, **options}
-    )  # fmt: skip
+    settings = model._settings(**(_DEFAULTS | options))
     seeds, cells = np.random.default_rng(seed), cells_of(model.counts)
     genes = (model._position(gene_a), model._position(gene_b))
     fits = {}

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from hiercorr.bayes._margin import Array
 from hiercorr.bayes._sampling import Draws
 from hiercorr.bayes.priors import Priors
+from hiercorr.data import Counts
 from hiercorr.schema import PAIR_VARIABLES, Flag
 from hiercorr.simulate import natural_correlation
 
@@ -228,9 +229,23 @@ def _square(values: Array, n: int) -> Array:
     return out
 
 
-def joined(datasets: dict[str, xr.Dataset], drawn: xr.Dataset, samples: Any, coefficients: list[str]) -> xr.Dataset:
+def gene_flags(counts: Counts) -> NDArray[np.uint16]:
+    """A gene without a count in some sample is flagged."""
+    absent = (np.diff(counts.offsets, axis=1) == 0).any(1)
+    return np.where(absent, Flag.ABSENT_IN_SAMPLE.bit, np.uint16(0)).astype(np.uint16)
+
+
+def gene_table(counts: Counts, flag: NDArray[np.uint16]) -> dict[str, NDArray]:
+    """Gene variables of the schema."""
+    total = np.array([counts.values[a:b].sum() for a, b in counts.offsets[:, [0, -1]]])
+    return {"mean": total / counts.depth.sum(), "detection": counts.detection, "gene_flag": flag}
+
+
+def joined(datasets: dict[str, xr.Dataset], drawn: xr.Dataset, coefficients: list[str]) -> xr.Dataset:
     """One dataset: level within under the schema's names, level between with a suffix, and the draws."""
     dataset = datasets["within"]
+    for key in ("title", "note"):
+        dataset.attrs.setdefault(f"{key}_between", datasets["between"].attrs[key])
     for name in PAIR_VARIABLES:
         if name in datasets["between"]:
             dataset[f"{name}_between"] = datasets["between"][name]

@@ -6,12 +6,12 @@
 from __future__ import annotations
 
 from hiercorr.plotting.cells import pair_scatter
-from hiercorr.plotting.levels import levels, traps
+from hiercorr.plotting.levels import comparison, levels, traps
 from hiercorr.plotting.network import network
 from hiercorr.plotting.pairs import heatmap, p_histogram, qq, ranked, volcano
 from hiercorr.plotting.samples import diagnostics, forest, strip
 
 __all__ = [
-    "diagnostics", "forest", "heatmap", "levels", "network", "p_histogram", "pair_scatter", "qq", "ranked", "strip", "traps",
+    "comparison", "diagnostics", "forest", "heatmap", "levels", "network", "p_histogram", "pair_scatter", "qq", "ranked", "strip", "traps",
     "volcano",
 ]  # fmt: skip

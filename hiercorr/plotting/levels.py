@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from hiercorr._compare import Comparison
     from hiercorr._evidence import Evidence
     from hiercorr._traps import Traps
 
@@ -108,3 +109,37 @@ def traps(found: Traps, axes: Sequence[Any] | None = None) -> Figure:
     c.legend(frameon=False, fontsize=7, loc="upper left", bbox_to_anchor=(-0.1, -0.16), ncols=2, handletextpad=0.1)
     style.finish(c, None, "pseudo-replication")
     return a.figure
+
+
+def comparison(compared: Comparison, ax: Axes | None = None) -> Axes:
+    """Estimates and intervals of several results for the same pairs, level by level.
+
+    Parameters
+    ----------
+    compared : Comparison
+        From :func:`hiercorr.compare`.
+    ax : Axes, optional
+
+    Returns
+    -------
+    Axes
+    """
+    table = compared.table
+    groups = list(dict.fromkeys(zip(table["gene_a"], table["gene_b"], table["level"], strict=True)))
+    names = list(dict.fromkeys(table["result"]))
+    ax = style.axes(ax, 6.0, 1.2 + 0.42 * len(groups))
+    for k, name in enumerate(names):
+        part = table[table["result"] == name]
+        at = [groups.index(g) for g in zip(part["gene_a"], part["gene_b"], part["level"], strict=True)]
+        y = np.array(at) + (k - (len(names) - 1) / 2) * 0.6 / max(len(names), 2)
+        x, low, high = (part[c].to_numpy() for c in ("correlation", "ci_lower", "ci_upper"))
+        colour = style.PALETTE[k % len(style.PALETTE)]
+        ax.hlines(y, low, high, color=colour, lw=1.3)
+        ax.plot(x, y, style.MARKERS[k % len(style.MARKERS)], color=colour, ms=5, ls="", label=name)
+    ax.axvline(0, color="#bbbbbb", lw=0.8, zorder=0)
+    ax.set_yticks(range(len(groups)), [f"{a} - {b}, {level}" for a, b, level in groups])
+    ax.set_ylim(len(groups) - 0.5, -0.5)
+    ax.set_xlim(-1.02, 1.02)
+    ax.set_xlabel("correlation (within: of expression; between: of log expression)")
+    ax.legend(fontsize=8, frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
+    return style.finish(ax, None, "the same pairs by several models")
