@@ -51,9 +51,7 @@ class Comparison:
         return self.table.round(3).to_html(border=0, index=False)
 
 
-def compare(
-    results: Mapping[str, CorrelationResult], pairs: Iterable[tuple[str, str]] | None = None
-) -> Comparison:
+def compare(results: Mapping[str, CorrelationResult], pairs: Iterable[tuple[str, str]] | None = None) -> Comparison:
     """Put the estimates of several models for the same pairs side by side.
 
     A result that holds two levels (:class:`hiercorr.BayesianCorrelation`) enters with both. Within samples, its correlation of
@@ -104,7 +102,9 @@ def _common(results: Mapping[str, CorrelationResult]) -> list[tuple[str, str]]:
     shared = [str(g) for g in first if all(g in genes for genes in rest)]
     targets = {r.target for r in results.values() if r.target is not None}
     if len(targets) > 1:
-        raise InputError(f"the results have different targets ({', '.join(sorted(map(str, targets)))}): no pair is in all")
+        raise InputError(
+            f"the results have different targets ({', '.join(sorted(map(str, targets)))}): no pair is in all"
+        )
     if targets:
         target = str(next(iter(targets)))
         found = [(target, g) for g in shared if g != target]

@@ -54,17 +54,19 @@ def _bayesian_text(result: CorrelationResult) -> str:
     how = (
         "by empirical Bayes with all integrals on grids"
         if grid
-        else f"by Hamiltonian Monte Carlo ({a.get('chains')} chains of {a.get('draws')} draws after {a.get('tune')} of adaptation, "
+        else f"by Hamiltonian Monte Carlo ({a.get('chains')} chains of {a.get('draws')} draws after {a.get('tune')} of "
+        "adaptation, "
         f"{a.get('estimator')}; {a.get('divergences', 0)} divergent transitions kept)"
     )
     varies = " with a normal distribution of its z over samples" if a.get("heterogeneity") else ""
     block = f" Samples of one {a['block']} share part of their variance." if a.get("block") else ""
     priors = "; ".join(f"{k.removeprefix('prior_')} {v}" for k, v in a.items() if k.startswith("prior_"))
+    data = f"{a.get('n_cells', 0):,} cells of {a.get('n_samples')} samples and {len(result.genes):,} genes"
     return (
         f"A Poisson-lognormal hierarchical model (cells in samples; correlation of log expression within{varies} and between "
-        f"samples given the formula {a.get('formula')}) was fitted {how} to {a.get('n_cells', 0):,} cells of {a.get('n_samples')} "
-        f"samples and {len(result.genes):,} genes with hiercorr {a.get('hiercorr_version')}; sequencing depth: {a.get('depth')}.{block} "
-        f"Estimates are posterior means with {100 * a.get('confidence', 0.95):g}% highest-density intervals. Priors: {priors}."
+        f"samples given the formula {a.get('formula')}) was fitted {how} to {data} with hiercorr "
+        f"{a.get('hiercorr_version')}; sequencing depth: {a.get('depth')}.{block} Estimates are posterior means with "
+        f"{100 * a.get('confidence', 0.95):g}% highest-density intervals. Priors: {priors}."
     )
 
 

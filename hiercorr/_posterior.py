@@ -50,7 +50,8 @@ def arviz_groups(data: dict[str, xr.Dataset]) -> Any:
     except ImportError as error:
         raise ImportError('posterior draws need arviz: pip install "hiercorr[bayes]"') from error
     if hasattr(az, "InferenceData"):  # before ArviZ 1
-        return az.InferenceData(**data)
+        make: Any = az.InferenceData
+        return make(**data)
     return xr.DataTree.from_dict(data)
 
 

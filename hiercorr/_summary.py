@@ -12,7 +12,8 @@ _HEADS = {
     "p_value": "P>|t|", "q_value": "q", "cell_statistic": "cell T", "cell_p_value": "cell P", "tau2": "tau2", "i2": "I2",
     "probability_of_direction": "P(sign)", "rope_share": "P(rope)", "contraction": "contr.", "natural_correlation": "natural",
     "natural_lower": "[nat", "natural_upper": "nat]", "correlation_projected": "proj.", "ess_bulk": "ESS", "ess_tail": "tail",
-    "r_hat": "R-hat", "prediction_lower": "[pred", "prediction_upper": "pred]", "flag": "flag", "gene_a": "gene_a", "gene_b": "gene_b",
+    "r_hat": "R-hat", "prediction_lower": "[pred", "prediction_upper": "pred]", "flag": "flag", "gene_a": "gene_a",
+    "gene_b": "gene_b",
 }  # fmt: skip
 
 

@@ -159,10 +159,19 @@ def check(data: Path, sample: str | None, cell_type: Sequence[str], layer: str |
 @click.option("--covariates", metavar="FORMULA", help="pooled: cell covariates, e.g. '~ age'.")
 @click.option("--uncertainty", type=click.Choice(["jackknife", "cluster", "bootstrap", "none"]), help="within, pooled.")
 @click.option("--per-sample", is_flag=True, default=None, help="within: also every sample's estimate.")
-@click.option("--formula", metavar="FORMULA", help="pseudobulk, bayesian: covariates of samples, e.g. '~ condition + sex'.")
-@click.option("--method", help="pseudobulk: pearson, spearman, ols, hc3, voom, negative_binomial or corrected; bayesian: marginal or latent.",)
+@click.option(
+    "--formula", metavar="FORMULA", help="pseudobulk, bayesian: covariates of samples, e.g. '~ condition + sex'."
+)
+@click.option(
+    "--method",
+    help="pseudobulk: pearson, spearman, ols, hc3, voom, negative_binomial or corrected; bayesian: marginal or latent.",
+)
 @click.option("--normalization", help="pseudobulk: tmm, median_of_ratios or cpm.  [default: tmm]")
-@click.option("--block", metavar="COL", help="pseudobulk, bayesian: column of obs that names the donor of several samples.",)
+@click.option(
+    "--block",
+    metavar="COL",
+    help="pseudobulk, bayesian: column of obs that names the donor of several samples.",
+)
 @click.option("--block-method", help="pseudobulk: fixed, correlation or cluster.  [default: fixed]")
 @click.option("--permutations", type=int, help="pseudobulk: p-values by so many permutations, or all there are.")
 @click.option("--draws", type=int, help="bayesian: posterior draws of each chain.  [default: 1000]")

@@ -136,7 +136,18 @@ class CorrelationResult:
         return _by_evidence(table).head(n)
 
     def _order_columns(self) -> list[str]:
-        first = ["correlation", "ci_lower", "ci_upper", "sd", "probability_of_direction", "se", "statistic", "df", "p_value", "q_value"]
+        first = [
+            "correlation",
+            "ci_lower",
+            "ci_upper",
+            "sd",
+            "probability_of_direction",
+            "se",
+            "statistic",
+            "df",
+            "p_value",
+            "q_value",
+        ]
         have = self._columns()
         return [c for c in first if c in have] + [c for c in have if c not in first and c != "fisher_z"]
 

@@ -159,7 +159,7 @@ def test_check_design(gbm, tmp_path):
 
 
 def test_specifications(tmp_path):
-    assert shipped_models() == ["pooled_cscore", "pseudobulk", "pseudobulk_adjusted", "within"]
+    assert shipped_models() == ["bayesian", "pooled_cscore", "pseudobulk", "pseudobulk_adjusted", "within"]
     for name in shipped_models():
         spec = read_specification(f"models/{name}.toml")
         assert spec.name == name

@@ -79,7 +79,7 @@ def margin_terms(m, log_sd, table, weight, starts, left, spacing, prior_mean, pr
 @njit(nogil=True, cache=True, error_model="numpy")
 def log_prior(x, family, a, b):
     """Log density and its derivative at the unconstrained x, up to a constant."""
-    if family == NORMAL or family == LOGNORMAL:  # a lognormal is sampled as its logarithm
+    if family in (NORMAL, LOGNORMAL):  # a lognormal is sampled as its logarithm
         z = (x - a) / b
         return -0.5 * z * z, -z / b
     if family == HALFNORMAL:

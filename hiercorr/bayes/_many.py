@@ -131,9 +131,9 @@ class Columns:
 
 def pair_curves(
     rows: Rows, margins: tuple[Margin, Margin], cells: NDArray[np.int64], design: Array, priors: Priors,
-    heterogeneity: bool,
+    heterogeneity: bool, sd_errors: bool = True,
 ) -> Curves:  # fmt: skip
-    """Everything that one pair's data say about both levels."""
+    """Everything that one pair's data say about both levels; `sd_errors`: integrate over those of the standard deviations."""
     a, b = margins
     grids = [m.grid(0.5) for m in margins]
     pa, pb = (rows.table(g, *grid) for g, grid in enumerate(grids))
@@ -148,7 +148,7 @@ def pair_curves(
     total = np.full((len(which), len(FINE)), -np.inf)
     se_a, se_b = (min(m.log_sd_se, 0.5) * _CUBATURE for m in margins)
     points = [(0.0, 0.0, 1 / 3), (se_a, 0.0, 1 / 6), (-se_a, 0.0, 1 / 6), (0.0, se_b, 1 / 6), (0.0, -se_b, 1 / 6)]
-    for da, db, weight in points:
+    for da, db, weight in points if sd_errors else [(0.0, 0.0, 1.0)]:
         curve = value + da * tilt_a + db * tilt_b
         top = curve.max(1, keepdims=True)
         like = np.exp(curve - top).T  # (z, samples)
@@ -220,9 +220,7 @@ def run(
 
     def one(j: int) -> Curves:
         y = columns.dense(j)
-        return pair_curves(
-            columns.rows(x, y), (own, columns.margin(y)), cells, design, columns.priors, heterogeneity
-        )
+        return pair_curves(columns.rows(x, y), (own, columns.margin(y)), cells, design, columns.priors, heterogeneity)
 
     with threadpool_limits(1, "blas"), ThreadPoolExecutor(n_jobs) as pool:
         return list(shown(pool.map(one, genes)))
@@ -294,10 +292,10 @@ def fit_many(
     tables = {k: _tables.pair_summary(v, confidence, rope) for k, v in z.items()}
     for level, table in tables.items():
         table["contraction"] = 1 - z[level].var(0, ddof=1) / variance[level]
-    sd = np.array([c.sd for c in curves])
-    natural = natural_correlation(np.tanh(z["within"]), columns.target_sd, sd)
-    low, high = _tables.interval(natural, confidence)
-    tables["within"] |= {"natural_correlation": natural.mean(0), "natural_lower": low, "natural_upper": high}
+    spread = np.array([c.sd for c in curves])
+    natural = natural_correlation(np.tanh(z["within"]), columns.target_sd, spread)
+    lower, upper = _tables.interval(natural, confidence)
+    tables["within"] |= {"natural_correlation": natural.mean(0), "natural_lower": lower, "natural_upper": upper}
     if model.heterogeneity:
         mass = np.exp(np.array([c.tau - special.logsumexp(c.tau) for c in curves]))
         tau = np.array([rng.choice(TAUS, draws, p=m) for m in mass]).T

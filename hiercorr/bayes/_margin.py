@@ -120,7 +120,7 @@ def fit_margin(rows: Rows, gene: int, sd_prior: tuple[float, float], start_sd: f
     start_sd : float
         Where to start.
     """
-    x, n = rows.x[:, gene].copy(), len(rows.starts) - 1
+    x = rows.x[:, gene].copy()
     sums = np.add.reduceat(rows.weight * x, rows.starts[:-1])
     depth = np.add.reduceat(rows.weight * np.exp(rows.log_s), rows.starts[:-1])
     centre = float(np.log(max(sums.sum(), 0.5) / depth.sum()))

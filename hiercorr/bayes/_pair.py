@@ -143,7 +143,7 @@ def make_pair(
     rows = cells.rows(*genes)
     unit = population.block
     profile = z_profile(rows, margins, unit)
-    zeta, zeta_se = profile.mode([_kernels.log_prior(z, *priors.row(2))[0] for z in Z_NODES])
+    zeta, zeta_se = profile.mode(np.array([_kernels.log_prior(z, *priors.row(2))[0] for z in Z_NODES]))
     tau2, errors = profile.spread()
     reach = np.tanh(min(abs(zeta) + 3 * zeta_se, 2.6))
     finest = min(0.8, 1.1 * float(np.sqrt(1 - reach**2)))
@@ -181,8 +181,8 @@ def make_pair(
         initial[at + 6] = 0.5 * np.log(tau2 + 0.15**2)
         initial[at + 7 : at + 7 + layout.n_units] = centred * zeta
     return Pair(
-        layout, population, priors, structure, margins, rows, (tables[0], tables[1]), ((left_a, step_a), (left_b, step_b)), centred,
-        coef_mean, coef_sd, initial, rough, arguments, coarse,
+        layout, population, priors, structure, margins, rows, (tables[0], tables[1]),
+        ((left_a, step_a), (left_b, step_b)), centred, coef_mean, coef_sd, initial, rough, arguments, coarse,
     )  # fmt: skip
 
 

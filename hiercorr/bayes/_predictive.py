@@ -121,17 +121,17 @@ class _Collected:
 
     def dataset(self, p_values: bool) -> xr.Dataset:
         columns = [list(zip(*rows, strict=True)) for rows in self.by_pair]
-        gene = {
+        gene: dict[str, Array] = {
             name: np.stack([np.array(columns[k][q])[:, side] for k, side in self.first.values()], 1)
             for q, name in enumerate(("zeros", "log_mean", "variance_ratio"))
         }
-        pair = {
+        pair: dict[str, Array] = {
             name: np.stack([np.array(c[q]) for c in columns], 1)
             for q, name in ((3, "observed"), (4, "within"), (5, "between"))
         }
         x = self.cells.x.astype(float)
-        seen = [statistics(x[:, list(p)], self.cells) for p in self.pairs]
-        data = {
+        seen: list[tuple[Any, ...]] = [statistics(x[:, list(p)], self.cells) for p in self.pairs]
+        data: dict[str, Array] = {
             name: np.array([seen[k][q][side] for k, side in self.first.values()])
             for q, name in enumerate(("zeros", "log_mean", "variance_ratio"))
         } | {"observed": np.array([s[3] for s in seen])}
@@ -201,7 +201,10 @@ def prior_sensitivity(
     for name, stated in (priors or SENSITIVITY).items():
         pair = model.pair(gene_a, gene_b, priors=read_priors({**model.priors.table, **stated}))
         draws = sample_pair(pair, settings, int(seeds.integers(2**31)))
-        for level, key, z in (("within", "z_within", draws.flat("zeta")), ("between", "z_between", draws.flat("z_between"))):
+        for level, key, z in (
+            ("within", "z_within", draws.flat("zeta")),
+            ("between", "z_between", draws.flat("z_between")),
+        ):
             found = pair_summary(z, share, 0.1)
             variance, (low, high) = prior_of_z(pair.priors, key, share)
             kept = {k: float(found[k]) for k in ("correlation", "sd", "ci_lower", "ci_upper")}
@@ -214,7 +217,7 @@ def prior_sensitivity(
     return pd.DataFrame(rows)
 
 
-_DEFAULTS = {
+_DEFAULTS: dict[str, Any] = {
     "draws": 500, "tune": 400, "chains": 4, "sampler": "nutpie", "target_accept": 0.95, "confidence": 0.95, "rope": 0.1,
 }  # fmt: skip
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -151,13 +150,17 @@ def _start_values(pair: Pair) -> dict[str, Any]:
 
 def _from_trace(trace: Any, pair: Pair) -> Draws:
     post, stats = trace["posterior"], trace["sample_stats"]
-    value: Callable[[str], Array] = lambda name: np.asarray(post[name].values)
+
+    def value(name: str) -> Array:
+        return np.asarray(post[name].values)
+
     zeta = value("zeta")
     z = value("z_unit")[..., pair.unit] if pair.layout.heterogeneity else np.repeat(
         zeta[..., None], pair.layout.n_samples, -1
     )  # fmt: skip
     return Draws(
-        value("mean").reshape(*zeta.shape, -1, 2), value("coefficient"), value("sd_within"), value("sd_between"), zeta, value("z_between"), z,
+        value("mean").reshape(*zeta.shape, -1, 2), value("coefficient"), value("sd_within"), value("sd_between"), zeta,
+        value("z_between"), z,
         value("tau") if pair.layout.heterogeneity else None, value("share") if pair.layout.blocked else None,
         stats["diverging"].values.astype(bool), np.asarray(stats["energy"].values),
     )  # fmt: skip

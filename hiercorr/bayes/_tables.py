@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -122,7 +123,9 @@ def projected(correlation: Array) -> tuple[Array, float]:
         return correlation, smallest
     from statsmodels.stats.correlation_tools import corr_nearest
 
-    return np.asarray(corr_nearest(correlation, threshold=1e-8, n_fact=100)), smallest
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it stops by count where its threshold is not reached to the last digit
+        return np.asarray(corr_nearest(correlation, threshold=1e-8, n_fact=500)), smallest
 
 
 ADVICE = (
@@ -244,16 +247,16 @@ def gene_table(counts: Counts, flag: NDArray[np.uint16]) -> dict[str, NDArray]:
 def joined(datasets: dict[str, xr.Dataset], drawn: xr.Dataset, coefficients: list[str]) -> xr.Dataset:
     """One dataset: level within under the schema's names, level between with a suffix, and the draws."""
     dataset = datasets["within"]
-    for key in ("title", "note"):
-        dataset.attrs.setdefault(f"{key}_between", datasets["between"].attrs[key])
+    for text in ("title", "note"):
+        dataset.attrs.setdefault(f"{text}_between", datasets["between"].attrs[text])
     for name in PAIR_VARIABLES:
         if name in datasets["between"]:
             dataset[f"{name}_between"] = datasets["between"][name]
     if "coefficient" in drawn.dims:
         dataset = dataset.assign_coords(coefficient=np.array(coefficients, object))
-    for name, values in drawn.items():
-        dataset[name] = values.variable
-        dataset[name].attrs["long_name"] = _DRAWS.get(str(name), str(name))
+    for key, values in drawn.items():
+        dataset[key] = values.variable
+        dataset[key].attrs["long_name"] = _DRAWS.get(str(key), str(key))
     return dataset.assign_coords(chain=np.arange(drawn.sizes["chain"]), draw=np.arange(drawn.sizes["draw"]))
 
 

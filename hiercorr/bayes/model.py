@@ -229,7 +229,7 @@ class BayesianCorrelation:
         if not 2 <= n_genes <= MAX_GENES:
             raise InputError(
                 f"fit takes 2 to {MAX_GENES} genes, not {n_genes}: {n_genes * (n_genes - 1) // 2:,} pairs would take about "
-                f"{_minutes(self._predicted(settings))}; name fewer with genes=, or use fit_many(target) for one gene against many"
+                f"{_minutes(self._predicted(settings))}; name fewer with genes=, or use fit_many(target)"
             )
         _sampling.require("arviz", settings.sampler)
         seeds = np.random.default_rng(seed)
@@ -473,7 +473,6 @@ class BayesianCorrelation:
             ArviZ's comparison table, best model first.
         """
         return _predictive.compare_structures(self, gene_a, gene_b, seed, options)
-
 
     def prior_sensitivity(
         self,

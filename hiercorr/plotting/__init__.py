@@ -12,6 +12,6 @@ from hiercorr.plotting.pairs import heatmap, p_histogram, qq, ranked, volcano
 from hiercorr.plotting.samples import diagnostics, forest, strip
 
 __all__ = [
-    "comparison", "diagnostics", "forest", "heatmap", "levels", "network", "p_histogram", "pair_scatter", "qq", "ranked", "strip", "traps",
-    "volcano",
+    "comparison", "diagnostics", "forest", "heatmap", "levels", "network", "p_histogram", "pair_scatter", "qq", "ranked",
+    "strip", "traps", "volcano",
 ]  # fmt: skip
