@@ -22,7 +22,7 @@ CLAIM = (
 )
 MODELS = ["bayesian"]
 SEED = 20261127
-REPLICATES = 150
+REPLICATES = 100
 MEANS, ZETAS, EACH = (0.2, 1.0, 4.0), (0.0, 0.55), 2
 TAU, Z_BETWEEN, SD_WITHIN, SD_BETWEEN, TARGET_MEAN = 0.15, 0.4, 0.7, 0.4, 1.5
 KEYS = ["method", "level", "mean", "zeta"]
