@@ -49,7 +49,7 @@ def arviz_groups(data: dict[str, xr.Dataset]) -> Any:
         import arviz as az
     except ImportError as error:
         raise ImportError('posterior draws need arviz: pip install "hiercorr[bayes]"') from error
-    if hasattr(az, "InferenceData"):  # before ArviZ 1
+    if int(az.__version__.split(".")[0]) < 1:
         make: Any = az.InferenceData
         return make(**data)
     return xr.DataTree.from_dict(data)

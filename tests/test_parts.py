@@ -169,7 +169,7 @@ def test_specifications(tmp_path):
         ("name = ", "not valid TOML"),
         ("nome = 'a'", "unknown key .*'nome'; did you mean 'name'"),
         ("model = 'CSCore'\n[fit]\nestimater = 'within'", "did you mean 'estimator'"),
-        ("model = 'Magic'", "unknown model .*'Magic'; there are: 'CSCore', 'Pseudobulk'"),
+        ("model = 'Magic'", "unknown model .*'Magic'; there are: 'BayesianCorrelation', 'CSCore', 'Pseudobulk'"),
         ("model = 'Pseudobulk'\n[fit]\nestimator = 'within'", "unknown key in .fit.*'estimator'"),
         ("title = 'no model'", "unknown model in .*None"),
     ):

@@ -203,6 +203,7 @@ def both_levels(
             notes.append(f"not_converged: {ADVICE}.")
         if n > 2 and not attrs[f"positive_definite_{level}"]:
             notes.append("The pairs' correlations are no correlation matrix: correlation_projected is the nearest one.")
+        notes.append("Priors: " + "; ".join(f"{k} {v}" for k, v in priors.describe().items()) + ".")
         attrs["note" if level == "within" else f"note_{level}"] = " ".join(notes)
         title = f"Bayesian correlation, {level} samples"
         attrs["title" if level == "within" else f"title_{level}"] = title
