@@ -14,7 +14,7 @@ from hiercorr.bayes._margin import Array
 from hiercorr.bayes._pair import Pair
 
 SAMPLERS = ("nutpie", "pymc")
-STRICT = (0.99, 0.998)  # target acceptance of further runs of a pair whose trajectories diverged
+STRICT = 0.99  # target acceptance of the second run of a pair whose first one had divergences
 
 
 @dataclass(frozen=True)
@@ -68,14 +68,12 @@ class Draws:
 
 
 def sample_pair(pair: Pair, settings: Settings, seed: int) -> Draws:
-    """Draws of one pair; again with smaller steps where trajectories diverged."""
+    """Draws of one pair; once more with smaller steps where trajectories diverged."""
     run = _nutpie if settings.sampler == "nutpie" else _pymc
     with threadpool_limits(1, "blas"):  # the chains are the threads
         best = run(pair, settings, settings.target_accept, seed)
-        for k, strict in enumerate(STRICT, 1):
-            if not best.diverging.any() or settings.target_accept >= strict:
-                break
-            again = run(pair, settings, strict, seed + k)
+        if best.diverging.any() and settings.target_accept < STRICT:
+            again = run(pair, settings, STRICT, seed + 1)
             best = again if again.diverging.sum() < best.diverging.sum() else best
     return best
 

@@ -194,7 +194,7 @@ class BayesianCorrelation:
             ``"nutpie"`` samples the compiled density; ``"pymc"`` the same model as PyMC states it
             (:func:`hiercorr.bayes.models.marginal_model`), which is slow.
         target_accept : float
-            A pair whose trajectories diverge is sampled again at 0.99, and at 0.998.
+            A pair whose trajectories diverge is sampled once more at 0.99.
         method : {"marginal", "latent"}
             ``"latent"``: one model of all genes with the expression of every cell as a parameter, a reference for small
             panels.

@@ -167,6 +167,7 @@ def figures(table: pd.DataFrame) -> dict:
         ax.set_title(f"{level} samples" + ("" if zeta is None else f", true zeta {zeta:g}"), fontsize=11)
         ax.spines[["top", "right"]].set_visible(False)
     axes[0].set_ylabel("coverage of 95% intervals")
-    axes[1].legend(frameon=False, fontsize=8, loc="lower right")
+    handles, labels = axes[1].get_legend_handles_labels()
+    axes[2].legend(handles, labels, frameon=False, fontsize=8, bbox_to_anchor=(1.02, 1), loc="upper left")
     fig.supxlabel("samples x cells")
     return {"": fig}
