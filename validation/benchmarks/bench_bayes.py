@@ -18,8 +18,8 @@ import numpy as np
 import pandas as pd
 
 DESIGNS = [  # genes, samples, cells a sample, method, draws
-    (2, 6, 300, "marginal", 1000), (2, 6, 300, "latent", 1000), (5, 6, 300, "marginal", 500), (5, 6, 300, "latent", 500),
-    (10, 9, 300, "marginal", 500),
+    (2, 6, 300, "marginal", 500), (2, 6, 300, "latent", 500), (5, 6, 300, "marginal", 500), (10, 9, 300, "marginal", 500),
+    (5, 6, 300, "latent", 500),
 ]  # fmt: skip
 
 
@@ -62,8 +62,8 @@ def main() -> None:
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         rows.append(json.loads(done.stdout.splitlines()[-1]))
         print(pd.DataFrame(rows[-1:]).to_string(index=False, header=len(rows) == 1), flush=True)
-    if args.out:
-        pd.DataFrame(rows).to_csv(args.out, index=False)
+        if args.out:
+            pd.DataFrame(rows).to_csv(args.out, index=False)
 
 
 if __name__ == "__main__":
