@@ -52,8 +52,10 @@ def test_results_are_sound(design):
     np.testing.assert_array_equal(r, r.T)
     assert (flag[~known] > 0).all()
     interval = np.isfinite(ds["ci_lower"].values)
-    assert (ds["ci_lower"].values <= r)[interval].all()
-    assert (r <= ds["ci_upper"].values)[interval].all()
+    assert (ds["ci_lower"].values <= r)[interval & known].all()
+    assert (r <= ds["ci_upper"].values)[interval & known].all()
+    beyond = interval & ~known  # an estimate beyond 1 is withheld, its interval is not
+    assert ((flag[beyond] & int(hc.Flag.OUT_OF_RANGE)) > 0).all()
     assert ((ds["p_value"].values >= 0) & (ds["p_value"].values <= 1))[interval].all()
     assert np.array_equal(interval, np.isfinite(ds["p_value"].values))
     if design["uncertainty"] != "none":
