@@ -173,6 +173,11 @@ def _available_memory() -> int | None:
         return None
 
 
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def with_progress(work: Sequence[T], show: bool | None) -> Iterable[T]:
     """Wrap tiles or pairs in a progress bar where asked for, or in a terminal when there are many."""
     return shown(work, len(work), show, "gene pairs")

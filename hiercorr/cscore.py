@@ -13,8 +13,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from hiercorr import _covariates, _estimates, _tiles, inference
 from hiercorr.data import METACELLS, MIN_CELLS, Counts, read_counts
-from hiercorr.design import make_design, repeated_donors, sample_columns
-from hiercorr.errors import DataWarning, EstimationWarning, InputError
+from hiercorr.design import make_design, sample_columns, warn_of_repeated_donors
+from hiercorr.errors import EstimationWarning, InputError
 from hiercorr.results import CorrelationResult
 from hiercorr.schema import build_dataset
 
@@ -93,7 +93,10 @@ class CSCore:
         if covariates is not None:
             make_design(covariates, self.counts.obs)
         if sample is not None:
-            _warn_of_repeated_donors(self.counts, sample)
+            columns = sample_columns(self.counts.obs.drop(columns=sample), self.counts.starts, self.counts.samples)
+            warn_of_repeated_donors(
+                columns, sample, self.counts.n_samples, "intervals are too narrow", "sample={column}"
+            )
 
     def fit(
         self,
@@ -277,14 +280,3 @@ class CSCore:
             },
         )
         return CorrelationResult(dataset.assign(fitted.extra))
-
-
-def _warn_of_repeated_donors(counts: Counts, sample: str) -> None:
-    columns = sample_columns(counts.obs.drop(columns=sample), counts.starts, counts.samples)
-    for column, n in repeated_donors(columns, sample).items():
-        warnings.warn(
-            f"{counts.n_samples} samples of {sample!r} come from {n} values of {column!r}: samples of one donor are not "
-            f"independent, so intervals are too narrow; use sample={column!r}, or one sample a donor with subset=",
-            DataWarning,
-            stacklevel=3,
-        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from hiercorr.errors import InputError, unknown_name
+from hiercorr.errors import DataWarning, InputError, unknown_name
 
 
 @dataclass(frozen=True)
@@ -240,6 +241,19 @@ def constant_columns(obs: pd.DataFrame, codes: NDArray[np.int64], names: pd.Inde
 def sample_columns(obs: pd.DataFrame, starts: NDArray[np.int64], samples: pd.Index) -> dict[str, pd.Series]:
     """:func:`constant_columns` over samples; rows of `obs` are grouped by sample."""
     return constant_columns(obs, np.repeat(np.arange(len(samples)), np.diff(starts)), samples)
+
+
+def warn_of_repeated_donors(
+    columns: dict[str, pd.Series], sample: str, n_samples: int, consequence: str, remedy: str, stacklevel: int = 4
+) -> None:
+    """Warn of samples of one donor; `remedy` may name the {column}."""
+    for column, n in repeated_donors(columns, sample).items():
+        warnings.warn(
+            f"{n_samples} samples of {sample!r} come from {n} values of {column!r}: samples of one donor are not "
+            f"independent, so {consequence}; use {remedy.format(column=repr(column))}, or one sample a donor with subset=",
+            DataWarning,
+            stacklevel=stacklevel,
+        )
 
 
 def repeated_donors(columns: dict[str, pd.Series], sample: str | None) -> dict[str, int]:

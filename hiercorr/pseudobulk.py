@@ -16,7 +16,7 @@ from hiercorr import _between_routes, _permutation, _tiles, _validate
 from hiercorr._between_fits import Fitted, Options
 from hiercorr.aggregation import KEY, MIN_COUNTS, aggregate
 from hiercorr.data import MIN_CELLS, Counts, read_counts
-from hiercorr.design import repeated_donors, sample_design
+from hiercorr.design import sample_design, warn_of_repeated_donors
 from hiercorr.errors import DataWarning, EstimationWarning, InputError, unknown_name
 from hiercorr.normalization import library_sizes, log_cpm
 from hiercorr.results import CorrelationResult
@@ -128,7 +128,10 @@ class Pseudobulk:
                 f"{k + 2} samples for 1 residual degree of freedom, and there are {s}; drop terms"
             )
         if self.block is None:
-            _warn_of_repeated_donors(obs, sample)
+            columns = {str(c): obs[c] for c in obs.columns if c != sample}
+            warn_of_repeated_donors(
+                columns, sample, len(obs), "p-values are too small", "block={column}, sample={column}"
+            )
         totals = obs["depth"].to_numpy(float)
         self.library_sizes = library_sizes(np.asarray(self.samples.X), totals, normalization)
         self.expression = self._expression(())
@@ -375,15 +378,3 @@ def _with_types(formula: str | None, cell_type: str | None) -> str | None:
     if cell_type is None or (formula is not None and cell_type in formula):
         return formula
     return f"~ C(`{cell_type}`)" if formula is None else f"{formula} + C(`{cell_type}`)"
-
-
-def _warn_of_repeated_donors(obs: pd.DataFrame, sample: str) -> None:
-    columns = {str(c): obs[c] for c in obs.columns if c != sample}
-    for column, n in repeated_donors(columns, sample).items():
-        warnings.warn(
-            f"{len(obs)} samples of {sample!r} come from {n} values of {column!r}: samples of one donor are not "
-            f"independent, so p-values are too small; use block={column!r}, sample={column!r}, or one sample a donor "
-            "with subset=",
-            DataWarning,
-            stacklevel=3,
-        )

@@ -15,9 +15,10 @@ import hiercorr as hc
 from hiercorr.bayes import _many
 from hiercorr.bayes._margin import Cells, Rows, fit_margin
 from hiercorr.bayes._pair import Population, make_pair
+from hiercorr.bayes._population import cells_of
+from hiercorr.bayes._predictive import waic
 from hiercorr.bayes._sampling import unpack
 from hiercorr.bayes._tables import interval, projected
-from hiercorr.bayes.model import cells_of
 from hiercorr.bayes.models import marginal_model
 from hiercorr.bayes.priors import Priors, read_priors
 from hiercorr.schema import Flag
@@ -279,6 +280,17 @@ def test_leave_one_out_prefers_the_structure_that_is_there(fitted):
     table = model.compare_structures("gene0", "gene1", seed=1, draws=200, tune=200, chains=2)
     assert table.index[-1] == "independent"
     assert set(table.index) == {"both", "within", "independent"}
+    assert table["elpd_waic"].idxmin() == "independent"
+    loo = table["elpd" if "elpd" in table else "elpd_loo"]
+    np.testing.assert_allclose(table["elpd_waic"], loo, atol=3)  # the two agree where neither is in trouble
+
+
+def test_waic_by_hand():
+    value = np.log(np.array([[0.2, 0.5], [0.4, 0.1]]))
+    found = waic(value)
+    effective = np.var(value, axis=0, ddof=1)
+    assert found["p_waic"] == pytest.approx(effective.sum())
+    assert found["elpd_waic"] == pytest.approx((np.log([0.3, 0.3]) - effective).sum())
 
 
 def test_prior_sensitivity_shows_few_samples(fitted):

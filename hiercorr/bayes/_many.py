@@ -12,7 +12,6 @@ of five points. Between samples, the means are normal with known noise, and sd, 
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -271,7 +270,7 @@ def fit_many(
     at = int(counts.genes.get_loc(target))
     columns = Columns(counts, model.priors)
     curves = run(
-        columns, at, partners, model.design.matrix, model.heterogeneity, n_jobs or _cores(),
+        columns, at, partners, model.design.matrix, model.heterogeneity, n_jobs or _tiles.cores(),
         lambda work: _tiles.shown(work, len(partners), progress, "genes"),
     )  # fmt: skip
     rng = np.random.default_rng(seed)
@@ -369,7 +368,3 @@ def _dataset(
             **attrs, **{f"prior_{k}": v for k, v in described.items()}, **{k: v for k, v in counts.notes.items() if v},
         },
     )  # fmt: skip
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -15,6 +15,7 @@ from hiercorr._posterior import arviz_groups
 from hiercorr.bayes import _kernels
 from hiercorr.bayes._margin import Array, Cells, Rows
 from hiercorr.bayes._pair import STRUCTURES, Pair
+from hiercorr.bayes._population import cells_of
 from hiercorr.bayes.priors import read_priors
 from hiercorr.errors import EstimationWarning, InputError
 
@@ -49,7 +50,7 @@ def statistics(x: Array, cells: Cells) -> tuple[Array, Array, Array, float]:
 def prior(model: BayesianCorrelation, draws: int, rng: np.random.Generator) -> xr.Dataset:
     priors, design = model.priors, model.design.matrix
     n_genes, n = _two_to_twenty(model), len(design)
-    cells, block = _cells(model), model._population.block
+    cells, block = cells_of(model.counts), model._population.block
     pairs = list(itertools.combinations(range(n_genes), 2))
     means = np.log((np.add.reduceat(cells.x, cells.starts[:-1]).sum(0) + 0.5) / np.exp(cells.log_s).sum())
     spread = np.ptp(design, axis=0)
@@ -85,7 +86,7 @@ def posterior(
     ds = result.dataset
     if "posterior_mean" not in ds or list(ds["gene"].values) != list(model.counts.genes):
         raise InputError("result must be that of fit() of this model: its genes or its posterior are others")
-    cells = _cells(model)
+    cells = cells_of(model.counts)
     pairs = list(itertools.combinations(range(len(model.counts.genes)), 2))
     out = _Collected(model, cells, pairs)
     chain = rng.integers(ds.sizes["chain"], size=draws)
@@ -228,12 +229,11 @@ def compare_structures(
     import arviz as az
 
     from hiercorr.bayes._sampling import sample_pair
-    from hiercorr.bayes.model import cells_of
 
     settings = model._settings(**(_DEFAULTS | options))
     seeds, cells = np.random.default_rng(seed), cells_of(model.counts)
     genes = (model._position(gene_a), model._position(gene_b))
-    fits = {}
+    fits, widely = {}, {}
     for structure in STRUCTURES:
         pair = model.pair(gene_a, gene_b, structure)
         draws = sample_pair(pair, settings, int(seeds.integers(2**31)))
@@ -247,12 +247,41 @@ def compare_structures(
         }
         coords = {"chain": np.arange(chains), "draw": np.arange(len(keep))}
         fits[structure] = arviz_groups({k: v.assign_coords(coords) for k, v in groups.items()})
+        widely[structure] = waic(value.reshape(-1, value.shape[2]))
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         table = az.compare(fits)
     if any("shape parameter" in str(w.message) for w in said):
         warnings.warn("leave-one-out is unreliable for some cells (Pareto k > 0.7)", EstimationWarning, stacklevel=3)
-    return table
+    return table.join(pd.DataFrame(widely).T)
+
+
+def waic(log_likelihood: Array) -> dict[str, float]:
+    r"""Widely applicable information criterion on the scale of the log score (ArviZ 1 has it no more).
+
+    .. math:: \sum_i \log \frac{1}{S}\sum_s p(x_i | \theta_s) - \sum_i \operatorname{Var}_s \log p(x_i | \theta_s)
+
+    Parameters
+    ----------
+    log_likelihood : ndarray, shape (draws, cells)
+
+    Returns
+    -------
+    dict
+        ``elpd_waic``, its standard error ``se_waic`` and the effective number of parameters ``p_waic``.
+
+    References
+    ----------
+    Watanabe 2010, Journal of Machine Learning Research 11:3571; Vehtari, Gelman & Gabry 2017, Statistics and Computing
+    27:1413, eq. 11-12.
+    """
+    effective = log_likelihood.var(0, ddof=1)
+    each = special.logsumexp(log_likelihood, axis=0) - np.log(len(log_likelihood)) - effective
+    return {
+        "elpd_waic": float(each.sum()),
+        "se_waic": float(np.sqrt(len(each) * each.var())),
+        "p_waic": float(effective.sum()),
+    }
 
 
 def _two_to_twenty(model: BayesianCorrelation) -> int:
@@ -262,9 +291,3 @@ def _two_to_twenty(model: BayesianCorrelation) -> int:
     if not 2 <= n <= MAX_GENES:
         raise InputError(f"predictive checks take 2 to {MAX_GENES} genes, not {n}: name fewer with genes=")
     return n
-
-
-def _cells(model: BayesianCorrelation) -> Cells:
-    from hiercorr.bayes.model import cells_of
-
-    return cells_of(model.counts)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
+from hiercorr import _tiles
 from hiercorr.bayes._margin import Array
 from hiercorr.bayes._pair import Pair
 
@@ -29,7 +29,7 @@ class Settings:
 
     @property
     def cores(self) -> int:
-        return min(self.chains, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2)
+        return min(self.chains, _tiles.cores())
 
 
 @dataclass(frozen=True)

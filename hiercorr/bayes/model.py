@@ -13,24 +13,23 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 import xarray as xr
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from hiercorr import _tiles
 from hiercorr.bayes import _predictive, _sampling, _tables
-from hiercorr.bayes._margin import Array, Cells, Margin, fit_margin
-from hiercorr.bayes._pair import STRUCTURES, Pair, Population, make_pair
+from hiercorr.bayes._margin import Cells, Margin, fit_margin
+from hiercorr.bayes._pair import STRUCTURES, Pair, make_pair
+from hiercorr.bayes._population import cells_of, minutes, population_of, predicted_seconds, thinned
 from hiercorr.bayes.priors import Priors, read_priors
 from hiercorr.data import MIN_CELLS, Counts, read_counts
-from hiercorr.design import Design, repeated_donors, sample_columns, sample_design
-from hiercorr.errors import DataWarning, EstimationWarning, InputError, unknown_name
+from hiercorr.errors import EstimationWarning, InputError, unknown_name
 from hiercorr.results import CorrelationResult
 from hiercorr.schema import Flag, build_dataset
 
-MAX_GENES, MAX_CELLS = 20, 20_000
+MAX_GENES = 20
 METHODS = ("marginal", "latent")
 MANY_CELLS = ("refuse", "subsample", "all")
 _MAX_LATENT = 30_000  # cells x genes that the latent model takes
-_SECONDS = 2e-7  # per row, pair of grid points and gradient; 15 gradients a draw, measured on one 2 GHz core
 
 
 class BayesianCorrelation:
@@ -118,7 +117,7 @@ class BayesianCorrelation:
             raise InputError("sample= is needed: the obs column that names the sample of each cell")
         self.sample, self.block, self.heterogeneity, self.structure = sample, block, bool(heterogeneity), structure
         self.priors: Priors = read_priors(priors)
-        self._read = lambda always: _thinned(
+        self._read = lambda always: thinned(
             read_counts(
                 data, sample=sample, genes=genes, layer=layer, depth=depth, subset=subset, min_cells=min_cells,
                 small_samples=small_samples, always=always,
@@ -133,41 +132,7 @@ class BayesianCorrelation:
                 f"{n} samples: correlation between samples and its uncertainty need at least 3; for 2 samples "
                 "hiercorr.CSCore gives an estimate within samples, without an interval"
             )
-        self.design, codes = self._population_of(formula)
-        self._population = Population(self.design.matrix, codes)
-
-    def _population_of(self, formula: str) -> tuple[Design, NDArray[np.int64]]:
-        counts = self.counts
-        columns = sample_columns(counts.obs, counts.starts, counts.samples)
-        table = pd.DataFrame(columns, index=counts.samples)
-        varying = [str(c) for c in counts.obs.columns if str(c) not in table]
-        design = sample_design(formula, table, varying, None)
-        n, k = design.matrix.shape
-        if n < k + 2:
-            raise InputError(
-                f"formula {design.formula!r} has {k} coefficients and there are {n} samples: at least {k + 2} are needed; "
-                "drop terms"
-            )
-        if self.block is None:
-            for column, m in repeated_donors(columns, self.sample).items():
-                warnings.warn(
-                    f"{n} samples of {self.sample!r} come from {m} values of {column!r}: samples of one donor are not "
-                    f"independent, so intervals are too narrow; use block={column!r}, or one sample a donor with subset=",
-                    DataWarning,
-                    stacklevel=4,
-                )
-            return design, np.arange(n)
-        if self.block in varying:
-            raise InputError(f"block column {self.block!r} varies within samples; it must have one value a sample")
-        if self.block not in table:
-            raise unknown_name("block column", self.block, counts.obs.columns)
-        codes = np.asarray(pd.factorize(table[self.block])[0], np.int64)
-        if codes.min() < 0 or codes.max() < 2:
-            raise InputError(
-                f"block {self.block!r} has {codes.max() + 1} values (and {(codes < 0).sum()} samples without): at least 3 "
-                "donors are needed, each sample in one"
-            )
-        return design, codes
+        self.design, self._population = population_of(self.counts, sample, formula, block)
 
     def fit(
         self,
@@ -229,7 +194,7 @@ class BayesianCorrelation:
         if not 2 <= n_genes <= MAX_GENES:
             raise InputError(
                 f"fit takes 2 to {MAX_GENES} genes, not {n_genes}: {n_genes * (n_genes - 1) // 2:,} pairs would take about "
-                f"{_minutes(self._predicted(settings))}; name fewer with genes=, or use fit_many(target)"
+                f"{minutes(self._predicted(settings))}; name fewer with genes=, or use fit_many(target)"
             )
         _sampling.require("arviz", settings.sampler)
         seeds = np.random.default_rng(seed)
@@ -455,7 +420,7 @@ class BayesianCorrelation:
     def compare_structures(
         self, gene_a: str, gene_b: str, seed: int | np.random.Generator | None = None, **options: Any
     ) -> pd.DataFrame:
-        """Leave-one-out comparison of both levels, within only and independent, for one pair.
+        """Comparison of both levels, within only and independent, for one pair, by leave-one-out and WAIC.
 
         The unit left out is a cell, so that this speaks of the correlation within samples; there are too few samples for a
         comparison of what they have in common.
@@ -470,7 +435,8 @@ class BayesianCorrelation:
         Returns
         -------
         DataFrame
-            ArviZ's comparison table, best model first.
+            ArviZ's comparison table by leave-one-out, best model first, with ``elpd_waic``, ``se_waic`` and ``p_waic``
+            beside it (:func:`hiercorr.bayes._predictive.waic`).
         """
         return _predictive.compare_structures(self, gene_a, gene_b, seed, options)
 
@@ -502,44 +468,6 @@ class BayesianCorrelation:
         return _predictive.prior_sensitivity(self, gene_a, gene_b, priors, seed, options)
 
 
-def cells_of(counts: Counts) -> Cells:
-    """Dense counts of a few genes with log depth around the mean depth."""
-    return Cells(counts.toarray().astype(np.int64), np.log(counts.depth / counts.depth.mean()), counts.starts)
-
-
-def predicted_seconds(n_cells: int, n_genes: int, iterations: int, chains: int = 4) -> float:
-    """Rough time of a fit on two cores: what the kernels take where no two cells have the same counts."""
-    pairs = n_genes * (n_genes - 1) / 2
-    return pairs * chains * iterations * 15 * n_cells * 25**2 * _SECONDS / 1000 / 2
-
-
-def _minutes(seconds: float) -> str:
-    return f"{seconds / 60:,.0f} minutes" if seconds >= 90 else f"{seconds:.0f} s"
-
-
-def _thinned(counts: Counts, many_cells: str, seed: Any) -> Counts:
-    """Refuse or thin what is too large."""
-    n = counts.n_cells
-    if n <= MAX_CELLS or many_cells == "all":
-        return counts
-    if many_cells == "refuse":
-        raise InputError(
-            f"{n:,} cells: more than {MAX_CELLS:,}, for which a pair would take up to about "
-            f"{_minutes(predicted_seconds(n, 2, 1400))}; pass many_cells='subsample' (the same share of each sample) or "
-            "many_cells='all'"
-        )
-    rng = np.random.default_rng(seed)
-    keep = np.zeros(n, bool)
-    for a, b in itertools.pairwise(counts.starts):
-        size = max(min(MIN_CELLS, b - a), int((b - a) * MAX_CELLS / n))
-        keep[a + rng.choice(b - a, size, replace=False)] = True
-    warnings.warn(f"{int(keep.sum()):,} of {n:,} cells are used (many_cells='subsample')", DataWarning, stacklevel=4)
-    return counts.cells_where(keep)
-
-
 def _one_of(name: str, value: object, known: Sequence[str]) -> None:
     if value not in known:
         raise InputError(f"{name} must be one of {tuple(known)}, not {value!r}")
-
-
-__all__ = ["Array", "BayesianCorrelation", "cells_of", "predicted_seconds"]
