@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import lru_cache
+from typing import Any, Protocol
 
 import numpy as np
 import xarray as xr
 from numpy.typing import DTypeLike, NDArray
 from scipy import special
 
-from hiercorr import _covariates, _tiles, inference, moments
+from hiercorr import _covariates, _kernels, _tiles, inference, moments
+from hiercorr._checkpoint import Checkpoint
 from hiercorr._heterogeneity import per_sample_pairs
 from hiercorr.data import Counts
 from hiercorr.design import Design
@@ -36,10 +39,20 @@ class Plan:
     draws: NDArray[np.int64] | None
     progress: bool | None
     order: NDArray[np.int64]  # where in the output each gene of the sorted counts goes
+    tiles: list[tuple[slice, slice]]
+    spans: list[slice]  # of a streamed result
 
     @property
     def dtype(self) -> DTypeLike:
         return _tiles.DTYPE[self.precision]
+
+
+class Output(Protocol):
+    """Where tiles go: memory (:class:`hiercorr._tiles.PairOutput`) or a folder (:class:`hiercorr._stream.ZarrOutput`)."""
+
+    missing: int
+
+    def write(self, left: slice, right: slice, tile: dict[str, NDArray], flag: NDArray) -> None: ...
 
 
 @dataclass
@@ -86,18 +99,68 @@ def _gene_table(
     return table, flag
 
 
-def fit_within(counts: Counts, plan: Plan) -> Fitted:
-    sums = moments.depth_sums(counts, _TOLERANCE[plan.precision])
+@dataclass(frozen=True)
+class Problem:
+    """All that a tile of pairs needs beside the sums over its cells: small, so that it can be sent to a worker.
+
+    Attributes
+    ----------
+    sums : DepthSums
+    fit : GeneMoments
+    gene_flag : ndarray of uint16, shape (n_genes,)
+    noise : ndarray, shape (n_genes,)
+        See :func:`hiercorr.inference.variance_shares`.
+    test : GeneMoments or None
+        Of the published cell-level test.
+    n_samples : int
+    uncertainty : str
+    confidence : float
+    dtype : dtype
+    draws : ndarray or None
+    gene : dict
+        Gene variables of the result.
+    note : str or None
+    """
+
+    sums: moments.DepthSums
+    fit: moments.GeneMoments
+    gene_flag: NDArray[np.uint16]
+    noise: NDArray
+    test: moments.GeneMoments | None
+    n_samples: int
+    uncertainty: str
+    confidence: float
+    dtype: DTypeLike
+    draws: NDArray[np.int64] | None
+    gene: dict[str, NDArray]
+    note: str | None = None
+
+    @property
+    def few(self) -> bool:
+        return self.uncertainty != "none" and self.n_samples < 3
+
+    @property
+    def silent(self) -> bool:
+        return self.few or self.uncertainty == "none"
+
+    def fitted(self, pair: dict[str, NDArray]) -> Fitted:
+        return Fitted(pair, self.gene, self.fit.theta, self.fit.iterations, self.fit.converged, note=self.note)
+
+
+def within_problem(counts: Counts, sums: moments.DepthSums, plan: Plan) -> Problem:
+    """Moments within samples; of the counts only names and numbers are read, not the entries."""
     fit = moments.within_moments(sums)
     weight = np.einsum("jck,ck->jc", (1 + fit.slope[:, :, None] * sums.nodes) ** -2.0, sums.power[2]) * fit.mu**2
     mean = (fit.mu * counts.cells_per_sample).sum(1) / counts.n_cells / sums.unit
     gene, gene_flag = _gene_table(counts, mean, fit.variance, fit.den, weight.sum(1), fit.theta)
-    pair = _pairs(counts, sums, fit, plan, gene_flag, np.full(counts.n_genes, 2.0), test=None)
-    return Fitted(pair, gene, fit.theta, fit.iterations, fit.converged)
+    return Problem(
+        sums, fit, gene_flag, np.full(counts.n_genes, 2.0), None, counts.n_samples, plan.uncertainty, plan.confidence,
+        plan.dtype, plan.draws, gene,
+    )  # fmt: skip
 
 
-def fit_pooled(counts: Counts, plan: Plan) -> Fitted:
-    sums = moments.depth_sums(counts, _TOLERANCE[plan.precision])
+def pooled_problem(counts: Counts, sums: moments.DepthSums, plan: Plan) -> Problem:
+    """Moments over all cells, as published."""
     fit = moments.pooled_moments(sums)
     mu, sigma = fit.mu[:, 0], fit.variance
     overdispersion = sigma / mu**2
@@ -106,84 +169,125 @@ def fit_pooled(counts: Counts, plan: Plan) -> Fitted:
     # The published test weighs by each gene's own variance: 1 / (s mu + s^2 sigma).
     own = np.where(sigma > 0, sigma / mu, 0.0)[:, None]
     test = replace(fit, slope=own)
+    n_samples = counts.n_samples
     if plan.uncertainty == "none":  # samples play no part: one group is faster
-        counts, sums = counts.one_group(), sums.one_group()
+        sums, n_samples = sums.one_group(), 1
         fit = replace(fit, num=fit.num.sum(1, keepdims=True), den=fit.den.sum(1, keepdims=True))
-    pair = _pairs(counts, sums, fit, plan, gene_flag, 2 * mu**2, test=test)
     note = "cell_statistic and cell_p_value take cells as independent; p_value takes samples as the units."
-    return Fitted(pair, gene, fit.theta, fit.iterations, fit.converged, note=note)
+    return Problem(
+        sums,
+        fit,
+        gene_flag,
+        2 * mu**2,
+        test,
+        n_samples,
+        plan.uncertainty,
+        plan.confidence,
+        plan.dtype,
+        plan.draws,
+        gene,
+        note,
+    )
 
 
-def _pairs(
-    counts: Counts,
-    sums: moments.DepthSums,
-    fit: moments.GeneMoments,
-    plan: Plan,
-    gene_flag: NDArray[np.uint16],
-    noise: NDArray,
-    test: moments.GeneMoments | None,
-) -> dict[str, NDArray]:
-    """All pair variables, a tile of gene pairs at a time. `noise`: see :func:`hiercorr.inference.variance_shares`."""
-    few = plan.uncertainty != "none" and counts.n_samples < 3
-    silent = few or plan.uncertainty == "none"
-    output = _tiles.PairOutput(plan.order, plan.rows, plan.dtype, without_interval=silent)
-    whole = (counts.one_group(), sums.one_group()) if test is not None else None
-    tiles = _tiles.tiles(counts.n_genes, counts.n_samples, plan.rows, plan.dtype)
-    workspace = _tiles.Workspace(tiles, counts.n_samples, plan.dtype)
-    for left, right in _tiles.with_progress(tiles, plan.progress):
-        num, den = moments.pair_sums(counts, sums, fit, left, right, workspace.arrays(left, right))
-        estimate = inference.pair_estimate(
-            num,
-            den,
-            (fit.num[left], fit.num[right]),
-            (fit.den[left], fit.den[right]),
-            "none" if few else plan.uncertainty,
-            (noise[left], noise[right]),
-            plan.draws,
-        )
-        tile: dict[str, NDArray] = {"correlation_unclipped": estimate.correlation}
-        if silent:
-            tile["fisher_z"] = inference.fisher_z(estimate.correlation)
-        else:
-            tile |= inference.pair_table(estimate, plan.confidence, plan.dtype)
-        flag = gene_flag[left, None] | gene_flag[None, right]
+def problem_of(counts: Counts, sums: moments.DepthSums, plan: Plan) -> Problem:
+    return (within_problem if plan.estimator == "within" else pooled_problem)(counts, sums, plan)
+
+
+def fit_here(counts: Counts, plan: Plan, output: Output, kept: Checkpoint | None) -> Problem:
+    """All pairs in this process, a tile at a time, into `output`."""
+    problem = problem_of(counts, moments.depth_sums(counts, tolerance(plan)), plan)
+    if problem.n_samples == 1:
+        counts = counts.one_group()
+    whole = (counts.one_group(), problem.sums.one_group()) if problem.test is not None else None
+    workspace = _tiles.Workspace(plan.tiles, problem.n_samples, plan.dtype)
+    for left, right in _tiles.with_progress(plan.tiles, plan.progress):
+        num, den = workspace.arrays(left, right)
+        moments.numerators(counts, problem.sums, problem.fit, left, right, num, kept)
+        cells = None
+        if problem.test is not None and whole is not None:
+            cells = moments.numerators(*whole, problem.test, left, right, np.empty((1, *num.shape[1:]), plan.dtype),
+                                       None if kept is None else kept.named("test"))[0]  # fmt: skip
+        tile, flag = tile_of(problem, left, right, num, den, cells)
         if plan.per_sample:
-            extra, no_heterogeneity = per_sample_pairs(counts, sums, fit, num, den, left, right, plan.dtype)
+            extra, no_heterogeneity = per_sample_pairs(
+                counts, problem.sums, problem.fit, num, den, left, right, plan.dtype
+            )
             tile |= extra
             flag[no_heterogeneity] |= Flag.NO_HETEROGENEITY.bit
-        if test is not None and whole is not None:
-            tile |= _cell_test(*whole, test, left, right, plan.dtype, gene_flag)
-        if counts.n_samples > 1:
-            flag[estimate.largest_share > DOMINANT_SHARE] |= Flag.DOMINATED.bit
-            flag[estimate.carrying < counts.n_samples] |= Flag.ABSENT_IN_SAMPLE.bit
-        if few:
-            flag |= Flag.TOO_FEW_SAMPLES.bit
-        elif not silent:
-            few_pairs = estimate.carrying < 3
-            flag[few_pairs] |= Flag.TOO_FEW_SAMPLES.bit
-            flag[~few_pairs & np.isnan(tile["ci_lower"])] |= Flag.NO_INTERVAL.bit
         output.write(left, right, tile, flag)
-    return output.finish()
+    return problem
 
 
-def _cell_test(
-    counts: Counts,
-    sums: moments.DepthSums,
-    test: moments.GeneMoments,
-    left: slice,
-    right: slice,
-    dtype: DTypeLike,
-    gene_flag: NDArray[np.uint16],
-) -> dict[str, NDArray]:
+def tolerance(plan: Plan) -> float:
+    return _TOLERANCE[plan.precision]
+
+
+def tile_of(
+    problem: Problem, left: slice, right: slice, num: NDArray, den: NDArray, cells: NDArray | None
+) -> tuple[dict[str, NDArray], NDArray[np.uint16]]:
+    """Pair variables and flags of one tile from its sums over cells.
+
+    Parameters
+    ----------
+    problem : Problem
+    left, right : slice
+    num : ndarray, shape (n_samples, left, right)
+        Each sample's N.
+    den : ndarray, shape (n_samples, left, right)
+        Memory for each sample's D.
+    cells : ndarray, shape (left, right), optional
+        The sum of the published test, with `problem.test`.
+    """
+    fit = problem.fit
+    moments.denominators(problem.sums, fit, left, right, num, den)
+    estimate = inference.pair_estimate(
+        num,
+        den,
+        (fit.num[left], fit.num[right]),
+        (fit.den[left], fit.den[right]),
+        "none" if problem.few else problem.uncertainty,
+        (problem.noise[left], problem.noise[right]),
+        problem.draws,
+    )
+    tile: dict[str, NDArray] = {"correlation_unclipped": estimate.correlation}
+    if problem.silent:
+        tile["fisher_z"] = inference.fisher_z(estimate.correlation)
+    else:
+        tile |= inference.pair_table(estimate, problem.confidence, problem.dtype)
+    flag = problem.gene_flag[left, None] | problem.gene_flag[None, right]
+    if cells is not None:
+        tile |= _cell_test(problem, left, right, cells)
+    if problem.n_samples > 1:
+        flag[estimate.largest_share > DOMINANT_SHARE] |= Flag.DOMINATED.bit
+        flag[estimate.carrying < problem.n_samples] |= Flag.ABSENT_IN_SAMPLE.bit
+    if problem.few:
+        flag |= Flag.TOO_FEW_SAMPLES.bit
+    elif not problem.silent:
+        few_pairs = estimate.carrying < 3
+        flag[few_pairs] |= Flag.TOO_FEW_SAMPLES.bit
+        flag[~few_pairs & np.isnan(tile["ci_lower"])] |= Flag.NO_INTERVAL.bit
+    return tile, flag
+
+
+def _cell_test(problem: Problem, left: slice, right: slice, num: NDArray) -> dict[str, NDArray]:
     """T = sum f_j f_k r_j r_k / sqrt(mu_j mu_k sum f_j f_k s^2), f = 1 / (1 + s sigma/mu): the published statistic."""
+    test = problem.test
+    assert test is not None
     mu, slope = test.mu[:, 0], test.slope[:, 0]
-    num = moments.cross_products(counts, sums, mu, slope, left, right, 0, dtype)
-    scale = np.outer(mu[left], mu[right]) * moments.weight_products(sums, slope, left, right, 0)
-    statistic = num / np.sqrt(scale)
-    bad = (gene_flag & Flag.NONPOSITIVE_VARIANCE.bit) > 0
-    statistic[bad[left]] = np.nan
-    statistic[:, bad[right]] = np.nan
-    return {"cell_statistic": statistic, "cell_p_value": 2 * special.ndtr(-np.abs(statistic.astype(np.float64)))}
+    weight = moments.weight_products(problem.sums.one_group(), slope, left, right, 0)
+    bad = (problem.gene_flag & Flag.NONPOSITIVE_VARIANCE.bit) > 0
+    mu = np.where(bad, np.nan, mu)
+    statistic, p = np.empty_like(num), np.empty(num.shape)
+    _kernels.cell_test(num, weight, mu[left], mu[right], *_normal_table(), statistic, p)
+    return {"cell_statistic": statistic, "cell_p_value": p}
+
+
+@lru_cache(maxsize=1)
+def _normal_table() -> tuple[NDArray[np.float64], float]:
+    """log of the two-sided normal p at |T| = 0, step, 2 step, ... to 40, where float64 holds it no more."""
+    step = 1 / 256
+    return math.log(2) + special.log_ndtr(-np.arange(0, 40 + 4 * step, step)), step
 
 
 def fit_covariates(counts: Counts, plan: Plan, design: Design, level: str, adjust: tuple[str, ...]) -> Fitted:

@@ -55,22 +55,25 @@ def fill_block(indptr, indices, values, codes, position, column, row0, col0, cur
 
 
 @njit(cache=True, parallel=True)
-def nodal_sums(rows, values, offsets, basis):
-    """Sums of x L and x^2 L over the cells of each sample: two arrays (genes, samples, nodes)."""
-    p, s = offsets.shape[0], offsets.shape[1] - 1
+def nodal_sums(rows, values, start, stop, cell0, basis, first, second):
+    """Add the sums of x L and x^2 L over the entries start:stop of each gene to two arrays (genes, nodes).
+
+    The rows of `basis` are the cells from `cell0`.
+    """
     m = basis.shape[1]
-    first = np.zeros((p, s, m))
-    second = np.zeros((p, s, m))
-    for j in prange(p):
-        for c in range(s):
-            for e in range(offsets[j, c], offsets[j, c + 1]):
-                x = np.float64(values[e])
-                i = rows[e]
-                for k in range(m):
-                    v = x * basis[i, k]
-                    first[j, c, k] += v
-                    second[j, c, k] += x * v
-    return first, second
+    for j in prange(len(start)):
+        one = np.zeros(m)
+        two = np.zeros(m)
+        for e in range(start[j], stop[j]):
+            x = np.float64(values[e])
+            i = rows[e] - cell0
+            for k in range(m):
+                v = x * basis[i, k]
+                one[k] += v
+                two[k] += x * v
+        for k in range(m):
+            first[j, k] += one[k]
+            second[j, k] += two[k]
 
 
 @njit(cache=True, parallel=True, fastmath=True)
@@ -158,7 +161,7 @@ def entries_before(rows, start, stop, cell):
 
 @njit(cache=True, parallel=True)
 def centred_denominator(product, k, num, left, right, out):
-    """out = product + k (k left right - num): the last step of :func:`hiercorr.moments.pair_sums`."""
+    """out = product + k (k left right - num): the last step of :func:`hiercorr.moments.denominators`."""
     for t in prange(out.shape[0]):
         for u in range(out.shape[1]):
             out[t, u] = product[t, u] + k[t, u] * (k[t, u] * left[t] * right[u] - num[t, u])
@@ -210,6 +213,23 @@ def t_inference(r, spread, df, log_p, log_q, low, step_df, step_t, z, se, lower,
             for k, w in ((i, w0), (i + 1, w1), (i + 2, w2), (i + 3, w3)):
                 log_value += w * (y0 * log_p[k, j] + y1 * log_p[k, j + 1] + y2 * log_p[k, j + 2] + y3 * log_p[k, j + 3])
             p[t, u] = np.exp(min(log_value, 0.0))
+
+
+@njit(cache=True, parallel=True)
+def cell_test(num, weight, mu1, mu2, log_p, step, statistic, p):
+    """Normal test T = num / sqrt(mu mu weight) of every pair with its two-sided p, log p by cubic interpolation."""
+    last = len(log_p) - 1
+    for t in prange(num.shape[0]):
+        for u in range(num.shape[1]):
+            v = mu1[t] * mu2[u] * weight[t, u]
+            x = num[t, u] / np.sqrt(v) if v > 0 else np.nan
+            statistic[t, u] = x
+            if x != x:
+                p[t, u] = np.nan
+                continue
+            where = min(abs(x) / step, last - 1.0)
+            i, a, b, c, d = _cubic(where, last)
+            p[t, u] = np.exp(min(a * log_p[i] + b * log_p[i + 1] + c * log_p[i + 2] + d * log_p[i + 3], 0.0))
 
 
 @njit(cache=True, parallel=True, fastmath={"contract", "arcp", "reassoc"})

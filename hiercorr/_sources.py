@@ -146,14 +146,14 @@ def blocks(source: Source) -> Iterator[tuple[int, int, sparse.csr_matrix]]:
     if _is_csc(matrix):
         step = max(1, _BLOCK_VALUES // max(1, n))
         for j in range(0, p, step):
-            yield 0, j, _canonical(sparse.csr_matrix(_in_memory(matrix[:, j : j + step])))
+            yield 0, j, canonical(sparse.csr_matrix(_in_memory(matrix[:, j : j + step])))
         return
     if sparse.issparse(matrix):  # CSR (or rarer) in memory: one block, no copy
-        yield 0, 0, _canonical(matrix.tocsr())
+        yield 0, 0, canonical(matrix.tocsr())
         return
     step = max(1, _BLOCK_VALUES // max(1, p))
     for i in range(0, n, step):
-        yield i, 0, _canonical(sparse.csr_matrix(_in_memory(matrix[i : i + step])))
+        yield i, 0, canonical(sparse.csr_matrix(_in_memory(matrix[i : i + step])))
 
 
 def _is_csc(matrix: Any) -> bool:
@@ -165,7 +165,7 @@ def _in_memory(block: Any) -> Any:
     return block.to_memory() if hasattr(block, "to_memory") else block
 
 
-def _canonical(block: sparse.csr_matrix) -> sparse.csr_matrix:
+def canonical(block: sparse.csr_matrix) -> sparse.csr_matrix:
     if not block.has_canonical_format:  # entries given twice add up; on a copy, the input stays as it is
         block = block.copy()
         block.sum_duplicates()

@@ -8,7 +8,7 @@ import shutil
 import tempfile
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import xarray as xr
@@ -36,42 +36,55 @@ def write_dataset(dataset: xr.Dataset, path: Path, overwrite: bool) -> Path:
             compress = {str(n): {"zlib": True, "complevel": 1} for n, v in dataset.data_vars.items() if v.ndim > 1}
             dataset.to_netcdf(draft, engine="h5netcdf", encoding=compress)
         else:
-            plain = dataset.assign_attrs({k: _plain(v) for k, v in dataset.attrs.items()})
-            for variable in plain.variables.values():
-                variable.attrs = {k: _plain(v) for k, v in variable.attrs.items()}
-            plain.to_zarr(draft, mode="w", zarr_format=2, consolidated=True)
-        old = scratch / "replaced"
-        if path.exists():
-            os.replace(path, old)
-        try:
-            os.replace(draft, path)
-        except OSError:
-            if old.exists():
-                os.replace(old, path)
-            raise
+            as_zarr(dataset, draft, mode="w")
+        into_place(draft, path, scratch)
     finally:
         with contextlib.suppress(OSError):
             shutil.rmtree(scratch)
     return path
 
 
-def _plain(value: Any) -> Any:
+def as_zarr(dataset: xr.Dataset, path: Path, mode: Literal["w", "a"]) -> None:
+    """Write a dataset as a zarr folder, or add it to one."""
+    plain_attrs = dataset.assign_attrs({k: plain(v) for k, v in dataset.attrs.items()})
+    for variable in plain_attrs.variables.values():
+        variable.attrs = {k: plain(v) for k, v in variable.attrs.items()}
+    plain_attrs.to_zarr(path, mode=mode, zarr_format=2, consolidated=True)
+
+
+def into_place(draft: Path, path: Path, scratch: Path) -> None:
+    """Move a whole draft to its name; what was there comes back if that fails."""
+    old = scratch / "replaced"
+    if path.exists():
+        os.replace(path, old)
+    try:
+        os.replace(draft, path)
+    except OSError:
+        if old.exists():
+            os.replace(old, path)
+        raise
+
+
+def plain(value: Any) -> Any:
     """Attributes of zarr are JSON."""
     if isinstance(value, np.ndarray):
         return value.tolist()
     return value.item() if isinstance(value, np.generic) else value
 
 
-def read_dataset(path: Path) -> xr.Dataset:
-    """Read a whole dataset into memory."""
+def read_dataset(path: Path, lazy: bool = False) -> xr.Dataset:
+    """Read a whole dataset into memory, or leave it on disk and read what is asked for."""
     if not path.exists():
         raise InputError(f"no such result: {str(path)!r}")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             engine = "zarr" if path.is_dir() else "h5netcdf"
-            with xr.open_dataset(path, engine=engine, mask_and_scale=False) as opened:
-                dataset = opened.load()
+            if lazy:
+                dataset = xr.open_dataset(path, engine=engine, mask_and_scale=False, cache=False)
+            else:
+                with xr.open_dataset(path, engine=engine, mask_and_scale=False) as opened:
+                    dataset = opened.load()
     except Exception as error:  # the backends raise many types on a damaged file
         raise InputError(f"cannot read {str(path)!r} as a hiercorr result ({type(error).__name__}: {error})") from error
     for variable in dataset.variables.values():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 import sys
 from collections.abc import Iterable, Sequence
 from typing import TypeVar
@@ -12,6 +11,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from hiercorr import _kernels
+from hiercorr._resources import gib
 from hiercorr.errors import InputError
 from hiercorr.inference import benjamini_hochberg
 from hiercorr.schema import Flag
@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 DTYPE: dict[str, DTypeLike] = {"single": np.float32, "double": np.float64}
 _TILE_BYTES = 256 * 2**20
-_TILE_GENES = 1700
+_TILE_GENES, _LEAST_GENES = 1700, 64
 _INTERVAL = ("se", "ci_lower", "ci_upper", "statistic", "df", "p_value", "q_value")
 _PER_SAMPLE = ("sample_correlation", "sample_se")
 
@@ -28,7 +28,9 @@ _PER_SAMPLE = ("sample_correlation", "sample_se")
 def tiles(n_genes: int, n_layers: int, rows: slice | None, dtype: DTypeLike) -> list[tuple[slice, slice]]:
     """Slices (left, right) that cover the upper triangle, or one target against all genes."""
     itemsize = np.dtype(dtype).itemsize
-    side = int(max(64, min(_TILE_GENES, (_TILE_BYTES / (2 * n_layers * itemsize)) ** (0.5 if rows is None else 1.0))))
+    side = int(
+        max(_LEAST_GENES, min(_TILE_GENES, (_TILE_BYTES / (2 * n_layers * itemsize)) ** (0.5 if rows is None else 1.0)))
+    )
     parts = -(-n_genes // side)
     edges = np.linspace(0, n_genes, parts + 1).round().astype(int)
     spans = [slice(int(a), int(b)) for a, b in itertools.pairwise(edges)]
@@ -68,6 +70,7 @@ class PairOutput:
         self.without_interval = without_interval
         self.arrays: dict[str, NDArray] = {}
         self.flag = np.zeros(self.shape, np.uint16)
+        self.missing = 0  # entries without a correlation
 
     def _array(self, name: str, tile: NDArray) -> NDArray:
         if name not in self.arrays:
@@ -76,16 +79,9 @@ class PairOutput:
         return self.arrays[name]
 
     def write(self, left: slice, right: slice, tile: dict[str, NDArray], flag: NDArray) -> None:
-        """Put the values of one tile, with what is outside (-1, 1) withheld and flagged.
-
-        A tile with a `correlation` that cannot leave (-1, 1) has no `correlation_unclipped`.
-        """
-        unclipped = tile.get("correlation_unclipped", tile.get("correlation"))
-        assert unclipped is not None
-        inside = np.abs(unclipped) < (1 if "correlation_unclipped" in tile else 1 - 1e-12)
-        flag = flag.astype(np.uint16)
-        flag[~inside & np.isfinite(unclipped)] |= Flag.OUT_OF_RANGE.bit
-        tile["correlation"] = np.where(inside, unclipped, np.nan)
+        """Put the values of one tile, with what is outside (-1, 1) withheld and flagged (see :func:`settle`)."""
+        flag = settle(left, right, tile, flag)
+        self.missing += int(np.isnan(tile["correlation"]).sum()) * (1 if self.rows is not None or left == right else 2)
         for name, values in tile.items():
             self._put(self._array(name, values), left, right, values)
         self._put(self.flag, left, right, flag)
@@ -102,19 +98,33 @@ class PairOutput:
             _kernels.place(values, self.order[left], self.order[right], array, left != right)
 
     def finish(self) -> dict[str, NDArray]:
-        """The arrays with the diagonal set, in the schema's terms."""
-        own = np.arange(self.shape[1]) if self.rows is None else self.order[self.rows]
-        at = (own, own) if self.rows is None else (np.array([0]), own)
-        self.flag[at] = (self.flag[at] & ~(Flag.OUT_OF_RANGE | Flag.NO_INTERVAL).bit) | Flag.SELF.bit
-        known = (self.flag[at] & Flag.NONPOSITIVE_VARIANCE.bit) == 0
-        for name, array in self.arrays.items():
-            array[(..., *at)] = np.nan
-            if name in ("correlation", "correlation_unclipped"):
-                array[at] = np.where(known, 1.0, np.nan)
+        """The arrays in the schema's terms."""
         if self.without_interval:
             nothing = np.broadcast_to(np.array(np.nan, self.dtype), self.shape)
             self.arrays |= dict.fromkeys(_INTERVAL, nothing)
         return {**self.arrays, "flag": self.flag}
+
+
+def settle(left: slice, right: slice, tile: dict[str, NDArray], flag: NDArray) -> NDArray[np.uint16]:
+    """Finish a tile in place and return its flags: estimates outside (-1, 1) withheld, a gene with itself marked.
+
+    A tile with a `correlation` that cannot leave (-1, 1) has no `correlation_unclipped`.
+    """
+    unclipped = tile.get("correlation_unclipped", tile.get("correlation"))
+    assert unclipped is not None
+    inside = np.abs(unclipped) < (1 if "correlation_unclipped" in tile else 1 - 1e-12)
+    flag = flag.astype(np.uint16)
+    flag[~inside & np.isfinite(unclipped)] |= Flag.OUT_OF_RANGE.bit
+    tile["correlation"] = np.where(inside, unclipped, np.nan)
+    own = np.arange(max(left.start, right.start), min(left.stop, right.stop))
+    at = (own - left.start, own - right.start)
+    flag[at] = (flag[at] & ~(Flag.OUT_OF_RANGE | Flag.NO_INTERVAL).bit) | Flag.SELF.bit
+    known = (flag[at] & Flag.NONPOSITIVE_VARIANCE.bit) == 0
+    for name, values in tile.items():
+        values[(..., *at)] = np.nan
+        if name in ("correlation", "correlation_unclipped"):
+            values[at] = np.where(known, 1.0, np.nan)
+    return flag
 
 
 class Workspace:
@@ -145,37 +155,35 @@ def add_q_values(pair: dict[str, NDArray], rows: slice | None) -> None:
     pair["q_value"] = q
 
 
-def check_memory(n_genes: int, n_samples: int, one_row: bool, per_sample: bool, dtype: DTypeLike) -> None:
-    """Refuse work whose result cannot fit, before it starts."""
+def check_memory(
+    n_genes: int,
+    n_samples: int,
+    one_row: bool,
+    per_sample: bool,
+    dtype: DTypeLike,
+    limit: int | None,
+    streams: bool = False,
+) -> None:
+    """Refuse work whose result cannot fit, before it starts.
+
+    Parameters
+    ----------
+    limit : int or None
+        Bytes that may be used.
+    streams : bool
+        The model can write its result to disk as it goes.
+    """
     entries = n_genes * (1 if one_row else n_genes)
     size = np.dtype(dtype).itemsize
     need = entries * (11 * size + 10 + (2 * n_samples + 4) * size * per_sample)
-    free = _available_memory()
-    if free is not None and need > free:
-        less = "" if one_row else "; estimate one gene against all with target=, or choose fewer genes (genes=N)"
+    if limit is not None and need > limit:
+        disk = "stream it to disk with out='result.zarr', " if streams else ""
+        fewer = "choose fewer genes (genes=N)"
+        less = fewer if one_row else f"estimate one gene against all with target=, or {fewer}"
         more = " or per_sample=False" if per_sample else ""
         raise InputError(
-            f"the result of {n_genes:,} genes would take {need / 2**30:.1f} GiB and {free / 2**30:.1f} GiB are free{less}{more}"
+            f"the result of {n_genes:,} genes would take {gib(need)} of memory and {gib(limit)} may be used; {disk}{less}{more}"
         )
-
-
-def _available_memory() -> int | None:
-    try:
-        with open("/proc/meminfo") as lines:  # counts what caches would give back, unlike SC_AVPHYS_PAGES
-            for line in lines:
-                if line.startswith("MemAvailable:"):
-                    return int(line.split()[1]) * 1024
-    except OSError:
-        pass
-    try:
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, ValueError, OSError):
-        return None
-
-
-def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def with_progress(work: Sequence[T], show: bool | None) -> Iterable[T]:

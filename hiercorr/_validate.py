@@ -26,7 +26,10 @@ def checked_blocks(source: Source) -> Iterator[tuple[int, int, sparse.csr_matrix
     for i, j, block in blocks(source):
         bad = _kernels.first_bad_count(block.data)
         if bad >= 0:
-            raise _not_counts(source, i, j, block, bad)
+            cell = i + int(np.searchsorted(block.indptr, bad, side="right")) - 1
+            raise not_counts(
+                source, cell, j + int(block.indices[bad]), float(block.data[bad]), float(np.max(block.data))
+            )
         yield i, j, block
 
 
@@ -156,10 +159,8 @@ def check_depth(depth: NDArray[np.float64], cells: pd.Index, given: object) -> N
         )
 
 
-def _not_counts(source: Source, i: int, j: int, block: sparse.csr_matrix, bad: int) -> InputError:
-    value = float(block.data[bad])
-    cell = i + int(np.searchsorted(block.indptr, bad, side="right")) - 1
-    gene = j + int(block.indices[bad])
+def not_counts(source: Source, cell: int, gene: int, value: float, largest: float) -> InputError:
+    """What to say of an entry that is no count; `largest` is the largest value near it."""
     where = f"cell {source.obs.index[cell]!r}, gene {source.genes[gene]!r}: {value:g}"
     if not np.isfinite(value):
         return InputError(f"the matrix holds a value that is not finite ({where}); raw counts are needed")
@@ -167,7 +168,7 @@ def _not_counts(source: Source, i: int, j: int, block: sparse.csr_matrix, bad: i
         return InputError(f"the matrix holds a negative value ({where}); raw counts are needed, not scaled expression")
     if value > np.iinfo(np.int32).max:
         return InputError(f"the matrix holds a value too large for a count ({where})")
-    kind = "looks log-normalised" if float(np.max(block.data)) < 20 else "holds fractions"
+    kind = "looks log-normalised" if largest < 20 else "holds fractions"
     raw = [k for k, m in source.others.items() if _holds_counts(m)]
     hint = (
         f"raw counts seem to be in {' or '.join(raw)}" if raw else "no layer with raw counts was found in this object"

@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import special, stats
 
 from hiercorr import _tiles, inference, moments
+from hiercorr._resources import available_memory
 from hiercorr.data import MIN_CELLS, Counts, read_counts
 from hiercorr.errors import InputError
 from hiercorr.results import CorrelationResult
@@ -128,7 +129,7 @@ class CellCorrelation:
         if target is not None:
             at = int(counts.genes.get_loc(target))
             rows = slice(at, at + 1)
-        _tiles.check_memory(counts.n_genes, counts.n_samples, target is not None, False, dtype)
+        _tiles.check_memory(counts.n_genes, counts.n_samples, target is not None, False, dtype, available_memory())
         values = _transformed(counts, method, level == "within")
         pair = _pairs(values, level == "within", chosen, rows, order, dtype, confidence, progress)
         if "p_value" in pair:

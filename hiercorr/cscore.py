@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anndata as ad
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+import xarray as xr
+from numpy.typing import ArrayLike
 
-from hiercorr import _covariates, _estimates, _tiles, inference
-from hiercorr.data import METACELLS, MIN_CELLS, Counts, read_counts
+from hiercorr import _covariates, _estimates, _stream, _tiles, inference
+from hiercorr._checkpoint import Checkpoint, fingerprint
+from hiercorr._resources import memory_bytes, threads
+from hiercorr.data import METACELLS, MIN_CELLS, Counts, Here, Place, read_counts
 from hiercorr.design import make_design, sample_columns, warn_of_repeated_donors
 from hiercorr.errors import EstimationWarning, InputError
-from hiercorr.results import CorrelationResult
+from hiercorr.results import CorrelationResult, load
 from hiercorr.schema import build_dataset
+
+if TYPE_CHECKING:
+    from hiercorr._distributed import Cluster
 
 
 class CSCore:
@@ -47,6 +53,15 @@ class CSCore:
     min_cells : int
         Samples with fewer cells are left out (``small_samples="exclude"``) or refused (``"error"``).
     small_samples : {"exclude", "error"}
+    memory_limit : int or str, optional
+        Memory that counts and result may take, in bytes or as text (``"4GiB"``); None: what is free. Work that needs more
+        is refused with the amount.
+    scratch : path, optional
+        Folder for a file (8 bytes a non-zero count) that holds the counts in the place of memory; it is gone when the
+        model is.
+    scheduler : dask.distributed.Client or str, optional
+        Where the sums over cells are made: a Dask client, or a name as ``dask.compute`` takes it. The data may be any of
+        the above; of a Dask-backed AnnData each chunk stays on the worker that has it. See :mod:`hiercorr._distributed`.
 
     Attributes
     ----------
@@ -81,14 +96,32 @@ class CSCore:
         *,
         min_cells: int = MIN_CELLS,
         small_samples: str = "exclude",
+        memory_limit: int | str | None = None,
+        scratch: str | Path | None = None,
+        scheduler: Any = None,
     ) -> None:
         self.sample = sample
         self.covariates = covariates
+        self.memory_limit = memory_limit
         self._metacells = isinstance(data, ad.AnnData) and METACELLS in data.uns
-        self._read: Callable[[Sequence[str]], Counts] = lambda always: read_counts(
-            data, sample=sample, genes=genes, layer=layer, depth=depth, subset=subset, min_cells=min_cells,
-            small_samples=small_samples, always=always,
-        )  # fmt: skip
+        memory_bytes(memory_limit)
+        self._cluster: Cluster | None = None
+        if scheduler is not None and (scratch is not None or covariates is not None):
+            raise InputError("scheduler= goes with neither scratch= nor covariates=: workers hold the counts")
+
+        def read(always: Sequence[str]) -> Counts:
+            if scheduler is None:
+                place: Place = Here(memory_bytes(memory_limit), scratch)
+            else:
+                from hiercorr._distributed import Cluster
+
+                place = self._cluster = Cluster(data, layer, scheduler)
+            return read_counts(
+                data, sample=sample, genes=genes, layer=layer, depth=depth, subset=subset, min_cells=min_cells,
+                small_samples=small_samples, always=always, place=place,
+            )  # fmt: skip
+
+        self._read = read
         self.counts = self._read(())
         if covariates is not None:
             make_design(covariates, self.counts.obs)
@@ -112,6 +145,10 @@ class CSCore:
         n_bootstrap: int = 1000,
         confidence: float = 0.95,
         seed: int | np.random.Generator | None = None,
+        out: str | Path | None = None,
+        overwrite: bool = False,
+        checkpoint: str | Path | None = None,
+        n_jobs: int | None = None,
         progress: bool | None = None,
     ) -> CorrelationResult:
         r"""Estimate the correlations.
@@ -144,6 +181,16 @@ class CSCore:
             Level of the intervals.
         seed : int or Generator, optional
             For the bootstrap.
+        out : path, optional
+            Name of a ``.zarr`` result that all pairs are written to as they are made, so that it need not fit in memory;
+            the result that is returned reads from there. q-values are then exact to 3e-5 of themselves.
+        overwrite : bool
+            Replace what is at `out`.
+        checkpoint : path, optional
+            Folder in which the sums of each sample and tile are kept until the result is whole: the same call after an
+            interruption, also after the death of the process, goes on from there and ends with the same numbers.
+        n_jobs : int, optional
+            Threads. None: what BLAS and numba may use (``OMP_NUM_THREADS``, ``NUMBA_NUM_THREADS``, threadpoolctl).
         progress : bool, optional
             Show a progress bar. None: in a terminal, for long work.
 
@@ -162,20 +209,61 @@ class CSCore:
             If some of the result could not be estimated.
         """
         named = self._with_target(target)
-        # Sparse genes first: of two genes, the sparser one decides how a pair is computed.
-        order = np.argsort(named.detection, kind="stable")
-        counts = named.take(order)
-        plan = self._plan(counts, estimator, uncertainty, target, per_sample, precision, confidence, n_bootstrap, seed,
-                          progress, order)  # fmt: skip
-        _tiles.check_memory(counts.n_genes, counts.n_samples, target is not None, per_sample, plan.dtype)
-        if self.covariates is not None:
-            design = make_design(self.covariates, counts.obs, standardize)
-            fitted = _estimates.fit_covariates(counts, plan, design, covariate_level, tuple(adjust))
-        elif estimator == "pooled":
-            fitted = _estimates.fit_pooled(counts, plan)
-        else:
-            fitted = _estimates.fit_within(counts, plan)
-        return self._result(named, plan, fitted, target, seed)
+        plan = self._plan(named, estimator, uncertainty, target, per_sample, precision, confidence, n_bootstrap, seed,
+                          progress, streams=out is not None)  # fmt: skip
+        self._refuse_combinations(target, per_sample, out, checkpoint)
+        counts = named.take(plan.order)
+        limit = memory_bytes(self.memory_limit)
+        if out is None:
+            _tiles.check_memory(counts.n_genes, counts.n_samples, target is not None, per_sample, plan.dtype, limit,
+                                streams=target is None)  # fmt: skip
+        with threads(n_jobs):
+            if self.covariates is not None:
+                design = make_design(self.covariates, counts.obs, standardize)
+                fitted = _estimates.fit_covariates(counts, plan, design, covariate_level, tuple(adjust))
+                return CorrelationResult(self._dataset(named, plan, fitted, target, seed))
+            kept = None
+            if checkpoint is not None:
+                key = fingerprint(counts, (plan.estimator, plan.precision, plan.uncertainty == "none", plan.tiles))
+                kept = Checkpoint(Path(checkpoint), key)
+            if out is None:
+                silent = plan.uncertainty == "none" or counts.n_samples < 3
+                output = _tiles.PairOutput(plan.order, plan.rows, plan.dtype, without_interval=silent)
+                problem = self._run(counts, plan, output, kept)
+                fitted = problem.fitted(output.finish())
+                result = CorrelationResult(self._dataset(named, plan, fitted, target, seed))
+            else:
+                with _stream.opened(Path(out), plan.spans, plan.order, plan.dtype, overwrite) as stream:
+                    problem = self._run(counts, plan, stream, kept)
+                    stream.q_values()
+                    rest = self._dataset(named, plan, problem.fitted({}), target, seed, missing=stream.missing)
+                    result = load(stream.finish(rest), lazy=True)
+            if kept is not None:
+                kept.finish()
+            return result
+
+    def _run(
+        self, counts: Counts, plan: _estimates.Plan, output: _estimates.Output, kept: Checkpoint | None
+    ) -> _estimates.Problem:
+        if self._cluster is None:
+            return _estimates.fit_here(counts, plan, output, kept)
+        return self._cluster.fit(counts, plan, output)
+
+    def _refuse_combinations(self, target: str | None, per_sample: bool, out: Any, checkpoint: Any) -> None:
+        if out is not None:
+            for unfit, why in (
+                (target is not None, "one gene against all fits in memory: leave out= and use save()"),
+                (per_sample, "per_sample=True keeps every sample's estimates, which are not streamed: use target="),
+                (self.covariates is not None, "covariates= are fitted in memory: choose fewer genes (genes=N)"),
+            ):
+                if unfit:
+                    raise InputError(f"out= is for all pairs of a large fit; {why}")
+        if checkpoint is not None and (self.covariates is not None or self._cluster is not None):
+            raise InputError("checkpoint= keeps sums of this process without covariates: leave it out")
+        if self._cluster is not None and per_sample:
+            raise InputError(
+                "per_sample=True needs the cells in this process: leave out scheduler=, e.g. with fewer genes (genes=)"
+            )
 
     def _with_target(self, target: str | None) -> Counts:
         if target is not None and target not in self.counts.genes:
@@ -184,8 +272,7 @@ class CSCore:
 
     def _plan(
         self, counts: Counts, estimator: str, uncertainty: str | None, target: str | None, per_sample: bool,
-        precision: str, confidence: float, n_bootstrap: int, seed: Any, progress: bool | None,
-        order: NDArray[np.int64],
+        precision: str, confidence: float, n_bootstrap: int, seed: Any, progress: bool | None, streams: bool,
     ) -> _estimates.Plan:  # fmt: skip
         if estimator not in ("within", "pooled"):
             raise InputError(f"estimator must be 'within' or 'pooled', not {estimator!r}")
@@ -224,15 +311,28 @@ class CSCore:
             if n_bootstrap < 100:
                 raise InputError(f"n_bootstrap={n_bootstrap}: at least 100 resamples are needed for a standard error")
             draws = inference.bootstrap_draws(counts.n_samples, n_bootstrap, seed)
+        dtype = _tiles.DTYPE[precision]
+        spans = _stream.spans(counts.n_genes, counts.n_samples, dtype) if streams else []
+        # Sparse genes first: of two genes, the sparser one decides how a pair is computed.
+        order = (
+            _stream.order_within(spans, counts.detection)
+            if streams
+            else np.argsort(counts.detection, kind="stable").astype(np.int64)
+        )
         rows = None
         if target is not None:
-            at = int(counts.genes.get_loc(target))
+            at = int(np.flatnonzero(order == counts.genes.get_loc(target))[0])
             rows = slice(at, at + 1)
-        return _estimates.Plan(estimator, chosen, precision, confidence, per_sample, rows, draws, progress, order)
+        tiles = _tiles.tiles(counts.n_genes, counts.n_samples, rows, dtype)
+        return _estimates.Plan(
+            estimator, chosen, precision, confidence, per_sample, rows, draws, progress, order, tiles, spans
+        )
 
-    def _result(
-        self, counts: Counts, plan: _estimates.Plan, fitted: _estimates.Fitted, target: str | None, seed: Any
-    ) -> CorrelationResult:
+    def _dataset(
+        self, counts: Counts, plan: _estimates.Plan, fitted: _estimates.Fitted, target: str | None, seed: Any,
+        missing: int | None = None,
+    ) -> xr.Dataset:  # fmt: skip
+        """The result in the schema; with `missing` (entries without a correlation), all but its pair variables."""
         if "p_value" in fitted.pair:
             _tiles.add_q_values(fitted.pair, plan.rows)
         if not fitted.converged:
@@ -242,10 +342,12 @@ class CSCore:
                 EstimationWarning,
                 stacklevel=3,
             )
-        missing = float(np.mean(np.isnan(fitted.pair["correlation"])))
-        if missing > 0:
+        share = (
+            missing / counts.n_genes**2 if missing is not None else float(np.mean(np.isnan(fitted.pair["correlation"])))
+        )
+        if share > 0:
             warnings.warn(
-                f"{missing:.1%} of the pairs could not be estimated (no variance beyond noise, or an estimate outside "
+                f"{share:.1%} of the pairs could not be estimated (no variance beyond noise, or an estimate outside "
                 "-1..1); they are NaN and flagged, see result.flag_counts()",
                 EstimationWarning,
                 stacklevel=3,
@@ -279,4 +381,4 @@ class CSCore:
                 **{k: v for k, v in counts.notes.items() if v},
             },
         )
-        return CorrelationResult(dataset.assign(fitted.extra))
+        return dataset.assign(fitted.extra)

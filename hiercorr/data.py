@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import itertools
+import os
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import anndata as ad
 import numpy as np
@@ -14,6 +16,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from hiercorr import _kernels, _validate
+from hiercorr._resources import gib
 from hiercorr._sources import Source, blocks, open_source
 from hiercorr.errors import InputError
 
@@ -131,6 +134,7 @@ def read_counts(
     small_samples: str = "exclude",
     always: Sequence[str] = (),
     allow_empty_genes: bool = False,
+    place: Place | None = None,
 ) -> Counts:
     """Read and validate counts; the input is never modified.
 
@@ -158,6 +162,8 @@ def read_counts(
     allow_empty_genes : bool
         Leave out genes that are zero in all of the data instead of refusing them, where `genes` is None. Genes that are
         zero only in the chosen cells are left out with a warning.
+    place : Place, optional
+        Who passes over the matrix and where the entries stay. None: this process, in memory.
 
     Returns
     -------
@@ -168,6 +174,7 @@ def read_counts(
     InputError
         If the input cannot be right.
     """
+    place = place or Here()
     with open_source(data, layer) as source:
         _validate.check_gene_names(source.genes)
         keep = _validate.subset_mask(source.obs, subset)
@@ -176,7 +183,7 @@ def read_counts(
         codes, samples = _validate.drop_small(codes, samples, sample, min_cells, small_samples, notes)
         given_depth = None if depth is None else _validate.given_depth(source.obs, depth)
 
-        count, total, row_sum, seen = _scan(source, codes, len(samples))
+        count, total, row_sum, seen = place.scan(source, codes, len(samples))
         if genes is None and not seen.all() and not allow_empty_genes:
             empty = source.genes[~seen]
             raise InputError(
@@ -189,7 +196,7 @@ def read_counts(
         depth_all = row_sum if given_depth is None else given_depth
         _validate.check_depth(depth_all[order], source.obs.index[order], depth)
         _validate.warn_of_panel_depth(source.shape[1], depth_all[order], row_sum[order])
-        rows, values, offsets = _fill(source, codes, order, count, chosen)
+        rows, values, offsets = place.fill(source, Layout(codes, order, count, chosen, depth_all))
         notes["depth"] = depth if isinstance(depth, str) else "row sums" if depth is None else "given array"
         return Counts(
             rows=rows,
@@ -205,42 +212,114 @@ def read_counts(
         )
 
 
-def _scan(
-    source: Source, codes: NDArray[np.int64], n_samples: int
-) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
-    """Non-zeros per gene and sample, counts per gene, counts per cell, genes seen; refuses what is not a count."""
-    n, p = source.shape
-    count = np.zeros((p, n_samples), np.int64)
-    total = np.zeros(p)
-    row_sum = np.zeros(n)
-    seen = np.zeros(p, bool)
-    for i, j, block in _validate.checked_blocks(source):
-        _kernels.scan_block(block.indptr, block.indices, block.data, codes, i, j, count, total, row_sum, seen)
-    return count, total, row_sum, seen
+@dataclass(frozen=True)
+class Layout:
+    """Where the entries of the matrix go: which cells and genes, in which order.
+
+    Attributes
+    ----------
+    codes : ndarray of int64, shape (n_obs,)
+        Sample of each cell of the source, -1 where it is not used.
+    order : ndarray of int64, shape (n_cells,)
+        The cells that are used, sample by sample.
+    count : ndarray of int64, shape (n_vars, n_samples)
+        Non-zeros of each gene in each sample.
+    chosen : ndarray of int64, shape (n_genes,)
+    depth : ndarray, shape (n_obs,)
+    """
+
+    codes: NDArray[np.int64]
+    order: NDArray[np.int64]
+    count: NDArray[np.int64]
+    chosen: NDArray[np.int64]
+    depth: NDArray[np.float64]
+
+    @property
+    def offsets(self) -> NDArray[np.int64]:
+        """As of :class:`Counts`."""
+        flat = np.append(0, np.cumsum(self.count[self.chosen].ravel())).astype(np.int64)
+        s = self.count.shape[1]
+        return np.column_stack([flat[:-1].reshape(-1, s), flat[s::s]])
 
 
-def _fill(
-    source: Source,
-    codes: NDArray[np.int64],
-    order: NDArray[np.int64],
-    count: NDArray[np.int64],
-    chosen: NDArray[np.int64],
-) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int64]]:
-    """Second pass: the chosen genes' entries, gene by gene and sample by sample."""
-    flat = np.append(0, np.cumsum(count[chosen].ravel())).astype(np.int64)
-    s = count.shape[1]
-    offsets = np.empty((len(chosen), s + 1), np.int64)
-    offsets[:, :s] = flat[:-1].reshape(-1, s)
-    offsets[:, s] = flat[s::s]
-    cursor = offsets[:, :s].copy()
-    rows = np.empty(flat[-1], np.int32)
-    values = np.empty(flat[-1], np.int32)
-    column = np.full(source.shape[1], -1, np.int64)
-    column[chosen] = np.arange(len(chosen))
-    position = np.full(source.shape[0], -1, np.int64)
-    position[order] = np.arange(len(order))
-    for i, j, block in blocks(source):
-        _kernels.fill_block(
-            block.indptr, block.indices, block.data, codes, position, column, i, j, cursor, rows, values
-        )
-    return rows, values, offsets
+Scan = tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]
+
+
+class Place(Protocol):
+    """Who passes over the matrix."""
+
+    def scan(self, source: Source, codes: NDArray[np.int64], n_samples: int) -> Scan:
+        """Non-zeros per gene and sample, counts per gene, counts per cell, genes seen; refuses what is not a count."""
+
+    def fill(self, source: Source, layout: Layout) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int64]]:
+        """Rows, values and offsets as of :class:`Counts`."""
+
+
+@dataclass(frozen=True)
+class Here:
+    """This process.
+
+    Attributes
+    ----------
+    limit : int, optional
+        Bytes that the entries may take in memory.
+    scratch : path, optional
+        Folder for a file that holds them in the place of memory.
+    """
+
+    limit: int | None = None
+    scratch: str | Path | None = None
+
+    def scan(self, source: Source, codes: NDArray[np.int64], n_samples: int) -> Scan:
+        n, p = source.shape
+        count = np.zeros((p, n_samples), np.int64)
+        total = np.zeros(p)
+        row_sum = np.zeros(n)
+        seen = np.zeros(p, bool)
+        for i, j, block in _validate.checked_blocks(source):
+            _kernels.scan_block(block.indptr, block.indices, block.data, codes, i, j, count, total, row_sum, seen)
+        return count, total, row_sum, seen
+
+    def fill(self, source: Source, layout: Layout) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int64]]:
+        offsets = layout.offsets
+        rows, values = self._entries(int(layout.count[layout.chosen].sum()))
+        cursor = offsets[:, :-1].copy()
+        column, position = positions(layout.chosen, source.shape[1]), positions(layout.order, source.shape[0])
+        for i, j, block in blocks(source):
+            _kernels.fill_block(
+                block.indptr, block.indices, block.data, layout.codes, position, column, i, j, cursor, rows, values
+            )
+        return rows, values, offsets
+
+    def _entries(self, n: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+        if self.scratch is not None:
+            both = scratch_array(Path(self.scratch), 2 * n)
+            return both[:n], both[n:]
+        if self.limit is not None and 8 * n > self.limit:
+            raise InputError(
+                f"the counts hold {n:,} non-zeros, which would take {gib(8 * n)} of memory, and {gib(self.limit)} may be "
+                "used; pass scratch=FOLDER to keep them on disk, or choose fewer genes (genes=N)"
+            )
+        return np.empty(n, np.int32), np.empty(n, np.int32)
+
+
+def positions(chosen: NDArray[np.int64], n: int) -> NDArray[np.int64]:
+    """Place of each of `n` things among the chosen ones, -1 if it is not."""
+    out = np.full(n, -1, np.int64)
+    out[chosen] = np.arange(len(chosen))
+    return out
+
+
+def scratch_array(folder: Path, n: int) -> NDArray[np.int32]:
+    """An array in a file without a name: it is gone when nobody holds the array any more, however the process ends."""
+    if not folder.is_dir():
+        raise InputError(f"scratch={str(folder)!r} is not a folder")
+    with tempfile.TemporaryFile(dir=folder) as file:
+        try:
+            if hasattr(os, "posix_fallocate"):  # a full disk shows now, not as a fault in the middle of the work
+                os.posix_fallocate(file.fileno(), 0, max(4 * n, 1))
+            else:
+                file.truncate(max(4 * n, 1))
+        except OSError as error:
+            raise InputError(f"scratch={str(folder)!r} has no room for {gib(4 * n)}: {error}") from error
+        return np.asarray(np.memmap(file, np.int32, "r+", shape=(n,))) if n else np.empty(0, np.int32)

@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hiercorr import _tiles, moments
+from hiercorr._resources import available_memory
 from hiercorr.data import MIN_CELLS, Counts, read_counts
 from hiercorr.errors import InputError
 from hiercorr.results import CorrelationResult
@@ -87,7 +88,7 @@ def decompose(
     if target is not None:
         at = int(counts.genes.get_loc(target))
         rows = slice(at, at + 1)
-    _tiles.check_memory(counts.n_genes, counts.n_samples, target is not None, False, np.float64)
+    _tiles.check_memory(counts.n_genes, counts.n_samples, target is not None, False, np.float64, available_memory())
     sums = moments.depth_sums(counts, 1e-8)
     fit = moments.within_moments(sums)
     share = counts.cells_per_sample / counts.n_cells
@@ -166,7 +167,8 @@ def _covariances(
     out: tuple[NDArray, NDArray],
 ) -> tuple[Array, Array, Array]:  # fmt: skip
     """Covariance within samples on the squared-CV scale, and within and between samples on that of expression."""
-    num, den = moments.pair_sums(counts, sums, fit, left, right, out)
+    num = moments.numerators(counts, sums, fit, left, right, out[0])
+    den = moments.denominators(sums, fit, left, right, num, out[1])
     with np.errstate(invalid="ignore", divide="ignore"):
         phi = num.sum(0) / den.sum(0)
     products, between = np.zeros(num.shape[1:]), np.zeros(num.shape[1:])

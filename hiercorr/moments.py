@@ -9,7 +9,7 @@ matrix in log depth, :math:`\sum_i x_{ij} f_j(s_i) = \sum_k f_j(s_k) (L^T x_j)_k
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,7 +19,9 @@ from hiercorr import _kernels
 from hiercorr.data import Counts
 
 Array = NDArray[np.float64]
+Kept = Callable[[str, Callable[[], NDArray]], NDArray]  # a named array, computed only where it is not kept already
 SPARSE = 0.1  # below this detection, visiting the cells that hold a count beats a dense product
+_BASIS_BLOCK = 65_536  # cells whose interpolation matrix exists at one time
 _CELL_BLOCK = 4096  # cells whose residuals are dense at one time; longer sums continue in float64
 
 
@@ -59,44 +61,81 @@ class DepthSums:
         )  # fmt: skip
 
 
-def depth_sums(counts: Counts, tolerance: float) -> DepthSums:
-    """Pass once over the counts; `tolerance` is the interpolation error of a weight."""
-    unit = float(counts.depth.mean())
-    depth = counts.depth / unit
-    nodes, basis = _interpolation(depth, tolerance)
-    first, second = _kernels.nodal_sums(counts.rows, counts.values, counts.offsets, basis)
-    s, m = counts.n_samples, len(nodes)
-    power, gram = np.empty((5, s, m)), np.empty((2, s, m, m))
-    for c in range(s):
-        cells = slice(counts.starts[c], counts.starts[c + 1])
-        d, b = depth[cells], basis[cells]
-        for r in range(5):
-            power[r, c] = d**r @ b
-        for r in range(2):
-            gram[r, c] = (b * d[:, None] ** (2 + r)).T @ b
-    return DepthSums(depth, unit, nodes, first, second, power, gram)
+@dataclass(frozen=True)
+class Grid:
+    """Chebyshev nodes in log depth; the same for all blocks of cells whose sums are to be added.
 
-
-def _interpolation(depth: Array, tolerance: float) -> tuple[Array, Array]:
-    """Chebyshev nodes in log depth and the matrix that interpolates from them to the cells.
-
-    1 / (1 + e^(u + log a)) has its nearest poles at distance pi from the real line, which fixes the convergence rate.
+    Attributes
+    ----------
+    unit : float
+        Mean depth, in counts; depths are divided by it.
+    centre, half : float
+        Middle and half width of the range of log depth.
+    size : int
+        Number of nodes.
     """
-    u = np.log(depth)
-    centre, half = (u.max() + u.min()) / 2, max((u.max() - u.min()) / 2, 1e-6)
-    rate = math.pi / half + math.hypot(1, math.pi / half)
-    m = int(np.clip(math.ceil(math.log(100 / tolerance) / math.log(rate)), 4, 160))
-    angle = (2 * np.arange(m) + 1) * np.pi / (2 * m)
-    x = np.cos(angle)
-    weight = (-1.0) ** np.arange(m) * np.sin(angle)
-    difference = ((u - centre) / half)[:, None] - x
-    exact = difference == 0
-    difference[exact] = 1
-    basis = weight / difference
-    basis /= basis.sum(1, keepdims=True)
-    hit = exact.any(1)
-    basis[hit] = exact[hit]
-    return np.exp(centre + half * x), basis
+
+    unit: float
+    centre: float
+    half: float
+    size: int
+
+    @classmethod
+    def over(cls, depth: Array, tolerance: float) -> Grid:
+        """Nodes for these cells; `tolerance` is the interpolation error of a weight.
+
+        1 / (1 + e^(u + log a)) has its nearest poles at distance pi from the real line, which fixes the convergence rate.
+        """
+        unit = float(depth.mean())
+        low, high = math.log(depth.min() / unit), math.log(depth.max() / unit)
+        half = max((high - low) / 2, 1e-6)
+        rate = math.pi / half + math.hypot(1, math.pi / half)
+        size = int(np.clip(math.ceil(math.log(100 / tolerance) / math.log(rate)), 4, 160))
+        return cls(unit, (high + low) / 2, half, size)
+
+    @property
+    def _x(self) -> Array:
+        return np.cos((2 * np.arange(self.size) + 1) * np.pi / (2 * self.size))
+
+    @property
+    def nodes(self) -> Array:
+        return np.exp(self.centre + self.half * self._x)
+
+    def basis(self, depth: Array) -> Array:
+        """The matrix (cells, nodes) that interpolates from the nodes to cells of these depths (in units)."""
+        angle = (2 * np.arange(self.size) + 1) * np.pi / (2 * self.size)
+        difference = ((np.log(depth) - self.centre) / self.half)[:, None] - self._x
+        exact = difference == 0
+        difference[exact] = 1
+        basis = (-1.0) ** np.arange(self.size) * np.sin(angle) / difference
+        basis /= basis.sum(1, keepdims=True)
+        hit = exact.any(1)
+        basis[hit] = exact[hit]
+        return basis
+
+
+def depth_sums(counts: Counts, tolerance: float, grid: Grid | None = None) -> DepthSums:
+    """Pass once over the counts, a block of cells of one sample at a time; `grid` None: that of these cells."""
+    grid = grid or Grid.over(counts.depth, tolerance)
+    depth = counts.depth / grid.unit
+    s, m = counts.n_samples, grid.size
+    first, second = np.zeros((counts.n_genes, s, m)), np.zeros((counts.n_genes, s, m))
+    power, gram = np.zeros((5, s, m)), np.zeros((2, s, m, m))
+    for c in range(s):
+        entry, last = counts.offsets[:, c], counts.offsets[:, c + 1]
+        begin, end = int(counts.starts[c]), int(counts.starts[c + 1])
+        for cell in range(begin, end, _BASIS_BLOCK):
+            stop = min(cell + _BASIS_BLOCK, end)
+            upto = last if stop == end else _kernels.entries_before(counts.rows, entry, last, stop)
+            d = depth[cell:stop]
+            b = grid.basis(d)
+            _kernels.nodal_sums(counts.rows, counts.values, entry, upto, cell, b, first[:, c], second[:, c])
+            entry = upto
+            for r in range(5):
+                power[r, c] += d**r @ b
+            for r in range(2):
+                gram[r, c] += (b * d[:, None] ** (2 + r)).T @ b
+    return DepthSums(depth, grid.unit, grid.nodes, first, second, power, gram)
 
 
 @dataclass(frozen=True)
@@ -306,26 +345,36 @@ def weight_products(sums: DepthSums, slope: Array, left: slice, right: slice, sa
     return (f(left) @ sums.gram[0, sample]) @ f(right).T
 
 
-def pair_sums(
-    counts: Counts, sums: DepthSums, fit: GeneMoments, left: slice, right: slice, out: tuple[NDArray, NDArray]
-) -> tuple[NDArray, NDArray]:
-    r"""Each sample's N and D of the pairs of two slices of genes: two arrays (n_samples, left, right).
+def numerators(
+    counts: Counts, sums: DepthSums, fit: GeneMoments, left: slice, right: slice, out: NDArray, kept: Kept | None = None
+) -> NDArray:
+    r"""Each sample's sum :math:`N_c` of the pairs of two slices of genes, written into `out` (n_samples, left, right).
 
-    The covariance is the ratio of their sums over samples. Centred at each sample's mean,
-    :math:`D_c = \mu_j\mu_k B - N K / (W_j W_k)` with :math:`K = \sum w_j w_k s^2` and
+    `kept` may know some of them from an interrupted run, and keeps the others.
+    """
+    for c in range(counts.n_samples):
+        k = c if fit.centred else 0
+
+        def product(c: int = c, k: int = k) -> NDArray:
+            return cross_products(counts, sums, fit.mu[:, k], fit.slope[:, k], left, right, c, out.dtype)
+
+        out[c] = product() if kept is None else kept(f"{left.start}-{right.start}-{c}", product)
+    return out
+
+
+def denominators(sums: DepthSums, fit: GeneMoments, left: slice, right: slice, num: NDArray, out: NDArray) -> NDArray:
+    r"""Each sample's D of the pairs, from the nodes alone; the covariance is the ratio of the sums over samples.
+
+    Centred at each sample's mean, :math:`D_c = \mu_j\mu_k B - N K / (W_j W_k)` with :math:`K = \sum w_j w_k s^2` and
     :math:`B = K - \sum w_j w_k^2 s^3/W_k - \sum w_j^2 w_k s^3/W_j + K^2/(W_j W_k)`, so that
     :math:`E N_c = \sigma_{jk} B`; else :math:`D_c = K`. They are written into `out`.
     """
-    num, den = out
-    for c in range(counts.n_samples):
-        k = c if fit.centred else 0
-        mu, slope = fit.mu[:, k], fit.slope[:, k]
-        num[c] = cross_products(counts, sums, mu, slope, left, right, c, num.dtype)
+    for c in range(len(num)):
         if fit.centred:
-            _centred_weights(sums, mu, slope, left, right, c, num[c], den[c])
+            _centred_weights(sums, fit.mu[:, c], fit.slope[:, c], left, right, c, num[c], out[c])
         else:
-            den[c] = weight_products(sums, slope, left, right, c)
-    return num, den
+            out[c] = weight_products(sums, fit.slope[:, 0], left, right, c)
+    return out
 
 
 def _centred_weights(

@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from hiercorr import _between_routes, _permutation, _tiles, _validate
 from hiercorr._between_fits import Fitted, Options
+from hiercorr._resources import available_memory
 from hiercorr.aggregation import KEY, MIN_COUNTS, aggregate
 from hiercorr.data import MIN_CELLS, Counts, read_counts
 from hiercorr.design import sample_design, warn_of_repeated_donors
@@ -207,7 +208,7 @@ class Pseudobulk:
         genes = expression.columns
         rows = None if target is None else slice(int(genes.get_loc(target)), int(genes.get_loc(target)) + 1)
         dtype = _tiles.DTYPE[precision or ("single" if target is None else "double")]
-        _tiles.check_memory(len(genes), 0, target is not None, False, dtype)
+        _tiles.check_memory(len(genes), 0, target is not None, False, dtype, available_memory())
         problem = self._problem(expression, contrasts or {})
         if self.block_method == "correlation":
             problem = problem.with_block_correlation(method)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     import anndata as ad
     import networkx as nx
     from statsmodels.iolib.summary import Summary
+
+
+_PART = 20_000_000  # entries of a pair variable on disk that are read at one time
 
 
 class CorrelationResult:
@@ -109,8 +112,24 @@ class CorrelationResult:
     def _columns(self) -> list[str]:
         """Pair variables that say anything, in the schema's order."""
         known = [n for n in PAIR_VARIABLES if n in self.dataset and not n.startswith("sample_") and n != "flag"]
-        said = [n for n in known if n != "correlation_unclipped" and bool(self.dataset[n].notnull().any())]
+        said = [n for n in known if n != "correlation_unclipped" and self._says(n)]
         return said if "correlation" in said else ["correlation", *said]
+
+    def _says(self, name: str) -> bool:
+        """Whether a pair variable holds anything; of one on disk, a few rows answer for it."""
+        values = self.dataset[name]
+        if not values.variable._in_memory:
+            rows = np.linspace(0, values.shape[0] - 1, min(8, values.shape[0])).astype(int)
+            return any(bool(values.isel({values.dims[0]: r}).notnull().any()) for r in rows)
+        return bool(values.notnull().any())
+
+    def _parts(self) -> Iterator[tuple[int, xr.Dataset]]:
+        """First row and part of the dataset: the whole where it is in memory, else as many rows as are read at once."""
+        flag = self.dataset["flag"]
+        rows, columns = flag.shape
+        step = rows if flag.variable._in_memory else max(1, _PART // columns)
+        for a in range(0, rows, step):
+            yield a, self.dataset.isel({flag.dims[0]: slice(a, a + step)})
 
     def top(self, gene: str | None = None, n: int = 20) -> pd.DataFrame:
         """Partners of a gene, strongest evidence first.
@@ -168,32 +187,39 @@ class CorrelationResult:
         DataFrame
             Columns gene_a, gene_b, the pair variables and flag; strongest evidence first.
         """
-        ds = self.dataset
-        keep = np.isfinite(ds["correlation"].values) & (np.abs(ds["correlation"].values) >= min_correlation)
+        if q is not None and not ("q_value" in self.dataset and self._says("q_value")):
+            few = self.dataset.attrs.get("n_samples", 0) < 3
+            why = "it is a posterior" if "probability_of_direction" in self.dataset else "it has no uncertainty"
+            raise InputError(
+                f"this result has no q-values: {'too few samples for an interval' if few else why}; call pairs() without q="
+            )
+        columns = self._order_columns()
+        tables = [self._pairs_of(first, part, columns, q, min_correlation, n) for first, part in self._parts()]
+        table = _by_evidence(pd.concat(tables, ignore_index=True)).reset_index(drop=True)
+        table = table if n is None else table.head(n)
+        flag = [describe_flag(f) for f in table.pop("flag")]
+        return table.assign(flag=flag)
+
+    def _pairs_of(
+        self, first: int, ds: xr.Dataset, columns: Sequence[str], q: float | None, min_correlation: float, n: int | None
+    ) -> pd.DataFrame:
+        """Distinct pairs of some rows of the dataset, the first of which is the `first` of all."""
+        r, flag = ds["correlation"].values, ds["flag"].values
+        keep = np.isfinite(r) & (np.abs(r) >= min_correlation) & ((flag & int(Flag.SELF)) == 0)
         if q is not None:
-            if "q_value" not in ds or not bool(ds["q_value"].notnull().any()):
-                few = ds.attrs.get("n_samples", 0) < 3
-                why = "it is a posterior" if "probability_of_direction" in ds else "it has no uncertainty"
-                raise InputError(
-                    f"this result has no q-values: {'too few samples for an interval' if few else why}; call pairs() without q="
-                )
             keep &= ds["q_value"].values <= q
-        keep &= (ds["flag"].values & int(Flag.SELF)) == 0
         if self.target is None:
-            keep &= np.triu(np.ones(keep.shape, bool), 1)
+            keep &= np.triu(np.ones(keep.shape, bool), first + 1)
         i, j = np.nonzero(keep)
         if n is not None and len(i) > n:  # before the table is made: there can be millions
-            has_p = "p_value" in ds and bool(ds["p_value"].notnull().any())
-            key = ds["p_value"].values[i, j] if has_p else -np.abs(ds["correlation"].values[i, j])
+            has_p = "p_value" in columns
+            key = ds["p_value"].values[i, j] if has_p else -np.abs(r[i, j])
             strongest = np.argpartition(np.nan_to_num(key, nan=2.0), n)[:n]
             i, j = i[strongest], j[strongest]
-        left = ds[ds["correlation"].dims[0]].values
-        right = ds[ds["correlation"].dims[1]].values
-        table = pd.DataFrame({"gene_a": left[i], "gene_b": right[j]})
-        for c in self._order_columns():
-            table[c] = ds[c].values[i, j].astype(float)
-        table["flag"] = [describe_flag(f) for f in ds["flag"].values[i, j]]
-        return _by_evidence(table).reset_index(drop=True)
+        left, right = (ds[d].values for d in ds["correlation"].dims)
+        table = {"gene_a": left[i], "gene_b": right[j]}
+        table |= {c: ds[c].values[i, j].astype(float) for c in columns}
+        return pd.DataFrame({**table, "flag": flag[i, j]})
 
     def matrix(self, variable: str = "correlation") -> pd.DataFrame:
         """One pair variable as a table, genes x partners (or the target x genes).
@@ -274,10 +300,14 @@ class CorrelationResult:
 
     def flag_counts(self) -> pd.Series:
         """Number of distinct pairs with each flag."""
-        flag = self.dataset["flag"].values
         half = 2 if self.target is None else 1
-        counts = {describe_flag(f): int(((flag & f) > 0).sum()) // half for f in Flag if f != Flag.SELF}
-        return pd.Series(counts, name="pairs")
+        counts = {describe_flag(f): 0 for f in Flag if f != Flag.SELF}
+        for _, part in self._parts():
+            flag = part["flag"].values
+            for f in Flag:
+                if f != Flag.SELF:
+                    counts[describe_flag(f)] += int(((flag & f) > 0).sum())
+        return pd.Series({k: v // half for k, v in counts.items()}, name="pairs")
 
     def summary(self, gene: str | None = None, n: int = 20) -> Summary:
         """What was fitted, and the strongest pairs (of `gene`, if given), as text or HTML.
@@ -376,7 +406,8 @@ class CorrelationResult:
         what = (
             f"target {self.target} x {len(self.genes)} genes" if self.target else f"{len(self.genes)} genes, all pairs"
         )
-        missing = int(self.dataset["correlation"].isnull().sum()) / self.dataset["correlation"].size
+        missing = sum(float(part["correlation"].isnull().sum()) for _, part in self._parts())
+        missing /= self.dataset["correlation"].size
         return (
             f"<CorrelationResult: {a.get('model', '?')}, level {a.get('level', '?')}, {what}, "
             f"{a.get('n_samples', '?')} samples, {a.get('n_cells', '?')} cells, uncertainty {a.get('uncertainty', '?')}, "
@@ -413,13 +444,15 @@ def _by_evidence(table: pd.DataFrame) -> pd.DataFrame:
     return table.iloc[order]
 
 
-def load(path: str | Path) -> CorrelationResult:
-    """Read a result that :meth:`CorrelationResult.save` wrote.
+def load(path: str | Path, lazy: bool = False) -> CorrelationResult:
+    """Read a result that :meth:`CorrelationResult.save` wrote, or that ``fit(out=...)`` streamed.
 
     Parameters
     ----------
     path : str or Path
         A ``.zarr`` folder or a ``.nc`` file.
+    lazy : bool
+        Leave the pair variables on disk and read from there what is asked for: for results larger than memory.
 
     Returns
     -------
@@ -430,7 +463,7 @@ def load(path: str | Path) -> CorrelationResult:
     InputError
         If there is no such result, it is damaged, or a newer hiercorr wrote it.
     """
-    dataset = read_dataset(Path(path))
+    dataset = read_dataset(Path(path), lazy)
     version = str(dataset.attrs.get("schema_version", ""))
     if version.split(".")[0] != SCHEMA_VERSION.split(".")[0]:
         raise InputError(

@@ -113,6 +113,11 @@ _FLAG_ATTRS = {
 }
 
 
+def pair_attributes(name: str) -> dict[str, Any]:
+    """Attributes of a pair variable."""
+    return {"long_name": PAIR_VARIABLES[name], **(_FLAG_ATTRS if name == "flag" else {"units": "1"})}
+
+
 def build_dataset(
     *,
     genes: pd.Index,
@@ -154,8 +159,7 @@ def build_dataset(
     variables: dict[str, Any] = {}
     for name, values in pair.items():
         d = ("sample", *dims) if name.startswith("sample_") else dims
-        extra = dict(_FLAG_ATTRS) if name == "flag" else {"units": "1"}
-        variables[name] = (d, values, {"long_name": PAIR_VARIABLES[name], **extra})
+        variables[name] = (d, values, pair_attributes(name))
     for table, values_of, dim in ((GENE_VARIABLES, gene, "gene"), (SAMPLE_VARIABLES, sample, "sample")):
         for name, values in values_of.items():
             long_name, units = table[name]

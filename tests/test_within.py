@@ -333,14 +333,6 @@ def test_options_are_checked(small):
         covariate.fit(estimator="pooled", adjust=["median"])
 
 
-def test_memory_is_refused_before_work(small, monkeypatch):
-    from hiercorr import _tiles
-
-    monkeypatch.setattr(_tiles, "_available_memory", lambda: 100)
-    with pytest.raises(hc.InputError, match="GiB are free"):
-        hc.CSCore(small, sample="sample", depth="depth").fit()
-
-
 @pytest.mark.parametrize("level", ["cell", "count"])
 @pytest.mark.parametrize("adjust", [("mean", "variance", "covariance"), ("mean",), ("mean", "variance")])
 def test_covariates_equal_plain_numpy(level, adjust):

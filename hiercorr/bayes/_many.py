@@ -26,6 +26,7 @@ from scipy import interpolate, optimize, special
 from threadpoolctl import threadpool_limits
 
 from hiercorr import _tiles
+from hiercorr._resources import cores
 from hiercorr.bayes import _kernels, _tables
 from hiercorr.bayes._margin import MEAN_SD, NODES, Array, Margin, Rows, fit_margin
 from hiercorr.bayes._pair import Z_NODES
@@ -270,7 +271,7 @@ def fit_many(
     at = int(counts.genes.get_loc(target))
     columns = Columns(counts, model.priors)
     curves = run(
-        columns, at, partners, model.design.matrix, model.heterogeneity, n_jobs or _tiles.cores(),
+        columns, at, partners, model.design.matrix, model.heterogeneity, n_jobs or cores(),
         lambda work: _tiles.shown(work, len(partners), progress, "genes"),
     )  # fmt: skip
     rng = np.random.default_rng(seed)

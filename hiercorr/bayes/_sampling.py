@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from hiercorr import _tiles
+from hiercorr._resources import cores
 from hiercorr.bayes._margin import Array
 from hiercorr.bayes._pair import Pair
 
@@ -29,7 +29,7 @@ class Settings:
 
     @property
     def cores(self) -> int:
-        return min(self.chains, _tiles.cores())
+        return min(self.chains, cores())
 
 
 @dataclass(frozen=True)

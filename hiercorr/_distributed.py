@@ -1,0 +1,282 @@
+"""The sums over cells on a Dask cluster: blocks of cells are mapped, sums added, tiles of pairs estimated where they lie.
+
+No task holds a dense (cells x genes) array: a block of cells is sparse, and of a tile of genes some thousand cells at a time
+are dense. What travels are sums: of genes (genes x samples x nodes), then of pairs, tile by tile. A worker that dies takes
+its blocks with it, and the scheduler has them made again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy import sparse
+
+from hiercorr import _kernels, _tiles, _validate, moments
+from hiercorr._estimates import Output, Plan, Problem, problem_of, tile_of, tolerance
+from hiercorr._sources import Source, canonical, open_source
+from hiercorr.data import Counts, Layout, Scan, positions
+from hiercorr.errors import InputError
+
+if TYPE_CHECKING:
+    import anndata as ad
+
+_BLOCK_ROWS = 50_000  # of a file or a matrix in memory; a Dask-backed matrix has its own
+_AT_ONCE = 4  # tiles whose results may be on their way: each has some 15 arrays of its pairs
+_FAN = 8  # partial sums that are added in one task
+
+Entries = dict[int, NDArray]  # sample -> its sums
+
+
+class Cluster:
+    """A matrix in blocks of cells on a Dask scheduler.
+
+    Parameters
+    ----------
+    data : AnnData or path
+    layer : str, optional
+    scheduler : Client or str
+        As ``dask.compute`` takes it.
+    """
+
+    def __init__(self, data: ad.AnnData | str | Path, layer: str | None, scheduler: Any) -> None:
+        try:
+            import dask
+        except ImportError as error:
+            raise ImportError('scheduler= needs dask: pip install "hiercorr[dask]"') from error
+        self._dask, self._data, self._layer, self._scheduler = dask, data, layer, scheduler
+        self._blocks: list[Any] = []
+        self._edges: list[tuple[int, int]] = []
+        self._counts: list[Any] = []
+
+    def _compute(self, *tasks: Any) -> tuple[Any, ...]:
+        return self._dask.compute(*tasks, scheduler=self._scheduler)
+
+    def scan(self, source: Source, codes: NDArray[np.int64], n_samples: int) -> Scan:
+        """As :meth:`hiercorr.data.Here.scan`, block by block on the workers."""
+        n, p = source.shape
+        if len(source.obs) != n or len(source.genes) != p:
+            raise InputError(
+                f"the matrix is {n} x {p} but there are {len(source.obs)} cells and {len(source.genes)} genes"
+            )
+        made = list(self._made(source))
+        self._edges = [edge for edge, _ in made]
+        self._blocks = [block for _, block in made]
+        task = self._dask.delayed(_scan_block, pure=False)
+        # Blocks are kept where they were made: they are passed over again for every tile.
+        if any(isinstance(source.matrix, kind) for kind in (sparse.spmatrix, sparse.sparray, np.ndarray)):
+            self._blocks = list(self._dask.persist(*self._blocks, scheduler=self._scheduler))
+        found = self._compute(
+            *(task(b, codes[i:j], p, n_samples) for (i, j), b in zip(self._edges, self._blocks, strict=True))
+        )
+        for (i, _), part in zip(self._edges, found, strict=True):
+            if part[4] is not None:
+                row, gene, value, top = part[4]
+                raise _validate.not_counts(source, i + row, gene, value, top)
+        count, total, row_sum, seen = zip(*(part[:4] for part in found), strict=True)
+        return sum(count), sum(total), np.concatenate(row_sum), np.logical_or.reduce(seen)
+
+    def _made(self, source: Source) -> Iterator[tuple[tuple[int, int], Any]]:
+        """First and last cell of each block, and the task that gives it as CSR."""
+        matrix, delayed = source.matrix, self._dask.delayed
+        n, p = source.shape
+        if hasattr(matrix, "to_delayed"):
+            if len(matrix.chunks[1]) > 1:
+                matrix = matrix.rechunk({1: p})
+            edges = np.append(0, np.cumsum(matrix.chunks[0])).astype(int)
+            for a, b, block in zip(edges[:-1], edges[1:], matrix.to_delayed().ravel(), strict=True):
+                yield (int(a), int(b)), delayed(_as_csr)(block)
+            return
+        for a in range(0, n, _BLOCK_ROWS):
+            b = min(a + _BLOCK_ROWS, n)
+            if isinstance(self._data, str | Path):
+                yield (a, b), delayed(_read_rows, pure=False)(str(Path(self._data).resolve()), self._layer, a, b)
+            elif getattr(matrix, "format", None) == "csc" and not sparse.issparse(matrix):
+                raise InputError(
+                    "a CSC matrix on disk has no blocks of cells: write it as CSR, or leave out scheduler="
+                )
+            else:
+                part = matrix[a:b]
+                yield (a, b), delayed(_as_csr)(part.to_memory() if hasattr(part, "to_memory") else part)
+
+    def fill(self, source: Source, layout: Layout) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int64]]:
+        """No entries come here: the blocks of :class:`Counts` are made, and stay, on the workers."""
+        make = self._dask.delayed(_block_counts, pure=False)
+        chosen = self._dask.delayed(layout.chosen)
+        s = layout.count.shape[1]
+        self._counts = [
+            make(block, layout.codes[i:j], layout.depth[i:j], chosen, s)
+            for (i, j), block in zip(self._edges, self._blocks, strict=True)
+            if (layout.codes[i:j] >= 0).any()
+        ]
+        empty = np.empty(0, np.int32)
+        return empty, empty, layout.offsets
+
+    def fit(self, counts: Counts, plan: Plan, output: Output) -> Problem:
+        """As :func:`hiercorr._estimates.fit_here`; of `counts` only names and numbers are read."""
+        delayed = self._dask.delayed
+        grid = moments.Grid.over(counts.depth, tolerance(plan))
+        # The order of the genes follows the counts' names; blocks hold them in the source's order.
+        blocks = self._dask.persist(
+            *(delayed(_ready, pure=False)(b, plan.order, tolerance(plan), grid) for b in self._counts),
+            scheduler=self._scheduler,
+        )
+        parts = [delayed(_gene_sums)(b) for b in blocks]
+        first, second, power, gram = self._compute(_tree(delayed, _add_arrays, parts))[0]
+        sums = moments.DepthSums(counts.depth / grid.unit, grid.unit, grid.nodes, first, second, power, gram)
+        problem = problem_of(counts, sums, plan)
+        pooled = problem.n_samples == 1
+        send = delayed(_light(problem), traverse=False)
+        tasks = []
+        for left, right in plan.tiles:
+            sides = (left.start, left.stop, right.start, right.stop)
+            num = _tree(delayed, _add_entries, [delayed(_pair_sums)(b, send, sides, False, pooled) for b in blocks])
+            cells = None
+            if problem.test is not None:
+                cells = _tree(delayed, _add_entries, [delayed(_pair_sums)(b, send, sides, True, True) for b in blocks])
+            tasks.append(delayed(_estimate)(send, sides, num, cells))
+        groups = [list(range(a, min(a + _AT_ONCE, len(tasks)))) for a in range(0, len(tasks), _AT_ONCE)]
+        for group in _tiles.with_progress(groups, plan.progress):
+            for k, (tile, flag) in zip(group, self._compute(*(tasks[k] for k in group)), strict=True):
+                output.write(*plan.tiles[k], tile, flag)
+        return problem
+
+
+def _as_csr(block: Any) -> sparse.csr_matrix:
+    return canonical(sparse.csr_matrix(block))
+
+
+def _read_rows(path: str, layer: str | None, a: int, b: int) -> sparse.csr_matrix:
+    with open_source(path, layer) as source:
+        if getattr(source.matrix, "format", None) == "csc" and not sparse.issparse(source.matrix):
+            raise InputError("a CSC matrix on disk has no blocks of cells: write it as CSR, or leave out scheduler=")
+        part = source.matrix[a:b]
+        return _as_csr(part.to_memory() if hasattr(part, "to_memory") else part)
+
+
+def _scan_block(block: sparse.csr_matrix, codes: NDArray[np.int64], p: int, n_samples: int) -> tuple:
+    """Counts of one block, and the first entry that is no count: its row, gene, value and the largest value beside it."""
+    bad = _kernels.first_bad_count(block.data)
+    if bad >= 0:
+        row = int(np.searchsorted(block.indptr, bad, side="right")) - 1
+        wrong = (row, int(block.indices[bad]), float(block.data[bad]), float(np.max(block.data)))
+        return None, None, None, None, wrong
+    count, total = np.zeros((p, n_samples), np.int64), np.zeros(p)
+    row_sum, seen = np.zeros(block.shape[0]), np.zeros(p, bool)
+    _kernels.scan_block(block.indptr, block.indices, block.data, codes, 0, 0, count, total, row_sum, seen)
+    return count, total, row_sum, seen, None
+
+
+def _block_counts(
+    block: sparse.csr_matrix,
+    codes: NDArray[np.int64],
+    depth: NDArray[np.float64],
+    chosen: NDArray[np.int64],
+    n_samples: int,
+) -> Counts:
+    """The chosen genes of one block, gene by gene and sample by sample."""
+    n, p = block.shape
+    order = np.flatnonzero(codes >= 0)
+    order = order[np.argsort(codes[order], kind="stable")]
+    count, total, row_sum, seen = np.zeros((p, n_samples), np.int64), np.zeros(p), np.zeros(n), np.zeros(p, bool)
+    _kernels.scan_block(block.indptr, block.indices, block.data, codes, 0, 0, count, total, row_sum, seen)
+    offsets = Layout(codes, order, count, chosen, depth).offsets
+    rows, values = (np.empty(int(count[chosen].sum()), np.int32) for _ in range(2))
+    _kernels.fill_block(
+        block.indptr, block.indices, block.data, codes, positions(order, n), positions(chosen, p), 0, 0,
+        offsets[:, :-1].copy(), rows, values,
+    )  # fmt: skip
+    size = np.bincount(codes[order], minlength=n_samples)
+    nothing = pd.Index(range(n_samples))
+    return Counts(
+        rows, values, offsets, np.append(0, np.cumsum(size)).astype(np.int64), depth[order], order, pd.DataFrame(),
+        pd.RangeIndex(len(chosen)), nothing, {},
+    )  # fmt: skip
+
+
+def _ready(
+    counts: Counts, order: NDArray[np.int64], tolerance: float, grid: moments.Grid
+) -> tuple[Counts, moments.DepthSums]:
+    with _one_thread():
+        ordered = counts.take(order)
+        return ordered, moments.depth_sums(ordered, tolerance, grid)
+
+
+def _gene_sums(block: tuple[Counts, moments.DepthSums]) -> list[NDArray]:
+    _, sums = block
+    return [sums.first, sums.second, sums.power, sums.gram]
+
+
+def _pair_sums(
+    block: tuple[Counts, moments.DepthSums],
+    problem: Problem,
+    sides: tuple[int, int, int, int],
+    test: bool,
+    pooled: bool,
+) -> Entries:
+    """N of the samples that have cells in this block."""
+    counts, sums = block
+    if pooled:
+        counts, sums = counts.one_group(), sums.one_group()
+    fit = problem.test if test else problem.fit
+    assert fit is not None
+    left, right = slice(*sides[:2]), slice(*sides[2:])
+    out: Entries = {}
+    with _one_thread():
+        for c in np.flatnonzero(np.diff(counts.starts)):
+            k = c if fit.centred else 0
+            out[int(c)] = moments.cross_products(
+                counts, sums, fit.mu[:, k], fit.slope[:, k], left, right, int(c), problem.dtype
+            )
+    return out
+
+
+def _estimate(
+    problem: Problem, sides: tuple[int, int, int, int], num: Entries, cells: Entries | None
+) -> tuple[dict[str, NDArray], NDArray[np.uint16]]:
+    left, right = slice(*sides[:2]), slice(*sides[2:])
+    shape = (problem.n_samples, left.stop - left.start, right.stop - right.start)
+    n, d = np.zeros(shape, problem.dtype), np.empty(shape, problem.dtype)
+    for c, part in num.items():
+        n[c] = part
+    with _one_thread():
+        return tile_of(problem, left, right, n, d, None if cells is None else cells[0].astype(problem.dtype))
+
+
+def _light(problem: Problem) -> Problem:
+    """Without what is as long as the cells."""
+    from dataclasses import replace
+
+    return replace(problem, sums=replace(problem.sums, depth=np.empty(0)), gene={})
+
+
+def _add_arrays(*parts: list[NDArray]) -> list[NDArray]:
+    return [sum(p[1:], start=p[0]) for p in zip(*parts, strict=True)]
+
+
+def _add_entries(*parts: Entries) -> Entries:
+    """Sums of the same sample added, in float64 where several blocks hold cells of it."""
+    out: Entries = {}
+    for part in parts:
+        for c, value in part.items():
+            out[c] = value if c not in out else out[c].astype(np.float64) + value
+    return out
+
+
+def _tree(delayed: Any, add: Any, parts: Sequence[Any]) -> Any:
+    """Add many parts, a few in each task."""
+    parts = list(parts)
+    while len(parts) > 1:
+        parts = [delayed(add)(*parts[a : a + _FAN]) for a in range(0, len(parts), _FAN)]
+    return parts[0]
+
+
+def _one_thread() -> Any:
+    """A task uses one core: the scheduler fills the others with tasks."""
+    from hiercorr._resources import compiled_threads
+
+    return compiled_threads(1)
