@@ -60,7 +60,9 @@ def correlate(fitted: Residuals, options: Options, ranks: bool, covariates: bool
     flag = options.gene_flag | np.where(fitted.constant, Flag.NONPOSITIVE_VARIANCE.bit, 0).astype(np.uint16)
     unit = np.where(fitted.constant, np.nan, fitted.unit)
     df = fitted.df - 1
-    for left, right in _tiles.with_progress(_tiles.tiles(n_genes, _LAYERS, options.rows, np.float64), options.progress):
+    for left, right in _tiles.with_progress(
+        _tiles.tiles(n_genes, 2 * _LAYERS, options.rows, np.float64), options.progress
+    ):
         r = unit[:, left].T @ unit[:, right]
         if ranks:
             tile = _between.spearman_table(r, df, covariates, options.confidence, options.dtype)
@@ -174,7 +176,7 @@ def correct(
     output = _tiles.PairOutput(order, options.rows, options.dtype, double=("p_value",))
     sd = np.sqrt(variance)
     for left, right in _tiles.with_progress(
-        _tiles.tiles(len(order), _LAYERS, options.rows, np.float64), options.progress
+        _tiles.tiles(len(order), 2 * _LAYERS, options.rows, np.float64), options.progress
     ):
         r = fitted.unit[:, left].T @ fitted.unit[:, right]
         with np.errstate(divide="ignore", invalid="ignore"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import warnings
 from dataclasses import dataclass, replace
@@ -200,22 +201,30 @@ def fit_here(counts: Counts, plan: Plan, output: Output, kept: Checkpoint | None
     if problem.n_samples == 1:
         counts = counts.one_group()
     whole = (counts.one_group(), problem.sums.one_group()) if problem.test is not None else None
-    workspace = _tiles.Workspace(plan.tiles, problem.n_samples, plan.dtype)
-    for left, right in _tiles.with_progress(plan.tiles, plan.progress):
-        num, den = workspace.arrays(left, right)
-        moments.numerators(counts, problem.sums, problem.fit, left, right, num, kept)
-        cells = None
-        if problem.test is not None and whole is not None:
-            cells = moments.numerators(*whole, problem.test, left, right, np.empty((1, *num.shape[1:]), plan.dtype),
-                                       None if kept is None else kept.named("test"))[0]  # fmt: skip
-        tile, flag = tile_of(problem, left, right, num, den, cells)
-        if plan.per_sample:
-            extra, no_heterogeneity = per_sample_pairs(
-                counts, problem.sums, problem.fit, num, den, left, right, plan.dtype
-            )
-            tile |= extra
-            flag[no_heterogeneity] |= Flag.NO_HETEROGENEITY.bit
-        output.write(left, right, tile, flag)
+    s, dtype = problem.n_samples, plan.dtype
+    parts = [list(_tiles.parts(left, right, s, dtype)) for left, right in plan.tiles]
+    space = _tiles.Workspace(plan.tiles, s, dtype)
+    below = _tiles.Workspace(itertools.chain(*parts), s, dtype)
+    cells = _tiles.Workspace(plan.tiles, 1, dtype) if whole is not None else None
+    for (left, right), smaller in _tiles.with_progress(list(zip(plan.tiles, parts, strict=True)), plan.progress):
+        num = moments.numerators(counts, problem.sums, problem.fit, left, right, space.array(left, right), kept)
+        tested = None
+        if problem.test is not None and whole is not None and cells is not None:
+            tested = moments.numerators(*whole, problem.test, left, right, cells.array(left, right),
+                                        None if kept is None else kept.named("test"))[0]  # fmt: skip
+        for rows, columns in smaller:
+            at = (slice(rows.start - left.start, rows.stop - left.start),
+                  slice(columns.start - right.start, columns.stop - right.start))  # fmt: skip
+            part = np.ascontiguousarray(num[:, *at])
+            den = below.array(rows, columns)
+            tile, flag = tile_of(problem, rows, columns, part, den, None if tested is None else tested[at])
+            if plan.per_sample:
+                extra, no_heterogeneity = per_sample_pairs(
+                    counts, problem.sums, problem.fit, part, den, rows, columns, dtype
+                )
+                tile |= extra
+                flag[no_heterogeneity] |= Flag.NO_HETEROGENEITY.bit
+            output.write(rows, columns, tile, flag)
     return problem
 
 
@@ -278,6 +287,7 @@ def _cell_test(problem: Problem, left: slice, right: slice, num: NDArray) -> dic
     weight = moments.weight_products(problem.sums.one_group(), slope, left, right, 0)
     bad = (problem.gene_flag & Flag.NONPOSITIVE_VARIANCE.bit) > 0
     mu = np.where(bad, np.nan, mu)
+    num = np.ascontiguousarray(num)
     statistic, p = np.empty_like(num), np.empty(num.shape)
     _kernels.cell_test(num, weight, mu[left], mu[right], *_normal_table(), statistic, p)
     return {"cell_statistic": statistic, "cell_p_value": p}
@@ -311,7 +321,7 @@ def fit_covariates(counts: Counts, plan: Plan, design: Design, level: str, adjus
     gene, gene_flag = _gene_table(counts, mu / unit, sigma / mu**2, shares, expected, fit.theta)
     output = _tiles.PairOutput(plan.order, plan.rows, plan.dtype, without_interval=True)
     k = design.matrix.shape[1]
-    tiles = _tiles.tiles(counts.n_genes, k * (k + 3), plan.rows, np.float64)
+    tiles = _tiles.tiles(counts.n_genes, 2 * k * (k + 3), plan.rows, np.float64)
     for left, right in _tiles.with_progress(tiles, plan.progress):
         covariance, _ = fit.products(left, right, tested=False)
         _, statistic = fit.products(left, right, tested=True)

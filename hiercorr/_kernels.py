@@ -84,29 +84,37 @@ def weighted_residuals(rows, values, start, stop, depth, cell0, mu, a, out):
     """
     n, p = out.shape
     one = out.dtype.type(1.0)
-    m = mu.astype(out.dtype)
-    w = a.astype(out.dtype)
-    for strip in prange((p + 63) // 64):  # 64 genes at a time stay in the cache of one core
+    for strip in prange((p + 63) // 64):  # 64 genes by 256 cells at a time stay in the cache of one core
         t0 = strip * 64
         width = min(64, p - t0)
-        near = np.empty((n, 64), out.dtype)
-        for i in range(n):
-            s = depth[cell0 + i]
-            for t in range(width):
-                near[i, t] = -s * m[t0 + t] / (one + s * w[t0 + t])
+        m, w = np.zeros(64, out.dtype), np.zeros(64, out.dtype)
         for t in range(width):
-            for e in range(start[t0 + t], stop[t0 + t]):
-                i = rows[e] - cell0
-                near[i, t] += out.dtype.type(values[e]) / (one + depth[rows[e]] * w[t0 + t])
-        out[:, t0 : t0 + width] = near[:, :width]
+            m[t], w[t] = mu[t0 + t], a[t0 + t]
+        at = start[t0 : t0 + width].copy()
+        near = np.empty((256, 64), out.dtype)
+        for i0 in range(0, n, 256):
+            size = min(256, n - i0)
+            for i in range(size):
+                s = depth[cell0 + i0 + i]
+                for t in range(64):
+                    near[i, t] = -s * m[t] / (one + s * w[t])
+            last = cell0 + i0 + size
+            for t in range(width):
+                e, end = at[t], stop[t0 + t]
+                while e < end and rows[e] < last:
+                    near[rows[e] - cell0 - i0, t] += out.dtype.type(values[e]) / (one + depth[rows[e]] * w[t])
+                    e += 1
+                at[t] = e
+            for i in range(size):
+                for t in range(width):
+                    out[i0 + i, t0 + t] = near[i, t]
 
 
 @njit(cache=True, parallel=True, fastmath=True)
-def sparse_products(rows, values, start, stop, depth, cell0, a, residuals, out, upper):
+def sparse_products(rows, values, start, stop, depth, cell0, a, residuals, out):
     """out[t, u] += sum over the entries of gene t of x / (1 + s a_t) residuals[i, u]; cells are rows of `residuals`.
 
-    `upper`: columns left of the diagonal of `out` may stay without their sums. 64 columns at a time: that strip of
-    `residuals` stays in the cache of one core.
+    64 columns at a time: that strip of `residuals` stays in the cache of one core.
     """
     n, p = out.shape
     one = residuals.dtype.type(1.0)
@@ -127,7 +135,7 @@ def sparse_products(rows, values, start, stop, depth, cell0, a, residuals, out, 
         width = min(64, p - u0)
         near = np.zeros((residuals.shape[0], 64), residuals.dtype)
         near[:, :width] = residuals[:, u0 : u0 + width]
-        for t in range(min(n, u0 + 64) if upper else n):
+        for t in range(n):
             total[:] = 0
             stop_four = first[t] + (first[t + 1] - first[t]) // 4 * 4
             for e in range(first[t], stop_four, 4):  # four entries a sweep: `total` is read and written once
@@ -141,6 +149,51 @@ def sparse_products(rows, values, start, stop, depth, cell0, a, residuals, out, 
                     total[u] += scaled[e] * row[u]
             for u in range(width):
                 out[t, u0 + u] += total[u]
+
+
+@njit(cache=True, parallel=True)
+def shared_products(rows, values, start1, stop1, start2, stop2, depth, cell0, n_cells, a1, a2, out, own, threads):
+    """out[t, u] += sum of x_t x_u / ((1 + s a_t) (1 + s a_u)) over the cells that hold counts of both.
+
+    Row by row of a sparse product (Gustavson 1978): the right genes' entries are sorted by cell, and each left gene adds up
+    the cells it has in one dense row. `own`: both sides are the same genes, and only u >= t is filled.
+    """
+    n, p = out.shape
+    begin = np.zeros(n_cells + 1, np.int64)
+    for u in range(p):
+        for e in range(start2[u], stop2[u]):
+            begin[rows[e] - cell0 + 1] += 1
+    for i in range(n_cells):
+        begin[i + 1] += begin[i]
+    cursor = begin[:-1].copy()
+    gene = np.empty(begin[n_cells], np.int32)
+    scaled = np.empty(begin[n_cells])
+    first = np.zeros(p + 1, np.int64)
+    for u in range(p):
+        first[u + 1] = first[u] + stop2[u] - start2[u]
+    place = np.empty(first[p] if own else 0, np.int64)
+    for u in range(p):
+        for e in range(start2[u], stop2[u]):
+            i = rows[e] - cell0
+            k = cursor[i]
+            cursor[i] = k + 1
+            gene[k] = u
+            scaled[k] = values[e] / (1.0 + depth[rows[e]] * a2[u])
+            if own:
+                place[first[u] + e - start2[u]] = k
+    per = ((n + 15) // 16 + threads - 1) // threads
+    for part in prange(per * threads):  # genes become denser: each thread takes every so-many-th sixteen of them
+        t0 = ((part % per) * threads + part // per) * 16
+        total = np.zeros(p)
+        for t in range(t0, min(t0 + 16, n)):
+            total[:] = 0.0
+            for e in range(start1[t], stop1[t]):
+                i = rows[e] - cell0
+                x = values[e] / (1.0 + depth[rows[e]] * a1[t])
+                for k in range(place[first[t] + e - start1[t]] if own else begin[i], begin[i + 1]):
+                    total[gene[k]] += x * scaled[k]
+            for u in range(t if own else 0, p):
+                out[t, u] += total[u]
 
 
 @njit(cache=True)

@@ -23,7 +23,7 @@ _TOP = (int(np.float32(1).view(np.uint32)) >> _BUCKET_BITS) + 1
 
 def spans(n_genes: int, n_layers: int, dtype: DTypeLike) -> list[slice]:
     """Stretches of the output's genes; a pair of stretches is a tile and a chunk on disk."""
-    return [left for left, right in _tiles.tiles(n_genes, n_layers, None, dtype) if left == right]
+    return [left for left, right in _tiles.tiles(n_genes, 2 * n_layers, None, dtype) if left == right]
 
 
 def order_within(spans: list[slice], detection: NDArray[np.float64]) -> NDArray[np.int64]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeVar
 
 import numpy as np
@@ -21,22 +21,43 @@ T = TypeVar("T")
 DTYPE: dict[str, DTypeLike] = {"single": np.float32, "double": np.float64}
 _TILE_BYTES = 256 * 2**20
 _TILE_GENES, _LEAST_GENES = 1700, 64
+WIDE = 6000  # genes of a side of a tile of sums that are made in this process
 _INTERVAL = ("se", "ci_lower", "ci_upper", "statistic", "df", "p_value", "q_value")
 _PER_SAMPLE = ("sample_correlation", "sample_se")
 
 
-def tiles(n_genes: int, n_layers: int, rows: slice | None, dtype: DTypeLike) -> list[tuple[slice, slice]]:
-    """Slices (left, right) that cover the upper triangle, or one target against all genes."""
-    itemsize = np.dtype(dtype).itemsize
-    side = int(
-        max(_LEAST_GENES, min(_TILE_GENES, (_TILE_BYTES / (2 * n_layers * itemsize)) ** (0.5 if rows is None else 1.0)))
-    )
-    parts = -(-n_genes // side)
-    edges = np.linspace(0, n_genes, parts + 1).round().astype(int)
-    spans = [slice(int(a), int(b)) for a, b in itertools.pairwise(edges)]
+def tiles(
+    n_genes: int, n_layers: int, rows: slice | None, dtype: DTypeLike, widest: int | None = None
+) -> list[tuple[slice, slice]]:
+    """Slices (left, right) that cover the upper triangle, or one target against all genes.
+
+    Parameters
+    ----------
+    n_layers : int
+        Arrays of the pairs of a tile that are held at one time.
+    widest : int, optional
+        Genes of a side at most.
+    """
+    fit = (_TILE_BYTES / (n_layers * np.dtype(dtype).itemsize)) ** (0.5 if rows is None else 1.0)
+    spans = _stretches(slice(0, n_genes), int(max(_LEAST_GENES, min(widest or _TILE_GENES, fit))))
     if rows is not None:
         return [(rows, span) for span in spans]
-    return [(spans[i], spans[j]) for i in range(parts) for j in range(i, parts)]
+    return [(left, right) for i, left in enumerate(spans) for right in spans[i:]]
+
+
+def parts(left: slice, right: slice, n_layers: int, dtype: DTypeLike) -> Iterator[tuple[slice, slice]]:
+    """The tiles of a tile, of which each has `n_layers` arrays in a sixth of the memory; above its diagonal only."""
+    fit = (_TILE_BYTES / 6 / (n_layers * np.dtype(dtype).itemsize)) ** 0.5
+    side = int(max(_LEAST_GENES, min(_TILE_GENES, fit)))
+    for a, b in itertools.product(_stretches(left, side), _stretches(right, side)):
+        if left != right or a.start <= b.start:
+            yield a, b
+
+
+def _stretches(genes: slice, side: int) -> list[slice]:
+    n = -(-(genes.stop - genes.start) // side)
+    edges = np.linspace(genes.start, genes.stop, n + 1).round().astype(int)
+    return [slice(int(a), int(b)) for a, b in itertools.pairwise(edges)]
 
 
 class PairOutput:
@@ -128,18 +149,24 @@ def settle(left: slice, right: slice, tile: dict[str, NDArray], flag: NDArray) -
 
 
 class Workspace:
-    """Memory for the sums of one tile, used again for the next: fresh pages cost as much as the arithmetic."""
+    """Memory for the sums of one tile, used again for the next: fresh pages cost as much as the arithmetic.
 
-    def __init__(self, work: Sequence[tuple[slice, slice]], n_samples: int, dtype: DTypeLike) -> None:
+    Parameters
+    ----------
+    work : sequence of tiles
+    n_layers : int
+    dtype : dtype
+    """
+
+    def __init__(self, work: Iterable[tuple[slice, slice]], n_layers: int, dtype: DTypeLike) -> None:
         most = max((a.stop - a.start) * (b.stop - b.start) for a, b in work)
-        self._flat = np.empty((2, n_samples * most), dtype)
-        self._n = n_samples
+        self._flat = np.empty(n_layers * most, dtype)
+        self._n = n_layers
 
-    def arrays(self, left: slice, right: slice) -> tuple[NDArray, NDArray]:
-        """Two arrays (n_samples, left, right)."""
+    def array(self, left: slice, right: slice) -> NDArray:
+        """An array (n_layers, left, right)."""
         shape = (self._n, left.stop - left.start, right.stop - right.start)
-        first, second = (flat[: int(np.prod(shape))].reshape(shape) for flat in self._flat)
-        return first, second
+        return self._flat[: int(np.prod(shape))].reshape(shape)
 
 
 def add_q_values(pair: dict[str, NDArray], rows: slice | None) -> None:

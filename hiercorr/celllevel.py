@@ -204,11 +204,11 @@ def _pairs(
     output = _tiles.PairOutput(order, rows, dtype, without_interval=silent)
     gene_flag = np.where(own.sum(1) > 0, 0, Flag.NONPOSITIVE_VARIANCE.bit).astype(np.uint16)
     gene_flag[(np.diff(values.offsets, axis=1) == 0).any(1)] |= Flag.ABSENT_IN_SAMPLE.bit
-    tiles = _tiles.tiles(values.n_genes, values.n_samples, rows, dtype)
-    workspace = _tiles.Workspace(tiles, values.n_samples, dtype)
+    tiles = _tiles.tiles(values.n_genes, 2 * values.n_samples, rows, dtype)
+    space = [_tiles.Workspace(tiles, values.n_samples, dtype) for _ in range(2)]
     zero = np.zeros(values.n_genes)
     for left, right in _tiles.with_progress(tiles, progress):
-        num, weight = workspace.arrays(left, right)
+        num, weight = (s.array(left, right) for s in space)
         for c in range(values.n_samples):
             num[c] = moments.cross_products(values, sums, mean[:, c], flat, left, right, c, dtype)
             weight[c] = size[c]

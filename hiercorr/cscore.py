@@ -323,7 +323,11 @@ class CSCore:
         if target is not None:
             at = int(np.flatnonzero(order == counts.genes.get_loc(target))[0])
             rows = slice(at, at + 1)
-        tiles = _tiles.tiles(counts.n_genes, counts.n_samples, rows, dtype)
+        layers = 1 if estimator == "pooled" and chosen == "none" else counts.n_samples
+        if streams or self._cluster is not None:  # a tile is a chunk on disk, or a task
+            tiles = _tiles.tiles(counts.n_genes, 2 * counts.n_samples, rows, dtype)
+        else:
+            tiles = _tiles.tiles(counts.n_genes, layers, rows, dtype, _tiles.WIDE)
         return _estimates.Plan(
             estimator, chosen, precision, confidence, per_sample, rows, draws, progress, order, tiles, spans
         )

@@ -98,11 +98,13 @@ def decompose(
     flag = np.where(within > 0, 0, Flag.NONPOSITIVE_VARIANCE.bit).astype(np.uint16)
     flag[(np.diff(counts.offsets, axis=1) == 0).any(1)] |= Flag.ABSENT_IN_SAMPLE.bit
     output = _tiles.PairOutput(order, rows, np.float64)
-    tiles = _tiles.tiles(counts.n_genes, counts.n_samples, rows, np.float64)
-    workspace = _tiles.Workspace(tiles, counts.n_samples, np.float64)
+    tiles = _tiles.tiles(counts.n_genes, 2 * counts.n_samples, rows, np.float64)
+    space = [_tiles.Workspace(tiles, counts.n_samples, np.float64) for _ in range(2)]
     positive = lambda v: np.where(v > 0, v, np.nan)  # noqa: E731
     for left, right in _tiles.with_progress(tiles, progress):
-        phi, inner, outer = _covariances(counts, sums, fit, share, left, right, workspace.arrays(left, right))
+        phi, inner, outer = _covariances(
+            counts, sums, fit, share, left, right, (space[0].array(left, right), space[1].array(left, right))
+        )
         scale = np.sqrt(np.outer(positive(total)[left], positive(total)[right]))
         with np.errstate(invalid="ignore", divide="ignore"):
             rho_w = phi / np.sqrt(np.outer(positive(fit.variance)[left], positive(fit.variance)[right]))

@@ -40,6 +40,7 @@ def plain(data):
 def small_tiles(monkeypatch):
     """Tiles of 13 genes, so that 40 genes are 10 tiles."""
     monkeypatch.setattr(_tiles, "_TILE_GENES", 13)
+    monkeypatch.setattr(_tiles, "WIDE", 13)
     monkeypatch.setattr(_tiles, "_LEAST_GENES", 1)
 
 
@@ -226,7 +227,7 @@ import os, sys, warnings, signal
 warnings.simplefilter("ignore")
 import hiercorr as hc
 from hiercorr import _tiles, moments
-_tiles._TILE_GENES, _tiles._LEAST_GENES = 13, 1
+_tiles._TILE_GENES, _tiles.WIDE, _tiles._LEAST_GENES = 13, 13, 1
 inner, calls = moments.cross_products, 0
 def counted(*args):
     global calls

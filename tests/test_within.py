@@ -291,22 +291,18 @@ def test_tiles_do_not_matter(small, monkeypatch):
     from hiercorr import _tiles, moments
 
     base = fit(small)
-    monkeypatch.setattr(_tiles, "_TILE_GENES", 5)
-    monkeypatch.setattr(_tiles, "tiles", lambda p, s, rows, dtype: _small_tiles(p, rows))
+    for name, value in {"_TILE_GENES": 3, "WIDE": 5, "_LEAST_GENES": 1}.items():
+        monkeypatch.setattr(_tiles, name, value)
     monkeypatch.setattr(moments, "_CELL_BLOCK", 16)
-    tiled = fit(small)
-    for name in ("correlation", "se", "p_value", "flag"):
-        np.testing.assert_allclose(tiled.matrix(name), base.matrix(name), rtol=2e-4, atol=2e-6)
-    monkeypatch.setattr(moments, "SPARSE", 0.0)
-    np.testing.assert_allclose(fit(small).matrix(), base.matrix(), rtol=2e-4, atol=2e-6)
-    monkeypatch.setattr(moments, "SPARSE", 1.1)
-    np.testing.assert_allclose(fit(small).matrix(), base.matrix(), rtol=2e-4, atol=2e-6)
+    monkeypatch.setattr(moments, "_SPARSE_BLOCK", 20)
+    monkeypatch.setattr(moments, "_BASIS_BLOCK", 30)
+    detection = hc.CSCore(small, sample="sample", depth="depth").counts.detection
+    for threshold in (0.0, float(np.median(detection)), 1.1):  # all pairs dense, all four kinds, all sparse
+        monkeypatch.setattr(moments, "SPARSE", threshold)
+        tiled = fit(small)
+        for name in ("correlation", "se", "p_value", "flag"):
+            np.testing.assert_allclose(tiled.matrix(name), base.matrix(name), rtol=2e-4, atol=2e-6)
     monkeypatch.undo()
-
-
-def _small_tiles(p, rows):
-    spans = [slice(a, min(a + 5, p)) for a in range(0, p, 5)]
-    return [(spans[i], spans[j]) for i in range(len(spans)) for j in range(i, len(spans))]
 
 
 def test_options_are_checked(small):
