@@ -17,9 +17,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from hiercorr._products import residual_blocks
 from hiercorr.data import Counts
 from hiercorr.errors import InputError
-from hiercorr.moments import residual_blocks
 
 Array = NDArray[np.float64]
 LEVELS = ("cell", "count")

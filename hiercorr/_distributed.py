@@ -18,6 +18,7 @@ from scipy import sparse
 
 from hiercorr import _kernels, _tiles, _validate, moments
 from hiercorr._estimates import Output, Plan, Problem, problem_of, tile_of, tolerance
+from hiercorr._products import cross_products
 from hiercorr._sources import Source, canonical, open_source
 from hiercorr.data import Counts, Layout, Scan, positions
 from hiercorr.errors import InputError
@@ -229,7 +230,7 @@ def _pair_sums(
     with _one_thread():
         for c in np.flatnonzero(np.diff(counts.starts)):
             k = c if fit.centred else 0
-            out[int(c)] = moments.cross_products(
+            out[int(c)] = cross_products(
                 counts, sums, fit.mu[:, k], fit.slope[:, k], left, right, int(c), problem.dtype
             )
     return out

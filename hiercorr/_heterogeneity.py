@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from hiercorr import moments
+from hiercorr._products import residual_blocks
 from hiercorr.data import Counts
 from hiercorr.inference import fisher_z, meta_analysis
 
@@ -82,8 +83,8 @@ def _fourth_moments(
     mu, slope = fit.mu[:, sample], fit.slope[:, sample]
     total: list[NDArray] | None = None
     sides = zip(
-        moments.residual_blocks(counts, sums.depth, mu, slope, left, sample, dtype),
-        moments.residual_blocks(counts, sums.depth, mu, slope, right, sample, dtype),
+        residual_blocks(counts, sums.depth, mu, slope, left, sample, dtype),
+        residual_blocks(counts, sums.depth, mu, slope, right, sample, dtype),
         strict=True,
     )
     for (cells, x), (_, y) in sides:

@@ -416,6 +416,19 @@ def fill_symmetric(upper, matrix):
 
 
 @njit(cache=True, parallel=True)
+def mirror(matrix):
+    """Copy the upper triangle of a square matrix to the lower one, in squares that stay in cache."""
+    side = 64
+    across = (matrix.shape[0] + side - 1) // side
+    for block in prange(across * across):
+        i0, j0 = block // across * side, block % across * side
+        if j0 >= i0:
+            for i in range(i0, min(i0 + side, matrix.shape[0])):
+                for j in range(max(j0, i + 1), min(j0 + side, matrix.shape[0])):
+                    matrix[j, i] = matrix[i, j]
+
+
+@njit(cache=True, parallel=True)
 def place(values, left, right, array, mirrored):
     """array[left[t], right[u]] = values[t, u], and the mirror image of it; in squares that stay in cache."""
     side = 64

@@ -26,6 +26,7 @@ from numpy.typing import DTypeLike, NDArray
 from scipy import stats
 
 from hiercorr import _kernels, moments
+from hiercorr._products import cross_products
 from hiercorr.data import Counts
 
 Array = NDArray[np.float64]
@@ -55,7 +56,7 @@ class Noise:
         flat = np.zeros(self.counts.n_genes)
         out = np.zeros((left.stop - left.start, right.stop - right.start))
         for c in np.flatnonzero(self.weight):
-            products = moments.cross_products(self.counts, self.sums, self.mean[:, c], flat, left, right, int(c), dtype)
+            products = cross_products(self.counts, self.sums, self.mean[:, c], flat, left, right, int(c), dtype)
             scale = self.weight[c] / (self.total[left, c][:, None] * self.total[right, c])
             out += scale * products
         return out

@@ -115,7 +115,8 @@ class PairOutput:
             array[0, self.order[right]] = values[0]
         else:
             if left == right:  # the two triangles of a tile on the diagonal may differ in the last digit
-                values = np.triu(values) + np.triu(values, 1).T
+                values = values.copy()
+                _kernels.mirror(values)
             _kernels.place(values, self.order[left], self.order[right], array, left != right)
 
     def finish(self) -> dict[str, NDArray]:

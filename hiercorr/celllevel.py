@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import special, stats
 
 from hiercorr import _tiles, inference, moments
+from hiercorr._products import cross_products
 from hiercorr._resources import available_memory
 from hiercorr.data import MIN_CELLS, Counts, read_counts
 from hiercorr.errors import InputError
@@ -210,7 +211,7 @@ def _pairs(
     for left, right in _tiles.with_progress(tiles, progress):
         num, weight = (s.array(left, right) for s in space)
         for c in range(values.n_samples):
-            num[c] = moments.cross_products(values, sums, mean[:, c], flat, left, right, c, dtype)
+            num[c] = cross_products(values, sums, mean[:, c], flat, left, right, c, dtype)
             weight[c] = size[c]
         estimate = inference.pair_estimate(
             num,

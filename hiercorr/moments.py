@@ -9,22 +9,19 @@ matrix in log depth, :math:`\sum_i x_{ij} f_j(s_i) = \sum_k f_j(s_k) (L^T x_j)_k
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
-import numba
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import NDArray
 
 from hiercorr import _kernels
+from hiercorr._products import cross_products
 from hiercorr.data import Counts
 
 Array = NDArray[np.float64]
 Kept = Callable[[str, Callable[[], NDArray]], NDArray]  # a named array, computed only where it is not kept already
-SPARSE = 0.1  # below this detection, visiting the cells that hold a count beats a dense product
 _BASIS_BLOCK = 65_536  # cells whose interpolation matrix exists at one time
-_SPARSE_BLOCK = 32_768  # cells whose entries are sorted by cell at one time
-_CELL_BLOCK = 4096  # cells whose residuals are dense at one time; longer sums continue in float64
 
 
 @dataclass(frozen=True)
@@ -275,126 +272,6 @@ def within_moments(sums: DepthSums, max_iterations: int = 30, tolerance: float =
     return GeneMoments(mu, mu / theta, num, den, theta, iterations, change <= tolerance, True)
 
 
-def residual_blocks(
-    counts: Counts, depth: Array, mu: Array, slope: Array, genes: slice, sample: int, dtype: DTypeLike
-) -> Iterator[tuple[slice, NDArray]]:
-    """Dense (cells, genes) blocks of (x - s mu) / (1 + a s) for one sample, a few thousand cells at a time.
-
-    A block is overwritten by the next.
-    """
-    begin, end = int(counts.starts[sample]), int(counts.starts[sample + 1])
-    start, last = counts.offsets[genes, sample], counts.offsets[genes, sample + 1]
-    s = depth.astype(dtype, copy=False)
-    buffer = np.empty((min(_CELL_BLOCK, end - begin), len(start)), dtype)
-    for cell in range(begin, end, _CELL_BLOCK):
-        stop = min(cell + _CELL_BLOCK, end)
-        upto = last if stop == end else _kernels.entries_before(counts.rows, start, last, stop)
-        out = buffer[: stop - cell]
-        _kernels.weighted_residuals(counts.rows, counts.values, start, upto, s, cell, mu[genes], slope[genes], out)
-        start = upto
-        yield slice(cell, stop), out
-
-
-def cross_products(
-    counts: Counts,
-    sums: DepthSums,
-    mu: Array,
-    slope: Array,
-    left: slice,
-    right: slice,
-    sample: int,
-    dtype: DTypeLike,
-) -> NDArray:
-    r"""Sum over the cells of one sample of f_j r_j f_k r_k for the genes of two slices.
-
-    In each slice genes come in order of detection; the first of them, with counts in few cells, are visited only there:
-
-    .. math:: \sum_i f_j r_j f_k r_k = \sum_{i: x_{ij} > 0} f_j x_{ij} f_k r_k - \mu_j \sum_i f_j s_i f_k r_k
-
-    where the last sum is a quadrature over the nodes; of two such genes the first sum is taken apart in the same way, so
-    that only cells with counts of both are visited. The other pairs are a dense product.
-    """
-    own = left == right  # symmetric: the upper triangle is enough
-    few = lambda genes: genes.start + int((counts.detection[genes] < SPARSE).sum())  # noqa: E731
-    sparse_l, dense_l = slice(left.start, few(left)), slice(few(left), left.stop)
-    sparse_r, dense_r = slice(right.start, few(right)), slice(few(right), right.stop)
-    fl, fr = sparse_l.stop - left.start, sparse_r.stop - right.start
-    # One block of cells stays in its own precision; more of them add up in float64.
-    single = counts.starts[sample + 1] - counts.starts[sample] <= _CELL_BLOCK
-    total = np.zeros((left.stop - left.start, right.stop - right.start), dtype if single else np.float64)
-    begin, end = int(counts.starts[sample]), int(counts.starts[sample + 1])
-    blocks = lambda genes: residual_blocks(counts, sums.depth, mu, slope, genes, sample, dtype)  # noqa: E731
-    entries = [_Entries(counts, genes, sample) for genes in (sparse_l, sparse_r)]
-    ys = blocks(dense_r) if fr < right.stop - right.start else None
-    xs = blocks(dense_l) if fl < left.stop - left.start and not own else None
-    product = np.empty((dense_l.stop - dense_l.start, dense_r.stop - dense_r.start), dtype)
-    depth = sums.depth.astype(dtype, copy=False)
-    for cell in range(begin, end, _CELL_BLOCK) if ys is not None or xs is not None else ():
-        stop = min(cell + _CELL_BLOCK, end)
-        y = None if ys is None else next(ys)[1]
-        x = y if own else None if xs is None else next(xs)[1]
-        if x is not None and y is not None:
-            np.matmul(x.T, y, out=product)  # BLAS does half the work where both are one array
-            total[fl:, fr:] += product
-        for side, dense, out in ((0, y, total[:fl, fr:]), (1, None if own else x, total[fl:, :fr].T)):
-            if dense is not None and out.size:
-                start, upto = entries[side].until(stop)
-                genes = (sparse_l, sparse_r)[side]
-                _kernels.sparse_products(counts.rows, counts.values, start, upto, depth, cell, slope[genes], dense, out)
-    if fl and fr:
-        entries = [_Entries(counts, genes, sample) for genes in (sparse_l, sparse_r)]
-        for cell in range(begin, end, _SPARSE_BLOCK):
-            stop = min(cell + _SPARSE_BLOCK, end)
-            (start1, stop1), (start2, stop2) = (e.until(stop) for e in entries)
-            _kernels.shared_products(
-                counts.rows, counts.values, start1, stop1, start2, stop2, sums.depth, cell, stop - cell, slope[sparse_l],
-                slope[sparse_r], total[:fl, :fr], own, numba.get_num_threads(),
-            )  # fmt: skip
-    _without_means(sums, mu, slope, (left, right), (fl, fr), sample, total)
-    if own and fl:
-        total = np.triu(total) + np.triu(total, 1).T
-    return total
-
-
-def _without_means(
-    sums: DepthSums,
-    mu: Array,
-    slope: Array,
-    sides: tuple[slice, slice],
-    few: tuple[int, int],
-    sample: int,
-    total: NDArray,
-) -> None:
-    """Take off what the cells without a count hold of the first, sparse, genes of each side: sums over the nodes."""
-    weight, mean, rest = [], [], []
-    for genes in sides:
-        g = 1 / (1 + np.outer(slope[genes], sums.nodes))
-        weight.append(sums.nodes * g * sums.first[genes, sample])  # of sum x f
-        mean.append(mu[genes, None] * g)
-        rest.append(weight[-1] - mu[genes, None] * (g @ sums.gram[0, sample]))  # of sum r f
-    fl, fr = few
-    if fl:
-        total[:fl] -= (mean[0][:fl] @ rest[1].T).astype(total.dtype)
-    if fl and fr:
-        total[:fl, :fr] -= (weight[0][:fl] @ mean[1][:fr].T).astype(total.dtype)
-    if fr:
-        total[fl:, :fr] -= (rest[0][fl:] @ mean[1][:fr].T).astype(total.dtype)
-
-
-class _Entries:
-    """The entries of some genes in one sample, up to one cell after the other."""
-
-    def __init__(self, counts: Counts, genes: slice, sample: int) -> None:
-        self._rows = counts.rows
-        self._start, self._last = counts.offsets[genes, sample], counts.offsets[genes, sample + 1]
-
-    def until(self, cell: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """First and last entry of each gene between the cell of the call before and this one."""
-        start = self._start
-        self._start = _kernels.entries_before(self._rows, start, self._last, cell)
-        return start, self._start
-
-
 def weight_products(sums: DepthSums, slope: Array, left: slice, right: slice, sample: int) -> Array:
     """Sum over the cells of one sample of s^2 f_j f_k for the genes of two slices."""
     f = lambda g: 1 / (1 + np.outer(slope[g], sums.nodes))  # noqa: E731
@@ -412,9 +289,12 @@ def numerators(
         k = c if fit.centred else 0
 
         def product(c: int = c, k: int = k) -> NDArray:
-            return cross_products(counts, sums, fit.mu[:, k], fit.slope[:, k], left, right, c, out.dtype)
+            return cross_products(counts, sums, fit.mu[:, k], fit.slope[:, k], left, right, c, out.dtype, out[c])
 
-        out[c] = product() if kept is None else kept(f"{left.start}-{right.start}-{c}", product)
+        if kept is None:
+            product()
+        else:
+            out[c] = kept(f"{left.start}-{right.start}-{c}", product)
     return out
 
 

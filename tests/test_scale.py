@@ -396,13 +396,13 @@ def test_bad_counts_are_named_from_the_workers(data, client):
 
 def test_no_task_is_dense(data, client, monkeypatch):
     """The largest dense array of a task is some thousand cells by the genes of a tile."""
-    from hiercorr import moments
+    from hiercorr import _products
 
     model = hc.CSCore(dask_backed(data), scheduler="sync", **OPTIONS)
     shapes = []
-    inner = moments._kernels.weighted_residuals
-    monkeypatch.setattr(moments._kernels, "weighted_residuals", lambda *a: (shapes.append(a[-1].shape), inner(*a))[1])
-    monkeypatch.setattr(moments, "_CELL_BLOCK", 50)
+    inner = _products._kernels.weighted_residuals
+    monkeypatch.setattr(_products._kernels, "weighted_residuals", lambda *a: (shapes.append(a[-1].shape), inner(*a))[1])
+    monkeypatch.setattr(_products, "CELL_BLOCK", 50)
     monkeypatch.setattr(_tiles, "_TILE_GENES", 13)
     monkeypatch.setattr(_tiles, "_LEAST_GENES", 1)
     model.fit()

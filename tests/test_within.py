@@ -288,17 +288,17 @@ def test_nothing_estimable_is_still_a_result():
 
 
 def test_tiles_do_not_matter(small, monkeypatch):
-    from hiercorr import _tiles, moments
+    from hiercorr import _products, _tiles, moments
 
     base = fit(small)
     for name, value in {"_TILE_GENES": 3, "WIDE": 5, "_LEAST_GENES": 1}.items():
         monkeypatch.setattr(_tiles, name, value)
-    monkeypatch.setattr(moments, "_CELL_BLOCK", 16)
-    monkeypatch.setattr(moments, "_SPARSE_BLOCK", 20)
+    monkeypatch.setattr(_products, "CELL_BLOCK", 16)
+    monkeypatch.setattr(_products, "SPARSE_BLOCK", 20)
     monkeypatch.setattr(moments, "_BASIS_BLOCK", 30)
     detection = hc.CSCore(small, sample="sample", depth="depth").counts.detection
     for threshold in (0.0, float(np.median(detection)), 1.1):  # all pairs dense, all four kinds, all sparse
-        monkeypatch.setattr(moments, "SPARSE", threshold)
+        monkeypatch.setattr(_products, "SPARSE", threshold)
         tiled = fit(small)
         for name in ("correlation", "se", "p_value", "flag"):
             np.testing.assert_allclose(tiled.matrix(name), base.matrix(name), rtol=2e-4, atol=2e-6)
