@@ -56,7 +56,7 @@ def correlate(fitted: Residuals, options: Options, ranks: bool, covariates: bool
         The residuals are of ranks; the formula has more than an intercept.
     """
     n_genes = fitted.unit.shape[1]
-    output = _tiles.PairOutput(np.arange(n_genes), options.rows, options.dtype, double=("p_value",))
+    output = _tiles.PairOutput(n_genes, options.rows, options.dtype, double=("p_value",))
     flag = options.gene_flag | np.where(fitted.constant, Flag.NONPOSITIVE_VARIANCE.bit, 0).astype(np.uint16)
     unit = np.where(fitted.constant, np.nan, fitted.unit)
     df = fitted.df - 1
@@ -151,7 +151,6 @@ def _from_target(
 def correct(
     fitted: Residuals,
     noise: _noise.Noise,
-    order: NDArray[np.int64],
     options: Options,
     seed: int | np.random.Generator | None,
 ) -> Fitted:
@@ -161,9 +160,8 @@ def correct(
     ----------
     fitted : Residuals
         Of log((T + 1/2) / L), genes in the order of `noise`.
-    order : ndarray of int
-        Where in the output each of these genes goes.
     """
+    n_genes = len(fitted.constant)
     variance = fitted.length**2 / fitted.df
     with np.errstate(divide="ignore", invalid="ignore"):
         reliability = np.where(fitted.constant, np.nan, 1 - noise.own / variance)
@@ -173,10 +171,10 @@ def correct(
     flag[np.isnan(usable)] |= Flag.LOW_RELIABILITY.bit
     draws = _noise.pivotal_draws(fitted.df, seed)
     df = fitted.df - 1
-    output = _tiles.PairOutput(order, options.rows, options.dtype, double=("p_value",))
+    output = _tiles.PairOutput(n_genes, options.rows, options.dtype, double=("p_value",))
     sd = np.sqrt(variance)
     for left, right in _tiles.with_progress(
-        _tiles.tiles(len(order), 2 * _LAYERS, options.rows, np.float64), options.progress
+        _tiles.tiles(n_genes, 2 * _LAYERS, options.rows, np.float64), options.progress
     ):
         r = fitted.unit[:, left].T @ fitted.unit[:, right]
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -205,5 +203,4 @@ def correct(
     pair = output.finish()
     pair["se"] = np.broadcast_to(np.array(np.nan, options.dtype), output.shape)
     _tiles.add_q_values(pair, options.rows)
-    back = np.argsort(order)
-    return Fitted(pair, gene={"reliability": reliability[back]})
+    return Fitted(pair, gene={"reliability": reliability})

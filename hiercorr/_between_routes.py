@@ -147,15 +147,9 @@ def correct(
     at : ndarray of int
         Row of the problem of each sample of `cells`, or -1.
     """
-    order = np.argsort(cells.detection, kind="stable")
-    y = np.log((problem.counts + 0.5) / problem.libraries[:, None])[:, order]
+    y = np.log((problem.counts + 0.5) / problem.libraries[:, None])
     fitted = _between.residuals(y, problem.design.matrix)
     weight = np.zeros(cells.n_samples)
     weight[at >= 0] = ((1 - (fitted.basis**2).sum(1)) / fitted.df)[at[at >= 0]]
-    noise = _noise.measure_noise(cells.take(order), weight, 1e-8 if options.dtype == np.float32 else 1e-13)
-    rows = options.rows
-    if rows is not None:
-        place = int(np.flatnonzero(order == rows.start)[0])
-        rows = slice(place, place + 1)
-    sorted_options = replace(options, rows=rows, gene_flag=options.gene_flag[order])
-    return _between_fits.correct(fitted, noise, order, sorted_options, seed)
+    noise = _noise.measure_noise(cells, weight, 1e-8 if options.dtype == np.float32 else 1e-13)
+    return _between_fits.correct(fitted, noise, options, seed)

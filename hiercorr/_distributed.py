@@ -121,9 +121,8 @@ class Cluster:
         """As :func:`hiercorr._estimates.fit_here`; of `counts` only names and numbers are read."""
         delayed = self._dask.delayed
         grid = moments.Grid.over(counts.depth, tolerance(plan))
-        # The order of the genes follows the counts' names; blocks hold them in the source's order.
         blocks = self._dask.persist(
-            *(delayed(_ready, pure=False)(b, plan.order, tolerance(plan), grid) for b in self._counts),
+            *(delayed(_ready, pure=False)(b, tolerance(plan), grid) for b in self._counts),
             scheduler=self._scheduler,
         )
         parts = [delayed(_gene_sums)(b) for b in blocks]
@@ -199,12 +198,9 @@ def _block_counts(
     )  # fmt: skip
 
 
-def _ready(
-    counts: Counts, order: NDArray[np.int64], tolerance: float, grid: moments.Grid
-) -> tuple[Counts, moments.DepthSums]:
+def _ready(counts: Counts, tolerance: float, grid: moments.Grid) -> tuple[Counts, moments.DepthSums]:
     with _one_thread():
-        ordered = counts.take(order)
-        return ordered, moments.depth_sums(ordered, tolerance, grid)
+        return counts, moments.depth_sums(counts, tolerance, grid)
 
 
 def _gene_sums(block: tuple[Counts, moments.DepthSums]) -> list[NDArray]:

@@ -39,7 +39,6 @@ class Plan:
     rows: slice | None  # the target's position, or None for all pairs
     draws: NDArray[np.int64] | None
     progress: bool | None
-    order: NDArray[np.int64]  # where in the output each gene of the sorted counts goes
     tiles: list[tuple[slice, slice]]
     spans: list[slice]  # of a streamed result
 
@@ -319,7 +318,7 @@ def fit_covariates(counts: Counts, plan: Plan, design: Design, level: str, adjus
     s = counts.depth / unit
     expected = np.array([((s * m / (1 + s * m / fit.theta)) ** 2).sum() for m in mu])
     gene, gene_flag = _gene_table(counts, mu / unit, sigma / mu**2, shares, expected, fit.theta)
-    output = _tiles.PairOutput(plan.order, plan.rows, plan.dtype, without_interval=True)
+    output = _tiles.PairOutput(counts.n_genes, plan.rows, plan.dtype, without_interval=True)
     k = design.matrix.shape[1]
     tiles = _tiles.tiles(counts.n_genes, 2 * k * (k + 3), plan.rows, np.float64)
     for left, right in _tiles.with_progress(tiles, plan.progress):
@@ -346,7 +345,6 @@ def fit_covariates(counts: Counts, plan: Plan, design: Design, level: str, adjus
             scale[1:] = 1
         full[: len(values)] = values / scale[:, None]
         attrs = {"long_name": f"coefficients of the {label} regression", "units": "per count of depth"}
-        full = full[:, np.argsort(plan.order)]
         return xr.DataArray(full, coefficient, ("coefficient", "gene"), attrs=attrs)
 
     extra = {

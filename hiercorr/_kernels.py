@@ -429,6 +429,19 @@ def mirror(matrix):
 
 
 @njit(cache=True, parallel=True)
+def transpose(values, out):
+    """out[j, i] = values[i, j], in squares that stay in cache."""
+    side = 64
+    n, m = values.shape
+    across = (m + side - 1) // side
+    for block in prange((n + side - 1) // side * across):
+        i0, j0 = block // across * side, block % across * side
+        for j in range(j0, min(j0 + side, m)):
+            for i in range(i0, min(i0 + side, n)):
+                out[j, i] = values[i, j]
+
+
+@njit(cache=True, parallel=True)
 def place(values, left, right, array, mirrored):
     """array[left[t], right[u]] = values[t, u], and the mirror image of it; in squares that stay in cache."""
     side = 64

@@ -68,7 +68,6 @@ def measure_noise(counts: Counts, weight: Array, tolerance: float) -> Noise:
     Parameters
     ----------
     counts : Counts
-        Genes in order of detection.
     weight : ndarray, shape (n_samples,)
         (1 - h) / (S - k) of each sample; 0 for one that is not used.
     """

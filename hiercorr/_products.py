@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -23,7 +24,7 @@ CELL_BLOCK = 4096  # cells whose residuals are dense at one time
 
 
 def residual_blocks(
-    counts: Counts, depth: Array, mu: Array, slope: Array, genes: slice, sample: int, dtype: DTypeLike
+    counts: Counts, depth: Array, mu: Array, slope: Array, genes: slice | NDArray, sample: int, dtype: DTypeLike
 ) -> Iterator[tuple[slice, NDArray]]:
     """Dense (cells, genes) blocks of (x - s mu) / (1 + a s) for one sample, a few thousand cells at a time.
 
@@ -55,63 +56,92 @@ def cross_products(
 ) -> NDArray:
     r"""Sum over the cells of one sample of f_j r_j f_k r_k for the genes of two slices, into `out` if it is given.
 
-    In each slice genes come in order of detection; the first of them, with counts in few cells, are visited only there:
+    Genes with counts in few cells are visited only there:
 
     .. math:: \sum_i f_j r_j f_k r_k = \sum_{i: x_{ij} > 0} f_j x_{ij} f_k r_k - \mu_j \sum_i f_j s_i f_k r_k
 
     where the last sum is a quadrature over the nodes; of two such genes the first sum is taken apart in the same way, so
     that only cells with counts of both are visited. The other pairs are a dense product.
     """
-    own = left == right  # symmetric: the upper triangle is enough
-    total = np.zeros((left.stop - left.start, right.stop - right.start), dtype) if out is None else out
-    assert total.flags.c_contiguous
-    few = lambda genes: int((counts.detection[genes] < SPARSE).sum())  # noqa: E731
-    fl, fr = few(left), few(right)
-    total[:fl], total[fl:, :fr] = 0, 0
-    if fl < len(total) or fr < total.shape[1]:
-        _with_dense(counts, sums, mu, slope, (left, right), (fl, fr), sample, total, own)
-    if fl and fr:
-        _both_sparse(counts, sums.depth, slope, (left, right), (fl, fr), sample, total[:fl, :fr], own)
-    if fl or fr:
-        _take_off_means(sums, mu, slope, (left, right), (fl, fr), sample, total)
+    own = left == right  # symmetric: half the work
+    total = np.empty((left.stop - left.start, right.stop - right.start), dtype) if out is None else out
+    low = counts.detection < SPARSE
+    few = [side.start + np.flatnonzero(low[side]) for side in (left, right)]
+    many = [side.start + np.flatnonzero(~low[side]) for side in (left, right)]
+    at_few, at_many = ([g - side.start for g, side in zip(genes, (left, right), strict=True)] for genes in (few, many))
+    work = _Sample(counts, sums.depth, mu, slope, sample, total.dtype)
+    dense, first, second = work.with_dense(few, many, own)
+    if dense.shape == total.shape:
+        total[...] = dense
+    else:
+        _kernels.place(dense, at_many[0], at_many[1], total, False)
+        _kernels.place(first, at_few[0], at_many[1], total, own)
+        _kernels.place(work.both_sparse(few, own), at_few[0], at_few[1], total, False)
+        if not own:
+            _kernels.place(np.ascontiguousarray(second.T), at_many[0], at_few[1], total, False)
+        _take_off_means(sums, mu, slope, (left, right), (low[left], low[right]), sample, total)
     if own:
         _kernels.mirror(total)
     return total
 
 
-def _with_dense(
-    counts: Counts, sums: DepthSums, mu: Array, slope: Array, sides: tuple[slice, slice], few: tuple[int, int], sample: int,
-    total: NDArray, own: bool,
-) -> None:  # fmt: skip
-    """Pairs of which at least one gene is dense."""
-    (left, right), (fl, fr), dtype = sides, few, total.dtype
-    dense_l, dense_r = slice(left.start + fl, left.stop), slice(right.start + fr, right.stop)
-    sparse_l, sparse_r = slice(left.start, left.start + fl), slice(right.start, right.start + fr)
-    residuals = lambda genes: residual_blocks(counts, sums.depth, mu, slope, genes, sample, dtype)  # noqa: E731
-    ys = residuals(dense_r) if fr < total.shape[1] else None
-    xs = residuals(dense_l) if fl < len(total) and not own else None
-    entries_l, entries_r = _Entries(counts, sparse_l, sample), _Entries(counts, sparse_r, sample)
-    corner = total[fl:, fr:]
-    product = corner if corner.flags.c_contiguous else np.empty(corner.shape, dtype)
-    product[...] = 0
-    depth = sums.depth.astype(dtype, copy=False)
-    begin, end = int(counts.starts[sample]), int(counts.starts[sample + 1])
-    for cell in range(begin, end, CELL_BLOCK):
-        stop = min(cell + CELL_BLOCK, end)
-        y = None if ys is None else next(ys)[1]
-        x = y if own else None if xs is None else next(xs)[1]
-        if x is not None and y is not None:
-            _add_product(x, y, product, own)
-        if fl and y is not None:
-            _kernels.sparse_products(
-                counts.rows, counts.values, *entries_l.until(stop), depth, cell, slope[sparse_l], y, total[:fl, fr:]
-            )
-        if fr and x is not None and not own:
-            _kernels.sparse_products(
-                counts.rows, counts.values, *entries_r.until(stop), depth, cell, slope[sparse_r], x, total[fl:, :fr].T
-            )
-    if product is not corner:
-        corner[...] = product
+Genes = list[NDArray[np.int64]]  # of the left and of the right side
+
+
+class _Sample:
+    """The cells of one sample and what weighs them."""
+
+    def __init__(self, counts: Counts, depth: Array, mu: Array, slope: Array, sample: int, dtype: DTypeLike) -> None:
+        self.counts, self.depth, self.mu, self.slope, self.sample = counts, depth, mu, slope, sample
+        self.dtype = np.dtype(dtype)
+        self.begin, self.end = int(counts.starts[sample]), int(counts.starts[sample + 1])
+
+    def _blocks(self, genes: NDArray[np.int64], wanted: bool) -> Iterator[NDArray | None]:
+        if wanted and len(genes):
+            c = self.counts
+            for _, block in residual_blocks(c, self.depth, self.mu, self.slope, genes, self.sample, self.dtype):
+                yield block
+        else:
+            yield from itertools.repeat(None)
+
+    def with_dense(self, few: Genes, many: Genes, own: bool) -> tuple[NDArray, NDArray, NDArray]:
+        """Products of dense with dense genes, of left sparse with right dense, of right sparse with left dense ones.
+
+        Where both sides are the same, the upper triangle of the first, and nothing of the last.
+        """
+        counts, slope = self.counts, self.slope
+        dense = np.zeros((len(many[0]), len(many[1])), self.dtype)
+        first = np.zeros((len(few[0]), len(many[1])), self.dtype)
+        second = np.zeros((0 if own else len(few[1]), len(many[0])), self.dtype)
+        entries = [_Entries(counts, genes, self.sample) for genes in few]
+        depth = self.depth.astype(self.dtype, copy=False)
+        xs, ys = self._blocks(many[0], not own), self._blocks(many[1], True)
+        for cell in range(self.begin, self.end, CELL_BLOCK) if len(many[0]) + len(many[1]) else ():
+            stop = min(cell + CELL_BLOCK, self.end)
+            y = next(ys)
+            x = y if own else next(xs)
+            if x is not None and y is not None:
+                _add_product(x, y, dense, own)
+            for k, (block, out) in enumerate(((y, first), (x, second))):
+                if block is not None and len(out):
+                    _kernels.sparse_products(
+                        counts.rows, counts.values, *entries[k].until(stop), depth, cell, slope[few[k]], block, out
+                    )
+        return dense, first, second
+
+    def both_sparse(self, few: Genes, own: bool) -> NDArray:
+        """The part of both genes' counts, of pairs of two sparse genes."""
+        counts = self.counts
+        out = np.zeros((len(few[0]), len(few[1])), self.dtype)
+        entries = [_Entries(counts, genes, self.sample) for genes in few]
+        for cell in range(self.begin, self.end, SPARSE_BLOCK) if out.size else ():
+            stop = min(cell + SPARSE_BLOCK, self.end)
+            (start1, stop1), (start2, stop2) = (e.until(stop) for e in entries)
+            _kernels.shared_products(
+                counts.rows, counts.values, start1, stop1, start2, stop2, self.depth, cell, stop - cell,
+                self.slope[few[0]], self.slope[few[1]], out, own, numba.get_num_threads(),
+            )  # fmt: skip
+        return out
 
 
 def _add_product(x: NDArray, y: NDArray, out: NDArray, own: bool) -> None:
@@ -125,32 +155,10 @@ def _add_product(x: NDArray, y: NDArray, out: NDArray, own: bool) -> None:
         out[...] = done.T
 
 
-def _both_sparse(
-    counts: Counts, depth: Array, slope: Array, sides: tuple[slice, slice], few: tuple[int, int], sample: int, out: NDArray,
-    own: bool,
-) -> None:  # fmt: skip
-    """The part of both genes' counts, of pairs of two sparse genes."""
-    genes = [slice(side.start, side.start + n) for side, n in zip(sides, few, strict=True)]
-    entries = [_Entries(counts, g, sample) for g in genes]
-    begin, end = int(counts.starts[sample]), int(counts.starts[sample + 1])
-    for cell in range(begin, end, SPARSE_BLOCK):
-        stop = min(cell + SPARSE_BLOCK, end)
-        (start1, stop1), (start2, stop2) = (e.until(stop) for e in entries)
-        _kernels.shared_products(
-            counts.rows, counts.values, start1, stop1, start2, stop2, depth, cell, stop - cell, slope[genes[0]],
-            slope[genes[1]], out, own, numba.get_num_threads(),
-        )  # fmt: skip
-
-
 def _take_off_means(
-    sums: DepthSums,
-    mu: Array,
-    slope: Array,
-    sides: tuple[slice, slice],
-    few: tuple[int, int],
-    sample: int,
+    sums: DepthSums, mu: Array, slope: Array, sides: tuple[slice, slice], low: tuple[NDArray, NDArray], sample: int,
     total: NDArray,
-) -> None:
+) -> None:  # fmt: skip
     """What cells without a count of a sparse gene hold: a product of sums over the nodes, taken off in place."""
     weight, mean, rest = [], [], []
     for genes in sides:
@@ -158,9 +166,9 @@ def _take_off_means(
         weight.append(sums.nodes * g * sums.first[genes, sample])  # of sum x f
         mean.append(mu[genes, None] * g)
         rest.append(weight[-1] - mu[genes, None] * (g @ sums.gram[0, sample]))  # of sum r f
-    fl, fr = few
-    mean[0][fl:], mean[1][fr:] = 0, 0
-    a = np.hstack([mean[0], np.vstack([weight[0][:fl], rest[0][fl:]])]).astype(total.dtype)
+    for k in range(2):
+        mean[k][~low[k]] = 0
+    a = np.hstack([mean[0], np.where(low[0][:, None], weight[0], rest[0])]).astype(total.dtype)
     b = np.hstack([rest[1], mean[1]]).astype(total.dtype, order="F")
     (gemm,) = get_blas_funcs(("gemm",), (b,))
     done = gemm(-1.0, b, a, beta=1.0, c=total.T, trans_b=1, overwrite_c=1)
@@ -171,7 +179,7 @@ def _take_off_means(
 class _Entries:
     """The entries of some genes in one sample, up to one cell after the other."""
 
-    def __init__(self, counts: Counts, genes: slice, sample: int) -> None:
+    def __init__(self, counts: Counts, genes: NDArray[np.int64], sample: int) -> None:
         self._rows = counts.rows
         self._start, self._last = counts.offsets[genes, sample], counts.offsets[genes, sample + 1]
 

@@ -26,11 +26,6 @@ def spans(n_genes: int, n_layers: int, dtype: DTypeLike) -> list[slice]:
     return [left for left, right in _tiles.tiles(n_genes, 2 * n_layers, None, dtype) if left == right]
 
 
-def order_within(spans: list[slice], detection: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Genes span by span, in each the sparse ones first, as :func:`hiercorr.moments.cross_products` wants them."""
-    return np.concatenate([s.start + np.argsort(detection[s], kind="stable") for s in spans])
-
-
 class ZarrOutput:
     """What :class:`hiercorr._tiles.PairOutput` is for memory, for a folder.
 
@@ -40,21 +35,17 @@ class ZarrOutput:
         Name of the result; it appears there only when it is whole.
     spans : list of slice
         Of the tiles.
-    order : ndarray of int
-        Where in the output each gene of the tiles goes; it stays in its span.
     dtype : dtype
     overwrite : bool
     """
 
-    def __init__(
-        self, path: Path, spans: list[slice], order: NDArray[np.int64], dtype: DTypeLike, overwrite: bool
-    ) -> None:
+    def __init__(self, path: Path, spans: list[slice], dtype: DTypeLike, overwrite: bool) -> None:
         if path.suffix != ".zarr":
             raise InputError(f"out={path.name!r}: a result is streamed to a name that ends in .zarr")
         _storage.check_target(path, overwrite)
         import zarr
 
-        self._path, self._order, self._dtype, self._overwrite = path, order, np.dtype(dtype), overwrite
+        self._path, self._dtype, self._overwrite = path, np.dtype(dtype), overwrite
         self._side = max(s.stop - s.start for s in spans)
         self._spans = spans
         self._folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
@@ -65,7 +56,7 @@ class ZarrOutput:
 
     def _array(self, name: str, dtype: DTypeLike) -> Any:
         if name not in self._group:
-            n = len(self._order)
+            n = self._spans[-1].stop
             from hiercorr.schema import pair_attributes
 
             array = self._group.create_array(
@@ -79,10 +70,9 @@ class ZarrOutput:
         """Put one tile and its mirror image."""
         flag = _tiles.settle(left, right, tile, flag)
         self.missing += int(np.isnan(tile["correlation"]).sum()) * (1 if left == right else 2)
-        rows, columns = (np.argsort(self._order[s]) for s in (left, right))
         for name, values in {**tile, "flag": flag}.items():
             dtype = np.uint16 if name == "flag" else np.float64 if name == "cell_p_value" else self._dtype
-            block = values[rows][:, columns].astype(dtype)
+            block = values.astype(dtype)
             array = self._array(name, dtype)
             if left == right:
                 block = np.triu(block) + np.triu(block, 1).T

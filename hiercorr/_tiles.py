@@ -1,4 +1,4 @@
-"""Gene pairs in tiles: how large, in what order, and where their values go."""
+"""Gene pairs in tiles: how large, and where their values go."""
 
 from __future__ import annotations
 
@@ -65,10 +65,9 @@ class PairOutput:
 
     Parameters
     ----------
-    order : ndarray of int
-        Where in the output each gene goes; tiles follow another order of genes.
+    n_genes : int
     rows : slice or None
-        The target's position in the tiles' order, or None for all pairs.
+        The target's position, or None for all pairs.
     dtype : dtype
         Of everything but `double`.
     without_interval : bool
@@ -79,14 +78,14 @@ class PairOutput:
 
     def __init__(
         self,
-        order: NDArray[np.int64],
+        n_genes: int,
         rows: slice | None,
         dtype: DTypeLike,
         without_interval: bool = False,
         double: tuple[str, ...] = ("cell_p_value",),
     ) -> None:
-        self.order, self.rows, self.double = order, rows, double
-        self.shape = (len(order), len(order)) if rows is None else (1, len(order))
+        self.rows, self.double = rows, double
+        self.shape = (n_genes, n_genes) if rows is None else (1, n_genes)
         self.dtype = np.dtype(dtype)
         self.without_interval = without_interval
         self.arrays: dict[str, NDArray] = {}
@@ -112,12 +111,13 @@ class PairOutput:
             for layer, part in zip(array, values, strict=True):
                 self._put(layer, left, right, part)
         elif self.rows is not None:
-            array[0, self.order[right]] = values[0]
+            array[0, right] = values[0]
         else:
+            array[left, right] = values
             if left == right:  # the two triangles of a tile on the diagonal may differ in the last digit
-                values = values.copy()
-                _kernels.mirror(values)
-            _kernels.place(values, self.order[left], self.order[right], array, left != right)
+                _kernels.mirror(array[left, left])
+            else:
+                _kernels.transpose(values, array[right, left])
 
     def finish(self) -> dict[str, NDArray]:
         """The arrays in the schema's terms."""

@@ -106,7 +106,7 @@ class CellCorrelation:
         Raises
         ------
         InputError
-            If an option is unknown or needs samples that were not named.
+            If an option is unknown or needs samples that were not counts.
         """
         for name, value, known in (
             ("method", method, METHODS),
@@ -122,9 +122,7 @@ class CellCorrelation:
             raise InputError(f"uncertainty must be 'jackknife', 'cluster' or 'none', not {uncertainty!r}")
         if chosen != "none" and self.sample is None:
             raise InputError(f"uncertainty={chosen!r} needs samples: name the obs column that holds them with sample=")
-        named = self.counts if target is None or target in self.counts.genes else self._read((target,))
-        order = np.argsort(named.detection, kind="stable")
-        counts = named.take(order)
+        counts = self.counts if target is None or target in self.counts.genes else self._read((target,))
         dtype = _tiles.DTYPE[precision]
         rows = None
         if target is not None:
@@ -132,19 +130,18 @@ class CellCorrelation:
             rows = slice(at, at + 1)
         _tiles.check_memory(counts.n_genes, counts.n_samples, target is not None, False, dtype, available_memory())
         values = _transformed(counts, method, level == "within")
-        pair = _pairs(values, level == "within", chosen, rows, order, dtype, confidence, progress)
+        pair = _pairs(values, level == "within", chosen, rows, dtype, confidence, progress)
         if "p_value" in pair:
             _tiles.add_q_values(pair, rows)
         means = np.array([values.values[a:b].sum() for a, b in values.offsets[:, [0, -1]]]) / counts.n_cells
-        back = np.argsort(order)
         dataset = build_dataset(
-            genes=named.genes,
-            samples=named.samples,
+            genes=counts.genes,
+            samples=counts.samples,
             pair=pair,
-            gene={"mean_log": means[back], "detection": named.detection},
+            gene={"mean_log": means, "detection": counts.detection},
             sample={
-                "n_cells": named.cells_per_sample,
-                "depth": named.median_depth,
+                "n_cells": counts.cells_per_sample,
+                "depth": counts.median_depth,
             },
             target=target,
             attrs={
@@ -157,10 +154,10 @@ class CellCorrelation:
                 "confidence": confidence,
                 "precision": precision,
                 "exploratory": 1,
-                "n_cells": named.n_cells,
+                "n_cells": counts.n_cells,
                 "sample_column": self.sample,
                 "note": _NOTE,
-                **{k: v for k, v in named.notes.items() if v},
+                **{k: v for k, v in counts.notes.items() if v},
             },
         )
         return CorrelationResult(dataset)
@@ -188,7 +185,7 @@ def _transformed(counts: Counts, method: str, within: bool) -> Counts:
 
 
 def _pairs(
-    values: Counts, within: bool, uncertainty: str, rows: slice | None, order: NDArray[np.int64], dtype: Any,
+    values: Counts, within: bool, uncertainty: str, rows: slice | None, dtype: Any,
     confidence: float, progress: bool | None,
 ) -> dict[str, NDArray]:  # fmt: skip
     sums = moments.depth_sums(values, 1e-12)
@@ -202,7 +199,7 @@ def _pairs(
     df = values.n_cells - (values.n_samples + 1 if within else 2)
     few = uncertainty != "none" and values.n_samples < 3
     silent = few or uncertainty == "none"
-    output = _tiles.PairOutput(order, rows, dtype, without_interval=silent)
+    output = _tiles.PairOutput(values.n_genes, rows, dtype, without_interval=silent)
     gene_flag = np.where(own.sum(1) > 0, 0, Flag.NONPOSITIVE_VARIANCE.bit).astype(np.uint16)
     gene_flag[(np.diff(values.offsets, axis=1) == 0).any(1)] |= Flag.ABSENT_IN_SAMPLE.bit
     tiles = _tiles.tiles(values.n_genes, 2 * values.n_samples, rows, dtype)

@@ -208,11 +208,10 @@ class CSCore:
         EstimationWarning
             If some of the result could not be estimated.
         """
-        named = self._with_target(target)
-        plan = self._plan(named, estimator, uncertainty, target, per_sample, precision, confidence, n_bootstrap, seed,
+        counts = self._with_target(target)
+        plan = self._plan(counts, estimator, uncertainty, target, per_sample, precision, confidence, n_bootstrap, seed,
                           progress, streams=out is not None)  # fmt: skip
         self._refuse_combinations(target, per_sample, out, checkpoint)
-        counts = named.take(plan.order)
         limit = memory_bytes(self.memory_limit)
         if out is None:
             _tiles.check_memory(counts.n_genes, counts.n_samples, target is not None, per_sample, plan.dtype, limit,
@@ -221,22 +220,22 @@ class CSCore:
             if self.covariates is not None:
                 design = make_design(self.covariates, counts.obs, standardize)
                 fitted = _estimates.fit_covariates(counts, plan, design, covariate_level, tuple(adjust))
-                return CorrelationResult(self._dataset(named, plan, fitted, target, seed))
+                return CorrelationResult(self._dataset(counts, plan, fitted, target, seed))
             kept = None
             if checkpoint is not None:
                 key = fingerprint(counts, (plan.estimator, plan.precision, plan.uncertainty == "none", plan.tiles))
                 kept = Checkpoint(Path(checkpoint), key)
             if out is None:
                 silent = plan.uncertainty == "none" or counts.n_samples < 3
-                output = _tiles.PairOutput(plan.order, plan.rows, plan.dtype, without_interval=silent)
+                output = _tiles.PairOutput(counts.n_genes, plan.rows, plan.dtype, without_interval=silent)
                 problem = self._run(counts, plan, output, kept)
                 fitted = problem.fitted(output.finish())
-                result = CorrelationResult(self._dataset(named, plan, fitted, target, seed))
+                result = CorrelationResult(self._dataset(counts, plan, fitted, target, seed))
             else:
-                with _stream.opened(Path(out), plan.spans, plan.order, plan.dtype, overwrite) as stream:
+                with _stream.opened(Path(out), plan.spans, plan.dtype, overwrite) as stream:
                     problem = self._run(counts, plan, stream, kept)
                     stream.q_values()
-                    rest = self._dataset(named, plan, problem.fitted({}), target, seed, missing=stream.missing)
+                    rest = self._dataset(counts, plan, problem.fitted({}), target, seed, missing=stream.missing)
                     result = load(stream.finish(rest), lazy=True)
             if kept is not None:
                 kept.finish()
@@ -313,15 +312,9 @@ class CSCore:
             draws = inference.bootstrap_draws(counts.n_samples, n_bootstrap, seed)
         dtype = _tiles.DTYPE[precision]
         spans = _stream.spans(counts.n_genes, counts.n_samples, dtype) if streams else []
-        # Sparse genes first: of two genes, the sparser one decides how a pair is computed.
-        order = (
-            _stream.order_within(spans, counts.detection)
-            if streams
-            else np.argsort(counts.detection, kind="stable").astype(np.int64)
-        )
         rows = None
         if target is not None:
-            at = int(np.flatnonzero(order == counts.genes.get_loc(target))[0])
+            at = int(counts.genes.get_loc(target))
             rows = slice(at, at + 1)
         layers = 1 if estimator == "pooled" and chosen == "none" else counts.n_samples
         if streams or self._cluster is not None:  # a tile is a chunk on disk, or a task
@@ -329,7 +322,7 @@ class CSCore:
         else:
             tiles = _tiles.tiles(counts.n_genes, layers, rows, dtype, _tiles.WIDE)
         return _estimates.Plan(
-            estimator, chosen, precision, confidence, per_sample, rows, draws, progress, order, tiles, spans
+            estimator, chosen, precision, confidence, per_sample, rows, draws, progress, tiles, spans
         )
 
     def _dataset(
@@ -360,7 +353,7 @@ class CSCore:
             genes=counts.genes,
             samples=counts.samples,
             pair=fitted.pair,
-            gene={k: v[np.argsort(plan.order)] for k, v in fitted.gene.items()},
+            gene=fitted.gene,
             sample={"n_cells": counts.cells_per_sample, "depth": counts.median_depth},
             target=target,
             attrs={

@@ -82,8 +82,6 @@ def decompose(
     )  # fmt: skip
     if counts.n_samples < 2:
         raise InputError("a decomposition needs at least 2 samples")
-    order = np.argsort(counts.detection, kind="stable")
-    named, counts = counts, counts.take(order)
     rows = None
     if target is not None:
         at = int(counts.genes.get_loc(target))
@@ -97,7 +95,7 @@ def decompose(
     mean = fit.mu @ share
     flag = np.where(within > 0, 0, Flag.NONPOSITIVE_VARIANCE.bit).astype(np.uint16)
     flag[(np.diff(counts.offsets, axis=1) == 0).any(1)] |= Flag.ABSENT_IN_SAMPLE.bit
-    output = _tiles.PairOutput(order, rows, np.float64)
+    output = _tiles.PairOutput(counts.n_genes, rows, np.float64)
     tiles = _tiles.tiles(counts.n_genes, 2 * counts.n_samples, rows, np.float64)
     space = [_tiles.Workspace(tiles, counts.n_samples, np.float64) for _ in range(2)]
     positive = lambda v: np.where(v > 0, v, np.nan)  # noqa: E731
@@ -120,7 +118,6 @@ def decompose(
         bits = flag[left, None] | flag[None, right]
         bits[np.sign(inner) * np.sign(inner + outer) < 0] |= Flag.SIGN_REVERSAL.bit
         output.write(left, right, tile, bits)
-    back = np.argsort(order)
     square = positive(mean) ** 2
     with np.errstate(invalid="ignore", divide="ignore"):
         gene = {
@@ -128,11 +125,11 @@ def decompose(
             "between_variance": between / square, "variance_share": between / total, "gene_flag": flag,
         }  # fmt: skip
     dataset = build_dataset(
-        genes=named.genes,
-        samples=named.samples,
+        genes=counts.genes,
+        samples=counts.samples,
         pair=output.finish(),
-        gene={k: v[back] for k, v in gene.items()},
-        sample={"n_cells": named.cells_per_sample, "depth": named.median_depth},
+        gene=gene,
+        sample={"n_cells": counts.cells_per_sample, "depth": counts.median_depth},
         target=target,
         attrs={
             "title": "decomposition of the correlation over pooled cells",
@@ -141,10 +138,10 @@ def decompose(
             "level": "total",
             "formula": "~ 1",
             "uncertainty": "none",
-            "n_cells": named.n_cells,
+            "n_cells": counts.n_cells,
             "sample_column": sample,
             "note": "A description of these samples, without inference.",
-            **{k: v for k, v in named.notes.items() if v},
+            **{k: v for k, v in counts.notes.items() if v},
         },
     )
     return CorrelationResult(dataset)

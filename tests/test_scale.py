@@ -153,7 +153,7 @@ def test_streamed_q_values_are_those_of_scipy():
 
     with (
         tempfile.TemporaryDirectory() as folder,
-        _stream.opened(Path(folder) / "q.zarr", spans, np.arange(n), np.float32, False) as output,
+        _stream.opened(Path(folder) / "q.zarr", spans, np.float32, False) as output,
     ):
         for i, left in enumerate(spans):
             for right in spans[i:]:
