@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from hiercorr.check import DesignCheck, check_design
     from hiercorr.cscore import CSCore
     from hiercorr.decomposition import decompose
-    from hiercorr.differential import differential_expression
     from hiercorr.errors import DataWarning, EstimationWarning, InputError
+    from hiercorr.expression import differential_expression
     from hiercorr.pseudobulk import Pseudobulk
     from hiercorr.reporting import report
     from hiercorr.results import CorrelationResult, load
@@ -43,7 +43,7 @@ _WHERE = {
     "check_design": "check",
     "compare": "_compare",
     "decompose": "decomposition",
-    "differential_expression": "differential",
+    "differential_expression": "expression",
     "evidence": "_evidence",
     "datasets": "",
     "enrichment": "",

@@ -283,7 +283,7 @@ def _cell_test(problem: Problem, left: slice, right: slice, num: NDArray) -> dic
     test = problem.test
     assert test is not None
     mu, slope = test.mu[:, 0], test.slope[:, 0]
-    weight = moments.weight_products(problem.sums.one_group(), slope, left, right, 0)
+    weight = moments.weight_products(problem.sums.one_group(), slope, left, right, 0, num.dtype)
     bad = (problem.gene_flag & Flag.NONPOSITIVE_VARIANCE.bit) > 0
     mu = np.where(bad, np.nan, mu)
     num = np.ascontiguousarray(num)

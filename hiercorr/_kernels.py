@@ -212,12 +212,14 @@ def entries_before(rows, start, stop, cell):
     return out
 
 
-@njit(cache=True, parallel=True)
-def centred_denominator(product, k, num, left, right, out):
-    """out = product + k (k left right - num): the last step of :func:`hiercorr.moments.denominators`."""
-    for t in prange(out.shape[0]):
-        for u in range(out.shape[1]):
-            out[t, u] = product[t, u] + k[t, u] * (k[t, u] * left[t] * right[u] - num[t, u])
+@njit(cache=True, parallel=True, fastmath={"contract"})
+def centred_denominator(k, num, left, right, out):
+    """out += k (k left right - num), every array by sample: the last step of :func:`hiercorr.moments.denominators`."""
+    s, n, m = out.shape
+    for row in prange(s * n):
+        c, t = row // n, row % n
+        for u in range(m):
+            out[c, t, u] += k[c, t, u] * (k[c, t, u] * left[c, t] * right[c, u] - num[c, t, u])
 
 
 @njit
@@ -545,3 +547,186 @@ def noise_interval(r, noise, reliable1, reliable2, a, b, c, low, high, above, lo
             part = np.partition(part[i + 1 :], j - i - 1)
             value = part[j - i - 1]
             upper[t, u] = value + (high * (n - 1) - j) * (part[j - i :].min() - value)
+
+
+@njit(cache=True)
+def _solve(matrix, right):
+    """x of matrix x = right for a small symmetric positive matrix, by Cholesky; False where it is singular."""
+    k = len(right)
+    root = np.zeros((k, k))
+    for i in range(k):
+        for j in range(i + 1):
+            s = matrix[i, j]
+            for m in range(j):
+                s -= root[i, m] * root[j, m]
+            if i == j:
+                if not s > 1e-10 * matrix[i, i]:
+                    return False, right
+                root[i, i] = np.sqrt(s)
+            else:
+                root[i, j] = s / root[j, j]
+    x = right.copy()
+    for i in range(k):
+        for m in range(i):
+            x[i] -= root[i, m] * x[m]
+        x[i] /= root[i, i]
+    for i in range(k - 1, -1, -1):
+        for m in range(i + 1, k):
+            x[i] -= root[m, i] * x[m]
+        x[i] /= root[i, i]
+    return True, x
+
+
+@njit(cache=True)
+def _influences(num, den, t, u, phi1, phi2, effect1, effect2, share1, share2, x, b):
+    """Correlation of one pair; each sample's influence into `x`, its share into `b` (as in leave_out_variance)."""
+    s = num.shape[0]
+    n_sum = 0.0
+    d_sum = 0.0
+    for c in range(s):
+        n_sum += num[c, t, u]
+        d_sum += den[c, t, u]
+    v = phi1[t] * phi2[u]
+    if not (d_sum > 0 and phi1[t] > 0 and v > 0):
+        return np.nan
+    scale = 1.0 / (np.sqrt(v) * d_sum)
+    ratio = n_sum / d_sum
+    for c in range(s):
+        b[c] = max(0.5 * (share1[c, t] + share2[c, u]), 0.0)
+        x[c] = (num[c, t, u] - ratio * den[c, t, u]) * scale - 0.5 * n_sum * scale * (effect1[c, t] + effect2[c, u])
+    return n_sum * scale
+
+
+@njit(cache=True, parallel=True)
+def difference(num, den, phi1, phi2, effect1, effect2, share1, share2, design, contrast):
+    """Regression of per-sample correlations: combination of coefficients, its HC2 error, Satterthwaite df.
+
+    See :func:`hiercorr._difference.tile_difference`.
+    """
+    s, r, cols = num.shape
+    k = design.shape[1]
+    out = np.full((r, cols), np.nan)
+    se = np.full((r, cols), np.nan)
+    df = np.full((r, cols), np.nan)
+    for t in prange(r):
+        x, b, h, a, e = np.empty(s), np.empty(s), np.empty(s), np.empty(s), np.empty(s)
+        gram = np.empty((k, k))
+        inverse = np.empty((k, k))
+        unit = np.zeros(k)
+        beta = np.empty(k)
+        for u in range(cols):
+            rho = _influences(num, den, t, u, phi1, phi2, effect1, effect2, share1, share2, x, b)
+            if not rho == rho:
+                continue
+            gram[:] = 0.0
+            for c in range(s):
+                for i in range(k):
+                    for j in range(k):
+                        gram[i, j] += b[c] * design[c, i] * design[c, j]
+            fine = True
+            for i in range(k):
+                unit[:] = 0.0
+                unit[i] = 1.0
+                good, column = _solve(gram, unit)
+                fine = fine and good
+                inverse[i] = column
+            if not fine:
+                continue
+            beta[:] = 0.0
+            for c in range(s):
+                y = b[c] * rho + x[c]
+                for i in range(k):
+                    for j in range(k):
+                        beta[i] += inverse[i, j] * design[c, j] * y
+            value = 0.0
+            for i in range(k):
+                value += contrast[i] * beta[i]
+            variance = 0.0
+            expected = 0.0
+            for c in range(s):
+                fitted, lever, weight = 0.0, 0.0, 0.0
+                for i in range(k):
+                    fitted += design[c, i] * beta[i]
+                    for j in range(k):
+                        lever += design[c, i] * inverse[i, j] * design[c, j]
+                        weight += contrast[i] * inverse[i, j] * design[c, j]
+                h[c] = b[c] * lever
+                a[c] = weight
+                e[c] = b[c] * (rho - fitted) + x[c]
+                if h[c] < 1.0 - 1e-8:
+                    variance += (weight * e[c]) ** 2 / (1.0 - h[c])
+                    expected += weight * weight * b[c]
+            spread = 0.0
+            for c in range(s):
+                if h[c] >= 1.0 - 1e-8 or b[c] == 0.0:
+                    continue
+                gc = (a[c] * b[c]) ** 2 / (1.0 - h[c])
+                for d in range(s):
+                    if h[d] >= 1.0 - 1e-8 or b[d] == 0.0:
+                        continue
+                    both = 1.0 / b[c] if c == d else 0.0
+                    for i in range(k):
+                        for j in range(k):
+                            both -= design[c, i] * inverse[i, j] * design[d, j]
+                    spread += gc * (a[d] * b[d]) ** 2 / (1.0 - h[d]) * both * both
+            out[t, u] = value
+            if variance > 0 and spread > 0:
+                se[t, u] = np.sqrt(variance)
+                df[t, u] = expected * expected / spread
+    return out, se, df
+
+
+@njit(cache=True)
+def _studentized(x, y, b, strata, n_strata, sum_b, sum_bx, sum_y):
+    """|t| (HC0) of the slope of y / b on x with weights b and an intercept for each stratum."""
+    s = len(x)
+    sum_b[:] = 0.0
+    sum_bx[:] = 0.0
+    sum_y[:] = 0.0
+    for c in range(s):
+        g = strata[c]
+        sum_b[g] += b[c]
+        sum_bx[g] += b[c] * x[c]
+        sum_y[g] += y[c]
+    sxx, sxy = 0.0, 0.0
+    for c in range(s):
+        g = strata[c]
+        if sum_b[g] > 0:
+            d = x[c] - sum_bx[g] / sum_b[g]
+            sxx += b[c] * d * d
+            sxy += d * y[c]
+    if not sxx > 0:
+        return 0.0
+    slope = sxy / sxx
+    variance = 0.0
+    for c in range(s):
+        g = strata[c]
+        if sum_b[g] > 0:
+            d = x[c] - sum_bx[g] / sum_b[g]
+            e = y[c] - b[c] * (sum_y[g] / sum_b[g] + slope * d)
+            variance += (d * e) ** 2
+    return abs(sxy) / np.sqrt(variance) if variance > 0 else 0.0
+
+
+@njit(cache=True, parallel=True)
+def permuted_differences(num, den, phi1, phi2, effect1, effect2, share1, share2, observed, values, strata):
+    """How many of the permuted conditions give a studentised difference as large as the observed one; -1: none exists."""
+    s, r, cols = num.shape
+    n_strata = strata.max() + 1
+    count = np.full((r, cols), -1, np.int64)
+    for t in prange(r):
+        x, b, y = np.empty(s), np.empty(s), np.empty(s)
+        sum_b, sum_bx, sum_y = np.empty(n_strata), np.empty(n_strata), np.empty(n_strata)
+        for u in range(cols):
+            rho = _influences(num, den, t, u, phi1, phi2, effect1, effect2, share1, share2, x, b)
+            if not rho == rho:
+                continue
+            for c in range(s):
+                y[c] = b[c] * rho + x[c]
+            bound = _studentized(observed, y, b, strata, n_strata, sum_b, sum_bx, sum_y) * (1.0 - 1e-9)
+            n = 0
+            for m in range(len(values)):
+                if _studentized(values[m], y, b, strata, n_strata, sum_b, sum_bx, sum_y) >= bound:
+                    n += 1
+            count[t, u] = n
+    return count

@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 DTYPE: dict[str, DTypeLike] = {"single": np.float32, "double": np.float64}
 _TILE_BYTES = 256 * 2**20
-_TILE_GENES, _LEAST_GENES = 1700, 64
+_TILE_GENES, _PART_GENES, _LEAST_GENES = 1700, 1100, 64
 WIDE = 6000  # genes of a side of a tile of sums that are made in this process
 _INTERVAL = ("se", "ci_lower", "ci_upper", "statistic", "df", "p_value", "q_value")
 _PER_SAMPLE = ("sample_correlation", "sample_se")
@@ -46,9 +46,9 @@ def tiles(
 
 
 def parts(left: slice, right: slice, n_layers: int, dtype: DTypeLike) -> Iterator[tuple[slice, slice]]:
-    """The tiles of a tile, of which each has `n_layers` arrays in a sixth of the memory; above its diagonal only."""
-    fit = (_TILE_BYTES / 6 / (n_layers * np.dtype(dtype).itemsize)) ** 0.5
-    side = int(max(_LEAST_GENES, min(_TILE_GENES, fit)))
+    """The tiles of a tile, of which each has `n_layers` arrays in a quarter of the memory; above its diagonal only."""
+    fit = (_TILE_BYTES / 4 / (n_layers * np.dtype(dtype).itemsize)) ** 0.5
+    side = int(max(_LEAST_GENES, min(_PART_GENES, fit)))
     for a, b in itertools.product(_stretches(left, side), _stretches(right, side)):
         if left != right or a.start <= b.start:
             yield a, b

@@ -158,7 +158,8 @@ def pair_table(estimate: PairEstimate, confidence: float, dtype: DTypeLike = np.
     """
     names = ("fisher_z", "se", "ci_lower", "ci_upper", "statistic", "df", "p_value")
     out = {name: np.empty(estimate.se.shape, dtype) for name in names}
-    table = student_table(max(float(np.nanmax(estimate.df, initial=1.0)), 1.0), confidence)
+    most = float(np.nanmax(estimate.df, initial=1.0))
+    table = student_table(2.0 ** np.ceil(np.log2(max(most, 1.0))), confidence)  # one table for all tiles of a fit
     _kernels.t_inference(estimate.correlation, estimate.se, estimate.df, *table, *out.values())
     return out
 

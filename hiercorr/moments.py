@@ -272,10 +272,10 @@ def within_moments(sums: DepthSums, max_iterations: int = 30, tolerance: float =
     return GeneMoments(mu, mu / theta, num, den, theta, iterations, change <= tolerance, True)
 
 
-def weight_products(sums: DepthSums, slope: Array, left: slice, right: slice, sample: int) -> Array:
+def weight_products(sums: DepthSums, slope: Array, left: slice, right: slice, sample: int, dtype: DTypeLike) -> NDArray:
     """Sum over the cells of one sample of s^2 f_j f_k for the genes of two slices."""
     f = lambda g: 1 / (1 + np.outer(slope[g], sums.nodes))  # noqa: E731
-    return (f(left) @ sums.gram[0, sample]) @ f(right).T
+    return (f(left) @ sums.gram[0, sample]).astype(dtype) @ f(right).T.astype(dtype)
 
 
 def numerators(
@@ -305,28 +305,31 @@ def denominators(sums: DepthSums, fit: GeneMoments, left: slice, right: slice, n
     :math:`B = K - \sum w_j w_k^2 s^3/W_k - \sum w_j^2 w_k s^3/W_j + K^2/(W_j W_k)`, so that
     :math:`E N_c = \sigma_{jk} B`; else :math:`D_c = K`. They are written into `out`.
     """
-    for c in range(len(num)):
-        if fit.centred:
-            _centred_weights(sums, fit.mu[:, c], fit.slope[:, c], left, right, c, num[c], out[c])
-        else:
-            out[c] = weight_products(sums, fit.slope[:, 0], left, right, c)
+    if not fit.centred:
+        for c in range(len(num)):
+            out[c] = weight_products(sums, fit.slope[:, 0], left, right, c, num.dtype)
+        return out
+    a, k_left, w_left = _centred_side(sums, fit, left, num.dtype, True)
+    b, k_right, w_right = _centred_side(sums, fit, right, num.dtype, False)
+    np.matmul(a, b.transpose(0, 2, 1), out=out)
+    k = np.matmul(k_left, k_right.transpose(0, 2, 1))  # K / (W_j W_k)
+    _kernels.centred_denominator(k, num, w_left, w_right, out)
     return out
 
 
-def _centred_weights(
-    sums: DepthSums, mu: Array, slope: Array, left: slice, right: slice, sample: int, num: NDArray, out: NDArray
-) -> None:
-    def side(genes: slice) -> tuple[Array, Array]:
-        f = 1 / (1 + np.outer(slope[genes], sums.nodes))
-        return f, f @ sums.power[1, sample]
-
-    dtype = num.dtype
-    (f, wl), (g, wr) = side(left), side(right)
-    g2, g3 = sums.gram[:, sample]
-    # B mu mu = (rows of `a`) . (rows of `b`) apart from the K^2 term: three low-rank products as one.
-    ml, mr = mu[left, None], mu[right, None]
-    a = np.hstack([ml * (f @ g2), -ml * (f @ g3), -(ml / wl[:, None]) * (f**2 @ g3)]).astype(dtype)
-    b = np.hstack([mr * g, (mr / wr[:, None]) * g**2, mr * g]).astype(dtype)
-    k = ((f @ g2) / wl[:, None]).astype(dtype) @ (g / wr[:, None]).T.astype(dtype)  # K / (W_j W_k)
-    edges = ((wl * mu[left]).astype(dtype), (wr * mu[right]).astype(dtype))
-    _kernels.centred_denominator(a @ b.T, k, num, *edges, out)
+def _centred_side(
+    sums: DepthSums, fit: GeneMoments, genes: slice, dtype: DTypeLike, left: bool
+) -> tuple[NDArray, NDArray, NDArray]:
+    """Factors of one side: B mu mu without its K^2 term, K / (W_j W_k), and W mu; each starts with (n_samples, genes)."""
+    f = (1 / (1 + fit.slope[genes].T[:, :, None] * sums.nodes)).astype(dtype)
+    power, (g2, g3) = sums.power[1].astype(dtype), sums.gram.astype(dtype)
+    mu = fit.mu[genes].T.astype(dtype)[:, :, None]
+    w = np.matmul(f, power[:, :, None])
+    if left:
+        f2 = np.matmul(f, g2)
+        parts = [mu * f2, -mu * np.matmul(f, g3), -(mu / w) * np.matmul(f * f, g3)]
+        k = f2 / w
+    else:
+        parts = [mu * f, (mu / w) * f * f, mu * f]
+        k = f / w
+    return np.concatenate(parts, axis=2), k, (w * mu)[:, :, 0]

@@ -40,6 +40,7 @@ def plain(data):
 def small_tiles(monkeypatch):
     """Tiles of 13 genes, so that 40 genes are 10 tiles."""
     monkeypatch.setattr(_tiles, "_TILE_GENES", 13)
+    monkeypatch.setattr(_tiles, "_PART_GENES", 13)
     monkeypatch.setattr(_tiles, "WIDE", 13)
     monkeypatch.setattr(_tiles, "_LEAST_GENES", 1)
 

@@ -291,7 +291,7 @@ def test_tiles_do_not_matter(small, monkeypatch):
     from hiercorr import _products, _tiles, moments
 
     base = fit(small)
-    for name, value in {"_TILE_GENES": 3, "WIDE": 5, "_LEAST_GENES": 1}.items():
+    for name, value in {"_PART_GENES": 3, "WIDE": 5, "_LEAST_GENES": 1}.items():
         monkeypatch.setattr(_tiles, name, value)
     monkeypatch.setattr(_products, "CELL_BLOCK", 16)
     monkeypatch.setattr(_products, "SPARSE_BLOCK", 20)

@@ -2,7 +2,7 @@
 
 Fresh simulations of sparse to moderate genes with heterogeneity, every fit a process of its own:
 
-    python validation/benchmarks/bench_bayes.py --out validation/results/bench_bayes.csv
+    python -m validation.benchmarks.bayes --out validation/results/bench_bayes.csv
 """
 
 from __future__ import annotations

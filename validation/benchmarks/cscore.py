@@ -1,7 +1,7 @@
 """hiercorr against CS-CORE Python in one run: wall time, CPU time and peak memory beyond the input.
 
     git clone https://github.com/ChangSuBiostats/CS-CORE_python PEER
-    python validation/benchmarks/bench_cscore.py --peer PEER [--cells 20000 --genes 5000 --nonzero 0.2 --samples 20]
+    python -m validation.benchmarks.cscore --peer PEER [--cells 20000 --genes 5000 --nonzero 0.2 --samples 20]
 
 Every measurement is a process of its own that makes the same data from the same seed, notes its memory, runs the fit and
 notes the peak. "cold" is the first fit of a process with an empty compilation cache, "warm" the second fit of the

@@ -1,6 +1,6 @@
 """Pseudobulk against plain numpy, scipy and pandas: all pairs of 5,000 genes, and the sums of a million cells.
 
-    python validation/benchmarks/bench_pseudobulk.py [--cells 1000000] [--repeat 3]
+    python -m validation.benchmarks.pseudobulk [--cells 1000000] [--repeat 3]
 
 Every figure is a process of its own, so that its peak memory is its own; the peer runs in the same session.
 """

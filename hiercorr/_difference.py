@@ -1,0 +1,171 @@
+"""Differences of correlation between samples: a regression of each pair's per-sample moments on what describes the samples.
+
+A sample's part in a pair's correlation is linear in its sums (see :func:`hiercorr.inference.pair_estimate`): with share b_c
+and influence x_c, :math:`L_c = \\rho + x_c / b_c` is to first order the correlation in that sample, without the noise of a
+ratio, and it exists also where the sample alone could not be estimated. The regression weighs samples by b_c.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hiercorr import _kernels
+from hiercorr.errors import InputError
+from hiercorr.inference import sample_effects, variance_shares
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Question:
+    """What the correlation is regressed on.
+
+    Attributes
+    ----------
+    design : ndarray, shape (n_samples, k)
+    contrast : ndarray, shape (k,)
+        The combination of coefficients that is asked for.
+    groups : ndarray of int, shape (n_samples,) or None
+        Level of each sample, where the condition has levels.
+    labels : list of str
+        Of the levels.
+    """
+
+    design: Array
+    contrast: Array
+    groups: NDArray[np.int64] | None
+    labels: list[str]
+
+
+@dataclass(frozen=True)
+class Shuffles:
+    """Other assignments of the condition to the samples.
+
+    Attributes
+    ----------
+    values : ndarray, shape (n, n_samples)
+        The condition, as numbers, in each of them.
+    strata : ndarray of int, shape (n_samples,)
+        Samples change places only within these.
+    observed : ndarray, shape (n_samples,)
+    exact : bool
+        These are all there are, the observed one among them.
+    """
+
+    values: Array
+    strata: NDArray[np.int64]
+    observed: Array
+    exact: bool
+
+    @property
+    def smallest_p(self) -> float:
+        """The smallest p-value that can be reached."""
+        if not self.exact:
+            return 1 / (len(self.values) + 1)
+        # the statistic changes no more than its sign where the condition is turned around
+        turned = -self._centred(self.observed)
+        mirrored = any(np.allclose(self._centred(v), turned) for v in self.values)
+        return (1 + mirrored) / len(self.values)
+
+    def _centred(self, values: Array) -> Array:
+        means = np.bincount(self.strata, values) / np.bincount(self.strata)
+        return values - means[self.strata]
+
+
+def tile_difference(
+    question: Question,
+    num: NDArray,
+    den: NDArray,
+    gene_num: tuple[Array, Array],
+    gene_den: tuple[Array, Array],
+    noise: tuple[Array, Array],
+    shuffles: Shuffles | None,
+) -> dict[str, NDArray]:
+    r"""Difference of every pair of a tile: estimate, standard error, degrees of freedom, correlation of each group.
+
+    .. math:: \hat\beta = M \sum_c X_c (b_c \rho + x_c), \quad M = \Big(\sum_c b_c X_c X_c'\Big)^{-1}, \quad
+              u_c = b_c(\rho - X_c\hat\beta) + x_c, \quad
+              \operatorname{Var}(c'\hat\beta) = \sum_c \frac{(c'M X_c u_c)^2}{1 - h_c}, \quad h_c = b_c X_c' M X_c
+
+    which is HC2; its degrees of freedom are Satterthwaite's under variances proportional to 1 / b_c (Bell & McCaffrey
+    2002). Two groups of equal samples give Welch's test, pairs of samples in blocks the paired t test.
+
+    Parameters
+    ----------
+    question : Question
+    num, den, gene_num, gene_den, noise
+        As for :func:`hiercorr.inference.pair_estimate`.
+    shuffles : Shuffles, optional
+        Permutations whose studentised statistics are compared with the observed one.
+
+    Returns
+    -------
+    dict of ndarray
+        ``difference``, ``se``, ``df`` (left, right); ``group_correlation`` (group, left, right) where there are groups;
+        ``permutation_p`` with shuffles.
+    """
+    (n1, n2), (d1, d2) = gene_num, gene_den
+    with np.errstate(divide="ignore", invalid="ignore"):
+        phi = [np.where(d.sum(1) > 0, n.sum(1) / d.sum(1), np.nan) for n, d in ((n1, d1), (n2, d2))]
+    phi = [np.where(np.isfinite(p) & (p > 0), p, -1.0) for p in phi]
+    effects = sample_effects(n1, d1), sample_effects(n2, d2)
+    shares = variance_shares(n1, d1, noise[0]), variance_shares(n2, d2, noise[1])
+    given = (num, den, *phi, *effects, *shares)
+    out: dict[str, NDArray] = dict(
+        zip(("difference", "se", "df"), _kernels.difference(*given, question.design, question.contrast), strict=True)
+    )
+    if question.groups is not None:
+        out["group_correlation"] = _by_group(question.groups, len(question.labels), num, den, gene_num, gene_den)
+    if shuffles is not None:
+        count = _kernels.permuted_differences(*given, shuffles.observed, shuffles.values, shuffles.strata)
+        extra = 0 if shuffles.exact else 1
+        p = (count + extra) / (len(shuffles.values) + extra)
+        out["permutation_p"] = np.where(np.isfinite(out["difference"]) & (count >= 0), p, np.nan)
+    return out
+
+
+def _by_group(
+    groups: NDArray[np.int64],
+    n: int,
+    num: NDArray,
+    den: NDArray,
+    gene_num: tuple[Array, Array],
+    gene_den: tuple[Array, Array],
+) -> NDArray:
+    """Correlation within samples of each group by itself: the ratio of its sums."""
+    out = np.full((n, *num.shape[1:]), np.nan)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        for g in range(n):
+            own = groups == g
+            variance = [a[:, own].sum(1) / b[:, own].sum(1) for a, b in zip(gene_num, gene_den, strict=True)]
+            variance = [np.where(v > 0, v, np.nan) for v in variance]
+            below = den[own].sum(0, dtype=np.float64)
+            out[g] = num[own].sum(0, dtype=np.float64) / np.where(below > 0, below, np.nan)
+            out[g] /= np.sqrt(np.outer(*variance))
+    return out
+
+
+def shuffles(values: Array, strata: NDArray[np.int64], n: int, seed: int | np.random.Generator | None) -> Shuffles:
+    """All distinct assignments where there are at most `n`, else that many at random."""
+    from hiercorr._permutation import distinct_orders
+
+    found = distinct_orders(values, strata, n)
+    if found is not None:
+        return Shuffles(found, strata, values, True)
+    rng = np.random.default_rng(seed)
+    drawn = np.tile(values, (n, 1))
+    for s in np.unique(strata):
+        at = np.flatnonzero(strata == s)
+        drawn[:, at] = rng.permuted(drawn[:, at], axis=1)
+    return Shuffles(drawn, strata, values, False)
+
+
+def check_reach(found: Shuffles, condition: str) -> None:
+    """Refuse permutations that cannot change anything."""
+    if len(found.values) < 2:
+        raise InputError(
+            f"no sample can change its {condition!r}: every stratum has one value of it; leave out permutations="
+        )
