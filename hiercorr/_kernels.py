@@ -616,7 +616,7 @@ def difference(num, den, phi1, phi2, effect1, effect2, share1, share2, design, c
         beta = np.empty(k)
         for u in range(cols):
             rho = _influences(num, den, t, u, phi1, phi2, effect1, effect2, share1, share2, x, b)
-            if not rho == rho:
+            if rho != rho:
                 continue
             gram[:] = 0.0
             for c in range(s):
@@ -719,7 +719,7 @@ def permuted_differences(num, den, phi1, phi2, effect1, effect2, share1, share2,
         sum_b, sum_bx, sum_y = np.empty(n_strata), np.empty(n_strata), np.empty(n_strata)
         for u in range(cols):
             rho = _influences(num, den, t, u, phi1, phi2, effect1, effect2, share1, share2, x, b)
-            if not rho == rho:
+            if rho != rho:
                 continue
             for c in range(s):
                 y[c] = b[c] * rho + x[c]

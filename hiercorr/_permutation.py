@@ -96,3 +96,41 @@ def p_values(left: Array, right: Array, fitted: Residuals, chosen: Arrangements,
         count += np.abs(moved.T @ right) >= bound
     extra = 0 if chosen.exact else 1
     return np.where(np.isfinite(observed), (count + extra) / (len(chosen.orders) + extra), np.nan)
+
+
+def distinct_orders(values: Array, strata: NDArray[np.int64], most: int) -> Array | None:
+    """Every distinct arrangement of `values` within strata, the observed one among them; None if there are more than `most`.
+
+    Parameters
+    ----------
+    values : ndarray, shape (n_samples,)
+    strata : ndarray of int, shape (n_samples,)
+    most : int
+
+    Returns
+    -------
+    ndarray, shape (n, n_samples), or None
+    """
+    groups = [np.flatnonzero(strata == s) for s in np.unique(strata)]
+    possible = 1
+    for g in groups:
+        counts = np.unique(values[g], return_counts=True)[1]
+        possible *= math.factorial(len(g)) // math.prod(math.factorial(int(c)) for c in counts)
+        if possible > most:
+            return None
+    out = np.empty((possible, len(values)))
+    for k, chosen in enumerate(itertools.product(*(_multiset(list(values[g])) for g in groups))):
+        for g, part in zip(groups, chosen, strict=True):
+            out[k, g] = part
+    return out
+
+
+def _multiset(values: list[float]) -> list[tuple[float, ...]]:
+    """Distinct orders of a few values of which some are equal."""
+    if not values:
+        return [()]
+    return [
+        (first, *rest)
+        for first in dict.fromkeys(values)
+        for rest in _multiset([v for k, v in enumerate(values) if k != values.index(first)])
+    ]
