@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 from hiercorr._version import __version__
 
 if TYPE_CHECKING:
-    from hiercorr import datasets, enrichment, modules, plotting, simulate
+    from hiercorr import datasets, enrichment, modules, planning, plotting, simulate
     from hiercorr._compare import Comparison, compare
+    from hiercorr._differential import differential
     from hiercorr._evidence import Evidence, evidence
     from hiercorr._metacells import metacell_sensitivity, metacells
     from hiercorr._traps import Traps, traps
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from hiercorr.decomposition import decompose
     from hiercorr.errors import DataWarning, EstimationWarning, InputError
     from hiercorr.expression import differential_expression
+    from hiercorr.planning import power
     from hiercorr.pseudobulk import Pseudobulk
     from hiercorr.reporting import report
     from hiercorr.results import CorrelationResult, load
@@ -43,6 +45,7 @@ _WHERE = {
     "check_design": "check",
     "compare": "_compare",
     "decompose": "decomposition",
+    "differential": "_differential",
     "differential_expression": "expression",
     "evidence": "_evidence",
     "datasets": "",
@@ -52,6 +55,8 @@ _WHERE = {
     "load": "results",
     "metacell_sensitivity": "_metacells",
     "metacells": "_metacells",
+    "planning": "",
+    "power": "planning",
     "report": "reporting",
     "traps": "_traps",
     "simulate": "",
@@ -77,6 +82,7 @@ __all__ = [
     "compare",
     "datasets",
     "decompose",
+    "differential",
     "differential_expression",
     "enrichment",
     "evidence",
@@ -84,7 +90,9 @@ __all__ = [
     "metacell_sensitivity",
     "metacells",
     "modules",
+    "planning",
     "plotting",
+    "power",
     "report",
     "simulate",
     "traps",

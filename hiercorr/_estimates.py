@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Protocol
@@ -194,8 +195,14 @@ def problem_of(counts: Counts, sums: moments.DepthSums, plan: Plan) -> Problem:
     return (within_problem if plan.estimator == "within" else pooled_problem)(counts, sums, plan)
 
 
-def fit_here(counts: Counts, plan: Plan, output: Output, kept: Checkpoint | None) -> Problem:
-    """All pairs in this process, a tile at a time, into `output`."""
+Also = Callable[["Problem", slice, slice, NDArray, NDArray, dict[str, NDArray]], NDArray[np.uint16]]
+
+
+def fit_here(counts: Counts, plan: Plan, output: Output, kept: Checkpoint | None, also: Also | None = None) -> Problem:
+    """All pairs in this process, a tile at a time, into `output`.
+
+    `also` may add variables to a tile, given its sums N and D, and returns flags.
+    """
     problem = problem_of(counts, moments.depth_sums(counts, tolerance(plan)), plan)
     if problem.n_samples == 1:
         counts = counts.one_group()
@@ -223,6 +230,8 @@ def fit_here(counts: Counts, plan: Plan, output: Output, kept: Checkpoint | None
                 )
                 tile |= extra
                 flag[no_heterogeneity] |= Flag.NO_HETEROGENEITY.bit
+            if also is not None:
+                flag |= also(problem, rows, columns, part, den, tile)
             output.write(rows, columns, tile, flag)
     return problem
 

@@ -92,7 +92,7 @@ def read_dataset(path: Path, lazy: bool = False) -> xr.Dataset:
         variable.attrs.pop("_FillValue", None)
         if "flag_masks" in variable.attrs:
             variable.attrs["flag_masks"] = np.atleast_1d(np.asarray(variable.attrs["flag_masks"], np.uint16))
-    for name in ("gene", "partner", "target", "sample", "coefficient"):
+    for name in ("gene", "partner", "target", "sample", "group", "coefficient"):
         if name in dataset.coords:
             dataset = dataset.assign_coords({name: dataset[name].values.astype(object)})
     dataset.attrs = {k: _unwrapped(v) for k, v in dataset.attrs.items()}

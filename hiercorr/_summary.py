@@ -9,6 +9,7 @@ from statsmodels.iolib.table import SimpleTable
 
 _HEADS = {
     "correlation": "corr", "ci_lower": "[0.025", "ci_upper": "0.975]", "se": "se(z)", "statistic": "t", "df": "df",
+    "difference": "diff.", "difference_lower": "[0.025 d", "difference_upper": "0.975 d]", "difference_se": "se(d)",
     "p_value": "P>|t|", "q_value": "q", "cell_statistic": "cell T", "cell_p_value": "cell P", "tau2": "tau2", "i2": "I2",
     "probability_of_direction": "P(sign)", "rope_share": "P(rope)", "contraction": "contr.", "natural_correlation": "natural",
     "natural_lower": "[nat", "natural_upper": "nat]", "correlation_projected": "proj.", "ess_bulk": "ESS", "ess_tail": "tail",

@@ -1,4 +1,4 @@
-"""Command line: ``hiercorr demo | check | fit | report``, the same names as the functions."""
+"""Command line: ``hiercorr demo | check | fit | differential | power | report``, the same names as the functions."""
 
 from __future__ import annotations
 
@@ -191,7 +191,7 @@ def fit(
     MODEL is a specification: a TOML file such as models/within.toml, or the name of a shipped one. Options given here
     take precedence over it.
     """
-    from hiercorr import BayesianCorrelation, CSCore, Pseudobulk
+    from hiercorr import BayesianCorrelation, CSCore, Pseudobulk, differential
     from hiercorr._storage import check_target
     from hiercorr.specification import read_specification
 
@@ -210,6 +210,10 @@ def fit(
         if fit_options.get("estimator") != "pooled":
             raise InputError("--sample is needed: the column of obs that names the sample of each cell")
         data_options["sample"] = None
+    if kind == "differential":
+        result = differential(arguments[-1], progress=False if quiet else None, **data_options, **fit_options)
+        _finish(result, output, overwrite, rows, quiet)
+        return
     kinds: dict[str, Any] = {"CSCore": CSCore, "Pseudobulk": Pseudobulk, "BayesianCorrelation": BayesianCorrelation}
     target = fit_options.pop("target", None) if kind == "BayesianCorrelation" else None
     estimator = kinds[kind](arguments[-1], **data_options)
@@ -218,6 +222,10 @@ def fit(
         result = estimator.fit_many(target, progress=False if quiet else None, **kept)
     else:
         result = estimator.fit(progress=False if quiet else None, **fit_options)
+    _finish(result, output, overwrite, rows, quiet)
+
+
+def _finish(result: Any, output: Path, overwrite: bool, rows: int, quiet: bool) -> None:
     result.save(output, overwrite=overwrite)
     if not quiet:
         click.echo(str(result.summary(n=rows)))
@@ -242,6 +250,67 @@ def _genes(text: str | None) -> int | list[str] | None:
     if text is None:
         return None
     return int(text) if text.isdigit() else [g.strip() for g in text.split(",") if g.strip()]
+
+
+@main.command()
+@click.argument("data", type=click.Path(path_type=Path))
+@_data_options
+@click.option("--condition", required=True, metavar="COL", help="Column of obs with groups of samples, or a number.")
+@click.option("--formula", metavar="FORMULA", help="Covariates of samples to adjust for, e.g. '~ sex + age'.")
+@click.option("--block", metavar="COL", help="Column of obs that names the donor of several samples.")
+@click.option("--target", metavar="GENE", help="Estimate this gene against all others only.")
+@click.option("--genes", metavar="N", help="The N most highly expressed genes, or names separated by commas.")
+@click.option("--contrast", metavar="LEVEL,BASELINE", help="Which two of several groups.")
+@click.option("--permutations", type=int, help="p-values by so many permutations, or all there are.")
+@click.option("--seed", type=int, help="For the permutations.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Result: a .zarr or .nc name.")
+@click.option("--overwrite", is_flag=True, help="Replace an existing result.")
+@click.option("--rows", default=20, show_default=True, help="Rows of the table shown at the end.")
+@click.option("--quiet", is_flag=True, help="No progress and no table.")
+def differential(
+    data: Path, sample: str | None, cell_type: Sequence[str], condition: str, genes: str | None, contrast: str | None,
+    output: Path, overwrite: bool, rows: int, quiet: bool, **options: Any,
+) -> None:  # fmt: skip
+    """Differences of correlation within samples between groups of samples of DATA."""
+    from hiercorr import differential as run
+    from hiercorr._storage import check_target
+
+    if sample is None:
+        raise InputError("--sample is needed: the column of obs that names the sample of each cell")
+    check_target(output, overwrite)
+    levels = None if contrast is None else (condition, *(part.strip() for part in contrast.split(",")))
+    given = {k: v for k, v in options.items() if v is not None}
+    result = run(
+        data, sample, condition, contrast=levels, genes=_genes(genes), subset=_subset(cell_type),
+        progress=False if quiet else None, **given,
+    )  # fmt: skip
+    _finish(result, output, overwrite, rows, quiet)
+
+
+@main.command()
+@click.argument("question", type=click.Choice(["within", "between", "differential"]), default="within")
+@click.option("--samples", type=float, help="Samples, both groups together.")
+@click.option("--cells", type=float, help="Cells per sample.")
+@click.option("--mean", type=float, help="Mean count of both genes in a cell.")
+@click.option("--rho", type=float, help="Correlation, or difference of two.")
+@click.option(
+    "--heterogeneity", type=float, default=0.1, show_default=True, help="Its standard deviation over samples."
+)
+@click.option(
+    "--power",
+    "wanted",
+    type=float,
+    help="Wanted power: what of samples, cells, mean and rho is left out is found.",
+)
+@click.option("--alpha", type=float, default=0.05, show_default=True)
+@click.option("--tests", type=int, default=1, show_default=True, help="Pairs that are tested (Bonferroni).")
+@click.option("--baseline", type=float, default=0.0, help="differential: correlation in the first group.")
+@click.option("--paired", is_flag=True, help="differential: both conditions in each donor.")
+def power(question: str, wanted: float | None, **options: Any) -> None:
+    """Power of a design, or what it takes to reach one."""
+    from hiercorr import power as run
+
+    click.echo(str(run(question, power=wanted, **options)))
 
 
 @main.command()

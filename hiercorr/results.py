@@ -111,7 +111,9 @@ class CorrelationResult:
 
     def _columns(self) -> list[str]:
         """Pair variables that say anything, in the schema's order."""
-        known = [n for n in PAIR_VARIABLES if n in self.dataset and not n.startswith("sample_") and n != "flag"]
+        known = [
+            n for n in PAIR_VARIABLES if n in self.dataset and not n.startswith(("sample_", "group_")) and n != "flag"
+        ]
         said = [n for n in known if n != "correlation_unclipped" and self._says(n)]
         return said if "correlation" in said else ["correlation", *said]
 
@@ -149,6 +151,9 @@ class CorrelationResult:
         name, row = self._row(gene)
         columns = [c for c in self._order_columns() if c in row]
         table = pd.DataFrame({c: row[c].values.astype(float) for c in columns}, index=pd.Index(row["gene"].values))
+        if "group_correlation" in row:
+            for group in row["group"].values:
+                table[f"correlation[{group}]"] = row["group_correlation"].sel(group=group).values.astype(float)
         table["flag"] = [describe_flag(f) for f in row["flag"].values]
         table.index.name = "gene"
         table = table.drop(index=name, errors="ignore")
@@ -157,6 +162,9 @@ class CorrelationResult:
     def _order_columns(self) -> list[str]:
         first = [
             "correlation",
+            "difference",
+            "difference_lower",
+            "difference_upper",
             "ci_lower",
             "ci_upper",
             "sd",
@@ -219,6 +227,9 @@ class CorrelationResult:
         left, right = (ds[d].values for d in ds["correlation"].dims)
         table = {"gene_a": left[i], "gene_b": right[j]}
         table |= {c: ds[c].values[i, j].astype(float) for c in columns}
+        if "group_correlation" in ds:
+            by_group = ds["group_correlation"].values
+            table |= {f"correlation[{g}]": by_group[k][i, j].astype(float) for k, g in enumerate(ds["group"].values)}
         return pd.DataFrame({**table, "flag": flag[i, j]})
 
     def matrix(self, variable: str = "correlation") -> pd.DataFrame:
@@ -232,7 +243,7 @@ class CorrelationResult:
         -------
         DataFrame
         """
-        known = [n for n in PAIR_VARIABLES if n in self.dataset and not n.startswith("sample_")]
+        known = [n for n in PAIR_VARIABLES if n in self.dataset and not n.startswith(("sample_", "group_"))]
         if variable not in known:
             raise unknown_name("pair variable", variable, known)
         values = self.dataset[variable]

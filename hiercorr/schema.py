@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from hiercorr._version import __version__
 
-SCHEMA_VERSION = "1.1"
+SCHEMA_VERSION = "1.2"
 
 
 class Flag(enum.IntFlag):
@@ -59,6 +59,11 @@ PAIR_VARIABLES = {
     "i2": "share of the variation of fisher_z that lies between samples",
     "prediction_lower": "lower 95% prediction limit of a new sample's correlation",
     "prediction_upper": "upper 95% prediction limit of a new sample's correlation",
+    "difference": "difference of the correlation between conditions, or its slope",
+    "difference_se": "standard error of difference",
+    "difference_lower": "lower confidence limit of difference",
+    "difference_upper": "upper confidence limit of difference",
+    "group_correlation": "correlation within samples of one group by itself",
     "observed_correlation": "correlation between samples with the noise of their means in it",
     "within_correlation": "correlation within samples",
     "between_correlation": "correlation between samples, noise of their means taken out",
@@ -127,6 +132,7 @@ def build_dataset(
     sample: Mapping[str, NDArray],
     attrs: Mapping[str, Any],
     target: str | None = None,
+    groups: Sequence[str] | None = None,
     coefficient: Mapping[str, NDArray] | None = None,
     coefficient_names: Sequence[str] = (),
     beta_units: str = "",
@@ -143,6 +149,8 @@ def build_dataset(
     attrs : mapping
         Attributes; None is left out.
     target : str, optional
+    groups : sequence of str, optional
+        Names of the groups of pair variables whose name begins with ``group_``; those arrays have the group first.
     coefficient : mapping, optional
         Arrays (coefficient, gene).
     coefficient_names : sequence of str
@@ -156,9 +164,11 @@ def build_dataset(
     dims = ("gene", "partner") if target is None else ("target", "gene")
     coords: dict[str, Any] = {"gene": genes.to_numpy(object), "sample": samples.to_numpy(object)}
     coords |= {"partner": coords["gene"]} if target is None else {"target": np.array([target], object)}
+    coords |= {} if groups is None else {"group": np.array(list(groups), object)}
     variables: dict[str, Any] = {}
     for name, values in pair.items():
-        d = ("sample", *dims) if name.startswith("sample_") else dims
+        first = next((d for d in ("sample", "group") if name.startswith(f"{d}_")), None)
+        d = dims if first is None else (first, *dims)
         variables[name] = (d, values, pair_attributes(name))
     for table, values_of, dim in ((GENE_VARIABLES, gene, "gene"), (SAMPLE_VARIABLES, sample, "sample")):
         for name, values in values_of.items():

@@ -24,6 +24,10 @@ KEYS = {
         _CELLS | {"cell_type", "formula", "normalization", "block", "block_method", "min_counts"},
         _COMMON | {"method", "contrasts", "permutations"},
     ),
+    "differential": (
+        _CELLS | {"condition", "formula", "block", "contrast"},
+        {"target", "permutations", "precision", "confidence", "seed"},
+    ),
     "BayesianCorrelation": (
         _CELLS | {"formula", "block", "heterogeneity", "structure", "priors"},
         {"target", "draws", "tune", "chains", "sampler", "target_accept", "seed", "method", "confidence"},

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -147,3 +148,24 @@ def test_pseudobulk_refusals(path, tmp_path, arguments, message):
     assert message in done.output
     assert "Traceback" not in done.output
     assert not (tmp_path / "r.zarr").exists()
+
+
+def test_differential(path, tmp_path):
+    import anndata as ad
+
+    adata = ad.read_h5ad(path)
+    adata.obs["arm"] = adata.obs["sample"].astype(str).map({"s1": "a", "s2": "a", "s3": "b", "s4": "b"}).astype(str)
+    given = tmp_path / "arms.h5ad"
+    adata.write_h5ad(given)
+    options = ["--sample", "sample", "--depth", "depth", "--genes", "6"]
+    done = run("differential", given, *options, "--condition", "arm", "--target", "gene0", "-o", tmp_path / "d.zarr")
+    assert done.exit_code == 0, done.output
+    assert "Saved:" in done.output
+    assert hc.load(tmp_path / "d.zarr").dataset.attrs["condition"] == "arm"
+    assert "at least" in run("differential", given, *options, "--condition", "arm", "--permutations", "3", "-o",
+                             tmp_path / "e.zarr").output  # fmt: skip
+    stated = tmp_path / "stated.toml"
+    text = Path("models/differential.toml").read_text()
+    stated.write_text(text.replace("\n[data]\n", '\n[data]\ncondition = "arm"\n'))
+    done = run("fit", stated, given, *options, "-o", tmp_path / "f.zarr")
+    assert done.exit_code == 0, done.output

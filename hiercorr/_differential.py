@@ -1,0 +1,332 @@
+"""differential: is the correlation of a pair within samples different between groups of samples, or along a covariate?"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+
+from hiercorr import _difference, _estimates, _tiles, inference
+from hiercorr._resources import available_memory, threads
+from hiercorr.data import MIN_CELLS, Counts, read_counts
+from hiercorr.design import Design, sample_columns, sample_design, warn_of_repeated_donors
+from hiercorr.errors import EstimationWarning, InputError, unknown_name
+from hiercorr.results import CorrelationResult
+from hiercorr.schema import Flag, build_dataset
+
+
+def differential(
+    data: ad.AnnData | str | Path,
+    sample: str,
+    condition: str,
+    formula: str | None = None,
+    block: str | None = None,
+    target: str | None = None,
+    *,
+    contrast: str | Sequence[str] | None = None,
+    permutations: int | None = None,
+    genes: Sequence[str] | ArrayLike | int | None = None,
+    layer: str | None = None,
+    depth: str | ArrayLike | None = None,
+    subset: ArrayLike | Mapping[str, Any] | None = None,
+    min_cells: int = MIN_CELLS,
+    small_samples: str = "exclude",
+    precision: str = "single",
+    confidence: float = 0.95,
+    seed: int | np.random.Generator | None = None,
+    n_jobs: int | None = None,
+    progress: bool | None = None,
+) -> CorrelationResult:
+    r"""Difference of the correlation within samples between groups of samples, or its slope on a covariate.
+
+    Samples are the units. To first order a sample's part in a pair's correlation is :math:`L_c = \rho + x_c / b_c` (share
+    b_c, influence x_c, as in :func:`hiercorr.inference.pair_estimate`), free of the noise of a ratio; L is regressed on the
+    design with weights b. Errors are HC2 with Satterthwaite degrees of freedom (:func:`hiercorr._difference.tile_difference`):
+    Welch's test for two groups, the paired t test for pairs in blocks.
+
+    Parameters
+    ----------
+    data : AnnData or path
+        Cells x genes raw counts of ONE cell type, as for :class:`hiercorr.CSCore`.
+    sample : str
+        Column of ``obs`` with the sample of each cell.
+    condition : str
+        Column with one value a sample: two groups (or more, with `contrast`), or a number, whose slope per unit is
+        estimated.
+    formula : str, optional
+        Covariates of samples to adjust for, e.g. ``"~ gender + age"``; `condition` joins it.
+    block : str, optional
+        Column whose values hold several samples each (the donor): an effect for each, so that conditions are compared
+        within donors.
+    target : str, optional
+        One gene against all others.
+    contrast : str or (column, level, baseline), optional
+        Which combination of coefficients; needed where `condition` has more than two groups.
+    permutations : int, optional
+        p-values by permutation of the condition over samples (within blocks) in the place of the t test: all distinct
+        arrangements where there are at most so many, else so many at random. The studentised difference is compared. Not
+        with other covariates.
+    genes, layer, depth, subset, min_cells, small_samples
+        As for :class:`hiercorr.CSCore`.
+    precision : {"single", "double"}
+    confidence : float
+    seed : int or Generator, optional
+        For the permutations.
+    n_jobs : int, optional
+    progress : bool, optional
+
+    Returns
+    -------
+    CorrelationResult
+        ``difference`` with ``difference_se`` and limits ``difference_lower``, ``difference_upper``; ``statistic``, ``df``,
+        ``p_value``, ``q_value`` are of no difference; ``correlation`` is that of all samples together, and
+        ``group_correlation`` that of each group by itself.
+
+    Raises
+    ------
+    InputError
+        If the condition varies within samples, has one sample in a group, is confounded with a covariate or with blocks.
+
+    References
+    ----------
+    Bell & McCaffrey 2002, Survey Methodology 28:169; Pustejovsky & Tipton 2018, J. Business & Economic Statistics 36:672;
+    Janssen 1997, Statistics & Probability Letters 36:9 (studentised permutation).
+
+    Examples
+    --------
+    >>> import hiercorr as hc
+    >>> adata = hc.datasets.glioblastoma()
+    >>> options = {"depth": "total_counts", "genes": 30}
+    >>> r = hc.differential(adata, "sample_id", "condition", block="patient_id", target="FTL", **options)
+    >>> r.top(n=1).columns[:2].tolist()
+    ['correlation', 'difference']
+    """
+    if precision not in _tiles.DTYPE:
+        raise InputError(f"precision must be 'single' or 'double', not {precision!r}")
+    if not 0 < confidence < 1:
+        raise InputError(f"confidence must lie between 0 and 1, not {confidence!r}")
+    counts = read_counts(
+        data, sample=sample, genes=genes, layer=layer, depth=depth, subset=subset, min_cells=min_cells,
+        small_samples=small_samples, always=() if target is None else (target,),
+    )  # fmt: skip
+    table = pd.DataFrame(sample_columns(counts.obs, counts.starts, counts.samples), index=counts.samples)
+    design, weights, levels = _design(counts, table, sample, condition, formula, block, contrast)
+    found = None
+    if permutations is not None:
+        found = _shuffles(table, condition, formula, block, levels, permutations, seed)
+    groups = (
+        None if levels is None else np.asarray(pd.Index(levels).get_indexer(table[condition].astype(str)), np.int64)
+    )
+    question = _difference.Question(design.matrix, weights, groups, [] if levels is None else levels)
+    rows = None
+    if target is not None:
+        at = int(counts.genes.get_loc(target))
+        rows = slice(at, at + 1)
+    dtype = _tiles.DTYPE[precision]
+    _tiles.check_memory(counts.n_genes, 0, target is not None, False, dtype, available_memory())
+    tiles = _tiles.tiles(counts.n_genes, counts.n_samples, rows, dtype, _tiles.WIDE)
+    plan = _estimates.Plan("within", "none", precision, confidence, False, rows, None, progress, tiles, [])
+    output = _tiles.PairOutput(counts.n_genes, rows, dtype)
+
+    def compared(
+        problem: _estimates.Problem, left: slice, right: slice, num: NDArray, den: NDArray, tile: dict
+    ) -> NDArray:
+        fit = problem.fit
+        given = ((fit.num[left], fit.num[right]), (fit.den[left], fit.den[right]))
+        noise = (problem.noise[left], problem.noise[right])
+        tile |= _table(_difference.tile_difference(question, num, den, *given, noise, found), confidence, dtype)
+        return np.where(np.isnan(tile["p_value"]), Flag.NO_INTERVAL.bit, 0).astype(np.uint16)
+
+    with threads(n_jobs):
+        problem = _estimates.fit_here(counts, plan, output, None, compared)
+    pair = output.finish()
+    _tiles.add_q_values(pair, rows)
+    missing = float(np.mean(np.isnan(pair["difference"])))
+    dataset = build_dataset(
+        genes=counts.genes,
+        samples=counts.samples,
+        pair=pair,
+        gene=problem.gene,
+        sample={"n_cells": counts.cells_per_sample, "depth": counts.median_depth},
+        target=target,
+        groups=question.labels if levels is not None else None,
+        attrs={
+            "title": "difference of correlation within samples",
+            "model": "differential",
+            "estimator": "within",
+            "level": "within",
+            "formula": design.formula,
+            "condition": condition,
+            "contrast": _said(design, weights),
+            "block": block,
+            "uncertainty": "HC2" if found is None else "permutation" + (", exact" if found.exact else ""),
+            "permutations": None if found is None else len(found.values),
+            "smallest_p": None if found is None else found.smallest_p,
+            "confidence": confidence,
+            "precision": precision,
+            "n_cells": counts.n_cells,
+            "sample_column": sample,
+            "theta": problem.fit.theta,
+            "seed": seed if isinstance(seed, int) else None,
+            "note": "statistic, df, p_value and q_value are of no difference; correlation is that of all samples together.",
+            **{k: v for k, v in counts.notes.items() if v},
+        },
+    )
+    if missing > 1 / counts.n_genes:  # more than the diagonal
+        warnings.warn(
+            f"{missing:.1%} of the pairs have no difference (no variance beyond noise); they are NaN and flagged",
+            EstimationWarning,
+            stacklevel=2,
+        )
+    return CorrelationResult(dataset)
+
+
+def _design(
+    counts: Counts,
+    table: pd.DataFrame,
+    sample: str,
+    condition: str,
+    formula: str | None,
+    block: str | None,
+    contrast: Any,
+) -> tuple[Design, NDArray[np.float64], list[str] | None]:
+    """Design with the condition in it, the combination that is asked for, and the condition's levels (None: a number)."""
+    varying = [str(c) for c in counts.obs.columns if str(c) not in table]
+    if condition in varying:
+        raise InputError(
+            f"condition {condition!r} varies within samples: a sample must have one value of it. Where every sample holds "
+            f"both conditions, make samples of sample x condition and use block={sample!r}"
+        )
+    if condition not in table:
+        raise unknown_name("condition column", condition, counts.obs.columns)
+    values = table[condition]
+    if values.isna().any():
+        raise InputError(
+            f"condition {condition!r} is missing for sample {values.index[values.isna()][0]!r}; leave it out with subset="
+        )
+    numeric = pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values)
+    levels = None if numeric else sorted(values.astype(str).unique())
+    if levels is not None:
+        size = values.astype(str).value_counts()
+        if len(levels) < 2:
+            raise InputError(
+                f"condition {condition!r} has one value, {levels[0]!r}, in all samples: nothing to compare"
+            )
+        if (size < 2).any():
+            raise InputError(
+                f"condition {condition!r} has one sample in group {size.index[size < 2][0]!r}: a difference needs at least 2 "
+                "samples in each group"
+            )
+    if block is not None:
+        _check_blocks(table, varying, condition, block, counts.obs.columns)
+    base = (formula or "~ 1") if "~" in (formula or "~ 1") else f"~ {formula}"
+    without = sample_design(base, table, varying, block).names
+    named = condition in _variables(base)
+    text = base if named else f"{base} + `{condition}`"
+    design = sample_design(text, table, varying, block)
+    n, k = design.matrix.shape
+    if n - k < 1:
+        raise InputError(
+            f"formula {design.formula!r} has {k} coefficients for {n} samples: nothing is left for an error; drop terms"
+        )
+    if block is None:
+        warn_of_repeated_donors(
+            {c: table[c] for c in table}, sample, n, "p-values are too small", "block={column}", stacklevel=4
+        )
+    if contrast is not None:
+        return design, design.contrasts({"contrast": contrast})[0], levels
+    new = [name for name in design.names if (name not in without if not named else condition in name)]
+    if len(new) != 1:
+        raise InputError(
+            f"condition {condition!r} has {len(new)} coefficients ({', '.join(new)}): say which difference with contrast=, "
+            f"e.g. contrast=({condition!r}, {(levels or ['b', 'a'])[1]!r}, {(levels or ['b', 'a'])[0]!r})"
+        )
+    return design, np.array([float(name == new[0]) for name in design.names]), levels
+
+
+def _variables(formula: str) -> set[str]:
+    import formulaic
+
+    try:
+        return {str(v) for v in formulaic.Formula(formula).required_variables}
+    except Exception:
+        return set()  # sample_design says what is wrong with it
+
+
+def _check_blocks(table: pd.DataFrame, varying: Sequence[str], condition: str, block: str, known: Any) -> None:
+    if block in varying:
+        raise InputError(f"block column {block!r} varies within samples; it must have one value a sample")
+    if block not in table:
+        raise unknown_name("block column", block, known)
+    both = table.groupby(block, observed=True)[condition].nunique() > 1
+    if both.sum() < 2:
+        raise InputError(
+            f"{int(both.sum())} values of block {block!r} have samples of more than one {condition!r}: nothing can be compared "
+            "within blocks; leave out block="
+        )
+
+
+def _shuffles(
+    table: pd.DataFrame,
+    condition: str,
+    formula: str | None,
+    block: str | None,
+    levels: list[str] | None,
+    n: int,
+    seed: Any,
+) -> _difference.Shuffles:
+    if n < 19:
+        raise InputError(f"permutations={n}: at least 19 are needed for a p-value of 0.05")
+    if formula is not None and _variables(formula) - {condition}:
+        raise InputError(
+            "permutations hold for the condition and blocks alone: name a covariate with levels as block=, or leave out "
+            "permutations= (the t test adjusts for covariates)"
+        )
+    if levels is not None and len(levels) > 2:
+        raise InputError(f"permutations go with two groups or a number; choose two of {levels} with subset=")
+    values = (
+        table[condition].to_numpy(float)
+        if levels is None
+        else (table[condition].astype(str) == levels[1]).to_numpy(float)
+    )
+    strata = np.zeros(len(table), np.int64) if block is None else pd.factorize(table[block])[0].astype(np.int64)
+    found = _difference.shuffles(values, strata, n, seed)
+    _difference.check_reach(found, condition)
+    if found.smallest_p > 0.05:
+        warnings.warn(
+            f"{len(found.values)} arrangements of {condition!r} can give no p-value below {found.smallest_p:.2g}",
+            EstimationWarning,
+            stacklevel=3,
+        )
+    return found
+
+
+def _table(found: dict[str, NDArray], confidence: float, dtype: Any) -> dict[str, NDArray]:
+    """Test and interval of the differences; they lie in -2..2."""
+    half = inference.PairEstimate(
+        found["difference"] / 2, found["se"] / 2, found["df"], np.empty(0, np.int32), np.empty(0, np.float32)
+    )
+    tested = inference.pair_table(half, confidence, dtype)
+    out = {
+        "difference": found["difference"].astype(dtype),
+        "difference_se": found["se"].astype(dtype),
+        "difference_lower": 2 * tested["ci_lower"],
+        "difference_upper": 2 * tested["ci_upper"],
+        "statistic": tested["statistic"],
+        "df": tested["df"],
+        "p_value": found["permutation_p"].astype(dtype) if "permutation_p" in found else tested["p_value"],
+    }
+    if "group_correlation" in found:
+        out["group_correlation"] = found["group_correlation"].astype(dtype)
+    return out
+
+
+def _said(design: Design, weights: NDArray[np.float64]) -> str:
+    parts = [f"{w:+g} {name}" for w, name in zip(weights, design.names, strict=True) if w]
+    return " ".join(parts).removeprefix("+").replace("1 ", "", 1) if len(parts) == 1 else " ".join(parts)

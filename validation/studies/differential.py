@@ -1,0 +1,163 @@
+"""Differences of correlation between two groups of samples: size, power, coverage, beside tests that take cells as units."""
+
+from __future__ import annotations
+
+import itertools
+import warnings
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+import hiercorr as hc
+from hiercorr.simulate import simulate_counts
+from validation.pages import span
+from validation.scores import Tally
+
+CLAIM = (
+    "Over samples as units, the t test of a difference rejects 3-6.5% of true nulls at 5%, its 95% interval covers in "
+    "93.5-97.5%, in two groups and in pairs of 3 to 10 samples a group, also where the groups differ in depth and means; "
+    "Fisher's test of two correlations over cells does not."
+)
+MODELS = ["differential"]
+SEED = 20261131
+REPLICATES = 100
+PERMUTATIONS = 499
+KINDS = {"none, 0": (0.0, 0.0), "none, 0.5": (0.5, 0.5), "0 to 0.3": (0.0, 0.3), "0.2 to 0.7": (0.2, 0.7)}
+PAIRS = 10  # of each kind in a panel
+TAU = 0.15
+
+
+def grid(quick: bool) -> pd.DataFrame:
+    sizes, pairing, means = ([4], [False, True], [1.0]) if quick else ([10, 5, 3], [False, True], [0.3, 2.0])
+    return pd.DataFrame(itertools.product(sizes, pairing, means), columns=["per_group", "paired", "mean"])
+
+
+def panel(row: dict, rng: np.random.Generator) -> ad.AnnData:
+    """Genes in pairs; arm b has other means, more depth and fewer cells."""
+    kinds = [k for k in KINDS for _ in range(PAIRS)]
+    genes = 2 * len(kinds)
+    factor = np.exp(rng.normal(0, 0.3, genes))
+    parts = []
+    for arm in range(2):
+        within = np.eye(genes)
+        for k, kind in enumerate(kinds):
+            within[2 * k, 2 * k + 1] = within[2 * k + 1, 2 * k] = KINDS[kind][arm]
+        part, _ = simulate_counts(
+            row["per_group"], (300, 200)[arm], genes, mean=row["mean"] * (factor if arm else 1), within=within,
+            heterogeneity=TAU, cell_imbalance=0.4, depth_mean=(8_000, 12_000)[arm], seed=rng,
+        )  # fmt: skip
+        part.obs["arm"], part.obs["donor"] = "ab"[arm], part.obs["sample"].astype(str)
+        part.obs["sample"] = "ab"[arm] + part.obs["donor"]
+        part.obs_names = "ab"[arm] + part.obs_names
+        parts.append(part)
+    out = ad.concat(parts)
+    if not row["paired"]:
+        out.obs["donor"] = out.obs["sample"]
+    return out
+
+
+def naive(adata: ad.AnnData) -> tuple[np.ndarray, np.ndarray]:
+    """Fisher's z test of two cell-level Pearson correlations of log-normalised counts."""
+    z, n = [], []
+    for arm in "ab":
+        part = adata[adata.obs["arm"] == arm]
+        x = np.log1p(part.X.toarray() / part.obs["depth"].to_numpy()[:, None] * 1e4)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            z.append(np.arctanh(np.clip(np.corrcoef(x, rowvar=False), -0.999999, 0.999999)))
+        n.append(part.n_obs)
+    with np.errstate(invalid="ignore"):
+        t = (z[1] - z[0]) / np.sqrt(1 / (n[0] - 3) + 1 / (n[1] - 3))
+    return 2 * stats.norm.sf(np.abs(t)), np.tanh(z[1]) - np.tanh(z[0])
+
+
+def run_cell(row: dict, replicates: int, seed: np.random.SeedSequence) -> pd.DataFrame:
+    tally = Tally()
+    kinds = np.array([k for k in KINDS for _ in range(PAIRS)])
+    i = 2 * np.arange(len(kinds))
+    block = "donor" if row["paired"] else None
+    for child in seed.spawn(replicates):
+        rng = np.random.default_rng(child)
+        adata = panel(row, rng)
+        options = {"sample": "sample", "condition": "arm", "block": block, "depth": "depth", "min_cells": 5}
+        answers = {}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            for name, more in (("t test", {}), ("permutation", {"permutations": PERMUTATIONS, "seed": rng})):
+                ds = hc.differential(adata, **options, **more).dataset
+                answers[name] = [
+                    ds[v].values[i, i + 1] for v in ("p_value", "difference", "difference_lower", "difference_upper")
+                ]
+        p, estimate = naive(adata)
+        answers["Fisher over cells"] = [p[i, i + 1], estimate[i, i + 1], None, None]
+        for method, (p_value, difference, low, high) in answers.items():
+            for kind, (a, b) in KINDS.items():
+                at = kinds == kind
+                interval = None if low is None or method == "permutation" else (low[at], high[at])
+                tally.add((method, kind), b - a, p=p_value[at], estimate=difference[at], interval=interval)
+    return tally.table(["method", "kind"]).assign(**row)
+
+
+def verdict(table: pd.DataFrame) -> list[str]:
+    out = []
+    ours = table[table["method"] == "t test"]
+    null = ours["kind"].str.startswith("none")
+    for value, low, high, part in (("type_1", 0.03, 0.065, ours[null]), ("coverage", 0.935, 0.975, ours)):
+        for r in part.to_dict("records"):
+            bound = low if r[value] < low else high
+            error = max(r[f"mc_error_{value}"], np.sqrt(bound * (1 - bound) / r["pairs"]))
+            if max(low - r[value], r[value] - high) > 3 * error:
+                out.append(
+                    f"{value} {r[value]:.3f} at {r['per_group']} a group, paired {r['paired']}, mean {r['mean']:g}, {r['kind']}"
+                )
+    cells = table[(table["method"] == "Fisher over cells") & table["kind"].str.startswith("none")]
+    if cells["type_1"].max() < 0.1:
+        out.append("cells as units do no harm: nothing is shown")
+    return out
+
+
+def remarks(table: pd.DataFrame) -> list[str]:
+    out = []
+    null = table[table["kind"].str.startswith("none")]
+    for method, g in null.groupby("method", sort=False):
+        out.append(f"{method}: rejects {span(g['type_1'])} of true nulls (mean {100 * g['type_1'].mean():.1f}%).")
+    for kind in ("0 to 0.3", "0.2 to 0.7"):
+        ours = table[(table["method"] == "t test") & (table["kind"] == kind)]
+        power = ours.groupby(["per_group", "mean"])["type_1"].mean()
+        text = ", ".join(f"{s} a group, mean count {m:g}: {100 * p:.0f}%" for (s, m), p in power.items())
+        out.append(f"Power of the t test at a difference of {kind}: {text}.")
+    ours = table[table["method"] == "t test"]
+    out.append(f"Its 95% interval covers in {span(ours['coverage'])} (mean {100 * ours['coverage'].mean():.1f}%); bias "
+               f"{ours['bias'].min():+.3f} to {ours['bias'].max():+.3f}.")  # fmt: skip
+    out.append(
+        "3 against 3 have 20 arrangements: a permutation cannot reject there at 5%, and the t test has little power."
+    )
+    return out
+
+
+def figures(table: pd.DataFrame) -> dict:
+    import matplotlib.pyplot as plt
+
+    style = {"t test": ("#0072B2", "o"), "permutation": ("#009E73", "^"), "Fisher over cells": ("#D55E00", "x")}
+    fig, axes = plt.subplots(1, len(KINDS), figsize=(15, 4), sharey=True, layout="constrained")
+    for ax, kind in zip(axes, KINDS, strict=True):
+        part = table[table["kind"] == kind]
+        designs = list(dict.fromkeys(zip(part["per_group"], part["paired"], part["mean"], strict=True)))
+        for method, (colour, marker) in style.items():
+            g = part[part["method"] == method].set_index(["per_group", "paired", "mean"])["type_1"].reindex(designs)
+            ax.plot(range(len(designs)), g, marker, color=colour, label=method, ls="", ms=6)
+        if kind.startswith("none"):
+            ax.axhspan(0.03, 0.065, color="#dddddd", zorder=0)
+        ax.set_title(f"difference: {kind}", fontsize=11)
+        ax.set_xticks(
+            range(len(designs)),
+            [f"{s}{' pairs' if p else '+' + str(s)}, {m:g}" for s, p, m in designs],
+            rotation=80,
+            fontsize=8,
+        )
+        ax.spines[["top", "right"]].set_visible(False)
+    axes[0].set_ylabel("share rejected at 5%")
+    axes[-1].legend(frameon=False)
+    fig.supxlabel("samples, mean count")
+    return {"": fig}
