@@ -38,6 +38,8 @@ class Problem:
     contrasts : mapping
     correlation : float or None
         Of samples of one block, where the design holds no block effects.
+    interaction : tuple of int
+        Columns of the design whose products with the target are coefficients too.
     """
 
     counts: Array
@@ -48,6 +50,7 @@ class Problem:
     clustered: bool
     contrasts: Mapping[str, str | Sequence[str]]
     correlation: float | None = None
+    interaction: tuple[int, ...] = ()
 
     def gene_flags(self) -> NDArray[np.uint16]:
         """Flags of genes with few counts."""
@@ -102,7 +105,8 @@ def correlate(problem: Problem, ranks: bool, options: Options) -> Fitted:
 def regress(problem: Problem, method: str, at: int, name: str, options: Options) -> Fitted:
     """Each gene on the target (gene number `at`) and the formula."""
     y, blocks, white = problem.expression, problem.blocks, problem.white()
-    design = np.column_stack([problem.design.matrix, y[:, at]])
+    products = problem.design.matrix[:, list(problem.interaction)] * y[:, [at]]
+    design = np.column_stack([problem.design.matrix, products, y[:, at]])
     fitted = _between.residuals(y, problem.design.matrix)
     if fitted.constant[at]:
         raise InputError(f"target {name!r} does not vary between samples given {problem.design.formula!r}")

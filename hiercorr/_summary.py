@@ -47,6 +47,7 @@ def make_summary(dataset: xr.Dataset, flags: pd.Series, table: pd.DataFrame, gen
     summary.tables.append(SimpleTable(body or [["no pair could be estimated"]], headers=heads if body else None))
     notes = [f"{count:,} pairs {name}" for name, count in flags.items() if count]
     extra = [a["note"]] if a.get("note") else []
+    extra += [f"q: {a['q_method']} over {a['q_family']}."] if "q_value" in table else []
     extra += ["Flags: " + "; ".join(notes) + "."] if notes else []
     if extra:
         summary.add_extra_txt(["", *extra])

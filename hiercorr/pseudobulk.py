@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -147,6 +148,7 @@ class Pseudobulk:
         method: str | None = None,
         *,
         target: str | None = None,
+        interaction: str | None = None,
         contrasts: Mapping[str, str | Sequence[str]] | None = None,
         permutations: int | None = None,
         precision: str | None = None,
@@ -168,6 +170,10 @@ class Pseudobulk:
             :mod:`hiercorr._noise` for equations). None: ``"ols"`` with a target, else ``"pearson"``.
         target : str, optional
             One gene against all others.
+        interaction : str, optional
+            Column of the formula: the target's slope may differ over it. The coefficients ``TARGET:term`` say by how much
+            (``coefficients("FTL:condition[T.b]")``); the correlation and the target's own coefficient are then those where
+            the column is 0 or at its baseline. With ``"ols"``, ``"hc3"`` and ``"voom"``.
         contrasts : mapping, optional
             Name -> linear combination of coefficients, ``"condition[T.b] - condition[T.c]"``, or
             ``(column, level, baseline)``; they join the coefficients.
@@ -210,6 +216,8 @@ class Pseudobulk:
         dtype = _tiles.DTYPE[precision or ("single" if target is None else "double")]
         _tiles.check_memory(len(genes), 0, target is not None, False, dtype, available_memory())
         problem = self._problem(expression, contrasts or {})
+        if interaction is not None:
+            problem = self._with_interaction(problem, interaction, method, target, permutations)
         if self.block_method == "correlation":
             problem = problem.with_block_correlation(method)
         chosen = self._arrangements(permutations, problem.blocks, seed)
@@ -233,6 +241,24 @@ class Pseudobulk:
             counts, expression.to_numpy(), self.library_sizes, self.design, blocks, self.block_method == "cluster",
             contrasts,
         )  # fmt: skip
+
+    def _with_interaction(
+        self, problem: _between_routes.Problem, column: str, method: str, target: str | None, permutations: int | None
+    ) -> _between_routes.Problem:
+        if target is None or method not in ("ols", "hc3", "voom"):
+            raise InputError(f"interaction={column!r} needs target= and method 'ols', 'hc3' or 'voom'")
+        if permutations is not None:
+            raise InputError("permutations do not go with interaction=: leave one of them out")
+        if column not in self.design.table:
+            raise unknown_name("interaction: column of the formula", column, self.design.table.columns)
+        terms = [k for k, name in enumerate(self.design.names) if k and _names(name, column)]
+        n, k = self.design.matrix.shape
+        if n < k + len(terms) + 2:
+            raise InputError(
+                f"interaction with {column!r} adds {len(terms)} coefficients to {k}: at least {k + len(terms) + 2} samples are "
+                f"needed, and there are {n}"
+            )
+        return replace(problem, interaction=tuple(terms))
 
     def _arrangements(
         self, permutations: int | None, blocks: NDArray[np.int64] | None, seed: Any
@@ -301,7 +327,8 @@ class Pseudobulk:
             )
         obs, chosen = self.samples.obs, options.chosen
         depth = obs["depth"].to_numpy(float)
-        names = [*self.design.names, *([str(target)] if method in _REGRESSIONS else []), *problem.contrasts]
+        products = [f"{target}:{self.design.names[k]}" for k in problem.interaction]
+        names = [*self.design.names, *products, *([str(target)] if method in _REGRESSIONS else []), *problem.contrasts]
         uncertainty = {"corrected": "generalised pivotal quantity", "hc3": "t, HC3 errors"}.get(method, "t")
         uncertainty = "t, CR2 errors by block" if self.block_method == "cluster" else uncertainty
         if chosen is not None:
@@ -331,7 +358,7 @@ class Pseudobulk:
                 "model": "Pseudobulk",
                 "estimator": method,
                 "level": "between",
-                "formula": self.design.formula,
+                "formula": self.design.formula + "".join(f" + {p}" for p in products),
                 "uncertainty": uncertainty,
                 "smallest_p_value": None if chosen is None else chosen.smallest_p,
                 "normalization": self.normalization,
@@ -355,6 +382,13 @@ _NOTES = {
     "voom": "correlation is the weighted partial correlation, t / sqrt(t^2 + df).",
     "corrected": "Correlations beyond 1 are withheld (see correlation_unclipped), their interval is not.",
 }  # fmt: skip
+
+
+def _names(term: str, column: str) -> bool:
+    """Whether a coefficient is one of this column alone."""
+    return term.removeprefix("C(").removesuffix(")").split("[")[0].strip("`()") == column or term.split("[")[0] in (
+        column, f"C({column})", f"C(`{column}`)", f"`{column}`",
+    )  # fmt: skip
 
 
 def _one_of(name: str, value: object, known: tuple[Any, ...]) -> None:

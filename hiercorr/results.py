@@ -97,6 +97,42 @@ class CorrelationResult:
         """Posterior draws as an ArviZ object: InferenceData, or a DataTree where ArviZ is 1 or newer."""
         return _posterior.to_arviz(self.dataset)
 
+    def adjust(self, method: str = "bh", family: str = "all", level: float = 0.05) -> CorrelationResult:
+        """The same result with q-values by another procedure or over another family of pairs.
+
+        Parameters
+        ----------
+        method : {"bh", "by", "storey", "hierarchical"}
+            Benjamini-Hochberg; Benjamini-Yekutieli (any dependence); Storey (BH times the estimated share of true nulls);
+            ``"hierarchical"``: genes first, by their Simes p-values, then pairs within the genes that are left.
+        family : {"all", "gene"}
+            All distinct pairs, or the pairs of each gene by themselves (for one gene that was chosen beforehand).
+        level : float
+            Of the choice of genes, with ``"hierarchical"``.
+
+        Returns
+        -------
+        CorrelationResult
+            Attributes ``q_method`` and ``q_family`` say what was done. Over ``"gene"`` and with ``"hierarchical"``,
+            ``q_value[gene, partner]`` is that of the pair in the family of `gene`.
+
+        References
+        ----------
+        Benjamini & Yekutieli 2001; Storey, Taylor & Siegmund 2004; Benjamini & Bogomolov 2014.
+
+        Examples
+        --------
+        >>> import hiercorr as hc
+        >>> adata = hc.datasets.glioblastoma()
+        >>> options = {"depth": "total_counts", "genes": 30, "subset": {"condition": "ctrl"}}
+        >>> r = hc.CSCore(adata, "sample_id", **options).fit()
+        >>> r.adjust("by").dataset.attrs["q_family"]
+        'all distinct pairs'
+        """
+        from hiercorr._adjust import adjust
+
+        return adjust(self, method, family, level)
+
     def _row(self, gene: str | None) -> tuple[str, xr.Dataset]:
         """The pairs of one gene as a Dataset over `gene`."""
         if self.target is not None:

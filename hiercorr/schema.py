@@ -187,6 +187,11 @@ def build_dataset(
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "n_samples": len(samples),
     }
+    if "p_value" in pair:
+        stamp |= {
+            "q_method": "Benjamini-Hochberg",
+            "q_family": "all distinct pairs" if target is None else "pairs of the target",
+        }
     return xr.Dataset(variables, coords, {k: v for k, v in {**stamp, **attrs}.items() if v is not None})
 
 
