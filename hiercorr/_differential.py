@@ -58,7 +58,8 @@ def differential(
         Column of ``obs`` with the sample of each cell.
     condition : str
         Column with one value a sample: two groups (or more, with `contrast`), or a number, whose slope per unit is
-        estimated.
+        estimated. With ``block=sample`` it may vary within samples (a cell type, a state, a stimulus given to part of the
+        cells): the units are then sample x condition, compared within samples.
     formula : str, optional
         Covariates of samples to adjust for, e.g. ``"~ gender + age"``; `condition` joins it.
     block : str, optional
@@ -111,8 +112,10 @@ def differential(
         raise InputError(f"precision must be 'single' or 'double', not {precision!r}")
     if not 0 < confidence < 1:
         raise InputError(f"confidence must lie between 0 and 1, not {confidence!r}")
+    # Cells of one sample in both conditions: the units are sample x condition, compared within the sample.
+    units: str | tuple[str, str] = (sample, condition) if block == sample and condition != sample else sample
     counts = read_counts(
-        data, sample=sample, genes=genes, layer=layer, depth=depth, subset=subset, min_cells=min_cells,
+        data, sample=units, genes=genes, layer=layer, depth=depth, subset=subset, min_cells=min_cells,
         small_samples=small_samples, always=() if target is None else (target,),
     )  # fmt: skip
     table = pd.DataFrame(sample_columns(counts.obs, counts.starts, counts.samples), index=counts.samples)
@@ -200,8 +203,8 @@ def _design(
     varying = [str(c) for c in counts.obs.columns if str(c) not in table]
     if condition in varying:
         raise InputError(
-            f"condition {condition!r} varies within samples: a sample must have one value of it. Where every sample holds "
-            f"both conditions, make samples of sample x condition and use block={sample!r}"
+            f"condition {condition!r} varies within samples: a sample must have one value of it; or compare the conditions "
+            f"within samples, with block={sample!r}"
         )
     if condition not in table:
         raise unknown_name("condition column", condition, counts.obs.columns)

@@ -81,13 +81,20 @@ def subset_mask(obs: pd.DataFrame, subset: ArrayLike | Mapping[str, Any] | None)
     return mask
 
 
-def sample_codes(obs: pd.DataFrame, sample: str | None, keep: NDArray[np.bool_]) -> tuple[NDArray[np.int64], pd.Index]:
-    """Code of each cell's sample, -1 for cells that are not used."""
+def sample_codes(
+    obs: pd.DataFrame, sample: str | tuple[str, str] | None, keep: NDArray[np.bool_]
+) -> tuple[NDArray[np.int64], pd.Index]:
+    """Code of each cell's sample, -1 for cells that are not used; a sample may be what two columns say together."""
     if sample is None:
         return np.where(keep, 0, -1), pd.Index(["all"])
-    if sample not in obs:
-        raise unknown_name("sample column", sample, obs.columns)
-    column = obs[sample]
+    for name in (sample,) if isinstance(sample, str) else sample:
+        if name not in obs:
+            raise unknown_name("sample column", name, obs.columns)
+    if isinstance(sample, str):
+        column = obs[sample]
+    else:
+        first, second = (obs[name] for name in sample)
+        column = (first.astype(str) + "|" + second.astype(str)).where(first.notna() & second.notna())
     missing = np.flatnonzero(column.isna().to_numpy() & keep)
     if len(missing):
         raise InputError(
@@ -108,7 +115,12 @@ def sample_codes(obs: pd.DataFrame, sample: str | None, keep: NDArray[np.bool_])
 
 
 def drop_small(
-    codes: NDArray[np.int64], samples: pd.Index, sample: str | None, min_cells: int, how: str, notes: dict[str, Any]
+    codes: NDArray[np.int64],
+    samples: pd.Index,
+    sample: str | tuple[str, str] | None,
+    min_cells: int,
+    how: str,
+    notes: dict[str, Any],
 ) -> tuple[NDArray[np.int64], pd.Index]:
     if how not in ("exclude", "error"):
         raise InputError(f"small_samples must be 'exclude' or 'error', not {how!r}")

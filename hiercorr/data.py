@@ -125,7 +125,7 @@ class Counts:
 def read_counts(
     data: ad.AnnData | str | Path,
     *,
-    sample: str | None,
+    sample: str | tuple[str, str] | None,
     genes: Sequence[str] | ArrayLike | int | None = None,
     layer: str | None = None,
     depth: str | ArrayLike | None = None,
@@ -142,8 +142,9 @@ def read_counts(
     ----------
     data : AnnData or path
         Cells x genes raw counts: AnnData in memory or backed (dense, CSR, CSC), or a .h5ad, .zarr or 10x .h5 file.
-    sample : str or None
-        Column of ``obs`` that names the sample (mouse, donor, patient) of each cell. None: all cells are one group.
+    sample : str, (str, str) or None
+        Column of ``obs`` that names the sample (mouse, donor, patient) of each cell; two columns: a sample is what both say.
+        None: all cells are one group.
     genes : sequence of str, bool mask, int, optional
         Names, a mask over all genes, or N for the N most highly expressed in the chosen cells. None: every gene that is
         expressed in them.

@@ -253,3 +253,21 @@ def test_real_data_paired_by_patient():
         r = hc.differential(adata, "sample_id", "condition", block="patient_id", target="FTL", depth="total_counts")
     assert r.dataset["df"].max() <= 4 + 1e-6  # 5 patients
     assert list(r.dataset["group"].values) == ["ctrl", "panobinostat"]
+
+
+def test_condition_within_samples_is_compared_within_them():
+    parts = []
+    for k, rho in enumerate((0.2, 0.7)):
+        part, _ = simulate_counts(7, 250, 12, mean=1.5, within=rho, seed=30 + k)
+        part.obs["cell_type"] = ["T cells", "B cells"][k]
+        part.obs_names = f"{k}" + part.obs_names
+        parts.append(part)
+    adata = ad.concat(parts)
+    with pytest.raises(hc.InputError, match="compare the conditions within samples, with block='sample'"):
+        hc.differential(adata, condition="cell_type", **OPTIONS)
+    r = hc.differential(adata, condition="cell_type", block="sample", target="gene0", **OPTIONS)
+    assert r.dataset.sizes["sample"] == 14
+    assert list(r.dataset["group"].values) == ["B cells", "T cells"]
+    assert r.top(n=1).index[0] == "gene1"
+    assert float(r.top(n=1)["difference"].iloc[0]) == pytest.approx(-0.5, abs=0.15)
+    assert float(r.top(n=1)["df"].iloc[0]) <= 6 + 1e-6
