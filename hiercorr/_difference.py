@@ -83,6 +83,7 @@ def tile_difference(
     gene_den: tuple[Array, Array],
     noise: tuple[Array, Array],
     shuffles: Shuffles | None,
+    above: bool = False,
 ) -> dict[str, NDArray]:
     r"""Difference of every pair of a tile: estimate, standard error, degrees of freedom, correlation of each group.
 
@@ -100,6 +101,8 @@ def tile_difference(
         As for :func:`hiercorr.inference.pair_estimate`.
     shuffles : Shuffles, optional
         Permutations whose studentised statistics are compared with the observed one.
+    above : bool
+        The tile is square and symmetric: permutations of its upper triangle are enough.
 
     Returns
     -------
@@ -120,7 +123,7 @@ def tile_difference(
     if question.groups is not None:
         out["group_correlation"] = _by_group(question.groups, len(question.labels), num, den, gene_num, gene_den)
     if shuffles is not None:
-        count = _kernels.permuted_differences(*given, shuffles.observed, shuffles.values, shuffles.strata)
+        count = _kernels.permuted_differences(*given, shuffles.observed, shuffles.values, shuffles.strata, above)
         extra = 0 if shuffles.exact else 1
         p = (count + extra) / (len(shuffles.values) + extra)
         out["permutation_p"] = np.where(np.isfinite(out["difference"]) & (count >= 0), p, np.nan)

@@ -143,7 +143,9 @@ def differential(
         fit = problem.fit
         given = ((fit.num[left], fit.num[right]), (fit.den[left], fit.den[right]))
         noise = (problem.noise[left], problem.noise[right])
-        tile |= _table(_difference.tile_difference(question, num, den, *given, noise, found), confidence, dtype)
+        above = left == right and rows is None
+        differences = _difference.tile_difference(question, num, den, *given, noise, found, above)
+        tile |= _table(differences, confidence, dtype)
         return np.where(np.isnan(tile["p_value"]), Flag.NO_INTERVAL.bit, 0).astype(np.uint16)
 
     with threads(n_jobs):

@@ -609,7 +609,7 @@ def difference(num, den, phi1, phi2, effect1, effect2, share1, share2, design, c
     se = np.full((r, cols), np.nan)
     df = np.full((r, cols), np.nan)
     for t in prange(r):
-        x, b, h, a, e = np.empty(s), np.empty(s), np.empty(s), np.empty(s), np.empty(s)
+        x, b, g, side = np.empty(s), np.empty(s), np.empty(s), np.empty((s, k))
         gram = np.empty((k, k))
         inverse = np.empty((k, k))
         unit = np.zeros(k)
@@ -643,32 +643,29 @@ def difference(num, den, phi1, phi2, effect1, effect2, share1, share2, design, c
                 value += contrast[i] * beta[i]
             variance = 0.0
             expected = 0.0
+            spread = 0.0
             for c in range(s):
                 fitted, lever, weight = 0.0, 0.0, 0.0
                 for i in range(k):
                     fitted += design[c, i] * beta[i]
+                    side[c, i] = 0.0
                     for j in range(k):
-                        lever += design[c, i] * inverse[i, j] * design[c, j]
-                        weight += contrast[i] * inverse[i, j] * design[c, j]
-                h[c] = b[c] * lever
-                a[c] = weight
-                e[c] = b[c] * (rho - fitted) + x[c]
-                if h[c] < 1.0 - 1e-8:
-                    variance += (weight * e[c]) ** 2 / (1.0 - h[c])
+                        side[c, i] += inverse[i, j] * design[c, j]
+                    lever += design[c, i] * side[c, i]
+                    weight += contrast[i] * side[c, i]
+                h = b[c] * lever
+                g[c] = 0.0
+                if h < 1.0 - 1e-8 and b[c] > 0.0:
+                    variance += (weight * (b[c] * (rho - fitted) + x[c])) ** 2 / (1.0 - h)
                     expected += weight * weight * b[c]
-            spread = 0.0
+                    g[c] = (weight * b[c]) ** 2 / (1.0 - h)
+                    spread += (g[c] * (1.0 / b[c] - lever)) ** 2
             for c in range(s):
-                if h[c] >= 1.0 - 1e-8 or b[c] == 0.0:
-                    continue
-                gc = (a[c] * b[c]) ** 2 / (1.0 - h[c])
-                for d in range(s):
-                    if h[d] >= 1.0 - 1e-8 or b[d] == 0.0:
-                        continue
-                    both = 1.0 / b[c] if c == d else 0.0
+                for d in range(c):
+                    both = 0.0
                     for i in range(k):
-                        for j in range(k):
-                            both -= design[c, i] * inverse[i, j] * design[d, j]
-                    spread += gc * (a[d] * b[d]) ** 2 / (1.0 - h[d]) * both * both
+                        both += design[c, i] * side[d, i]
+                    spread += 2.0 * g[c] * g[d] * both * both
             out[t, u] = value
             if variance > 0 and spread > 0:
                 se[t, u] = np.sqrt(variance)
@@ -676,57 +673,81 @@ def difference(num, den, phi1, phi2, effect1, effect2, share1, share2, design, c
     return out, se, df
 
 
-@njit(cache=True)
-def _studentized(x, y, b, strata, n_strata, sum_b, sum_bx, sum_y):
-    """|t| (HC0) of the slope of y / b on x with weights b and an intercept for each stratum."""
-    s = len(x)
-    sum_b[:] = 0.0
-    sum_bx[:] = 0.0
-    sum_y[:] = 0.0
+@njit(cache=True, fastmath={"contract", "reassoc"})
+def _studentized(values, y, b, weight, strata, mean, room, t2):
+    """Squared t (HC0) of the slope of y / b on a condition, weights b and an intercept for each stratum, of many pairs.
+
+    values : (samples,) the condition; y, b : (samples, lanes), y free of its stratum's mean; weight, mean : (strata, lanes)
+    sums of b, and room; room : (5, lanes); t2 : (lanes,) the result.
+    """
+    s, lanes = y.shape
+    room[:] = 0.0
+    sxx, sxy, first, second, third = room[0], room[1], room[2], room[3], room[4]
+    mean[:] = 0.0
     for c in range(s):
-        g = strata[c]
-        sum_b[g] += b[c]
-        sum_bx[g] += b[c] * x[c]
-        sum_y[g] += y[c]
-    sxx, sxy = 0.0, 0.0
+        for k in range(lanes):
+            mean[strata[c], k] += b[c, k] * values[c]
+    for g in range(len(mean)):
+        for k in range(lanes):
+            mean[g, k] /= weight[g, k]
     for c in range(s):
-        g = strata[c]
-        if sum_b[g] > 0:
-            d = x[c] - sum_bx[g] / sum_b[g]
-            sxx += b[c] * d * d
-            sxy += d * y[c]
-    if not sxx > 0:
-        return 0.0
-    slope = sxy / sxx
-    variance = 0.0
-    for c in range(s):
-        g = strata[c]
-        if sum_b[g] > 0:
-            d = x[c] - sum_bx[g] / sum_b[g]
-            e = y[c] - b[c] * (sum_y[g] / sum_b[g] + slope * d)
-            variance += (d * e) ** 2
-    return abs(sxy) / np.sqrt(variance) if variance > 0 else 0.0
+        for k in range(lanes):
+            d = values[c] - mean[strata[c], k]
+            d2, bd, dy = d * d, b[c, k] * d, d * y[c, k]
+            sxx[k] += bd * d
+            sxy[k] += dy
+            first[k] += dy * dy
+            second[k] += dy * bd * d
+            third[k] += bd * bd * d2
+    for k in range(lanes):
+        slope = sxy[k] / sxx[k] if sxx[k] > 0 else 0.0
+        variance = first[k] - 2.0 * slope * second[k] + slope * slope * third[k]
+        t2[k] = sxy[k] * sxy[k] / variance if variance > 1e-12 * first[k] and sxx[k] > 0 else 0.0
 
 
 @njit(cache=True, parallel=True)
-def permuted_differences(num, den, phi1, phi2, effect1, effect2, share1, share2, observed, values, strata):
-    """How many of the permuted conditions give a studentised difference as large as the observed one; -1: none exists."""
+def permuted_differences(num, den, phi1, phi2, effect1, effect2, share1, share2, observed, values, strata, above):
+    """How many of the permuted conditions give a studentised difference as large as the observed one; -1: none exists.
+
+    `above`: only what is above the diagonal of a square tile is filled.
+    """
     s, r, cols = num.shape
     n_strata = strata.max() + 1
+    lanes = 32
     count = np.full((r, cols), -1, np.int64)
     for t in prange(r):
-        x, b, y = np.empty(s), np.empty(s), np.empty(s)
-        sum_b, sum_bx, sum_y = np.empty(n_strata), np.empty(n_strata), np.empty(n_strata)
-        for u in range(cols):
-            rho = _influences(num, den, t, u, phi1, phi2, effect1, effect2, share1, share2, x, b)
-            if rho != rho:
-                continue
+        x, share = np.empty(s), np.empty(s)
+        y, b = np.zeros((s, lanes)), np.ones((s, lanes))
+        weight, mean = np.empty((n_strata, lanes)), np.empty((n_strata, lanes))
+        bound, t2, known = np.empty(lanes), np.empty(lanes), np.empty(lanes, np.bool_)
+        room = np.empty((5, lanes))
+        for u0 in range(t // lanes * lanes if above else 0, cols, lanes):
+            width = min(lanes, cols - u0)
+            y[:] = 0.0
+            b[:] = 1.0
+            weight[:] = 0.0
+            for k in range(width):
+                rho = _influences(num, den, t, u0 + k, phi1, phi2, effect1, effect2, share1, share2, x, share)
+                known[k] = rho == rho
+                if known[k]:
+                    for c in range(s):
+                        b[c, k] = max(share[c], 1e-12)
+                        y[c, k] = share[c] * rho + x[c]
+            mean[:] = 0.0
             for c in range(s):
-                y[c] = b[c] * rho + x[c]
-            bound = _studentized(observed, y, b, strata, n_strata, sum_b, sum_bx, sum_y) * (1.0 - 1e-9)
-            n = 0
+                for k in range(lanes):
+                    weight[strata[c], k] += b[c, k]
+                    mean[strata[c], k] += y[c, k]
+            for c in range(s):
+                for k in range(lanes):
+                    y[c, k] -= b[c, k] * mean[strata[c], k] / weight[strata[c], k]
+            _studentized(observed, y, b, weight, strata, mean, room, bound)
+            for k in range(width):
+                if known[k]:
+                    count[t, u0 + k] = 0
             for m in range(len(values)):
-                if _studentized(values[m], y, b, strata, n_strata, sum_b, sum_bx, sum_y) >= bound:
-                    n += 1
-            count[t, u] = n
+                _studentized(values[m], y, b, weight, strata, mean, room, t2)
+                for k in range(width):
+                    if known[k] and t2[k] >= bound[k] * (1.0 - 1e-9):
+                        count[t, u0 + k] += 1
     return count
