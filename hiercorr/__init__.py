@@ -8,6 +8,7 @@ from hiercorr._version import __version__
 
 if TYPE_CHECKING:
     from hiercorr import datasets, enrichment, modules, planning, plotting, simulate
+    from hiercorr._cell_types import CellTypes, by_cell_type
     from hiercorr._compare import Comparison, compare
     from hiercorr._differential import differential
     from hiercorr._evidence import Evidence, evidence
@@ -31,6 +32,7 @@ _WHERE = {
     "BayesianCorrelation": "bayes.model",
     "CSCore": "cscore",
     "CellCorrelation": "celllevel",
+    "CellTypes": "_cell_types",
     "Comparison": "_compare",
     "CorrelationResult": "results",
     "DataWarning": "errors",
@@ -42,6 +44,7 @@ _WHERE = {
     "Pseudobulk": "pseudobulk",
     "Traps": "_traps",
     "aggregate": "aggregation",
+    "by_cell_type": "_cell_types",
     "check_design": "check",
     "compare": "_compare",
     "decompose": "decomposition",
@@ -66,6 +69,7 @@ __all__ = [
     "BayesianCorrelation",
     "CSCore",
     "CellCorrelation",
+    "CellTypes",
     "Comparison",
     "CorrelationResult",
     "DataWarning",
@@ -78,6 +82,7 @@ __all__ = [
     "Traps",
     "__version__",
     "aggregate",
+    "by_cell_type",
     "check_design",
     "compare",
     "datasets",

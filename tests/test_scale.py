@@ -341,6 +341,15 @@ def test_import_is_light():
     assert done.stdout.strip() == "[]"
 
 
+@pytest.mark.slow
+def test_scaling_benchmark_runs():
+    command = [sys.executable, "-m", "validation.benchmarks.scaling", "--quick"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "failed" not in done.stderr
+    for name in ("pooled", "within, from disk", "numpy corrcoef", "BLAS limit"):
+        assert name in done.stdout
+
+
 # --- Dask --------------------------------------------------------------------------------------------------------------
 
 
