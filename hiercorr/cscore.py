@@ -356,6 +356,7 @@ class CSCore:
             gene=fitted.gene,
             sample={"n_cells": counts.cells_per_sample, "depth": counts.median_depth},
             target=target,
+            tested=plan.uncertainty != "none" and counts.n_samples >= 3,
             attrs={
                 "title": ("exploratory: metacells, " if self._metacells else "")
                 + "CS-CORE, "

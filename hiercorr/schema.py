@@ -132,6 +132,7 @@ def build_dataset(
     sample: Mapping[str, NDArray],
     attrs: Mapping[str, Any],
     target: str | None = None,
+    tested: bool = False,
     groups: Sequence[str] | None = None,
     coefficient: Mapping[str, NDArray] | None = None,
     coefficient_names: Sequence[str] = (),
@@ -149,6 +150,8 @@ def build_dataset(
     attrs : mapping
         Attributes; None is left out.
     target : str, optional
+    tested : bool
+        The pair variables, which are written elsewhere, hold p-values.
     groups : sequence of str, optional
         Names of the groups of pair variables whose name begins with ``group_``; those arrays have the group first.
     coefficient : mapping, optional
@@ -187,7 +190,7 @@ def build_dataset(
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "n_samples": len(samples),
     }
-    if "p_value" in pair:
+    if "p_value" in pair or tested:
         stamp |= {
             "q_method": "Benjamini-Hochberg",
             "q_family": "all distinct pairs" if target is None else "pairs of the target",

@@ -172,6 +172,8 @@ def test_worlds_have_the_correlation_they_say():
 def test_peers_give_a_number_for_each_pair(peer):
     if peer not in installed():
         pytest.skip("not installed")
+    if peer.startswith("memento") and int(np.__version__.split(".")[0]) > 1:
+        pytest.skip("memento-de needs numpy 1: it gives no p-values here")
     panel = worlds.blocks([1.0], [0.0], [(0.0, 0.0), (0.6, 0.0), (0.3, 0.0)])
     adata = worlds.draw(panel, np.full(4, 200), np.random.default_rng(0))
     at = (np.array([0, 1]), np.array([1, 2]))

@@ -73,6 +73,9 @@ def draw(row: dict, rng: np.random.Generator) -> tuple[ad.AnnData, dict[str, flo
 
 def run_cell(row: dict, replicates: int, seed: np.random.SeedSequence) -> pd.DataFrame:
     out = []
+    size, tune, thin = (
+        (DRAWS, 300, THIN) if replicates >= 10 else (2 * DRAWS // 5, 150, 2)
+    )  # a quick look needs no more
     for k, child in enumerate(seed.spawn(replicates)):
         rng = np.random.default_rng(child)
         adata, truth = draw(row, rng)
@@ -85,11 +88,11 @@ def run_cell(row: dict, replicates: int, seed: np.random.SeedSequence) -> pd.Dat
                 adata, "sample", ["a", "b"], depth="depth", block="block" if row["per_donor"] > 1 else None,
                 priors={"intercept": {"distribution": "normal", "mu": MEAN[0], "sigma": MEAN[1]}},
             )  # fmt: skip
-            result = model.fit(draws=DRAWS, tune=300, seed=k)
+            result = model.fit(draws=size, tune=tune, seed=k)
         flag = int(result.dataset["flag"].values[0, 1])
         for name, value in truth.items():
             draws = result.dataset[f"posterior_{name}"].values[..., 0, 1].ravel().astype(float)
-            kept = draws[::THIN][1:]
+            kept = draws[::thin][1:]
             low, high = np.quantile(draws, [0.025, 0.975])
             out.append(
                 {
