@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 DESIGNS = [  # genes, samples, cells a sample, method, draws and steps of adaptation of each of 4 chains
-    (2, 6, 300, "marginal", 500, 400), (2, 6, 300, "latent", 500, 400), (5, 6, 300, "marginal", 350, 400),
+    (2, 6, 300, "marginal", 500, 400), (2, 6, 300, "latent", 500, 400), (5, 6, 300, "marginal", 350, 300),
     (10, 9, 300, "marginal", 250, 300),
 ]  # fmt: skip
 
