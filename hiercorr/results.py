@@ -260,7 +260,7 @@ class CorrelationResult:
             key = ds["p_value"].values[i, j] if has_p else -np.abs(r[i, j])
             strongest = np.argpartition(np.nan_to_num(key, nan=2.0), n)[:n]
             i, j = i[strongest], j[strongest]
-        left, right = (ds[d].values for d in ds["correlation"].dims)
+        left, right = (np.array([str(g) for g in ds[d].values], object) for d in ds["correlation"].dims)
         table = {"gene_a": left[i], "gene_b": right[j]}
         table |= {c: ds[c].values[i, j].astype(float) for c in columns}
         if "group_correlation" in ds:
