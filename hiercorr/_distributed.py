@@ -7,10 +7,13 @@ its blocks with it, and the scheduler has them made again.
 
 from __future__ import annotations
 
+import contextlib
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numba
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
@@ -19,6 +22,7 @@ from scipy import sparse
 from hiercorr import _kernels, _tiles, _validate, moments
 from hiercorr._estimates import Output, Plan, Problem, problem_of, tile_of, tolerance
 from hiercorr._products import cross_products
+from hiercorr._resources import compiled_threads
 from hiercorr._sources import Source, canonical, open_source
 from hiercorr.data import Counts, Layout, Scan, positions
 from hiercorr.errors import InputError
@@ -272,8 +276,16 @@ def _tree(delayed: Any, add: Any, parts: Sequence[Any]) -> Any:
     return parts[0]
 
 
-def _one_thread() -> Any:
-    """A task uses one core: the scheduler fills the others with tasks."""
-    from hiercorr._resources import compiled_threads
+_LOCK = threading.Lock()
 
-    return compiled_threads(1)
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    """A task uses one core: the scheduler fills the others with tasks.
+
+    Where numba has neither OpenMP nor TBB its loops must not run in two threads of a process at once.
+    """
+    numba.get_num_threads()  # starts the threads, so that their layer is known
+    safe = numba.threading_layer() in ("omp", "tbb")
+    with contextlib.nullcontext() if safe else _LOCK, compiled_threads(1):
+        yield
