@@ -239,6 +239,7 @@ class CorrelationResult:
             )
         columns = self._order_columns()
         tables = [self._pairs_of(first, part, columns, q, min_correlation, n) for first, part in self._parts()]
+        tables = [t for t in tables if len(t)] or tables[:1]  # an empty part has no type of its names
         table = _by_evidence(pd.concat(tables, ignore_index=True)).reset_index(drop=True)
         table = table if n is None else table.head(n)
         flag = [describe_flag(f) for f in table.pop("flag")]
