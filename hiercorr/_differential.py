@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from hiercorr import _difference, _estimates, _tiles, inference
 from hiercorr._resources import available_memory, threads
 from hiercorr.data import MIN_CELLS, Counts, read_counts
-from hiercorr.design import Design, sample_columns, sample_design, warn_of_repeated_donors
+from hiercorr.design import Design, own_coefficients, sample_columns, sample_design, warn_of_repeated_donors
 from hiercorr.errors import EstimationWarning, InputError, unknown_name
 from hiercorr.results import CorrelationResult
 from hiercorr.schema import Flag, build_dataset
@@ -231,9 +231,7 @@ def _design(
     if block is not None:
         _check_blocks(table, varying, condition, block, counts.obs.columns)
     base = (formula or "~ 1") if "~" in (formula or "~ 1") else f"~ {formula}"
-    without = sample_design(base, table, varying, block).names
-    named = condition in _variables(base)
-    text = base if named else f"{base} + `{condition}`"
+    text = base if condition in _variables(base) else f"{base} + `{condition}`"
     design = sample_design(text, table, varying, block)
     n, k = design.matrix.shape
     if n - k < 1:
@@ -246,13 +244,15 @@ def _design(
         )
     if contrast is not None:
         return design, design.contrasts({"contrast": contrast})[0], levels
-    new = [name for name in design.names if (name not in without if not named else condition in name)]
-    if len(new) != 1:
+    own = own_coefficients(design.names, condition)
+    if len(own) != 1:
+        said = ", ".join(design.names[k] for k in own)
+        other, baseline = (levels or ["a", "b"])[1::-1]
         raise InputError(
-            f"condition {condition!r} has {len(new)} coefficients ({', '.join(new)}): say which difference with contrast=, "
-            f"e.g. contrast=({condition!r}, {(levels or ['b', 'a'])[1]!r}, {(levels or ['b', 'a'])[0]!r})"
+            f"condition {condition!r} has {len(own)} coefficients ({said}): say which difference with contrast=, e.g. "
+            f"contrast=({condition!r}, {other!r}, {baseline!r})"
         )
-    return design, np.array([float(name == new[0]) for name in design.names]), levels
+    return design, np.eye(k)[own[0]], levels
 
 
 def _variables(formula: str) -> set[str]:

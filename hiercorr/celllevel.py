@@ -106,7 +106,7 @@ class CellCorrelation:
         Raises
         ------
         InputError
-            If an option is unknown or needs samples that were not counts.
+            If an option is unknown or needs samples that were not named.
         """
         for name, value, known in (
             ("method", method, METHODS),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -73,6 +74,12 @@ class Design:
             values[column] = pd.Series([level] * len(values), values.index).astype(same)
             rows.append(pd.DataFrame(self._spec.get_model_matrix(values))[self.names].to_numpy(float).mean(0))
         return np.asarray(rows[0] - rows[1])
+
+
+def own_coefficients(names: Sequence[str], column: str) -> list[int]:
+    """Positions of the coefficients that are of this column alone: ``age``, ``arm[T.b]``, ``C(arm)[T.b]``; not of products."""
+    own = re.compile(rf"(C\()?`?{re.escape(column)}`?\)?(\[[^\]]*\])?")
+    return [k for k, name in enumerate(names) if own.fullmatch(name)]
 
 
 def make_design(formula: str | Sequence[str], table: pd.DataFrame, standardize: bool = False) -> Design:

@@ -18,7 +18,7 @@ from hiercorr._between_fits import Fitted, Options
 from hiercorr._resources import available_memory
 from hiercorr.aggregation import KEY, MIN_COUNTS, aggregate
 from hiercorr.data import MIN_CELLS, Counts, read_counts
-from hiercorr.design import sample_design, warn_of_repeated_donors
+from hiercorr.design import own_coefficients, sample_design, warn_of_repeated_donors
 from hiercorr.errors import DataWarning, EstimationWarning, InputError, unknown_name
 from hiercorr.normalization import library_sizes, log_cpm
 from hiercorr.results import CorrelationResult
@@ -251,7 +251,11 @@ class Pseudobulk:
             raise InputError("permutations do not go with interaction=: leave one of them out")
         if column not in self.design.table:
             raise unknown_name("interaction: column of the formula", column, self.design.table.columns)
-        terms = [k for k, name in enumerate(self.design.names) if k and _names(name, column)]
+        terms = own_coefficients(self.design.names, column)
+        if not terms:
+            raise InputError(
+                f"interaction: the formula {self.design.formula!r} holds {column!r} only inside other terms; add it by itself"
+            )
         n, k = self.design.matrix.shape
         if n < k + len(terms) + 2:
             raise InputError(
@@ -382,13 +386,6 @@ _NOTES = {
     "voom": "correlation is the weighted partial correlation, t / sqrt(t^2 + df).",
     "corrected": "Correlations beyond 1 are withheld (see correlation_unclipped), their interval is not.",
 }  # fmt: skip
-
-
-def _names(term: str, column: str) -> bool:
-    """Whether a coefficient is one of this column alone."""
-    return term.removeprefix("C(").removesuffix(")").split("[")[0].strip("`()") == column or term.split("[")[0] in (
-        column, f"C({column})", f"C(`{column}`)", f"`{column}`",
-    )  # fmt: skip
 
 
 def _one_of(name: str, value: object, known: tuple[Any, ...]) -> None:

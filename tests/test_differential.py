@@ -189,6 +189,15 @@ def test_recoding_and_relabelling(data):
     assert "group_correlation" not in slope
 
 
+def test_condition_is_not_taken_for_a_column_whose_name_holds_its_own(data):
+    named = data.copy()
+    named.obs["arm_2"] = named.obs["batch"]
+    found = hc.differential(named, condition="arm", formula="~ arm_2 + arm", **OPTIONS).dataset
+    wanted = hc.differential(data, condition="arm", formula="~ batch", **OPTIONS).dataset
+    assert found.attrs["contrast"] == "arm[T.b]"
+    np.testing.assert_allclose(found["difference"], wanted["difference"], rtol=1e-5, atol=1e-7)
+
+
 def test_result_is_saved_and_shown(data, tmp_path):
     r = hc.differential(data, condition="arm", target="gene0", **OPTIONS)
     assert r.top(n=1).index[0] == "gene1"

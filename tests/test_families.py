@@ -116,6 +116,9 @@ def test_interaction_refusals(sums):
         pb.fit(interaction="arm")
     with pytest.raises(hc.InputError, match="unknown interaction: column of the formula 'age'"):
         pb.fit(target="gene0", interaction="age")
+    inside = hc.Pseudobulk(sums, "sample", formula="~ np.log(age)", depth="depth", normalization="cpm")
+    with pytest.raises(hc.InputError, match="only inside other terms; add it by itself"):
+        inside.fit(target="gene0", interaction="age")
     with pytest.raises(hc.InputError, match="permutations do not go with"):
         pb.fit(target="gene0", interaction="arm", permutations=99)
 
