@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hiercorr import _kernels
+from hiercorr._permutation import distinct_orders, random_orders
 from hiercorr.errors import InputError
-from hiercorr.inference import sample_effects, variance_shares
+from hiercorr.inference import gene_sides
 
 Array = NDArray[np.float64]
 
@@ -110,13 +111,7 @@ def tile_difference(
         ``difference``, ``se``, ``df`` (left, right); ``group_correlation`` (group, left, right) where there are groups;
         ``permutation_p`` with shuffles.
     """
-    (n1, n2), (d1, d2) = gene_num, gene_den
-    with np.errstate(divide="ignore", invalid="ignore"):
-        phi = [np.where(d.sum(1) > 0, n.sum(1) / d.sum(1), np.nan) for n, d in ((n1, d1), (n2, d2))]
-    phi = [np.where(np.isfinite(p) & (p > 0), p, -1.0) for p in phi]
-    effects = sample_effects(n1, d1), sample_effects(n2, d2)
-    shares = variance_shares(n1, d1, noise[0]), variance_shares(n2, d2, noise[1])
-    given = (num, den, *phi, *effects, *shares)
+    given = (num, den, *gene_sides(gene_num, gene_den, noise))
     out: dict[str, NDArray] = dict(
         zip(("difference", "se", "df"), _kernels.difference(*given, question.design, question.contrast), strict=True)
     )
@@ -153,17 +148,10 @@ def _by_group(
 
 def shuffles(values: Array, strata: NDArray[np.int64], n: int, seed: int | np.random.Generator | None) -> Shuffles:
     """All distinct assignments where there are at most `n`, else that many at random."""
-    from hiercorr._permutation import distinct_orders
-
     found = distinct_orders(values, strata, n)
     if found is not None:
         return Shuffles(found, strata, values, True)
-    rng = np.random.default_rng(seed)
-    drawn = np.tile(values, (n, 1))
-    for s in np.unique(strata):
-        at = np.flatnonzero(strata == s)
-        drawn[:, at] = rng.permuted(drawn[:, at], axis=1)
-    return Shuffles(drawn, strata, values, False)
+    return Shuffles(values[random_orders(strata, n, np.random.default_rng(seed))], strata, values, False)
 
 
 def check_reach(found: Shuffles, condition: str) -> None:

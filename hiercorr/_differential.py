@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from hiercorr import _difference, _estimates, _tiles, inference
 from hiercorr._resources import available_memory, threads
 from hiercorr.data import MIN_CELLS, Counts, read_counts
-from hiercorr.design import Design, own_coefficients, sample_columns, sample_design, warn_of_repeated_donors
+from hiercorr.design import Design, check_block, own_coefficients, sample_design, sample_table, warn_of_repeated_donors
 from hiercorr.errors import EstimationWarning, InputError, unknown_name
 from hiercorr.results import CorrelationResult
 from hiercorr.schema import Flag, build_dataset
@@ -118,8 +118,8 @@ def differential(
         data, sample=units, genes=genes, layer=layer, depth=depth, subset=subset, min_cells=min_cells,
         small_samples=small_samples, always=() if target is None else (target,),
     )  # fmt: skip
-    table = pd.DataFrame(sample_columns(counts.obs, counts.starts, counts.samples), index=counts.samples)
-    design, weights, levels = _design(counts, table, sample, condition, formula, block, contrast)
+    table, varying = sample_table(counts.obs, counts.starts, counts.samples)
+    design, weights, levels = _design(counts, table, varying, sample, condition, formula, block, contrast)
     found = None
     if permutations is not None:
         found = _shuffles(table, condition, formula, block, levels, permutations, seed)
@@ -134,7 +134,7 @@ def differential(
     dtype = _tiles.DTYPE[precision]
     _tiles.check_memory(counts.n_genes, 0, target is not None, False, dtype, available_memory())
     tiles = _tiles.tiles(counts.n_genes, counts.n_samples, rows, dtype, _tiles.WIDE)
-    plan = _estimates.Plan("within", "none", precision, confidence, False, rows, None, progress, tiles, [])
+    plan = _estimates.Plan("within", "none", precision, confidence, False, rows, None, progress, tiles)
     output = _tiles.PairOutput(counts.n_genes, rows, dtype)
 
     def compared(
@@ -195,6 +195,7 @@ def differential(
 def _design(
     counts: Counts,
     table: pd.DataFrame,
+    varying: Sequence[str],
     sample: str,
     condition: str,
     formula: str | None,
@@ -202,7 +203,6 @@ def _design(
     contrast: Any,
 ) -> tuple[Design, NDArray[np.float64], list[str] | None]:
     """Design with the condition in it, the combination that is asked for, and the condition's levels (None: a number)."""
-    varying = [str(c) for c in counts.obs.columns if str(c) not in table]
     if condition in varying:
         raise InputError(
             f"condition {condition!r} varies within samples: a sample must have one value of it; or compare the conditions "
@@ -229,7 +229,8 @@ def _design(
                 "samples in each group"
             )
     if block is not None:
-        _check_blocks(table, varying, condition, block, counts.obs.columns)
+        check_block(block, table, varying, counts.obs.columns)
+        _check_blocks(table, condition, block)
     base = (formula or "~ 1") if "~" in (formula or "~ 1") else f"~ {formula}"
     text = base if condition in _variables(base) else f"{base} + `{condition}`"
     design = sample_design(text, table, varying, block)
@@ -239,9 +240,7 @@ def _design(
             f"formula {design.formula!r} has {k} coefficients for {n} samples: nothing is left for an error; drop terms"
         )
     if block is None:
-        warn_of_repeated_donors(
-            {c: table[c] for c in table}, sample, n, "p-values are too small", "block={column}", stacklevel=4
-        )
+        warn_of_repeated_donors(table, sample, n, "p-values are too small", "block={column}", stacklevel=4)
     if contrast is not None:
         return design, design.contrasts({"contrast": contrast})[0], levels
     own = own_coefficients(design.names, condition)
@@ -264,11 +263,7 @@ def _variables(formula: str) -> set[str]:
         return set()  # sample_design says what is wrong with it
 
 
-def _check_blocks(table: pd.DataFrame, varying: Sequence[str], condition: str, block: str, known: Any) -> None:
-    if block in varying:
-        raise InputError(f"block column {block!r} varies within samples; it must have one value a sample")
-    if block not in table:
-        raise unknown_name("block column", block, known)
+def _check_blocks(table: pd.DataFrame, condition: str, block: str) -> None:
     both = table.groupby(block, observed=True)[condition].nunique() > 1
     if both.sum() < 2:
         raise InputError(

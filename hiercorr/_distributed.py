@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,12 +20,12 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import sparse
 
-from hiercorr import _kernels, _tiles, _validate, moments
-from hiercorr._estimates import Output, Plan, Problem, problem_of, tile_of, tolerance
+from hiercorr import _tiles, _validate, moments
+from hiercorr._estimates import Output, Plan, Problem, problem_of, tile_of
 from hiercorr._products import cross_products
 from hiercorr._resources import compiled_threads
-from hiercorr._sources import Source, canonical, open_source
-from hiercorr.data import Counts, Layout, Scan, positions
+from hiercorr._sources import Source, canonical, in_memory, open_source
+from hiercorr.data import Counts, Layout, Scan, by_sample, scanned
 from hiercorr.errors import InputError
 
 if TYPE_CHECKING:
@@ -63,11 +64,8 @@ class Cluster:
 
     def scan(self, source: Source, codes: NDArray[np.int64], n_samples: int) -> Scan:
         """As :meth:`hiercorr.data.Here.scan`, block by block on the workers."""
-        n, p = source.shape
-        if len(source.obs) != n or len(source.genes) != p:
-            raise InputError(
-                f"the matrix is {n} x {p} but there are {len(source.obs)} cells and {len(source.genes)} genes"
-            )
+        _validate.check_shape(source)
+        p = source.shape[1]
         made = list(self._made(source))
         self._edges = [edge for edge, _ in made]
         self._blocks = [block for _, block in made]
@@ -79,10 +77,9 @@ class Cluster:
             *(task(b, codes[i:j], p, n_samples) for (i, j), b in zip(self._edges, self._blocks, strict=True))
         )
         for (i, _), part in zip(self._edges, found, strict=True):
-            if part[4] is not None:
-                row, gene, value, top = part[4]
-                raise _validate.not_counts(source, i + row, gene, value, top)
-        count, total, row_sum, seen = zip(*(part[:4] for part in found), strict=True)
+            if isinstance(part, _validate.BadCount):
+                raise _validate.not_counts(source, i, 0, part)
+        count, total, row_sum, seen = zip(*found, strict=True)
         return sum(count), sum(total), np.concatenate(row_sum), np.logical_or.reduce(seen)
 
     def _made(self, source: Source) -> Iterator[tuple[tuple[int, int], Any]]:
@@ -100,13 +97,8 @@ class Cluster:
             b = min(a + _BLOCK_ROWS, n)
             if isinstance(self._data, str | Path):
                 yield (a, b), delayed(_read_rows, pure=False)(str(Path(self._data).resolve()), self._layer, a, b)
-            elif getattr(matrix, "format", None) == "csc" and not sparse.issparse(matrix):
-                raise InputError(
-                    "a CSC matrix on disk has no blocks of cells: write it as CSR, or leave out scheduler="
-                )
             else:
-                part = matrix[a:b]
-                yield (a, b), delayed(_as_csr)(part.to_memory() if hasattr(part, "to_memory") else part)
+                yield (a, b), delayed(_as_csr)(_rows(matrix, a, b))
 
     def fill(self, source: Source, layout: Layout) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int64]]:
         """No entries come here: the blocks of :class:`Counts` are made, and stay, on the workers."""
@@ -124,9 +116,9 @@ class Cluster:
     def fit(self, counts: Counts, plan: Plan, output: Output) -> Problem:
         """As :func:`hiercorr._estimates.fit_here`; of `counts` only names and numbers are read."""
         delayed = self._dask.delayed
-        grid = moments.Grid.over(counts.depth, tolerance(plan))
+        grid = moments.Grid.over(counts.depth, plan.tolerance)
         blocks = self._dask.persist(
-            *(delayed(_ready, pure=False)(b, tolerance(plan), grid) for b in self._counts),
+            *(delayed(_ready, pure=False)(b, plan.tolerance, grid) for b in self._counts),
             scheduler=self._scheduler,
         )
         parts = [delayed(_gene_sums)(b) for b in blocks]
@@ -154,25 +146,23 @@ def _as_csr(block: Any) -> sparse.csr_matrix:
     return canonical(sparse.csr_matrix(block))
 
 
+def _rows(matrix: Any, a: int, b: int) -> Any:
+    if getattr(matrix, "format", None) == "csc" and not sparse.issparse(matrix):
+        raise InputError("a CSC matrix on disk has no blocks of cells: write it as CSR, or leave out scheduler=")
+    return in_memory(matrix[a:b])
+
+
 def _read_rows(path: str, layer: str | None, a: int, b: int) -> sparse.csr_matrix:
     with open_source(path, layer) as source:
-        if getattr(source.matrix, "format", None) == "csc" and not sparse.issparse(source.matrix):
-            raise InputError("a CSC matrix on disk has no blocks of cells: write it as CSR, or leave out scheduler=")
-        part = source.matrix[a:b]
-        return _as_csr(part.to_memory() if hasattr(part, "to_memory") else part)
+        return _as_csr(_rows(source.matrix, a, b))
 
 
-def _scan_block(block: sparse.csr_matrix, codes: NDArray[np.int64], p: int, n_samples: int) -> tuple:
-    """Counts of one block, and the first entry that is no count: its row, gene, value and the largest value beside it."""
-    bad = _kernels.first_bad_count(block.data)
-    if bad >= 0:
-        row = int(np.searchsorted(block.indptr, bad, side="right")) - 1
-        wrong = (row, int(block.indices[bad]), float(block.data[bad]), float(np.max(block.data)))
-        return None, None, None, None, wrong
-    count, total = np.zeros((p, n_samples), np.int64), np.zeros(p)
-    row_sum, seen = np.zeros(block.shape[0]), np.zeros(p, bool)
-    _kernels.scan_block(block.indptr, block.indices, block.data, codes, 0, 0, count, total, row_sum, seen)
-    return count, total, row_sum, seen, None
+def _scan_block(
+    block: sparse.csr_matrix, codes: NDArray[np.int64], p: int, n_samples: int
+) -> Scan | _validate.BadCount:
+    """Counts of one block, or its first entry that is no count."""
+    bad = _validate.first_bad(block)
+    return scanned([(0, 0, block)], codes, p, n_samples) if bad is None else bad
 
 
 def _block_counts(
@@ -183,22 +173,14 @@ def _block_counts(
     n_samples: int,
 ) -> Counts:
     """The chosen genes of one block, gene by gene and sample by sample."""
-    n, p = block.shape
-    order = np.flatnonzero(codes >= 0)
-    order = order[np.argsort(codes[order], kind="stable")]
-    count, total, row_sum, seen = np.zeros((p, n_samples), np.int64), np.zeros(p), np.zeros(n), np.zeros(p, bool)
-    _kernels.scan_block(block.indptr, block.indices, block.data, codes, 0, 0, count, total, row_sum, seen)
-    offsets = Layout(codes, order, count, chosen, depth).offsets
-    rows, values = (np.empty(int(count[chosen].sum()), np.int32) for _ in range(2))
-    _kernels.fill_block(
-        block.indptr, block.indices, block.data, codes, positions(order, n), positions(chosen, p), 0, 0,
-        offsets[:, :-1].copy(), rows, values,
-    )  # fmt: skip
-    size = np.bincount(codes[order], minlength=n_samples)
-    nothing = pd.Index(range(n_samples))
+    order, starts = by_sample(codes, n_samples)
+    count, *_ = scanned([(0, 0, block)], codes, block.shape[1], n_samples)
+    layout = Layout(codes, order, count, chosen, depth)
+    rows, values = (np.empty(layout.size, np.int32) for _ in range(2))
+    layout.scatter([(0, 0, block)], block.shape, rows, values)
     return Counts(
-        rows, values, offsets, np.append(0, np.cumsum(size)).astype(np.int64), depth[order], order, pd.DataFrame(),
-        pd.RangeIndex(len(chosen)), nothing, {},
+        rows, values, layout.offsets, starts, depth[order], order, pd.DataFrame(), pd.RangeIndex(len(chosen)),
+        pd.RangeIndex(n_samples), {},
     )  # fmt: skip
 
 
@@ -231,7 +213,7 @@ def _pair_sums(
         for c in np.flatnonzero(np.diff(counts.starts)):
             k = c if fit.centred else 0
             out[int(c)] = cross_products(
-                counts, sums, fit.mu[:, k], fit.slope[:, k], left, right, int(c), problem.dtype
+                counts, sums, fit.mu[:, k], fit.slope[:, k], left, right, int(c), problem.plan.dtype
             )
     return out
 
@@ -241,17 +223,15 @@ def _estimate(
 ) -> tuple[dict[str, NDArray], NDArray[np.uint16]]:
     left, right = slice(*sides[:2]), slice(*sides[2:])
     shape = (problem.n_samples, left.stop - left.start, right.stop - right.start)
-    n, d = np.zeros(shape, problem.dtype), np.empty(shape, problem.dtype)
+    n, d = np.zeros(shape, problem.plan.dtype), np.empty(shape, problem.plan.dtype)
     for c, part in num.items():
         n[c] = part
     with _one_thread():
-        return tile_of(problem, left, right, n, d, None if cells is None else cells[0].astype(problem.dtype))
+        return tile_of(problem, left, right, n, d, None if cells is None else cells[0].astype(problem.plan.dtype))
 
 
 def _light(problem: Problem) -> Problem:
     """Without what is as long as the cells."""
-    from dataclasses import replace
-
     return replace(problem, sums=replace(problem.sums, depth=np.empty(0)), gene={})
 
 

@@ -41,11 +41,22 @@ class Plan:
     draws: NDArray[np.int64] | None
     progress: bool | None
     tiles: list[tuple[slice, slice]]
-    spans: list[slice]  # of a streamed result
 
     @property
     def dtype(self) -> DTypeLike:
         return _tiles.DTYPE[self.precision]
+
+    @property
+    def tolerance(self) -> float:
+        return _TOLERANCE[self.precision]
+
+    def few(self, n_samples: int) -> bool:
+        """An interval was asked for and there are too few samples for one."""
+        return self.uncertainty != "none" and n_samples < 3
+
+    def silent(self, n_samples: int) -> bool:
+        """The result has no interval."""
+        return self.uncertainty == "none" or n_samples < 3
 
 
 class Output(Protocol):
@@ -114,10 +125,7 @@ class Problem:
     test : GeneMoments or None
         Of the published cell-level test.
     n_samples : int
-    uncertainty : str
-    confidence : float
-    dtype : dtype
-    draws : ndarray or None
+    plan : Plan
     gene : dict
         Gene variables of the result.
     note : str or None
@@ -129,20 +137,9 @@ class Problem:
     noise: NDArray
     test: moments.GeneMoments | None
     n_samples: int
-    uncertainty: str
-    confidence: float
-    dtype: DTypeLike
-    draws: NDArray[np.int64] | None
+    plan: Plan
     gene: dict[str, NDArray]
     note: str | None = None
-
-    @property
-    def few(self) -> bool:
-        return self.uncertainty != "none" and self.n_samples < 3
-
-    @property
-    def silent(self) -> bool:
-        return self.few or self.uncertainty == "none"
 
     def fitted(self, pair: dict[str, NDArray]) -> Fitted:
         return Fitted(pair, self.gene, self.fit.theta, self.fit.iterations, self.fit.converged, note=self.note)
@@ -154,10 +151,7 @@ def within_problem(counts: Counts, sums: moments.DepthSums, plan: Plan) -> Probl
     weight = np.einsum("jck,ck->jc", (1 + fit.slope[:, :, None] * sums.nodes) ** -2.0, sums.power[2]) * fit.mu**2
     mean = (fit.mu * counts.cells_per_sample).sum(1) / counts.n_cells / sums.unit
     gene, gene_flag = _gene_table(counts, mean, fit.variance, fit.den, weight.sum(1), fit.theta)
-    return Problem(
-        sums, fit, gene_flag, np.full(counts.n_genes, 2.0), None, counts.n_samples, plan.uncertainty, plan.confidence,
-        plan.dtype, plan.draws, gene,
-    )  # fmt: skip
+    return Problem(sums, fit, gene_flag, np.full(counts.n_genes, 2.0), None, counts.n_samples, plan, gene)
 
 
 def pooled_problem(counts: Counts, sums: moments.DepthSums, plan: Plan) -> Problem:
@@ -175,20 +169,7 @@ def pooled_problem(counts: Counts, sums: moments.DepthSums, plan: Plan) -> Probl
         sums, n_samples = sums.one_group(), 1
         fit = replace(fit, num=fit.num.sum(1, keepdims=True), den=fit.den.sum(1, keepdims=True))
     note = "cell_statistic and cell_p_value take cells as independent; p_value takes samples as the units."
-    return Problem(
-        sums,
-        fit,
-        gene_flag,
-        2 * mu**2,
-        test,
-        n_samples,
-        plan.uncertainty,
-        plan.confidence,
-        plan.dtype,
-        plan.draws,
-        gene,
-        note,
-    )
+    return Problem(sums, fit, gene_flag, 2 * mu**2, test, n_samples, plan, gene, note)
 
 
 def problem_of(counts: Counts, sums: moments.DepthSums, plan: Plan) -> Problem:
@@ -203,7 +184,7 @@ def fit_here(counts: Counts, plan: Plan, output: Output, kept: Checkpoint | None
 
     `also` may add variables to a tile, given its sums N and D, and returns flags.
     """
-    problem = problem_of(counts, moments.depth_sums(counts, tolerance(plan)), plan)
+    problem = problem_of(counts, moments.depth_sums(counts, plan.tolerance), plan)
     if problem.n_samples == 1:
         counts = counts.one_group()
     whole = (counts.one_group(), problem.sums.one_group()) if problem.test is not None else None
@@ -236,10 +217,6 @@ def fit_here(counts: Counts, plan: Plan, output: Output, kept: Checkpoint | None
     return problem
 
 
-def tolerance(plan: Plan) -> float:
-    return _TOLERANCE[plan.precision]
-
-
 def tile_of(
     problem: Problem, left: slice, right: slice, num: NDArray, den: NDArray, cells: NDArray | None
 ) -> tuple[dict[str, NDArray], NDArray[np.uint16]]:
@@ -256,31 +233,31 @@ def tile_of(
     cells : ndarray, shape (left, right), optional
         The sum of the published test, with `problem.test`.
     """
-    fit = problem.fit
+    fit, plan, s = problem.fit, problem.plan, problem.n_samples
     moments.denominators(problem.sums, fit, left, right, num, den)
     estimate = inference.pair_estimate(
         num,
         den,
         (fit.num[left], fit.num[right]),
         (fit.den[left], fit.den[right]),
-        "none" if problem.few else problem.uncertainty,
+        "none" if plan.few(s) else plan.uncertainty,
         (problem.noise[left], problem.noise[right]),
-        problem.draws,
+        plan.draws,
     )
     tile: dict[str, NDArray] = {"correlation_unclipped": estimate.correlation}
-    if problem.silent:
+    if plan.silent(s):
         tile["fisher_z"] = inference.fisher_z(estimate.correlation)
     else:
-        tile |= inference.pair_table(estimate, problem.confidence, problem.dtype)
+        tile |= inference.pair_table(estimate, plan.confidence, plan.dtype)
     flag = problem.gene_flag[left, None] | problem.gene_flag[None, right]
     if cells is not None:
         tile |= _cell_test(problem, left, right, cells)
-    if problem.n_samples > 1:
+    if s > 1:
         flag[estimate.largest_share > DOMINANT_SHARE] |= Flag.DOMINATED.bit
-        flag[estimate.carrying < problem.n_samples] |= Flag.ABSENT_IN_SAMPLE.bit
-    if problem.few:
+        flag[estimate.carrying < s] |= Flag.ABSENT_IN_SAMPLE.bit
+    if plan.few(s):
         flag |= Flag.TOO_FEW_SAMPLES.bit
-    elif not problem.silent:
+    elif not plan.silent(s):
         few_pairs = estimate.carrying < 3
         flag[few_pairs] |= Flag.TOO_FEW_SAMPLES.bit
         flag[~few_pairs & np.isnan(tile["ci_lower"])] |= Flag.NO_INTERVAL.bit

@@ -64,11 +64,16 @@ def arrangements(
             for g, order in zip(groups, chosen, strict=True):
                 orders[k, g] = order
         return Arrangements(orders, True, possible, mirrored)
-    rng = np.random.default_rng(seed)
-    orders = np.tile(np.arange(n_samples), (n_permutations, 1))
-    for g in groups:
-        orders[:, g] = rng.permuted(orders[:, g], axis=1)
-    return Arrangements(orders, False, possible, mirrored)
+    return Arrangements(random_orders(codes, n_permutations, np.random.default_rng(seed)), False, possible, mirrored)
+
+
+def random_orders(strata: NDArray[np.int64], n: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Random orders of the samples (n, n_samples) in which samples change places within strata only."""
+    orders = np.tile(np.arange(len(strata)), (n, 1))
+    for s in np.unique(strata):
+        at = np.flatnonzero(strata == s)
+        orders[:, at] = rng.permuted(orders[:, at], axis=1)
+    return orders
 
 
 def p_values(left: Array, right: Array, fitted: Residuals, chosen: Arrangements, observed: Array) -> Array:

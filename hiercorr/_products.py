@@ -23,6 +23,20 @@ SPARSE_BLOCK = 32_768  # cells whose entries are sorted by cell at one time
 CELL_BLOCK = 4096  # cells whose residuals are dense at one time
 
 
+class Entries:
+    """The entries of some genes in one sample, up to one cell after the other."""
+
+    def __init__(self, counts: Counts, genes: slice | NDArray, sample: int) -> None:
+        self._rows = counts.rows
+        self._start, self._last = counts.offsets[genes, sample], counts.offsets[genes, sample + 1]
+
+    def until(self, cell: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """First and last entry of each gene between the cell of the call before and this one."""
+        start = self._start
+        self._start = _kernels.entries_before(self._rows, start, self._last, cell)
+        return start, self._start
+
+
 def residual_blocks(
     counts: Counts, depth: Array, mu: Array, slope: Array, genes: slice | NDArray, sample: int, dtype: DTypeLike
 ) -> Iterator[tuple[slice, NDArray]]:
@@ -31,15 +45,13 @@ def residual_blocks(
     A block is overwritten by the next.
     """
     begin, end = int(counts.starts[sample]), int(counts.starts[sample + 1])
-    start, last = counts.offsets[genes, sample], counts.offsets[genes, sample + 1]
+    m, a, entries = mu[genes], slope[genes], Entries(counts, genes, sample)
     s = depth.astype(dtype, copy=False)
-    buffer = np.empty((min(CELL_BLOCK, end - begin), len(start)), dtype)
+    buffer = np.empty((min(CELL_BLOCK, end - begin), len(m)), dtype)
     for cell in range(begin, end, CELL_BLOCK):
         stop = min(cell + CELL_BLOCK, end)
-        upto = last if stop == end else _kernels.entries_before(counts.rows, start, last, stop)
         out = buffer[: stop - cell]
-        _kernels.weighted_residuals(counts.rows, counts.values, start, upto, s, cell, mu[genes], slope[genes], out)
-        start = upto
+        _kernels.weighted_residuals(counts.rows, counts.values, *entries.until(stop), s, cell, m, a, out)
         yield slice(cell, stop), out
 
 
@@ -113,7 +125,7 @@ class _Sample:
         dense = np.zeros((len(many[0]), len(many[1])), self.dtype)
         first = np.zeros((len(few[0]), len(many[1])), self.dtype)
         second = np.zeros((0 if own else len(few[1]), len(many[0])), self.dtype)
-        entries = [_Entries(counts, genes, self.sample) for genes in few]
+        entries = [Entries(counts, genes, self.sample) for genes in few]
         depth = self.depth.astype(self.dtype, copy=False)
         xs, ys = self._blocks(many[0], not own), self._blocks(many[1], True)
         for cell in range(self.begin, self.end, CELL_BLOCK) if len(many[0]) + len(many[1]) else ():
@@ -133,7 +145,7 @@ class _Sample:
         """The part of both genes' counts, of pairs of two sparse genes."""
         counts = self.counts
         out = np.zeros((len(few[0]), len(few[1])), self.dtype)
-        entries = [_Entries(counts, genes, self.sample) for genes in few]
+        entries = [Entries(counts, genes, self.sample) for genes in few]
         for cell in range(self.begin, self.end, SPARSE_BLOCK) if out.size else ():
             stop = min(cell + SPARSE_BLOCK, self.end)
             (start1, stop1), (start2, stop2) = (e.until(stop) for e in entries)
@@ -174,17 +186,3 @@ def _take_off_means(
     done = gemm(-1.0, b, a, beta=1.0, c=total.T, trans_b=1, overwrite_c=1)
     if not np.shares_memory(done, total):
         total[...] = done.T
-
-
-class _Entries:
-    """The entries of some genes in one sample, up to one cell after the other."""
-
-    def __init__(self, counts: Counts, genes: NDArray[np.int64], sample: int) -> None:
-        self._rows = counts.rows
-        self._start, self._last = counts.offsets[genes, sample], counts.offsets[genes, sample + 1]
-
-    def until(self, cell: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """First and last entry of each gene between the cell of the call before and this one."""
-        start = self._start
-        self._start = _kernels.entries_before(self._rows, start, self._last, cell)
-        return start, self._start

@@ -146,21 +146,21 @@ def blocks(source: Source) -> Iterator[tuple[int, int, sparse.csr_matrix]]:
     if _is_csc(matrix):
         step = max(1, _BLOCK_VALUES // max(1, n))
         for j in range(0, p, step):
-            yield 0, j, canonical(sparse.csr_matrix(_in_memory(matrix[:, j : j + step])))
+            yield 0, j, canonical(sparse.csr_matrix(in_memory(matrix[:, j : j + step])))
         return
     if sparse.issparse(matrix):  # CSR (or rarer) in memory: one block, no copy
         yield 0, 0, canonical(matrix.tocsr())
         return
     step = max(1, _BLOCK_VALUES // max(1, p))
     for i in range(0, n, step):
-        yield i, 0, canonical(sparse.csr_matrix(_in_memory(matrix[i : i + step])))
+        yield i, 0, canonical(sparse.csr_matrix(in_memory(matrix[i : i + step])))
 
 
 def _is_csc(matrix: Any) -> bool:
     return getattr(matrix, "format", None) == "csc"
 
 
-def _in_memory(block: Any) -> Any:
+def in_memory(block: Any) -> Any:
     block = block.compute() if hasattr(block, "compute") else block
     return block.to_memory() if hasattr(block, "to_memory") else block
 

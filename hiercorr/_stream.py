@@ -14,16 +14,12 @@ import numpy as np
 import xarray as xr
 from numpy.typing import DTypeLike, NDArray
 
-from hiercorr import _storage, _tiles
+from hiercorr import _kernels, _storage, _tiles
 from hiercorr.errors import InputError
+from hiercorr.schema import pair_attributes
 
 _BUCKET_BITS = 8  # of a float32 that are dropped when p-values are counted: a bucket is 3e-5 of its p wide
 _TOP = (int(np.float32(1).view(np.uint32)) >> _BUCKET_BITS) + 1
-
-
-def spans(n_genes: int, n_layers: int, dtype: DTypeLike) -> list[slice]:
-    """Stretches of the output's genes; a pair of stretches is a tile and a chunk on disk."""
-    return [left for left, right in _tiles.tiles(n_genes, 2 * n_layers, None, dtype) if left == right]
 
 
 class ZarrOutput:
@@ -33,21 +29,21 @@ class ZarrOutput:
     ----------
     path : Path
         Name of the result; it appears there only when it is whole.
-    spans : list of slice
-        Of the tiles.
+    tiles : list of (slice, slice)
+        A tile is a chunk on disk.
     dtype : dtype
     overwrite : bool
     """
 
-    def __init__(self, path: Path, spans: list[slice], dtype: DTypeLike, overwrite: bool) -> None:
+    def __init__(self, path: Path, tiles: list[tuple[slice, slice]], dtype: DTypeLike, overwrite: bool) -> None:
         if path.suffix != ".zarr":
             raise InputError(f"out={path.name!r}: a result is streamed to a name that ends in .zarr")
         _storage.check_target(path, overwrite)
         import zarr
 
-        self._path, self._dtype, self._overwrite = path, np.dtype(dtype), overwrite
-        self._side = max(s.stop - s.start for s in spans)
-        self._spans = spans
+        self._path, self._dtype = path, np.dtype(dtype)
+        self._spans = [left for left, right in tiles if left == right]
+        self._side = max(s.stop - s.start for s in self._spans)
         self._folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
         self._draft = self._folder / path.name
         self._group = zarr.open_group(str(self._draft), mode="w", zarr_format=2)
@@ -57,8 +53,6 @@ class ZarrOutput:
     def _array(self, name: str, dtype: DTypeLike) -> Any:
         if name not in self._group:
             n = self._spans[-1].stop
-            from hiercorr.schema import pair_attributes
-
             array = self._group.create_array(
                 name, shape=(n, n), chunks=(self._side, self._side), dtype=dtype, fill_value=None
             )
@@ -75,7 +69,7 @@ class ZarrOutput:
             block = values.astype(dtype)
             array = self._array(name, dtype)
             if left == right:
-                block = np.triu(block) + np.triu(block, 1).T
+                _kernels.mirror(block)
             else:
                 array[right, left] = block.T
             array[left, right] = block

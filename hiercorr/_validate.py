@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -20,17 +20,36 @@ PANEL_GENES = 1000  # below this many genes the row sum is a panel's, not the li
 
 def checked_blocks(source: Source) -> Iterator[tuple[int, int, sparse.csr_matrix]]:
     """The blocks of a source, each refused unless it holds counts."""
+    check_shape(source)
+    for i, j, block in blocks(source):
+        bad = first_bad(block)
+        if bad is not None:
+            raise not_counts(source, i, j, bad)
+        yield i, j, block
+
+
+def check_shape(source: Source) -> None:
     n, p = source.shape
     if len(source.obs) != n or len(source.genes) != p:
         raise InputError(f"the matrix is {n} x {p} but there are {len(source.obs)} cells and {len(source.genes)} genes")
-    for i, j, block in blocks(source):
-        bad = _kernels.first_bad_count(block.data)
-        if bad >= 0:
-            cell = i + int(np.searchsorted(block.indptr, bad, side="right")) - 1
-            raise not_counts(
-                source, cell, j + int(block.indices[bad]), float(block.data[bad]), float(np.max(block.data))
-            )
-        yield i, j, block
+
+
+class BadCount(NamedTuple):
+    """An entry that is no count: where in its block, and the largest value beside it."""
+
+    row: int
+    column: int
+    value: float
+    largest: float
+
+
+def first_bad(block: sparse.csr_matrix) -> BadCount | None:
+    """The first entry of a block that is no count."""
+    at = _kernels.first_bad_count(block.data)
+    if at < 0:
+        return None
+    row = int(np.searchsorted(block.indptr, at, side="right")) - 1
+    return BadCount(row, int(block.indices[at]), float(block.data[at]), float(np.max(block.data)))
 
 
 def warn_of_panel_depth(n_genes: int, depth: NDArray[np.float64], row_sum: NDArray[np.float64]) -> None:
@@ -171,8 +190,9 @@ def check_depth(depth: NDArray[np.float64], cells: pd.Index, given: object) -> N
         )
 
 
-def not_counts(source: Source, cell: int, gene: int, value: float, largest: float) -> InputError:
-    """What to say of an entry that is no count; `largest` is the largest value near it."""
+def not_counts(source: Source, first_cell: int, first_gene: int, bad: BadCount) -> InputError:
+    """What to say of an entry that is no count, in the block that begins at this cell and gene."""
+    cell, gene, value = first_cell + bad.row, first_gene + bad.column, bad.value
     where = f"cell {source.obs.index[cell]!r}, gene {source.genes[gene]!r}: {value:g}"
     if not np.isfinite(value):
         return InputError(f"the matrix holds a value that is not finite ({where}); raw counts are needed")
@@ -180,7 +200,7 @@ def not_counts(source: Source, cell: int, gene: int, value: float, largest: floa
         return InputError(f"the matrix holds a negative value ({where}); raw counts are needed, not scaled expression")
     if value > np.iinfo(np.int32).max:
         return InputError(f"the matrix holds a value too large for a count ({where})")
-    kind = "looks log-normalised" if largest < 20 else "holds fractions"
+    kind = "looks log-normalised" if bad.largest < 20 else "holds fractions"
     raw = [k for k, m in source.others.items() if _holds_counts(m)]
     hint = (
         f"raw counts seem to be in {' or '.join(raw)}" if raw else "no layer with raw counts was found in this object"

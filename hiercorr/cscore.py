@@ -226,13 +226,13 @@ class CSCore:
                 key = fingerprint(counts, (plan.estimator, plan.precision, plan.uncertainty == "none", plan.tiles))
                 kept = Checkpoint(Path(checkpoint), key)
             if out is None:
-                silent = plan.uncertainty == "none" or counts.n_samples < 3
+                silent = plan.silent(counts.n_samples)
                 output = _tiles.PairOutput(counts.n_genes, plan.rows, plan.dtype, without_interval=silent)
                 problem = self._run(counts, plan, output, kept)
                 fitted = problem.fitted(output.finish())
                 result = CorrelationResult(self._dataset(counts, plan, fitted, target, seed))
             else:
-                with _stream.opened(Path(out), plan.spans, plan.dtype, overwrite) as stream:
+                with _stream.opened(Path(out), plan.tiles, plan.dtype, overwrite) as stream:
                     problem = self._run(counts, plan, stream, kept)
                     stream.q_values()
                     rest = self._dataset(counts, plan, problem.fitted({}), target, seed, missing=stream.missing)
@@ -311,7 +311,6 @@ class CSCore:
                 raise InputError(f"n_bootstrap={n_bootstrap}: at least 100 resamples are needed for a standard error")
             draws = inference.bootstrap_draws(counts.n_samples, n_bootstrap, seed)
         dtype = _tiles.DTYPE[precision]
-        spans = _stream.spans(counts.n_genes, counts.n_samples, dtype) if streams else []
         rows = None
         if target is not None:
             at = int(counts.genes.get_loc(target))
@@ -321,9 +320,7 @@ class CSCore:
             tiles = _tiles.tiles(counts.n_genes, 2 * counts.n_samples, rows, dtype)
         else:
             tiles = _tiles.tiles(counts.n_genes, layers, rows, dtype, _tiles.WIDE)
-        return _estimates.Plan(
-            estimator, chosen, precision, confidence, per_sample, rows, draws, progress, tiles, spans
-        )
+        return _estimates.Plan(estimator, chosen, precision, confidence, per_sample, rows, draws, progress, tiles)
 
     def _dataset(
         self, counts: Counts, plan: _estimates.Plan, fitted: _estimates.Fitted, target: str | None, seed: Any,
@@ -356,7 +353,7 @@ class CSCore:
             gene=fitted.gene,
             sample={"n_cells": counts.cells_per_sample, "depth": counts.median_depth},
             target=target,
-            tested=plan.uncertainty != "none" and counts.n_samples >= 3,
+            tested=not plan.silent(counts.n_samples),
             attrs={
                 "title": ("exploratory: metacells, " if self._metacells else "")
                 + "CS-CORE, "

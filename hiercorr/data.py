@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,6 +14,7 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
+from scipy import sparse
 
 from hiercorr import _kernels, _validate
 from hiercorr._resources import gib
@@ -192,8 +193,7 @@ def read_counts(
                 "(adata[:, adata.X.sum(0) > 0]) or say which genes to use: names, a mask, or genes=N for the N highest"
             )
         chosen = _validate.choose_genes(source.genes, genes, total, always)
-        order = np.flatnonzero(codes >= 0)
-        order = order[np.argsort(codes[order], kind="stable")]
+        order, starts = by_sample(codes, len(samples))
         depth_all = row_sum if given_depth is None else given_depth
         _validate.check_depth(depth_all[order], source.obs.index[order], depth)
         _validate.warn_of_panel_depth(source.shape[1], depth_all[order], row_sum[order])
@@ -203,7 +203,7 @@ def read_counts(
             rows=rows,
             values=values,
             offsets=offsets,
-            starts=np.append(0, np.cumsum(np.bincount(codes[order], minlength=len(samples)))).astype(np.int64),
+            starts=starts,
             depth=np.ascontiguousarray(depth_all[order], dtype=np.float64),
             cells=order,
             obs=source.obs.iloc[order],
@@ -242,7 +242,33 @@ class Layout:
         s = self.count.shape[1]
         return np.column_stack([flat[:-1].reshape(-1, s), flat[s::s]])
 
+    @property
+    def size(self) -> int:
+        """Entries there will be."""
+        return int(self.count[self.chosen].sum())
 
+    def scatter(
+        self, blocks: Blocks, shape: tuple[int, int], rows: NDArray[np.int32], values: NDArray[np.int32]
+    ) -> None:
+        """Put the entries of a matrix of this shape where they belong."""
+        cursor = self.offsets[:, :-1].copy()
+        column, position = positions(self.chosen, shape[1]), positions(self.order, shape[0])
+        for i, j, block in blocks:
+            _kernels.fill_block(
+                block.indptr, block.indices, block.data, self.codes, position, column, i, j, cursor, rows, values
+            )
+
+
+def scanned(blocks: Blocks, codes: NDArray[np.int64], n_genes: int, n_samples: int) -> Scan:
+    """Add up what :meth:`Place.scan` tells over blocks of counts."""
+    count, total = np.zeros((n_genes, n_samples), np.int64), np.zeros(n_genes)
+    row_sum, seen = np.zeros(len(codes)), np.zeros(n_genes, bool)
+    for i, j, block in blocks:
+        _kernels.scan_block(block.indptr, block.indices, block.data, codes, i, j, count, total, row_sum, seen)
+    return count, total, row_sum, seen
+
+
+Blocks = Iterable[tuple[int, int, sparse.csr_matrix]]  # first cell, first gene, entries
 Scan = tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]
 
 
@@ -272,25 +298,12 @@ class Here:
     scratch: str | Path | None = None
 
     def scan(self, source: Source, codes: NDArray[np.int64], n_samples: int) -> Scan:
-        n, p = source.shape
-        count = np.zeros((p, n_samples), np.int64)
-        total = np.zeros(p)
-        row_sum = np.zeros(n)
-        seen = np.zeros(p, bool)
-        for i, j, block in _validate.checked_blocks(source):
-            _kernels.scan_block(block.indptr, block.indices, block.data, codes, i, j, count, total, row_sum, seen)
-        return count, total, row_sum, seen
+        return scanned(_validate.checked_blocks(source), codes, source.shape[1], n_samples)
 
     def fill(self, source: Source, layout: Layout) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int64]]:
-        offsets = layout.offsets
-        rows, values = self._entries(int(layout.count[layout.chosen].sum()))
-        cursor = offsets[:, :-1].copy()
-        column, position = positions(layout.chosen, source.shape[1]), positions(layout.order, source.shape[0])
-        for i, j, block in blocks(source):
-            _kernels.fill_block(
-                block.indptr, block.indices, block.data, layout.codes, position, column, i, j, cursor, rows, values
-            )
-        return rows, values, offsets
+        rows, values = self._entries(layout.size)
+        layout.scatter(blocks(source), source.shape, rows, values)
+        return rows, values, layout.offsets
 
     def _entries(self, n: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
         if self.scratch is not None:
@@ -302,6 +315,13 @@ class Here:
                 "used; pass scratch=FOLDER to keep them on disk, or choose fewer genes (genes=N)"
             )
         return np.empty(n, np.int32), np.empty(n, np.int32)
+
+
+def by_sample(codes: NDArray[np.int64], n_samples: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The cells that are used, sample by sample, and where in this order each sample starts."""
+    order = np.flatnonzero(codes >= 0)
+    order = order[np.argsort(codes[order], kind="stable")]
+    return order, np.append(0, np.cumsum(np.bincount(codes[order], minlength=n_samples))).astype(np.int64)
 
 
 def positions(chosen: NDArray[np.int64], n: int) -> NDArray[np.int64]:

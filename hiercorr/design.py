@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -250,8 +250,27 @@ def sample_columns(obs: pd.DataFrame, starts: NDArray[np.int64], samples: pd.Ind
     return constant_columns(obs, np.repeat(np.arange(len(samples)), np.diff(starts)), samples)
 
 
+def sample_table(obs: pd.DataFrame, starts: NDArray[np.int64], samples: pd.Index) -> tuple[pd.DataFrame, list[str]]:
+    """One row a sample of the columns with one value in each, and the names of those that vary within samples."""
+    table = pd.DataFrame(sample_columns(obs, starts, samples), index=samples)
+    return table, [str(c) for c in obs.columns if str(c) not in table]
+
+
+def check_block(block: str, table: pd.DataFrame, varying: Sequence[str], known: Iterable[str]) -> None:
+    """Refuse a block column that is not one of samples."""
+    if block in varying:
+        raise InputError(f"block column {block!r} varies within samples; it must have one value a sample")
+    if block not in table:
+        raise unknown_name("block column", block, known)
+
+
 def warn_of_repeated_donors(
-    columns: dict[str, pd.Series], sample: str, n_samples: int, consequence: str, remedy: str, stacklevel: int = 4
+    columns: dict[str, pd.Series] | pd.DataFrame,
+    sample: str,
+    n_samples: int,
+    consequence: str,
+    remedy: str,
+    stacklevel: int = 4,
 ) -> None:
     """Warn of samples of one donor; `remedy` may name the {column}."""
     for column, n in repeated_donors(columns, sample).items():
@@ -263,10 +282,10 @@ def warn_of_repeated_donors(
         )
 
 
-def repeated_donors(columns: dict[str, pd.Series], sample: str | None) -> dict[str, int]:
+def repeated_donors(columns: dict[str, pd.Series] | pd.DataFrame, sample: str | None) -> dict[str, int]:
     """Columns whose name says donor and that hold several samples a value: name -> number of donors."""
     return {
-        name: int(values.nunique())
+        str(name): int(values.nunique())
         for name, values in columns.items()
-        if name != sample and any(w in name.lower() for w in _DONOR_WORDS) and 1 < values.nunique() < len(values)
+        if name != sample and any(w in str(name).lower() for w in _DONOR_WORDS) and 1 < values.nunique() < len(values)
     }

@@ -83,6 +83,19 @@ def sample_effects(num: Array, den: Array) -> Array:
         return np.ascontiguousarray(((num - ratio * den) / (total * ratio)).T)
 
 
+def gene_sides(
+    gene_num: tuple[Array, Array], gene_den: tuple[Array, Array], noise: tuple[Array, Array]
+) -> tuple[Array, Array, Array, Array, Array, Array]:
+    """What the kernels of pairs need of the genes of both sides: variances (-1: none), samples' effects and shares."""
+    sides = list(zip(gene_num, gene_den, noise, strict=True))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        phi = [n.sum(1) / d.sum(1) for n, d, _ in sides]
+    phi1, phi2 = (np.where(np.isfinite(p), p, -1.0) for p in phi)
+    effect1, effect2 = (sample_effects(n, d) for n, d, _ in sides)
+    share1, share2 = (variance_shares(n, d, v) for n, d, v in sides)
+    return phi1, phi2, effect1, effect2, share1, share2
+
+
 def pair_estimate(
     num: NDArray,
     den: NDArray,
@@ -124,22 +137,14 @@ def pair_estimate(
     draws : ndarray, shape (n_draws, n_samples), optional
         How often each sample is drawn, for the bootstrap.
     """
-    (n1, n2), (d1, d2) = gene_num, gene_den
-    with np.errstate(divide="ignore", invalid="ignore"):
-        phi1, phi2 = n1.sum(1) / d1.sum(1), n2.sum(1) / d2.sum(1)
-    phi1, phi2 = (np.where(np.isfinite(p), p, -1.0) for p in (phi1, phi2))
-    estimate = PairEstimate(
-        *_kernels.leave_out_variance(
-            num, den, phi1, phi2, sample_effects(n1, d1), sample_effects(n2, d2),
-            variance_shares(n1, d1, noise[0]), variance_shares(n2, d2, noise[1]), uncertainty == "cluster",
-        )
-    )  # fmt: skip
+    sides = gene_sides(gene_num, gene_den, noise)
+    estimate = PairEstimate(*_kernels.leave_out_variance(num, den, *sides, uncertainty == "cluster"))
     if uncertainty != "bootstrap":
         return estimate
     assert draws is not None
     with np.errstate(divide="ignore", invalid="ignore"):
-        p1, p2 = (draws @ n.T / (draws @ d.T) for n, d in ((n1, d1), (n2, d2)))
-        var = _kernels.bootstrap_variance(num, den, draws, phi1, phi2, p1, p2)
+        p1, p2 = (draws @ n.T / (draws @ d.T) for n, d in zip(gene_num, gene_den, strict=True))
+        var = _kernels.bootstrap_variance(num, den, draws, *sides[:2], p1, p2)
         k = np.where(estimate.carrying >= 3, estimate.carrying, np.nan)
         return replace(estimate, se=np.sqrt(var * k / (k - 1)))
 

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from hiercorr import _kernels
-from hiercorr._products import cross_products
+from hiercorr._products import Entries, cross_products
 from hiercorr.data import Counts
 
 Array = NDArray[np.float64]
@@ -121,15 +121,13 @@ def depth_sums(counts: Counts, tolerance: float, grid: Grid | None = None) -> De
     first, second = np.zeros((counts.n_genes, s, m)), np.zeros((counts.n_genes, s, m))
     power, gram = np.zeros((5, s, m)), np.zeros((2, s, m, m))
     for c in range(s):
-        entry, last = counts.offsets[:, c], counts.offsets[:, c + 1]
+        entries = Entries(counts, slice(None), c)
         begin, end = int(counts.starts[c]), int(counts.starts[c + 1])
         for cell in range(begin, end, _BASIS_BLOCK):
             stop = min(cell + _BASIS_BLOCK, end)
-            upto = last if stop == end else _kernels.entries_before(counts.rows, entry, last, stop)
             d = depth[cell:stop]
             b = grid.basis(d)
-            _kernels.nodal_sums(counts.rows, counts.values, entry, upto, cell, b, first[:, c], second[:, c])
-            entry = upto
+            _kernels.nodal_sums(counts.rows, counts.values, *entries.until(stop), cell, b, first[:, c], second[:, c])
             for r in range(5):
                 power[r, c] += d**r @ b
             for r in range(2):

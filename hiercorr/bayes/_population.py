@@ -12,8 +12,8 @@ import pandas as pd
 from hiercorr.bayes._margin import Cells
 from hiercorr.bayes._pair import Population
 from hiercorr.data import MIN_CELLS, Counts
-from hiercorr.design import Design, sample_columns, sample_design, warn_of_repeated_donors
-from hiercorr.errors import DataWarning, InputError, unknown_name
+from hiercorr.design import Design, check_block, sample_design, sample_table, warn_of_repeated_donors
+from hiercorr.errors import DataWarning, InputError
 
 MAX_CELLS = 20_000
 _SECONDS = 2e-7  # per row, pair of grid points and gradient; 15 gradients a draw, measured on one 2 GHz core
@@ -21,9 +21,7 @@ _SECONDS = 2e-7  # per row, pair of grid points and gradient; 15 gradients a dra
 
 def population_of(counts: Counts, sample: str, formula: str, block: str | None) -> tuple[Design, Population]:
     """Design of the samples' means, and which of the samples belong together."""
-    columns = sample_columns(counts.obs, counts.starts, counts.samples)
-    table = pd.DataFrame(columns, index=counts.samples)
-    varying = [str(c) for c in counts.obs.columns if str(c) not in table]
+    table, varying = sample_table(counts.obs, counts.starts, counts.samples)
     design = sample_design(formula, table, varying, None)
     n, k = design.matrix.shape
     if n < k + 2:
@@ -32,12 +30,11 @@ def population_of(counts: Counts, sample: str, formula: str, block: str | None) 
             "drop terms"
         )
     if block is None:
-        warn_of_repeated_donors(columns, sample, n, "intervals are too narrow", "block={column}", stacklevel=5)
+        warn_of_repeated_donors(
+            {c: table[c] for c in table}, sample, n, "intervals are too narrow", "block={column}", stacklevel=5
+        )
         return design, Population(design.matrix, np.arange(n))
-    if block in varying:
-        raise InputError(f"block column {block!r} varies within samples; it must have one value a sample")
-    if block not in table:
-        raise unknown_name("block column", block, counts.obs.columns)
+    check_block(block, table, varying, counts.obs.columns)
     codes = np.asarray(pd.factorize(table[block])[0], np.int64)
     if codes.min() < 0 or codes.max() < 2:
         raise InputError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import itertools
 import warnings
 from typing import TYPE_CHECKING, Any
@@ -250,7 +251,9 @@ def compare_structures(
         widely[structure] = waic(value.reshape(-1, value.shape[2]))
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
-        table = az.compare(fits)
+        # ArviZ 1 rounds the table unless it is told not to
+        exact: dict[str, Any] = {"round_to": "none"} if "round_to" in inspect.signature(az.compare).parameters else {}
+        table = az.compare(fits, **exact)
     if any("shape parameter" in str(w.message) for w in said):
         warnings.warn("leave-one-out is unreliable for some cells (Pareto k > 0.7)", EstimationWarning, stacklevel=3)
     return table.join(pd.DataFrame(widely).T)
