@@ -11,12 +11,15 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
-from scipy import sparse
-from scipy.sparse.linalg import svds
+from scipy import linalg, sparse
+from scipy.sparse.linalg import LinearOperator, svds
 
 from hiercorr.cscore import CSCore
 from hiercorr.data import METACELLS, MIN_CELLS, Counts, read_counts
 from hiercorr.errors import DataWarning, InputError, unknown_name
+
+_DENSE_SIDE = 1000  # cells or genes up to which one sample's Gram matrix is made
+_DENSE_SIZE = 2**25
 
 
 def metacells(
@@ -199,11 +202,23 @@ def _group(
 
 
 def _components(logs: sparse.csr_matrix, k: int, rng: np.random.Generator) -> NDArray[np.float64]:
-    """Principal components of one sample's cells; the mean is taken off the product, so the matrix stays sparse."""
-    k = min(k, min(logs.shape) - 1)
-    u, d, _ = svds(logs, k=k + 1 if k + 1 < min(logs.shape) else k, v0=rng.standard_normal(min(logs.shape)))
-    scores = u * d
-    return scores - scores.mean(0)
+    """Principal components of one sample's cells."""
+    n, p = logs.shape
+    k = min(k, n - 1, p - 1)
+    mean = np.asarray(logs.mean(0)).ravel()
+    if min(n, p) <= _DENSE_SIDE and n * p <= _DENSE_SIZE:  # exact, and faster than iterations
+        x = logs.toarray() - mean
+        small = x.T @ x if p < n else x @ x.T
+        value, vector = linalg.eigh(small, subset_by_index=(len(small) - k, len(small) - 1))
+        return x @ vector if p < n else vector * np.sqrt(np.maximum(value, 0))
+    centred = LinearOperator(  # the mean is taken off the product, so the matrix stays sparse
+        logs.shape,
+        matvec=lambda v: logs @ v.ravel() - mean @ v.ravel(),
+        rmatvec=lambda v: logs.T @ v.ravel() - mean * v.sum(),
+        dtype=float,
+    )
+    u, d, _ = svds(centred, k=k, v0=rng.standard_normal(min(n, p)))
+    return u * d
 
 
 def _pool(points: NDArray[np.float64], size: int, rng: np.random.Generator) -> NDArray[np.int64]:

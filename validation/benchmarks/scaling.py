@@ -142,6 +142,7 @@ def _counts(args: argparse.Namespace) -> Any:
     if not path.exists():
         cells = min(args.cells, 100_000)
         made = make_counts(cells, args.genes, args.nonzero, args.samples).X.astype(np.float32)
+        made = made[made.getnnz(1) > 0][:, made.getnnz(0) > 0]  # few cells leave some genes without a count
         sparse.save_npz(path, made, compressed=False)
     x = sparse.load_npz(path)
     if args.cells > x.shape[0]:
