@@ -15,7 +15,16 @@ from numpy.typing import ArrayLike, NDArray
 from hiercorr import _difference, _estimates, _tiles, inference
 from hiercorr._resources import available_memory, threads
 from hiercorr.data import MIN_CELLS, Counts, read_counts
-from hiercorr.design import Design, check_block, own_coefficients, sample_design, sample_table, warn_of_repeated_donors
+from hiercorr.design import (
+    Design,
+    check_block,
+    make_design,
+    own_coefficients,
+    sample_design,
+    sample_table,
+    split_terms,
+    warn_of_repeated_donors,
+)
 from hiercorr.errors import EstimationWarning, InputError, unknown_name
 from hiercorr.results import CorrelationResult
 from hiercorr.schema import Flag, build_dataset
@@ -61,7 +70,9 @@ def differential(
         estimated. With ``block=sample`` it may vary within samples (a cell type, a state, a stimulus given to part of the
         cells): the units are then sample x condition, compared within samples.
     formula : str, optional
-        Covariates of samples to adjust for, e.g. ``"~ gender + age"``; `condition` joins it.
+        Covariates to adjust for, e.g. ``"~ gender + age + percent_mito"``; `condition` joins it. Terms with one value a sample
+        are covariates of the correlation; those that vary between cells of a sample are regressed out of its counts, as by
+        :class:`hiercorr.CSCore`.
     block : str, optional
         Column whose values hold several samples each (the donor): an effect for each, so that conditions are compared
         within donors.
@@ -119,7 +130,10 @@ def differential(
         small_samples=small_samples, always=() if target is None else (target,),
     )  # fmt: skip
     table, varying = sample_table(counts.obs, counts.starts, counts.samples)
+    of_cells, of_samples = split_terms(formula or "~ 1", table.columns, [str(c) for c in counts.obs.columns])
+    formula = "~ " + " + ".join(of_samples) if of_samples else None
     design, weights, levels = _design(counts, table, varying, sample, condition, formula, block, contrast)
+    cells = make_design("~ " + " + ".join(of_cells), counts.obs).matrix if of_cells else None
     found = None
     if permutations is not None:
         found = _shuffles(table, condition, formula, block, levels, permutations, seed)
@@ -134,7 +148,7 @@ def differential(
     dtype = _tiles.DTYPE[precision]
     _tiles.check_memory(counts.n_genes, 0, target is not None, False, dtype, available_memory())
     tiles = _tiles.tiles(counts.n_genes, counts.n_samples, rows, dtype, _tiles.WIDE)
-    plan = _estimates.Plan("within", "none", precision, confidence, False, rows, None, progress, tiles)
+    plan = _estimates.Plan("within", "none", precision, confidence, False, rows, None, progress, tiles, cells)
     output = _tiles.PairOutput(counts.n_genes, rows, dtype)
 
     def compared(
@@ -167,6 +181,7 @@ def differential(
             "estimator": "within",
             "level": "within",
             "formula": design.formula,
+            "cell_terms": " + ".join(of_cells) or None,
             "condition": condition,
             "contrast": _said(design, weights),
             "block": block,

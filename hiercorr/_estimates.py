@@ -15,7 +15,7 @@ import xarray as xr
 from numpy.typing import DTypeLike, NDArray
 from scipy import special
 
-from hiercorr import _covariates, _kernels, _tiles, inference, moments
+from hiercorr import _cellwise, _covariates, _kernels, _tiles, inference, moments
 from hiercorr._checkpoint import Checkpoint
 from hiercorr._heterogeneity import per_sample_pairs
 from hiercorr.data import Counts
@@ -41,6 +41,7 @@ class Plan:
     draws: NDArray[np.int64] | None
     progress: bool | None
     tiles: list[tuple[slice, slice]]
+    cells: NDArray[np.float64] | None = None  # design matrix of cells, whose covariates are taken out within samples
 
     @property
     def dtype(self) -> DTypeLike:
@@ -146,8 +147,11 @@ class Problem:
 
 
 def within_problem(counts: Counts, sums: moments.DepthSums, plan: Plan) -> Problem:
-    """Moments within samples; of the counts only names and numbers are read, not the entries."""
+    """Moments within samples; without covariates of cells only names and numbers of the counts are read."""
     fit = moments.within_moments(sums)
+    if plan.cells is not None:
+        grid = moments.Grid.over(counts.depth, plan.tolerance)
+        fit = _cellwise.adjust(counts, sums, grid, fit, plan.cells)
     weight = np.einsum("jck,ck->jc", (1 + fit.slope[:, :, None] * sums.nodes) ** -2.0, sums.power[2]) * fit.mu**2
     mean = (fit.mu * counts.cells_per_sample).sum(1) / counts.n_cells / sums.unit
     gene, gene_flag = _gene_table(counts, mean, fit.variance, fit.den, weight.sum(1), fit.theta)

@@ -81,15 +81,15 @@ def _fourth_moments(
 ) -> tuple[NDArray, ...]:
     """Sums over cells of y_j^2 y_k^2, q_j y_j y_k, y_j y_k q_k, q_j q_k, q_j^2 and q_k^2."""
     mu, slope = fit.mu[:, sample], fit.slope[:, sample]
+    fitted = None if fit.adjustment is None else fit.adjustment.fitted(sample, dtype)
     total: list[NDArray] | None = None
-    sides = zip(
-        residual_blocks(counts, sums.depth, mu, slope, left, sample, dtype),
-        residual_blocks(counts, sums.depth, mu, slope, right, sample, dtype),
-        strict=True,
-    )
-    for (cells, x), (_, y) in sides:
-        s = sums.depth[cells].astype(dtype)
-        noise = [(mu[g] * s[:, None] / (1 + slope[g] * s[:, None]) ** 2).astype(dtype) for g in (left, right)]
+    blocks = (residual_blocks(counts, sums.depth, mu, slope, g, sample, dtype, fitted) for g in (left, right))
+    for (cells, x), (_, y) in zip(*blocks, strict=True):
+        s = sums.depth[cells, None].astype(dtype)
+        noise = [
+            ((mu[g] * s if fitted is None else fitted(cells, g)) / (1 + slope[g] * s) ** 2).astype(dtype)
+            for g in (left, right)
+        ]
         x2, y2 = x * x, y * y
         qx, qy = x2 - noise[0], y2 - noise[1]
         part = [x2.T @ y2, (qx * x).T @ y, x.T @ (qy * y), qx.T @ qy, (qx**2).sum(0), (qy**2).sum(0)]

@@ -222,6 +222,40 @@ def centred_denominator(k, num, left, right, out):
             out[c, t, u] += k[c, t, u] * (k[c, t, u] * left[c, t] * right[c, u] - num[c, t, u])
 
 
+@njit(cache=True, parallel=True)
+def regress_on_cells(rows, values, start, stop, cell0, depth, slope, wu, h, outer, beta, noise):
+    """Coefficients of each gene in one sample, and the Poisson noise left in the squares of its residuals.
+
+    depth, wu, h : of the cells from `cell0`; outer : (genes, k, k) sums of w_j^2 s^2 u u'. `beta` (k, genes) and `noise`
+    (genes) are filled; see :mod:`hiercorr._cellwise`.
+    """
+    k = wu.shape[1]
+    for j in prange(len(start)):
+        b = np.zeros(k)
+        total = 0.0
+        for e in range(start[j], stop[j]):
+            i = rows[e] - cell0
+            x = np.float64(values[e])
+            w = 1.0 / (1.0 + depth[i] * slope[j])
+            form = 0.0
+            for p in range(k):
+                b[p] += x * wu[i, p]
+                for q in range(k):
+                    form += wu[i, p] * outer[j, p, q] * wu[i, q]
+            total += x * (w * w * (1.0 - 2.0 * h[i]) + form)
+        beta[:, j] = b
+        noise[j] = total
+
+
+@njit(cache=True, parallel=True)
+def take_off_weighted(block, fitted, depth, slope):
+    """block -= fitted / (1 + a s), arrays (cells, genes)."""
+    one = block.dtype.type(1.0)
+    for i in prange(block.shape[0]):
+        for t in range(block.shape[1]):
+            block[i, t] -= fitted[i, t] / (one + depth[i] * slope[t])
+
+
 @njit
 def _cubic(where, last):
     """First of the four nodes around `where` (nodes 0 .. last) and the weights of cubic interpolation."""

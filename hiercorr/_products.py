@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import numba
@@ -37,21 +37,36 @@ class Entries:
         return start, self._start
 
 
+Fitted = Callable[[slice, "slice | NDArray"], NDArray]  # expected counts of (cells, genes)
+
+
 def residual_blocks(
-    counts: Counts, depth: Array, mu: Array, slope: Array, genes: slice | NDArray, sample: int, dtype: DTypeLike
+    counts: Counts,
+    depth: Array,
+    mu: Array,
+    slope: Array,
+    genes: slice | NDArray,
+    sample: int,
+    dtype: DTypeLike,
+    fitted: Fitted | None = None,
 ) -> Iterator[tuple[slice, NDArray]]:
     """Dense (cells, genes) blocks of (x - s mu) / (1 + a s) for one sample, a few thousand cells at a time.
 
-    A block is overwritten by the next.
+    With `fitted` its expected counts stand in the place of s mu. A block is overwritten by the next.
     """
     begin, end = int(counts.starts[sample]), int(counts.starts[sample + 1])
     m, a, entries = mu[genes], slope[genes], Entries(counts, genes, sample)
+    if fitted is not None:
+        m = np.zeros_like(m)
     s = depth.astype(dtype, copy=False)
     buffer = np.empty((min(CELL_BLOCK, end - begin), len(m)), dtype)
     for cell in range(begin, end, CELL_BLOCK):
         stop = min(cell + CELL_BLOCK, end)
         out = buffer[: stop - cell]
         _kernels.weighted_residuals(counts.rows, counts.values, *entries.until(stop), s, cell, m, a, out)
+        if fitted is not None:
+            cells = slice(cell, stop)
+            _kernels.take_off_weighted(out, fitted(cells, genes), s[cells], a.astype(dtype))
         yield slice(cell, stop), out
 
 
@@ -95,6 +110,32 @@ def cross_products(
     if own:
         _kernels.mirror(total)
     return total
+
+
+def adjusted_products(
+    counts: Counts,
+    depth: Array,
+    slope: Array,
+    left: slice,
+    right: slice,
+    sample: int,
+    fitted: Fitted,
+    out: NDArray,
+) -> NDArray:
+    """As :func:`cross_products`, of residuals from `fitted`: no cell is left out, so every gene is a dense one."""
+    own = left == right
+    out[...] = 0
+    none = np.zeros_like(slope)
+    ys = residual_blocks(counts, depth, none, slope, right, sample, out.dtype, fitted)
+    if own:
+        for _, y in ys:
+            _add_product(y, y, out, True)
+        _kernels.mirror(out)
+    else:
+        xs = residual_blocks(counts, depth, none, slope, left, sample, out.dtype, fitted)
+        for (_, x), (_, y) in zip(xs, ys, strict=True):
+            _add_product(x, y, out, False)
+    return out
 
 
 Genes = list[NDArray[np.int64]]  # of the left and of the right side

@@ -47,6 +47,13 @@ def make_summary(dataset: xr.Dataset, flags: pd.Series, table: pd.DataFrame, gen
     summary.tables.append(SimpleTable(body or [["no pair could be estimated"]], headers=heads if body else None))
     notes = [f"{count:,} pairs {name}" for name, count in flags.items() if count]
     extra = [a["note"]] if a.get("note") else []
+    if a.get("cell_terms"):
+        rest = (
+            f"; sample terms: {a['sample_terms']} (in each sample's own mean)"
+            if a.get("sample_terms", "none") != "none"
+            else ""
+        )
+        extra.append(f"Taken out of the counts of each sample, cell terms: {a['cell_terms']}{rest}.")
     extra += [f"q: {a['q_method']} over {a['q_family']}."] if "q_value" in table else []
     extra += ["Flags: " + "; ".join(notes) + "."] if notes else []
     if extra:

@@ -156,7 +156,9 @@ def check(data: Path, sample: str | None, cell_type: Sequence[str], layer: str |
 )
 @click.option("--target", metavar="GENE", help="Estimate this gene against all others only.")
 @click.option("--genes", metavar="N", help="The N most highly expressed genes, or names separated by commas.")
-@click.option("--covariates", metavar="FORMULA", help="pooled: cell covariates, e.g. '~ age'.")
+@click.option(
+    "--covariates", metavar="FORMULA", help="within, pooled: covariates of cells, e.g. '~ percent_mito + phase'."
+)
 @click.option("--uncertainty", type=click.Choice(["jackknife", "cluster", "bootstrap", "none"]), help="within, pooled.")
 @click.option("--per-sample", is_flag=True, default=None, help="within: also every sample's estimate.")
 @click.option(

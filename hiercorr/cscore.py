@@ -16,7 +16,7 @@ from hiercorr import _covariates, _estimates, _stream, _tiles, inference
 from hiercorr._checkpoint import Checkpoint, fingerprint
 from hiercorr._resources import memory_bytes, threads
 from hiercorr.data import METACELLS, MIN_CELLS, Counts, Here, Place, read_counts
-from hiercorr.design import make_design, sample_columns, warn_of_repeated_donors
+from hiercorr.design import Design, make_design, sample_columns, split_terms, warn_of_repeated_donors
 from hiercorr.errors import EstimationWarning, InputError
 from hiercorr.results import CorrelationResult, load
 from hiercorr.schema import build_dataset
@@ -46,8 +46,10 @@ class CSCore:
     depth : str or array, shape (n_obs,), optional
         Sequencing depth in counts: obs column or array. None: row sums over all genes, before `genes` is applied.
     covariates : str or sequence of str, optional
-        Formula (``"~ age + condition"``) or columns of obs, adjusted for in the mean, variance and covariance
-        regressions of the pooled estimator.
+        Formula (``"~ percent_mito + phase"``) or columns of obs. ``"within"``: terms that vary between the cells of a sample
+        are regressed out of the counts in each sample by itself (:mod:`hiercorr._cellwise`), so that the correlation is that
+        of cells alike in them; terms with one value a sample are part of the samples' own means already. ``"pooled"``:
+        adjusted for in the mean, variance and covariance regressions, as published.
     subset : bool array or mapping, optional
         Cells to use, e.g. ``{"cell_type": "B cells"}``.
     min_cells : int
@@ -161,7 +163,7 @@ class CSCore:
             test as ``cell_statistic`` and ``cell_p_value``.
         uncertainty : {"jackknife", "cluster", "bootstrap", "none"}, optional
             How samples give the standard error (see :func:`hiercorr.inference.pair_estimate`). None: ``"jackknife"``,
-            or ``"none"`` where there are no samples or there are covariates.
+            or ``"none"`` where there are no samples, and for ``"pooled"`` with covariates.
         target : str, optional
             Estimate this gene against all others only; it joins the genes if it is not among them.
         per_sample : bool
@@ -170,11 +172,11 @@ class CSCore:
         precision : {"single", "double"}
             Of the large sums and outputs.
         standardize : bool
-            Centre and scale covariates before the regressions, as the front end of the R package does.
+            Pooled: centre and scale covariates before the regressions, as the front end of the R package does.
         covariate_level : {"cell", "count"}
-            Covariates act on expression or on the observed counts.
+            Pooled: covariates act on expression or on the observed counts.
         adjust : sequence of {"mean", "variance", "covariance"}
-            Regressions that the covariates enter.
+            Pooled: regressions that the covariates enter.
         n_bootstrap : int
             Resamples of the samples for ``uncertainty="bootstrap"``.
         confidence : float
@@ -211,13 +213,13 @@ class CSCore:
         counts = self._with_target(target)
         plan = self._plan(counts, estimator, uncertainty, target, per_sample, precision, confidence, n_bootstrap, seed,
                           progress, streams=out is not None)  # fmt: skip
-        self._refuse_combinations(target, per_sample, out, checkpoint)
+        self._refuse_combinations(estimator, target, per_sample, out, checkpoint)
         limit = memory_bytes(self.memory_limit)
         if out is None:
             _tiles.check_memory(counts.n_genes, counts.n_samples, target is not None, per_sample, plan.dtype, limit,
                                 streams=target is None)  # fmt: skip
         with threads(n_jobs):
-            if self.covariates is not None:
+            if self.covariates is not None and estimator == "pooled":
                 design = make_design(self.covariates, counts.obs, standardize)
                 fitted = _estimates.fit_covariates(counts, plan, design, covariate_level, tuple(adjust))
                 return CorrelationResult(self._dataset(counts, plan, fitted, target, seed))
@@ -248,12 +250,17 @@ class CSCore:
             return _estimates.fit_here(counts, plan, output, kept)
         return self._cluster.fit(counts, plan, output)
 
-    def _refuse_combinations(self, target: str | None, per_sample: bool, out: Any, checkpoint: Any) -> None:
+    def _refuse_combinations(
+        self, estimator: str, target: str | None, per_sample: bool, out: Any, checkpoint: Any
+    ) -> None:
         if out is not None:
             for unfit, why in (
                 (target is not None, "one gene against all fits in memory: leave out= and use save()"),
                 (per_sample, "per_sample=True keeps every sample's estimates, which are not streamed: use target="),
-                (self.covariates is not None, "covariates= are fitted in memory: choose fewer genes (genes=N)"),
+                (
+                    self.covariates is not None and estimator == "pooled",
+                    "covariates= of the pooled estimator are fitted in memory: choose fewer genes (genes=N)",
+                ),
             ):
                 if unfit:
                     raise InputError(f"out= is for all pairs of a large fit; {why}")
@@ -263,6 +270,17 @@ class CSCore:
             raise InputError(
                 "per_sample=True needs the cells in this process: leave out scheduler=, e.g. with fewer genes (genes=)"
             )
+
+    def _terms(self, counts: Counts, plan: _estimates.Plan) -> dict[str, str]:
+        """What the covariates were taken for."""
+        if plan.cells is None or self.covariates is None:
+            return {}
+        cells, samples = split_terms(self.covariates, *self._columns(counts))
+        return {
+            "formula": "~ " + " + ".join(cells + samples),
+            "cell_terms": " + ".join(cells),
+            "sample_terms": " + ".join(samples) or "none",
+        }
 
     def _with_target(self, target: str | None) -> Counts:
         if target is not None and target not in self.counts.genes:
@@ -283,21 +301,18 @@ class CSCore:
             raise InputError(f"confidence must lie between 0 and 1, not {confidence!r}")
         if estimator == "within" and self.sample is None:
             raise InputError("estimator='within' needs samples: name the obs column that holds them with sample=")
-        if self.covariates is not None and estimator == "within":
-            raise InputError(
-                "covariates adjust the pooled estimator: use fit(estimator='pooled'), or leave covariates out; what is "
-                "constant within a sample (condition, sex, batch) cannot change a correlation within samples"
-            )
         if per_sample and estimator != "within":
             raise InputError("per_sample=True goes with estimator='within'")
+        published = self.covariates is not None and estimator == "pooled"
         if uncertainty not in (None, "none"):
-            if self.covariates is not None:
+            if published:
                 raise InputError(
-                    f"uncertainty={uncertainty!r} is not available with covariates; use uncertainty='none'"
+                    f"uncertainty={uncertainty!r} is not available for 'pooled' with covariates; use uncertainty='none', or "
+                    "estimator='within'"
                 )
             if self.sample is None:
                 raise InputError(f"uncertainty={uncertainty!r} needs samples: name their obs column with sample=")
-        chosen = uncertainty or ("none" if self.sample is None or self.covariates is not None else "jackknife")
+        chosen = uncertainty or ("none" if self.sample is None or published else "jackknife")
         if chosen != "none" and counts.n_samples < 3:
             warnings.warn(
                 f"{counts.n_samples} samples give an estimate but no interval: at least 3 are needed; se, p_value and "
@@ -320,7 +335,25 @@ class CSCore:
             tiles = _tiles.tiles(counts.n_genes, 2 * counts.n_samples, rows, dtype)
         else:
             tiles = _tiles.tiles(counts.n_genes, layers, rows, dtype, _tiles.WIDE)
-        return _estimates.Plan(estimator, chosen, precision, confidence, per_sample, rows, draws, progress, tiles)
+        cells = self._cell_design(counts).matrix if estimator == "within" and self.covariates is not None else None
+        return _estimates.Plan(
+            estimator, chosen, precision, confidence, per_sample, rows, draws, progress, tiles, cells
+        )
+
+    def _cell_design(self, counts: Counts) -> Design:
+        """Design of the terms that vary between the cells of a sample."""
+        assert self.covariates is not None
+        cells, _ = split_terms(self.covariates, *self._columns(counts))
+        if not cells:
+            raise InputError(
+                f"covariates {self.covariates!r} have one value in each sample, which cannot change a correlation within "
+                "samples: leave them out, or compare samples with hc.differential; or fit(estimator='pooled')"
+            )
+        return make_design("~ " + " + ".join(cells), counts.obs)
+
+    def _columns(self, counts: Counts) -> tuple[list[str], list[str]]:
+        """Columns with one value a sample, and all columns."""
+        return list(sample_columns(counts.obs, counts.starts, counts.samples)), [str(c) for c in counts.obs.columns]
 
     def _dataset(
         self, counts: Counts, plan: _estimates.Plan, fitted: _estimates.Fitted, target: str | None, seed: Any,
@@ -362,6 +395,7 @@ class CSCore:
                 "estimator": plan.estimator,
                 "level": "within" if plan.estimator == "within" else "pooled",
                 "formula": fitted.formula,
+                **self._terms(counts, plan),
                 "uncertainty": plan.uncertainty,
                 "confidence": plan.confidence,
                 "precision": plan.precision,

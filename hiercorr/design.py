@@ -103,16 +103,9 @@ def make_design(formula: str | Sequence[str], table: pd.DataFrame, standardize: 
     InputError
         If a column is unknown or missing for some rows, or a term is constant or aliased with others.
     """
-    import formulaic
-
-    text = formula if isinstance(formula, str) else "~ " + " + ".join(f"`{c}`" for c in formula)
-    if "~" not in text:
-        text = f"~ {text}"
-    try:
-        parsed = formulaic.Formula(text)
-        needed = [str(v) for v in parsed.required_variables]
-    except Exception as error:  # formulaic raises its own and SyntaxError
-        raise InputError(f"cannot read formula {text!r}: {error}") from error
+    text = _text(formula)
+    parsed = _parsed(text)
+    needed = sorted(set().union(*(_columns_of(term, table.columns) for term in parsed)))
     for name in needed:
         if name not in table:
             raise unknown_name("column in the formula", name, table.columns)
@@ -192,6 +185,63 @@ def sample_design(formula: str | None, table: pd.DataFrame, varying: Sequence[st
                 "sample and leaves nothing to correlate; drop it"
             )
     return make_design(text, table)
+
+
+def split_terms(
+    formula: str | Sequence[str], constant: Iterable[str], known: Iterable[str]
+) -> tuple[list[str], list[str]]:
+    """Terms of a formula that vary between cells of a sample, and those that are constant in each.
+
+    Parameters
+    ----------
+    formula : str or sequence of str
+    constant : iterable of str
+        Columns with one value in each sample.
+    known : iterable of str
+        All columns.
+    """
+    terms = list(_parsed(_text(formula)))
+    one, known = set(constant), list(known)
+    cells: list[str] = []
+    samples: list[str] = []
+    for term in terms:
+        needed = _columns_of(term, known)
+        for name in sorted(needed - set(known)):
+            raise unknown_name("column in the formula", name, known)
+        if needed:
+            said = ":".join(
+                f"`{f.expr}`" if f.expr in known and not f.expr.isidentifier() else f.expr for f in term.factors
+            )
+            (samples if needed <= one else cells).append(said)
+    return cells, samples
+
+
+def _columns_of(term: Any, known: Iterable[str]) -> set[str]:
+    """Columns that a term of a formula uses."""
+    import formulaic
+
+    needed = {str(v) for v in formulaic.Formula([term]).required_variables}
+    names = {n for f in term.factors for n in re.findall(r"[A-Za-z_]\w*", f.expr)}
+    return needed | (names & set(known))  # formulaic does not name the argument of poly()
+
+
+def _parsed(text: str) -> Any:
+    import formulaic
+
+    try:
+        parsed = formulaic.Formula(text)
+    except Exception as error:  # formulaic raises its own and SyntaxError, over several lines
+        raise InputError(f"cannot read formula {text!r}: {str(error).splitlines()[0]}") from error
+    if not isinstance(parsed, formulaic.SimpleFormula):
+        raise InputError(
+            f"cannot read formula {text!r}: it has no left side here, and one right side, e.g. '~ age + sex'"
+        )
+    return parsed
+
+
+def _text(formula: str | Sequence[str]) -> str:
+    text = formula if isinstance(formula, str) else "~ " + " + ".join(f"`{c}`" for c in formula)
+    return text if "~" in text else f"~ {text}"
 
 
 def _aliased(matrix: NDArray[np.float64]) -> list[int]:

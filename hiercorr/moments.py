@@ -11,13 +11,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from hiercorr import _kernels
-from hiercorr._products import Entries, cross_products
+from hiercorr._products import Entries, adjusted_products, cross_products
 from hiercorr.data import Counts
+
+if TYPE_CHECKING:
+    from hiercorr._cellwise import CellAdjustment
 
 Array = NDArray[np.float64]
 Kept = Callable[[str, Callable[[], NDArray]], NDArray]  # a named array, computed only where it is not kept already
@@ -151,6 +155,8 @@ class GeneMoments:
         Rounds of reweighting.
     centred : bool
         True if every sample has its own mean.
+    adjustment : CellAdjustment, optional
+        Covariates of cells that are taken out.
     """
 
     mu: Array
@@ -161,6 +167,7 @@ class GeneMoments:
     iterations: int
     converged: bool
     centred: bool
+    adjustment: CellAdjustment | None = None
 
     @property
     def variance(self) -> Array:
@@ -287,6 +294,9 @@ def numerators(
         k = c if fit.centred else 0
 
         def product(c: int = c, k: int = k) -> NDArray:
+            if fit.adjustment is not None:
+                fitted = fit.adjustment.fitted(c, out.dtype)
+                return adjusted_products(counts, sums.depth, fit.slope[:, c], left, right, c, fitted, out[c])
             return cross_products(counts, sums, fit.mu[:, k], fit.slope[:, k], left, right, c, out.dtype, out[c])
 
         if kept is None:
@@ -301,11 +311,19 @@ def denominators(sums: DepthSums, fit: GeneMoments, left: slice, right: slice, n
 
     Centred at each sample's mean, :math:`D_c = \mu_j\mu_k B - N K / (W_j W_k)` with :math:`K = \sum w_j w_k s^2` and
     :math:`B = K - \sum w_j w_k^2 s^3/W_k - \sum w_j^2 w_k s^3/W_j + K^2/(W_j W_k)`, so that
-    :math:`E N_c = \sigma_{jk} B`; else :math:`D_c = K`. They are written into `out`.
+    :math:`E N_c = \sigma_{jk} B`; with covariates of cells :math:`B = \sum w_j w_k v` (:mod:`hiercorr._cellwise`); not centred,
+    :math:`D_c = K`. They are written into `out`.
     """
     if not fit.centred:
         for c in range(len(num)):
             out[c] = weight_products(sums, fit.slope[:, 0], left, right, c, num.dtype)
+        return out
+    if fit.adjustment is not None:
+        for c in range(len(num)):
+            f, g = (1 / (1 + np.outer(fit.slope[genes, c], sums.nodes)) for genes in (left, right))
+            k = (f @ sums.gram[0, c] / (f @ sums.power[1, c])[:, None]) @ (g / (g @ sums.power[1, c])[:, None]).T
+            b = (fit.mu[left, c, None] * f @ fit.adjustment.gram[c]) @ (fit.mu[right, c, None] * g).T
+            out[c] = b - num[c] * k
         return out
     a, k_left, w_left = _centred_side(sums, fit, left, num.dtype, True)
     b, k_right, w_right = _centred_side(sums, fit, right, num.dtype, False)

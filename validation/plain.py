@@ -119,3 +119,26 @@ def cscore_covariates(x, s, covariates, level="cell", adjust=("mean", "variance"
             estimate[j, k] = found[0][0] / np.sqrt(variance[0, j] * variance[0, k])
             statistic[j, k] = found[1][0] / np.sqrt(found[1][1])
     return estimate, statistic, mean, variance
+
+
+def adjusted_sums(x, s, z, mu, slope):
+    """N, D of the pairs and of the genes themselves in one sample, covariates z of cells regressed out, with whole hat matrices.
+
+    x : (cells, genes) counts; s : (cells,) depth; z : (cells, k) with an intercept; mu, slope : (genes,) of the fit without
+    covariates, whose weights are used.
+    """
+    x, s = np.asarray(x, float), np.asarray(s, float)
+    w = 1 / (1 + np.outer(s, slope))
+    shared = 1 / (1 + s * np.median(slope))
+    total = (w * s[:, None]).sum(0)
+    hat = np.diag(s) @ z @ np.linalg.pinv(z.T @ np.diag(s * shared) @ z) @ z.T @ np.diag(shared)
+    rest = np.eye(len(s)) - hat
+    r = rest @ x
+    num = (w * r).T @ (w * r)
+    gain = (w * ((rest**2) @ s**2)[:, None]).T @ w
+    k = (w * s[:, None] ** 2).T @ w
+    den = gain * np.outer(mu, mu) - num * k / np.outer(total, total)
+    own = (w**2 * (r**2 - (rest**2) @ x)).sum(0)
+    mean_noise = mu * (w**2 * s[:, None]).sum(0) / total**2
+    own_den = np.diag(gain) * (mu**2 - mean_noise) - own * np.diag(k) / total**2
+    return num, den, own, own_den

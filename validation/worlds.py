@@ -114,6 +114,7 @@ def draw(
     *,
     distribution: str = "lognormal",
     world: str = "model",
+    state: Callable[[int, np.random.Generator], tuple[pd.DataFrame, np.ndarray]] | None = None,
 ) -> ad.AnnData:
     """Counts of one panel: cells of each sample, every one with its depth, in the given world.
 
@@ -126,6 +127,9 @@ def draw(
         Of expression over the cells of a sample.
     world : str
         One of :data:`WORLDS`.
+    state : callable, optional
+        Gives, for a number of cells, a table of covariates and the factors (cells, genes) or (cells, 1) by which they move
+        expression.
     """
     size = [b.size for b in panel]
     start = np.concatenate([[0], np.cumsum(size)])
@@ -144,7 +148,7 @@ def draw(
     if world == "unequal variances":  # the cells of one sample differ more than those of another, in all genes
         spread *= np.exp(np.clip(rng.normal(0, SCALE_SD, n), -0.6, 0.25))
     shift = np.exp(rng.normal(0, 0.2, n))
-    counts, depths = [], []
+    counts, depths, states = [], [], []
     for c in range(n):
         latent = _latent_of(distribution, spread[c])
         g = np.empty((cells[c], genes), np.float32)
@@ -157,6 +161,10 @@ def draw(
             np.exp(g, out=g)
         else:
             g = _margin(g.astype(float), np.full(genes, spread[c]), "gamma")
+        if state is not None:
+            table, factor = state(int(cells[c]), rng)
+            states.append(table)
+            g = g * factor.astype(g.dtype)
         s = np.exp(rng.normal(0, DEPTH_SD, cells[c]) - DEPTH_SD**2 / 2) * shift[c]
         x, depth = WORLDS[world](s, mu[c], g, rng)
         counts.append(sparse.csr_matrix(x))
@@ -169,6 +177,8 @@ def draw(
         },
         index=[f"cell{i}" for i in range(int(np.sum(cells)))],
     )
+    if states:
+        obs = obs.join(pd.concat(states, ignore_index=True).set_axis(obs.index))
     var = pd.DataFrame(index=[f"gene{j}" for j in range(genes)])
     return ad.AnnData(sparse.vstack(counts, format="csr").astype(np.int32), obs=obs, var=var)
 
