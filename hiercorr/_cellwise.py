@@ -105,13 +105,13 @@ def adjust(counts: Counts, sums: DepthSums, grid: Grid, fit: GeneMoments, z: Arr
             outer += np.einsum("im,ia,ib->mab", b, a, a, optimize=True)
         f2 = (1 + np.outer(fit.slope[:, c], sums.nodes)) ** -2.0
         per_gene = np.einsum("jm,mab->jab", f2, outer, optimize=True)
-        start, stop = counts.offsets[:, c], counts.offsets[:, c + 1]
+        first, last = counts.offsets[:, c], counts.offsets[:, c + 1]
         noise = np.zeros(counts.n_genes)
         _kernels.regress_on_cells(
             counts.rows,
             counts.values,
-            start,
-            stop,
+            first,
+            last,
             cells.start,
             depth,
             fit.slope[:, c],

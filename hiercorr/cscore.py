@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,9 +16,10 @@ from numpy.typing import ArrayLike
 from hiercorr import _covariates, _estimates, _stream, _tiles, inference
 from hiercorr._checkpoint import Checkpoint, fingerprint
 from hiercorr._resources import memory_bytes, threads
+from hiercorr._signature import fit_signature
 from hiercorr.data import METACELLS, MIN_CELLS, Counts, Here, Place, read_counts
 from hiercorr.design import Design, make_design, sample_columns, split_terms, warn_of_repeated_donors
-from hiercorr.errors import EstimationWarning, InputError
+from hiercorr.errors import EstimationWarning, InputError, unknown_name
 from hiercorr.results import CorrelationResult, load
 from hiercorr.schema import build_dataset
 
@@ -243,6 +245,83 @@ class CSCore:
                 kept.finish()
             return result
 
+    def signature(
+        self,
+        genes: Sequence[str],
+        name: str = "signature",
+        weights: str | Mapping[str, float] = "equal",
+        uncertainty: str | None = None,
+        *,
+        confidence: float = 0.95,
+        n_jobs: int | None = None,
+        progress: bool | None = None,
+    ) -> CorrelationResult:
+        r"""Correlation within samples of a group of genes, as one target, with every gene.
+
+        The group's expression is the weighted sum of its genes' expression; noise of counts is taken out as from a gene's.
+        A gene of the group is compared with the others of the group.
+
+        Parameters
+        ----------
+        genes : sequence of str
+            At least 2 of the model's genes.
+        name : str
+            Of the group, as the result's target.
+        weights : {"equal", "expression"} or mapping
+            ``"equal"``: every gene counts the same relative to its mean, as in a module score. ``"expression"``: the plain
+            sum of expression, in which highly expressed genes weigh most, and which is the more precise for sparse genes. A
+            mapping gives each gene its weight on relative expression; genes that go down have negative ones.
+        uncertainty : {"jackknife", "cluster", "none"}, optional
+            As for :meth:`fit`.
+        confidence, n_jobs, progress
+            As for :meth:`fit`.
+
+        Returns
+        -------
+        CorrelationResult
+            One target; ``signature_weight`` is each gene's weight.
+
+        Raises
+        ------
+        InputError
+            If a gene is not in the model or its counts are too few to be part of the group.
+
+        Examples
+        --------
+        >>> import hiercorr as hc
+        >>> adata = hc.datasets.glioblastoma()
+        >>> model = hc.CSCore(adata, "sample_id", depth="total_counts", genes=50, subset={"condition": "ctrl"})
+        >>> r = model.signature(["FTL", "FTH1"], name="ferritin")
+        >>> r.target, r.dataset.sizes["gene"]
+        ('ferritin', 50)
+        """
+        chosen = list(dict.fromkeys(genes))
+        if self.sample is None or self._cluster is not None:
+            raise InputError("a signature needs samples, named with sample=, and the counts in this process")
+        if uncertainty == "bootstrap":
+            raise InputError("uncertainty='bootstrap' is not available for a signature: use 'jackknife' or 'cluster'")
+        if len(chosen) < 2:
+            raise InputError(f"a signature needs at least 2 genes; {len(chosen)} given: use fit(target=)")
+        if name in self.counts.genes:
+            raise InputError(f"name={name!r} is the name of a gene; choose another for the signature")
+        for gene in chosen:
+            if gene not in self.counts.genes:
+                raise unknown_name("gene of the signature", gene, self.counts.genes)
+        given = _signature_weights(weights, chosen)
+        plan = self._plan(self.counts, "within", uncertainty, None, False, "double", confidence, 0, None, progress,
+                          streams=False)  # fmt: skip
+        plan = replace(plan, rows=slice(0, 1))
+        with threads(n_jobs):
+            members = self.counts.genes.get_indexer(chosen).astype(np.int64)
+            fitted, extra = fit_signature(self.counts, members, given, plan)
+        fitted.gene |= extra
+        said = f"{name}: {', '.join(chosen[:20])}{', ...' if len(chosen) > 20 else ''}"
+        fitted.note = f"{said}; a gene of the group is compared with the others of the group."
+        dataset = self._dataset(self.counts, plan, fitted, name, None)
+        return CorrelationResult(
+            dataset.assign_attrs(signature=name, weights=weights if isinstance(weights, str) else "given")
+        )
+
     def _run(
         self, counts: Counts, plan: _estimates.Plan, output: _estimates.Output, kept: Checkpoint | None
     ) -> _estimates.Problem:
@@ -411,3 +490,18 @@ class CSCore:
             },
         )
         return dataset.assign(fitted.extra)
+
+
+def _signature_weights(weights: str | Mapping[str, float], genes: list[str]) -> np.ndarray | str:
+    if isinstance(weights, str):
+        if weights not in ("equal", "expression"):
+            raise InputError(f"weights must be 'equal', 'expression' or a mapping from gene to weight, not {weights!r}")
+        return weights
+    for gene in genes:
+        if gene not in weights:
+            raise InputError(f"weights= has no weight of gene {gene!r}")
+    given = np.array([weights[g] for g in genes], float)
+    if not np.isfinite(given).all() or not given.all():
+        k = int(np.flatnonzero(~np.isfinite(given) | (given == 0))[0])
+        raise InputError(f"the weight of {genes[k]!r} is {given[k]}: weights are finite and not 0")
+    return given

@@ -96,6 +96,7 @@ GENE_VARIABLES = {
     "between_variance": ("variance of the samples' means / mean^2", "1"),
     "variance_share": ("share of the variance of expression that lies between samples", "1"),
     "effective_samples": ("1 / sum of squared shares of the samples in the gene's information", "samples"),
+    "signature_weight": ("weight of the gene's relative expression in the signature that is the target", "1"),
     "gene_flag": ("why the gene is weak", None),
 }
 SAMPLE_VARIABLES = {
