@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import anndata as ad
@@ -12,6 +13,8 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from hiercorr._sources import open_source
+from hiercorr._storage import write_dataset
 from hiercorr.cscore import CSCore
 from hiercorr.errors import DataWarning, InputError, unknown_name
 from hiercorr.inference import benjamini_hochberg
@@ -79,6 +82,38 @@ class CellTypes(Mapping[str, CorrelationResult]):
         key = "p_value" if "p_value" in every else "correlation"
         return every.sort_values(key, ascending=key == "p_value", kind="stable").head(n)
 
+    def pairs(self, n: int = 20) -> pd.DataFrame:
+        """Pairs with the strongest evidence over all types, with the type in the first column.
+
+        Parameters
+        ----------
+        n : int
+        """
+        tables = []
+        for cell_type, result in self.results.items():
+            table = result.pairs(n=n)
+            table.insert(0, "cell_type", cell_type)
+            tables.append(table)
+        every = pd.concat(tables, ignore_index=True)
+        key = "p_value" if "p_value" in every else "correlation"
+        return every.sort_values(key, ascending=key == "p_value", kind="stable", ignore_index=True).head(n)
+
+    def save(self, path: str | Path, overwrite: bool = False) -> Path:
+        """Write :attr:`dataset` whole or not at all, for ``xarray.open_dataset``.
+
+        Parameters
+        ----------
+        path : str or Path
+            Ends in .zarr or .nc.
+        overwrite : bool
+
+        Returns
+        -------
+        Path
+        """
+        left_out = {f"left out: {k}": v for k, v in self.left_out.items()}
+        return write_dataset(self.dataset.assign_attrs(left_out), Path(path), overwrite)
+
     def __repr__(self) -> str:
         size = {k: r.dataset.attrs["n_samples"] for k, r in self.results.items()}
         said = "<CellTypes: " + ", ".join(f"{k} ({n} samples)" for k, n in size.items())
@@ -86,7 +121,7 @@ class CellTypes(Mapping[str, CorrelationResult]):
 
 
 def by_cell_type(
-    data: ad.AnnData,
+    data: ad.AnnData | str | Path,
     cell_type: str,
     sample: str,
     types: Sequence[str] | None = None,
@@ -100,8 +135,8 @@ def by_cell_type(
 
     Parameters
     ----------
-    data : AnnData
-        Cells x genes raw counts.
+    data : AnnData or path
+        Cells x genes raw counts, as for :class:`hiercorr.CSCore`.
     cell_type : str
         Column of ``obs``.
     sample : str
@@ -136,9 +171,11 @@ def by_cell_type(
     """
     if family not in FAMILIES:
         raise InputError(f"family must be one of {FAMILIES}, not {family!r}")
-    if cell_type not in data.obs:
-        raise unknown_name("cell_type column", cell_type, data.obs.columns)
-    known = [str(t) for t in pd.unique(data.obs[cell_type].dropna())]
+    with open_source(data, options.get("layer")) as source:
+        obs = source.obs
+    if cell_type not in obs:
+        raise unknown_name("cell_type column", cell_type, obs.columns)
+    known = [str(t) for t in pd.unique(obs[cell_type].dropna())]
     for name in types or ():
         if name not in known:
             raise unknown_name("cell type", name, known)

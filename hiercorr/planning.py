@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import anndata as ad
@@ -46,14 +47,14 @@ class Design:
 
     def __str__(self) -> str:
         what = {
-            "within": f"correlation {self.rho:g} within samples",
-            "between": f"correlation {self.rho:g} between samples",
+            "within": f"correlation {self.rho:.3g} within samples",
+            "between": f"correlation {self.rho:.3g} between samples",
             "differential": f"a difference of {self.rho:g} from {self.baseline:g} within samples"
             + (", in pairs" if self.paired else ", two groups"),
         }[self.question]
         return (
             f"{what}: power {self.power:.2f} with {self.samples:g} samples of {self.cells:,.0f} cells, mean counts "
-            f"{self.mean[0]:g} and {self.mean[1]:g}, heterogeneity {self.heterogeneity:g}, alpha {self.alpha:g} over "
+            f"{self.mean[0]:.3g} and {self.mean[1]:.3g}, heterogeneity {self.heterogeneity:.3g}, alpha {self.alpha:g} over "
             f"{self.tests:,} tests (standard error {self.standard_error:.3f}, {self.df:.3g} degrees of freedom)"
         )
 
@@ -338,6 +339,28 @@ def power_curve(design: Design, over: str, values: Iterable[float]) -> pd.DataFr
     return pd.DataFrame(rows).set_index(over)
 
 
+def around(design: Design, over: str) -> list[float]:
+    """Values of a quantity to draw a curve over: from little to several times that of the design.
+
+    Parameters
+    ----------
+    design : Design
+    over : {"samples", "cells", "mean", "rho", "heterogeneity"}
+    """
+    if over == "samples":
+        step = 2 if design.paired else 1
+        return [float(s) for s in range(_least_samples(design), int(3 * design.samples) + 2, step)][:200]
+    if over == "cells":
+        return [float(c) for c in np.unique(np.geomspace(10, max(20 * design.cells, 100), 40).round())]
+    if over == "mean":
+        return list(np.geomspace(0.01, 20, 30))
+    if over == "rho":
+        return list(np.linspace(0.02, 0.95 - max(design.baseline, 0), 30))
+    if over == "heterogeneity":
+        return list(np.linspace(0, 0.5, 26))
+    raise InputError(f"over must be samples, cells, mean, rho or heterogeneity, not {over!r}")
+
+
 def best_design(
     design: Design, donor_cost: float, cell_cost: float, *, goal: float = 0.8, budget: float | None = None
 ) -> pd.DataFrame:
@@ -385,13 +408,13 @@ def best_design(
 
 
 def pilot(
-    data: ad.AnnData, sample: str, gene_a: str, gene_b: str, *, depth: str | None = None, **options: Any
+    data: ad.AnnData | str | Path, sample: str, gene_a: str, gene_b: str, *, depth: str | None = None, **options: Any
 ) -> dict[str, Any]:
     """What a pilot data set says of a pair, as arguments of :func:`power`.
 
     Parameters
     ----------
-    data : AnnData
+    data : AnnData or path
         Raw counts of one cell type.
     sample : str
     gene_a, gene_b : str

@@ -22,11 +22,36 @@ KEYS = {
     ),
     "Pseudobulk": (
         _CELLS | {"cell_type", "formula", "normalization", "block", "block_method", "min_counts"},
-        _COMMON | {"method", "contrasts", "permutations"},
+        _COMMON | {"method", "contrasts", "permutations", "interaction"},
     ),
     "differential": (
         _CELLS | {"condition", "formula", "block", "contrast"},
         {"target", "permutations", "precision", "confidence", "seed"},
+    ),
+    "by_cell_type": (
+        _CELLS | {"covariates", "cell_type", "types"},
+        _COMMON | {"uncertainty", "family", "per_sample", "n_bootstrap"},
+    ),
+    "signature": (_CELLS | {"covariates"}, {"members", "name", "weights", "uncertainty", "confidence"}),
+    "power": (
+        set(),
+        {
+            "question",
+            "samples",
+            "cells",
+            "mean",
+            "rho",
+            "heterogeneity",
+            "power",
+            "alpha",
+            "tests",
+            "within_sd",
+            "between_sd",
+            "depth_sd",
+            "baseline",
+            "paired",
+            "covariates",
+        },
     ),
     "BayesianCorrelation": (
         _CELLS | {"formula", "block", "heterogeneity", "structure", "priors"},

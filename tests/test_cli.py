@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
@@ -169,3 +170,77 @@ def test_differential(path, tmp_path):
     stated.write_text(text.replace("\n[data]\n", '\n[data]\ncondition = "arm"\n'))
     done = run("fit", stated, given, *options, "-o", tmp_path / "f.zarr")
     assert done.exit_code == 0, done.output
+
+
+def test_cell_types_and_signature(path, tmp_path):
+    import xarray as xr
+
+    adata = hc.datasets.glioblastoma()
+    where = tmp_path / "g.h5ad"
+    adata.write_h5ad(where)
+    common = ("--sample", "patient_id", "--depth", "total_counts", "--genes", "12")
+    out = tmp_path / "types.zarr"
+    done = run("cell-types", where, *common, "--types", "condition", "--target", "FTL", "--rows", "3", "-o", out)
+    assert done.exit_code == 0, done.output
+    assert "ctrl (5 samples)" in done.output
+    with xr.open_zarr(out) as saved:
+        assert saved.sizes["cell_type"] == 2
+    done = run("cell-types", where, *common, "--types", "condition", "-o", tmp_path / "all.nc")
+    assert done.exit_code == 0, done.output
+    assert "gene_b" in done.output
+    out = tmp_path / "s.zarr"
+    members = tmp_path / "genes.txt"
+    members.write_text("FTL\nFTH1\n")
+    done = run("signature", where, *common, "--members", members, "--name", "ferritin", "-o", out)
+    assert done.exit_code == 0, done.output
+    assert hc.load(out).target == "ferritin"
+    done = run("fit", "models/signature.toml", where, *common[:4], "-o", tmp_path / "t.zarr")
+    assert done.exit_code == 0, done.output
+    assert hc.load(tmp_path / "t.zarr").target == "ferritin"
+    done = run("fit", "models/cell_types.toml", where, *common[:4], "-o", tmp_path / "u.zarr")
+    assert done.exit_code == 2
+    assert "unknown cell_type column 'cell_type'" in done.output
+    stated = tmp_path / "mine.toml"
+    stated.write_text('model = "by_cell_type"\n[data]\ncell_type = "condition"\ngenes = 5\n')
+    done = run("fit", stated, where, *common[:4], "-o", tmp_path / "u.zarr")
+    assert done.exit_code == 0, done.output
+
+
+def test_within_adjusted_and_interaction_specifications(tmp_path):
+    adata = hc.datasets.glioblastoma()
+    adata.obs["percent_mito"] = np.random.default_rng(0).random(adata.n_obs)
+    adata.obs["phase"] = np.random.default_rng(1).choice(["G1", "S"], adata.n_obs)
+    where = tmp_path / "g.h5ad"
+    adata.write_h5ad(where)
+    common = (where, "--sample", "sample_id", "--depth", "total_counts", "--target", "FTL")
+    done = run("fit", "models/within_adjusted.toml", *common, "--genes", "8", "-o", tmp_path / "a.zarr")
+    assert done.exit_code == 0, done.output
+    assert "cell terms: percent_mito + phase" in done.output
+    done = run("fit", "models/pseudobulk_interaction.toml", *common, "-o", tmp_path / "b.zarr")
+    assert done.exit_code == 0, done.output
+    assert any("FTL:condition" in str(c) for c in hc.load(tmp_path / "b.zarr").dataset["coefficient"].values)
+
+
+def test_power(tmp_path):
+    done = run("power", "models/power.toml", "--curve", "samples", "--figure", tmp_path / "p.png")
+    assert done.exit_code == 0, done.output
+    assert "9 samples of 300 cells" in done.output
+    assert (tmp_path / "p.png").stat().st_size > 5000
+    options = ("--cells", "300", "--mean", "0.5", "--rho", "0.3", "--power", "0.9")
+    done = run("power", "within", *options, "--donor-cost", "1500", "--cell-cost", "0.15")
+    assert done.exit_code == 0, done.output
+    assert "cost" in done.output
+    adata = hc.datasets.glioblastoma()
+    adata.write_h5ad(tmp_path / "g.h5ad")
+    pilot = ("--pilot", tmp_path / "g.h5ad", "--pair", "FTL,FTH1", "--sample", "sample_id", "--depth", "total_counts")
+    done = run("power", *pilot, "--power", "0.9")
+    assert done.exit_code == 0, done.output
+    for bad, text in (
+        (("models/within.toml",), "not a question of power"),
+        ((*options[:-2], "--samples", "9", "--donor-cost", "5"), "go together"),
+        (("--pilot", tmp_path / "g.h5ad"), "needs --pair"),
+        (("--samples", "9"), "must be None to be solved for"),
+    ):
+        done = run("power", *bad)
+        assert done.exit_code == 2
+        assert text in done.output

@@ -9,9 +9,10 @@ from hiercorr.plotting.cells import pair_scatter
 from hiercorr.plotting.levels import comparison, levels, traps
 from hiercorr.plotting.network import network
 from hiercorr.plotting.pairs import heatmap, p_histogram, qq, ranked, volcano
+from hiercorr.plotting.planning import designs, power_curve
 from hiercorr.plotting.samples import diagnostics, forest, strip
 
 __all__ = [
-    "comparison", "diagnostics", "forest", "heatmap", "levels", "network", "p_histogram", "pair_scatter", "qq", "ranked",
-    "strip", "traps", "volcano",
+    "comparison", "designs", "diagnostics", "forest", "heatmap", "levels", "network", "p_histogram", "pair_scatter",
+    "power_curve", "qq", "ranked", "strip", "traps", "volcano",
 ]  # fmt: skip

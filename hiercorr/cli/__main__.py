@@ -1,0 +1,3 @@
+from hiercorr.cli import main
+
+main()
