@@ -739,6 +739,30 @@ def _studentized(values, y, b, weight, strata, mean, room, t2):
         t2[k] = sxy[k] * sxy[k] / variance if variance > 1e-12 * first[k] and sxx[k] > 0 else 0.0
 
 
+@njit(cache=True, fastmath=True)
+def _studentized_groups(members, parts, totals, room, t2):
+    """As :func:`_studentized` where the condition is 1 for `members` and 0 for others, in one stratum: five sums.
+
+    parts : (5, samples, lanes) b, y, y^2, y b, b^2; totals : (5, lanes) their sums over all samples.
+    """
+    lanes = t2.shape[0]
+    room[:] = 0.0
+    for c in members:
+        for q in range(5):
+            for k in range(lanes):
+                room[q, k] += parts[q, c, k]
+    for k in range(lanes):
+        m = room[0, k] / totals[0, k]
+        o = 1.0 - m
+        sxx, sxy = room[0, k] * o, room[1, k]
+        first = o * o * room[2, k] + m * m * (totals[2, k] - room[2, k])
+        second = o * o * o * room[3, k] - m * m * m * (totals[3, k] - room[3, k])
+        third = o * o * o * o * room[4, k] + m * m * m * m * (totals[4, k] - room[4, k])
+        slope = sxy / sxx if sxx > 0 else 0.0
+        variance = first - 2.0 * slope * second + slope * slope * third
+        t2[k] = sxy * sxy / variance if variance > 1e-12 * first and sxx > 0 else 0.0
+
+
 @njit(cache=True, parallel=True)
 def permuted_differences(num, den, phi1, phi2, effect1, effect2, share1, share2, observed, values, strata, above):
     """How many of the permuted conditions give a studentised difference as large as the observed one; -1: none exists.
@@ -748,13 +772,21 @@ def permuted_differences(num, den, phi1, phi2, effect1, effect2, share1, share2,
     s, r, cols = num.shape
     n_strata = strata.max() + 1
     lanes = 32
+    groups = n_strata == 1
+    for v in observed:
+        groups = groups and (v == 0.0 or v == 1.0)
+    size = int(observed.sum()) if groups else 0
+    members = np.zeros((len(values), size), np.int64)
+    if groups:
+        for m in range(len(values)):
+            members[m] = np.flatnonzero(values[m])
     count = np.full((r, cols), -1, np.int64)
     for t in prange(r):
         x, share = np.empty(s), np.empty(s)
         y, b = np.zeros((s, lanes)), np.ones((s, lanes))
         weight, mean = np.empty((n_strata, lanes)), np.empty((n_strata, lanes))
         bound, t2, known = np.empty(lanes), np.empty(lanes), np.empty(lanes, np.bool_)
-        room = np.empty((5, lanes))
+        room, parts, totals = np.empty((5, lanes)), np.empty((5, s, lanes)), np.zeros((5, lanes))
         for u0 in range(t // lanes * lanes if above else 0, cols, lanes):
             width = min(lanes, cols - u0)
             y[:] = 0.0
@@ -779,8 +811,20 @@ def permuted_differences(num, den, phi1, phi2, effect1, effect2, share1, share2,
             for k in range(width):
                 if known[k]:
                     count[t, u0 + k] = 0
+            if groups:
+                totals[:] = 0.0
+                for c in range(s):
+                    for k in range(lanes):
+                        v, w = y[c, k], b[c, k]
+                        parts[0, c, k], parts[1, c, k], parts[2, c, k] = w, v, v * v
+                        parts[3, c, k], parts[4, c, k] = v * w, w * w
+                        for q in range(5):
+                            totals[q, k] += parts[q, c, k]
             for m in range(len(values)):
-                _studentized(values[m], y, b, weight, strata, mean, room, t2)
+                if groups:
+                    _studentized_groups(members[m], parts, totals, room, t2)
+                else:
+                    _studentized(values[m], y, b, weight, strata, mean, room, t2)
                 for k in range(width):
                     if known[k] and t2[k] >= bound[k] * (1.0 - 1e-9):
                         count[t, u0 + k] += 1

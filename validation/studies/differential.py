@@ -209,6 +209,6 @@ def figures(table: pd.DataFrame) -> dict:
         )
         ax.spines[["top", "right"]].set_visible(False)
     axes[0].set_ylabel("share rejected at 5%")
-    axes[-1].legend(frameon=False)
+    axes[0].legend(frameon=False, loc="upper right")
     fig.supxlabel("samples, mean count")
     return {"": fig}

@@ -142,6 +142,6 @@ def figures(table: pd.DataFrame) -> dict:
     axes[1, 0].set_ylabel("coverage of true correlations")
     for ax in axes.flat:
         ax.spines[["top", "right"]].set_visible(False)
-    axes[0, -1].legend(frameon=False)
+    axes[0, -1].legend(frameon=False, loc="lower right", bbox_to_anchor=(1, 0.12))
     fig.supxlabel("samples x cells")
     return {"": fig}
