@@ -43,8 +43,8 @@ class Traps:
         shuffled over the cells of each sample, so that no relation within samples is left), ``p_within`` (samples as units,
         within them), ``p_between`` (samples as units, their labels permuted).
     summary : dict
-        dropout: rank correlation of |naive| and of |within| with detection, median ratio |naive| / |within|; depth: median
-        |correlation| with depth before and after, share above 0.1; replication: genes called at 5% (Bonferroni) by each p,
+        dropout: rank correlation of the sizes of naive and within with detection, median ratio of the sizes; depth: median
+        size of the correlation with depth before and after, share above 0.1; replication: genes called at 5% (Bonferroni) by each p,
         n_cells, n_samples, smallest_p (that permuting the sample labels can give).
     """
 

@@ -41,7 +41,8 @@ def index(names: list[str]) -> str:
         refuted = json.loads(about["refuted_by"])
         rows.append(f"| [{name}]({name}.md) | {about['title'].splitlines()[0]} | {'refuted' if refuted else 'held'} |")
     head = ["# Validation", "", "Every page is written from the committed results by `python -m validation pages`.", ""]
-    return "\n".join([*head, "| study | question | claim |", "|---|---|---|", *rows, ""])
+    listed = ["```{toctree}", ":hidden:", "", *names, "```", ""]
+    return "\n".join([*head, "| study | question | claim |", "|---|---|---|", *rows, "", *listed])
 
 
 def pages() -> dict[str, str]:

@@ -35,7 +35,7 @@ def network(
         As for :meth:`CorrelationResult.to_networkx`.
     modules : Modules, optional
     max_genes : int
-        Where more genes have a pair, those with the largest sum of |correlation| are shown, and the title says so.
+        Where more genes have a pair, those with the largest sum of absolute correlations are shown, and the title says so.
     n_labels : int
         Names of the best linked genes.
     seed : int
