@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import matplotlib
@@ -78,7 +79,8 @@ def model_page(spec: Specification) -> str:
 
 def benchmark_page() -> str:
     """The benchmark notes, with the committed tables under them."""
-    text = (ROOT / "validation/benchmarks/README.md").read_text(encoding="utf-8").replace("../results/", "../../validation/results/")
+    text = (ROOT / "validation/benchmarks/README.md").read_text(encoding="utf-8")
+    text = text.replace("../results/", "../../validation/results/")
     text = text.replace("([table](../../validation/results/bench_cscore.csv))", "(last table below)")
     text = text.replace("([table](../../validation/results/bench_bayes.csv))", "(table below)")
     lines = [text, "## Committed tables", ""]
@@ -90,13 +92,17 @@ def benchmark_page() -> str:
 
 def _markdown(table: pd.DataFrame) -> str:
     cells = table.astype(object).where(table.notna(), "")
-    rows = [" | ".join(f"{v:.4g}" if isinstance(v, float) else str(v) for v in row) for row in cells.itertuples(index=False)]
-    return "\n".join([f"| {' | '.join(map(str, table.columns))} |", "|" + "---|" * table.shape[1], *(f"| {r} |" for r in rows)])
+    rows = [
+        " | ".join(f"{v:.4g}" if isinstance(v, float) else str(v) for v in row) for row in cells.itertuples(index=False)
+    ]
+    return "\n".join(
+        [f"| {' | '.join(map(str, table.columns))} |", "|" + "---|" * table.shape[1], *(f"| {r} |" for r in rows)]
+    )
 
 
 def _box(ax, x: float, y: float, text: str, colour: str, width: float = 2.0, height: float = 0.62) -> None:
-    shape = FancyBboxPatch((x - width / 2, y - height / 2), width, height, boxstyle="round,pad=0.04", fc="white", ec=colour, lw=1.6)
-    ax.add_patch(shape)
+    corner = (x - width / 2, y - height / 2)
+    ax.add_patch(FancyBboxPatch(corner, width, height, boxstyle="round,pad=0.04", fc="white", ec=colour, lw=1.6))
     ax.text(x, y, text, ha="center", va="center", fontsize=9)
 
 
@@ -104,7 +110,15 @@ def _arrow(ax, start: tuple[float, float], end: tuple[float, float], text: str =
     ax.annotate("", end, start, arrowprops={"arrowstyle": "-|>", "color": GREY, "lw": 1.1, "shrinkA": 0, "shrinkB": 0})
     if text:
         middle = (start[0] + end[0]) / 2, (start[1] + end[1]) / 2
-        ax.text(*middle, text, fontsize=8.5, color=GREY, ha="center", va="center", bbox={"fc": "white", "ec": "none", "pad": 1})
+        ax.text(
+            *middle,
+            text,
+            fontsize=8.5,
+            color=GREY,
+            ha="center",
+            va="center",
+            bbox={"fc": "white", "ec": "none", "pad": 1},
+        )
 
 
 def _canvas(width: float, height: float, xlim: tuple[float, float], ylim: tuple[float, float]):
@@ -154,8 +168,10 @@ def house_figure():
     rows = [
         (5.5, [("AnnData, .h5ad, .zarr", GREY), ("formula, columns of obs", GREY)]),
         (4.5, [("data: the one door in\n_sources, _validate", BLUE), ("design\nformulas to matrices", BLUE)]),
-        (3.4, [("moments, _products, _kernels\nsums over cells, per sample", BLUE), ("aggregation, normalization\nsums of samples", GREEN)]),
-        (2.3, [("cscore, _differential,\n_signature, celllevel", BLUE), ("pseudobulk\n_between*", GREEN), ("bayes/\ngrids and NUTS", RED)]),
+        (3.4, [("moments, _products, _kernels\nsums over cells, per sample", BLUE),
+               ("aggregation, normalization\nsums of samples", GREEN)]),
+        (2.3, [("cscore, _differential,\n_signature, celllevel", BLUE), ("pseudobulk\n_between*", GREEN),
+               ("bayes/\ngrids and NUTS", RED)]),
         (1.3, [("inference: samples to intervals,   schema, results: one dataset", ORANGE)]),
         (0.4, [("_evidence, _compare, enrichment, modules, plotting, reporting, cli", GREY)]),
     ]  # fmt: skip
@@ -164,7 +180,7 @@ def house_figure():
         width = 7.6 if n == 1 else 3.2
         for k, (text, colour) in enumerate(boxes):
             _box(ax, 6.6 + (k - (n - 1) / 2) * 3.6, y, text, colour, width, 0.6)
-    for (upper, _), (lower, _) in zip(rows[:-1], rows[1:], strict=True):
+    for (upper, _), (lower, _) in itertools.pairwise(rows):
         _arrow(ax, (6.6, upper - 0.36), (6.6, lower + 0.36))
     ax.text(0, 3.4, "sums, pure\nfunctions\non arrays", fontsize=8.5, color=GREY, va="center")
     ax.text(0, 2.3, "thin\nmodels", fontsize=8.5, color=GREY, va="center")

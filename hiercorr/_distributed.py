@@ -7,14 +7,11 @@ its blocks with it, and the scheduler has them made again.
 
 from __future__ import annotations
 
-import contextlib
-import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numba
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
@@ -185,7 +182,7 @@ def _block_counts(
 
 
 def _ready(counts: Counts, tolerance: float, grid: moments.Grid) -> tuple[Counts, moments.DepthSums]:
-    with _one_thread():
+    with compiled_threads(1):
         return counts, moments.depth_sums(counts, tolerance, grid)
 
 
@@ -209,7 +206,7 @@ def _pair_sums(
     assert fit is not None
     left, right = slice(*sides[:2]), slice(*sides[2:])
     out: Entries = {}
-    with _one_thread():
+    with compiled_threads(1):
         for c in np.flatnonzero(np.diff(counts.starts)):
             k = c if fit.centred else 0
             out[int(c)] = cross_products(
@@ -226,7 +223,7 @@ def _estimate(
     n, d = np.zeros(shape, problem.plan.dtype), np.empty(shape, problem.plan.dtype)
     for c, part in num.items():
         n[c] = part
-    with _one_thread():
+    with compiled_threads(1):
         return tile_of(problem, left, right, n, d, None if cells is None else cells[0].astype(problem.plan.dtype))
 
 
@@ -254,18 +251,3 @@ def _tree(delayed: Any, add: Any, parts: Sequence[Any]) -> Any:
     while len(parts) > 1:
         parts = [delayed(add)(*parts[a : a + _FAN]) for a in range(0, len(parts), _FAN)]
     return parts[0]
-
-
-_LOCK = threading.Lock()
-
-
-@contextlib.contextmanager
-def _one_thread() -> Iterator[None]:
-    """A task uses one core: the scheduler fills the others with tasks.
-
-    Where numba has neither OpenMP nor TBB its loops must not run in two threads of a process at once.
-    """
-    numba.get_num_threads()  # starts the threads, so that their layer is known
-    safe = numba.threading_layer() in ("omp", "tbb")
-    with contextlib.nullcontext() if safe else _LOCK, compiled_threads(1):
-        yield

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numba import njit, prange
 
+from hiercorr._compile import parallel
+
 
 @njit(cache=True)
 def first_bad_count(values):
@@ -54,7 +56,7 @@ def fill_block(indptr, indices, values, codes, position, column, row0, col0, cur
                 cursor[g, c] = k + 1
 
 
-@njit(cache=True, parallel=True)
+@parallel()
 def nodal_sums(rows, values, start, stop, cell0, basis, first, second):
     """Add the sums of x L and x^2 L over the entries start:stop of each gene to two arrays (genes, nodes).
 
@@ -76,7 +78,7 @@ def nodal_sums(rows, values, start, stop, cell0, basis, first, second):
             second[j, k] += two[k]
 
 
-@njit(cache=True, parallel=True, fastmath=True)
+@parallel(fastmath=True)
 def weighted_residuals(rows, values, start, stop, depth, cell0, mu, a, out):
     """out[i, t] = (x - s mu_t) / (1 + s a_t) for the cells from `cell0`; genes are the columns of `out`.
 
@@ -110,7 +112,7 @@ def weighted_residuals(rows, values, start, stop, depth, cell0, mu, a, out):
                     out[i0 + i, t0 + t] = near[i, t]
 
 
-@njit(cache=True, parallel=True, fastmath=True)
+@parallel(fastmath=True)
 def sparse_products(rows, values, start, stop, depth, cell0, a, residuals, out):
     """out[t, u] += sum over the entries of gene t of x / (1 + s a_t) residuals[i, u]; cells are rows of `residuals`.
 
@@ -151,7 +153,7 @@ def sparse_products(rows, values, start, stop, depth, cell0, a, residuals, out):
                 out[t, u0 + u] += total[u]
 
 
-@njit(cache=True, parallel=True)
+@parallel()
 def shared_products(rows, values, start1, stop1, start2, stop2, depth, cell0, n_cells, a1, a2, out, own, threads):
     """out[t, u] += sum of x_t x_u / ((1 + s a_t) (1 + s a_u)) over the cells that hold counts of both.
 
@@ -212,7 +214,7 @@ def entries_before(rows, start, stop, cell):
     return out
 
 
-@njit(cache=True, parallel=True, fastmath={"contract"})
+@parallel(fastmath={"contract"})
 def centred_denominator(k, num, left, right, out):
     """out += k (k left right - num), every array by sample: the last step of :func:`hiercorr.moments.denominators`."""
     s, n, m = out.shape
@@ -222,7 +224,7 @@ def centred_denominator(k, num, left, right, out):
             out[c, t, u] += k[c, t, u] * (k[c, t, u] * left[c, t] * right[c, u] - num[c, t, u])
 
 
-@njit(cache=True, parallel=True)
+@parallel()
 def regress_on_cells(rows, values, start, stop, cell0, depth, slope, wu, h, outer, beta, noise):
     """Coefficients of each gene in one sample, and the Poisson noise left in the squares of its residuals.
 
@@ -247,7 +249,7 @@ def regress_on_cells(rows, values, start, stop, cell0, depth, slope, wu, h, oute
         noise[j] = total
 
 
-@njit(cache=True, parallel=True)
+@parallel()
 def take_off_weighted(block, fitted, depth, slope):
     """block -= fitted / (1 + a s), arrays (cells, genes)."""
     one = block.dtype.type(1.0)
@@ -265,7 +267,7 @@ def _cubic(where, last):
     return i, -b * c * d / 6.0, a * c * d / 2.0, -a * b * d / 2.0, a * b * c / 6.0
 
 
-@njit(cache=True, parallel=True)
+@parallel()
 def t_inference(r, spread, df, log_p, log_q, low, step_df, step_t, z, se, lower, upper, statistic, dof, p):
     """Fill the variables of a t test of each correlation r with its own standard error and df, in one pass.
 
@@ -304,7 +306,7 @@ def t_inference(r, spread, df, log_p, log_q, low, step_df, step_t, z, se, lower,
             p[t, u] = np.exp(min(log_value, 0.0))
 
 
-@njit(cache=True, parallel=True)
+@parallel()
 def cell_test(num, weight, mu1, mu2, log_p, step, statistic, p):
     """Normal test T = num / sqrt(mu mu weight) of every pair with its two-sided p, log p by cubic interpolation."""
     last = len(log_p) - 1
@@ -321,7 +323,7 @@ def cell_test(num, weight, mu1, mu2, log_p, step, statistic, p):
             p[t, u] = np.exp(min(a * log_p[i] + b * log_p[i + 1] + c * log_p[i + 2] + d * log_p[i + 3], 0.0))
 
 
-@njit(cache=True, parallel=True, fastmath={"contract", "arcp", "reassoc"})
+@parallel(fastmath={"contract", "arcp", "reassoc"})
 def leave_out_variance(num, den, phi1, phi2, effect1, effect2, share1, share2, cluster):
     """Correlation of each pair of a tile, its standard error over samples and their degrees of freedom.
 
@@ -379,7 +381,7 @@ def leave_out_variance(num, den, phi1, phi2, effect1, effect2, share1, share2, c
     return rho, se, df, carrying, largest
 
 
-@njit(cache=True, parallel=True)
+@parallel()
 def bootstrap_variance(num, den, weights, phi1, phi2, drawn1, drawn2):
     """Variance of each correlation over resamples of the samples, to first order.
 
@@ -451,7 +453,7 @@ def fill_symmetric(upper, matrix):
             k += 1
 
 
-@njit(cache=True, parallel=True)
+@parallel()
 def mirror(matrix):
     """Copy the upper triangle of a square matrix to the lower one, in squares that stay in cache."""
     side = 64
@@ -464,7 +466,7 @@ def mirror(matrix):
                     matrix[j, i] = matrix[i, j]
 
 
-@njit(cache=True, parallel=True)
+@parallel()
 def transpose(values, out):
     """out[j, i] = values[i, j], in squares that stay in cache."""
     side = 64
@@ -477,7 +479,7 @@ def transpose(values, out):
                 out[j, i] = values[i, j]
 
 
-@njit(cache=True, parallel=True)
+@parallel()
 def place(values, left, right, array, mirrored):
     """array[left[t], right[u]] = values[t, u], and the mirror image of it; in squares that stay in cache."""
     side = 64
@@ -509,7 +511,7 @@ def sum_block(indptr, indices, values, codes, row0, col0, sums, row_sum, detecte
         row_sum[row0 + r] += s
 
 
-@njit(cache=True, parallel=True)
+@parallel()
 def correlation_table(r, df, spread, half, log_p, step, z, se, lower, upper, statistic, dof, p):
     """Fill the variables of a t test for each correlation; half = tanh(quantile * spread), log_p at z = 0, step, ...
 
@@ -543,7 +545,7 @@ def correlation_table(r, df, spread, half, log_p, step, z, se, lower, upper, sta
                 p[t, u] = np.exp(log_p[-1])
 
 
-@njit(cache=True, parallel=True)
+@parallel()
 def noise_interval(r, noise, reliable1, reliable2, a, b, c, low, high, above, lower, upper):
     """Quantiles `low`, `high` of the generalised pivotal quantity of a correlation with known noise in it.
 
@@ -631,7 +633,7 @@ def _influences(num, den, t, u, phi1, phi2, effect1, effect2, share1, share2, x,
     return n_sum * scale
 
 
-@njit(cache=True, parallel=True)
+@parallel()
 def difference(num, den, phi1, phi2, effect1, effect2, share1, share2, design, contrast):
     """Regression of per-sample correlations: combination of coefficients, its HC2 error, Satterthwaite df.
 
@@ -763,7 +765,7 @@ def _studentized_groups(members, parts, totals, room, t2):
         t2[k] = sxy * sxy / variance if variance > 1e-12 * first and sxx > 0 else 0.0
 
 
-@njit(cache=True, parallel=True)
+@parallel()
 def permuted_differences(num, den, phi1, phi2, effect1, effect2, share1, share2, observed, values, strata, above):
     """How many of the permuted conditions give a studentised difference as large as the observed one; -1: none exists.
 

@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
+from hiercorr._storage import refuse_code
 from hiercorr.errors import InputError, unknown_name
 
 _BLOCK_VALUES = 16_000_000  # values of a dense block; 128 MB as float64
@@ -53,6 +54,7 @@ def open_source(data: ad.AnnData | str | Path, layer: str | None = None) -> Iter
     if path.suffix == ".zarr" or path.is_dir():
         import zarr
 
+        refuse_code(path)
         yield _opened(path, lambda: _from_group(zarr.open_group(str(path), mode="r"), layer, path.name))
         return
     import h5py

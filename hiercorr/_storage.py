@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import tempfile
 import warnings
@@ -76,6 +77,8 @@ def read_dataset(path: Path, lazy: bool = False) -> xr.Dataset:
     """Read a whole dataset into memory, or leave it on disk and read what is asked for."""
     if not path.exists():
         raise InputError(f"no such result: {str(path)!r}")
+    if path.is_dir():
+        refuse_code(path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -97,6 +100,16 @@ def read_dataset(path: Path, lazy: bool = False) -> xr.Dataset:
             dataset = dataset.assign_coords({name: dataset[name].values.astype(object)})
     dataset.attrs = {k: _unwrapped(v) for k, v in dataset.attrs.items()}
     return dataset
+
+
+def refuse_code(path: Path) -> None:
+    """Refuse a zarr folder whose arrays would be unpickled, which runs what its author wrote."""
+    for name in (".zarray", ".zmetadata", "zarr.json"):
+        for file in path.rglob(name):
+            if re.search(rb'"(id|name)"\s*:\s*"pickle"', file.read_bytes()):
+                raise InputError(
+                    f"{str(path)!r} holds pickled objects ({file.relative_to(path)}), which could run code: not read"
+                )
 
 
 def _unwrapped(value: Any) -> Any:

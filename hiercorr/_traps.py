@@ -44,8 +44,8 @@ class Traps:
         within them), ``p_between`` (samples as units, their labels permuted).
     summary : dict
         dropout: rank correlation of the sizes of naive and within with detection, median ratio of the sizes; depth: median
-        size of the correlation with depth before and after, share above 0.1; replication: genes called at 5% (Bonferroni) by each p,
-        n_cells, n_samples, smallest_p (that permuting the sample labels can give).
+        size of the correlation with depth before and after, share above 0.1; replication: genes called at 5% (Bonferroni) by
+        each p, n_cells, n_samples, smallest_p (that permuting the sample labels can give).
     """
 
     target: str

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from hiercorr import _formulas
 from hiercorr.errors import DataWarning, InputError, unknown_name
 
 
@@ -104,7 +105,7 @@ def make_design(formula: str | Sequence[str], table: pd.DataFrame, standardize: 
         If a column is unknown or missing for some rows, or a term is constant or aliased with others.
     """
     text = _text(formula)
-    parsed = _parsed(text)
+    parsed = _formulas.parse(text)
     needed = sorted(set().union(*(_columns_of(term, table.columns) for term in parsed)))
     for name in needed:
         if name not in table:
@@ -200,7 +201,7 @@ def split_terms(
     known : iterable of str
         All columns.
     """
-    terms = list(_parsed(_text(formula)))
+    terms = list(_formulas.parse(_text(formula)))
     one, known = set(constant), list(known)
     cells: list[str] = []
     samples: list[str] = []
@@ -223,20 +224,6 @@ def _columns_of(term: Any, known: Iterable[str]) -> set[str]:
     needed = {str(v) for v in formulaic.Formula([term]).required_variables}
     names = {n for f in term.factors for n in re.findall(r"[A-Za-z_]\w*", f.expr)}
     return needed | (names & set(known))  # formulaic does not name the argument of poly()
-
-
-def _parsed(text: str) -> Any:
-    import formulaic
-
-    try:
-        parsed = formulaic.Formula(text)
-    except Exception as error:  # formulaic raises its own and SyntaxError, over several lines
-        raise InputError(f"cannot read formula {text!r}: {str(error).splitlines()[0]}") from error
-    if not isinstance(parsed, formulaic.SimpleFormula):
-        raise InputError(
-            f"cannot read formula {text!r}: it has no left side here, and one right side, e.g. '~ age + sex'"
-        )
-    return parsed
 
 
 def _text(formula: str | Sequence[str]) -> str:

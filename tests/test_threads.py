@@ -1,0 +1,45 @@
+"""Fits from several threads of one process, with any of numba's threading layers."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+CODE = """
+import warnings; warnings.simplefilter("ignore")
+from concurrent.futures import ThreadPoolExecutor
+import numpy as np, numba
+import hiercorr as hc
+from hiercorr.simulate import simulate_counts
+
+adata, _ = simulate_counts(4, 150, 60, mean=1.0, within=0.3, seed=1)
+obs = adata.obs
+obs["arm"] = np.where(obs["sample"].isin(obs["sample"].unique()[:2]), "a", "b")
+
+def one(k):
+    if k % 3 == 0:
+        return hc.CSCore(adata, "sample", depth="depth").fit(per_sample=True).dataset["p_value"].values
+    if k % 3 == 1:
+        return hc.Pseudobulk(adata, "sample", depth="depth").fit().dataset["p_value"].values
+    return hc.differential(adata, "sample", "arm", depth="depth").dataset["p_value"].values
+
+alone = [one(k) for k in range(3)]
+with ThreadPoolExecutor(6) as pool:
+    together = list(pool.map(one, range(18)))
+for k, found in enumerate(together):
+    np.testing.assert_allclose(found, alone[k % 3], rtol=1e-5, atol=1e-7)
+print("same numbers", numba.threading_layer())
+"""
+
+
+@pytest.mark.parametrize("layer", ["default", "workqueue"])
+def test_fits_in_threads_give_the_numbers_of_one(layer):
+    done = subprocess.run(
+        [sys.executable, "-c", CODE],
+        capture_output=True, text=True, env={**os.environ, "NUMBA_THREADING_LAYER": layer, "PYTHONPATH": os.getcwd()},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "same numbers" in done.stdout
+    if layer == "workqueue":
+        assert "workqueue" in done.stdout
