@@ -18,7 +18,7 @@ from hiercorr._between_fits import Fitted, Options
 from hiercorr._resources import available_memory
 from hiercorr.aggregation import KEY, MIN_COUNTS, aggregate
 from hiercorr.data import MIN_CELLS, Counts, read_counts
-from hiercorr.design import own_coefficients, sample_design, warn_of_repeated_donors
+from hiercorr.design import check_block, own_coefficients, sample_design, warn_of_repeated_donors
 from hiercorr.errors import DataWarning, EstimationWarning, InputError, unknown_name
 from hiercorr.normalization import library_sizes, log_cpm
 from hiercorr.results import CorrelationResult
@@ -117,11 +117,11 @@ class Pseudobulk:
         self.block = block or (sample if types > 1 else None)
         self.block_method = block_method or ("correlation" if types > 1 else "fixed") if self.block else None
         self.formula = _with_types(formula, cell_type if types > 1 else None)
-        if self.block is not None and self.block not in obs:
-            raise unknown_name("block column", self.block, obs.columns)
+        varying = str(self.samples.uns[KEY]["varying"]).split(", ")
+        if self.block is not None:
+            check_block(self.block, obs, varying, obs.columns)
         if len(obs) < 3:
             raise InputError(f"{len(obs)} samples: correlation between samples needs at least 3; see hiercorr.CSCore")
-        varying = str(self.samples.uns[KEY]["varying"]).split(", ")
         self.design = sample_design(self.formula, obs, varying, self.block if self.block_method == "fixed" else None)
         s, k = self.design.matrix.shape
         if s < k + 2:

@@ -127,8 +127,11 @@ def read_specification(source: str | Path) -> Specification:
         if key not in _TABLES | _TEXTS:
             raise unknown_name(f"key in {str(source)!r}", key, sorted(_TABLES | _TEXTS))
     model = content.get("model")
-    if model not in KEYS:
-        raise unknown_name(f"model in {str(source)!r}", model, sorted(KEYS))
+    if not isinstance(model, str) or model not in KEYS:
+        raise unknown_name(f"model in {str(source)!r}", str(model), sorted(KEYS))
+    for table in _TABLES - {"references"}:
+        if not isinstance(content.get(table, {}), dict):
+            raise InputError(f"{table!r} in {str(source)!r} must be a table, [{table}], not {content[table]!r}")
     for table, known in zip(("data", "fit"), KEYS[model], strict=True):
         for key in content.get(table, {}):
             if key not in known:
