@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from hiercorr import _kernels
 from hiercorr._permutation import distinct_orders, random_orders
 from hiercorr.errors import InputError
-from hiercorr.inference import gene_sides
+from hiercorr.inference import fisher_z, gene_sides, pair_estimate
 
 Array = NDArray[np.float64]
 
@@ -123,6 +123,47 @@ def tile_difference(
         p = (count + extra) / (len(shuffles.values) + extra)
         out["permutation_p"] = np.where(np.isfinite(out["difference"]) & (count >= 0), p, np.nan)
     return out
+
+
+def pooled_difference(
+    question: Question,
+    num: NDArray,
+    den: NDArray,
+    gene_num: tuple[Array, Array],
+    gene_den: tuple[Array, Array],
+    noise: tuple[Array, Array],
+    uncertainty: str,
+) -> dict[str, NDArray]:
+    r"""Difference of the correlations of two groups, each from its own sums, compared on Fisher's scale.
+
+    .. math:: t = \frac{\operatorname{atanh}\hat\rho_2 - \operatorname{atanh}\hat\rho_1}{\sqrt{s_1^2 + s_2^2}}, \quad
+              s_g = \frac{se(\hat\rho_g)}{1 - \hat\rho_g^2}, \quad
+              df = \frac{(s_1^2 + s_2^2)^2}{s_1^4/df_1 + s_2^4/df_2}
+
+    Returns
+    -------
+    dict of ndarray
+        As :func:`tile_difference`, and ``statistic`` (t).
+    """
+    assert question.groups is not None
+    parts = []
+    for g in range(2):
+        own = question.groups == g
+        nums, dens = ([np.ascontiguousarray(v[:, own]) for v in pair] for pair in (gene_num, gene_den))
+        sides = ((nums[0], nums[1]), (dens[0], dens[1]))
+        parts.append(pair_estimate(num[own], den[own], *sides, uncertainty, noise))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        r, se, df = (np.array([getattr(e, k) for e in parts], float) for k in ("correlation", "se", "df"))
+        z, s2 = fisher_z(r), (se / (1 - r**2)) ** 2
+        statistic = (z[1] - z[0]) / np.sqrt(s2.sum(0))
+        welch = s2.sum(0) ** 2 / (s2**2 / df).sum(0)
+    return {
+        "difference": r[1] - r[0],
+        "se": np.sqrt((se**2).sum(0)),
+        "df": np.where(np.isfinite(statistic), welch, np.nan),
+        "statistic": statistic,
+        "group_correlation": np.where(np.abs(r) < 1, r, np.nan),
+    }
 
 
 def _by_group(

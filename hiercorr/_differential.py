@@ -11,6 +11,7 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
+from scipy import special
 
 from hiercorr import _difference, _estimates, _tiles, inference
 from hiercorr._resources import available_memory, threads
@@ -39,6 +40,8 @@ def differential(
     target: str | None = None,
     *,
     contrast: str | Sequence[str] | None = None,
+    method: str = "regression",
+    uncertainty: str = "jackknife",
     permutations: int | None = None,
     genes: Sequence[str] | ArrayLike | int | None = None,
     layer: str | None = None,
@@ -80,6 +83,12 @@ def differential(
         One gene against all others.
     contrast : str or (column, level, baseline), optional
         Which combination of coefficients; needed where `condition` has more than two groups.
+    method : {"regression", "pooled"}
+        ``"regression"``: as above. ``"pooled"``: each group's correlation from its own sums, with its own error, and their
+        difference on Fisher's scale (:func:`hiercorr._difference.pooled_difference`); two groups of at least 3 samples, without
+        covariates or blocks.
+    uncertainty : {"jackknife", "cluster"}
+        Of each group's correlation, with ``"pooled"``.
     permutations : int, optional
         p-values by permutation of the condition over samples (within blocks) in the place of the t test: all distinct
         arrangements where there are at most so many, else so many at random. The studentised difference is compared. Not
@@ -123,6 +132,10 @@ def differential(
         raise InputError(f"precision must be 'single' or 'double', not {precision!r}")
     if not 0 < confidence < 1:
         raise InputError(f"confidence must lie between 0 and 1, not {confidence!r}")
+    if method not in METHODS:
+        raise InputError(f"method must be one of {METHODS}, not {method!r}")
+    if uncertainty not in ("jackknife", "cluster"):
+        raise InputError(f"uncertainty must be 'jackknife' or 'cluster', not {uncertainty!r}")
     # Cells of one sample in both conditions: the units are sample x condition, compared within the sample.
     units: str | tuple[str, str] = (sample, condition) if block == sample and condition != sample else sample
     counts = read_counts(
@@ -140,6 +153,8 @@ def differential(
     groups = (
         None if levels is None else np.asarray(pd.Index(levels).get_indexer(table[condition].astype(str)), np.int64)
     )
+    if method == "pooled":
+        _check_pooled(design, groups, block, permutations, condition)
     question = _difference.Question(design.matrix, weights, groups, [] if levels is None else levels)
     rows = None
     if target is not None:
@@ -158,7 +173,10 @@ def differential(
         given = ((fit.num[left], fit.num[right]), (fit.den[left], fit.den[right]))
         noise = (problem.noise[left], problem.noise[right])
         above = left == right and rows is None
-        differences = _difference.tile_difference(question, num, den, *given, noise, found, above)
+        if method == "pooled":
+            differences = _difference.pooled_difference(question, num, den, *given, noise, uncertainty)
+        else:
+            differences = _difference.tile_difference(question, num, den, *given, noise, found, above)
         tile |= _table(differences, confidence, dtype)
         return np.where(np.isnan(tile["p_value"]), Flag.NO_INTERVAL.bit, 0).astype(np.uint16)
 
@@ -185,7 +203,12 @@ def differential(
             "condition": condition,
             "contrast": _said(design, weights),
             "block": block,
-            "uncertainty": "HC2" if found is None else "permutation" + (", exact" if found.exact else ""),
+            "method": method,
+            "uncertainty": uncertainty
+            if method == "pooled"
+            else "HC2"
+            if found is None
+            else "permutation" + (", exact" if found.exact else ""),
             "permutations": None if found is None else len(found.values),
             "smallest_p": None if found is None else found.smallest_p,
             "confidence": confidence,
@@ -205,6 +228,27 @@ def differential(
             stacklevel=2,
         )
     return CorrelationResult(dataset)
+
+
+METHODS = ("regression", "pooled")
+
+
+def _check_pooled(
+    design: Design, groups: NDArray[np.int64] | None, block: str | None, permutations: int | None, condition: str
+) -> None:
+    """Refuse what a comparison of two groups by themselves cannot answer."""
+    for unfit, what in (
+        (block is not None, "block="), (permutations is not None, "permutations="),
+        (design.matrix.shape[1] != 2, "covariates, contrasts or more than two groups"), (groups is None, "a number"),
+    ):  # fmt: skip
+        if unfit:
+            raise InputError(
+                f"method='pooled' compares two groups by themselves and does not go with {what}: use 'regression'"
+            )
+    assert groups is not None
+    least = np.bincount(groups).min()
+    if least < 3:
+        raise InputError(f"method='pooled' needs at least 3 samples in each group of {condition!r}, one has {least}")
 
 
 def _design(
@@ -328,6 +372,9 @@ def _table(found: dict[str, NDArray], confidence: float, dtype: Any) -> dict[str
         found["difference"] / 2, found["se"] / 2, found["df"], np.empty(0, np.int32), np.empty(0, np.float32)
     )
     tested = inference.pair_table(half, confidence, dtype)
+    if "statistic" in found:  # on another scale than the interval
+        tested["statistic"] = found["statistic"].astype(dtype)
+        tested["p_value"] = (2 * special.stdtr(found["df"], -np.abs(found["statistic"]))).astype(dtype)
     out = {
         "difference": found["difference"].astype(dtype),
         "difference_se": found["se"].astype(dtype),

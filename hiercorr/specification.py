@@ -26,7 +26,7 @@ KEYS = {
     ),
     "differential": (
         _CELLS | {"condition", "formula", "block", "contrast"},
-        {"target", "permutations", "precision", "confidence", "seed"},
+        {"target", "method", "uncertainty", "permutations", "precision", "confidence", "seed"},
     ),
     "by_cell_type": (
         _CELLS | {"covariates", "cell_type", "types"},

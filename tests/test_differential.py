@@ -280,3 +280,66 @@ def test_condition_within_samples_is_compared_within_them():
     assert r.top(n=1).index[0] == "gene1"
     assert float(r.top(n=1)["difference"].iloc[0]) == pytest.approx(-0.5, abs=0.15)
     assert float(r.top(n=1)["df"].iloc[0]) <= 6 + 1e-6
+
+
+@pytest.mark.parametrize("uncertainty", ["jackknife", "cluster"])
+def test_pooled_groups_are_those_of_separate_sums(uncertainty):
+    """Each group by itself, with the means and weights of all samples: its correlation, error and df, compared on z."""
+    from scipy import stats
+
+    from hiercorr import inference, moments
+    from hiercorr.data import read_counts
+
+    adata, _ = simulate_counts(9, 120, 6, mean=3.0, within=0.5, seed=5)
+    number = pd.factorize(adata.obs["sample"])[0]
+    adata.obs["arm"] = np.where(number < 4, "a", "b")
+    options = {"depth": "depth", "precision": "double"}
+    ds = hc.differential(adata, "sample", "arm", method="pooled", uncertainty=uncertainty, **options).dataset
+    counts = read_counts(adata, sample="sample", depth="depth")
+    sums = moments.depth_sums(counts, 1e-13)
+    found = moments.within_moments(sums)
+    every = slice(0, 6)
+    num = moments.numerators(counts, sums, found, every, every, np.empty((9, 6, 6)))
+    den = moments.denominators(sums, found, every, every, num, np.empty((9, 6, 6)))
+    z, s, df, r = [], [], [], []
+    for own in (slice(0, 4), slice(4, 9)):
+        n, d = found.num[:, own], found.den[:, own]
+        e = inference.pair_estimate(num[own], den[own], (n, n), (d, d), uncertainty, (np.full(6, 2.0), np.full(6, 2.0)))
+        (
+            r.append(e.correlation),
+            df.append(e.df),
+            z.append(np.arctanh(e.correlation)),
+            s.append(e.se / (1 - e.correlation**2)),
+        )
+    t = (z[1] - z[0]) / np.hypot(*s)
+    welch = (s[0] ** 2 + s[1] ** 2) ** 2 / (s[0] ** 4 / df[0] + s[1] ** 4 / df[1])
+    off = ~np.eye(6, dtype=bool) & np.isfinite(t)
+    assert off.sum() > 10
+    np.testing.assert_allclose(ds["difference"].values[off], (r[1] - r[0])[off], rtol=1e-9)
+    np.testing.assert_allclose(ds["p_value"].values[off], 2 * stats.t.sf(np.abs(t), welch)[off], rtol=1e-6)
+    other = hc.differential(adata, "sample", "arm", **options).dataset  # to first order the same
+    assert np.corrcoef(ds["statistic"].values[off], other["statistic"].values[off])[0, 1] > 0.95
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"block": "donor"}, "does not go with block="),
+        ({"formula": "~ age"}, "does not go with covariates"),
+        ({"permutations": 99}, "does not go with permutations="),
+        ({"condition": "age"}, "does not go with a number"),
+        ({"method": "exact"}, "method must be one of"),
+        ({"uncertainty": "bootstrap"}, "'jackknife' or 'cluster'"),
+        ({"condition": "few"}, "at least 3 samples in each group of 'few', one has 2"),
+    ],
+)
+def test_pooled_groups_refuse(options, text, quiet):
+    adata, _ = simulate_counts(8, 40, 4, mean=3.0, within=0.5, seed=5)
+    number = pd.factorize(adata.obs["sample"])[0]
+    adata.obs["arm"], adata.obs["age"] = np.where(number % 2 == 0, "a", "b"), 30.0 + number**1.5
+    adata.obs["donor"], adata.obs["few"] = (
+        np.array(["d0", "d1", "d2", "d3"])[number // 2],
+        np.where(number < 2, "a", "b"),
+    )
+    with pytest.raises(hc.InputError, match=text):
+        hc.differential(adata, "sample", **{"condition": "arm", "depth": "depth", "method": "pooled", **options})

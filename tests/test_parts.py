@@ -161,11 +161,16 @@ def test_check_design(gbm, tmp_path):
 def test_specifications(tmp_path):
     assert shipped_models() == [
         "bayesian",
+        "cell_types",
         "differential",
         "pooled_cscore",
+        "power",
         "pseudobulk",
         "pseudobulk_adjusted",
+        "pseudobulk_interaction",
+        "signature",
         "within",
+        "within_adjusted",
     ]
     for name in shipped_models():
         spec = read_specification(f"models/{name}.toml")

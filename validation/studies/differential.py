@@ -125,7 +125,9 @@ def run_cell(row: dict, replicates: int, seed: np.random.SeedSequence) -> pd.Dat
         answers = {}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            for name, more in (("t test", {}), ("permutation", {"permutations": PERMUTATIONS, "seed": rng})):
+            ways = [("t test", {}), ("permutation", {"permutations": PERMUTATIONS, "seed": rng})]
+            ways += [] if row["paired"] else [("two groups, z", {"method": "pooled"})]
+            for name, more in ways:
                 ds = hc.differential(adata, **options, **more).dataset
                 answers[name] = [
                     ds[v].values[i, i + 1] for v in ("p_value", "difference", "difference_lower", "difference_upper")
@@ -136,7 +138,7 @@ def run_cell(row: dict, replicates: int, seed: np.random.SeedSequence) -> pd.Dat
         for method, (p_value, difference, low, high) in answers.items():
             for kind in KINDS:
                 at = kinds == kind
-                interval = None if low is None or method == "permutation" else (low[at], high[at])
+                interval = None if low is None or method in ("permutation", "two groups, z") else (low[at], high[at])
                 tally.add((method, kind), truth[kind], p=p_value[at], estimate=difference[at], interval=interval)
     return tally.table(["method", "kind"]).assign(**row)
 
@@ -189,6 +191,7 @@ def figures(table: pd.DataFrame) -> dict:
     import matplotlib.pyplot as plt
 
     style = {"t test": ("#0072B2", "o"), "permutation": ("#009E73", "^"),
+             "two groups, z": ("#56B4E9", "v"),
              "permuted pooled CS-CORE": ("#E69F00", "s"),
              "Fisher over cells": ("#D55E00", "x")}  # fmt: skip
     fig, axes = plt.subplots(1, len(KINDS), figsize=(15, 4), sharey=True, layout="constrained")
