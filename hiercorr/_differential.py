@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
-from hiercorr import _difference, _estimates, _tiles, inference
+from hiercorr import _difference, _estimates, _formulas, _tiles, inference
 from hiercorr._resources import available_memory, threads
 from hiercorr.data import MIN_CELLS, Counts, read_counts
 from hiercorr.design import (
@@ -291,7 +291,7 @@ def _design(
         check_block(block, table, varying, counts.obs.columns)
         _check_blocks(table, condition, block)
     base = (formula or "~ 1") if "~" in (formula or "~ 1") else f"~ {formula}"
-    text = base if condition in _variables(base) else f"{base} + `{condition}`"
+    text = base if condition in _formulas.columns(base) else f"{base} + `{condition}`"
     design = sample_design(text, table, varying, block)
     n, k = design.matrix.shape
     if n - k < 1:
@@ -311,15 +311,6 @@ def _design(
             f"contrast=({condition!r}, {other!r}, {baseline!r})"
         )
     return design, np.eye(k)[own[0]], levels
-
-
-def _variables(formula: str) -> set[str]:
-    import formulaic
-
-    try:
-        return {str(v) for v in formulaic.Formula(formula).required_variables}
-    except Exception:
-        return set()  # sample_design says what is wrong with it
 
 
 def _check_blocks(table: pd.DataFrame, condition: str, block: str) -> None:
@@ -342,7 +333,7 @@ def _shuffles(
 ) -> _difference.Shuffles:
     if n < 19:
         raise InputError(f"permutations={n}: at least 19 are needed for a p-value of 0.05")
-    if formula is not None and _variables(formula) - {condition}:
+    if formula is not None and set(_formulas.columns(formula)) - {condition}:
         raise InputError(
             "permutations hold for the condition and blocks alone: name a covariate with levels as block=, or leave out "
             "permutations= (the t test adjusts for covariates)"

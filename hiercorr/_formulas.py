@@ -44,6 +44,26 @@ def parse(text: str) -> Any:
     return parsed
 
 
+def columns_of(term: Any) -> set[str]:
+    """Names of the columns that a term uses, known or not."""
+    out: set[str] = set()
+    for factor in term.factors:
+        if factor.eval_method.name == "LOOKUP":
+            out.add(str(factor.expr))
+        elif factor.eval_method.name == "PYTHON":
+            quoted = re.findall(r"`([^`]*)`", factor.expr)
+            tree = ast.parse(re.sub(r"`[^`]*`", "1", factor.expr), mode="eval")
+            functions = {ast.unparse(n.func) for n in ast.walk(tree) if isinstance(n, ast.Call)}
+            names = {n.id for n in ast.walk(tree) if isinstance(n, ast.Name)}
+            out |= set(quoted) | (names - functions - {"np", "contr"})
+    return out
+
+
+def columns(text: str) -> list[str]:
+    """Names of the columns that a formula uses."""
+    return sorted(set().union(*(columns_of(term) for term in parse(text))))
+
+
 def _refuse_code(expression: str, text: str) -> None:
     try:
         tree = ast.parse(re.sub(r"`[^`]*`", "quoted", expression), mode="eval")

@@ -106,7 +106,7 @@ def make_design(formula: str | Sequence[str], table: pd.DataFrame, standardize: 
     """
     text = _text(formula)
     parsed = _formulas.parse(text)
-    needed = sorted(set().union(*(_columns_of(term, table.columns) for term in parsed)))
+    needed = _formulas.columns(text)
     for name in needed:
         if name not in table:
             raise unknown_name("column in the formula", name, table.columns)
@@ -163,16 +163,11 @@ def sample_design(formula: str | None, table: pd.DataFrame, varying: Sequence[st
     block : str or None
         Column whose levels are added as fixed effects.
     """
-    import formulaic
-
     text = formula or "~ 1"
     if block is not None:
         # Blocks come first: then it is the covariates constant within blocks that are named as aliased.
         text = f"~ C(`{block}`) + {text.partition('~')[2].strip() if '~' in text else text}"
-    try:
-        needed = [str(v) for v in formulaic.Formula(text).required_variables]
-    except Exception:
-        needed = []  # make_design says what is wrong with it
+    needed = _formulas.columns(text)
     for name in needed:
         if name in varying and name not in table:
             raise InputError(
@@ -206,7 +201,7 @@ def split_terms(
     cells: list[str] = []
     samples: list[str] = []
     for term in terms:
-        needed = _columns_of(term, known)
+        needed = _formulas.columns_of(term)
         for name in sorted(needed - set(known)):
             raise unknown_name("column in the formula", name, known)
         if needed:
@@ -215,15 +210,6 @@ def split_terms(
             )
             (samples if needed <= one else cells).append(said)
     return cells, samples
-
-
-def _columns_of(term: Any, known: Iterable[str]) -> set[str]:
-    """Columns that a term of a formula uses."""
-    import formulaic
-
-    needed = {str(v) for v in formulaic.Formula([term]).required_variables}
-    names = {n for f in term.factors for n in re.findall(r"[A-Za-z_]\w*", f.expr)}
-    return needed | (names & set(known))  # formulaic does not name the argument of poly()
 
 
 def _text(formula: str | Sequence[str]) -> str:
