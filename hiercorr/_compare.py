@@ -39,7 +39,7 @@ class Comparison:
         )
 
     def plot(self, ax: Axes | None = None) -> Axes:
-        """Estimates with their intervals; see :func:`hiercorr.plotting.comparison`."""
+        """Estimates with their intervals, on `ax` or new axes; see :func:`hiercorr.plotting.comparison`."""
         from hiercorr.plotting import comparison
 
         return comparison(self, ax=ax)

@@ -41,7 +41,7 @@ class Evidence:
         return self.table["evidence"].value_counts().reindex(list(CLASSES), fill_value=0)
 
     def of(self, name: str) -> pd.DataFrame:
-        """The genes of one class."""
+        """The genes of one class; `name`: both levels, cell-state only, between-sample only, discordant or insufficient."""
         if name not in CLASSES:
             raise InputError(f"class must be one of {CLASSES}, not {name!r}")
         return self.table[self.table["evidence"] == name]

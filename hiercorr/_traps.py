@@ -76,7 +76,7 @@ class Traps:
         return "".join(f"<p>{html.escape(line)}</p>" for line in str(self).splitlines())
 
     def plot(self, axes: Sequence[Any] | None = None) -> Figure:
-        """Three panels, one a trap (see :func:`hiercorr.plotting.traps`)."""
+        """Three panels, one a trap, on three `axes` or new ones (see :func:`hiercorr.plotting.traps`)."""
         from hiercorr.plotting import traps as draw
 
         return draw(self, axes)

@@ -9,6 +9,7 @@ import platform
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from hiercorr._evidence import Evidence
 from hiercorr._methods import citations, methods_text
 from hiercorr._storage import write_text
 from hiercorr._traps import Traps
+from hiercorr._words import LANGUAGES, said
 from hiercorr.check import DesignCheck
 from hiercorr.errors import InputError
 from hiercorr.results import CorrelationResult
@@ -50,6 +52,7 @@ def report(
     gene: str | None = None,
     n: int = 500,
     title: str | None = None,
+    language: str = "en",
 ) -> Path:
     """Write design, traps, evidence, estimates, plots, methods and provenance as one HTML file.
 
@@ -71,6 +74,8 @@ def report(
     n : int
         Rows of a table at most.
     title : str, optional
+    language : {"en", "zh"}
+        Of headings, captions and columns; sentences for a paper (Methods) stay English.
 
     Returns
     -------
@@ -93,7 +98,9 @@ def report(
         raise InputError("there is nothing to report: pass a result, a design check, traps or evidence")
     if not Path(path).parent.is_dir():
         raise InputError(f"cannot write the report: there is no folder {str(Path(path).parent)!r}")
-    template = _template()
+    if language not in LANGUAGES:
+        raise InputError(f"language must be one of {LANGUAGES}, not {language!r}")
+    template = _template(language)
     sections = []
     if design is not None:
         sections.append(_design_section(design))
@@ -114,18 +121,22 @@ def report(
     sections += [_methods_section(results), _provenance_section(results)]
     heading = title or (f"Correlation with {evidence.target}" if evidence else _heading(results))
     created = results[0].dataset.attrs.get("created", "") if results else ""
-    html = template.render(title=heading, sections=sections, footer=f"hiercorr {_version('hiercorr')}, {created}")
+    html = template.render(
+        title=heading, language=language, sections=sections, footer=f"hiercorr {_version('hiercorr')}, {created}"
+    )
     return write_text(Path(path), html)
 
 
-def _template() -> Any:
+def _template(language: str) -> Any:
     try:
         import jinja2
         import matplotlib  # noqa: F401 - said here, before the work
     except ImportError as error:
         raise ImportError('reports need jinja2 and matplotlib: pip install "hiercorr[report]"') from error
     text = (resources.files("hiercorr") / "_templates" / "report.html").read_text(encoding="utf-8")
-    return jinja2.Environment(autoescape=True, trim_blocks=True).from_string(text)
+    environment = jinja2.Environment(autoescape=True, trim_blocks=True)
+    environment.filters["said"] = partial(said, language=language)
+    return environment.from_string(text)
 
 
 @dataclass

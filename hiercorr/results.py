@@ -518,4 +518,12 @@ def load(path: str | Path, lazy: bool = False) -> CorrelationResult:
             f"{str(path)!r} has schema version {version or 'none'}; this hiercorr ({__version__}) reads "
             f"{SCHEMA_VERSION}: install the version that wrote it ({dataset.attrs.get('hiercorr_version', 'unknown')})"
         )
-    return CorrelationResult(dataset)
+    return CorrelationResult(_upgraded(dataset))
+
+
+def _upgraded(dataset: xr.Dataset) -> xr.Dataset:
+    """What results of earlier schema versions left unsaid."""
+    if "q_value" in dataset and "q_method" not in dataset.attrs:  # before 1.2 there was one family and one procedure
+        family = "pairs of the target" if "target" in dataset.dims else "all distinct pairs"
+        return dataset.assign_attrs(q_method="Benjamini-Hochberg", q_family=family)
+    return dataset

@@ -144,6 +144,17 @@ def natural_correlation(latent: ArrayLike, sd_a: ArrayLike, sd_b: ArrayLike) -> 
     r"""Correlation of two lognormal variables from that of their logarithms.
 
     .. math:: \frac{e^{\rho\,\sigma_a\sigma_b} - 1}{\sqrt{(e^{\sigma_a^2} - 1)(e^{\sigma_b^2} - 1)}}
+
+    Parameters
+    ----------
+    latent : array_like
+        Correlation of the logarithms.
+    sd_a, sd_b : array_like
+        Their standard deviations.
+
+    Returns
+    -------
+    ndarray
     """
     latent, a, b = (np.asarray(v, float) for v in (latent, sd_a, sd_b))
     return np.expm1(latent * a * b) / np.sqrt(np.expm1(a**2) * np.expm1(b**2))

@@ -309,6 +309,63 @@ class TestReport:
         assert found["down"] == sorted(found["down"], reverse=True)
         assert found["left"] == ["FTH1"]
 
+    def test_is_usable_without_a_mouse_and_on_paper(self, within, tmp_path):
+        """What screen readers, keyboards and printers need, read from the page itself."""
+        from html.parser import HTMLParser
+
+        text = hc.report(tmp_path / "r.html", within, gene="FTL", n=30).read_text()
+        found: dict[str, list[dict]] = {}
+
+        class Page(HTMLParser):
+            def handle_starttag(self, tag, attrs):
+                found.setdefault(tag, []).append(dict(attrs))
+
+        Page().feed(text)
+        assert found["html"] == [{"lang": "en"}]
+        assert len(found["h1"]) == len(found["main"]) == 1
+        assert found["a"][0]["href"] == "#content"
+        assert all(len(i["alt"]) > 20 for i in found["img"])
+        assert all(t["scope"] in ("col", "row") for t in found["th"])
+        assert len(found["caption"]) == len(found["table"])
+        assert len(found["button"]) == 1 + len(
+            within.top("FTL").columns
+        )  # every column can be sorted from the keyboard
+        assert all(i["aria-label"] and i["aria-controls"] for i in found["input"])
+        assert all(d.get("tabindex") == "0" for d in found["div"] if d.get("class") == "scroll")
+        ids = [a["id"] for tags in found.values() for a in tags if "id" in a]
+        assert len(ids) == len(set(ids))
+        assert {a["href"][1:] for a in found["a"]} <= set(ids)
+        assert "@media print" in text
+        assert ":focus-visible" in text
+
+    def test_colours_have_contrast(self):
+        """WCAG AA: 4.5 to 1 for text."""
+        import re
+        from importlib import resources
+
+        style = (resources.files("hiercorr") / "_templates" / "report.html").read_text().split("</style>")[0]
+
+        def luminance(colour):
+            colour = "".join(2 * c for c in colour) if len(colour) == 3 else colour
+            parts = [int(colour[k : k + 2], 16) / 255 for k in (0, 2, 4)]
+            linear = [p / 12.92 if p <= 0.03928 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
+            return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+        texts = re.findall(r"[ {;]color: #([0-9a-f]{3,6})", style)
+        assert len(texts) >= 4
+        for background in ("ffffff", "fff3d6"):
+            for colour in texts:
+                high, low = sorted((luminance(background), luminance(colour)), reverse=True)
+                assert (high + 0.05) / (low + 0.05) >= 4.5, (colour, background)
+
+    def test_in_chinese(self, within, tmp_path):
+        text = hc.report(tmp_path / "r.html", within, gene="FTL", n=30, language="zh").read_text()
+        for part in ('<html lang="zh">', "FTL 的伙伴基因", "相关系数", "方法", "搜索", "来源与版本"):
+            assert part in text
+        assert '<p lang="en">' in text
+        with pytest.raises(hc.InputError, match="language must be one of"):
+            hc.report(tmp_path / "r.html", within, language="xx")
+
     def test_nothing_to_report(self, tmp_path, within):
         with pytest.raises(hc.InputError, match="nothing to report"):
             hc.report(tmp_path / "r.html")

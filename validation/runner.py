@@ -92,7 +92,7 @@ def run_study(
     """
     study = load(name)
     grid = study.grid(quick)
-    replicates = replicates or (QUICK_REPLICATES if quick else study.REPLICATES)
+    replicates = replicates or (getattr(study, "QUICK_REPLICATES", QUICK_REPLICATES) if quick else study.REPLICATES)
     seeds = np.random.SeedSequence(study.SEED).spawn(len(grid))
     settings = sha256(f"{grid.to_json()} {replicates} {study.SEED} {hiercorr.__version__}".encode()).hexdigest()
     parts = Parts(folder and folder / f".{name}-parts", settings)

@@ -151,7 +151,12 @@ def power(
 @click.option("--gene", help="Show the partners of this gene.")
 @click.option("--rows", default=500, show_default=True, help="Rows of a table at most.")
 @click.option("--title")
-def report(results: Sequence[Path], output: Path, gene: str | None, rows: int, title: str | None) -> None:
+@click.option(
+    "--language", type=click.Choice(["en", "zh"]), default="en", show_default=True, help="Of headings and columns."
+)
+def report(
+    results: Sequence[Path], output: Path, gene: str | None, rows: int, title: str | None, language: str
+) -> None:
     """Write saved RESULTs as one HTML file; of one within and one between samples, with the evidence at both levels."""
     from hiercorr import evidence, load
     from hiercorr import report as write
@@ -165,4 +170,4 @@ def report(results: Sequence[Path], output: Path, gene: str | None, rows: int, t
     target = gene or next((r.target for r in loaded if r.target), None)
     if target is not None and {"within", "between"} <= set(levels):
         both = evidence(target, within=levels["within"], between=levels["between"])
-    click.echo(f"Report: {write(output, *loaded, evidence=both, gene=gene, n=rows, title=title)}")
+    click.echo(f"Report: {write(output, *loaded, evidence=both, gene=gene, n=rows, title=title, language=language)}")

@@ -20,6 +20,7 @@ CLAIM = (
 MODELS = ["bayesian"]
 SEED = 20261126
 REPLICATES = 80
+QUICK_REPLICATES = 2
 DRAWS, THIN = 250, 5  # of four chains: 199 of 200 thinned draws make the ranks
 MEAN = (float(np.log(0.8)), 0.8)  # prior of the log mean count: 0.15 to 4 counts a cell in nine of ten genes
 PARAMETERS = {

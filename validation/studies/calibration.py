@@ -20,6 +20,7 @@ CLAIM = (
 MODELS = ["within", "pooled_cscore", "pseudobulk", "pseudobulk_adjusted"]
 SEED = 20261130
 REPLICATES = 200
+QUICK_REPLICATES = 2
 MEANS = [0.05, 0.2, 1.0, 5.0]
 BETWEEN = [0.0, 0.8]
 SETTINGS = [(rho, tau) for rho in (0.0, 0.3, 0.6, 0.9) for tau in (0.0, 0.2)]

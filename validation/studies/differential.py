@@ -24,6 +24,7 @@ CLAIM = (
 MODELS = ["differential"]
 SEED = 20261131
 REPLICATES = 100
+QUICK_REPLICATES = 2
 PERMUTATIONS = 499
 KINDS = {"none, 0": (0.0, 0.0), "none, 0.5": (0.5, 0.5), "0 to 0.3": (0.0, 0.3), "0.2 to 0.7": (0.2, 0.7)}
 TAU = 0.15

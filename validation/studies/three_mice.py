@@ -20,6 +20,7 @@ CLAIM = (
 MODELS = ["within", "pooled_cscore"]
 SEED = 20261206
 REPLICATES = 25
+QUICK_REPLICATES = 2
 MEANS = [0.2, 1.0, 5.0]
 SETTINGS = [(0.0, 0.0), (0.0, 0.2), (0.3, 0.0), (0.6, 0.0)]
 OURS = ["within, jackknife", "within, cluster", "per-sample meta-analysis", "repeated-measures correlation", "metacell Pearson",

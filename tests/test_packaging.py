@@ -1,0 +1,181 @@
+"""The wheel and the sdist as users get them: built, installed outside the checkout, run. Slow: run with -m packaging."""
+
+import subprocess
+import sys
+import tarfile
+import tomllib
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.packaging
+ROOT = Path(__file__).parent.parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+SMOKE = """
+import sys, tempfile, pathlib, warnings
+warnings.simplefilter("ignore")
+import hiercorr as hc
+assert "checkout" not in hc.__file__ and "site-packages" in hc.__file__, hc.__file__
+adata = hc.datasets.glioblastoma()
+options = {"sample": "sample_id", "depth": "total_counts", "subset": {"condition": "ctrl"}}
+within = hc.CSCore(adata, genes=30, **options).fit(target="FTL", per_sample=True)
+between = hc.Pseudobulk(adata, **options).fit(target="FTL")
+assert within.top(n=1)["p_value"].iloc[0] < 0.01
+hc.evidence("FTL", within=hc.CSCore(adata, **options).fit(target="FTL"), between=between)
+hc.differential(adata, "sample_id", "condition", block="patient_id", genes=10, depth="total_counts")
+hc.power(samples=8, cells=100)
+folder = pathlib.Path(tempfile.mkdtemp())
+for suffix in ("zarr", "nc"):
+    within.save(folder / f"r.{suffix}")
+    assert hc.load(folder / f"r.{suffix}").target == "FTL"
+adata.write_h5ad(folder / "a.h5ad")
+hc.CSCore(folder / "a.h5ad", genes=20, **options).fit(out=folder / "all.zarr")
+from hiercorr.specification import read_specification, shipped_models
+assert len(shipped_models()) >= 10 and read_specification("within").model == "CSCore"
+print("works", hc.__version__)
+"""
+
+EXTRAS = {
+    "report": "hc.report(folder / 'r.html', within); within.plot.volcano(); from hiercorr.enrichment import gsea; gsea(within)",
+    "network": "hc.CSCore(adata, genes=30, **options).fit().to_networkx(q=None)",
+    "dask": "hc.CSCore(adata, genes=20, scheduler='synchronous', **options).fit()",
+    "de": "hc.differential_expression(adata, 'sample_id', '~ condition', ('condition', 'panobinostat', 'ctrl'), depth='total_counts')",
+    "bayes": "hc.BayesianCorrelation(adata, 'sample_id', ['FTL', 'FTH1'], depth='total_counts', subset={'condition': 'ctrl'})"
+    ".fit(draws=60, tune=60, chains=2, seed=1, progress=False)",
+}
+WITHOUT = {
+    "report": ("hc.report(folder / 'r.html', within)", 'pip install "hiercorr[report]"'),
+    "bayes": (
+        "hc.BayesianCorrelation(adata, 'sample_id', ['FTL', 'FTH1'], depth='total_counts').fit()",
+        "hiercorr[bayes]",
+    ),
+    "dask": ("hc.CSCore(adata, genes=20, scheduler='synchronous', **options)", "hiercorr[dask]"),
+    "de": (
+        "hc.differential_expression(adata, 'sample_id', '~ condition', ('condition', 'ctrl', 'panobinostat'))",
+        "hiercorr[de]",
+    ),
+}
+
+
+class Environment:
+    """A new virtual environment outside the checkout."""
+
+    def __init__(self, folder, *packages, python=sys.executable):
+        self.folder = folder
+        if python == sys.executable:
+            venv.create(folder / "env", with_pip=True)
+        else:
+            subprocess.run([python, "-m", "venv", str(folder / "env")], check=True)
+        self.python = folder / "env" / "bin" / "python"
+        self.install(*packages)
+
+    def install(self, *packages):
+        command = [str(self.python), "-m", "pip", "install", "-q", *map(str, packages)]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=self.folder)
+        assert done.returncode == 0, done.stderr[-3000:]
+
+    def run(self, code):
+        return subprocess.run([str(self.python), "-c", code], capture_output=True, text=True, cwd=self.folder)
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    """The sdist, and the wheel that is built from it."""
+    out = tmp_path_factory.mktemp("dist")
+    done = subprocess.run([sys.executable, "-m", "build", "-o", str(out), str(ROOT)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return {"wheel": next(out.glob("*.whl")), "sdist": next(out.glob("*.tar.gz"))}
+
+
+@pytest.fixture(scope="module")
+def core(built, tmp_path_factory):
+    return Environment(tmp_path_factory.mktemp("core"), built["wheel"])
+
+
+def test_contents(built):
+    names = zipfile.ZipFile(built["wheel"]).namelist()
+    for part in (
+        "hiercorr/py.typed",
+        "hiercorr/_templates/report.html",
+        "hiercorr/_models/within.toml",
+        "hiercorr/cli/__init__.py",
+    ):
+        assert part in names
+    assert not [n for n in names if n.startswith(("tests/", "validation/", "docs/"))]
+    assert any(n.startswith("hiercorr/") and n.endswith(".h5ad") for n in names)
+    inside = tarfile.open(built["sdist"]).getnames()
+    for part in (
+        "README.md",
+        "LICENSE",
+        "models/within.toml",
+        "tests/test_within.py",
+        "docs/index.md",
+        "validation/plain.py",
+    ):
+        assert any(n.endswith(part) for n in inside), part
+    assert built["wheel"].stat().st_size < 10e6
+
+
+def test_core_works_without_extras(core):
+    done = core.run(SMOKE)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert f"works {PROJECT.get('version', '0.1.0')}" in done.stdout
+    heavy = core.run(
+        "import sys, hiercorr; print([m for m in ('pymc', 'matplotlib', 'dask', 'gseapy') if m in sys.modules])"
+    )
+    assert heavy.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("extra", WITHOUT)
+def test_what_is_missing_is_said_in_one_line(core, extra):
+    code, text = WITHOUT[extra]
+    done = core.run(SMOKE + code)
+    assert done.returncode != 0
+    assert text in done.stderr.strip().splitlines()[-1]
+
+
+def test_command_line_works_without_extras(core):
+    command = core.python.parent / "hiercorr"
+    for arguments, text in ((["--version"], "0.1.0"), (["power", "models/power.toml"], "9 samples")):
+        done = subprocess.run([str(command), *arguments], capture_output=True, text=True, cwd=core.folder)
+        assert done.returncode == 0, done.stderr
+        assert text in done.stdout
+
+
+@pytest.mark.parametrize("extra", EXTRAS)
+def test_each_extra_alone(built, extra, tmp_path):
+    env = Environment(tmp_path, f"{built['wheel']}[{extra}]")
+    done = env.run("import matplotlib; matplotlib.use('Agg')\n" * (extra == "report") + SMOKE + EXTRAS[extra])
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+def test_demo_from_the_wheel(built, tmp_path):
+    env = Environment(tmp_path, f"{built['wheel']}[report]")
+    done = subprocess.run([str(env.python.parent / "hiercorr"), "demo"], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "5 patients as units" in done.stdout
+    assert (tmp_path / "hiercorr-demo.html").exists()
+
+
+def test_lowest_versions(built, tmp_path):
+    """Every dependency of the core at the lowest version that pyproject allows."""
+    if sys.version_info[:2] != (3, 11):
+        pytest.skip("the lowest versions are those of Python 3.11")
+    env = Environment(tmp_path, built["wheel"], *(d.replace(">=", "==") for d in PROJECT["dependencies"]))
+    done = env.run(SMOKE)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+def test_newest_python(built, tmp_path):
+    """What a new user gets, where a newer Python is installed."""
+    import shutil
+
+    python = shutil.which("python3.13") or shutil.which("python3.14")
+    if python is None or sys.version_info >= (3, 13):
+        pytest.skip("no newer Python is installed")
+    env = Environment(tmp_path, built["wheel"], python=python)
+    done = env.run(SMOKE)
+    assert done.returncode == 0, done.stderr[-3000:]
