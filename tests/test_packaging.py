@@ -42,7 +42,8 @@ EXTRAS = {
     "report": "hc.report(folder / 'r.html', within); within.plot.volcano(); from hiercorr.enrichment import gsea; gsea(within)",
     "network": "hc.CSCore(adata, genes=30, **options).fit().to_networkx(q=None)",
     "dask": "hc.CSCore(adata, genes=20, scheduler='synchronous', **options).fit()",
-    "de": "hc.differential_expression(adata, 'sample_id', '~ condition', ('condition', 'panobinostat', 'ctrl'), depth='total_counts')",
+    "de": "hc.differential_expression(adata, 'sample_id', '~ condition', ('condition', 'panobinostat', 'ctrl'), "
+    "depth='total_counts')",
     "bayes": "hc.BayesianCorrelation(adata, 'sample_id', ['FTL', 'FTH1'], depth='total_counts', subset={'condition': 'ctrl'})"
     ".fit(draws=60, tune=60, chains=2, seed=1, progress=False)",
 }
@@ -106,7 +107,8 @@ def test_contents(built):
         assert part in names
     assert not [n for n in names if n.startswith(("tests/", "validation/", "docs/"))]
     assert any(n.startswith("hiercorr/") and n.endswith(".h5ad") for n in names)
-    inside = tarfile.open(built["sdist"]).getnames()
+    with tarfile.open(built["sdist"]) as archive:
+        inside = archive.getnames()
     for part in (
         "README.md",
         "LICENSE",
