@@ -39,7 +39,8 @@ print("works", hc.__version__)
 """
 
 EXTRAS = {
-    "report": "hc.report(folder / 'r.html', within); within.plot.volcano(); from hiercorr.enrichment import gsea; gsea(within)",
+    "report": "hc.report(folder / 'r.html', within); within.plot.volcano(); from hiercorr.enrichment import gsea; "
+    "gsea(hc.CSCore(adata, **options).fit(target='FTL'))",
     "network": "hc.CSCore(adata, genes=30, **options).fit().to_networkx(q=None)",
     "dask": "hc.CSCore(adata, genes=20, scheduler='synchronous', **options).fit()",
     "de": "hc.differential_expression(adata, 'sample_id', '~ condition', ('condition', 'panobinostat', 'ctrl'), "
