@@ -46,7 +46,7 @@ EXTRAS = {
     "de": "hc.differential_expression(adata, 'sample_id', '~ condition', ('condition', 'panobinostat', 'ctrl'), "
     "depth='total_counts')",
     "bayes": "hc.BayesianCorrelation(adata, 'sample_id', ['FTL', 'FTH1'], depth='total_counts', subset={'condition': 'ctrl'})"
-    ".fit(draws=60, tune=60, chains=2, seed=1, progress=False)",
+    ".fit(draws=100, tune=100, chains=2, seed=1, progress=False)",
 }
 WITHOUT = {
     "report": ("hc.report(folder / 'r.html', within)", 'pip install "hiercorr[report]"'),
