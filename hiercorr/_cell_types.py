@@ -70,17 +70,10 @@ class CellTypes(Mapping[str, CorrelationResult]):
             May be left out where the results have a target.
         n : int
         """
-        tables = []
-        for cell_type, result in self.results.items():
-            if gene is None or gene in result.genes:
-                table = result.top(gene, n)
-                table.insert(0, "cell_type", cell_type)
-                tables.append(table)
+        tables = {k: r.top(gene, n) for k, r in self.results.items() if gene is None or gene in r.genes}
         if not tables:
             raise unknown_name("gene", str(gene), {g for r in self.results.values() for g in r.genes})
-        every = pd.concat(tables)
-        key = "p_value" if "p_value" in every else "correlation"
-        return every.sort_values(key, ascending=key == "p_value", kind="stable").head(n)
+        return _strongest(tables, n)
 
     def pairs(self, n: int = 20) -> pd.DataFrame:
         """Pairs with the strongest evidence over all types, with the type in the first column.
@@ -89,14 +82,7 @@ class CellTypes(Mapping[str, CorrelationResult]):
         ----------
         n : int
         """
-        tables = []
-        for cell_type, result in self.results.items():
-            table = result.pairs(n=n)
-            table.insert(0, "cell_type", cell_type)
-            tables.append(table)
-        every = pd.concat(tables, ignore_index=True)
-        key = "p_value" if "p_value" in every else "correlation"
-        return every.sort_values(key, ascending=key == "p_value", kind="stable", ignore_index=True).head(n)
+        return _strongest({k: r.pairs(n=n) for k, r in self.results.items()}, n).reset_index(drop=True)
 
     def save(self, path: str | Path, overwrite: bool = False) -> Path:
         """Write :attr:`dataset` whole or not at all, for ``xarray.open_dataset``.
@@ -118,6 +104,15 @@ class CellTypes(Mapping[str, CorrelationResult]):
         size = {k: r.dataset.attrs["n_samples"] for k, r in self.results.items()}
         said = "<CellTypes: " + ", ".join(f"{k} ({n} samples)" for k, n in size.items())
         return said + (f"; left out: {', '.join(self.left_out)}>" if self.left_out else ">")
+
+
+def _strongest(tables: dict[str, pd.DataFrame], n: int) -> pd.DataFrame:
+    """The rows with the strongest evidence, with their type in the first column."""
+    for cell_type, table in tables.items():
+        table.insert(0, "cell_type", cell_type)
+    every = pd.concat(tables.values())
+    key = "p_value" if "p_value" in every else "correlation"
+    return every.sort_values(key, ascending=key == "p_value", kind="stable").head(n)
 
 
 def by_cell_type(

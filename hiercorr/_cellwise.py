@@ -45,14 +45,11 @@ class CellAdjustment:
         Coefficients of u.
     gram : ndarray, shape (n_samples, m, m)
         Sums of v L L^T.
-    rank : ndarray of int, shape (n_samples,)
-        Coefficients that each sample could estimate, the intercept among them.
     """
 
     scaled: Array
     beta: Array
     gram: Array
-    rank: NDArray[np.int64]
 
     def fitted(self, sample: int, dtype: DTypeLike) -> Fitted:
         """Expected counts of cells of one sample."""
@@ -83,13 +80,12 @@ def adjust(counts: Counts, sums: DepthSums, grid: Grid, fit: GeneMoments, z: Arr
     beta = np.zeros((s, k, counts.n_genes))
     gram = np.zeros((s, len(sums.nodes), len(sums.nodes)))
     num, den = np.empty_like(fit.num), np.empty_like(fit.den)
-    rank = np.zeros(s, np.int64)
+    found = CellAdjustment(scaled, beta, gram)  # filled sample by sample
     for c in range(s):
         cells = slice(int(counts.starts[c]), int(counts.starts[c + 1]))
         depth = sums.depth[cells]
         w = 1 / (1 + depth * np.median(fit.slope[:, c]))
         u = _turned(z[cells], depth * w)
-        rank[c] = (np.abs(u).sum(0) > 0).sum()
         wu = w[:, None] * u
         scaled[cells] = depth[:, None] * u
         h = (scaled[cells] * wu).sum(1)
@@ -122,13 +118,11 @@ def adjust(counts: Counts, sums: DepthSums, grid: Grid, fit: GeneMoments, z: Arr
             noise,
         )
         squares = np.zeros(counts.n_genes)
-        fitted = partial(_means, scaled, beta[c], np.dtype(np.float64))
-        every = (fit.mu[:, c], fit.slope[:, c], slice(None), c, np.float64, fitted)
+        every = (fit.mu[:, c], fit.slope[:, c], slice(None), c, np.float64, found.fitted(c, np.float64))
         for _, block in residual_blocks(counts, sums.depth, *every):
             squares += np.einsum("ij,ij->j", block, block)
         num[:, c] = squares - noise
         den[:, c] = _gene_denominator(sums, fit, c, f2, f2 @ total, num[:, c])
-    found = CellAdjustment(scaled, beta, gram, rank)
     return replace(fit, num=num, den=den, adjustment=found)
 
 

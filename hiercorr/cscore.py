@@ -18,7 +18,7 @@ from hiercorr._checkpoint import Checkpoint, fingerprint
 from hiercorr._resources import memory_bytes, threads
 from hiercorr._signature import fit_signature
 from hiercorr.data import METACELLS, MIN_CELLS, Counts, Here, Place, read_counts
-from hiercorr.design import Design, make_design, sample_columns, split_terms, warn_of_repeated_donors
+from hiercorr.design import make_design, sample_columns, split_terms, warn_of_repeated_donors
 from hiercorr.errors import EstimationWarning, InputError, unknown_name
 from hiercorr.results import CorrelationResult, load
 from hiercorr.schema import build_dataset
@@ -127,10 +127,17 @@ class CSCore:
 
         self._read = read
         self.counts = self._read(())
+        columns = sample_columns(self.counts.obs, self.counts.starts, self.counts.samples)
+        self._of_cells: list[
+            str
+        ] = []  # terms of the covariates that vary between cells of a sample, and those that do not
+        self._of_samples: list[str] = []
         if covariates is not None:
             make_design(covariates, self.counts.obs)
+            known = [str(c) for c in self.counts.obs.columns]
+            self._of_cells, self._of_samples = split_terms(covariates, columns, known)
         if sample is not None:
-            columns = sample_columns(self.counts.obs.drop(columns=sample), self.counts.starts, self.counts.samples)
+            columns.pop(sample, None)
             warn_of_repeated_donors(
                 columns, sample, self.counts.n_samples, "intervals are too narrow", "sample={column}"
             )
@@ -350,15 +357,14 @@ class CSCore:
                 "per_sample=True needs the cells in this process: leave out scheduler=, e.g. with fewer genes (genes=)"
             )
 
-    def _terms(self, counts: Counts, plan: _estimates.Plan) -> dict[str, str]:
+    def _terms(self, plan: _estimates.Plan) -> dict[str, str]:
         """What the covariates were taken for."""
-        if plan.cells is None or self.covariates is None:
+        if plan.cells is None:
             return {}
-        cells, samples = split_terms(self.covariates, *self._columns(counts))
         return {
-            "formula": "~ " + " + ".join(cells + samples),
-            "cell_terms": " + ".join(cells),
-            "sample_terms": " + ".join(samples) or "none",
+            "formula": "~ " + " + ".join(self._of_cells + self._of_samples),
+            "cell_terms": " + ".join(self._of_cells),
+            "sample_terms": " + ".join(self._of_samples) or "none",
         }
 
     def _with_target(self, target: str | None) -> Counts:
@@ -414,25 +420,19 @@ class CSCore:
             tiles = _tiles.tiles(counts.n_genes, 2 * counts.n_samples, rows, dtype)
         else:
             tiles = _tiles.tiles(counts.n_genes, layers, rows, dtype, _tiles.WIDE)
-        cells = self._cell_design(counts).matrix if estimator == "within" and self.covariates is not None else None
+        cells = self._cell_design(counts) if estimator == "within" and self.covariates is not None else None
         return _estimates.Plan(
             estimator, chosen, precision, confidence, per_sample, rows, draws, progress, tiles, cells
         )
 
-    def _cell_design(self, counts: Counts) -> Design:
-        """Design of the terms that vary between the cells of a sample."""
-        assert self.covariates is not None
-        cells, _ = split_terms(self.covariates, *self._columns(counts))
-        if not cells:
+    def _cell_design(self, counts: Counts) -> np.ndarray:
+        """Design matrix of the terms that vary between the cells of a sample."""
+        if not self._of_cells:
             raise InputError(
                 f"covariates {self.covariates!r} have one value in each sample, which cannot change a correlation within "
                 "samples: leave them out, or compare samples with hc.differential; or fit(estimator='pooled')"
             )
-        return make_design("~ " + " + ".join(cells), counts.obs)
-
-    def _columns(self, counts: Counts) -> tuple[list[str], list[str]]:
-        """Columns with one value a sample, and all columns."""
-        return list(sample_columns(counts.obs, counts.starts, counts.samples)), [str(c) for c in counts.obs.columns]
+        return make_design("~ " + " + ".join(self._of_cells), counts.obs).matrix
 
     def _dataset(
         self, counts: Counts, plan: _estimates.Plan, fitted: _estimates.Fitted, target: str | None, seed: Any,
@@ -474,7 +474,7 @@ class CSCore:
                 "estimator": plan.estimator,
                 "level": "within" if plan.estimator == "within" else "pooled",
                 "formula": fitted.formula,
-                **self._terms(counts, plan),
+                **self._terms(plan),
                 "uncertainty": plan.uncertainty,
                 "confidence": plan.confidence,
                 "precision": plan.precision,

@@ -235,6 +235,9 @@ def test_power(tmp_path):
     pilot = ("--pilot", tmp_path / "g.h5ad", "--pair", "FTL,FTH1", "--sample", "sample_id", "--depth", "total_counts")
     done = run("power", *pilot, "--power", "0.9")
     assert done.exit_code == 0, done.output
+    done = run("fit", "models/power.toml", tmp_path / "g.h5ad", "--sample", "sample_id", "-o", tmp_path / "x.zarr")
+    assert done.exit_code == 2
+    assert "hiercorr power models/power.toml" in done.output
     for bad, text in (
         (("models/within.toml",), "not a question of power"),
         ((*options[:-2], "--samples", "9", "--donor-cost", "5"), "go together"),

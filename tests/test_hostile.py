@@ -70,6 +70,15 @@ def test_pickles_in_counts_are_not_run(small_module, tmp_path):
     assert not harm.exists()
 
 
+def damage(path, where, length, cut):
+    """Bytes of a file, or of one of a folder's files, cut off or overwritten."""
+    files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+    file = files[int(where * (len(files) - 1))]
+    content = bytearray(file.read_bytes())
+    at = int(where * max(len(content) - 1, 0))
+    file.write_bytes(content[:at] if cut else content[:at] + b"\x00\xff" * length + content[at + 2 * length :])
+
+
 @pytest.mark.parametrize("suffix", [".zarr", ".nc"])
 @settings(max_examples=25, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(where=st.floats(0, 1), length=st.integers(1, 400), cut=st.booleans())
@@ -77,11 +86,7 @@ def test_damaged_results_are_refused_or_read(result, tmp_path, suffix, where, le
     """Bytes cut off or overwritten: either our refusal, or a dataset (where the damage hit a value)."""
     path = tmp_path / f"r{suffix}"
     result.save(path, overwrite=True)
-    files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
-    file = files[int(where * (len(files) - 1))]
-    content = bytearray(file.read_bytes())
-    at = int(where * max(len(content) - 1, 0))
-    file.write_bytes(content[:at] if cut else content[:at] + b"\x00\xff" * length + content[at + 2 * length :])
+    damage(path, where, length, cut)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -100,11 +105,7 @@ def test_damaged_counts_are_refused_or_read(small_module, tmp_path, suffix, wher
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         small_module.write_h5ad(path) if suffix == ".h5ad" else small_module.write_zarr(path)
-        files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
-        file = files[int(where * (len(files) - 1))]
-        content = bytearray(file.read_bytes())
-        at = int(where * max(len(content) - 1, 0))
-        file.write_bytes(content[:at] if cut else content[:at] + b"\x00\xff" * length + content[at + 2 * length :])
+        damage(path, where, length, cut)
         try:
             hc.CSCore(path, "sample", depth="depth")
         except hc.InputError as error:

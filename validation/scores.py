@@ -74,6 +74,17 @@ class Tally:
         return pd.DataFrame(out)
 
 
+def outside(table: pd.DataFrame, value: str, low: float, high: float) -> list[dict]:
+    """Rows whose share lies outside low..high by more than three Monte-Carlo errors, its own or that of the bound."""
+    out = []
+    for r in table.dropna(subset=value).to_dict("records"):
+        bound = low if r[value] < low else high
+        error = max(r[f"mc_error_{value}"], np.sqrt(bound * (1 - bound) / r["pairs"]))
+        if max(low - r[value], r[value] - high) > 3 * error:
+            out.append(r)
+    return out
+
+
 def _ratio(a: float, b: float) -> float:
     return a / b if b > 0 else np.nan
 

@@ -68,6 +68,10 @@ def fit(
         raise InputError(f"fit takes DATA, or MODEL and DATA; {len(arguments)} arguments given")
     check_target(output, overwrite)
     stated = read_specification(arguments[0]) if len(arguments) == 2 else None
+    if stated is not None and stated.model == "power":
+        raise InputError(
+            f"{arguments[0]!r} states a question of power, which needs no data: hiercorr power {arguments[0]}"
+        )
     named = {None: None, "pseudobulk": "Pseudobulk", "bayesian": "BayesianCorrelation"}.get(model, "CSCore")
     kind = named or (stated.model if stated else "CSCore")
     if stated is not None and stated.model != kind:

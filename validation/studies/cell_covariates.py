@@ -11,8 +11,9 @@ import pandas as pd
 import hiercorr as hc
 from hiercorr.schema import Flag
 from validation import worlds
+from validation.figures import size_and_coverage
 from validation.pages import span
-from validation.scores import Tally
+from validation.scores import Tally, outside
 
 CLAIM = (
     "With a continuous and a categorical state taken out in each sample, the default rejects a true null at 5% in 3-6.5% and its "
@@ -72,12 +73,9 @@ def verdict(table: pd.DataFrame) -> list[str]:
     out = []
     ours = table[(table["method"] == "state taken out") & (table["flagged"] <= FLAGGED)]
     for value, low, high in (("type_1", 0.03, 0.065), ("coverage", 0.935, 0.975)):
-        for r in ours.dropna(subset=value).to_dict("records"):
-            bound = low if r[value] < low else high
-            error = max(r[f"mc_error_{value}"], np.sqrt(bound * (1 - bound) / r["pairs"]))
-            if max(low - r[value], r[value] - high) > 3 * error:
-                where = f"{r['samples']} x {r['cells']}, mean {r['mean']:g}, rho {r['rho']:g}"
-                out.append(f"{value} {r[value]:.3f} at {where}")
+        for r in outside(ours, value, low, high):
+            where = f"{r['samples']} x {r['cells']}, mean {r['mean']:g}, rho {r['rho']:g}"
+            out.append(f"{value} {r[value]:.3f} at {where}")
     bare = table[(table["method"] == "as it is") & (table["rho"] == 0)]
     if bare["type_1"].max() < 0.2:
         out.append("the state makes no correlation: nothing is shown")
@@ -98,27 +96,5 @@ def remarks(table: pd.DataFrame) -> list[str]:
 
 
 def figures(table: pd.DataFrame) -> dict:
-    import matplotlib.pyplot as plt
-
     style = {"state taken out": ("#0072B2", "o"), "as it is": ("#D55E00", "x")}
-    fig, axes = plt.subplots(2, len(MEANS), figsize=(12, 6), sharex=True, sharey="row", layout="constrained")
-    designs = sorted(set(zip(table["samples"], table["cells"], strict=True)))
-    for column, mean in zip(axes.T, MEANS, strict=True):
-        for ax, value, keep in (
-            (column[0], "type_1_all", table["rho"] == 0), (column[1], "coverage_all", table["rho"] > 0)
-        ):  # fmt: skip
-            part = table[(table["mean"] == mean) & keep]
-            for method, (colour, marker) in style.items():
-                g = part[part["method"] == method].groupby(["samples", "cells"])[value].mean().reindex(designs)
-                ax.plot(range(len(designs)), g, marker, color=colour, label=method, ms=6)
-        column[0].axhspan(0.03, 0.065, color="#dddddd", zorder=0)
-        column[1].axhspan(0.935, 0.975, color="#dddddd", zorder=0)
-        column[0].set_title(f"mean count {mean:g}", fontsize=11)
-        column[1].set_xticks(range(len(designs)), [f"{s} x {n}" for s, n in designs], rotation=70, fontsize=8)
-    axes[0, 0].set_ylabel("true nulls rejected at 5%")
-    axes[1, 0].set_ylabel("coverage of true correlations")
-    for ax in axes.flat:
-        ax.spines[["top", "right"]].set_visible(False)
-    axes[0, -1].legend(frameon=False)
-    fig.supxlabel("samples x cells")
-    return {"": fig}
+    return {"": size_and_coverage(table, table["rho"] == 0, style)}

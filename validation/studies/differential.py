@@ -14,7 +14,7 @@ from scipy import stats
 import hiercorr as hc
 from validation import worlds
 from validation.pages import span
-from validation.scores import Tally
+from validation.scores import Tally, outside
 
 CLAIM = (
     "Over samples as units, the t test of a difference rejects 3-6.5% of true nulls at 5%, its 95% interval covers in "
@@ -149,13 +149,9 @@ def verdict(table: pd.DataFrame) -> list[str]:
     ours = table[table["method"] == "t test"]
     null = ours["kind"].str.startswith("none")
     for value, low, high, part in (("type_1", 0.03, 0.065, ours[null]), ("coverage", 0.935, 0.975, ours)):
-        for r in part.to_dict("records"):
-            bound = low if r[value] < low else high
-            error = max(r[f"mc_error_{value}"], np.sqrt(bound * (1 - bound) / r["pairs"]))
-            if max(low - r[value], r[value] - high) > 3 * error:
-                out.append(
-                    f"{value} {r[value]:.3f} at {r['per_group']} a group, paired {r['paired']}, mean {r['mean']:g}, {r['kind']}"
-                )
+        for r in outside(part, value, low, high):
+            where = f"{r['per_group']} a group, paired {r['paired']}, mean {r['mean']:g}, {r['kind']}"
+            out.append(f"{value} {r[value]:.3f} at {where}")
     cells = table[(table["method"] == "Fisher over cells") & table["kind"].str.startswith("none")]
     if cells["type_1"].max() < 0.1:
         out.append("cells as units do no harm: nothing is shown")

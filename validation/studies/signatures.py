@@ -11,8 +11,9 @@ from scipy import stats
 
 import hiercorr as hc
 from validation import worlds
+from validation.figures import size_and_coverage
 from validation.pages import span
-from validation.scores import Tally
+from validation.scores import Tally, outside
 
 CLAIM = (
     "For a group of three genes the default rejects a true null at 5% in 3-6.5% and its 95% interval covers in 93.5-97.5% where the "
@@ -89,13 +90,8 @@ def verdict(table: pd.DataFrame) -> list[str]:
     out = []
     ours = pd.concat([_standing(table, f"{w} weights") for w in ("equal", "expression")])
     for value, low, high in (("type_1", 0.03, 0.065), ("coverage", 0.935, 0.975)):
-        for r in ours.dropna(subset=value).to_dict("records"):
-            bound = low if r[value] < low else high
-            error = max(r[f"mc_error_{value}"], np.sqrt(bound * (1 - bound) / r["pairs"]))
-            if max(low - r[value], r[value] - high) > 3 * error:
-                out.append(
-                    f"{value} {r[value]:.3f} at {r['samples']} x {r['cells']}, mean {r['mean']:g}, {r['method']}"
-                )
+        for r in outside(ours, value, low, high):
+            out.append(f"{value} {r[value]:.3f} at {r['samples']} x {r['cells']}, mean {r['mean']:g}, {r['method']}")
     cells = table[(table["method"] == "module score over cells") & ~table["related"]]
     if cells["type_1"].max() < 0.2:
         out.append("cells as units do no harm: nothing is shown")
@@ -119,29 +115,6 @@ def remarks(table: pd.DataFrame) -> list[str]:
 
 
 def figures(table: pd.DataFrame) -> dict:
-    import matplotlib.pyplot as plt
-
     style = {"equal weights": ("#0072B2", "o"), "expression weights": ("#009E73", "^"),
              "module score over cells": ("#D55E00", "x")}  # fmt: skip
-    fig, axes = plt.subplots(2, len(MEANS), figsize=(12, 6), sharex=True, sharey="row", layout="constrained")
-    designs = sorted(set(zip(table["samples"], table["cells"], strict=True)))
-    for column, mean in zip(axes.T, MEANS, strict=True):
-        for ax, value, keep in (
-            (column[0], "type_1_all", ~table["related"]),
-            (column[1], "coverage_all", table["related"]),
-        ):
-            part = table[(table["mean"] == mean) & keep]
-            for method, (colour, marker) in style.items():
-                g = part[part["method"] == method].groupby(["samples", "cells"])[value].mean().reindex(designs)
-                ax.plot(range(len(designs)), g, marker, color=colour, label=method, ms=6)
-        column[0].axhspan(0.03, 0.065, color="#dddddd", zorder=0)
-        column[1].axhspan(0.935, 0.975, color="#dddddd", zorder=0)
-        column[0].set_title(f"mean count {mean:g}", fontsize=11)
-        column[1].set_xticks(range(len(designs)), [f"{s} x {n}" for s, n in designs], rotation=70, fontsize=8)
-    axes[0, 0].set_ylabel("true nulls rejected at 5%")
-    axes[1, 0].set_ylabel("coverage of true correlations")
-    for ax in axes.flat:
-        ax.spines[["top", "right"]].set_visible(False)
-    axes[0, -1].legend(frameon=False, loc="lower right", bbox_to_anchor=(1, 0.12))
-    fig.supxlabel("samples x cells")
-    return {"": fig}
+    return {"": size_and_coverage(table, ~table["related"], style, loc="lower right", bbox_to_anchor=(1, 0.12))}
