@@ -65,10 +65,10 @@ def open_source(data: ad.AnnData | str | Path, layer: str | None = None) -> Iter
         yield _opened(path, lambda: read(handle, layer, path.name))
 
 
-def _opened(path: Path, read: Any) -> Any:
+def _opened(path: Path | str, read: Any) -> Any:
     try:
         return read()
-    except InputError:
+    except (InputError, MemoryError):
         raise
     except Exception as error:  # the readers below raise many types on a damaged file
         raise InputError(
@@ -148,14 +148,20 @@ def blocks(source: Source) -> Iterator[tuple[int, int, sparse.csr_matrix]]:
     if _is_csc(matrix):
         step = max(1, _BLOCK_VALUES // max(1, n))
         for j in range(0, p, step):
-            yield 0, j, canonical(sparse.csr_matrix(in_memory(matrix[:, j : j + step])))
+            yield 0, j, _block(source, (slice(None), slice(j, j + step)))
         return
     if sparse.issparse(matrix):  # CSR (or rarer) in memory: one block, no copy
         yield 0, 0, canonical(matrix.tocsr())
         return
     step = max(1, _BLOCK_VALUES // max(1, p))
     for i in range(0, n, step):
-        yield i, 0, canonical(sparse.csr_matrix(in_memory(matrix[i : i + step])))
+        yield i, 0, _block(source, (slice(i, i + step), slice(None)))
+
+
+def _block(source: Source, at: tuple[slice, slice]) -> sparse.csr_matrix:
+    """Part of the matrix; damage to a file shows only where it is read."""
+    cut = at[0] if at[1] == slice(None) else at
+    return _opened(source.name, lambda: canonical(sparse.csr_matrix(in_memory(source.matrix[cut]))))
 
 
 def _is_csc(matrix: Any) -> bool:
