@@ -21,7 +21,7 @@ from hiercorr import _tiles, _validate, moments
 from hiercorr._estimates import Output, Plan, Problem, problem_of, tile_of
 from hiercorr._products import cross_products
 from hiercorr._resources import compiled_threads
-from hiercorr._sources import Source, canonical, in_memory, open_source
+from hiercorr._sources import Source, canonical, in_memory, open_source, sound
 from hiercorr.data import Counts, Layout, Scan, by_sample, scanned
 from hiercorr.errors import InputError
 
@@ -140,7 +140,7 @@ class Cluster:
 
 
 def _as_csr(block: Any) -> sparse.csr_matrix:
-    return canonical(sparse.csr_matrix(block))
+    return canonical(sparse.csr_matrix(sound(block)))
 
 
 def _rows(matrix: Any, a: int, b: int) -> Any:

@@ -335,6 +335,22 @@ def test_damaged_files(adata, tmp_path, damage):
         counts(path)
 
 
+@pytest.mark.parametrize("form", ["csr", "csc"])
+@pytest.mark.parametrize("part", ["indices", "indptr"])
+def test_positions_outside_of_the_matrix(adata, tmp_path, form, part):
+    """Of a file or in memory: nothing compiled may follow them."""
+    path = tmp_path / "a.h5ad"
+    adata.X = getattr(adata.X, f"to{form}")()
+    adata.write_h5ad(path)
+    with h5py.File(path, "a") as f:
+        f["X"][part][3] = 10**7 if part == "indices" else -5
+    with pytest.raises(hc.InputError, match=r"is damaged: positions|cannot read"):
+        counts(path)
+    getattr(adata.X, part)[3] = 10**7 if part == "indices" else -5
+    with pytest.raises(hc.InputError, match=r"is damaged: positions"):
+        counts(adata)
+
+
 def test_not_a_source():
     with pytest.raises(hc.InputError, match=r"wrap an array as anndata\.AnnData"):
         hc.CSCore(np.ones((3, 3)), sample="sample")
