@@ -18,7 +18,6 @@ root_doc = "index"
 
 html_theme = "furo"
 html_title = f"hiercorr {release}"
-html_static_path = ["_static"]
 html_theme_options = {"source_repository": "", "navigation_with_keys": True}
 
 myst_enable_extensions = ["dollarmath", "amsmath", "deflist", "attrs_inline"]
