@@ -88,7 +88,7 @@ def _table(r: Array, df: int, spread: float, confidence: float, dtype: DTypeLike
     p = np.empty(r.shape)
     log_p, step = inference.log_p_table(df, float(np.sqrt(df)))  # t is sqrt(df) sinh z
     z, se, lower, upper, statistic, dof = arrays
-    _kernels.correlation_table(r, float(df), spread, half, log_p, step, z, se, lower, upper, statistic, dof, p)
+    _kernels.pairs.correlation_table(r, float(df), spread, half, log_p, step, z, se, lower, upper, statistic, dof, p)
     return dict(zip(("fisher_z", "se", "ci_lower", "ci_upper", "statistic", "df"), arrays, strict=True)) | {
         "p_value": p
     }

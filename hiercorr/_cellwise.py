@@ -56,8 +56,8 @@ class CellAdjustment:
         return partial(_means, self.scaled, self.beta[sample], np.dtype(dtype))
 
 
-def _means(scaled: Array, beta: Array, dtype: np.dtype, cells: slice, genes: slice | NDArray) -> NDArray:
-    return scaled[cells].astype(dtype) @ beta[:, genes].astype(dtype)
+def _means(scaled: Array, beta: Array, dtype: np.dtype, genes: slice | NDArray, cells: slice) -> NDArray:
+    return beta[:, genes].T.astype(dtype) @ scaled[cells].T.astype(dtype)
 
 
 def adjust(counts: Counts, sums: DepthSums, grid: Grid, fit: GeneMoments, z: Array) -> GeneMoments:
@@ -103,7 +103,7 @@ def adjust(counts: Counts, sums: DepthSums, grid: Grid, fit: GeneMoments, z: Arr
         per_gene = np.einsum("jm,mab->jab", f2, outer, optimize=True)
         first, last = counts.offsets[:, c], counts.offsets[:, c + 1]
         noise = np.zeros(counts.n_genes)
-        _kernels.regress_on_cells(
+        _kernels.sums.regress_on_cells(
             counts.rows,
             counts.values,
             first,
@@ -120,7 +120,7 @@ def adjust(counts: Counts, sums: DepthSums, grid: Grid, fit: GeneMoments, z: Arr
         squares = np.zeros(counts.n_genes)
         every = (fit.mu[:, c], fit.slope[:, c], slice(None), c, np.float64, found.fitted(c, np.float64))
         for _, block in residual_blocks(counts, sums.depth, *every):
-            squares += np.einsum("ij,ij->j", block, block)
+            squares += np.einsum("ji,ji->j", block, block)
         num[:, c] = squares - noise
         den[:, c] = _gene_denominator(sums, fit, c, f2, f2 @ total, num[:, c])
     return replace(fit, num=num, den=den, adjustment=found)

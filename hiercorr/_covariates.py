@@ -92,7 +92,7 @@ def _dense(counts: Counts, genes: slice) -> Iterator[tuple[slice, Array]]:
     """Counts as (genes, cells) blocks: residuals of mean 0 and weight 1."""
     zero = np.zeros(counts.n_genes)
     for cells, x in residual_blocks(counts, np.ones(counts.n_cells), zero, zero, genes, 0, np.float64):
-        yield cells, x.T.copy()  # the block is used again
+        yield cells, x.copy()  # the block is used again
 
 
 def _positive(w: Array) -> Array:

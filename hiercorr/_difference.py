@@ -113,12 +113,18 @@ def tile_difference(
     """
     given = (num, den, *gene_sides(gene_num, gene_den, noise))
     out: dict[str, NDArray] = dict(
-        zip(("difference", "se", "df"), _kernels.difference(*given, question.design, question.contrast), strict=True)
+        zip(
+            ("difference", "se", "df"),
+            _kernels.differences.difference(*given, question.design, question.contrast),
+            strict=True,
+        )
     )
     if question.groups is not None:
         out["group_correlation"] = _by_group(question.groups, len(question.labels), num, den, gene_num, gene_den)
     if shuffles is not None:
-        count = _kernels.permuted_differences(*given, shuffles.observed, shuffles.values, shuffles.strata, above)
+        count = _kernels.differences.permuted_differences(
+            *given, shuffles.observed, shuffles.values, shuffles.strata, above
+        )
         extra = 0 if shuffles.exact else 1
         p = (count + extra) / (len(shuffles.values) + extra)
         out["permutation_p"] = np.where(np.isfinite(out["difference"]) & (count >= 0), p, np.nan)

@@ -17,6 +17,7 @@ from scipy import special
 
 from hiercorr import _cellwise, _covariates, _kernels, _tiles, inference, moments
 from hiercorr._checkpoint import Checkpoint
+from hiercorr._compile import blas_alone
 from hiercorr._heterogeneity import per_sample_pairs
 from hiercorr.data import Counts
 from hiercorr.design import Design
@@ -188,14 +189,15 @@ def fit_here(counts: Counts, plan: Plan, output: Output, kept: Checkpoint | None
 
     `also` may add variables to a tile, given its sums N and D, and returns flags.
     """
-    problem = problem_of(counts, moments.depth_sums(counts, plan.tolerance), plan)
+    with blas_alone:
+        problem = problem_of(counts, moments.depth_sums(counts, plan.tolerance), plan)
     if problem.n_samples == 1:
         counts = counts.one_group()
     whole = (counts.one_group(), problem.sums.one_group()) if problem.test is not None else None
     s, dtype = problem.n_samples, plan.dtype
     parts = [list(_tiles.parts(left, right, s, dtype)) for left, right in plan.tiles]
     space = _tiles.Workspace(plan.tiles, s, dtype)
-    below = _tiles.Workspace(itertools.chain(*parts), s, dtype)
+    upper, below = (_tiles.Workspace(itertools.chain(*parts), s, dtype) for _ in range(2))
     cells = _tiles.Workspace(plan.tiles, 1, dtype) if whole is not None else None
     for (left, right), smaller in _tiles.with_progress(list(zip(plan.tiles, parts, strict=True)), plan.progress):
         num = moments.numerators(counts, problem.sums, problem.fit, left, right, space.array(left, right), kept)
@@ -206,9 +208,10 @@ def fit_here(counts: Counts, plan: Plan, output: Output, kept: Checkpoint | None
         for rows, columns in smaller:
             at = (slice(rows.start - left.start, rows.stop - left.start),
                   slice(columns.start - right.start, columns.stop - right.start))  # fmt: skip
-            part = np.ascontiguousarray(num[:, *at])
-            den = below.array(rows, columns)
-            tile, flag = tile_of(problem, rows, columns, part, den, None if tested is None else tested[at])
+            part, den = upper.array(rows, columns), below.array(rows, columns)
+            _kernels.squares.copy_window(num, rows.start - left.start, columns.start - right.start, part)
+            with blas_alone:
+                tile, flag = tile_of(problem, rows, columns, part, den, None if tested is None else tested[at])
             if plan.per_sample:
                 extra, no_heterogeneity = per_sample_pairs(
                     counts, problem.sums, problem.fit, part, den, rows, columns, dtype
@@ -278,7 +281,7 @@ def _cell_test(problem: Problem, left: slice, right: slice, num: NDArray) -> dic
     mu = np.where(bad, np.nan, mu)
     num = np.ascontiguousarray(num)
     statistic, p = np.empty_like(num), np.empty(num.shape)
-    _kernels.cell_test(num, weight, mu[left], mu[right], *_normal_table(), statistic, p)
+    _kernels.pairs.cell_test(num, weight, mu[left], mu[right], *_normal_table(), statistic, p)
     return {"cell_statistic": statistic, "cell_p_value": p}
 
 

@@ -85,14 +85,14 @@ def _fourth_moments(
     total: list[NDArray] | None = None
     blocks = (residual_blocks(counts, sums.depth, mu, slope, g, sample, dtype, fitted) for g in (left, right))
     for (cells, x), (_, y) in zip(*blocks, strict=True):
-        s = sums.depth[cells, None].astype(dtype)
+        s = sums.depth[cells].astype(dtype)
         noise = [
-            ((mu[g] * s if fitted is None else fitted(cells, g)) / (1 + slope[g] * s) ** 2).astype(dtype)
+            ((mu[g, None] * s if fitted is None else fitted(g, cells)) / (1 + slope[g, None] * s) ** 2).astype(dtype)
             for g in (left, right)
         ]
         x2, y2 = x * x, y * y
         qx, qy = x2 - noise[0], y2 - noise[1]
-        part = [x2.T @ y2, (qx * x).T @ y, x.T @ (qy * y), qx.T @ qy, (qx**2).sum(0), (qy**2).sum(0)]
+        part = [x2 @ y2.T, (qx * x) @ y.T, x @ (qy * y).T, qx @ qy.T, (qx**2).sum(1), (qy**2).sum(1)]
         part = [p.astype(np.float64) for p in part]
         total = part if total is None else [a + b for a, b in zip(total, part, strict=True)]
     assert total is not None

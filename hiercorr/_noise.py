@@ -83,7 +83,7 @@ def measure_noise(counts: Counts, weight: Array, tolerance: float) -> Noise:
 
 
 def pivotal_draws(df: int, seed: int | np.random.Generator | None) -> tuple[Array, Array, Array]:
-    """Quasi-random draws of Bartlett's decomposition, as :func:`hiercorr._kernels.noise_interval` takes them."""
+    """Quasi-random draws of Bartlett's decomposition, as :func:`hiercorr._kernels.pairs.noise_interval` takes them."""
     u = stats.qmc.Sobol(3, scramble=True, rng=np.random.default_rng(0 if seed is None else seed)).random(DRAWS)
     t11, t22 = np.sqrt(stats.chi2.ppf(u[:, 0], df)), np.sqrt(stats.chi2.ppf(u[:, 1], df - 1))
     return np.sqrt(df) / t11, stats.norm.ppf(u[:, 2]) / t22, np.sqrt(df) / t22
@@ -110,5 +110,5 @@ def corrected(
     """
     lower, upper = np.full(r.shape, np.nan), np.full(r.shape, np.nan)
     low = (1 - confidence) / 2
-    _kernels.noise_interval(r, noise, *reliable, *draws, low, 1 - low, above, lower, upper)
+    _kernels.pairs.noise_interval(r, noise, *reliable, *draws, low, 1 - low, above, lower, upper)
     return (r - noise) / np.sqrt(np.outer(*reliable)), lower, upper

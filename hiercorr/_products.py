@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import numba
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
-from scipy.linalg import get_blas_funcs
 
 from hiercorr import _kernels
 from hiercorr.data import Counts
@@ -33,11 +32,11 @@ class Entries:
     def until(self, cell: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """First and last entry of each gene between the cell of the call before and this one."""
         start = self._start
-        self._start = _kernels.entries_before(self._rows, start, self._last, cell)
+        self._start = _kernels.counts.entries_before(self._rows, start, self._last, cell)
         return start, self._start
 
 
-Fitted = Callable[[slice, "slice | NDArray"], NDArray]  # expected counts of (cells, genes)
+Fitted = Callable[["slice | NDArray", slice], NDArray]  # expected counts of (genes, cells)
 
 
 def residual_blocks(
@@ -50,7 +49,7 @@ def residual_blocks(
     dtype: DTypeLike,
     fitted: Fitted | None = None,
 ) -> Iterator[tuple[slice, NDArray]]:
-    """Dense (cells, genes) blocks of (x - s mu) / (1 + a s) for one sample, a few thousand cells at a time.
+    """Dense (genes, cells) blocks of (x - s mu) / (1 + a s) for one sample, a few thousand cells at a time.
 
     With `fitted` its expected counts stand in the place of s mu. A block is overwritten by the next.
     """
@@ -59,14 +58,14 @@ def residual_blocks(
     if fitted is not None:
         m = np.zeros_like(m)
     s = depth.astype(dtype, copy=False)
-    buffer = np.empty((min(CELL_BLOCK, end - begin), len(m)), dtype)
+    buffer = np.empty(len(m) * min(CELL_BLOCK, end - begin), dtype)
     for cell in range(begin, end, CELL_BLOCK):
         stop = min(cell + CELL_BLOCK, end)
-        out = buffer[: stop - cell]
-        _kernels.weighted_residuals(counts.rows, counts.values, *entries.until(stop), s, cell, m, a, out)
+        out = buffer[: len(m) * (stop - cell)].reshape(len(m), stop - cell)
+        _kernels.sums.weighted_residuals(counts.rows, counts.values, *entries.until(stop), s, cell, m, a, out)
         if fitted is not None:
             cells = slice(cell, stop)
-            _kernels.take_off_weighted(out, fitted(cells, genes), s[cells], a.astype(dtype))
+            _kernels.sums.take_off_weighted(out, fitted(genes, cells), s[cells], a.astype(dtype))
         yield slice(cell, stop), out
 
 
@@ -90,25 +89,21 @@ def cross_products(
     where the last sum is a quadrature over the nodes; of two such genes the first sum is taken apart in the same way, so
     that only cells with counts of both are visited. The other pairs are a dense product.
     """
-    own = left == right  # symmetric: half the work
     total = np.empty((left.stop - left.start, right.stop - right.start), dtype) if out is None else out
+    if counts.starts[sample] == counts.starts[sample + 1]:
+        total[...] = 0
+        return total
+    own = left == right  # symmetric: half the work
     low = counts.detection < SPARSE
-    few = [side.start + np.flatnonzero(low[side]) for side in (left, right)]
-    many = [side.start + np.flatnonzero(~low[side]) for side in (left, right)]
-    at_few, at_many = ([g - side.start for g, side in zip(genes, (left, right), strict=True)] for genes in (few, many))
-    work = _Sample(counts, sums.depth, mu, slope, sample, total.dtype)
-    dense, first, second = work.with_dense(few, many, own)
-    if dense.shape == total.shape:
-        total[...] = dense
-    else:
-        _kernels.place(dense, at_many[0], at_many[1], total, False)
-        _kernels.place(first, at_few[0], at_many[1], total, own)
-        _kernels.place(work.both_sparse(few, own), at_few[0], at_few[1], total, False)
-        if not own:
-            _kernels.place(np.ascontiguousarray(second.T), at_many[0], at_few[1], total, False)
-        _take_off_means(sums, mu, slope, (left, right), (low[left], low[right]), sample, total)
+    few_left, few_right = low[left], low[right]
+    sides = _Side(left.start, few_left), _Side(right.start, few_right)
+    work = _Sample(counts, sums.depth, mu, slope, sample)
+    work.with_dense(*sides, own, total)
+    work.both_sparse(*sides, own, total)
+    if few_left.any() or few_right.any():
+        _take_off_means(sums, mu, slope, (left, right), (few_left, few_right), sample, own, total)
     if own:
-        _kernels.mirror(total)
+        _kernels.squares.mirror(total)
     return total
 
 
@@ -124,93 +119,90 @@ def adjusted_products(
 ) -> NDArray:
     """As :func:`cross_products`, of residuals from `fitted`: no cell is left out, so every gene is a dense one."""
     own = left == right
-    out[...] = 0
+    threads = numba.get_num_threads()
     none = np.zeros_like(slope)
-    ys = residual_blocks(counts, depth, none, slope, right, sample, out.dtype, fitted)
+    at_left, at_right = (np.arange(genes.stop - genes.start) for genes in (left, right))
+
+    def blocks(genes: slice) -> Iterator[tuple[slice, NDArray]]:
+        return residual_blocks(counts, depth, none, slope, genes, sample, out.dtype, fitted)
+
+    xs = blocks(left)  # nothing is made of it until it is asked for
+    for k, (_, y) in enumerate(blocks(right)):
+        x = y if own else next(xs)[1]
+        _kernels.sums.dense_products(x, y, own, at_left, at_right, k > 0, out, threads)
     if own:
-        for _, y in ys:
-            _add_product(y, y, out, True)
-        _kernels.mirror(out)
-    else:
-        xs = residual_blocks(counts, depth, none, slope, left, sample, out.dtype, fitted)
-        for (_, x), (_, y) in zip(xs, ys, strict=True):
-            _add_product(x, y, out, False)
+        _kernels.squares.mirror(out)
     return out
 
 
-Genes = list[NDArray[np.int64]]  # of the left and of the right side
+class _Side:
+    """Genes of one side of a tile: sparse and dense ones, and where each stands in the tile."""
+
+    def __init__(self, start: int, low: NDArray[np.bool_]) -> None:
+        self.at_few, self.at_many = np.flatnonzero(low), np.flatnonzero(~low)
+        self.few, self.many = start + self.at_few, start + self.at_many
 
 
 class _Sample:
     """The cells of one sample and what weighs them."""
 
-    def __init__(self, counts: Counts, depth: Array, mu: Array, slope: Array, sample: int, dtype: DTypeLike) -> None:
+    def __init__(self, counts: Counts, depth: Array, mu: Array, slope: Array, sample: int) -> None:
         self.counts, self.depth, self.mu, self.slope, self.sample = counts, depth, mu, slope, sample
-        self.dtype = np.dtype(dtype)
         self.begin, self.end = int(counts.starts[sample]), int(counts.starts[sample + 1])
+        self.threads = numba.get_num_threads()
 
-    def _blocks(self, genes: NDArray[np.int64], wanted: bool) -> Iterator[NDArray | None]:
+    def _blocks(self, genes: NDArray[np.int64], dtype: DTypeLike, wanted: bool = True) -> Iterator[NDArray | None]:
         if wanted and len(genes):
             c = self.counts
-            for _, block in residual_blocks(c, self.depth, self.mu, self.slope, genes, self.sample, self.dtype):
+            for _, block in residual_blocks(c, self.depth, self.mu, self.slope, genes, self.sample, dtype):
                 yield block
         else:
             yield from itertools.repeat(None)
 
-    def with_dense(self, few: Genes, many: Genes, own: bool) -> tuple[NDArray, NDArray, NDArray]:
+    def with_dense(self, left: _Side, right: _Side, own: bool, total: NDArray) -> None:
         """Products of dense with dense genes, of left sparse with right dense, of right sparse with left dense ones.
 
-        Where both sides are the same, the upper triangle of the first, and nothing of the last.
+        Where both sides are the same, the upper triangle.
         """
-        counts, slope = self.counts, self.slope
-        dense = np.zeros((len(many[0]), len(many[1])), self.dtype)
-        first = np.zeros((len(few[0]), len(many[1])), self.dtype)
-        second = np.zeros((0 if own else len(few[1]), len(many[0])), self.dtype)
-        entries = [Entries(counts, genes, self.sample) for genes in few]
-        depth = self.depth.astype(self.dtype, copy=False)
-        xs, ys = self._blocks(many[0], not own), self._blocks(many[1], True)
-        for cell in range(self.begin, self.end, CELL_BLOCK) if len(many[0]) + len(many[1]) else ():
+        counts, slope, threads = self.counts, self.slope, self.threads
+        first, second = Entries(counts, left.few, self.sample), Entries(counts, right.few, self.sample)
+        depth = self.depth.astype(total.dtype, copy=False)
+        xs, ys = self._blocks(left.many, total.dtype, not own), self._blocks(right.many, total.dtype)
+        for cell in range(self.begin, self.end, CELL_BLOCK) if len(left.many) + len(right.many) else ():
             stop = min(cell + CELL_BLOCK, self.end)
+            add = cell > self.begin
             y = next(ys)
             x = y if own else next(xs)
             if x is not None and y is not None:
-                _add_product(x, y, dense, own)
-            for k, (block, out) in enumerate(((y, first), (x, second))):
-                if block is not None and len(out):
-                    _kernels.sparse_products(
-                        counts.rows, counts.values, *entries[k].until(stop), depth, cell, slope[few[k]], block, out
-                    )
-        return dense, first, second
+                _kernels.sums.dense_products(x, y, own, left.at_many, right.at_many, add, total, threads)
+            if y is not None and len(left.few):
+                _kernels.sums.sparse_products(
+                    counts.rows, counts.values, *first.until(stop), depth, cell, slope[left.few], y, False, own,
+                    left.at_few, right.at_many, add, total, threads,
+                )  # fmt: skip
+            if x is not None and not own and len(right.few):
+                _kernels.sums.sparse_products(
+                    counts.rows, counts.values, *second.until(stop), depth, cell, slope[right.few], x, True, own,
+                    right.at_few, left.at_many, add, total, threads,
+                )  # fmt: skip
 
-    def both_sparse(self, few: Genes, own: bool) -> NDArray:
+    def both_sparse(self, left: _Side, right: _Side, own: bool, total: NDArray) -> None:
         """The part of both genes' counts, of pairs of two sparse genes."""
         counts = self.counts
-        out = np.zeros((len(few[0]), len(few[1])), self.dtype)
-        entries = [Entries(counts, genes, self.sample) for genes in few]
-        for cell in range(self.begin, self.end, SPARSE_BLOCK) if out.size else ():
+        entries = [Entries(counts, side.few, self.sample) for side in (left, right)]
+        for cell in range(self.begin, self.end, SPARSE_BLOCK) if len(left.few) and len(right.few) else ():
             stop = min(cell + SPARSE_BLOCK, self.end)
             (start1, stop1), (start2, stop2) = (e.until(stop) for e in entries)
-            _kernels.shared_products(
+            _kernels.sums.shared_products(
                 counts.rows, counts.values, start1, stop1, start2, stop2, self.depth, cell, stop - cell,
-                self.slope[few[0]], self.slope[few[1]], out, own, numba.get_num_threads(),
+                self.slope[left.few], self.slope[right.few], own, left.at_few, right.at_few, cell > self.begin, total,
+                self.threads,
             )  # fmt: skip
-        return out
-
-
-def _add_product(x: NDArray, y: NDArray, out: NDArray, own: bool) -> None:
-    """out += x' y in place; where both are one array only the upper triangle, at half the work."""
-    syrk, gemm = get_blas_funcs(("syrk", "gemm"), (x,))
-    if own:  # BLAS counts by columns: its lower triangle of the transposed is our upper one
-        done = syrk(1.0, x.T, beta=1.0, c=out.T, lower=1, overwrite_c=1)
-    else:
-        done = gemm(1.0, y.T, x.T, beta=1.0, c=out.T, trans_b=1, overwrite_c=1)
-    if not np.shares_memory(done, out):
-        out[...] = done.T
 
 
 def _take_off_means(
     sums: DepthSums, mu: Array, slope: Array, sides: tuple[slice, slice], low: tuple[NDArray, NDArray], sample: int,
-    total: NDArray,
+    own: bool, total: NDArray,
 ) -> None:  # fmt: skip
     """What cells without a count of a sparse gene hold: a product of sums over the nodes, taken off in place."""
     weight, mean, rest = [], [], []
@@ -222,8 +214,5 @@ def _take_off_means(
     for k in range(2):
         mean[k][~low[k]] = 0
     a = np.hstack([mean[0], np.where(low[0][:, None], weight[0], rest[0])]).astype(total.dtype)
-    b = np.hstack([rest[1], mean[1]]).astype(total.dtype, order="F")
-    (gemm,) = get_blas_funcs(("gemm",), (b,))
-    done = gemm(-1.0, b, a, beta=1.0, c=total.T, trans_b=1, overwrite_c=1)
-    if not np.shares_memory(done, total):
-        total[...] = done.T
+    b = np.hstack([rest[1], mean[1]]).astype(total.dtype)
+    _kernels.sums.row_products(a, b, own, total.dtype.type(-1), True, total, numba.get_num_threads())

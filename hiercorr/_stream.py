@@ -69,7 +69,7 @@ class ZarrOutput:
             block = values.astype(dtype)
             array = self._array(name, dtype)
             if left == right:
-                _kernels.mirror(block)
+                _kernels.squares.mirror(block)
             else:
                 array[right, left] = block.T
             array[left, right] = block

@@ -115,9 +115,9 @@ class PairOutput:
         else:
             array[left, right] = values
             if left == right:  # the two triangles of a tile on the diagonal may differ in the last digit
-                _kernels.mirror(array[left, left])
+                _kernels.squares.mirror(array[left, left])
             else:
-                _kernels.transpose(values, array[right, left])
+                _kernels.squares.transpose(values, array[right, left])
 
     def finish(self) -> dict[str, NDArray]:
         """The arrays in the schema's terms."""
@@ -179,7 +179,8 @@ def add_q_values(pair: dict[str, NDArray], rows: slice | None) -> None:
         pair["q_value"] = benjamini_hochberg(p.ravel()).reshape(p.shape).astype(pair["correlation"].dtype)
         return
     q = np.full(p.shape, np.nan, pair["correlation"].dtype)
-    _kernels.fill_symmetric(benjamini_hochberg(_kernels.upper_triangle(p)), q)
+    _kernels.squares.fill_upper(benjamini_hochberg(_kernels.squares.upper_triangle(p)), q)
+    _kernels.squares.mirror(q)
     pair["q_value"] = q
 
 

@@ -45,7 +45,7 @@ class BadCount(NamedTuple):
 
 def first_bad(block: sparse.csr_matrix) -> BadCount | None:
     """The first entry of a block that is no count."""
-    at = _kernels.first_bad_count(block.data)
+    at = _kernels.counts.first_bad_count(block.data)
     if at < 0:
         return None
     row = int(np.searchsorted(block.indptr, at, side="right")) - 1
@@ -212,7 +212,7 @@ def _holds_counts(matrix: Any) -> bool:
     part = matrix[:100]
     part = part.to_memory() if hasattr(part, "to_memory") else part
     values = part.data if sparse.issparse(part) else np.asarray(part).ravel()
-    return bool(len(values)) and _kernels.first_bad_count(np.ascontiguousarray(values)) < 0
+    return bool(len(values)) and _kernels.counts.first_bad_count(np.ascontiguousarray(values)) < 0
 
 
 def choose_genes(

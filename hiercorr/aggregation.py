@@ -85,7 +85,7 @@ def aggregate(
         given = None if depth is None else _validate.given_depth(source.obs, depth)
         sums, row_sum, detected = np.zeros((len(rows), p), np.int64), np.zeros(n), np.zeros(p, np.int64)
         for i, j, block in _validate.checked_blocks(source):
-            _kernels.sum_block(block.indptr, block.indices, block.data, codes, i, j, sums, row_sum, detected)
+            _kernels.counts.sum_block(block.indptr, block.indices, block.data, codes, i, j, sums, row_sum, detected)
         used = np.flatnonzero(codes >= 0)
         detected_in = len(used)
         cell_depth = row_sum if given is None else given

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import anndata as ad
+import numba
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
@@ -253,9 +254,12 @@ class Layout:
         """Put the entries of a matrix of this shape where they belong."""
         cursor = self.offsets[:, :-1].copy()
         column, position = positions(self.chosen, shape[1]), positions(self.order, shape[0])
+        shares = np.linspace(0, self.size, numba.get_num_threads() + 1)  # of entries, so that threads have equal work
+        edges = np.searchsorted(self.offsets[:, 0], shares)
+        edges[0], edges[-1] = 0, len(self.offsets)
         for i, j, block in blocks:
-            _kernels.fill_block(
-                block.indptr, block.indices, block.data, self.codes, position, column, i, j, cursor, rows, values
+            _kernels.counts.fill_block(
+                block.indptr, block.indices, block.data, self.codes, position, column, i, j, edges, cursor, rows, values
             )
 
 
@@ -264,7 +268,7 @@ def scanned(blocks: Blocks, codes: NDArray[np.int64], n_genes: int, n_samples: i
     count, total = np.zeros((n_genes, n_samples), np.int64), np.zeros(n_genes)
     row_sum, seen = np.zeros(len(codes)), np.zeros(n_genes, bool)
     for i, j, block in blocks:
-        _kernels.scan_block(block.indptr, block.indices, block.data, codes, i, j, count, total, row_sum, seen)
+        _kernels.counts.scan_block(block.indptr, block.indices, block.data, codes, i, j, count, total, row_sum, seen)
     return count, total, row_sum, seen
 
 

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numba
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
@@ -131,7 +132,9 @@ def depth_sums(counts: Counts, tolerance: float, grid: Grid | None = None) -> De
             stop = min(cell + _BASIS_BLOCK, end)
             d = depth[cell:stop]
             b = grid.basis(d)
-            _kernels.nodal_sums(counts.rows, counts.values, *entries.until(stop), cell, b, first[:, c], second[:, c])
+            _kernels.sums.nodal_sums(
+                counts.rows, counts.values, *entries.until(stop), cell, b, first[:, c], second[:, c]
+            )
             for r in range(5):
                 power[r, c] += d**r @ b
             for r in range(2):
@@ -277,10 +280,18 @@ def within_moments(sums: DepthSums, max_iterations: int = 30, tolerance: float =
     return GeneMoments(mu, mu / theta, num, den, theta, iterations, change <= tolerance, True)
 
 
-def weight_products(sums: DepthSums, slope: Array, left: slice, right: slice, sample: int, dtype: DTypeLike) -> NDArray:
-    """Sum over the cells of one sample of s^2 f_j f_k for the genes of two slices."""
+def weight_products(
+    sums: DepthSums, slope: Array, left: slice, right: slice, sample: int, dtype: DTypeLike, out: NDArray | None = None
+) -> NDArray:
+    """Sum over the cells of one sample of s^2 f_j f_k for the genes of two slices, into `out` if it is given."""
     f = lambda g: 1 / (1 + np.outer(slope[g], sums.nodes))  # noqa: E731
-    return (f(left) @ sums.gram[0, sample]).astype(dtype) @ f(right).T.astype(dtype)
+    a, b = (f(left) @ sums.gram[0, sample]).astype(dtype), f(right).astype(dtype)
+    if out is None:
+        out = np.empty((len(a), len(b)), dtype)
+    _kernels.sums.row_products(a, b, left == right, out.dtype.type(1), False, out, numba.get_num_threads())
+    if left == right:
+        _kernels.squares.mirror(out)
+    return out
 
 
 def numerators(
@@ -316,7 +327,7 @@ def denominators(sums: DepthSums, fit: GeneMoments, left: slice, right: slice, n
     """
     if not fit.centred:
         for c in range(len(num)):
-            out[c] = weight_products(sums, fit.slope[:, 0], left, right, c, num.dtype)
+            weight_products(sums, fit.slope[:, 0], left, right, c, num.dtype, out[c])
         return out
     if fit.adjustment is not None:
         for c in range(len(num)):
@@ -327,9 +338,7 @@ def denominators(sums: DepthSums, fit: GeneMoments, left: slice, right: slice, n
         return out
     a, k_left, w_left = _centred_side(sums, fit, left, num.dtype, True)
     b, k_right, w_right = _centred_side(sums, fit, right, num.dtype, False)
-    np.matmul(a, b.transpose(0, 2, 1), out=out)
-    k = np.matmul(k_left, k_right.transpose(0, 2, 1))  # K / (W_j W_k)
-    _kernels.centred_denominator(k, num, w_left, w_right, out)
+    _kernels.sums.centred_denominators(a, b, k_left, k_right, w_left, w_right, num, out)
     return out
 
 

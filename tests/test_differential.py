@@ -85,7 +85,9 @@ def kernel(values, design, contrast):
     s = len(values)
     num, den = values.reshape(s, 1, 1), np.ones((s, 1, 1))
     zero, share, one = np.zeros((s, 1)), np.full((s, 1), 1 / s), np.ones(1)
-    found = _kernels.difference(num, den, one, one, zero, zero, share, share, design, np.array(contrast, float))
+    found = _kernels.differences.difference(
+        num, den, one, one, zero, zero, share, share, design, np.array(contrast, float)
+    )
     return [float(v[0, 0]) for v in found]
 
 

@@ -66,6 +66,13 @@ def test_benjamini_hochberg():
     np.testing.assert_allclose(q[known], stats.false_discovery_control(p[known]))
     assert np.isnan(q[~known]).all()
     assert np.isnan(inference.benjamini_hochberg(np.full(3, np.nan))).all()
+    single = p.astype(np.float32)  # sorted in another way
+    single[:50] = single[50]  # ties
+    known = np.isfinite(single)
+    found = inference.benjamini_hochberg(single)
+    np.testing.assert_allclose(found[known], stats.false_discovery_control(single[known]), rtol=1e-6)
+    assert np.isnan(found[~known]).all()
+    assert found.dtype == np.float32
 
 
 def test_bootstrap_draws():

@@ -10,6 +10,7 @@ CODE = """
 import warnings; warnings.simplefilter("ignore")
 from concurrent.futures import ThreadPoolExecutor
 import numpy as np, numba
+from threadpoolctl import threadpool_info
 import hiercorr as hc
 from hiercorr.simulate import simulate_counts
 
@@ -24,11 +25,14 @@ def one(k):
         return hc.Pseudobulk(adata, "sample", depth="depth").fit().dataset["p_value"].values
     return hc.differential(adata, "sample", "arm", depth="depth").dataset["p_value"].values
 
+blas = lambda: {p["filepath"]: p["num_threads"] for p in threadpool_info() if p["user_api"] == "blas"}
+before = blas()
 alone = [one(k) for k in range(3)]
 with ThreadPoolExecutor(6) as pool:
     together = list(pool.map(one, range(18)))
 for k, found in enumerate(together):
     np.testing.assert_allclose(found, alone[k % 3], rtol=1e-5, atol=1e-7)
+assert blas() == before  # held to one thread inside the loops only
 print("same numbers", numba.threading_layer())
 """
 

@@ -1,0 +1,255 @@
+"""Loops over cells: the sums that estimates are made of. What they mean is said in :mod:`hiercorr.moments`."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import prange
+
+from hiercorr._compile import parallel
+
+
+@parallel()
+def nodal_sums(rows, values, start, stop, cell0, basis, first, second):
+    """Add the sums of x L and x^2 L over the entries start:stop of each gene to two arrays (genes, nodes).
+
+    The rows of `basis` are the cells from `cell0`.
+    """
+    m = basis.shape[1]
+    for j in prange(len(start)):
+        one = np.zeros(m)
+        two = np.zeros(m)
+        for e in range(start[j], stop[j]):
+            x = np.float64(values[e])
+            i = rows[e] - cell0
+            for k in range(m):
+                v = x * basis[i, k]
+                one[k] += v
+                two[k] += x * v
+        for k in range(m):
+            first[j, k] += one[k]
+            second[j, k] += two[k]
+
+
+@parallel(fastmath=True)
+def weighted_residuals(rows, values, start, stop, depth, cell0, mu, a, out):
+    """out[t, i] = (x - s mu_t) / (1 + s a_t) for the cells from `cell0`; genes are the rows of `out`.
+
+    `start`, `stop`: the entries of each gene among these cells. The dtype of `out` is the precision.
+    """
+    p, n = out.shape
+    one = out.dtype.type(1.0)
+    for t in prange(p):
+        m, w = out.dtype.type(mu[t]), out.dtype.type(a[t])
+        for i in range(n):
+            s = depth[cell0 + i]
+            out[t, i] = -s * m / (one + s * w)
+        for e in range(start[t], stop[t]):
+            out[t, rows[e] - cell0] += out.dtype.type(values[e]) / (one + depth[rows[e]] * w)
+
+
+@parallel()
+def take_off_weighted(block, fitted, depth, slope):
+    """block -= fitted / (1 + a s), arrays (genes, cells)."""
+    one = block.dtype.type(1.0)
+    for t in prange(block.shape[0]):
+        for i in range(block.shape[1]):
+            block[t, i] -= fitted[t, i] / (one + depth[i] * slope[t])
+
+
+@parallel(blas=True)
+def dense_products(x, y, own, row, column, add, out, threads):
+    """Sums over cells of x_t y_u, arrays (genes, cells), to out[row[t], column[u]] (`add`: on top of what is there).
+
+    `own`: both are the same, and only u >= t is filled. BLAS makes a panel of rows at a time; a thread takes panels from
+    both ends, so that all have the same work where panels become shorter.
+    """
+    p, q = len(x), len(y)
+    rounds = (p + 2 * threads * 240 - 1) // (2 * threads * 240)
+    panels = 2 * threads * rounds
+    width = (p + panels - 1) // panels
+    for worker in prange(threads):
+        room = np.empty(width * q, x.dtype)
+        for k in range(2 * rounds):
+            panel = worker + k * threads
+            if k >= rounds:
+                panel = panels - 1 - (worker + (k - rounds) * threads)
+            t0 = min(panel * width, p)
+            n = min(width, p - t0)
+            u0 = t0 if own else 0
+            if n == 0:
+                continue
+            part = room[: n * (q - u0)].reshape(n, q - u0)
+            np.dot(x[t0 : t0 + n], y[u0:].T, part)
+            for t in range(n):
+                for u in range(t if own else 0, q - u0):
+                    if add:
+                        out[row[t0 + t], column[u0 + u]] += part[t, u]
+                    else:
+                        out[row[t0 + t], column[u0 + u]] = part[t, u]
+
+
+@parallel(fastmath=True)
+def sparse_products(rows, values, start, stop, depth, cell0, a, residuals, turned, own, row, column, add, out, threads):
+    """Sums over the entries of gene t of x / (1 + s a_t) times the residuals of gene u, to out[row[t], column[u]].
+
+    residuals : (genes, cells). `turned`: to out[column[u], row[t]]; `own`: to the one of both above the diagonal; `add`: on
+    top of what is there.
+    """
+    n = len(row)
+    p, cells = residuals.shape
+    one = residuals.dtype.type(1.0)
+    first = np.zeros(n + 1, np.int64)
+    for t in range(n):
+        first[t + 1] = first[t] + stop[t] - start[t]
+    scaled = np.empty(first[n], residuals.dtype)
+    cell = np.empty(first[n], np.int32)
+    for t in prange(n):
+        w = residuals.dtype.type(a[t])
+        for e in range(stop[t] - start[t]):
+            i = rows[start[t] + e]
+            scaled[first[t] + e] = residuals.dtype.type(values[start[t] + e]) / (one + depth[i] * w)
+            cell[first[t] + e] = i - cell0
+    for worker in prange(threads):
+        near = np.zeros((cells, 64), residuals.dtype)  # 64 genes turned: they stay in the cache of one core
+        total = np.zeros(64, residuals.dtype)
+        for strip in range(worker, (p + 63) // 64, threads):
+            u0 = strip * 64
+            wide = min(64, p - u0)
+            for i0 in range(0, cells, 64):
+                for u in range(wide):
+                    for i in range(i0, min(i0 + 64, cells)):
+                        near[i, u] = residuals[u0 + u, i]
+            for t in range(n):
+                for u in range(64):
+                    total[u] = 0
+                whole = first[t] + (first[t + 1] - first[t]) // 8 * 8
+                for e in range(first[t], whole, 8):  # eight entries a sweep: `total` is read and written once
+                    v0, v1, v2, v3 = scaled[e], scaled[e + 1], scaled[e + 2], scaled[e + 3]
+                    v4, v5, v6, v7 = scaled[e + 4], scaled[e + 5], scaled[e + 6], scaled[e + 7]
+                    i0, i1, i2, i3 = cell[e], cell[e + 1], cell[e + 2], cell[e + 3]
+                    i4, i5, i6, i7 = cell[e + 4], cell[e + 5], cell[e + 6], cell[e + 7]
+                    for u in range(64):
+                        total[u] += ((v0 * near[i0, u] + v1 * near[i1, u]) + (v2 * near[i2, u] + v3 * near[i3, u])) + (
+                            (v4 * near[i4, u] + v5 * near[i5, u]) + (v6 * near[i6, u] + v7 * near[i7, u])
+                        )
+                for e in range(whole, first[t + 1]):
+                    v, i = scaled[e], cell[e]
+                    for u in range(64):
+                        total[u] += v * near[i, u]
+                for u in range(wide):
+                    r, c = row[t], column[u0 + u]
+                    if turned or (own and r > c):
+                        r, c = c, r
+                    if add:
+                        out[r, c] += total[u]
+                    else:
+                        out[r, c] = total[u]
+
+
+@parallel()
+def shared_products(
+    rows, values, start1, stop1, start2, stop2, depth, cell0, n_cells, a1, a2, own, row, column, add, out, threads
+):
+    """Sums of x_t x_u / ((1 + s a_t) (1 + s a_u)) over the cells that hold counts of both, to out[row[t], column[u]].
+
+    Row by row of a sparse product (Gustavson 1978): the right genes' entries are sorted by cell, and each left gene adds up
+    the cells it has in one dense row. `own`: both sides are the same genes, and only u >= t is filled; `add`: on top
+    of what is there.
+    """
+    n, p = len(row), len(column)
+    begin = np.zeros(n_cells + 1, np.int64)
+    for u in range(p):
+        for e in range(start2[u], stop2[u]):
+            begin[rows[e] - cell0 + 1] += 1
+    for i in range(n_cells):
+        begin[i + 1] += begin[i]
+    cursor = begin[:-1].copy()
+    gene = np.empty(begin[n_cells], np.int32)
+    scaled = np.empty(begin[n_cells])
+    first = np.zeros(p + 1, np.int64)
+    for u in range(p):
+        first[u + 1] = first[u] + stop2[u] - start2[u]
+    place = np.empty(first[p] if own else 0, np.int64)
+    for u in range(p):
+        for e in range(start2[u], stop2[u]):
+            i = rows[e] - cell0
+            k = cursor[i]
+            cursor[i] = k + 1
+            gene[k] = u
+            scaled[k] = values[e] / (1.0 + depth[rows[e]] * a2[u])
+            if own:
+                place[first[u] + e - start2[u]] = k
+    per = ((n + 15) // 16 + threads - 1) // threads
+    for part in prange(per * threads):  # genes become denser: each thread takes every so-many-th sixteen of them
+        t0 = ((part % per) * threads + part // per) * 16
+        total = np.zeros(p)
+        for t in range(t0, min(t0 + 16, n)):
+            total[:] = 0.0
+            for e in range(start1[t], stop1[t]):
+                i = rows[e] - cell0
+                x = values[e] / (1.0 + depth[rows[e]] * a1[t])
+                for k in range(place[first[t] + e - start1[t]] if own else begin[i], begin[i + 1]):
+                    total[gene[k]] += x * scaled[k]
+            for u in range(t if own else 0, p):
+                if add:
+                    out[row[t], column[u]] += total[u]
+                else:
+                    out[row[t], column[u]] = total[u]
+
+
+@parallel(blas=True)
+def row_products(a, b, own, scale, add, out, threads):
+    """out[t, u] = scale times the product of row t of `a` and row u of `b` (`add`: += ); `own`: for u >= t at least."""
+    n = len(a)
+    for worker in prange(threads):
+        for strip in range(worker, (n + 63) // 64, threads):
+            t0, t1 = strip * 64, min(strip * 64 + 64, n)
+            u0 = t0 if own else 0
+            part = np.dot(a[t0:t1], b[u0:].T)
+            for t in range(t1 - t0):
+                for u in range(part.shape[1]):
+                    if add:
+                        out[t0 + t, u0 + u] += scale * part[t, u]
+                    else:
+                        out[t0 + t, u0 + u] = scale * part[t, u]
+
+
+@parallel(blas=True, fastmath={"contract"})
+def centred_denominators(a, b, k_left, k_right, left, right, num, out):
+    """out = a b' + k (k left right - num) with k = k_left k_right', by sample (:func:`hiercorr.moments.denominators`)."""
+    s, n, m = out.shape
+    strips = (n + 63) // 64
+    for piece in prange(s * strips):
+        c, t0 = piece // strips, piece % strips * 64
+        t1 = min(t0 + 64, n)
+        np.dot(a[c, t0:t1], b[c].T, out[c, t0:t1])
+        k = np.dot(k_left[c, t0:t1], k_right[c].T)
+        for t in range(t0, t1):
+            for u in range(m):
+                x = k[t - t0, u]
+                out[c, t, u] += x * (x * left[c, t] * right[c, u] - num[c, t, u])
+
+
+@parallel()
+def regress_on_cells(rows, values, start, stop, cell0, depth, slope, wu, h, outer, beta, noise):
+    """Coefficients of each gene in one sample, and the Poisson noise left in the squares of its residuals.
+
+    depth, wu, h : of the cells from `cell0`; outer : (genes, k, k) sums of w_j^2 s^2 u u'. `beta` (k, genes) and `noise`
+    (genes) are filled; see :mod:`hiercorr._cellwise`.
+    """
+    k = wu.shape[1]
+    for j in prange(len(start)):
+        b = np.zeros(k)
+        total = 0.0
+        for e in range(start[j], stop[j]):
+            i = rows[e] - cell0
+            x = np.float64(values[e])
+            w = 1.0 / (1.0 + depth[i] * slope[j])
+            form = 0.0
+            for p in range(k):
+                b[p] += x * wu[i, p]
+                for q in range(k):
+                    form += wu[i, p] * outer[j, p, q] * wu[i, q]
+            total += x * (w * w * (1.0 - 2.0 * h[i]) + form)
+        beta[:, j] = b
+        noise[j] = total
