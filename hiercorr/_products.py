@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float64]
 SPARSE = 0.1  # below this detection, visiting the cells that hold a count beats a dense product
+NARROW = 7  # genes of a side that are dense whatever their detection
 SPARSE_BLOCK = 32_768  # cells whose entries are sorted by cell at one time
 CELL_BLOCK = 4096  # cells whose residuals are dense at one time
 
@@ -96,6 +97,9 @@ def cross_products(
     own = left == right  # symmetric: half the work
     low = counts.detection < SPARSE
     few_left, few_right = low[left], low[right]
+    if min(total.shape) <= NARROW and not own:  # one gene against all: the others are visited where they have counts
+        few_left = np.full(total.shape[0], total.shape[0] > total.shape[1])
+        few_right = np.full(total.shape[1], not few_left.any())
     sides = _Side(left.start, few_left), _Side(right.start, few_right)
     work = _Sample(counts, sums.depth, mu, slope, sample)
     work.with_dense(*sides, own, total)

@@ -241,42 +241,22 @@ def within_moments(sums: DepthSums, max_iterations: int = 30, tolerance: float =
     a sparse gene in a small sample is most of it; without the subtraction the variance is too small and every
     correlation too large.
     """
-    s, b = sums.nodes, sums.power
-
-    def means(theta: float, mu: Array) -> tuple[Array, Array]:
-        for _ in range(50):
-            f = 1 / (1 + mu[:, :, None] * (s / theta))
-            new = (f * sums.first).sum(2) / np.einsum("jck,ck->jc", f, b[1])
-            done = np.abs(new - mu).max() <= 1e-10 * new.max()
-            mu = new
-            if done:
-                break
-        return mu, 1 / (1 + mu[:, :, None] * (s / theta))
-
-    def variance_sums(mu: Array, f: Array) -> tuple[Array, Array]:
-        f2, f3 = f**2, f**3
-        at = lambda w, r: np.einsum("jck,ck->jc", w, b[r])  # noqa: E731
-        total, k, a = at(f, 1), at(f2, 2), at(f3, 3)
-        noise = at(f2, 1)
-        num = (f2 * sums.second).sum(2) - 2 * mu * (f2 * s * sums.first).sum(2) + mu**2 * k - mu * noise
-        num += 2 * mu * at(f3, 2) / total - mu * k * noise / total**2
-        gain = k - 2 * a / total + (k / total) ** 2
-        den = gain * (mu**2 - mu * noise / total**2) - num * k / total**2
-        return num, den
-
-    mu = sums.first.sum(2) / b[1].sum(1)
+    shape = sums.first.shape[:2]
+    mu, num, den = sums.first.sum(2) / sums.power[1].sum(1), np.empty(shape), np.empty(shape)
     theta, iterations, change = 1.0, 0, np.inf
+
+    def refit() -> None:
+        _kernels.sums.sample_moments(sums.first, sums.second, sums.power, sums.nodes, theta, mu, num, den)
+
     while change > tolerance and iterations < max_iterations:
-        mu, f = means(theta, mu)
-        num, den = variance_sums(mu, f)
+        refit()
         total = den.sum(1)
         phi = np.divide(num.sum(1), total, out=np.full(len(total), np.nan), where=total > 0)
         with np.errstate(divide="ignore"):
             new = float(np.clip(_median_positive(1 / phi), 1e-3, 1e6))
         change, theta = abs(math.log(new / theta)), new
         iterations += 1
-    mu, f = means(theta, mu)
-    num, den = variance_sums(mu, f)
+    refit()
     return GeneMoments(mu, mu / theta, num, den, theta, iterations, change <= tolerance, True)
 
 

@@ -30,6 +30,46 @@ def nodal_sums(rows, values, start, stop, cell0, basis, first, second):
             second[j, k] += two[k]
 
 
+@parallel()
+def sample_moments(first, second, power, nodes, theta, mu, num, den):
+    """Mean, N and D of every gene in every sample for weights 1 / (1 + s mu / theta): :func:`hiercorr.moments.within_moments`.
+
+    mu (genes, samples) holds where to start; the mean is the fixed point of the weighted mean with the weights it gives.
+    """
+    m = len(nodes)
+    for j in prange(len(mu)):
+        for c in range(mu.shape[1]):
+            mean = mu[j, c]
+            for _ in range(60):
+                above, below = 0.0, 0.0
+                for k in range(m):
+                    w = 1.0 / (1.0 + mean * nodes[k] / theta)
+                    above += w * first[j, c, k]
+                    below += w * power[1, c, k]
+                change = abs(above / below - mean)
+                mean = above / below
+                if change <= 1e-13 * mean:
+                    break
+            total, size, cubes, noise, cube2, squares, cross = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
+            for k in range(m):
+                f = 1.0 / (1.0 + mean * nodes[k] / theta)
+                f2 = f * f
+                total += f * power[1, c, k]
+                size += f2 * power[2, c, k]
+                noise += f2 * power[1, c, k]
+                cubes += f2 * f * power[3, c, k]
+                cube2 += f2 * f * power[2, c, k]
+                squares += f2 * second[j, c, k]
+                cross += f2 * nodes[k] * first[j, c, k]
+            share = size / total
+            n = squares - 2.0 * mean * cross + mean * mean * size - mean * noise
+            n += 2.0 * mean * cube2 / total - mean * size * noise / (total * total)
+            gain = size - 2.0 * cubes / total + share * share
+            mu[j, c] = mean
+            num[j, c] = n
+            den[j, c] = gain * (mean * mean - mean * noise / (total * total)) - n * size / (total * total)
+
+
 @parallel(fastmath=True)
 def weighted_residuals(rows, values, start, stop, depth, cell0, mu, a, out):
     """out[t, i] = (x - s mu_t) / (1 + s a_t) for the cells from `cell0`; genes are the rows of `out`.
@@ -109,7 +149,19 @@ def sparse_products(rows, values, start, stop, depth, cell0, a, residuals, turne
             i = rows[start[t] + e]
             scaled[first[t] + e] = residuals.dtype.type(values[start[t] + e]) / (one + depth[i] * w)
             cell[first[t] + e] = i - cell0
-    for worker in prange(threads):
+    for t in prange(n if p < 8 else 0):  # too narrow for strips
+        for u in range(p):
+            v = residuals.dtype.type(0.0)
+            for e in range(first[t], first[t + 1]):
+                v += scaled[e] * residuals[u, cell[e]]
+            r, c = row[t], column[u]
+            if turned or (own and r > c):
+                r, c = c, r
+            if add:
+                out[r, c] += v
+            else:
+                out[r, c] = v
+    for worker in prange(threads if p >= 8 else 0):
         near = np.zeros((cells, 64), residuals.dtype)  # 64 genes turned: they stay in the cache of one core
         total = np.zeros(64, residuals.dtype)
         for strip in range(worker, (p + 63) // 64, threads):
