@@ -168,27 +168,32 @@ class _Sample:
 
         Where both sides are the same, the upper triangle.
         """
-        counts, slope, threads = self.counts, self.slope, self.threads
-        first, second = Entries(counts, left.few, self.sample), Entries(counts, right.few, self.sample)
-        depth = self.depth.astype(total.dtype, copy=False)
+        first, second = Entries(self.counts, left.few, self.sample), Entries(self.counts, right.few, self.sample)
         xs, ys = self._blocks(left.many, total.dtype, not own), self._blocks(right.many, total.dtype)
         for cell in range(self.begin, self.end, CELL_BLOCK) if len(left.many) + len(right.many) else ():
             stop = min(cell + CELL_BLOCK, self.end)
-            add = cell > self.begin
             y = next(ys)
             x = y if own else next(xs)
             if x is not None and y is not None:
-                _kernels.sums.dense_products(x, y, own, left.at_many, right.at_many, add, total, threads)
+                add = cell > self.begin
+                _kernels.sums.dense_products(x, y, own, left.at_many, right.at_many, add, total, self.threads)
             if y is not None and len(left.few):
-                _kernels.sums.sparse_products(
-                    counts.rows, counts.values, *first.until(stop), depth, cell, slope[left.few], y, False, own,
-                    left.at_few, right.at_many, add, total, threads,
-                )  # fmt: skip
+                self._visit(first.until(stop), cell, left, y, right, False, own, total)
             if x is not None and not own and len(right.few):
-                _kernels.sums.sparse_products(
-                    counts.rows, counts.values, *second.until(stop), depth, cell, slope[right.few], x, True, own,
-                    right.at_few, left.at_many, add, total, threads,
-                )  # fmt: skip
+                self._visit(second.until(stop), cell, right, x, left, True, own, total)
+
+    def _visit(
+        self, entries: tuple[NDArray, NDArray], cell: int, few: _Side, block: NDArray, many: _Side, turned: bool,
+        own: bool, total: NDArray,
+    ) -> None:  # fmt: skip
+        """The part of the counts of one side's sparse genes in products with the residuals of the other's dense ones."""
+        depth = self.depth.astype(total.dtype, copy=False)
+        narrow = len(block) <= NARROW
+        kernel = _kernels.sums.narrow_products if narrow else _kernels.sums.sparse_products
+        kernel(
+            self.counts.rows, self.counts.values, *entries, depth, cell, self.slope[few.few], block, turned, own,
+            few.at_few, many.at_many, cell > self.begin, total, *(() if narrow else (self.threads,)),
+        )  # fmt: skip
 
     def both_sparse(self, left: _Side, right: _Side, own: bool, total: NDArray) -> None:
         """The part of both genes' counts, of pairs of two sparse genes."""

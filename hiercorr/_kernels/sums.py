@@ -149,19 +149,7 @@ def sparse_products(rows, values, start, stop, depth, cell0, a, residuals, turne
             i = rows[start[t] + e]
             scaled[first[t] + e] = residuals.dtype.type(values[start[t] + e]) / (one + depth[i] * w)
             cell[first[t] + e] = i - cell0
-    for t in prange(n if p < 8 else 0):  # too narrow for strips
-        for u in range(p):
-            v = residuals.dtype.type(0.0)
-            for e in range(first[t], first[t + 1]):
-                v += scaled[e] * residuals[u, cell[e]]
-            r, c = row[t], column[u]
-            if turned or (own and r > c):
-                r, c = c, r
-            if add:
-                out[r, c] += v
-            else:
-                out[r, c] = v
-    for worker in prange(threads if p >= 8 else 0):
+    for worker in prange(threads):
         near = np.zeros((cells, 64), residuals.dtype)  # 64 genes turned: they stay in the cache of one core
         total = np.zeros(64, residuals.dtype)
         for strip in range(worker, (p + 63) // 64, threads):
@@ -196,6 +184,27 @@ def sparse_products(rows, values, start, stop, depth, cell0, a, residuals, turne
                         out[r, c] += total[u]
                     else:
                         out[r, c] = total[u]
+
+
+@parallel(fastmath=True)
+def narrow_products(rows, values, start, stop, depth, cell0, a, residuals, turned, own, row, column, add, out):
+    """As :func:`sparse_products` where `residuals` has too few genes to turn strips of them."""
+    one = residuals.dtype.type(1.0)
+    for t in prange(len(row)):
+        w = residuals.dtype.type(a[t])
+        total = np.zeros(len(column), residuals.dtype)
+        for e in range(start[t], stop[t]):
+            v = residuals.dtype.type(values[e]) / (one + depth[rows[e]] * w)
+            for u in range(len(column)):
+                total[u] += v * residuals[u, rows[e] - cell0]
+        for u in range(len(column)):
+            r, c = row[t], column[u]
+            if turned or (own and r > c):
+                r, c = c, r
+            if add:
+                out[r, c] += total[u]
+            else:
+                out[r, c] = total[u]
 
 
 @parallel()
