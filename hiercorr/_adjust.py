@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from hiercorr.errors import InputError
+from hiercorr.errors import InputError, one_of
 from hiercorr.inference import benjamini_hochberg
 
 if TYPE_CHECKING:
@@ -69,10 +69,8 @@ def adjust(result: CorrelationResult, method: str, family: str, level: float) ->
     """See :meth:`hiercorr.CorrelationResult.adjust`."""
     from hiercorr.results import CorrelationResult
 
-    if method not in METHODS:
-        raise InputError(f"method must be one of {METHODS}, not {method!r}")
-    if family not in FAMILIES:
-        raise InputError(f"family must be one of {FAMILIES}, not {family!r}")
+    one_of("method", method, METHODS)
+    one_of("family", family, FAMILIES)
     if not 0 < level < 1:
         raise InputError(f"level must lie between 0 and 1, not {level!r}")
     ds = result.dataset

@@ -16,7 +16,7 @@ import xarray as xr
 from hiercorr._sources import open_source
 from hiercorr._storage import write_dataset
 from hiercorr.cscore import CSCore
-from hiercorr.errors import DataWarning, InputError, unknown_name
+from hiercorr.errors import DataWarning, InputError, one_of, unknown_name
 from hiercorr.inference import benjamini_hochberg
 from hiercorr.results import CorrelationResult
 
@@ -164,8 +164,7 @@ def by_cell_type(
     >>> dict(found.dataset.sizes)["cell_type"]
     2
     """
-    if family not in FAMILIES:
-        raise InputError(f"family must be one of {FAMILIES}, not {family!r}")
+    one_of("family", family, FAMILIES)
     with open_source(data, options.get("layer")) as source:
         obs = source.obs
     if cell_type not in obs:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from hiercorr._products import residual_blocks
 from hiercorr.data import Counts
-from hiercorr.errors import InputError
+from hiercorr.errors import InputError, one_of
 
 Array = NDArray[np.float64]
 LEVELS = ("cell", "count")
@@ -121,8 +121,7 @@ def fit_covariates(
     adjust : tuple
         Which of ``"mean"``, ``"variance"``, ``"covariance"`` depend on the covariates.
     """
-    if level not in LEVELS:
-        raise InputError(f"covariate_level must be one of {LEVELS}, not {level!r}")
+    one_of("covariate_level", level, LEVELS)
     unknown = set(adjust) - set(PARTS)
     if unknown:
         raise InputError(f"adjust takes any of {PARTS}, not {sorted(unknown)}")

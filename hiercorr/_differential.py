@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
 from hiercorr import _difference, _estimates, _formulas, _tiles, inference
+from hiercorr._plan import Plan
 from hiercorr._resources import available_memory, threads
 from hiercorr.data import MIN_CELLS, Counts, read_counts
 from hiercorr.design import (
@@ -26,7 +27,7 @@ from hiercorr.design import (
     split_terms,
     warn_of_repeated_donors,
 )
-from hiercorr.errors import EstimationWarning, InputError, unknown_name
+from hiercorr.errors import EstimationWarning, InputError, one_of, unknown_name
 from hiercorr.results import CorrelationResult
 from hiercorr.schema import Flag, build_dataset
 
@@ -132,8 +133,7 @@ def differential(
         raise InputError(f"precision must be 'single' or 'double', not {precision!r}")
     if not 0 < confidence < 1:
         raise InputError(f"confidence must lie between 0 and 1, not {confidence!r}")
-    if method not in METHODS:
-        raise InputError(f"method must be one of {METHODS}, not {method!r}")
+    one_of("method", method, METHODS)
     if uncertainty not in ("jackknife", "cluster"):
         raise InputError(f"uncertainty must be 'jackknife' or 'cluster', not {uncertainty!r}")
     # Cells of one sample in both conditions: the units are sample x condition, compared within the sample.
@@ -163,7 +163,7 @@ def differential(
     dtype = _tiles.DTYPE[precision]
     _tiles.check_memory(counts.n_genes, 0, target is not None, False, dtype, available_memory())
     tiles = _tiles.tiles(counts.n_genes, counts.n_samples, rows, dtype, _tiles.WIDE)
-    plan = _estimates.Plan("within", "none", precision, confidence, False, rows, None, progress, tiles, cells)
+    plan = Plan("within", "none", precision, confidence, rows, None, progress, tiles, cells)
     output = _tiles.PairOutput(counts.n_genes, rows, dtype)
 
     def compared(
@@ -181,7 +181,7 @@ def differential(
         return np.where(np.isnan(tile["p_value"]), Flag.NO_INTERVAL.bit, 0).astype(np.uint16)
 
     with threads(n_jobs):
-        problem = _estimates.fit_here(counts, plan, output, None, compared)
+        problem = _estimates.fit_here(counts, plan, output, None, [compared])
     pair = output.finish()
     _tiles.add_q_values(pair, rows)
     missing = float(np.mean(np.isnan(pair["difference"])))

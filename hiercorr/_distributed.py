@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from hiercorr import _tiles, _validate, moments
-from hiercorr._estimates import Output, Plan, Problem, problem_of, tile_of
+from hiercorr._estimates import Output, Problem, problem_of, tile_of
+from hiercorr._plan import Plan
 from hiercorr._products import cross_products
 from hiercorr._resources import compiled_threads
 from hiercorr._sources import Source, canonical, in_memory, open_source, sound

@@ -5,20 +5,21 @@ from __future__ import annotations
 import itertools
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Protocol
 
 import numpy as np
 import xarray as xr
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import NDArray
 from scipy import special
 
 from hiercorr import _cellwise, _covariates, _kernels, _tiles, inference, moments
 from hiercorr._checkpoint import Checkpoint
 from hiercorr._compile import blas_alone
 from hiercorr._heterogeneity import per_sample_pairs
+from hiercorr._plan import Plan
 from hiercorr.data import Counts
 from hiercorr.design import Design
 from hiercorr.errors import EstimationWarning
@@ -26,39 +27,6 @@ from hiercorr.schema import Flag
 
 LOW_INFORMATION = 5.0  # typical variance / its standard error; below it coverage and bias were poor in simulation
 DOMINANT_SHARE = 0.5
-_TOLERANCE = {"single": 1e-8, "double": 1e-13}  # of the depth interpolation
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What one call of fit was asked for, checked."""
-
-    estimator: str
-    uncertainty: str
-    precision: str
-    confidence: float
-    per_sample: bool
-    rows: slice | None  # the target's position, or None for all pairs
-    draws: NDArray[np.int64] | None
-    progress: bool | None
-    tiles: list[tuple[slice, slice]]
-    cells: NDArray[np.float64] | None = None  # design matrix of cells, whose covariates are taken out within samples
-
-    @property
-    def dtype(self) -> DTypeLike:
-        return _tiles.DTYPE[self.precision]
-
-    @property
-    def tolerance(self) -> float:
-        return _TOLERANCE[self.precision]
-
-    def few(self, n_samples: int) -> bool:
-        """An interval was asked for and there are too few samples for one."""
-        return self.uncertainty != "none" and n_samples < 3
-
-    def silent(self, n_samples: int) -> bool:
-        """The result has no interval."""
-        return self.uncertainty == "none" or n_samples < 3
 
 
 class Output(Protocol):
@@ -184,10 +152,10 @@ def problem_of(counts: Counts, sums: moments.DepthSums, plan: Plan) -> Problem:
 Also = Callable[["Problem", slice, slice, NDArray, NDArray, dict[str, NDArray]], NDArray[np.uint16]]
 
 
-def fit_here(counts: Counts, plan: Plan, output: Output, kept: Checkpoint | None, also: Also | None = None) -> Problem:
+def fit_here(counts: Counts, plan: Plan, output: Output, kept: Checkpoint | None, also: Sequence[Also] = ()) -> Problem:
     """All pairs in this process, a tile at a time, into `output`.
 
-    `also` may add variables to a tile, given its sums N and D, and returns flags.
+    Each of `also` may add variables to a tile, given its sums N and D, and returns flags.
     """
     with blas_alone:
         problem = problem_of(counts, moments.depth_sums(counts, plan.tolerance), plan)
@@ -212,16 +180,23 @@ def fit_here(counts: Counts, plan: Plan, output: Output, kept: Checkpoint | None
             _kernels.squares.copy_window(num, rows.start - left.start, columns.start - right.start, part)
             with blas_alone:
                 tile, flag = tile_of(problem, rows, columns, part, den, None if tested is None else tested[at])
-            if plan.per_sample:
-                extra, no_heterogeneity = per_sample_pairs(
-                    counts, problem.sums, problem.fit, part, den, rows, columns, dtype
-                )
-                tile |= extra
-                flag[no_heterogeneity] |= Flag.NO_HETEROGENEITY.bit
-            if also is not None:
-                flag |= also(problem, rows, columns, part, den, tile)
+            for hook in also:
+                flag |= hook(problem, rows, columns, part, den, tile)
             output.write(rows, columns, tile, flag)
     return problem
+
+
+def each_sample(counts: Counts) -> Also:
+    """Adds every pair's estimate in every sample, and their heterogeneity."""
+
+    def add(
+        problem: Problem, left: slice, right: slice, num: NDArray, den: NDArray, tile: dict[str, NDArray]
+    ) -> NDArray[np.uint16]:
+        found, unknown = per_sample_pairs(counts, problem.sums, problem.fit, num, den, left, right, problem.plan.dtype)
+        tile |= found
+        return np.where(unknown, Flag.NO_HETEROGENEITY.bit, np.uint16(0))
+
+    return add
 
 
 def tile_of(

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from hiercorr.errors import DataWarning, InputError
+from hiercorr.errors import DataWarning, InputError, one_of
 from hiercorr.results import CorrelationResult
 
 CLASSES = ("both levels", "cell-state only", "between-sample only", "discordant", "insufficient")
@@ -42,8 +42,7 @@ class Evidence:
 
     def of(self, name: str) -> pd.DataFrame:
         """The genes of one class; `name`: both levels, cell-state only, between-sample only, discordant or insufficient."""
-        if name not in CLASSES:
-            raise InputError(f"class must be one of {CLASSES}, not {name!r}")
+        one_of("class", name, CLASSES)
         return self.table[self.table["evidence"] == name]
 
     def __str__(self) -> str:

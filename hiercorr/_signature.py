@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hiercorr import _tiles, inference, moments
-from hiercorr._estimates import DOMINANT_SHARE, LOW_INFORMATION, Fitted, Plan, within_problem
+from hiercorr._estimates import DOMINANT_SHARE, LOW_INFORMATION, Fitted, within_problem
+from hiercorr._plan import Plan
 from hiercorr.data import Counts
 from hiercorr.errors import InputError
 from hiercorr.schema import Flag

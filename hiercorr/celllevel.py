@@ -17,7 +17,7 @@ from hiercorr import _tiles, inference, moments
 from hiercorr._products import cross_products
 from hiercorr._resources import available_memory
 from hiercorr.data import MIN_CELLS, Counts, read_counts
-from hiercorr.errors import InputError
+from hiercorr.errors import InputError, one_of
 from hiercorr.results import CorrelationResult
 from hiercorr.schema import Flag, build_dataset
 
@@ -113,8 +113,7 @@ class CellCorrelation:
             ("level", level, LEVELS),
             ("precision", precision, _tiles.DTYPE),
         ):
-            if value not in known:
-                raise InputError(f"{name} must be one of {tuple(known)}, not {value!r}")
+            one_of(name, value, known)
         if level == "within" and self.sample is None:
             raise InputError("level='within' needs samples: name the obs column that holds them with sample=")
         chosen = uncertainty or ("none" if self.sample is None else "jackknife")

@@ -13,8 +13,9 @@ import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike
 
-from hiercorr import _covariates, _estimates, _stream, _tiles, inference
+from hiercorr import _covariates, _estimates, _stream, _tiles
 from hiercorr._checkpoint import Checkpoint, fingerprint
+from hiercorr._plan import Plan, make_plan
 from hiercorr._resources import memory_bytes, threads
 from hiercorr._signature import fit_signature
 from hiercorr.data import METACELLS, MIN_CELLS, Counts, Here, Place, read_counts
@@ -220,15 +221,20 @@ class CSCore:
             If some of the result could not be estimated.
         """
         counts = self._with_target(target)
-        plan = self._plan(counts, estimator, uncertainty, target, per_sample, precision, confidence, n_bootstrap, seed,
-                          progress, streams=out is not None)  # fmt: skip
+        published = self.covariates is not None and estimator == "pooled"
+        plan = make_plan(
+            counts, estimator, uncertainty, target, precision, confidence, n_bootstrap, seed, progress,
+            sampled=self.sample is not None, published=published, apart=out is not None or self._cluster is not None,
+        )  # fmt: skip
+        if estimator == "within" and self.covariates is not None:
+            plan = replace(plan, cells=self._cell_design(counts))
         self._refuse_combinations(estimator, target, per_sample, out, checkpoint)
         limit = memory_bytes(self.memory_limit)
         if out is None:
             _tiles.check_memory(counts.n_genes, counts.n_samples, target is not None, per_sample, plan.dtype, limit,
                                 streams=target is None)  # fmt: skip
         with threads(n_jobs):
-            if self.covariates is not None and estimator == "pooled":
+            if self.covariates is not None and published:
                 design = make_design(self.covariates, counts.obs, standardize)
                 fitted = _estimates.fit_covariates(counts, plan, design, covariate_level, tuple(adjust))
                 return CorrelationResult(self._dataset(counts, plan, fitted, target, seed))
@@ -239,12 +245,12 @@ class CSCore:
             if out is None:
                 silent = plan.silent(counts.n_samples)
                 output = _tiles.PairOutput(counts.n_genes, plan.rows, plan.dtype, without_interval=silent)
-                problem = self._run(counts, plan, output, kept)
+                problem = self._run(counts, plan, output, kept, per_sample)
                 fitted = problem.fitted(output.finish())
                 result = CorrelationResult(self._dataset(counts, plan, fitted, target, seed))
             else:
                 with _stream.opened(Path(out), plan.tiles, plan.dtype, overwrite) as stream:
-                    problem = self._run(counts, plan, stream, kept)
+                    problem = self._run(counts, plan, stream, kept, per_sample)
                     stream.q_values()
                     rest = self._dataset(counts, plan, problem.fitted({}), target, seed, missing=stream.missing)
                     result = load(stream.finish(rest), lazy=True)
@@ -315,9 +321,11 @@ class CSCore:
             if gene not in self.counts.genes:
                 raise unknown_name("gene of the signature", gene, self.counts.genes)
         given = _signature_weights(weights, chosen)
-        plan = self._plan(self.counts, "within", uncertainty, None, False, "double", confidence, 0, None, progress,
-                          streams=False)  # fmt: skip
-        plan = replace(plan, rows=slice(0, 1))
+        plan = make_plan(
+            self.counts, "within", uncertainty, None, "double", confidence, progress=progress, sampled=True
+        )
+        cells = None if self.covariates is None else self._cell_design(self.counts)
+        plan = replace(plan, rows=slice(0, 1), cells=cells)
         with threads(n_jobs):
             members = self.counts.genes.get_indexer(chosen).astype(np.int64)
             fitted, extra = fit_signature(self.counts, members, given, plan)
@@ -330,10 +338,11 @@ class CSCore:
         )
 
     def _run(
-        self, counts: Counts, plan: _estimates.Plan, output: _estimates.Output, kept: Checkpoint | None
+        self, counts: Counts, plan: Plan, output: _estimates.Output, kept: Checkpoint | None, per_sample: bool
     ) -> _estimates.Problem:
         if self._cluster is None:
-            return _estimates.fit_here(counts, plan, output, kept)
+            also = [_estimates.each_sample(counts)] if per_sample else []
+            return _estimates.fit_here(counts, plan, output, kept, also)
         return self._cluster.fit(counts, plan, output)
 
     def _refuse_combinations(
@@ -350,6 +359,8 @@ class CSCore:
             ):
                 if unfit:
                     raise InputError(f"out= is for all pairs of a large fit; {why}")
+        if per_sample and estimator != "within":
+            raise InputError("per_sample=True goes with estimator='within'")
         if checkpoint is not None and (self.covariates is not None or self._cluster is not None):
             raise InputError("checkpoint= keeps sums of this process without covariates: leave it out")
         if self._cluster is not None and per_sample:
@@ -357,7 +368,7 @@ class CSCore:
                 "per_sample=True needs the cells in this process: leave out scheduler=, e.g. with fewer genes (genes=)"
             )
 
-    def _terms(self, plan: _estimates.Plan) -> dict[str, str]:
+    def _terms(self, plan: Plan) -> dict[str, str]:
         """What the covariates were taken for."""
         if plan.cells is None:
             return {}
@@ -372,59 +383,6 @@ class CSCore:
             return self._read((target,))
         return self.counts
 
-    def _plan(
-        self, counts: Counts, estimator: str, uncertainty: str | None, target: str | None, per_sample: bool,
-        precision: str, confidence: float, n_bootstrap: int, seed: Any, progress: bool | None, streams: bool,
-    ) -> _estimates.Plan:  # fmt: skip
-        if estimator not in ("within", "pooled"):
-            raise InputError(f"estimator must be 'within' or 'pooled', not {estimator!r}")
-        if uncertainty is not None and uncertainty not in inference.UNCERTAINTIES:
-            raise InputError(f"uncertainty must be one of {inference.UNCERTAINTIES}, not {uncertainty!r}")
-        if precision not in _tiles.DTYPE:
-            raise InputError(f"precision must be 'single' or 'double', not {precision!r}")
-        if not 0 < confidence < 1:
-            raise InputError(f"confidence must lie between 0 and 1, not {confidence!r}")
-        if estimator == "within" and self.sample is None:
-            raise InputError("estimator='within' needs samples: name the obs column that holds them with sample=")
-        if per_sample and estimator != "within":
-            raise InputError("per_sample=True goes with estimator='within'")
-        published = self.covariates is not None and estimator == "pooled"
-        if uncertainty not in (None, "none"):
-            if published:
-                raise InputError(
-                    f"uncertainty={uncertainty!r} is not available for 'pooled' with covariates; use uncertainty='none', or "
-                    "estimator='within'"
-                )
-            if self.sample is None:
-                raise InputError(f"uncertainty={uncertainty!r} needs samples: name their obs column with sample=")
-        chosen = uncertainty or ("none" if self.sample is None or published else "jackknife")
-        if chosen != "none" and counts.n_samples < 3:
-            warnings.warn(
-                f"{counts.n_samples} samples give an estimate but no interval: at least 3 are needed; se, p_value and "
-                "q_value are NaN and flagged too_few_samples",
-                EstimationWarning,
-                stacklevel=3,
-            )
-        draws = None
-        if chosen == "bootstrap" and counts.n_samples >= 3:
-            if n_bootstrap < 100:
-                raise InputError(f"n_bootstrap={n_bootstrap}: at least 100 resamples are needed for a standard error")
-            draws = inference.bootstrap_draws(counts.n_samples, n_bootstrap, seed)
-        dtype = _tiles.DTYPE[precision]
-        rows = None
-        if target is not None:
-            at = int(counts.genes.get_loc(target))
-            rows = slice(at, at + 1)
-        layers = 1 if estimator == "pooled" and chosen == "none" else counts.n_samples
-        if streams or self._cluster is not None:  # a tile is a chunk on disk, or a task
-            tiles = _tiles.tiles(counts.n_genes, 2 * counts.n_samples, rows, dtype)
-        else:
-            tiles = _tiles.tiles(counts.n_genes, layers, rows, dtype, _tiles.WIDE)
-        cells = self._cell_design(counts) if estimator == "within" and self.covariates is not None else None
-        return _estimates.Plan(
-            estimator, chosen, precision, confidence, per_sample, rows, draws, progress, tiles, cells
-        )
-
     def _cell_design(self, counts: Counts) -> np.ndarray:
         """Design matrix of the terms that vary between the cells of a sample."""
         if not self._of_cells:
@@ -435,7 +393,7 @@ class CSCore:
         return make_design("~ " + " + ".join(self._of_cells), counts.obs).matrix
 
     def _dataset(
-        self, counts: Counts, plan: _estimates.Plan, fitted: _estimates.Fitted, target: str | None, seed: Any,
+        self, counts: Counts, plan: Plan, fitted: _estimates.Fitted, target: str | None, seed: Any,
         missing: int | None = None,
     ) -> xr.Dataset:  # fmt: skip
         """The result in the schema; with `missing` (entries without a correlation), all but its pair variables."""

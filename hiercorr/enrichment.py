@@ -16,7 +16,7 @@ from scipy import sparse, stats
 from hiercorr import _validate
 from hiercorr._sources import open_source
 from hiercorr.datasets import hallmark, read_gmt
-from hiercorr.errors import DataWarning, InputError, unknown_name
+from hiercorr.errors import DataWarning, InputError, one_of, unknown_name
 from hiercorr.results import CorrelationResult
 
 Sets = Mapping[str, Iterable[str]] | str | Path
@@ -262,8 +262,7 @@ def _question(
     result: CorrelationResult, gene: str | None, partners: Sequence[str] | None, q: float, least: float, direction: str
 ) -> tuple[pd.Index, list[str]]:
     """Background and the genes asked about."""
-    if direction not in DIRECTIONS:
-        raise InputError(f"direction must be one of {DIRECTIONS}, not {direction!r}")
+    one_of("direction", direction, DIRECTIONS)
     if partners is not None:
         background = result.genes
         chosen = list(dict.fromkeys(map(str, partners)))

@@ -18,6 +18,26 @@ class DataWarning(UserWarning):
     """Questionable input that was accepted; the message says what was done with it."""
 
 
+def one_of(name: str, value: object, known: Iterable[object]) -> None:
+    """Refuse a value of an option that is none of those known.
+
+    Parameters
+    ----------
+    name : str
+        Of the option.
+    value : object
+    known : iterable
+        None among them is accepted and not named.
+
+    Raises
+    ------
+    InputError
+    """
+    known = tuple(known)
+    if value not in known:
+        raise InputError(f"{name} must be one of {tuple(k for k in known if k is not None)}, not {value!r}")
+
+
 def unknown_name(kind: str, name: object, known: Iterable[object]) -> InputError:
     """Build the error for a name that is not there, offering the nearest ones.
 

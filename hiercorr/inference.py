@@ -13,7 +13,7 @@ from numpy.typing import DTypeLike, NDArray
 from scipy import special, stats
 
 from hiercorr import _kernels
-from hiercorr.errors import InputError
+from hiercorr.errors import InputError, one_of
 
 Array = NDArray[np.float64]
 UNCERTAINTIES = ("jackknife", "cluster", "bootstrap", "none")
@@ -297,8 +297,7 @@ def meta_analysis(
     k = z.shape[0]
     if k < 2:
         raise InputError(f"a meta-analysis needs at least 2 samples; {k} given")
-    if method not in _TAU2:
-        raise InputError(f"method must be one of {sorted(_TAU2)}, not {method!r}")
+    one_of("method", method, sorted(_TAU2))
     with np.errstate(divide="ignore", invalid="ignore"):
         w = 1 / v
         fixed = (w * z).sum(0) / w.sum(0)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy.cluster import hierarchy
 from scipy.spatial.distance import squareform
 
-from hiercorr.errors import InputError
+from hiercorr.errors import InputError, one_of
 from hiercorr.results import CorrelationResult
 
 Array = NDArray[np.float64]
@@ -112,8 +112,7 @@ def find_modules(
     >>> len(find_modules(r, min_correlation=0.3).table) >= 2
     True
     """
-    if method not in METHODS:
-        raise InputError(f"method must be one of {METHODS}, not {method!r}")
+    one_of("method", method, METHODS)
     if result.target is not None:
         raise InputError("modules need all pairs; this result holds one target: fit without target=")
     cut = n_modules, (min_correlation or 0.3) ** power

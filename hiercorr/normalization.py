@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
-from hiercorr.errors import InputError
+from hiercorr.errors import InputError, one_of
 
 Array = NDArray[np.float64]
 NORMALIZATIONS = ("tmm", "median_of_ratios", "cpm")
@@ -48,8 +48,7 @@ def library_sizes(counts: ArrayLike, totals: ArrayLike, method: str = "tmm") -> 
     [60.0, 120.0]
     """
     x, size = np.asarray(counts, float), np.asarray(totals, float)
-    if method not in NORMALIZATIONS:
-        raise InputError(f"normalization must be one of {NORMALIZATIONS}, not {method!r}")
+    one_of("normalization", method, NORMALIZATIONS)
     if method == "cpm":
         return size
     effective = _tmm(x) if method == "tmm" else _median_of_ratios(x)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
-from functools import lru_cache
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,50 +12,13 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy import optimize, special, stats
+from scipy import special
 
-from hiercorr.errors import InputError
+from hiercorr._power import Design, least_samples, solved, with_power
+from hiercorr.errors import InputError, one_of
 
 QUESTIONS = ("within", "between", "differential")
 _SOLVABLE = ("samples", "cells", "mean", "rho", "heterogeneity", "power")
-_CELLS = 200_000  # drawn once to find what one cell tells of a correlation
-_MOST = {"samples": 10_000, "cells": 10_000_000, "mean": 1e4}
-
-
-@dataclass(frozen=True)
-class Design:
-    """A design and what it can see; see :func:`power` for the fields."""
-
-    question: str
-    samples: float
-    cells: float
-    mean: tuple[float, float]
-    rho: float
-    heterogeneity: float
-    power: float
-    alpha: float
-    tests: int
-    within_sd: tuple[float, float]
-    between_sd: float
-    depth_sd: float
-    baseline: float
-    paired: bool
-    covariates: int
-    standard_error: float = math.nan
-    df: float = math.nan
-
-    def __str__(self) -> str:
-        what = {
-            "within": f"correlation {self.rho:.3g} within samples",
-            "between": f"correlation {self.rho:.3g} between samples",
-            "differential": f"a difference of {self.rho:g} from {self.baseline:g} within samples"
-            + (", in pairs" if self.paired else ", two groups"),
-        }[self.question]
-        return (
-            f"{what}: power {self.power:.2f} with {self.samples:g} samples of {self.cells:,.0f} cells, mean counts "
-            f"{self.mean[0]:.3g} and {self.mean[1]:.3g}, heterogeneity {self.heterogeneity:.3g}, alpha {self.alpha:g} over "
-            f"{self.tests:,} tests (standard error {self.standard_error:.3f}, {self.df:.3g} degrees of freedom)"
-        )
 
 
 def power(
@@ -143,8 +105,7 @@ def power(
         "heterogeneity": heterogeneity,
         "power": power,
     }
-    if question not in QUESTIONS:
-        raise InputError(f"question must be one of {QUESTIONS}, not {question!r}")
+    one_of("question", question, QUESTIONS)
     if question == "between" and heterogeneity is None:
         raise InputError("heterogeneity is of the correlation within samples: it plays no part between them")
     wanted = [k for k, v in given.items() if v is None]
@@ -157,7 +118,7 @@ def power(
         float(filled["heterogeneity"]), float(filled["power"]), alpha, tests, _two(within_sd), between_sd, depth_sd,
         baseline, paired, covariates,
     )  # fmt: skip
-    return _with_power(base) if wanted[0] == "power" else _solved(base, wanted[0])
+    return with_power(base) if wanted[0] == "power" else solved(base, wanted[0])
 
 
 def _two(value: Any) -> tuple[float, float]:
@@ -182,128 +143,6 @@ def _check(
             raise InputError(f"{name}={value!r} must be positive")
     if question == "differential" and given["rho"] is not None and not abs(given["rho"] + baseline) < 1:
         raise InputError(f"baseline + rho = {given['rho'] + baseline:g} is no correlation")
-
-
-def _with_power(design: Design) -> Design:
-    s, n = design.samples, design.cells
-    level = design.alpha / design.tests
-    if design.question == "between":
-        reliability = [_reliability(m, w, design, n) for m, w in zip(design.mean, design.within_sd, strict=True)]
-        shown = design.rho * math.sqrt(reliability[0] * reliability[1])
-        df = s - 2 - design.covariates
-        if df < 2:
-            raise InputError(
-                f"{s:g} samples with {design.covariates} covariates leave {df:g} degrees of freedom: 2 are needed"
-            )
-        shift = abs(shown) / math.sqrt(1 - shown**2) * math.sqrt(df + 1)
-        critical = stats.t.isf(level / 2, df)
-        reached = stats.nct.sf(critical, df, shift) + stats.nct.cdf(-critical, df, shift)
-        return replace(design, power=float(min(reached, 1.0)), standard_error=1 / math.sqrt(df - 1), df=float(df))
-    if design.question == "within":
-        variance = (design.heterogeneity**2 + _information(design, design.rho) / n) / s
-        df = s - 1
-    else:
-        one, other = (_information(design, r) / n for r in (design.baseline, design.baseline + design.rho))
-        variance = 2 * (2 * design.heterogeneity**2 + one + other) / s
-        df = s / 2 - 1 if design.paired else s - 2
-    if df < 1:
-        raise InputError(f"{s:g} samples leave {df:g} degrees of freedom; more are needed")
-    error = math.sqrt(variance)
-    critical = stats.t.isf(level / 2, df)
-    shift = abs(design.rho) / error
-    reached = stats.nct.sf(critical, df, shift) + stats.nct.cdf(-critical, df, shift)
-    if not math.isfinite(reached):
-        reached = stats.norm.sf(critical - shift)
-    return replace(design, power=float(min(reached, 1.0)), standard_error=error, df=float(df))
-
-
-def _solved(design: Design, name: str) -> Design:
-    """The design with the one quantity that reaches the wanted power."""
-    goal = design.power
-
-    def at(value: float) -> Design:
-        key: Any = (value, value) if name == "mean" else value
-        return _with_power(replace(design, **{name: key}))
-
-    if name in ("samples", "cells"):
-        low = _least_samples(design) if name == "samples" else 2
-        if at(low).power >= goal:
-            return at(low)
-        high = int(_MOST[name])
-        if at(high).power < goal:
-            raise InputError(
-                f"no number of {name} up to {high:,} gives power {goal:g} (at most {at(high).power:.2f}): "
-                + ("more samples are needed" if name == "cells" else "the effect is too small")
-            )
-        step = 2 if name == "samples" and design.paired and design.question == "differential" else 1
-        while high - low > step:
-            middle = low + (high - low) // (2 * step) * step
-            low, high = (middle, high) if at(middle).power < goal else (low, middle)
-        return at(high)
-    bottom, top = {
-        "mean": (1e-4, _MOST["mean"]), "rho": (1e-4, 0.99 - max(design.baseline, 0)), "heterogeneity": (0.0, 1.0),
-    }[name]  # fmt: skip
-    ends = at(bottom).power - goal, at(top).power - goal
-    if ends[0] * ends[1] > 0:
-        raise InputError(
-            f"no {name} between {bottom:g} and {top:g} gives power {goal:g}: it is {at(bottom).power:.2f} to "
-            f"{at(top).power:.2f}"
-        )
-    return at(float(optimize.brentq(lambda v: at(v).power - goal, bottom, top, xtol=1e-5)))
-
-
-def _least_samples(design: Design) -> int:
-    if design.question == "between":
-        return 4 + design.covariates
-    return 3 if design.question == "within" else 4
-
-
-def _information(design: Design, rho: float) -> float:
-    return cell_variance(design.mean, design.within_sd, rho, design.depth_sd)
-
-
-@lru_cache(maxsize=4096)
-def cell_variance(mean: tuple[float, float], within_sd: tuple[float, float], rho: float, depth_sd: float) -> float:
-    r"""What one cell tells: variance of its influence on the correlation within samples.
-
-    .. math:: u = \rho\Big[\frac{y_1 y_2}{E\,y_1 y_2} - \frac{q_1}{2 E q_1} - \frac{q_2}{2 E q_2}\Big], \quad
-              y = w (x - s\mu), \quad q = y^2 - w^2 s \mu, \quad w = \frac{1}{1 + s\mu/\theta}
-
-    by one large draw of cells from the Poisson-lognormal model, with theta the genes' mean^2 / variance.
-
-    Parameters
-    ----------
-    mean, within_sd : pair of float
-    rho : float
-        On the scale of expression.
-    depth_sd : float
-    """
-    rng = np.random.default_rng(20_261_126)
-    phi = np.expm1(np.square(within_sd))
-    bound = math.sqrt(phi[0] * phi[1])
-    latent = np.clip(np.log1p(np.clip(rho * bound, -0.999, None)) / (within_sd[0] * within_sd[1]), -0.999, 0.999)
-    g = rng.standard_normal((2, _CELLS))
-    g[1] = latent * g[0] + math.sqrt(1 - latent**2) * g[1]
-    s = np.exp(depth_sd * rng.standard_normal(_CELLS) - depth_sd**2 / 2)
-    y, q, own = [], [], []
-    for k in range(2):
-        e = np.exp(within_sd[k] * g[k] - within_sd[k] ** 2 / 2)
-        x = rng.poisson(s * mean[k] * e)
-        w = 1 / (1 + s * mean[k] * math.sqrt(bound))
-        y.append(w * (x - s * mean[k]))
-        q.append(y[k] ** 2 - w**2 * s * mean[k])
-        own.append((w, (w * s * mean[k]) ** 2))
-    shared = float(np.mean(own[0][0] * own[1][0] * s**2) * mean[0] * mean[1]) * bound
-    u = y[0] * y[1] / shared
-    for k in range(2):
-        u -= rho / 2 * q[k] / float(np.mean(own[k][1]) * phi[k])
-    return float(u.var())
-
-
-def _reliability(mean: float, within_sd: float, design: Design, cells: float) -> float:
-    """Share of the variance of a sample's log mean that is not the noise of its cells."""
-    noise = (1 / mean + math.expm1(within_sd**2) * math.exp(design.depth_sd**2)) / cells
-    return design.between_sd**2 / (design.between_sd**2 + noise) if design.between_sd > 0 else 0.0
 
 
 def power_curve(design: Design, over: str, values: Iterable[float]) -> pd.DataFrame:
@@ -334,7 +173,7 @@ def power_curve(design: Design, over: str, values: Iterable[float]) -> pd.DataFr
     rows = []
     for value in values:
         moved: dict[str, Any] = {over: _two(value) if over == "mean" else float(value)}
-        found = _with_power(replace(design, **moved))
+        found = with_power(replace(design, **moved))
         rows.append({over: value, "power": found.power, "standard_error": found.standard_error, "df": found.df})
     return pd.DataFrame(rows).set_index(over)
 
@@ -349,7 +188,7 @@ def around(design: Design, over: str) -> list[float]:
     """
     if over == "samples":
         step = 2 if design.paired else 1
-        return [float(s) for s in range(_least_samples(design), int(3 * design.samples) + 2, step)][:200]
+        return [float(s) for s in range(least_samples(design), int(3 * design.samples) + 2, step)][:200]
     if over == "cells":
         return [float(c) for c in np.unique(np.geomspace(10, max(20 * design.cells, 100), 40).round())]
     if over == "mean":
@@ -386,17 +225,17 @@ def best_design(
         raise InputError(f"costs must be positive, not {donor_cost!r} and {cell_cost!r}")
     rows = []
     step = 2 if design.question == "differential" else 1
-    for s in range(_least_samples(design), 201, step):
+    for s in range(least_samples(design), 201, step):
         if budget is None:
             try:
-                found = _solved(replace(design, samples=float(s), power=goal), "cells")
+                found = solved(replace(design, samples=float(s), power=goal), "cells")
             except InputError:
                 continue
         else:
             cells = math.floor((budget / s - donor_cost) / cell_cost)
             if cells < 2:
                 break
-            found = _with_power(replace(design, samples=float(s), cells=float(cells)))
+            found = with_power(replace(design, samples=float(s), cells=float(cells)))
         cost = s * (donor_cost + found.cells * cell_cost)
         rows.append({"samples": s, "cells": int(found.cells), "cost": cost, "power": found.power})
     if not rows:

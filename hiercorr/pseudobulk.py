@@ -19,7 +19,7 @@ from hiercorr._resources import available_memory
 from hiercorr.aggregation import KEY, MIN_COUNTS, aggregate
 from hiercorr.data import MIN_CELLS, Counts, read_counts
 from hiercorr.design import check_block, own_coefficients, sample_design, warn_of_repeated_donors
-from hiercorr.errors import DataWarning, EstimationWarning, InputError, unknown_name
+from hiercorr.errors import DataWarning, EstimationWarning, InputError, one_of, unknown_name
 from hiercorr.normalization import library_sizes, log_cpm
 from hiercorr.results import CorrelationResult
 from hiercorr.schema import build_dataset
@@ -98,7 +98,7 @@ class Pseudobulk:
         min_counts: int = MIN_COUNTS,
         small_samples: str = "exclude",
     ) -> None:
-        _one_of("block_method", block_method, (None, *BLOCK_METHODS))
+        one_of("block_method", block_method, (None, *BLOCK_METHODS))
         if block_method is not None and block is None and cell_type is None:
             raise InputError(f"block_method={block_method!r} needs block=, the column that holds the blocks")
         self.sample, self.normalization, self._genes = sample, normalization, genes
@@ -288,8 +288,8 @@ class Pseudobulk:
     def _check(
         self, method: str, target: str | None, permutations: int | None, precision: str | None, confidence: float
     ) -> None:
-        _one_of("method", method, METHODS)
-        _one_of("precision", precision, (None, *_tiles.DTYPE))
+        one_of("method", method, METHODS)
+        one_of("precision", precision, (None, *_tiles.DTYPE))
         if not 0 < confidence < 1:
             raise InputError(f"confidence must lie between 0 and 1, not {confidence!r}")
         if target is None and (method in _REGRESSIONS or self.block_method == "cluster"):
@@ -386,11 +386,6 @@ _NOTES = {
     "voom": "correlation is the weighted partial correlation, t / sqrt(t^2 + df).",
     "corrected": "Correlations beyond 1 are withheld (see correlation_unclipped), their interval is not.",
 }  # fmt: skip
-
-
-def _one_of(name: str, value: object, known: tuple[Any, ...]) -> None:
-    if value not in known:
-        raise InputError(f"{name} must be one of {tuple(k for k in known if k is not None)}, not {value!r}")
 
 
 def _warn(text: str) -> None:

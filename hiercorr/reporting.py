@@ -23,7 +23,7 @@ from hiercorr._storage import write_text
 from hiercorr._traps import Traps
 from hiercorr._words import LANGUAGES, said
 from hiercorr.check import DesignCheck
-from hiercorr.errors import InputError
+from hiercorr.errors import InputError, one_of
 from hiercorr.results import CorrelationResult
 
 _HEATMAP_GENES = 300
@@ -98,8 +98,7 @@ def report(
         raise InputError("there is nothing to report: pass a result, a design check, traps or evidence")
     if not Path(path).parent.is_dir():
         raise InputError(f"cannot write the report: there is no folder {str(Path(path).parent)!r}")
-    if language not in LANGUAGES:
-        raise InputError(f"language must be one of {LANGUAGES}, not {language!r}")
+    one_of("language", language, LANGUAGES)
     template = _template(language)
     sections = []
     if design is not None:

@@ -7,8 +7,9 @@ import pytest
 from click.testing import CliRunner
 
 import hiercorr as hc
+from hiercorr._power import cell_variance, reliability
 from hiercorr.cli import main
-from hiercorr.planning import _reliability, best_design, cell_variance, pilot, power_curve
+from hiercorr.planning import best_design, pilot, power_curve
 from hiercorr.simulate import simulate_counts
 
 GENES = 60
@@ -159,7 +160,7 @@ def test_command_line():
 
 def test_reliability_is_that_of_the_sums():
     base = hc.power("between", samples=400, cells=100, mean=0.5, rho=0.8)
-    said = 0.8 * _reliability(0.5, 0.8, base, 100)
+    said = 0.8 * reliability(0.5, 0.8, base, 100)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         adata, _ = simulate_counts(400, 100, 8, mean=0.5, between=0.8, depth_shift=0.0, seed=2)

@@ -9,31 +9,32 @@ from hiercorr._compile import parallel
 
 
 @njit(cache=True)
-def _solve(matrix, right):
-    """x of matrix x = right for a small symmetric positive matrix, by Cholesky; False where it is singular."""
-    k = len(right)
-    root = np.zeros((k, k))
-    for i in range(k):
+def _invert(matrix, inverse):
+    """Inverse of a small symmetric positive matrix, by Cholesky; False where it is singular. `matrix` is used up."""
+    k = len(matrix)
+    for i in range(k):  # the lower triangle becomes the root
         for j in range(i + 1):
             s = matrix[i, j]
             for m in range(j):
-                s -= root[i, m] * root[j, m]
-            if i == j:
-                if not s > 1e-10 * matrix[i, i]:
-                    return False, right
-                root[i, i] = np.sqrt(s)
+                s -= matrix[i, m] * matrix[j, m]
+            if i > j:
+                matrix[i, j] = s / matrix[j, j]
+            elif s > 1e-10 * matrix[i, i]:
+                matrix[i, i] = np.sqrt(s)
             else:
-                root[i, j] = s / root[j, j]
-    x = right.copy()
-    for i in range(k):
-        for m in range(i):
-            x[i] -= root[i, m] * x[m]
-        x[i] /= root[i, i]
-    for i in range(k - 1, -1, -1):
-        for m in range(i + 1, k):
-            x[i] -= root[m, i] * x[m]
-        x[i] /= root[i, i]
-    return True, x
+                return False
+    for column in range(k):
+        x = inverse[column]
+        for i in range(k):
+            x[i] = 1.0 if i == column else 0.0
+            for m in range(i):
+                x[i] -= matrix[i, m] * x[m]
+            x[i] /= matrix[i, i]
+        for i in range(k - 1, -1, -1):
+            for m in range(i + 1, k):
+                x[i] -= matrix[m, i] * x[m]
+            x[i] /= matrix[i, i]
+    return True
 
 
 @njit(cache=True)
@@ -71,7 +72,6 @@ def difference(num, den, phi1, phi2, effect1, effect2, share1, share2, design, c
         x, b, g, side = np.empty(s), np.empty(s), np.empty(s), np.empty((s, k))
         gram = np.empty((k, k))
         inverse = np.empty((k, k))
-        unit = np.zeros(k)
         beta = np.empty(k)
         for u in range(cols):
             rho = _influences(num, den, t, u, phi1, phi2, effect1, effect2, share1, share2, x, b)
@@ -82,14 +82,7 @@ def difference(num, den, phi1, phi2, effect1, effect2, share1, share2, design, c
                 for i in range(k):
                     for j in range(k):
                         gram[i, j] += b[c] * design[c, i] * design[c, j]
-            fine = True
-            for i in range(k):
-                unit[:] = 0.0
-                unit[i] = 1.0
-                good, column = _solve(gram, unit)
-                fine = fine and good
-                inverse[i] = column
-            if not fine:
+            if not _invert(gram, inverse):
                 continue
             beta[:] = 0.0
             for c in range(s):

@@ -22,7 +22,7 @@ from hiercorr.bayes._pair import STRUCTURES, Pair, make_pair
 from hiercorr.bayes._population import cells_of, minutes, population_of, predicted_seconds, thinned
 from hiercorr.bayes.priors import Priors, read_priors
 from hiercorr.data import MIN_CELLS, Counts, read_counts
-from hiercorr.errors import EstimationWarning, InputError, unknown_name
+from hiercorr.errors import EstimationWarning, InputError, one_of, unknown_name
 from hiercorr.results import CorrelationResult
 from hiercorr.schema import Flag, build_dataset
 
@@ -111,8 +111,8 @@ class BayesianCorrelation:
         many_cells: str = "refuse",
         seed: int | np.random.Generator | None = None,
     ) -> None:
-        _one_of("structure", structure, STRUCTURES)
-        _one_of("many_cells", many_cells, MANY_CELLS)
+        one_of("structure", structure, STRUCTURES)
+        one_of("many_cells", many_cells, MANY_CELLS)
         if sample is None:
             raise InputError("sample= is needed: the obs column that names the sample of each cell")
         self.sample, self.block, self.heterogeneity, self.structure = sample, block, bool(heterogeneity), structure
@@ -125,7 +125,6 @@ class BayesianCorrelation:
             many_cells, seed,
         )  # fmt: skip
         self.counts: Counts = self._read(())
-        self._many_cells = many_cells
         n = self.counts.n_samples
         if n < 3:
             raise InputError(
@@ -189,7 +188,7 @@ class BayesianCorrelation:
             If draws of some pair are not to be trusted.
         """
         settings = self._settings(draws, tune, chains, sampler, target_accept, confidence, rope)
-        _one_of("method", method, METHODS)
+        one_of("method", method, METHODS)
         n_genes = self.counts.n_genes
         if not 2 <= n_genes <= MAX_GENES:
             raise InputError(
@@ -264,7 +263,7 @@ class BayesianCorrelation:
     def _settings(
         self, draws: int, tune: int, chains: int, sampler: str, target_accept: float, confidence: float, rope: float
     ) -> _sampling.Settings:
-        _one_of("sampler", sampler, _sampling.SAMPLERS)
+        one_of("sampler", sampler, _sampling.SAMPLERS)
         for name, value, least in (("draws", draws, 100), ("tune", tune, 100), ("chains", chains, 2)):
             if not isinstance(value, int | np.integer) or value < least:
                 raise InputError(f"{name} must be a whole number of at least {least}, not {value!r}")
@@ -466,8 +465,3 @@ class BayesianCorrelation:
             ``contraction``, the share of the prior's variance that the data took away.
         """
         return _predictive.prior_sensitivity(self, gene_a, gene_b, priors, seed, options)
-
-
-def _one_of(name: str, value: object, known: Sequence[str]) -> None:
-    if value not in known:
-        raise InputError(f"{name} must be one of {tuple(known)}, not {value!r}")
