@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from hiercorr import _posterior
+from hiercorr import _pair_tables, _posterior
 from hiercorr._storage import read_dataset, write_dataset
 from hiercorr._version import __version__
 from hiercorr.errors import InputError, unknown_name
@@ -29,9 +29,6 @@ if TYPE_CHECKING:
     import anndata as ad
     import networkx as nx
     from statsmodels.iolib.summary import Summary
-
-
-_PART = 20_000_000  # entries of a pair variable on disk that are read at one time
 
 
 class CorrelationResult:
@@ -145,30 +142,6 @@ class CorrelationResult:
             raise unknown_name("gene", gene, self.genes)
         return gene, self.dataset.sel(gene=gene, drop=True).rename(partner="gene")
 
-    def _columns(self) -> list[str]:
-        """Pair variables that say anything, in the schema's order."""
-        known = [
-            n for n in PAIR_VARIABLES if n in self.dataset and not n.startswith(("sample_", "group_")) and n != "flag"
-        ]
-        said = [n for n in known if n != "correlation_unclipped" and self._says(n)]
-        return said if "correlation" in said else ["correlation", *said]
-
-    def _says(self, name: str) -> bool:
-        """Whether a pair variable holds anything; of one on disk, a few rows answer for it."""
-        values = self.dataset[name]
-        if not values.variable._in_memory:
-            rows = np.linspace(0, values.shape[0] - 1, min(8, values.shape[0])).astype(int)
-            return any(bool(values.isel({values.dims[0]: r}).notnull().any()) for r in rows)
-        return bool(values.notnull().any())
-
-    def _parts(self) -> Iterator[tuple[int, xr.Dataset]]:
-        """First row and part of the dataset: the whole where it is in memory, else as many rows as are read at once."""
-        flag = self.dataset["flag"]
-        rows, columns = flag.shape
-        step = rows if flag.variable._in_memory else max(1, _PART // columns)
-        for a in range(0, rows, step):
-            yield a, self.dataset.isel({flag.dims[0]: slice(a, a + step)})
-
     def top(self, gene: str | None = None, n: int = 20) -> pd.DataFrame:
         """Partners of a gene, strongest evidence first.
 
@@ -185,7 +158,7 @@ class CorrelationResult:
             Indexed by gene; ordered by p-value, or by size of the correlation where there is no p-value.
         """
         name, row = self._row(gene)
-        columns = [c for c in self._order_columns() if c in row]
+        columns = [c for c in _pair_tables.columns_in_order(self.dataset) if c in row]
         table = pd.DataFrame({c: row[c].values.astype(float) for c in columns}, index=pd.Index(row["gene"].values))
         if "group_correlation" in row:
             for group in row["group"].values:
@@ -193,26 +166,7 @@ class CorrelationResult:
         table["flag"] = [describe_flag(f) for f in row["flag"].values]
         table.index.name = "gene"
         table = table.drop(index=name, errors="ignore")
-        return _by_evidence(table).head(n)
-
-    def _order_columns(self) -> list[str]:
-        first = [
-            "correlation",
-            "difference",
-            "difference_lower",
-            "difference_upper",
-            "ci_lower",
-            "ci_upper",
-            "sd",
-            "probability_of_direction",
-            "se",
-            "statistic",
-            "df",
-            "p_value",
-            "q_value",
-        ]
-        have = self._columns()
-        return [c for c in first if c in have] + [c for c in have if c not in first and c != "fisher_z"]
+        return _pair_tables.by_evidence(table).head(n)
 
     def pairs(self, q: float | None = None, min_correlation: float = 0.0, n: int | None = None) -> pd.DataFrame:
         """Distinct pairs as a table.
@@ -231,43 +185,13 @@ class CorrelationResult:
         DataFrame
             Columns gene_a, gene_b, the pair variables and flag; strongest evidence first.
         """
-        if q is not None and not ("q_value" in self.dataset and self._says("q_value")):
+        if q is not None and not ("q_value" in self.dataset and _pair_tables.says(self.dataset, "q_value")):
             few = self.dataset.attrs.get("n_samples", 0) < 3
             why = "it is a posterior" if "probability_of_direction" in self.dataset else "it has no uncertainty"
             raise InputError(
                 f"this result has no q-values: {'too few samples for an interval' if few else why}; call pairs() without q="
             )
-        columns = self._order_columns()
-        tables = [self._pairs_of(first, part, columns, q, min_correlation, n) for first, part in self._parts()]
-        tables = [t for t in tables if len(t)] or tables[:1]  # an empty part has no type of its names
-        table = _by_evidence(pd.concat(tables, ignore_index=True)).reset_index(drop=True)
-        table = table if n is None else table.head(n)
-        flag = [describe_flag(f) for f in table.pop("flag")]
-        return table.assign(flag=flag)
-
-    def _pairs_of(
-        self, first: int, ds: xr.Dataset, columns: Sequence[str], q: float | None, min_correlation: float, n: int | None
-    ) -> pd.DataFrame:
-        """Distinct pairs of some rows of the dataset, the first of which is the `first` of all."""
-        r, flag = ds["correlation"].values, ds["flag"].values
-        keep = np.isfinite(r) & (np.abs(r) >= min_correlation) & ((flag & int(Flag.SELF)) == 0)
-        if q is not None:
-            keep &= ds["q_value"].values <= q
-        if self.target is None:
-            keep &= np.triu(np.ones(keep.shape, bool), first + 1)
-        i, j = np.nonzero(keep)
-        if n is not None and len(i) > n:  # before the table is made: there can be millions
-            has_p = "p_value" in columns
-            key = ds["p_value"].values[i, j] if has_p else -np.abs(r[i, j])
-            strongest = np.argpartition(np.nan_to_num(key, nan=2.0), n)[:n]
-            i, j = i[strongest], j[strongest]
-        left, right = (np.array([str(g) for g in ds[d].values], object) for d in ds["correlation"].dims)
-        table = {"gene_a": left[i], "gene_b": right[j]}
-        table |= {c: ds[c].values[i, j].astype(float) for c in columns}
-        if "group_correlation" in ds:
-            by_group = ds["group_correlation"].values
-            table |= {f"correlation[{g}]": by_group[k][i, j].astype(float) for k, g in enumerate(ds["group"].values)}
-        return pd.DataFrame({**table, "flag": flag[i, j]})
+        return _pair_tables.distinct_pairs(self.dataset, q, min_correlation, n)
 
     def matrix(self, variable: str = "correlation") -> pd.DataFrame:
         """One pair variable as a table, genes x partners (or the target x genes).
@@ -350,7 +274,7 @@ class CorrelationResult:
         """Number of distinct pairs with each flag."""
         half = 2 if self.target is None else 1
         counts = {describe_flag(f): 0 for f in Flag if f != Flag.SELF}
-        for _, part in self._parts():
+        for _, part in _pair_tables.parts(self.dataset):
             flag = part["flag"].values
             for f in Flag:
                 if f != Flag.SELF:
@@ -454,7 +378,7 @@ class CorrelationResult:
         what = (
             f"target {self.target} x {len(self.genes)} genes" if self.target else f"{len(self.genes)} genes, all pairs"
         )
-        missing = sum(float(part["correlation"].isnull().sum()) for _, part in self._parts())
+        missing = sum(float(part["correlation"].isnull().sum()) for _, part in _pair_tables.parts(self.dataset))
         missing /= self.dataset["correlation"].size
         return (
             f"<CorrelationResult: {a.get('model', '?')}, level {a.get('level', '?')}, {what}, "
@@ -483,13 +407,6 @@ class Plots:
 
     def __dir__(self) -> list[str]:
         return list(self._names)
-
-
-def _by_evidence(table: pd.DataFrame) -> pd.DataFrame:
-    size = -table["correlation"].abs()
-    p = table["p_value"] if "p_value" in table else pd.Series(0.0, table.index)
-    order = np.lexsort((size.fillna(0).to_numpy(), p.fillna(2).to_numpy(), table["correlation"].isna().to_numpy()))
-    return table.iloc[order]
 
 
 def load(path: str | Path, lazy: bool = False) -> CorrelationResult:

@@ -128,11 +128,11 @@ def test_streamed_result_is_the_result(data, small_tiles, estimator, tmp_path):
 
 
 def test_pairs_of_a_streamed_result_are_read_in_parts(data, small_tiles, tmp_path, monkeypatch):
-    from hiercorr import results
+    from hiercorr import _pair_tables
 
     model = hc.CSCore(data, **OPTIONS)
     wanted, found = model.fit(), model.fit(out=tmp_path / "all.zarr")
-    monkeypatch.setattr(results, "_PART", 120)
+    monkeypatch.setattr(_pair_tables, "_PART", 120)
     for options in ({}, {"n": 7}, {"q": 0.3}, {"min_correlation": 0.2, "n": 3}):
         a, b = found.pairs(**options), wanted.pairs(**options)
         pd.testing.assert_frame_equal(a.drop(columns="q_value"), b.drop(columns="q_value"), rtol=1e-3)

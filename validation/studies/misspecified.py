@@ -8,7 +8,7 @@ import pandas as pd
 from validation import worlds
 from validation.methods import answers
 from validation.pages import span
-from validation.scores import Tally
+from validation.scores import Tally, outside
 
 CLAIM = (
     "With gamma cells, samples of unequal variances, batch-dependent capture or ambient RNA the within-sample jackknife keeps 3-7% "
@@ -56,12 +56,9 @@ def verdict(table: pd.DataFrame) -> list[str]:
     for value, low, high, spared in (
         ("type_1", 0.03, 0.07, ("wrong depth",)), ("coverage", 0.93, 0.98, ("wrong depth", "zero inflation"))
     ):  # fmt: skip
-        part = ours[~ours["world"].isin(spared) & ours[value].notna()]
-        for r in part.to_dict("records"):
-            error = max(r[f"mc_error_{value}"], np.sqrt(high * (1 - high) / r["pairs"]))
-            if not low - 3 * error <= r[value] <= high + 3 * error:
-                where = f"{r['world']}, {r['cells_are']}, mean {r['mean']}, rho {r['rho']}, S={r['samples']}"
-                out.append(f"{value} {r[value]:.3f} in {where}")
+        for r in outside(ours[~ours["world"].isin(spared)], value, low, high):
+            where = f"{r['world']}, {r['cells_are']}, mean {r['mean']}, rho {r['rho']}, S={r['samples']}"
+            out.append(f"{value} {r[value]:.3f} in {where}")
     if not ours[ours["world"] == "wrong depth"]["type_1"].max() > 0.1:
         out.append("a wrong depth does no harm: nothing is shown")
     return out
