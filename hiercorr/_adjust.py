@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from hiercorr.errors import InputError, one_of
+from hiercorr.errors import InputError, between_0_and_1, one_of
 from hiercorr.inference import benjamini_hochberg
 
 if TYPE_CHECKING:
@@ -71,8 +71,7 @@ def adjust(result: CorrelationResult, method: str, family: str, level: float) ->
 
     one_of("method", method, METHODS)
     one_of("family", family, FAMILIES)
-    if not 0 < level < 1:
-        raise InputError(f"level must lie between 0 and 1, not {level!r}")
+    between_0_and_1("level", level)
     ds = result.dataset
     if "p_value" not in ds or not bool(ds["p_value"].notnull().any()):
         raise InputError("this result has no p-values to adjust: fit with an uncertainty and at least 3 samples")

@@ -27,7 +27,7 @@ from hiercorr.design import (
     split_terms,
     warn_of_repeated_donors,
 )
-from hiercorr.errors import EstimationWarning, InputError, one_of, unknown_name
+from hiercorr.errors import EstimationWarning, InputError, between_0_and_1, one_of, unknown_name
 from hiercorr.results import CorrelationResult
 from hiercorr.schema import Flag, build_dataset
 
@@ -129,10 +129,8 @@ def differential(
     >>> r.top(n=1).columns[:2].tolist()
     ['correlation', 'difference']
     """
-    if precision not in _tiles.DTYPE:
-        raise InputError(f"precision must be 'single' or 'double', not {precision!r}")
-    if not 0 < confidence < 1:
-        raise InputError(f"confidence must lie between 0 and 1, not {confidence!r}")
+    one_of("precision", precision, _tiles.DTYPE)
+    between_0_and_1("confidence", confidence)
     one_of("method", method, METHODS)
     if uncertainty not in ("jackknife", "cluster"):
         raise InputError(f"uncertainty must be 'jackknife' or 'cluster', not {uncertainty!r}")
@@ -156,10 +154,7 @@ def differential(
     if method == "pooled":
         _check_pooled(design, groups, block, permutations, condition)
     question = _difference.Question(design.matrix, weights, groups, [] if levels is None else levels)
-    rows = None
-    if target is not None:
-        at = int(counts.genes.get_loc(target))
-        rows = slice(at, at + 1)
+    rows = _tiles.rows_of(target, counts.genes)
     dtype = _tiles.DTYPE[precision]
     _tiles.check_memory(counts.n_genes, 0, target is not None, False, dtype, available_memory())
     tiles = _tiles.tiles(counts.n_genes, counts.n_samples, rows, dtype, _tiles.WIDE)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from hiercorr.errors import DataWarning, InputError, one_of
+from hiercorr.errors import DataWarning, InputError, between_0_and_1, one_of
 from hiercorr.results import CorrelationResult
 
 CLASSES = ("both levels", "cell-state only", "between-sample only", "discordant", "insufficient")
@@ -102,8 +102,7 @@ def evidence(
     >>> int(hc.evidence("FTL", within=w, between=b).counts().sum())
     299
     """
-    if not 0 < q < 1:
-        raise InputError(f"q must lie between 0 and 1, not {q!r}")
+    between_0_and_1("q", q)
     _same_data(within, between)
     layers = {"within": within, "between": between, "exploratory": exploratory, "bayesian": bayesian}
     parts: list[pd.DataFrame] = []

@@ -11,7 +11,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from hiercorr import _tiles, inference
 from hiercorr.data import Counts
-from hiercorr.errors import EstimationWarning, InputError, one_of
+from hiercorr.errors import EstimationWarning, InputError, between_0_and_1, one_of
 
 _TOLERANCE = {"single": 1e-8, "double": 1e-13}  # of the depth interpolation
 
@@ -66,10 +66,8 @@ def make_plan(
     if estimator not in ("within", "pooled"):
         raise InputError(f"estimator must be 'within' or 'pooled', not {estimator!r}")
     one_of("uncertainty", uncertainty, (None, *inference.UNCERTAINTIES))
-    if precision not in _tiles.DTYPE:
-        raise InputError(f"precision must be 'single' or 'double', not {precision!r}")
-    if not 0 < confidence < 1:
-        raise InputError(f"confidence must lie between 0 and 1, not {confidence!r}")
+    one_of("precision", precision, _tiles.DTYPE)
+    between_0_and_1("confidence", confidence)
     if estimator == "within" and not sampled:
         raise InputError("estimator='within' needs samples: name the obs column that holds them with sample=")
     if uncertainty not in (None, "none"):
@@ -94,10 +92,7 @@ def make_plan(
             raise InputError(f"n_bootstrap={n_bootstrap}: at least 100 resamples are needed for a standard error")
         draws = inference.bootstrap_draws(counts.n_samples, n_bootstrap, seed)
     dtype = _tiles.DTYPE[precision]
-    rows = None
-    if target is not None:
-        at = int(counts.genes.get_loc(target))
-        rows = slice(at, at + 1)
+    rows = _tiles.rows_of(target, counts.genes)
     layers = 1 if estimator == "pooled" and chosen == "none" else counts.n_samples
     if apart:
         tiles = _tiles.tiles(counts.n_genes, 2 * counts.n_samples, rows, dtype)

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeVar
 
 import numpy as np
+import pandas as pd
 from numpy.typing import DTypeLike, NDArray
 
 from hiercorr import _kernels
@@ -24,6 +25,14 @@ _TILE_GENES, _PART_GENES, _LEAST_GENES = 1700, 1100, 64
 WIDE = 6000  # genes of a side of a tile of sums that are made in this process
 _INTERVAL = ("se", "ci_lower", "ci_upper", "statistic", "df", "p_value", "q_value")
 _PER_SAMPLE = ("sample_correlation", "sample_se")
+
+
+def rows_of(target: str | None, genes: pd.Index) -> slice | None:
+    """The row of the target among the genes, None for all pairs."""
+    if target is None:
+        return None
+    at = int(genes.get_loc(target))
+    return slice(at, at + 1)
 
 
 def tiles(

@@ -123,10 +123,7 @@ class CellCorrelation:
             raise InputError(f"uncertainty={chosen!r} needs samples: name the obs column that holds them with sample=")
         counts = self.counts if target is None or target in self.counts.genes else self._read((target,))
         dtype = _tiles.DTYPE[precision]
-        rows = None
-        if target is not None:
-            at = int(counts.genes.get_loc(target))
-            rows = slice(at, at + 1)
+        rows = _tiles.rows_of(target, counts.genes)
         _tiles.check_memory(counts.n_genes, counts.n_samples, target is not None, False, dtype, available_memory())
         values = _transformed(counts, method, level == "within")
         pair = _pairs(values, level == "within", chosen, rows, dtype, confidence, progress)

@@ -82,10 +82,7 @@ def decompose(
     )  # fmt: skip
     if counts.n_samples < 2:
         raise InputError("a decomposition needs at least 2 samples")
-    rows = None
-    if target is not None:
-        at = int(counts.genes.get_loc(target))
-        rows = slice(at, at + 1)
+    rows = _tiles.rows_of(target, counts.genes)
     _tiles.check_memory(counts.n_genes, counts.n_samples, target is not None, False, np.float64, available_memory())
     sums = moments.depth_sums(counts, 1e-8)
     fit = moments.within_moments(sums)

@@ -38,6 +38,23 @@ def one_of(name: str, value: object, known: Iterable[object]) -> None:
         raise InputError(f"{name} must be one of {tuple(k for k in known if k is not None)}, not {value!r}")
 
 
+def between_0_and_1(name: str, value: float) -> None:
+    """Refuse a level or a share that is not inside 0 and 1.
+
+    Parameters
+    ----------
+    name : str
+        Of the option.
+    value : float
+
+    Raises
+    ------
+    InputError
+    """
+    if not 0 < value < 1:
+        raise InputError(f"{name} must lie between 0 and 1, not {value!r}")
+
+
 def unknown_name(kind: str, name: object, known: Iterable[object]) -> InputError:
     """Build the error for a name that is not there, offering the nearest ones.
 

@@ -19,7 +19,7 @@ from hiercorr._resources import available_memory
 from hiercorr.aggregation import KEY, MIN_COUNTS, aggregate
 from hiercorr.data import MIN_CELLS, Counts, read_counts
 from hiercorr.design import check_block, own_coefficients, sample_design, warn_of_repeated_donors
-from hiercorr.errors import DataWarning, EstimationWarning, InputError, one_of, unknown_name
+from hiercorr.errors import DataWarning, EstimationWarning, InputError, between_0_and_1, one_of, unknown_name
 from hiercorr.normalization import library_sizes, log_cpm
 from hiercorr.results import CorrelationResult
 from hiercorr.schema import build_dataset
@@ -212,7 +212,7 @@ class Pseudobulk:
         self._check(method, target, permutations, precision, confidence)
         expression = self.expression if target is None or target in self.expression else self._expression((target,))
         genes = expression.columns
-        rows = None if target is None else slice(int(genes.get_loc(target)), int(genes.get_loc(target)) + 1)
+        rows = _tiles.rows_of(target, genes)
         dtype = _tiles.DTYPE[precision or ("single" if target is None else "double")]
         _tiles.check_memory(len(genes), 0, target is not None, False, dtype, available_memory())
         problem = self._problem(expression, contrasts or {})
@@ -290,8 +290,7 @@ class Pseudobulk:
     ) -> None:
         one_of("method", method, METHODS)
         one_of("precision", precision, (None, *_tiles.DTYPE))
-        if not 0 < confidence < 1:
-            raise InputError(f"confidence must lie between 0 and 1, not {confidence!r}")
+        between_0_and_1("confidence", confidence)
         if target is None and (method in _REGRESSIONS or self.block_method == "cluster"):
             what = f"method={method!r}" if method in _REGRESSIONS else "block_method='cluster'"
             raise InputError(

@@ -22,7 +22,7 @@ from hiercorr.bayes._pair import STRUCTURES, Pair, make_pair
 from hiercorr.bayes._population import cells_of, minutes, population_of, predicted_seconds, thinned
 from hiercorr.bayes.priors import Priors, read_priors
 from hiercorr.data import MIN_CELLS, Counts, read_counts
-from hiercorr.errors import EstimationWarning, InputError, one_of, unknown_name
+from hiercorr.errors import EstimationWarning, InputError, between_0_and_1, one_of, unknown_name
 from hiercorr.results import CorrelationResult
 from hiercorr.schema import Flag, build_dataset
 
@@ -268,8 +268,7 @@ class BayesianCorrelation:
             if not isinstance(value, int | np.integer) or value < least:
                 raise InputError(f"{name} must be a whole number of at least {least}, not {value!r}")
         for name, x in (("target_accept", target_accept), ("confidence", confidence), ("rope", rope)):
-            if not 0 < x < 1:
-                raise InputError(f"{name} must lie between 0 and 1, not {x!r}")
+            between_0_and_1(name, x)
         return _sampling.Settings(int(draws), int(tune), int(chains), sampler, float(target_accept))
 
     def _predicted(self, settings: _sampling.Settings) -> float:
