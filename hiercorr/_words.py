@@ -20,8 +20,18 @@ _ZH = {
     "ci upper": "区间上限", "statistic": "统计量", "df": "自由度", "p value": "p 值", "q value": "q 值", "se": "标准误", "flag": "标记",
     "evidence": "证据", "n cells": "细胞数", "depth": "测序深度", "sample": "样本", "value": "值", "version": "版本", "holds": "成立",
     "why": "原因", "prediction lower": "预测下限", "prediction upper": "预测上限", "tau2": "τ²", "i2": "I²", "condition": "条件",
-    "difference": "差异", "mean": "均值", "count": "数量", "yes": "是", "no": "否",
+    "difference": "差异", "mean": "均值", "count": "数量", "median depth": "测序深度中位数", "genes per cell": "每细胞基因数",
+    "total depth": "总测序深度", "library size": "文库大小", "pairs": "基因对数",
+    "CS-CORE, within samples": "CS-CORE(样本内)", "CS-CORE, pooled over samples": "CS-CORE(合并各样本)",
+    "Correlation between samples": "样本间相关", "Difference of correlation within samples": "样本内相关的差异",
 }  # fmt: skip
+_ZH_CELLS = {
+    "yes": "是", "no": "否", "not said": "未说明", "both levels": "两层皆有", "cell-state only": "仅样本内", "between-sample only":
+    "仅样本间", "discordant": "方向相反", "insufficient": "证据不足", "several samples": "有多个样本", "few samples but many cells":
+    "样本少而细胞多", "a test is wanted for the main claim": "主要结论需要检验", "individual or batch differences matter":
+    "个体或批次差异不可忽视", "it must withstand review": "须经得起审稿",
+}  # fmt: skip
+_ZH_LAYERS = {"within ": "样本内", "between ": "样本间", "exploratory ": "探索性", "bayesian ": "贝叶斯"}
 
 
 def said(text: str, language: str) -> str:
@@ -30,4 +40,12 @@ def said(text: str, language: str) -> str:
         return text
     if text.startswith("Partners of "):
         return f"{text.removeprefix('Partners of ')} 的伙伴基因"
+    for layer, word in _ZH_LAYERS.items():
+        if text.startswith(layer) and text.removeprefix(layer) in _ZH:
+            return word + _ZH[text.removeprefix(layer)]
     return _ZH.get(text, text)
+
+
+def said_in_table(text: str, language: str) -> str:
+    """What stands in a table: only classes and answers have words, names stay as they are."""
+    return text if language == "en" else _ZH_CELLS.get(text, text)

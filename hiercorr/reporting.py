@@ -21,7 +21,7 @@ from hiercorr._evidence import Evidence
 from hiercorr._methods import citations, methods_text
 from hiercorr._storage import write_text
 from hiercorr._traps import Traps
-from hiercorr._words import LANGUAGES, said
+from hiercorr._words import LANGUAGES, said, said_in_table
 from hiercorr.check import DesignCheck
 from hiercorr.errors import InputError, one_of
 from hiercorr.results import CorrelationResult
@@ -135,6 +135,7 @@ def _template(language: str) -> Any:
     text = (resources.files("hiercorr") / "_templates" / "report.html").read_text(encoding="utf-8")
     environment = jinja2.Environment(autoescape=True, trim_blocks=True)
     environment.filters["said"] = partial(said, language=language)
+    environment.filters["said_in_table"] = partial(said_in_table, language=language)
     return environment.from_string(text)
 
 
@@ -173,7 +174,7 @@ def _shown(number: float, column: str) -> str:
     if abs(number) < 1e-3 and number:
         return f"{number:.1e}"
     whole = abs(number) >= 1000 or (number == round(number) and not column.endswith(("correlation", "lower", "upper")))
-    return f"{number:,.0f}" if whole else f"{number:.3f}"
+    return f"{number:,.0f}" if whole else f"{number:.1f}" if abs(number) >= 100 else f"{number:.3f}"
 
 
 def _figure(figure: Any, caption: str, close: bool = True) -> dict[str, Any]:

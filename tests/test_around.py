@@ -358,9 +358,23 @@ class TestReport:
                 high, low = sorted((luminance(background), luminance(colour)), reverse=True)
                 assert (high + 0.05) / (low + 0.05) >= 4.5, (colour, background)
 
-    def test_in_chinese(self, within, tmp_path):
-        text = hc.report(tmp_path / "r.html", within, gene="FTL", n=30, language="zh").read_text()
-        for part in ('<html lang="zh">', "FTL 的伙伴基因", "相关系数", "方法", "搜索", "来源与版本"):
+    def test_in_chinese(self, gbm, within, between, tmp_path):
+        design = hc.check_design(gbm, "sample_id", depth="total_counts")
+        found = hc.evidence("FTL", within=within, between=between)
+        path = hc.report(tmp_path / "r.html", within, design=design, evidence=found, gene="FTL", n=30, language="zh")
+        text = path.read_text()
+        words = (
+            "FTL 的伙伴基因",
+            "相关系数",
+            "方法",
+            "搜索",
+            "来源与版本",
+            "样本内相关系数",
+            "样本间q 值",
+            "未说明",
+            "须经得起审稿",
+        )
+        for part in ('<html lang="zh">', *words, "每细胞基因数", "CS-CORE(样本内)"):
             assert part in text
         assert '<p lang="en">' in text
         with pytest.raises(hc.InputError, match="language must be one of"):
