@@ -1,6 +1,6 @@
 """How time and memory grow with cells, genes, non-zeros and samples: hiercorr beside every peer that is there.
 
-    python -m validation.benchmarks.scaling [--peer CSCORE_PYTHON] [--memento PYTHON] [--quick]
+    python -m validation.benchmarks.scaling [--peer CSCORE_PYTHON] [--memento PYTHON] [--axes cells genes] [--quick]
 
 One axis at a time is moved from the base design. Each measurement is a process of its own on the same counts from the
 same seed, with a limit of time; memory is the peak beyond the input. Peers: CS-CORE Python (a checkout of its repository),
@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -153,9 +153,9 @@ def _counts(args: argparse.Namespace) -> Any:
     return ad.AnnData(x, obs=obs, var=pd.DataFrame(index=[f"g{j}" for j in range(x.shape[1])]))
 
 
-def designs(quick: bool) -> list[dict[str, Any]]:
+def designs(quick: bool, moved: Sequence[str] = tuple(AXES)) -> list[dict[str, Any]]:
     """The base design with each axis moved from it."""
-    base, axes = ({**BASE, **QUICK_BASE}, QUICK) if quick else (BASE, AXES)
+    base, axes = ({**BASE, **QUICK_BASE}, QUICK) if quick else (BASE, {axis: AXES[axis] for axis in moved})
     rows = [{**base, axis: value, "axis": axis} for axis, values in axes.items() for value in values]
     return [{k: int(v) if k in ("cells", "genes", "samples") else v for k, v in row.items()} for row in rows]
 
@@ -216,9 +216,12 @@ def figure(table: pd.DataFrame) -> Any:
     """Time and memory against each axis, both logarithmic."""
     import matplotlib.pyplot as plt
 
-    fig, axes = plt.subplots(2, len(NAMES), figsize=(15, 7), sharex="col", layout="constrained")
+    names = {axis: label for axis, label in NAMES.items() if axis in set(table["axis"])}
+    fig, axes = plt.subplots(
+        2, len(names), figsize=(3.5 * len(names) + 2, 7), sharex="col", squeeze=False, layout="constrained"
+    )
     best = table.dropna(subset="wall_s").groupby(["axis", "what", *BASE], as_index=False)[["wall_s", "peak_mb"]].min()
-    for column, (axis, label) in zip(axes.T, NAMES.items(), strict=True):
+    for column, (axis, label) in zip(axes.T, names.items(), strict=True):
         for what, (colour, marker) in STYLE.items():
             g = best[(best["axis"] == axis) & (best["what"] == what)].sort_values(axis)
             for ax, value in zip(column, ("wall_s", "peak_mb"), strict=True):
@@ -228,7 +231,7 @@ def figure(table: pd.DataFrame) -> Any:
             ax.set_yscale("log")
             ax.grid(alpha=0.25)
             ax.spines[["top", "right"]].set_visible(False)
-            if axis == "cells":
+            if axis == next(iter(names)):
                 ax.set_ylabel(title)
         column[1].set_xlabel(label)
     axes[0, -1].legend(bbox_to_anchor=(1.02, 1), loc="upper left", frameon=False)
@@ -240,6 +243,9 @@ def main() -> None:
     parser.add_argument("--peer", type=Path, help="checkout of CS-CORE Python")
     parser.add_argument("--memento", help="interpreter of an environment with memento-de")
     parser.add_argument("--quick", action="store_true", help="small designs; nothing is written")
+    parser.add_argument(
+        "--axes", nargs="+", choices=list(AXES), default=list(AXES), help="what is moved; left out: all"
+    )
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     parser.add_argument("--folder", help=argparse.SUPPRESS)
     for option, kind in (("cells", int), ("genes", int), ("nonzero", float), ("samples", int)):
@@ -249,7 +255,7 @@ def main() -> None:
         worker(args)
         return
     rows: list[dict[str, Any]] = []
-    for design in designs(args.quick):
+    for design in designs(args.quick, args.axes):
         folder = Path(tempfile.mkdtemp())
         try:
             for name in contestants(design, args):
