@@ -87,6 +87,8 @@ def benchmark_page() -> str:
     for path in sorted((ROOT / "validation/results").glob("bench_*.csv")):
         table = pd.read_csv(path)
         lines += [f"`validation/results/{path.name}`", "", _markdown(table), ""]
+        if path.with_suffix(".png").exists():
+            lines += [f"![Time and memory against size](../../validation/results/{path.stem}.png)", ""]
     return "\n".join(lines)
 
 
