@@ -27,8 +27,8 @@ def page(name: str) -> str:
     lines += [f"- {remark}" for remark in study.remarks(table)] + [""]
     models = ", ".join(f"`models/{m}.toml` ({q.rstrip('?.')})" for m, q in json.loads(about["models"]).items())
     lines += [
-        f"Models: {models}. Table: `validation/results/{name}.nc`, {len(table):,} rows; {about['replicates']} panels a cell of "
-        f"the grid, seed {about['seed']}; {about['versions']}. Rerun: `python -m validation run {name}`.",
+        f"Models: {models}. Table: `validation/results/{name}.nc`, {len(table):,} rows; {about['replicates']} panels "
+        f"{'at most ' if hasattr(study, 'FEWER') else ''}a cell of the grid, seed {about['seed']}; {about['versions']}. Rerun: `python -m validation run {name}`.",
         "",
     ]
     return "\n".join(lines)

@@ -86,7 +86,8 @@ def remarks(table: pd.DataFrame) -> list[str]:
     null = table.loc[(table["rho"] == 0) & (table["heterogeneity"] == 0), "pairs"]
     out.append(
         f"Every method is scored on {table['pairs'].min():,} pairs or more in each cell of the grid, {null.min():,} or more of the "
-        "null without heterogeneity."
+        f"null without heterogeneity; designs of at most 300 cells a sample have {int(FEWER * REPLICATES)} panels, the others "
+        f"{REPLICATES}."
     )
     for method, g in table[table["rho"] == 0].groupby("method", sort=False):
         if method == "within, jackknife":
