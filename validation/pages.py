@@ -26,7 +26,7 @@ def page(name: str) -> str:
     lines += [line for f in figures for line in (f"![{f.stem}](../../validation/results/{f.name})", "")]
     lines += [f"- {remark}" for remark in study.remarks(table)] + [""]
     models = ", ".join(f"`models/{m}.toml` ({q.rstrip('?.')})" for m, q in json.loads(about["models"]).items())
-    panels = f"{about['replicates']} panels {'at most ' if hasattr(study, 'FEWER') else ''}a cell of the grid"
+    panels = f"{about['replicates']} panels a cell of the grid"
     lines += [
         f"Models: {models}. Table: `validation/results/{name}.nc`, {len(table):,} rows; {panels}, seed {about['seed']}; "
         f"{about['versions']}. Rerun: `python -m validation run {name}`.",

@@ -24,7 +24,6 @@ QUICK_REPLICATES = 2
 MEANS = [0.05, 0.2, 1.0, 5.0]
 BETWEEN = [0.0, 0.8]
 SETTINGS = [(rho, tau) for rho in (0.0, 0.3, 0.6, 0.9) for tau in (0.0, 0.2)]
-FEWER = 0.4  # share of the panels that designs of at most 300 cells a sample get: their time is not that of their cells
 FLAGGED = 0.2  # a cell of the grid with a larger share of flagged pairs counts as flagged
 KEYS = ["method", "mean", "between", "rho", "heterogeneity"]
 
@@ -47,8 +46,7 @@ def run_cell(row: dict, replicates: int, seed: np.random.SeedSequence) -> pd.Dat
     truth = {b.key: b.truth() for b in panel}
     tally = Tally()
     tested = np.unique(np.concatenate([np.array(at) for at in pairs.values()], 1), axis=1)
-    panels = replicates if row["cells"] > 300 else max(2, int(FEWER * replicates))
-    for k, child in enumerate(seed.spawn(panels)):
+    for k, child in enumerate(seed.spawn(replicates)):
         rng = np.random.default_rng(child)
         cells = worlds.cell_numbers(row["samples"], row["cells"], row["unequal"], rng)
         adata = worlds.draw(panel, cells, rng)
@@ -86,8 +84,7 @@ def remarks(table: pd.DataFrame) -> list[str]:
     null = table.loc[(table["rho"] == 0) & (table["heterogeneity"] == 0), "pairs"]
     out.append(
         f"Every method is scored on {table['pairs'].min():,} pairs or more in each cell of the grid, {null.min():,} or more of the "
-        f"null without heterogeneity; designs of at most 300 cells a sample have {int(FEWER * REPLICATES)} panels, the others "
-        f"{REPLICATES}."
+        "null without heterogeneity."
     )
     for method, g in table[table["rho"] == 0].groupby("method", sort=False):
         if method == "within, jackknife":
