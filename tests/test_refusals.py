@@ -93,7 +93,7 @@ TABLE = {
     "an unknown estimator": (lambda w: w.model().fit("median"), "estimator must be 'within' or 'pooled', not 'median'"),
     "an unknown uncertainty": (lambda w: w.model().fit(uncertainty="exact"), "uncertainty must be one of"),
     "a confidence in percent": (lambda w: w.model().fit(confidence=95), "between 0 and 1, not 95"),
-    "an unknown precision": (lambda w: w.model().fit(precision="half"), "precision must be one of .*, not 'half'"),
+    "an unknown precision": (lambda w: w.model().fit(precision="half"), r"one of \('single', 'double'\), not 'half'"),
     "ten bootstrap draws": (lambda w: w.model().fit(uncertainty="bootstrap", n_bootstrap=10), "at least 100 resamples"),
     "no threads": (lambda w: w.model().fit(n_jobs=0), "n_jobs must be a whole number of at least 1"),
     "a memory limit in words": (lambda w: w.model(memory_limit="much"), "is not an amount of memory"),
