@@ -111,6 +111,11 @@ class Problem:
     gene: dict[str, NDArray]
     note: str | None = None
 
+    def variance_sums(self, left: slice, right: slice) -> tuple[tuple[NDArray, NDArray], tuple[NDArray, NDArray]]:
+        """N and D for the variances of the genes of both sides."""
+        num, den = self.fit.num, self.fit.den
+        return (num[left], num[right]), (den[left], den[right])
+
     def fitted(self, pair: dict[str, NDArray]) -> Fitted:
         return Fitted(pair, self.gene, self.fit.theta, self.fit.iterations, self.fit.converged, note=self.note)
 
@@ -215,34 +220,45 @@ def tile_of(
     cells : ndarray, shape (left, right), optional
         The sum of the published test, with `problem.test`.
     """
-    fit, plan, s = problem.fit, problem.plan, problem.n_samples
-    moments.denominators(problem.sums, fit, left, right, num, den)
+    plan, s = problem.plan, problem.n_samples
+    moments.denominators(problem.sums, problem.fit, left, right, num, den)
+    flag = problem.gene_flag[left, None] | problem.gene_flag[None, right]
+    if s == 1:
+        tile = inference.one_group(num[0], den[0], *problem.variance_sums(left, right))
+    else:
+        tile, more = _over_samples(problem, left, right, num, den)
+        flag |= more
+    if cells is not None:
+        tile |= _cell_test(problem, left, right, cells)
+    if plan.few(s):
+        flag |= Flag.TOO_FEW_SAMPLES.bit
+    return tile, flag
+
+
+def _over_samples(
+    problem: Problem, left: slice, right: slice, num: NDArray, den: NDArray
+) -> tuple[dict[str, NDArray], NDArray[np.uint16]]:
+    """Estimate, test and interval with samples as the units, and flags of pairs that few samples carry."""
+    plan, s = problem.plan, problem.n_samples
     estimate = inference.pair_estimate(
         num,
         den,
-        (fit.num[left], fit.num[right]),
-        (fit.den[left], fit.den[right]),
+        *problem.variance_sums(left, right),
         "none" if plan.few(s) else plan.uncertainty,
         (problem.noise[left], problem.noise[right]),
         plan.draws,
     )
     tile: dict[str, NDArray] = {"correlation_unclipped": estimate.correlation}
+    flag = np.zeros(estimate.correlation.shape, np.uint16)
+    flag[estimate.largest_share > DOMINANT_SHARE] |= Flag.DOMINATED.bit
+    flag[estimate.carrying < s] |= Flag.ABSENT_IN_SAMPLE.bit
     if plan.silent(s):
         tile["fisher_z"] = inference.fisher_z(estimate.correlation)
-    else:
-        tile |= inference.pair_table(estimate, plan.confidence, plan.dtype)
-    flag = problem.gene_flag[left, None] | problem.gene_flag[None, right]
-    if cells is not None:
-        tile |= _cell_test(problem, left, right, cells)
-    if s > 1:
-        flag[estimate.largest_share > DOMINANT_SHARE] |= Flag.DOMINATED.bit
-        flag[estimate.carrying < s] |= Flag.ABSENT_IN_SAMPLE.bit
-    if plan.few(s):
-        flag |= Flag.TOO_FEW_SAMPLES.bit
-    elif not plan.silent(s):
-        few_pairs = estimate.carrying < 3
-        flag[few_pairs] |= Flag.TOO_FEW_SAMPLES.bit
-        flag[~few_pairs & np.isnan(tile["ci_lower"])] |= Flag.NO_INTERVAL.bit
+        return tile, flag
+    tile |= inference.pair_table(estimate, plan.confidence, plan.dtype)
+    few_pairs = estimate.carrying < 3
+    flag[few_pairs] |= Flag.TOO_FEW_SAMPLES.bit
+    flag[~few_pairs & np.isnan(tile["ci_lower"])] |= Flag.NO_INTERVAL.bit
     return tile, flag
 
 

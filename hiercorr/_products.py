@@ -170,30 +170,35 @@ class _Sample:
         """
         first, second = Entries(self.counts, left.few, self.sample), Entries(self.counts, right.few, self.sample)
         xs, ys = self._blocks(left.many, total.dtype, not own), self._blocks(right.many, total.dtype)
+        across = np.empty((len(left.few), len(right.many)), total.dtype)
+        back = np.empty((0 if own else len(right.few), len(left.many)), total.dtype)
         for cell in range(self.begin, self.end, CELL_BLOCK) if len(left.many) + len(right.many) else ():
-            stop = min(cell + CELL_BLOCK, self.end)
+            stop, add = min(cell + CELL_BLOCK, self.end), cell > self.begin
             y = next(ys)
             x = y if own else next(xs)
             if x is not None and y is not None:
-                add = cell > self.begin
                 _kernels.sums.dense_products(x, y, own, left.at_many, right.at_many, add, total, self.threads)
-            if y is not None and len(left.few):
-                self._visit(first.until(stop), cell, left, y, right, False, own, total)
-            if x is not None and not own and len(right.few):
-                self._visit(second.until(stop), cell, right, x, left, True, own, total)
+            if y is not None and across.size:
+                self._visit(first.until(stop), cell, left, y, add, across)
+            if x is not None and back.size:
+                self._visit(second.until(stop), cell, right, x, add, back)
+        if across.size:
+            _kernels.squares.scatter(across, left.at_few, right.at_many, False, own, total)
+        if back.size:
+            _kernels.squares.scatter(back, right.at_few, left.at_many, True, False, total)
 
     def _visit(
-        self, entries: tuple[NDArray, NDArray], cell: int, few: _Side, block: NDArray, many: _Side, turned: bool,
-        own: bool, total: NDArray,
-    ) -> None:  # fmt: skip
+        self, entries: tuple[NDArray, NDArray], cell: int, few: _Side, block: NDArray, add: bool, out: NDArray
+    ) -> None:
         """The part of the counts of one side's sparse genes in products with the residuals of the other's dense ones."""
-        depth = self.depth.astype(total.dtype, copy=False)
-        narrow = len(block) <= NARROW
-        kernel = _kernels.sums.narrow_products if narrow else _kernels.sums.sparse_products
-        kernel(
-            self.counts.rows, self.counts.values, *entries, depth, cell, self.slope[few.few], block, turned, own,
-            few.at_few, many.at_many, cell > self.begin, total, *(() if narrow else (self.threads,)),
+        depth = self.depth.astype(out.dtype, copy=False)
+        given = (
+            self.counts.rows, self.counts.values, *entries, depth, cell, self.slope[few.few], block, add, out
         )  # fmt: skip
+        if len(block) <= NARROW:
+            _kernels.sums.narrow_products(*given)
+        else:
+            _kernels.sums.sparse_products(*given, self.threads)
 
     def both_sparse(self, left: _Side, right: _Side, own: bool, total: NDArray) -> None:
         """The part of both genes' counts, of pairs of two sparse genes."""
@@ -202,10 +207,12 @@ class _Sample:
         for cell in range(self.begin, self.end, SPARSE_BLOCK) if len(left.few) and len(right.few) else ():
             stop = min(cell + SPARSE_BLOCK, self.end)
             (start1, stop1), (start2, stop2) = (e.until(stop) for e in entries)
+            pairs = np.empty((int((stop2 - start2).sum()), 2), total.dtype)
+            genes = pairs.view(f"i{total.itemsize}")
             _kernels.sums.shared_products(
                 counts.rows, counts.values, start1, stop1, start2, stop2, self.depth, cell, stop - cell,
-                self.slope[left.few], self.slope[right.few], own, left.at_few, right.at_few, cell > self.begin, total,
-                self.threads,
+                self.slope[left.few], self.slope[right.few], own, left.at_few, right.at_few, cell > self.begin, pairs, genes,
+                total, self.threads,
             )  # fmt: skip
 
 

@@ -122,11 +122,7 @@ class PairOutput:
         elif self.rows is not None:
             array[0, right] = values[0]
         else:
-            array[left, right] = values
-            if left == right:  # the two triangles of a tile on the diagonal may differ in the last digit
-                _kernels.squares.mirror(array[left, left])
-            else:
-                _kernels.squares.transpose(values, array[right, left])
+            _kernels.squares.place(values, left.start, right.start, array)
 
     def finish(self) -> dict[str, NDArray]:
         """The arrays in the schema's terms."""
@@ -143,10 +139,9 @@ def settle(left: slice, right: slice, tile: dict[str, NDArray], flag: NDArray) -
     """
     unclipped = tile.get("correlation_unclipped", tile.get("correlation"))
     assert unclipped is not None
-    inside = np.abs(unclipped) < (1 if "correlation_unclipped" in tile else 1 - 1e-12)
-    flag = flag.astype(np.uint16)
-    flag[~inside & np.isfinite(unclipped)] |= Flag.OUT_OF_RANGE.bit
-    tile["correlation"] = np.where(inside, unclipped, np.nan)
+    limit = 1 if "correlation_unclipped" in tile else 1 - 1e-12
+    flag, tile["correlation"] = flag.astype(np.uint16), np.empty_like(unclipped)
+    _kernels.pairs.withhold(unclipped, limit, np.uint16(Flag.OUT_OF_RANGE.bit), tile["correlation"], flag)
     own = np.arange(max(left.start, right.start), min(left.stop, right.stop))
     at = (own - left.start, own - right.start)
     flag[at] = (flag[at] & ~(Flag.OUT_OF_RANGE | Flag.NO_INTERVAL).bit) | Flag.SELF.bit

@@ -149,6 +149,17 @@ def pair_estimate(
         return replace(estimate, se=np.sqrt(var * k / (k - 1)))
 
 
+def one_group(
+    num: NDArray, den: NDArray, gene_num: tuple[Array, Array], gene_den: tuple[Array, Array]
+) -> dict[str, NDArray]:
+    """As :func:`pair_estimate` from the sums of all cells: the correlation alone, and its atanh."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        phi1, phi2 = (n.sum(1) / d.sum(1) for n, d in zip(gene_num, gene_den, strict=True))
+    tile = {"correlation_unclipped": np.empty_like(num), "fisher_z": np.empty_like(num)}
+    _kernels.pairs.ratio(num, den, phi1, phi2, *tile.values())
+    return tile
+
+
 def fisher_z(correlation: NDArray) -> NDArray:
     """atanh of the correlation; NaN outside (-1, 1)."""
     with np.errstate(invalid="ignore"):

@@ -123,6 +123,30 @@ def bootstrap_variance(num, den, weights, phi1, phi2, drawn1, drawn2):
 
 
 @parallel()
+def ratio(num, den, phi1, phi2, rho, z):
+    """Correlation of each pair from its sums and the variances phi1 (r,), phi2 (c,), and its atanh, into rho and z."""
+    for t in prange(num.shape[0]):
+        for u in range(num.shape[1]):
+            v = phi1[t] * phi2[u]
+            known = v > 0 and phi1[t] > 0 and den[t, u] > 0
+            x = num[t, u] / den[t, u] / np.sqrt(v) if known else np.nan
+            rho[t, u] = x
+            z[t, u] = np.arctanh(x) if abs(x) < 1.0 else np.nan
+
+
+@parallel()
+def withhold(unclipped, limit, bit, correlation, flag):
+    """correlation = unclipped where its size is below `limit`, else NaN; `bit` is set in `flag` for numbers that are not."""
+    for t in prange(unclipped.shape[0]):
+        for u in range(unclipped.shape[1]):
+            x = unclipped[t, u]
+            inside = abs(x) < limit
+            correlation[t, u] = x if inside else np.nan
+            if not inside and abs(x) < np.inf:
+                flag[t, u] |= bit
+
+
+@parallel()
 def t_inference(r, spread, df, log_p, log_q, low, step_df, step_t, z, se, lower, upper, statistic, dof, p):
     """Fill the variables of a t test of each correlation r with its own standard error and df, in one pass.
 

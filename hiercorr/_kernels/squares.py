@@ -46,16 +46,45 @@ def mirror(matrix):
 
 
 @parallel()
-def transpose(values, out):
-    """out[j, i] = values[i, j], in squares that stay in cache."""
+def place(values, left, right, out):
+    """out[left + i, right + j] = out[right + j, left + i] = values[i, j], in squares that stay in cache.
+
+    Where left = right, the two triangles of `values` may differ in the last digit: the upper one is taken.
+    """
+    side = 64
+    n, m = values.shape
+    own = left == right
+    across = (m + side - 1) // side
+    for block in prange((n + side - 1) // side * across):
+        i0, j0 = block // across * side, block % across * side
+        i1, j1 = min(i0 + side, n), min(j0 + side, m)
+        if own and j0 < i0:
+            continue
+        for i in range(i0, i1):
+            for j in range(max(j0, i) if own else j0, j1):
+                out[left + i, right + j] = values[i, j]
+        for j in range(j0, j1):
+            for i in range(i0, min(i1, j) if own else i1):
+                out[right + j, left + i] = values[i, j]
+
+
+@parallel()
+def scatter(values, row, column, turned, own, out):
+    """out[row[t], column[u]] = values[t, u]; `turned`: its mirror image; `own`: the one of both above the diagonal."""
     side = 64
     n, m = values.shape
     across = (m + side - 1) // side
     for block in prange((n + side - 1) // side * across):
-        i0, j0 = block // across * side, block % across * side
-        for j in range(j0, min(j0 + side, m)):
-            for i in range(i0, min(i0 + side, n)):
-                out[j, i] = values[i, j]
+        t0, u0 = block // across * side, block % across * side
+        t1, u1 = min(t0 + side, n), min(u0 + side, m)
+        for t in range(t0, t1):
+            for u in range(u0, u1):
+                if not (turned or (own and row[t] > column[u])):
+                    out[row[t], column[u]] = values[t, u]
+        for u in range(u0, u1):  # along the rows of `out` again
+            for t in range(t0, t1):
+                if turned or (own and row[t] > column[u]):
+                    out[column[u], row[t]] = values[t, u]
 
 
 @parallel()

@@ -129,15 +129,14 @@ def dense_products(x, y, own, row, column, add, out, threads):
 
 
 @parallel(fastmath=True)
-def sparse_products(rows, values, start, stop, depth, cell0, a, residuals, turned, own, row, column, add, out, threads):
-    """Sums over the entries of gene t of x / (1 + s a_t) times the residuals of gene u, to out[row[t], column[u]].
+def sparse_products(rows, values, start, stop, depth, cell0, a, residuals, add, out, threads):
+    """out[t, u] = sum over the entries of gene t of x / (1 + s a_t) times the residual of gene u (`add`: += ).
 
-    residuals : (genes, cells). `turned`: to out[column[u], row[t]]; `own`: to the one of both above the diagonal; `add`: on
-    top of what is there.
+    residuals : (genes, cells).
     """
-    n = len(row)
+    n = len(start)
     p, cells = residuals.shape
-    one = residuals.dtype.type(1.0)
+    zero, one = residuals.dtype.type(0.0), residuals.dtype.type(1.0)
     first = np.zeros(n + 1, np.int64)
     for t in range(n):
         first[t + 1] = first[t] + stop[t] - start[t]
@@ -177,45 +176,35 @@ def sparse_products(rows, values, start, stop, depth, cell0, a, residuals, turne
                     for u in range(64):
                         total[u] += v * near[i, u]
                 for u in range(wide):
-                    r, c = row[t], column[u0 + u]
-                    if turned or (own and r > c):
-                        r, c = c, r
-                    if add:
-                        out[r, c] += total[u]
-                    else:
-                        out[r, c] = total[u]
+                    out[t, u0 + u] = total[u] + (out[t, u0 + u] if add else zero)
 
 
 @parallel(fastmath=True)
-def narrow_products(rows, values, start, stop, depth, cell0, a, residuals, turned, own, row, column, add, out):
+def narrow_products(rows, values, start, stop, depth, cell0, a, residuals, add, out):
     """As :func:`sparse_products` where `residuals` has too few genes to turn strips of them."""
-    one = residuals.dtype.type(1.0)
-    for t in prange(len(row)):
+    zero, one = residuals.dtype.type(0.0), residuals.dtype.type(1.0)
+    for t in prange(len(start)):
         w = residuals.dtype.type(a[t])
-        total = np.zeros(len(column), residuals.dtype)
+        total = np.zeros(len(residuals), residuals.dtype)
         for e in range(start[t], stop[t]):
             v = residuals.dtype.type(values[e]) / (one + depth[rows[e]] * w)
-            for u in range(len(column)):
+            for u in range(len(total)):
                 total[u] += v * residuals[u, rows[e] - cell0]
-        for u in range(len(column)):
-            r, c = row[t], column[u]
-            if turned or (own and r > c):
-                r, c = c, r
-            if add:
-                out[r, c] += total[u]
-            else:
-                out[r, c] = total[u]
+        for u in range(len(total)):
+            out[t, u] = total[u] + (out[t, u] if add else zero)
 
 
 @parallel()
 def shared_products(
-    rows, values, start1, stop1, start2, stop2, depth, cell0, n_cells, a1, a2, own, row, column, add, out, threads
-):
+    rows, values, start1, stop1, start2, stop2, depth, cell0, n_cells, a1, a2, own, row, column, add, pairs, genes, out,
+    threads,
+):  # fmt: skip
     """Sums of x_t x_u / ((1 + s a_t) (1 + s a_u)) over the cells that hold counts of both, to out[row[t], column[u]].
 
     Row by row of a sparse product (Gustavson 1978): the right genes' entries are sorted by cell, and each left gene adds up
     the cells it has in one dense row. `own`: both sides are the same genes, and only u >= t is filled; `add`: on top
-    of what is there.
+    of what is there. `pairs` (entries of the right, 2) and `genes`, the same memory as whole numbers, hold the sorted
+    entries: gene and value in one place, because fetching them is what takes the time.
     """
     n, p = len(row), len(column)
     begin = np.zeros(n_cells + 1, np.int64)
@@ -225,8 +214,6 @@ def shared_products(
     for i in range(n_cells):
         begin[i + 1] += begin[i]
     cursor = begin[:-1].copy()
-    gene = np.empty(begin[n_cells], np.int32)
-    scaled = np.empty(begin[n_cells])
     first = np.zeros(p + 1, np.int64)
     for u in range(p):
         first[u + 1] = first[u] + stop2[u] - start2[u]
@@ -236,21 +223,22 @@ def shared_products(
             i = rows[e] - cell0
             k = cursor[i]
             cursor[i] = k + 1
-            gene[k] = u
-            scaled[k] = values[e] / (1.0 + depth[rows[e]] * a2[u])
+            genes[k, 0] = u
+            pairs[k, 1] = values[e] / (1.0 + depth[rows[e]] * a2[u])
             if own:
                 place[first[u] + e - start2[u]] = k
     per = ((n + 15) // 16 + threads - 1) // threads
     for part in prange(per * threads):  # genes become denser: each thread takes every so-many-th sixteen of them
         t0 = ((part % per) * threads + part // per) * 16
-        total = np.zeros(p)
+        total = np.zeros(p, out.dtype)
         for t in range(t0, min(t0 + 16, n)):
-            total[:] = 0.0
+            total[:] = 0
             for e in range(start1[t], stop1[t]):
                 i = rows[e] - cell0
-                x = values[e] / (1.0 + depth[rows[e]] * a1[t])
-                for k in range(place[first[t] + e - start1[t]] if own else begin[i], begin[i + 1]):
-                    total[gene[k]] += x * scaled[k]
+                k0 = place[first[t] + e - start1[t]] if own else begin[i]
+                x = pairs[k0, 1] if own else out.dtype.type(values[e] / (1.0 + depth[rows[e]] * a1[t]))
+                for k in range(k0, begin[i + 1]):
+                    total[genes[k, 0]] += x * pairs[k, 1]
             for u in range(t if own else 0, p):
                 if add:
                     out[row[t], column[u]] += total[u]
