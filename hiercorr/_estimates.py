@@ -173,11 +173,12 @@ def fit_here(counts: Counts, plan: Plan, output: Output, kept: Checkpoint | None
     upper, below = (_tiles.Workspace(itertools.chain(*parts), s, dtype) for _ in range(2))
     cells = _tiles.Workspace(plan.tiles, 1, dtype) if whole is not None else None
     for (left, right), smaller in _tiles.with_progress(list(zip(plan.tiles, parts, strict=True)), plan.progress):
-        num = moments.numerators(counts, problem.sums, problem.fit, left, right, space.array(left, right), kept)
-        tested = None
-        if problem.test is not None and whole is not None and cells is not None:
-            tested = moments.numerators(*whole, problem.test, left, right, cells.array(left, right),
-                                        None if kept is None else kept.named("test"))[0]  # fmt: skip
+        with blas_alone:
+            num = moments.numerators(counts, problem.sums, problem.fit, left, right, space.array(left, right), kept)
+            tested = None
+            if problem.test is not None and whole is not None and cells is not None:
+                tested = moments.numerators(*whole, problem.test, left, right, cells.array(left, right),
+                                            None if kept is None else kept.named("test"))[0]  # fmt: skip
         for rows, columns in smaller:
             at = (slice(rows.start - left.start, rows.stop - left.start),
                   slice(columns.start - right.start, columns.stop - right.start))  # fmt: skip
@@ -249,16 +250,15 @@ def _over_samples(
         plan.draws,
     )
     tile: dict[str, NDArray] = {"correlation_unclipped": estimate.correlation}
-    flag = np.zeros(estimate.correlation.shape, np.uint16)
-    flag[estimate.largest_share > DOMINANT_SHARE] |= Flag.DOMINATED.bit
-    flag[estimate.carrying < s] |= Flag.ABSENT_IN_SAMPLE.bit
+    flag = (estimate.largest_share > DOMINANT_SHARE) * Flag.DOMINATED.bit
+    flag |= (estimate.carrying < s) * Flag.ABSENT_IN_SAMPLE.bit
     if plan.silent(s):
         tile["fisher_z"] = inference.fisher_z(estimate.correlation)
         return tile, flag
     tile |= inference.pair_table(estimate, plan.confidence, plan.dtype)
     few_pairs = estimate.carrying < 3
-    flag[few_pairs] |= Flag.TOO_FEW_SAMPLES.bit
-    flag[~few_pairs & np.isnan(tile["ci_lower"])] |= Flag.NO_INTERVAL.bit
+    flag |= few_pairs * Flag.TOO_FEW_SAMPLES.bit
+    flag |= (np.isnan(tile["ci_lower"]) & ~few_pairs) * Flag.NO_INTERVAL.bit
     return tile, flag
 
 

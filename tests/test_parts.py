@@ -9,7 +9,7 @@ from conftest import fit
 from scipy import stats
 
 import hiercorr as hc
-from hiercorr import inference, moments
+from hiercorr import _kernels, inference, moments
 from hiercorr.data import read_counts
 from hiercorr.simulate import natural_correlation, simulate_counts
 from hiercorr.specification import read_specification, shipped_models
@@ -73,6 +73,35 @@ def test_benjamini_hochberg():
     np.testing.assert_allclose(found[known], stats.false_discovery_control(single[known]), rtol=1e-6)
     assert np.isnan(found[~known]).all()
     assert found.dtype == np.float32
+
+
+@pytest.mark.parametrize(("left", "right"), [(slice(3, 140), slice(140, 210)), (slice(50, 190), slice(50, 190))])
+def test_a_tile_goes_to_both_triangles(left, right):
+    whole = np.random.default_rng(0).random((230, 230))
+    whole = np.triu(whole) + np.triu(whole, 1).T
+    tile = whole[left, right].copy()
+    if left == right:
+        tile[np.tril_indices(len(tile), -1)] = np.nan  # below the diagonal nothing is read
+    out = np.full_like(whole, -1)
+    _kernels.squares.place(tile, left.start, right.start, out)
+    np.testing.assert_array_equal(out[left, right], whole[left, right])
+    np.testing.assert_array_equal(out[right, left], whole[right, left])
+    assert (out == -1).sum() == whole.size - (1 if left == right else 2) * tile.size
+
+
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize("own", [False, True])
+def test_scattered_products_stand_above_the_diagonal_or_turned(turned, own):
+    if turned and own:
+        pytest.skip("one side has no mirror image")
+    rng = np.random.default_rng(1)
+    row, column = (np.sort(x) for x in np.split(rng.permutation(200), [90]))
+    values, out = rng.random((len(row), len(column))), np.zeros((200, 200))
+    _kernels.squares.scatter(values, row, column, turned, own, out)
+    for t, u in np.ndindex(*values.shape):
+        at = (row[t], column[u])
+        assert out[tuple(sorted(at)) if own else at[::-1] if turned else at] == values[t, u]
+    assert (out != 0).sum() == values.size
 
 
 def test_bootstrap_draws():

@@ -215,6 +215,16 @@ def cell_test(num, weight, mu1, mu2, log_p, step, statistic, p):
             p[t, u] = np.exp(min(a * log_p[i] + b * log_p[i + 1] + c * log_p[i + 2] + d * log_p[i + 3], 0.0))
 
 
+@njit(cache=True)
+def step_up(ordered, place, q):
+    """q[place[k]] = least over i >= k of m p_i / i for p-values in order (Benjamini & Hochberg 1995)."""
+    m = len(ordered)
+    least = 1.0
+    for k in range(m - 1, -1, -1):
+        least = min(least, ordered[k] * (m / (k + 1)))
+        q[place[k]] = least
+
+
 @parallel()
 def correlation_table(r, df, spread, half, log_p, step, z, se, lower, upper, statistic, dof, p):
     """Fill the variables of a t test for each correlation; half = tanh(quantile * spread), log_p at z = 0, step, ...
