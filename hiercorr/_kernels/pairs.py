@@ -19,13 +19,16 @@ def _cubic(where, last):
 
 @njit
 def _atanh(x):
-    """To an absolute error of 1e-16, in a quarter of the time of np.arctanh."""
+    """np.arctanh to a relative error of 2e-14, in a quarter of its time."""
+    if abs(x) < 0.01:
+        y = x * x
+        return x * (1.0 + y * (1.0 / 3.0 + y * (0.2 + y / 7.0)))
     return 0.5 * np.log((1.0 + x) / (1.0 - x))
 
 
 @njit
 def _asinh(x):
-    """Of x >= 0, as :func:`_atanh`."""
+    """np.arcsinh of x >= 0 to an absolute error of 1e-15."""
     x = min(x, 1e150)  # the square of more is infinite
     return np.log(x + np.sqrt(x * x + 1.0))
 
