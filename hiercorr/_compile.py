@@ -10,6 +10,8 @@ from typing import Any
 
 import numba
 
+from hiercorr import _blas
+
 _TURNS = threading.RLock()
 
 
@@ -30,7 +32,7 @@ def parallel(*, blas: bool = False, **options: Any) -> Callable[[Callable[..., A
 
         @functools.wraps(function)
         def call(*args: Any) -> Any:
-            with blas_alone if blas else contextlib.nullcontext(), _NO_TURN if _any_threads() else _TURNS:
+            with _blas.at_most(1) if blas else contextlib.nullcontext(), _NO_TURN if _any_threads() else _TURNS:
                 return compiled(*args)
 
         return call
@@ -39,39 +41,6 @@ def parallel(*, blas: bool = False, **options: Any) -> Callable[[Callable[..., A
 
 
 _NO_TURN = contextlib.nullcontext()
-
-
-class _BlasAlone:
-    """BLAS on one thread while any thread of the process is inside; afterwards as it was."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._inside = 0
-        self._limit: Any = None
-
-    def __enter__(self) -> None:
-        with self._lock:
-            if self._inside == 0:
-                self._limit = _libraries().limit(limits=1, user_api="blas")
-            self._inside += 1
-
-    def __exit__(self, *_: object) -> None:
-        with self._lock:
-            self._inside -= 1
-            if self._inside == 0:
-                self._limit.restore_original_limits()
-
-
-blas_alone = _BlasAlone()
-
-
-@functools.lru_cache(maxsize=1)
-def _libraries() -> Any:
-    """The BLAS of numpy and of scipy, which is that of compiled loops."""
-    import scipy.linalg  # noqa: F401, loads it
-    from threadpoolctl import ThreadpoolController
-
-    return ThreadpoolController()
 
 
 def _any_threads() -> bool:

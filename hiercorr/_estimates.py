@@ -15,9 +15,8 @@ import xarray as xr
 from numpy.typing import NDArray
 from scipy import special
 
-from hiercorr import _cellwise, _covariates, _kernels, _tiles, inference, moments
+from hiercorr import _blas, _cellwise, _covariates, _kernels, _tiles, inference, moments
 from hiercorr._checkpoint import Checkpoint
-from hiercorr._compile import blas_alone
 from hiercorr._heterogeneity import per_sample_pairs
 from hiercorr._plan import Plan
 from hiercorr.data import Counts
@@ -162,7 +161,7 @@ def fit_here(counts: Counts, plan: Plan, output: Output, kept: Checkpoint | None
 
     Each of `also` may add variables to a tile, given its sums N and D, and returns flags.
     """
-    with blas_alone:
+    with _blas.at_most(1):
         problem = problem_of(counts, moments.depth_sums(counts, plan.tolerance), plan)
     if problem.n_samples == 1:
         counts = counts.one_group()
@@ -173,7 +172,7 @@ def fit_here(counts: Counts, plan: Plan, output: Output, kept: Checkpoint | None
     upper, below = (_tiles.Workspace(itertools.chain(*parts), s, dtype) for _ in range(2))
     cells = _tiles.Workspace(plan.tiles, 1, dtype) if whole is not None else None
     for (left, right), smaller in _tiles.with_progress(list(zip(plan.tiles, parts, strict=True)), plan.progress):
-        with blas_alone:
+        with _blas.at_most(1):
             num = moments.numerators(counts, problem.sums, problem.fit, left, right, space.array(left, right), kept)
             tested = None
             if problem.test is not None and whole is not None and cells is not None:
@@ -184,7 +183,7 @@ def fit_here(counts: Counts, plan: Plan, output: Output, kept: Checkpoint | None
                   slice(columns.start - right.start, columns.stop - right.start))  # fmt: skip
             part, den = upper.array(rows, columns), below.array(rows, columns)
             _kernels.squares.copy_window(num, rows.start - left.start, columns.start - right.start, part)
-            with blas_alone:
+            with _blas.at_most(1):
                 tile, flag = tile_of(problem, rows, columns, part, den, None if tested is None else tested[at])
             for hook in also:
                 flag |= hook(problem, rows, columns, part, den, tile)

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import numba
 
+from hiercorr import _blas
 from hiercorr.errors import InputError
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
@@ -60,17 +61,14 @@ def threads(n_jobs: int | None) -> Iterator[int]:
 
     A limit on BLAS set around the call (threadpoolctl, OMP_NUM_THREADS) holds for the compiled loops too.
     """
-    from threadpoolctl import threadpool_info, threadpool_limits
-
     before = numba.get_num_threads()
     if n_jobs is None:
-        blas = [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"]
-        use, limit = min([before, *blas]), None
+        use, limit = min(before, _blas.allowed() or before), None
     else:
         if isinstance(n_jobs, bool) or not isinstance(n_jobs, int) or n_jobs < 1:
             raise InputError(f"n_jobs must be a whole number of at least 1, not {n_jobs!r}")
         use, limit = min(n_jobs, numba.config.NUMBA_NUM_THREADS), n_jobs
-    with compiled_threads(use), threadpool_limits(limit) if limit else contextlib.nullcontext():
+    with compiled_threads(use), _blas.at_most(limit) if limit else contextlib.nullcontext():
         yield use
 
 

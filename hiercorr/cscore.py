@@ -13,9 +13,8 @@ import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike
 
-from hiercorr import _covariates, _estimates, _stream, _tiles
+from hiercorr import _blas, _covariates, _estimates, _stream, _tiles
 from hiercorr._checkpoint import Checkpoint, fingerprint
-from hiercorr._compile import blas_alone
 from hiercorr._plan import Plan, make_plan
 from hiercorr._resources import memory_bytes, threads
 from hiercorr._signature import fit_signature
@@ -327,7 +326,7 @@ class CSCore:
         )
         cells = None if self.covariates is None else self._cell_design(self.counts)
         plan = replace(plan, rows=slice(0, 1), cells=cells)
-        with threads(n_jobs), blas_alone:
+        with threads(n_jobs), _blas.at_most(1):
             members = self.counts.genes.get_indexer(chosen).astype(np.int64)
             fitted, extra = fit_signature(self.counts, members, given, plan)
         fitted.gene |= extra

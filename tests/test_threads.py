@@ -5,6 +5,10 @@ import subprocess
 import sys
 
 import pytest
+from threadpoolctl import threadpool_info, threadpool_limits
+
+from hiercorr import _blas
+from hiercorr._resources import threads
 
 CODE = """
 import warnings; warnings.simplefilter("ignore")
@@ -47,3 +51,25 @@ def test_fits_in_threads_give_the_numbers_of_one(layer):
     assert "same numbers" in done.stdout
     if layer == "workqueue":
         assert "workqueue" in done.stdout
+
+
+def _blas_threads() -> set[int]:
+    return {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"}
+
+
+def test_limits_on_blas_end_in_any_order():
+    with threadpool_limits(3):
+        first, second = _blas.at_most(1), _blas.at_most(2)
+        first.__enter__()
+        second.__enter__()
+        assert _blas_threads() == {1}
+        assert _blas.allowed() == 3
+        first.__exit__(None, None, None)  # the one that began first is not the last to end
+        assert _blas_threads() == {2}
+        second.__exit__(None, None, None)
+        assert _blas_threads() == {3} == {_blas.allowed()}
+
+
+def test_loops_have_what_blas_may_use_while_another_thread_holds_it_back():
+    with threadpool_limits(2), threads(2), _blas.at_most(1), threads(None) as n:
+        assert n == 2

@@ -23,9 +23,8 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 from scipy import interpolate, optimize, special
-from threadpoolctl import threadpool_limits
 
-from hiercorr import _tiles
+from hiercorr import _blas, _tiles
 from hiercorr._resources import cores
 from hiercorr.bayes import _kernels, _tables
 from hiercorr.bayes._margin import MEAN_SD, NODES, Array, Margin, Rows, fit_margin
@@ -222,7 +221,7 @@ def run(
         y = columns.dense(j)
         return pair_curves(columns.rows(x, y), (own, columns.margin(y)), cells, design, columns.priors, heterogeneity)
 
-    with threadpool_limits(1, "blas"), ThreadPoolExecutor(n_jobs) as pool:
+    with _blas.at_most(1), ThreadPoolExecutor(n_jobs) as pool:
         return list(shown(pool.map(one, genes)))
 
 

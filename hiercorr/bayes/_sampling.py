@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits
 
+from hiercorr import _blas
 from hiercorr._resources import cores
 from hiercorr.bayes._margin import Array
 from hiercorr.bayes._pair import Pair
@@ -70,7 +70,7 @@ class Draws:
 def sample_pair(pair: Pair, settings: Settings, seed: int) -> Draws:
     """Draws of one pair; once more with smaller steps where trajectories diverged."""
     run = _nutpie if settings.sampler == "nutpie" else _pymc
-    with threadpool_limits(1, "blas"):  # the chains are the threads
+    with _blas.at_most(1):  # the chains are the threads
         best = run(pair, settings, settings.target_accept, seed)
         if best.diverging.any() and settings.target_accept < STRICT:
             again = run(pair, settings, STRICT, seed + 1)
