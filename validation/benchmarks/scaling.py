@@ -1,6 +1,6 @@
 """How time and memory grow with cells, genes, non-zeros and samples: hiercorr beside every peer that is there.
 
-    python -m validation.benchmarks.scaling [--peer CSCORE_PYTHON] [--memento PYTHON] [--axes cells genes] [--quick]
+    python -m validation.benchmarks.scaling [--peer CSCORE_PYTHON] [--memento PYTHON] [--axes AXIS ...] [--what NAME ...]
 
 One axis at a time is moved from the base design. Each measurement is a process of its own on the same counts from the
 same seed, with a limit of time; memory is the peak beyond the input. Peers: CS-CORE Python (a checkout of its repository),
@@ -26,7 +26,6 @@ import numpy as np
 import pandas as pd
 
 from validation.benchmarks.cscore import make_counts, measure
-from validation.runner import RESULTS, versions
 
 BASE = {"cells": 20_000, "genes": 2_000, "nonzero": 0.1, "samples": 20}
 AXES: dict[str, list[float]] = {
@@ -168,7 +167,7 @@ def contestants(design: dict[str, Any], args: argparse.Namespace) -> list[str]:
     names += ["numpy corrcoef"] if dense else []
     names += ["CS-CORE Python"] if args.peer and dense else []
     names += ["memento, one gene"] if args.memento and dense else []
-    return names
+    return [name for name in names if name in args.what]
 
 
 def run(design: dict[str, Any], name: str, args: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
@@ -244,8 +243,13 @@ def main() -> None:
     parser.add_argument("--memento", help="interpreter of an environment with memento-de")
     parser.add_argument("--quick", action="store_true", help="small designs; nothing is written")
     parser.add_argument(
-        "--axes", nargs="+", choices=list(AXES), default=list(AXES), help="what is moved; left out: all"
+        "--axes",
+        nargs="+",
+        choices=list(AXES),
+        default=list(AXES),
+        help="what is moved; left out: all. The results of others stay",
     )
+    parser.add_argument("--what", nargs="+", choices=list(CONTESTANTS), default=list(CONTESTANTS), help="who is run")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     parser.add_argument("--folder", help=argparse.SUPPRESS)
     for option, kind in (("cells", int), ("genes", int), ("nonzero", float), ("samples", int)):
@@ -268,8 +272,15 @@ def main() -> None:
     if not args.quick:
         import matplotlib
 
+        from validation.runner import RESULTS, versions  # not above: a peer's environment need not have what it needs
+
         matplotlib.use("Agg")
-        table.assign(versions=versions()).to_csv(RESULTS / "bench_scaling.csv", index=False, float_format="%.4g")
+        path, table = RESULTS / "bench_scaling.csv", table.assign(versions=versions())
+        if path.exists():  # what was not run this time stays
+            before = pd.read_csv(path)
+            again = before["axis"].isin(args.axes) & before["what"].isin(set(table["what"]))
+            table = pd.concat([before[~again], table], ignore_index=True)
+        table.to_csv(path, index=False, float_format="%.4g")
         figure(table).savefig(RESULTS / "bench_scaling.png", dpi=110)
 
 
