@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from pathlib import Path
 
 import matplotlib
@@ -81,14 +82,11 @@ def benchmark_page() -> str:
     """The benchmark notes, with the committed tables under them."""
     text = (ROOT / "validation/benchmarks/README.md").read_text(encoding="utf-8")
     text = text.replace("../results/", "../../validation/results/")
-    text = text.replace("([table](../../validation/results/bench_cscore.csv))", "(last table below)")
-    text = text.replace("([table](../../validation/results/bench_bayes.csv))", "(table below)")
+    text = re.sub(r"\(\[table\]\([^)]*\)\)", "(table below)", text)
     lines = [text, "## Committed tables", ""]
     for path in sorted((ROOT / "validation/results").glob("bench_*.csv")):
         table = pd.read_csv(path)
         lines += [f"`validation/results/{path.name}`", "", _markdown(table), ""]
-        if path.with_suffix(".png").exists():
-            lines += [f"![Time and memory against size](../../validation/results/{path.stem}.png)", ""]
     return "\n".join(lines)
 
 
