@@ -233,6 +233,10 @@ def figure(table: pd.DataFrame) -> Any:
             if axis == next(iter(names)):
                 ax.set_ylabel(title)
         column[1].set_xlabel(label)
+        ticks = sorted(best.loc[best["axis"] == axis, axis].unique())
+        said = [f"{v:,.0f}" if v >= 1 else f"{v:g}" for v in ticks]
+        column[1].set_xticks(ticks, said, rotation=35, fontsize=8)
+        column[1].xaxis.minorticks_off()
     axes[0, -1].legend(bbox_to_anchor=(1.02, 1), loc="upper left", frameon=False)
     return fig
 
