@@ -164,8 +164,7 @@ def differential(
     def compared(
         problem: _estimates.Problem, left: slice, right: slice, num: NDArray, den: NDArray, tile: dict
     ) -> NDArray:
-        fit = problem.fit
-        given = ((fit.num[left], fit.num[right]), (fit.den[left], fit.den[right]))
+        given = problem.variance_sums(left, right)
         noise = (problem.noise[left], problem.noise[right])
         above = left == right and rows is None
         if method == "pooled":
