@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from hiercorr.moments import DepthSums
 
 Array = NDArray[np.float64]
-SPARSE = 0.1  # below this detection, visiting the cells that hold a count beats a dense product
+DENSE = 0.18  # from this detection on, a dense product beats visiting the cells that hold a count
+SPARSE = 0.1  # of two genes below this detection only the cells that hold a count of both are visited
 NARROW = 7  # genes of a side that are dense whatever their detection
 SPARSE_BLOCK = 32_768  # cells whose entries are sorted by cell at one time
 CELL_BLOCK = 4096  # cells whose residuals are dense at one time
@@ -83,29 +84,27 @@ def cross_products(
 ) -> NDArray:
     r"""Sum over the cells of one sample of f_j r_j f_k r_k for the genes of two slices, into `out` if it is given.
 
-    Genes with counts in few cells are visited only there:
+    A gene with counts in few cells is visited only there:
 
     .. math:: \sum_i f_j r_j f_k r_k = \sum_{i: x_{ij} > 0} f_j x_{ij} f_k r_k - \mu_j \sum_i f_j s_i f_k r_k
 
-    where the last sum is a quadrature over the nodes; of two such genes the first sum is taken apart in the same way, so
-    that only cells with counts of both are visited. The other pairs are a dense product.
+    where the last sum is a quadrature over the nodes. Of two genes with counts in very few the first sum is taken apart in
+    the same way, so that only cells with counts of both are visited. The other pairs are a dense product.
     """
     total = np.empty((left.stop - left.start, right.stop - right.start), dtype) if out is None else out
     if counts.starts[sample] == counts.starts[sample + 1]:
         total[...] = 0
         return total
     own = left == right  # symmetric: half the work
-    low = counts.detection < SPARSE
-    few_left, few_right = low[left], low[right]
     if min(total.shape) <= NARROW and not own:  # one gene against all: the others are visited where they have counts
-        few_left = np.full(total.shape[0], total.shape[0] > total.shape[1])
-        few_right = np.full(total.shape[1], not few_left.any())
-    sides = _Side(left.start, few_left), _Side(right.start, few_right)
-    work = _Sample(counts, sums.depth, mu, slope, sample)
+        sparse, dense = (0.0, 2.0), (0.0, 0.0)
+        kinds = (dense, sparse) if total.shape[0] <= total.shape[1] else (sparse, dense)
+    else:
+        kinds = ((SPARSE, DENSE),) * 2
+    work = _Sample(counts, sums, mu, slope, sample)
+    sides = [_Side(genes, counts.detection[genes], *k) for genes, k in zip((left, right), kinds, strict=True)]
     work.with_dense(*sides, own, total)
     work.both_sparse(*sides, own, total)
-    if few_left.any() or few_right.any():
-        _take_off_means(sums, mu, slope, (left, right), (few_left, few_right), sample, own, total)
     if own:
         _kernels.squares.mirror(total)
     return total
@@ -140,95 +139,117 @@ def adjusted_products(
 
 
 class _Side:
-    """Genes of one side of a tile: sparse and dense ones, and where each stands in the tile."""
+    """Genes of one side of a tile by how many cells hold them: where each stands in the tile and among all."""
 
-    def __init__(self, start: int, low: NDArray[np.bool_]) -> None:
-        self.at_few, self.at_many = np.flatnonzero(low), np.flatnonzero(~low)
-        self.few, self.many = start + self.at_few, start + self.at_many
+    def __init__(self, genes: slice, detection: NDArray[np.float64], sparse: float, dense: float) -> None:
+        kind = np.digitize(detection, (sparse, dense))
+        self.sparse, middle, self.dense = (np.flatnonzero(kind == k) for k in range(3))
+        self.visited = np.concatenate([self.sparse, middle])
+        self.blocks = np.concatenate([middle, self.dense])  # whose residuals the others' counts meet
+        self.n_middle, self.start = len(middle), genes.start
+
+    def skip(self, n: int | None = None) -> NDArray[np.int64]:
+        """How many of the blocks' first genes each visited gene is not to meet: the middle ones' `n`, or those before."""
+        own = np.arange(self.n_middle) if n is None else np.full(self.n_middle, n)
+        return np.concatenate([np.zeros(len(self.sparse), np.int64), own])
 
 
 class _Sample:
     """The cells of one sample and what weighs them."""
 
-    def __init__(self, counts: Counts, depth: Array, mu: Array, slope: Array, sample: int) -> None:
-        self.counts, self.depth, self.mu, self.slope, self.sample = counts, depth, mu, slope, sample
+    def __init__(self, counts: Counts, sums: DepthSums, mu: Array, slope: Array, sample: int) -> None:
+        self.counts, self.sums, self.mu, self.slope, self.sample = counts, sums, mu, slope, sample
         self.begin, self.end = int(counts.starts[sample]), int(counts.starts[sample + 1])
         self.threads = numba.get_num_threads()
 
-    def _blocks(self, genes: NDArray[np.int64], dtype: DTypeLike, wanted: bool = True) -> Iterator[NDArray | None]:
-        if wanted and len(genes):
-            c = self.counts
-            for _, block in residual_blocks(c, self.depth, self.mu, self.slope, genes, self.sample, dtype):
+    def _blocks(self, side: _Side, dtype: DTypeLike, wanted: bool) -> Iterator[NDArray | None]:
+        if wanted and len(side.blocks):
+            c, genes = self.counts, side.start + side.blocks
+            for _, block in residual_blocks(c, self.sums.depth, self.mu, self.slope, genes, self.sample, dtype):
                 yield block
         else:
             yield from itertools.repeat(None)
 
     def with_dense(self, left: _Side, right: _Side, own: bool, total: NDArray) -> None:
-        """Products of dense with dense genes, of left sparse with right dense, of right sparse with left dense ones.
+        """Products of two dense genes, and of one that is visited with the residuals of the other.
 
         Where both sides are the same, the upper triangle.
         """
-        first, second = Entries(self.counts, left.few, self.sample), Entries(self.counts, right.few, self.sample)
-        xs, ys = self._blocks(left.many, total.dtype, not own), self._blocks(right.many, total.dtype)
-        across = np.empty((len(left.few), len(right.many)), total.dtype)
-        back = np.empty((0 if own else len(right.few), len(left.many)), total.dtype)
-        for cell in range(self.begin, self.end, CELL_BLOCK) if len(left.many) + len(right.many) else ():
+        both = len(left.dense) > 0 and len(right.dense) > 0
+        xs = self._blocks(left, total.dtype, not own and (both or len(right.visited) > 0))
+        ys = self._blocks(right, total.dtype, both or len(left.visited) > 0)
+        visits = [_Visits(self, left, right, left.skip(None if own else 0), total.dtype)]
+        if not own:
+            visits.append(_Visits(self, right, left, right.skip(left.n_middle), total.dtype))
+        for cell in range(self.begin, self.end, CELL_BLOCK) if len(left.blocks) + len(right.blocks) else ():
             stop, add = min(cell + CELL_BLOCK, self.end), cell > self.begin
             y = next(ys)
             x = y if own else next(xs)
-            if x is not None and y is not None:
-                _kernels.sums.dense_products(x, y, own, left.at_many, right.at_many, add, total, self.threads)
-            if y is not None and across.size:
-                self._visit(first.until(stop), cell, left, y, add, across)
-            if x is not None and back.size:
-                self._visit(second.until(stop), cell, right, x, add, back)
-        if across.size:
-            _kernels.squares.scatter(across, left.at_few, right.at_many, False, own, total)
-        if back.size:
-            _kernels.squares.scatter(back, right.at_few, left.at_many, True, False, total)
-
-    def _visit(
-        self, entries: tuple[NDArray, NDArray], cell: int, few: _Side, block: NDArray, add: bool, out: NDArray
-    ) -> None:
-        """The part of the counts of one side's sparse genes in products with the residuals of the other's dense ones."""
-        depth = self.depth.astype(out.dtype, copy=False)
-        given = (
-            self.counts.rows, self.counts.values, *entries, depth, cell, self.slope[few.few], block, add, out
-        )  # fmt: skip
-        if len(block) <= NARROW:
-            _kernels.sums.narrow_products(*given)
-        else:
-            _kernels.sums.sparse_products(*given, self.threads)
+            if both and x is not None and y is not None:
+                _kernels.sums.dense_products(
+                    x[left.n_middle :], y[right.n_middle :], own, left.dense, right.dense, add, total, self.threads
+                )
+            for visit, block in zip(visits, (y, x), strict=False):
+                if block is not None:
+                    visit.add(cell, stop, block, add)
+        for visit, turned in zip(visits, (False, True), strict=False):
+            visit.finish(turned, own, total)
 
     def both_sparse(self, left: _Side, right: _Side, own: bool, total: NDArray) -> None:
-        """The part of both genes' counts, of pairs of two sparse genes."""
-        counts = self.counts
-        entries = [Entries(counts, side.few, self.sample) for side in (left, right)]
-        for cell in range(self.begin, self.end, SPARSE_BLOCK) if len(left.few) and len(right.few) else ():
+        """Products of two sparse genes."""
+        if not (len(left.sparse) and len(right.sparse)):
+            return
+        counts, genes = self.counts, [side.start + side.sparse for side in (left, right)]
+        (weight, mean, _), (_, mean2, rest) = (self.node_sums(g) for g in genes)
+        less = [np.hstack(x).astype(total.dtype) for x in ((mean, weight), (rest, mean2))]
+        entries = [Entries(counts, g, self.sample) for g in genes]
+        for cell in range(self.begin, self.end, SPARSE_BLOCK):
             stop = min(cell + SPARSE_BLOCK, self.end)
             (start1, stop1), (start2, stop2) = (e.until(stop) for e in entries)
             pairs = np.empty((int((stop2 - start2).sum()), 2), total.dtype)
-            genes = pairs.view(f"i{total.itemsize}")
+            numbers = pairs.view(f"i{total.itemsize}")
             _kernels.sums.shared_products(
-                counts.rows, counts.values, start1, stop1, start2, stop2, self.depth, cell, stop - cell,
-                self.slope[left.few], self.slope[right.few], own, left.at_few, right.at_few, cell > self.begin, pairs, genes,
-                total, self.threads,
+                counts.rows, counts.values, start1, stop1, start2, stop2, self.sums.depth, cell, stop - cell,
+                self.slope[genes[0]], self.slope[genes[1]], *less, own, left.sparse, right.sparse, cell > self.begin, pairs,
+                numbers, total, self.threads,
             )  # fmt: skip
 
+    def node_sums(self, genes: NDArray[np.int64]) -> tuple[Array, Array, Array]:
+        """At each node (genes, nodes): what adds up to sum x f f_k s, mu f at the node, what adds up to sum r f f_k s."""
+        sums = self.sums
+        f = 1 / (1 + np.outer(self.slope[genes], sums.nodes))
+        weight = sums.nodes * f * sums.first[genes, self.sample]
+        mu = self.mu[genes, None]
+        return weight, mu * f, weight - mu * (f @ sums.gram[0, self.sample])
 
-def _take_off_means(
-    sums: DepthSums, mu: Array, slope: Array, sides: tuple[slice, slice], low: tuple[NDArray, NDArray], sample: int,
-    own: bool, total: NDArray,
-) -> None:  # fmt: skip
-    """What cells without a count of a sparse gene hold: a product of sums over the nodes, taken off in place."""
-    weight, mean, rest = [], [], []
-    for genes in sides:
-        g = 1 / (1 + np.outer(slope[genes], sums.nodes))
-        weight.append(sums.nodes * g * sums.first[genes, sample])  # of sum x f
-        mean.append(mu[genes, None] * g)
-        rest.append(weight[-1] - mu[genes, None] * (g @ sums.gram[0, sample]))  # of sum r f
-    for k in range(2):
-        mean[k][~low[k]] = 0
-    a = np.hstack([mean[0], np.where(low[0][:, None], weight[0], rest[0])]).astype(total.dtype)
-    b = np.hstack([rest[1], mean[1]]).astype(total.dtype)
-    _kernels.sums.row_products(a, b, own, total.dtype.type(-1), True, total, numba.get_num_threads())
+
+class _Visits:
+    """Products of the counts of one side's visited genes with the residuals of the other side's blocks."""
+
+    def __init__(self, work: _Sample, visited: _Side, other: _Side, skip: NDArray[np.int64], dtype: DTypeLike) -> None:
+        self._work, self._at, self._other, self._skip = work, visited.visited, other, skip
+        self._genes = visited.start + self._at
+        self._entries = Entries(work.counts, self._genes, work.sample)
+        self._total = np.empty((len(self._genes), len(other.blocks)), dtype)
+
+    def add(self, cell: int, stop: int, block: NDArray, add: bool) -> None:
+        """The cells from `cell` to `stop`, whose residuals are in `block` (genes, cells)."""
+        if not self._total.size:
+            return
+        work, dtype = self._work, self._total.dtype
+        depth, a = work.sums.depth.astype(dtype, copy=False), work.slope[self._genes]
+        given = (work.counts.rows, work.counts.values, *self._entries.until(stop), depth, cell, a)
+        if len(block) <= NARROW:
+            _kernels.sums.narrow_products(*given, block, add, self._total)
+        else:
+            _kernels.sums.sparse_products(*given, self._skip, block, add, self._total, work.threads)
+
+    def finish(self, turned: bool, own: bool, total: NDArray) -> None:
+        """Take off what cells without a count hold, and put the products where they belong."""
+        if not self._total.size:
+            return
+        work, other = self._work, self._other
+        mean = work.node_sums(self._genes)[1].astype(total.dtype)
+        rest = work.node_sums(other.start + other.blocks)[2].astype(total.dtype)
+        _kernels.sums.row_products(mean, rest, False, total.dtype.type(-1), True, self._total, work.threads)
+        _kernels.squares.scatter(self._total, self._skip, self._at, other.blocks, turned, own, total)

@@ -296,9 +296,11 @@ def test_tiles_do_not_matter(small, monkeypatch):
     monkeypatch.setattr(_products, "CELL_BLOCK", 16)
     monkeypatch.setattr(_products, "SPARSE_BLOCK", 20)
     monkeypatch.setattr(moments, "_BASIS_BLOCK", 30)
-    detection = hc.CSCore(small, sample="sample", depth="depth").counts.detection
-    for threshold in (0.0, float(np.median(detection)), 1.1):  # all pairs dense, all four kinds, all sparse
-        monkeypatch.setattr(_products, "SPARSE", threshold)
+    low, middle, high = np.quantile(hc.CSCore(small, sample="sample", depth="depth").counts.detection, [0.3, 0.5, 0.7])
+    # all genes dense, visited for residuals, visited where both have counts; two kinds, all three kinds
+    for limits in ((0.0, 0.0), (0.0, 1.1), (1.1, 1.1), (middle, middle), (low, high)):
+        monkeypatch.setattr(_products, "SPARSE", limits[0])
+        monkeypatch.setattr(_products, "DENSE", limits[1])
         tiled = fit(small)
         for name in ("correlation", "se", "p_value", "flag"):
             np.testing.assert_allclose(tiled.matrix(name), base.matrix(name), rtol=2e-4, atol=2e-6)

@@ -69,8 +69,11 @@ def place(values, left, right, out):
 
 
 @parallel()
-def scatter(values, row, column, turned, own, out):
-    """out[row[t], column[u]] = values[t, u]; `turned`: its mirror image; `own`: the one of both above the diagonal."""
+def scatter(values, skip, row, column, turned, own, out):
+    """out[row[t], column[u]] = values[t, u] from u = skip[t] on.
+
+    `turned`: the mirror image is meant; `own`: the one of both that is above the diagonal.
+    """
     side = 64
     n, m = values.shape
     across = (m + side - 1) // side
@@ -78,12 +81,12 @@ def scatter(values, row, column, turned, own, out):
         t0, u0 = block // across * side, block % across * side
         t1, u1 = min(t0 + side, n), min(u0 + side, m)
         for t in range(t0, t1):
-            for u in range(u0, u1):
+            for u in range(max(u0, skip[t]), u1):
                 if not (turned or (own and row[t] > column[u])):
                     out[row[t], column[u]] = values[t, u]
         for u in range(u0, u1):  # along the rows of `out` again
             for t in range(t0, t1):
-                if turned or (own and row[t] > column[u]):
+                if u >= skip[t] and (turned or (own and row[t] > column[u])):
                     out[column[u], row[t]] = values[t, u]
 
 

@@ -6,6 +6,7 @@ import numpy as np
 from numba import prange
 
 from hiercorr._compile import parallel
+from hiercorr._kernels.vectors import STRIP, sum_of_rows
 
 
 @parallel()
@@ -129,10 +130,10 @@ def dense_products(x, y, own, row, column, add, out, threads):
 
 
 @parallel(fastmath=True)
-def sparse_products(rows, values, start, stop, depth, cell0, a, residuals, add, out, threads):
+def sparse_products(rows, values, start, stop, depth, cell0, a, skip, residuals, add, out, threads):
     """out[t, u] = sum over the entries of gene t of x / (1 + s a_t) times the residual of gene u (`add`: += ).
 
-    residuals : (genes, cells).
+    residuals : (genes, cells). The first skip[t] genes are not wanted of gene t, and some of them are left out.
     """
     n = len(start)
     p, cells = residuals.shape
@@ -149,32 +150,21 @@ def sparse_products(rows, values, start, stop, depth, cell0, a, residuals, add, 
             scaled[first[t] + e] = residuals.dtype.type(values[start[t] + e]) / (one + depth[i] * w)
             cell[first[t] + e] = i - cell0
     for worker in prange(threads):
-        near = np.zeros((cells, 64), residuals.dtype)  # 64 genes turned: they stay in the cache of one core
-        total = np.zeros(64, residuals.dtype)
-        for strip in range(worker, (p + 63) // 64, threads):
-            u0 = strip * 64
-            wide = min(64, p - u0)
+        room = np.zeros(cells * STRIP + 64, residuals.dtype)
+        line = -room.ctypes.data % 64 // room.itemsize  # where a line of the cache begins
+        near = room[line : line + cells * STRIP].reshape(cells, STRIP)  # some genes turned: they stay in the cache of one core
+        total = np.zeros(STRIP, residuals.dtype)
+        for strip in range(worker, (p + STRIP - 1) // STRIP, threads):
+            u0 = strip * STRIP
+            wide = min(STRIP, p - u0)
             for i0 in range(0, cells, 64):
                 for u in range(wide):
                     for i in range(i0, min(i0 + 64, cells)):
                         near[i, u] = residuals[u0 + u, i]
             for t in range(n):
-                for u in range(64):
-                    total[u] = 0
-                whole = first[t] + (first[t + 1] - first[t]) // 8 * 8
-                for e in range(first[t], whole, 8):  # eight entries a sweep: `total` is read and written once
-                    v0, v1, v2, v3 = scaled[e], scaled[e + 1], scaled[e + 2], scaled[e + 3]
-                    v4, v5, v6, v7 = scaled[e + 4], scaled[e + 5], scaled[e + 6], scaled[e + 7]
-                    i0, i1, i2, i3 = cell[e], cell[e + 1], cell[e + 2], cell[e + 3]
-                    i4, i5, i6, i7 = cell[e + 4], cell[e + 5], cell[e + 6], cell[e + 7]
-                    for u in range(64):
-                        total[u] += ((v0 * near[i0, u] + v1 * near[i1, u]) + (v2 * near[i2, u] + v3 * near[i3, u])) + (
-                            (v4 * near[i4, u] + v5 * near[i5, u]) + (v6 * near[i6, u] + v7 * near[i7, u])
-                        )
-                for e in range(whole, first[t + 1]):
-                    v, i = scaled[e], cell[e]
-                    for u in range(64):
-                        total[u] += v * near[i, u]
+                if skip[t] >= u0 + wide:
+                    continue
+                sum_of_rows(total, scaled, cell, near, first[t], first[t + 1])
                 for u in range(wide):
                     out[t, u0 + u] = total[u] + (out[t, u0 + u] if add else zero)
 
@@ -194,16 +184,16 @@ def narrow_products(rows, values, start, stop, depth, cell0, a, residuals, add, 
             out[t, u] = total[u] + (out[t, u] if add else zero)
 
 
-@parallel()
+@parallel(blas=True)
 def shared_products(
-    rows, values, start1, stop1, start2, stop2, depth, cell0, n_cells, a1, a2, own, row, column, add, pairs, genes, out,
-    threads,
+    rows, values, start1, stop1, start2, stop2, depth, cell0, n_cells, a1, a2, less1, less2, own, row, column, add, pairs,
+    genes, out, threads,
 ):  # fmt: skip
     """Sums of x_t x_u / ((1 + s a_t) (1 + s a_u)) over the cells that hold counts of both, to out[row[t], column[u]].
 
     Row by row of a sparse product (Gustavson 1978): the right genes' entries are sorted by cell, and each left gene adds up
     the cells it has in one dense row. `own`: both sides are the same genes, and only u >= t is filled; `add`: on top
-    of what is there. `pairs` (entries of the right, 2) and `genes`, the same memory as whole numbers, hold the sorted
+    of what is there, else less1[t] less2[u]' is taken off. `pairs` (entries of the right, 2) and `genes`, the same memory as whole numbers, hold the sorted
     entries: gene and value in one place, because fetching them is what takes the time.
     """
     n, p = len(row), len(column)
@@ -230,8 +220,13 @@ def shared_products(
     per = ((n + 15) // 16 + threads - 1) // threads
     for part in prange(per * threads):  # genes become denser: each thread takes every so-many-th sixteen of them
         t0 = ((part % per) * threads + part // per) * 16
+        t1 = min(t0 + 16, n)
+        if t0 >= t1:
+            continue
+        u0 = t0 if own else 0
+        off = np.dot(less1[t0:t1], less2[u0:].T) if not add else np.empty((0, 0), out.dtype)
         total = np.zeros(p, out.dtype)
-        for t in range(t0, min(t0 + 16, n)):
+        for t in range(t0, t1):
             total[:] = 0
             for e in range(start1[t], stop1[t]):
                 i = rows[e] - cell0
@@ -243,7 +238,7 @@ def shared_products(
                 if add:
                     out[row[t], column[u]] += total[u]
                 else:
-                    out[row[t], column[u]] = total[u]
+                    out[row[t], column[u]] = total[u] - off[t - t0, u - u0]
 
 
 @parallel(blas=True)
