@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from hiercorr import _kernels
+from hiercorr._kernels.vectors import STRIP
 from hiercorr.data import Counts
 
 if TYPE_CHECKING:
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
 Array = NDArray[np.float64]
 DENSE = 0.18  # from this detection on, a dense product beats visiting the cells that hold a count
 SPARSE = 0.1  # of two genes below this detection only the cells that hold a count of both are visited
-NARROW = 7  # genes of a side that are dense whatever their detection
+NARROW = 7  # genes of a side, at most, with which all of the other side are visited
 SPARSE_BLOCK = 32_768  # cells whose entries are sorted by cell at one time
 CELL_BLOCK = 4096  # cells whose residuals are dense at one time
 
@@ -96,13 +98,12 @@ def cross_products(
         total[...] = 0
         return total
     own = left == right  # symmetric: half the work
-    if min(total.shape) <= NARROW and not own:  # one gene against all: the others are visited where they have counts
-        sparse, dense = (0.0, 2.0), (0.0, 0.0)
-        kinds = (dense, sparse) if total.shape[0] <= total.shape[1] else (sparse, dense)
-    else:
-        kinds = ((SPARSE, DENSE),) * 2
     work = _Sample(counts, sums, mu, slope, sample)
-    sides = [_Side(genes, counts.detection[genes], *k) for genes, k in zip((left, right), kinds, strict=True)]
+    if min(total.shape) <= NARROW and not own:
+        turned = total.shape[0] <= total.shape[1]
+        work.few_with_all(*((right, left, total.T) if turned else (left, right, total)))
+        return total
+    sides = _Side(left, counts.detection[left]), _Side(right, counts.detection[right])
     work.with_dense(*sides, own, total)
     work.both_sparse(*sides, own, total)
     if own:
@@ -122,17 +123,17 @@ def adjusted_products(
 ) -> NDArray:
     """As :func:`cross_products`, of residuals from `fitted`: no cell is left out, so every gene is a dense one."""
     own = left == right
-    threads = numba.get_num_threads()
     none = np.zeros_like(slope)
-    at_left, at_right = (np.arange(genes.stop - genes.start) for genes in (left, right))
-
-    def blocks(genes: slice) -> Iterator[tuple[slice, NDArray]]:
-        return residual_blocks(counts, depth, none, slope, genes, sample, out.dtype, fitted)
-
-    xs = blocks(left)  # nothing is made of it until it is asked for
-    for k, (_, y) in enumerate(blocks(right)):
-        x = y if own else next(xs)[1]
-        _kernels.sums.dense_products(x, y, own, at_left, at_right, k > 0, out, threads)
+    sides = [Strips(genes.stop - genes.start, out.dtype) for genes in ((left,) if own else (left, right))]
+    dense = Dense(sides[0].n, sides[-1].n, own, out.dtype)
+    blocks = [
+        residual_blocks(counts, depth, none, slope, genes, sample, out.dtype, fitted)
+        for genes in (left, right)[: len(sides)]
+    ]
+    for parts in zip(*blocks, strict=True):
+        xs = [side.turn(block) for side, (_, block) in zip(sides, parts, strict=True)]
+        dense.add(xs[0], xs[-1])
+    dense.put(np.arange(left.stop - left.start), np.arange(right.stop - right.start), out)
     if own:
         _kernels.squares.mirror(out)
     return out
@@ -141,8 +142,8 @@ def adjusted_products(
 class _Side:
     """Genes of one side of a tile by how many cells hold them: where each stands in the tile and among all."""
 
-    def __init__(self, genes: slice, detection: NDArray[np.float64], sparse: float, dense: float) -> None:
-        kind = np.digitize(detection, (sparse, dense))
+    def __init__(self, genes: slice, detection: NDArray[np.float64]) -> None:
+        kind = np.digitize(detection, (SPARSE, DENSE))
         self.sparse, middle, self.dense = (np.flatnonzero(kind == k) for k in range(3))
         self.visited = np.concatenate([self.sparse, middle])
         self.blocks = np.concatenate([middle, self.dense])  # whose residuals the others' counts meet
@@ -162,38 +163,60 @@ class _Sample:
         self.begin, self.end = int(counts.starts[sample]), int(counts.starts[sample + 1])
         self.threads = numba.get_num_threads()
 
-    def _blocks(self, side: _Side, dtype: DTypeLike, wanted: bool) -> Iterator[NDArray | None]:
-        if wanted and len(side.blocks):
-            c, genes = self.counts, side.start + side.blocks
-            for _, block in residual_blocks(c, self.sums.depth, self.mu, self.slope, genes, self.sample, dtype):
-                yield block
-        else:
-            yield from itertools.repeat(None)
+    def few_with_all(self, genes: slice, few: slice, total: NDArray) -> None:
+        """Products of all of one side, which are visited where they have counts, with the few of the other."""
+        visits = _Visits(self, np.arange(genes.start, genes.stop), np.arange(few.start, few.stop), total.dtype)
+        blocks = residual_blocks(self.counts, self.sums.depth, self.mu, self.slope, few, self.sample, total.dtype)
+        for cells, block in blocks:
+            visits.add(cells, block)
+        total[...] = visits.total()
 
     def with_dense(self, left: _Side, right: _Side, own: bool, total: NDArray) -> None:
         """Products of two dense genes, and of one that is visited with the residuals of the other.
 
         Where both sides are the same, the upper triangle.
         """
+        dtype = total.dtype
         both = len(left.dense) > 0 and len(right.dense) > 0
-        xs = self._blocks(left, total.dtype, not own and (both or len(right.visited) > 0))
-        ys = self._blocks(right, total.dtype, both or len(left.visited) > 0)
-        visits = [_Visits(self, left, right, left.skip(None if own else 0), total.dtype)]
-        if not own:
-            visits.append(_Visits(self, right, left, right.skip(left.n_middle), total.dtype))
-        for cell in range(self.begin, self.end, CELL_BLOCK) if len(left.blocks) + len(right.blocks) else ():
-            stop, add = min(cell + CELL_BLOCK, self.end), cell > self.begin
+        xs = self._strips(left, dtype, not own and (both or len(right.visited) > 0))
+        ys = self._strips(right, dtype, both or len(left.visited) > 0)
+        at = [side.start + side.visited for side in (left, right)], [side.start + side.blocks for side in (left, right)]
+        first = _Visits(self, at[0][0], at[1][1], dtype, left.skip(None if own else 0))
+        second = _Visits(self, at[0][1], at[1][0], dtype, right.skip(left.n_middle))
+        skipped = left.n_middle // STRIP, right.n_middle // STRIP  # strips of middle genes alone
+        dense = Dense(len(left.blocks) - skipped[0] * STRIP, len(right.blocks) - skipped[1] * STRIP, own, dtype)
+        for cell in range(self.begin, self.end, CELL_BLOCK):
+            cells = slice(cell, min(cell + CELL_BLOCK, self.end))
             y = next(ys)
             x = y if own else next(xs)
             if both and x is not None and y is not None:
-                _kernels.sums.dense_products(
-                    x[left.n_middle :], y[right.n_middle :], own, left.dense, right.dense, add, total, self.threads
-                )
-            for visit, block in zip(visits, (y, x), strict=False):
-                if block is not None:
-                    visit.add(cell, stop, block, add)
-        for visit, turned in zip(visits, (False, True), strict=False):
-            visit.finish(turned, own, total)
+                dense.add(x[skipped[0] :], y[skipped[1] :])
+            if y is not None:
+                first.add(cells, y)
+            if x is not None and not own:
+                second.add(cells, x)
+        if both:
+            before = [n - s * STRIP for n, s in zip((left.n_middle, right.n_middle), skipped, strict=True)]
+            dense.put(left.dense, right.dense, total, *before)
+        _kernels.squares.scatter(first.total(), first.skip, left.visited, right.blocks, False, own, total)
+        if not own:
+            _kernels.squares.scatter(second.total(), second.skip, right.visited, left.blocks, True, False, total)
+
+    def _strips(self, side: _Side, dtype: DTypeLike, wanted: bool) -> Iterator[NDArray | None]:
+        """The residuals of a side's blocks, a few thousand cells at a time; each is overwritten by the next."""
+        if not (wanted and len(side.blocks)):
+            yield from itertools.repeat(None)
+        genes = side.start + side.blocks
+        depth = self.sums.depth.astype(dtype, copy=False)
+        room, entries = Strips(len(genes), dtype), Entries(self.counts, genes, self.sample)
+        for cell in range(self.begin, self.end, CELL_BLOCK):
+            stop = min(cell + CELL_BLOCK, self.end)
+            out = room.array(stop - cell)
+            _kernels.strips.fill(
+                self.counts.rows, self.counts.values, *entries.until(stop), depth, cell, self.mu[genes], self.slope[genes],
+                out, self.threads,
+            )  # fmt: skip
+            yield out
 
     def both_sparse(self, left: _Side, right: _Side, own: bool, total: NDArray) -> None:
         """Products of two sparse genes."""
@@ -224,32 +247,91 @@ class _Sample:
 
 
 class _Visits:
-    """Products of the counts of one side's visited genes with the residuals of the other side's blocks."""
+    """Products of the counts of some genes with the residuals of others."""
 
-    def __init__(self, work: _Sample, visited: _Side, other: _Side, skip: NDArray[np.int64], dtype: DTypeLike) -> None:
-        self._work, self._at, self._other, self._skip = work, visited.visited, other, skip
-        self._genes = visited.start + self._at
-        self._entries = Entries(work.counts, self._genes, work.sample)
-        self._total = np.empty((len(self._genes), len(other.blocks)), dtype)
+    def __init__(
+        self,
+        work: _Sample,
+        genes: NDArray[np.int64],
+        others: NDArray[np.int64],
+        dtype: DTypeLike,
+        skip: NDArray | None = None,
+    ) -> None:
+        self._work, self._genes, self._others = work, genes, others
+        self._entries = Entries(work.counts, genes, work.sample)
+        self._total = np.zeros((len(genes), len(others)), dtype)
+        self.skip = np.zeros(len(genes), np.int64) if skip is None else skip  # of the others, not wanted of a gene
 
-    def add(self, cell: int, stop: int, block: NDArray, add: bool) -> None:
-        """The cells from `cell` to `stop`, whose residuals are in `block` (genes, cells)."""
+    def add(self, cells: slice, residuals: NDArray) -> None:
+        """Some cells, with the others' residuals: strips of them, or (genes, cells) where they are few."""
         if not self._total.size:
             return
         work, dtype = self._work, self._total.dtype
-        depth, a = work.sums.depth.astype(dtype, copy=False), work.slope[self._genes]
-        given = (work.counts.rows, work.counts.values, *self._entries.until(stop), depth, cell, a)
-        if len(block) <= NARROW:
-            _kernels.sums.narrow_products(*given, block, add, self._total)
+        depth, a, add = work.sums.depth.astype(dtype, copy=False), work.slope[self._genes], cells.start > work.begin
+        given = (work.counts.rows, work.counts.values, *self._entries.until(cells.stop), depth, cells.start, a)
+        if residuals.ndim == 2:
+            _kernels.sums.narrow_products(*given, residuals, add, self._total)
         else:
-            _kernels.sums.sparse_products(*given, self._skip, block, add, self._total, work.threads)
+            _kernels.strips.visit(*given, self.skip, residuals, add, self._total, work.threads)
 
-    def finish(self, turned: bool, own: bool, total: NDArray) -> None:
-        """Take off what cells without a count hold, and put the products where they belong."""
-        if not self._total.size:
-            return
-        work, other = self._work, self._other
-        mean = work.node_sums(self._genes)[1].astype(total.dtype)
-        rest = work.node_sums(other.start + other.blocks)[2].astype(total.dtype)
-        _kernels.sums.row_products(mean, rest, False, total.dtype.type(-1), True, self._total, work.threads)
-        _kernels.squares.scatter(self._total, self._skip, self._at, other.blocks, turned, own, total)
+    def total(self) -> NDArray:
+        """All cells: those without a count hold a product of sums over the nodes."""
+        if self._total.size:
+            mean = self._work.node_sums(self._genes)[1].astype(self._total.dtype)
+            rest = self._work.node_sums(self._others)[2].astype(self._total.dtype)
+            less = self._total.dtype.type(-1)
+            _kernels.sums.row_products(mean, rest, False, less, True, self._total, self._work.threads)
+        return self._total
+
+
+class Strips:
+    """Memory for the residuals of n genes in some cells, in strips of genes."""
+
+    def __init__(self, n: int, dtype: DTypeLike) -> None:
+        self.n, self._strips = n, -(-n // STRIP)
+        self._dtype, self._room = np.dtype(dtype), np.empty(0, dtype)
+
+    def array(self, cells: int) -> NDArray:
+        """An array (strips, cells, STRIP); it overwrites the one before."""
+        shape = (self._strips, cells, STRIP)
+        if self._room.size < math.prod(shape):
+            self._room = _lines(math.prod(shape), self._dtype)
+        return self._room[: math.prod(shape)].reshape(shape)
+
+    def turn(self, block: NDArray) -> NDArray:
+        """The strips of an array (genes, cells)."""
+        out = self.array(block.shape[1])
+        _kernels.strips.turn(block, out)
+        return out
+
+
+class Dense:
+    """Products of the residuals of all genes of two sides, in tiles that a processor holds.
+
+    Parameters
+    ----------
+    n, m : int
+        Genes of the sides.
+    own : bool
+        Both are the same: only one triangle is made.
+    """
+
+    def __init__(self, n: int, m: int, own: bool, dtype: DTypeLike) -> None:
+        shape = (-(-n // STRIP), -(-m // STRIP), STRIP, STRIP)
+        self._own, self._tiles = own, _lines(math.prod(shape), dtype).reshape(shape)
+        self._tiles[...] = 0
+
+    def add(self, x: NDArray, y: NDArray) -> None:
+        """The products of some cells, from their strips."""
+        _kernels.strips.add_products(x, y, self._own, self._tiles, numba.get_num_threads())
+
+    def put(self, row: NDArray, column: NDArray, out: NDArray, before1: int = 0, before2: int = 0) -> None:
+        """Those of all genes but the first `before1` and `before2` to these places."""
+        _kernels.strips.put(self._tiles, before1, before2, self._own, row, column, out)
+
+
+def _lines(n: int, dtype: DTypeLike) -> NDArray:
+    """An array that starts where a line of the cache does: else every register that is loaded is two of them."""
+    flat = np.empty(n + 64 // np.dtype(dtype).itemsize, dtype)
+    first = -flat.ctypes.data % 64 // flat.itemsize
+    return flat[first : first + n]

@@ -6,7 +6,7 @@ import numpy as np
 from numba import prange
 
 from hiercorr._compile import parallel
-from hiercorr._kernels.vectors import STRIP, sum_of_rows
+from hiercorr._kernels.vectors import take
 
 
 @parallel()
@@ -97,81 +97,12 @@ def take_off_weighted(block, fitted, depth, slope):
             block[t, i] -= fitted[t, i] / (one + depth[i] * slope[t])
 
 
-@parallel(blas=True)
-def dense_products(x, y, own, row, column, add, out, threads):
-    """Sums over cells of x_t y_u, arrays (genes, cells), to out[row[t], column[u]] (`add`: on top of what is there).
-
-    `own`: both are the same, and only u >= t is filled. BLAS makes a panel of rows at a time; a thread takes panels from
-    both ends, so that all have the same work where panels become shorter.
-    """
-    p, q = len(x), len(y)
-    rounds = (p + 2 * threads * 240 - 1) // (2 * threads * 240)
-    panels = 2 * threads * rounds
-    width = (p + panels - 1) // panels
-    for worker in prange(threads):
-        room = np.empty(width * q, x.dtype)
-        for k in range(2 * rounds):
-            panel = worker + k * threads
-            if k >= rounds:
-                panel = panels - 1 - (worker + (k - rounds) * threads)
-            t0 = min(panel * width, p)
-            n = min(width, p - t0)
-            u0 = t0 if own else 0
-            if n == 0:
-                continue
-            part = room[: n * (q - u0)].reshape(n, q - u0)
-            np.dot(x[t0 : t0 + n], y[u0:].T, part)
-            for t in range(n):
-                for u in range(t if own else 0, q - u0):
-                    if add:
-                        out[row[t0 + t], column[u0 + u]] += part[t, u]
-                    else:
-                        out[row[t0 + t], column[u0 + u]] = part[t, u]
-
-
-@parallel(fastmath=True)
-def sparse_products(rows, values, start, stop, depth, cell0, a, skip, residuals, add, out, threads):
-    """out[t, u] = sum over the entries of gene t of x / (1 + s a_t) times the residual of gene u (`add`: += ).
-
-    residuals : (genes, cells). The first skip[t] genes are not wanted of gene t, and some of them are left out.
-    """
-    n = len(start)
-    p, cells = residuals.shape
-    zero, one = residuals.dtype.type(0.0), residuals.dtype.type(1.0)
-    first = np.zeros(n + 1, np.int64)
-    for t in range(n):
-        first[t + 1] = first[t] + stop[t] - start[t]
-    scaled = np.empty(first[n], residuals.dtype)
-    cell = np.empty(first[n], np.int32)
-    for t in prange(n):
-        w = residuals.dtype.type(a[t])
-        for e in range(stop[t] - start[t]):
-            i = rows[start[t] + e]
-            scaled[first[t] + e] = residuals.dtype.type(values[start[t] + e]) / (one + depth[i] * w)
-            cell[first[t] + e] = i - cell0
-    for worker in prange(threads):
-        room = np.zeros(cells * STRIP + 64, residuals.dtype)
-        line = -room.ctypes.data % 64 // room.itemsize  # where a line of the cache begins
-        near = room[line : line + cells * STRIP].reshape(cells, STRIP)  # some genes turned: they stay in the cache of one core
-        total = np.zeros(STRIP, residuals.dtype)
-        for strip in range(worker, (p + STRIP - 1) // STRIP, threads):
-            u0 = strip * STRIP
-            wide = min(STRIP, p - u0)
-            for i0 in range(0, cells, 64):
-                for u in range(wide):
-                    for i in range(i0, min(i0 + 64, cells)):
-                        near[i, u] = residuals[u0 + u, i]
-            for t in range(n):
-                if skip[t] >= u0 + wide:
-                    continue
-                sum_of_rows(total, scaled, cell, near, first[t], first[t + 1])
-                for u in range(wide):
-                    out[t, u0 + u] = total[u] + (out[t, u0 + u] if add else zero)
-
-
 @parallel(fastmath=True)
 def narrow_products(rows, values, start, stop, depth, cell0, a, residuals, add, out):
-    """As :func:`sparse_products` where `residuals` has too few genes to turn strips of them."""
+    """out[t, u] = sum over the entries of gene t of x / (1 + s a_t) times the residual of gene u, of few (`add`: += ).
+
+    residuals : (genes, cells).
+    """
     zero, one = residuals.dtype.type(0.0), residuals.dtype.type(1.0)
     for t in prange(len(start)):
         w = residuals.dtype.type(a[t])
@@ -217,28 +148,28 @@ def shared_products(
             pairs[k, 1] = values[e] / (1.0 + depth[rows[e]] * a2[u])
             if own:
                 place[first[u] + e - start2[u]] = k
-    per = ((n + 15) // 16 + threads - 1) // threads
-    for part in prange(per * threads):  # genes become denser: each thread takes every so-many-th sixteen of them
-        t0 = ((part % per) * threads + part // per) * 16
-        t1 = min(t0 + 16, n)
-        if t0 >= t1:
-            continue
-        u0 = t0 if own else 0
-        off = np.dot(less1[t0:t1], less2[u0:].T) if not add else np.empty((0, 0), out.dtype)
+    counter = np.zeros(1, np.int64)
+    for _ in prange(threads):
         total = np.zeros(p, out.dtype)
-        for t in range(t0, t1):
-            total[:] = 0
-            for e in range(start1[t], stop1[t]):
-                i = rows[e] - cell0
-                k0 = place[first[t] + e - start1[t]] if own else begin[i]
-                x = pairs[k0, 1] if own else out.dtype.type(values[e] / (1.0 + depth[rows[e]] * a1[t]))
-                for k in range(k0, begin[i + 1]):
-                    total[genes[k, 0]] += x * pairs[k, 1]
-            for u in range(t if own else 0, p):
-                if add:
-                    out[row[t], column[u]] += total[u]
-                else:
-                    out[row[t], column[u]] = total[u] - off[t - t0, u - u0]
+        part = take(counter)
+        while part * 16 < n:
+            t0, t1 = part * 16, min(part * 16 + 16, n)
+            u0 = t0 if own else 0
+            off = np.dot(less1[t0:t1], less2[u0:].T) if not add else np.empty((0, 0), out.dtype)
+            for t in range(t0, t1):
+                total[:] = 0
+                for e in range(start1[t], stop1[t]):
+                    i = rows[e] - cell0
+                    k0 = place[first[t] + e - start1[t]] if own else begin[i]
+                    x = pairs[k0, 1] if own else out.dtype.type(values[e] / (1.0 + depth[rows[e]] * a1[t]))
+                    for k in range(k0, begin[i + 1]):
+                        total[genes[k, 0]] += x * pairs[k, 1]
+                for u in range(t if own else 0, p):
+                    if add:
+                        out[row[t], column[u]] += total[u]
+                    else:
+                        out[row[t], column[u]] = total[u] - off[t - t0, u - u0]
+            part = take(counter)
 
 
 @parallel(blas=True)
