@@ -165,11 +165,17 @@ class _Sample:
 
     def few_with_all(self, genes: slice, few: slice, total: NDArray) -> None:
         """Products of all of one side, which are visited where they have counts, with the few of the other."""
-        visits = _Visits(self, np.arange(genes.start, genes.stop), np.arange(few.start, few.stop), total.dtype)
-        blocks = residual_blocks(self.counts, self.sums.depth, self.mu, self.slope, few, self.sample, total.dtype)
-        for cells, block in blocks:
-            visits.add(cells, block)
-        total[...] = visits.total()
+        counts, all_genes, others = self.counts, np.arange(genes.start, genes.stop), np.arange(few.start, few.stop)
+        entries = Entries(counts, all_genes, self.sample)
+        depth, out = self.sums.depth.astype(total.dtype, copy=False), np.empty(total.shape, total.dtype)
+        for cells, block in residual_blocks(
+            counts, self.sums.depth, self.mu, self.slope, few, self.sample, total.dtype
+        ):
+            _kernels.sums.narrow_products(
+                counts.rows, counts.values, *entries.until(cells.stop), depth, cells.start, self.slope[genes], block,
+                cells.start > self.begin, out,
+            )  # fmt: skip
+        total[...] = out - self.node_sums(all_genes)[1] @ self.node_sums(others)[2].T
 
     def with_dense(self, left: _Side, right: _Side, own: bool, total: NDArray) -> None:
         """Products of two dense genes, and of one that is visited with the residuals of the other.
@@ -180,9 +186,8 @@ class _Sample:
         both = len(left.dense) > 0 and len(right.dense) > 0
         xs = self._strips(left, dtype, not own and (both or len(right.visited) > 0))
         ys = self._strips(right, dtype, both or len(left.visited) > 0)
-        at = [side.start + side.visited for side in (left, right)], [side.start + side.blocks for side in (left, right)]
-        first = _Visits(self, at[0][0], at[1][1], dtype, left.skip(None if own else 0))
-        second = _Visits(self, at[0][1], at[1][0], dtype, right.skip(left.n_middle))
+        first = _Visits(self, left, right, left.skip(None if own else 0), (False, own), total)
+        second = _Visits(self, right, left, right.skip(left.n_middle), (True, False), total)
         skipped = left.n_middle // STRIP, right.n_middle // STRIP  # strips of middle genes alone
         dense = Dense(len(left.blocks) - skipped[0] * STRIP, len(right.blocks) - skipped[1] * STRIP, own, dtype)
         for cell in range(self.begin, self.end, CELL_BLOCK):
@@ -198,9 +203,6 @@ class _Sample:
         if both:
             before = [n - s * STRIP for n, s in zip((left.n_middle, right.n_middle), skipped, strict=True)]
             dense.put(left.dense, right.dense, total, *before)
-        _kernels.squares.scatter(first.total(), first.skip, left.visited, right.blocks, False, own, total)
-        if not own:
-            _kernels.squares.scatter(second.total(), second.skip, right.visited, left.blocks, True, False, total)
 
     def _strips(self, side: _Side, dtype: DTypeLike, wanted: bool) -> Iterator[NDArray | None]:
         """The residuals of a side's blocks, a few thousand cells at a time; each is overwritten by the next."""
@@ -247,41 +249,43 @@ class _Sample:
 
 
 class _Visits:
-    """Products of the counts of some genes with the residuals of others."""
+    """Products of the counts of one side's visited genes with the residuals of the other side's blocks, put into `total`.
+
+    Parameters
+    ----------
+    skip : ndarray
+        How many of the blocks' first genes are not wanted of each visited gene.
+    place : (bool, bool)
+        The visited side is the right one; both are the same and the upper triangle is wanted.
+    """
 
     def __init__(
         self,
         work: _Sample,
-        genes: NDArray[np.int64],
-        others: NDArray[np.int64],
-        dtype: DTypeLike,
-        skip: NDArray | None = None,
+        visited: _Side,
+        other: _Side,
+        skip: NDArray[np.int64],
+        place: tuple[bool, bool],
+        total: NDArray,
     ) -> None:
-        self._work, self._genes, self._others = work, genes, others
-        self._entries = Entries(work.counts, genes, work.sample)
-        self._total = np.zeros((len(genes), len(others)), dtype)
-        self.skip = np.zeros(len(genes), np.int64) if skip is None else skip  # of the others, not wanted of a gene
+        self._work, self._skip, self._genes = work, skip, visited.start + visited.visited
+        self._place = (*place, visited.visited, other.blocks)
+        self._entries, self._total = Entries(work.counts, self._genes, work.sample), total
+        self._none = not (len(self._genes) and len(other.blocks))
+        if not self._none:
+            rest = work.node_sums(other.start + other.blocks)[2].astype(total.dtype)
+            self._mean = work.node_sums(self._genes)[1].astype(total.dtype)
+            self._rest = Strips(len(rest), total.dtype).turn(rest)
 
     def add(self, cells: slice, residuals: NDArray) -> None:
-        """Some cells, with the others' residuals: strips of them, or (genes, cells) where they are few."""
-        if not self._total.size:
-            return
-        work, dtype = self._work, self._total.dtype
-        depth, a, add = work.sums.depth.astype(dtype, copy=False), work.slope[self._genes], cells.start > work.begin
-        given = (work.counts.rows, work.counts.values, *self._entries.until(cells.stop), depth, cells.start, a)
-        if residuals.ndim == 2:
-            _kernels.sums.narrow_products(*given, residuals, add, self._total)
-        else:
-            _kernels.strips.visit(*given, self.skip, residuals, add, self._total, work.threads)
-
-    def total(self) -> NDArray:
-        """All cells: those without a count hold a product of sums over the nodes."""
-        if self._total.size:
-            mean = self._work.node_sums(self._genes)[1].astype(self._total.dtype)
-            rest = self._work.node_sums(self._others)[2].astype(self._total.dtype)
-            less = self._total.dtype.type(-1)
-            _kernels.sums.row_products(mean, rest, False, less, True, self._total, self._work.threads)
-        return self._total
+        """Some cells, with the others' residuals in strips."""
+        if not self._none:
+            work = self._work
+            _kernels.strips.visit(
+                work.counts.rows, work.counts.values, *self._entries.until(cells.stop),
+                work.sums.depth.astype(self._total.dtype, copy=False), cells.start, work.slope[self._genes], self._skip,
+                residuals, self._mean, self._rest, *self._place, cells.start > work.begin, self._total, work.threads,
+            )  # fmt: skip
 
 
 class Strips:

@@ -69,28 +69,6 @@ def place(values, left, right, out):
 
 
 @parallel()
-def scatter(values, skip, row, column, turned, own, out):
-    """out[row[t], column[u]] = values[t, u] from u = skip[t] on.
-
-    `turned`: the mirror image is meant; `own`: the one of both that is above the diagonal.
-    """
-    side = 64
-    n, m = values.shape
-    across = (m + side - 1) // side
-    for block in prange((n + side - 1) // side * across):
-        t0, u0 = block // across * side, block % across * side
-        t1, u1 = min(t0 + side, n), min(u0 + side, m)
-        for t in range(t0, t1):
-            for u in range(max(u0, skip[t]), u1):
-                if not (turned or (own and row[t] > column[u])):
-                    out[row[t], column[u]] = values[t, u]
-        for u in range(u0, u1):  # along the rows of `out` again
-            for t in range(t0, t1):
-                if u >= skip[t] and (turned or (own and row[t] > column[u])):
-                    out[column[u], row[t]] = values[t, u]
-
-
-@parallel()
 def copy_window(values, i0, j0, out):
     """out[c, i, j] = values[c, i0 + i, j0 + j]."""
     s, n, m = out.shape

@@ -8,6 +8,7 @@ from numba import prange
 from hiercorr._compile import parallel
 from hiercorr._kernels.vectors import REGISTER, STRIP, TILE_REGISTERS, TILE_ROWS, add_tile, sum_of_rows, take
 
+_ROWS = 32  # genes whose sums are put into place together
 _CHUNK = 512  # cells of a strip that are multiplied at one time: a few strips of them stay in the cache of one core
 
 
@@ -100,13 +101,16 @@ def put(tiles, before1, before2, own, row, column, out):
 
 
 @parallel(fastmath=True)
-def visit(rows, values, start, stop, depth, cell0, a, skip, residuals, add, out, threads):
-    """out[t, u] = sum over the entries of gene t of x / (1 + s a_t) times the residual of gene u (`add`: += ).
+def visit(
+    rows, values, start, stop, depth, cell0, a, skip, residuals, mean, rest, turned, own, row, column, add, out, threads
+):  # fmt: skip
+    """out[row[t], column[u]] = sum over the entries of gene t of x / (1 + s a_t) times the residual of gene u, from skip[t] on.
 
-    The first skip[t] genes are not wanted of gene t, and some of them are left out.
+    `add`: on top of what is there; else the product of mean[t] and gene u in the strips `rest` (strips, k, STRIP) is taken
+    off. `turned`: the mirror image is meant; `own`: the one of both that is above the diagonal.
     """
-    n, p = out.shape
-    zero, one = residuals.dtype.type(0.0), residuals.dtype.type(1.0)
+    n, p = len(row), len(column)
+    one = residuals.dtype.type(1.0)
     first = np.zeros(n + 1, np.int64)
     for t in range(n):
         first[t + 1] = first[t] + stop[t] - start[t]
@@ -118,17 +122,35 @@ def visit(rows, values, start, stop, depth, cell0, a, skip, residuals, add, out,
             i = rows[start[t] + e]
             scaled[first[t] + e] = residuals.dtype.type(values[start[t] + e]) / (one + depth[i] * w)
             cell[first[t] + e] = i - cell0
+    node = np.arange(mean.shape[1]).astype(np.int32)
     counter = np.zeros(1, np.int64)
     for _ in prange(threads):
-        total = np.zeros(STRIP, residuals.dtype)
+        total = np.zeros((_ROWS, STRIP), residuals.dtype)
+        less = np.zeros(STRIP, residuals.dtype)
         strip = take(counter)
         while strip < len(residuals):
             u0 = strip * STRIP
-            wide = min(STRIP, p - u0)
+            u1 = min(u0 + STRIP, p)
             near = residuals[strip]  # stays in the cache of one core
-            for t in range(n):
-                if skip[t] < u0 + wide:
-                    sum_of_rows(total, scaled, cell, near, first[t], first[t + 1])
-                    for u in range(wide):
-                        out[t, u0 + u] = total[u] + (out[t, u0 + u] if add else zero)
+            for t0 in range(0, n, _ROWS):
+                t1 = min(t0 + _ROWS, n)
+                for t in range(t0, t1):
+                    if skip[t] < u1:
+                        sum_of_rows(total[t - t0], scaled, cell, near, first[t], first[t + 1])
+                        if not add:
+                            sum_of_rows(less, mean[t], node, rest[strip], 0, len(node))
+                            for u in range(STRIP):
+                                total[t - t0, u] -= less[u]
+                if not turned:
+                    for t in range(t0, t1):
+                        for u in range(max(skip[t], u0), u1):
+                            if not own or row[t] <= column[u]:
+                                value = total[t - t0, u - u0]
+                                out[row[t], column[u]] = value + out[row[t], column[u]] if add else value
+                if turned or own:
+                    for u in range(u0, u1):  # along the rows of `out` again
+                        for t in range(t0, t1):
+                            if u >= skip[t] and (turned or row[t] > column[u]):
+                                value = total[t - t0, u - u0]
+                                out[column[u], row[t]] = value + out[column[u], row[t]] if add else value
             strip = take(counter)
