@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from hiercorr.moments import DepthSums
 
 Array = NDArray[np.float64]
-DENSE = 0.18  # from this detection on, a dense product beats visiting the cells that hold a count
+DENSE = 0.14  # from this detection on, a dense product beats visiting the cells that hold a count
 SPARSE = 0.1  # of two genes below this detection only the cells that hold a count of both are visited
 NARROW = 7  # genes of a side, at most, with which all of the other side are visited
 SPARSE_BLOCK = 32_768  # cells whose entries are sorted by cell at one time

@@ -123,9 +123,9 @@ def shared_products(
     """Sums of x_t x_u / ((1 + s a_t) (1 + s a_u)) over the cells that hold counts of both, to out[row[t], column[u]].
 
     Row by row of a sparse product (Gustavson 1978): the right genes' entries are sorted by cell, and each left gene adds up
-    the cells it has in one dense row. `own`: both sides are the same genes, and only u >= t is filled; `add`: on top
-    of what is there, else less1[t] less2[u]' is taken off. `pairs` (entries of the right, 2) and `genes`, the same memory as whole numbers, hold the sorted
-    entries: gene and value in one place, because fetching them is what takes the time.
+    the cells it has in one dense row. `own`: both sides are the same genes, and only u >= t is filled; `add`: on top of what
+    is there, else less1[t] less2[u]' is taken off. `pairs` (entries of the right, 2) and `genes`, the same memory as whole
+    numbers, hold the sorted entries: gene and value in one place, because fetching them is what takes the time.
     """
     n, p = len(row), len(column)
     begin = np.zeros(n_cells + 1, np.int64)

@@ -5,17 +5,20 @@ from __future__ import annotations
 import platform
 
 import llvmlite.binding
+import numba
 from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
 
 def _registers() -> tuple[int, int]:
-    """Bytes of a vector register of this processor, and how many there are."""
-    features = llvmlite.binding.get_host_cpu_features()
-    if features.get("avx512f"):
+    """Bytes of a vector register of the processor that numba compiles for, and how many there are."""
+    features = numba.config.CPU_FEATURES
+    if features is None:
+        features = llvmlite.binding.get_host_cpu_features().flatten()
+    if "+avx512f" in features.split(","):
         return 64, 32
-    if features.get("avx"):
+    if "+avx" in features.split(","):
         return 32, 16
     return 16, 32 if platform.machine().lower() in ("arm64", "aarch64") else 16
 
