@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
@@ -13,6 +12,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from hiercorr import _kernels
 from hiercorr._kernels.vectors import STRIP
+from hiercorr._strips import Dense, Strips
 from hiercorr.data import Counts
 
 if TYPE_CHECKING:
@@ -182,27 +182,23 @@ class _Sample:
 
         Where both sides are the same, the upper triangle.
         """
-        dtype = total.dtype
-        both = len(left.dense) > 0 and len(right.dense) > 0
-        xs = self._strips(left, dtype, not own and (both or len(right.visited) > 0))
-        ys = self._strips(right, dtype, both or len(left.visited) > 0)
-        first = _Visits(self, left, right, left.skip(None if own else 0), (False, own), total)
-        second = _Visits(self, right, left, right.skip(left.n_middle), (True, False), total)
-        skipped = left.n_middle // STRIP, right.n_middle // STRIP  # strips of middle genes alone
-        dense = Dense(len(left.blocks) - skipped[0] * STRIP, len(right.blocks) - skipped[1] * STRIP, own, dtype)
+        visits = [_Visits(self, left, right, left.skip(None if own else 0), (False, own), total)]
+        if not own:
+            visits.append(_Visits(self, right, left, right.skip(left.n_middle), (True, False), total))
+        dense = _DenseGenes(left, right, own, total.dtype) if len(left.dense) and len(right.dense) else None
+        ys = self._strips(right, total.dtype, dense is not None or visits[0].wanted)
+        xs = ys if own else self._strips(left, total.dtype, dense is not None or visits[1].wanted)
         for cell in range(self.begin, self.end, CELL_BLOCK):
             cells = slice(cell, min(cell + CELL_BLOCK, self.end))
             y = next(ys)
             x = y if own else next(xs)
-            if both and x is not None and y is not None:
-                dense.add(x[skipped[0] :], y[skipped[1] :])
-            if y is not None:
-                first.add(cells, y)
-            if x is not None and not own:
-                second.add(cells, x)
-        if both:
-            before = [n - s * STRIP for n, s in zip((left.n_middle, right.n_middle), skipped, strict=True)]
-            dense.put(left.dense, right.dense, total, *before)
+            if dense is not None and x is not None and y is not None:
+                dense.add(x, y)
+            for visit, strips in zip(visits, (y, x), strict=False):
+                if strips is not None:
+                    visit.add(cells, strips)
+        if dense is not None:
+            dense.put(total)
 
     def _strips(self, side: _Side, dtype: DTypeLike, wanted: bool) -> Iterator[NDArray | None]:
         """The residuals of a side's blocks, a few thousand cells at a time; each is overwritten by the next."""
@@ -248,6 +244,23 @@ class _Sample:
         return weight, mu * f, weight - mu * (f @ sums.gram[0, self.sample])
 
 
+class _DenseGenes:
+    """Products of the dense genes of two sides, from the strips of their blocks, where middle genes come first."""
+
+    def __init__(self, left: _Side, right: _Side, own: bool, dtype: DTypeLike) -> None:
+        self._places = left.dense, right.dense
+        self._first = [side.n_middle // STRIP for side in (left, right)]  # strips of middle genes alone are left out
+        self._before = [side.n_middle % STRIP for side in (left, right)]
+        n, m = (len(side.dense) + before for side, before in zip((left, right), self._before, strict=True))
+        self._sums = Dense(n, m, own, dtype)
+
+    def add(self, x: NDArray, y: NDArray) -> None:
+        self._sums.add(*(strips[first:] for strips, first in zip((x, y), self._first, strict=True)))
+
+    def put(self, total: NDArray) -> None:
+        self._sums.put(*self._places, total, *self._before)
+
+
 class _Visits:
     """Products of the counts of one side's visited genes with the residuals of the other side's blocks, put into `total`.
 
@@ -271,71 +284,18 @@ class _Visits:
         self._work, self._skip, self._genes = work, skip, visited.start + visited.visited
         self._place = (*place, visited.visited, other.blocks)
         self._entries, self._total = Entries(work.counts, self._genes, work.sample), total
-        self._none = not (len(self._genes) and len(other.blocks))
-        if not self._none:
+        self.wanted = len(self._genes) > 0 and len(other.blocks) > 0
+        if self.wanted:
             rest = work.node_sums(other.start + other.blocks)[2].astype(total.dtype)
             self._mean = work.node_sums(self._genes)[1].astype(total.dtype)
             self._rest = Strips(len(rest), total.dtype).turn(rest)
 
     def add(self, cells: slice, residuals: NDArray) -> None:
         """Some cells, with the others' residuals in strips."""
-        if not self._none:
+        if self.wanted:
             work = self._work
             _kernels.strips.visit(
                 work.counts.rows, work.counts.values, *self._entries.until(cells.stop),
                 work.sums.depth.astype(self._total.dtype, copy=False), cells.start, work.slope[self._genes], self._skip,
                 residuals, self._mean, self._rest, *self._place, cells.start > work.begin, self._total, work.threads,
             )  # fmt: skip
-
-
-class Strips:
-    """Memory for the residuals of n genes in some cells, in strips of genes."""
-
-    def __init__(self, n: int, dtype: DTypeLike) -> None:
-        self.n, self._strips = n, -(-n // STRIP)
-        self._dtype, self._room = np.dtype(dtype), np.empty(0, dtype)
-
-    def array(self, cells: int) -> NDArray:
-        """An array (strips, cells, STRIP); it overwrites the one before."""
-        shape = (self._strips, cells, STRIP)
-        if self._room.size < math.prod(shape):
-            self._room = _lines(math.prod(shape), self._dtype)
-        return self._room[: math.prod(shape)].reshape(shape)
-
-    def turn(self, block: NDArray) -> NDArray:
-        """The strips of an array (genes, cells)."""
-        out = self.array(block.shape[1])
-        _kernels.strips.turn(block, out)
-        return out
-
-
-class Dense:
-    """Products of the residuals of all genes of two sides, in tiles that a processor holds.
-
-    Parameters
-    ----------
-    n, m : int
-        Genes of the sides.
-    own : bool
-        Both are the same: only one triangle is made.
-    """
-
-    def __init__(self, n: int, m: int, own: bool, dtype: DTypeLike) -> None:
-        shape = (-(-n // STRIP), -(-m // STRIP), STRIP, STRIP)
-        self._own, self._tiles = own, _lines(math.prod(shape), dtype).reshape(shape)
-        self._tiles[...] = 0
-
-    def add(self, x: NDArray, y: NDArray) -> None:
-        """The products of some cells, from their strips."""
-        _kernels.strips.add_products(x, y, self._own, self._tiles, numba.get_num_threads())
-
-    def put(self, row: NDArray, column: NDArray, out: NDArray, before1: int = 0, before2: int = 0) -> None:
-        """Those of all genes but the first `before1` and `before2` to these places."""
-        _kernels.strips.put(self._tiles, before1, before2, self._own, row, column, out)
-
-
-def _lines(n: int, dtype: DTypeLike) -> NDArray:
-    """An array that starts where a line of the cache does: else every register that is loaded is two of them."""
-    flat = np.empty(n + 64 // np.dtype(dtype).itemsize, dtype)
-    first = -flat.ctypes.data % 64 // flat.itemsize
-    return flat[first : first + n]

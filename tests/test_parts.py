@@ -89,18 +89,6 @@ def test_a_tile_goes_to_both_triangles(left, right):
     assert (out == -1).sum() == whole.size - (1 if left == right else 2) * tile.size
 
 
-@pytest.mark.parametrize(("turned", "own"), [(False, False), (True, False), (False, True)])
-def test_scattered_products_stand_above_the_diagonal_or_turned(turned, own):
-    rng = np.random.default_rng(1)
-    row, column = (np.sort(x) for x in np.split(rng.permutation(200), [90]))
-    values, out = rng.random((len(row), len(column))), np.zeros((200, 200))
-    _kernels.squares.scatter(values, row, column, turned, own, out)
-    for t, u in np.ndindex(*values.shape):
-        at = (row[t], column[u])
-        assert out[tuple(sorted(at)) if own else at[::-1] if turned else at] == values[t, u]
-    assert (out != 0).sum() == values.size
-
-
 def test_bootstrap_draws():
     draws = inference.bootstrap_draws(3, 500, 1)
     assert (draws.sum(1) == 3).all()

@@ -399,21 +399,19 @@ def test_bad_counts_are_named_from_the_workers(data, client):
 
 
 def test_no_task_is_dense(data, client, monkeypatch):
-    """The largest dense array of a task is some thousand cells by the genes of a tile."""
-    from hiercorr import _products
+    """The largest dense array of a task is some thousand cells by the genes of a tile, in whole strips."""
+    from hiercorr import _kernels, _products
 
     model = hc.CSCore(dask_backed(data), scheduler="sync", **OPTIONS)
     shapes = []
-    inner = _products._kernels.sums.weighted_residuals
-    monkeypatch.setattr(
-        _products._kernels.sums, "weighted_residuals", lambda *a: (shapes.append(a[-1].shape), inner(*a))[1]
-    )
+    inner = _kernels.strips.fill
+    monkeypatch.setattr(_kernels.strips, "fill", lambda *a: (shapes.append(a[-2].shape), inner(*a))[1])
     monkeypatch.setattr(_products, "CELL_BLOCK", 50)
     monkeypatch.setattr(_tiles, "_TILE_GENES", 13)
     monkeypatch.setattr(_tiles, "_LEAST_GENES", 1)
     model.fit()
-    assert max(n for _, n in shapes) <= 50
-    assert max(p for p, _ in shapes) <= 13
+    assert max(cells for _, cells, _ in shapes) <= 50
+    assert max(strips for strips, _, _ in shapes) == 1  # 13 genes
 
 
 def test_worker_killed_in_mid_run(data, client, small_tiles, monkeypatch, tmp_path):

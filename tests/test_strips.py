@@ -10,7 +10,7 @@ import pytest
 
 from hiercorr import _kernels
 from hiercorr._kernels.vectors import STRIP
-from hiercorr._products import Dense, Strips
+from hiercorr._strips import Dense, Strips
 
 FEATURES = {32: "+sse2,+sse3,+ssse3,+sse4.1,+sse4.2,+avx,+avx2,+fma", 16: "+sse2"}
 
