@@ -28,7 +28,7 @@ def parallel(*, blas: bool = False, **options: Any) -> Callable[[Callable[..., A
     """
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
-        compiled = numba.njit(cache=True, parallel=True, **options)(function)
+        compiled = numba.njit(cache=True, parallel=True, error_model="numpy", **options)(function)
 
         @functools.wraps(function)
         def call(*args: Any) -> Any:

@@ -228,7 +228,7 @@ class _Sample:
             stop = min(cell + SPARSE_BLOCK, self.end)
             (start1, stop1), (start2, stop2) = (e.until(stop) for e in entries)
             pairs = np.empty((int((stop2 - start2).sum()), 2), total.dtype)
-            numbers = pairs.view(f"i{total.itemsize}")
+            numbers = pairs.view(f"u{total.itemsize}")  # an index without a sign is not looked at from the end
             _kernels.sums.shared_products(
                 counts.rows, counts.values, start1, stop1, start2, stop2, self.sums.depth, cell, stop - cell,
                 self.slope[genes[0]], self.slope[genes[1]], *less, own, left.sparse, right.sparse, cell > self.begin, pairs,
