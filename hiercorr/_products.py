@@ -144,7 +144,8 @@ class _Side:
 
     def __init__(self, genes: slice, detection: NDArray[np.float64]) -> None:
         kind = np.digitize(detection, (SPARSE, DENSE))
-        self.sparse, middle, self.dense = (np.flatnonzero(kind == k) for k in range(3))
+        # Without a sign: compiled loops look at no index from the end.
+        self.sparse, middle, self.dense = (np.flatnonzero(kind == k).astype(np.uint64) for k in range(3))
         self.visited = np.concatenate([self.sparse, middle])
         self.blocks = np.concatenate([middle, self.dense])  # whose residuals the others' counts meet
         self.n_middle, self.start = len(middle), genes.start
