@@ -173,16 +173,22 @@ def fit_here(counts: Counts, plan: Plan, output: Output, kept: Checkpoint | None
     cells = _tiles.Workspace(plan.tiles, 1, dtype) if whole is not None else None
     for (left, right), smaller in _tiles.with_progress(list(zip(plan.tiles, parts, strict=True)), plan.progress):
         with _blas.at_most(1):
-            num = moments.numerators(counts, problem.sums, problem.fit, left, right, space.array(left, right), kept)
+            half = kept is None  # no part of a tile is below its diagonal
+            num = moments.numerators(
+                counts, problem.sums, problem.fit, left, right, space.array(left, right), kept, half
+            )
             tested = None
             if problem.test is not None and whole is not None and cells is not None:
                 tested = moments.numerators(*whole, problem.test, left, right, cells.array(left, right),
-                                            None if kept is None else kept.named("test"))[0]  # fmt: skip
+                                            None if kept is None else kept.named("test"), half)[0]  # fmt: skip
         for rows, columns in smaller:
             at = (slice(rows.start - left.start, rows.stop - left.start),
                   slice(columns.start - right.start, columns.stop - right.start))  # fmt: skip
             part, den = upper.array(rows, columns), below.array(rows, columns)
             _kernels.squares.copy_window(num, rows.start - left.start, columns.start - right.start, part)
+            if rows == columns:
+                for one in part:
+                    _kernels.squares.mirror(one)
             with _blas.at_most(1):
                 tile, flag = tile_of(problem, rows, columns, part, den, None if tested is None else tested[at])
             for hook in also:
@@ -269,7 +275,9 @@ def _cell_test(problem: Problem, left: slice, right: slice, num: NDArray) -> dic
     weight = moments.weight_products(problem.sums.one_group(), slope, left, right, 0, num.dtype)
     bad = (problem.gene_flag & Flag.NONPOSITIVE_VARIANCE.bit) > 0
     mu = np.where(bad, np.nan, mu)
-    num = np.ascontiguousarray(num)
+    num = np.array(num, order="C")
+    if left == right:
+        _kernels.squares.mirror(num)
     statistic, p = np.empty_like(num), np.empty(num.shape)
     _kernels.pairs.cell_test(num, weight, mu[left], mu[right], *_normal_table(), statistic, p)
     return {"cell_statistic": statistic, "cell_p_value": p}

@@ -83,6 +83,7 @@ def cross_products(
     sample: int,
     dtype: DTypeLike,
     out: NDArray | None = None,
+    upper: bool = False,
 ) -> NDArray:
     r"""Sum over the cells of one sample of f_j r_j f_k r_k for the genes of two slices, into `out` if it is given.
 
@@ -92,6 +93,8 @@ def cross_products(
 
     where the last sum is a quadrature over the nodes. Of two genes with counts in very few the first sum is taken apart in
     the same way, so that only cells with counts of both are visited. The other pairs are a dense product.
+
+    With `upper` and the same slice twice, what is below the diagonal is left as it is.
     """
     total = np.empty((left.stop - left.start, right.stop - right.start), dtype) if out is None else out
     if counts.starts[sample] == counts.starts[sample + 1]:
@@ -106,7 +109,7 @@ def cross_products(
     sides = _Side(left, counts.detection[left]), _Side(right, counts.detection[right])
     work.with_dense(*sides, own, total)
     work.both_sparse(*sides, own, total)
-    if own:
+    if own and not upper:
         _kernels.squares.mirror(total)
     return total
 

@@ -275,11 +275,13 @@ def weight_products(
 
 
 def numerators(
-    counts: Counts, sums: DepthSums, fit: GeneMoments, left: slice, right: slice, out: NDArray, kept: Kept | None = None
-) -> NDArray:
+    counts: Counts, sums: DepthSums, fit: GeneMoments, left: slice, right: slice, out: NDArray, kept: Kept | None = None,
+    upper: bool = False,
+) -> NDArray:  # fmt: skip
     r"""Each sample's sum :math:`N_c` of the pairs of two slices of genes, written into `out` (n_samples, left, right).
 
-    `kept` may know some of them from an interrupted run, and keeps the others.
+    `kept` may know some of them from an interrupted run, and keeps the others. With `upper` and the same slice twice, what is
+    below the diagonal may be anything.
     """
     for c in range(counts.n_samples):
         k = c if fit.centred else 0
@@ -288,7 +290,7 @@ def numerators(
             if fit.adjustment is not None:
                 fitted = fit.adjustment.fitted(c, out.dtype)
                 return adjusted_products(counts, sums.depth, fit.slope[:, c], left, right, c, fitted, out[c])
-            return cross_products(counts, sums, fit.mu[:, k], fit.slope[:, k], left, right, c, out.dtype, out[c])
+            return cross_products(counts, sums, fit.mu[:, k], fit.slope[:, k], left, right, c, out.dtype, out[c], upper)
 
         if kept is None:
             product()

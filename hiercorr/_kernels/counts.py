@@ -8,13 +8,24 @@ from numba import njit, prange
 from hiercorr._compile import parallel
 
 
-@njit(cache=True)
+@parallel()
 def first_bad_count(values):
     """Position of the first value that is not a non-negative whole number of 32 bits, or -1."""
-    for k in range(len(values)):
-        v = values[k]
-        if not (v >= 0 and v <= 2147483647 and v == np.floor(v)):
-            return k
+    size = 65_536
+    parts = (len(values) + size - 1) // size
+    bad = np.zeros(parts, np.int64)
+    for part in prange(parts):
+        n = 0
+        for k in range(part * size, min(part * size + size, len(values))):
+            v = values[k]
+            n += 1 - ((v >= 0) & (v <= 2147483647) & (v == np.floor(v)))  # no way out of the loop: it is one of vectors
+        bad[part] = n
+    for part in range(parts):
+        if bad[part] > 0:
+            for k in range(part * size, len(values)):
+                v = values[k]
+                if not (v >= 0 and v <= 2147483647 and v == np.floor(v)):
+                    return k
     return -1
 
 
