@@ -24,9 +24,7 @@ def test_logarithm_and_exponential_are_those_of_numpy():
     )
     np.testing.assert_allclose(values_of(elementary.log, x), np.log(x), rtol=5e-16, atol=1e-18)
     x = np.concatenate([-rng.exponential(100, 20_000), rng.uniform(-1, 1, 2_000), [0.0, -700.0, 5.0, np.nan]])
-    np.testing.assert_allclose(
-        values_of(elementary.exp, x[x != x.min()]), np.exp(x[x != x.min()]), rtol=5e-16, atol=1e-323
-    )
+    np.testing.assert_allclose(values_of(elementary.exp, x), np.exp(x), rtol=5e-16, atol=1e-323)
     small = np.array([-710.0, -740.0, -745.0, -746.0, -900.0, -np.inf])
     np.testing.assert_allclose(values_of(elementary.exp, small), np.exp(small), rtol=1e-2, atol=5e-324)
 

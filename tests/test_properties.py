@@ -42,8 +42,7 @@ def test_results_are_sound(design):
                 per_sample=design["per_sample"] and design["estimator"] == "within", **options,
             )  # fmt: skip
     except hc.InputError as error:
-        refusals = ("2 expressed genes", "2 samples are left", "have no count in the chosen cells")
-        assert any(text in str(error) for text in refusals)  # noqa: PT017
+        assert "2 expressed genes" in str(error) or "2 samples are left" in str(error)  # noqa: PT017
         return
     ds = result.dataset
     for name, variable in ds.data_vars.items():

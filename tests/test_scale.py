@@ -405,13 +405,14 @@ def test_no_task_is_dense(data, client, monkeypatch):
     model = hc.CSCore(dask_backed(data), scheduler="sync", **OPTIONS)
     shapes = []
     inner = _kernels.strips.fill
-    monkeypatch.setattr(_kernels.strips, "fill", lambda *a: (shapes.append(a[-2].shape), inner(*a))[1])
+    monkeypatch.setattr(_kernels.strips, "fill", lambda *a: (shapes.append((len(a[2]), *a[-2].shape)), inner(*a))[1])
     monkeypatch.setattr(_products, "CELL_BLOCK", 50)
     monkeypatch.setattr(_tiles, "_TILE_GENES", 13)
     monkeypatch.setattr(_tiles, "_LEAST_GENES", 1)
     model.fit()
-    assert max(cells for _, cells, _ in shapes) <= 50
-    assert max(strips for strips, _, _ in shapes) == 1  # 13 genes
+    assert max(cells for _, _, cells, _ in shapes) <= 50
+    assert max(genes for genes, _, _, _ in shapes) <= 13
+    assert max(strips for _, strips, _, _ in shapes) == 1
 
 
 def test_worker_killed_in_mid_run(data, client, small_tiles, monkeypatch, tmp_path):

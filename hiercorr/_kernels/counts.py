@@ -8,6 +8,11 @@ from numba import njit, prange
 from hiercorr._compile import parallel
 
 
+@njit(inline="always")
+def _is_count(v):
+    return (v >= 0) & (v <= 2147483647) & (v == np.floor(v))
+
+
 @parallel()
 def first_bad_count(values):
     """Position of the first value that is not a non-negative whole number of 32 bits, or -1."""
@@ -17,14 +22,12 @@ def first_bad_count(values):
     for part in prange(parts):
         n = 0
         for k in range(part * size, min(part * size + size, len(values))):
-            v = values[k]
-            n += 1 - ((v >= 0) & (v <= 2147483647) & (v == np.floor(v)))  # no way out of the loop: it is one of vectors
+            n += 1 - _is_count(values[k])  # no way out of the loop: it is one of vectors
         bad[part] = n
     for part in range(parts):
         if bad[part] > 0:
             for k in range(part * size, len(values)):
-                v = values[k]
-                if not (v >= 0 and v <= 2147483647 and v == np.floor(v)):
+                if not _is_count(values[k]):
                     return k
     return -1
 
