@@ -34,7 +34,9 @@ def write(docs: Path) -> None:
 
 
 def _put(path: Path, text: str) -> None:
-    if not path.exists() or path.read_text(encoding="utf-8") != text:  # what did not change is not built again
+    if (
+        not path.exists() or path.read_text(encoding="utf-8") != text
+    ):  # what did not change is not built again
         path.write_text(text, encoding="utf-8")
 
 
@@ -45,14 +47,35 @@ def model_index() -> str:
         rows.append(f"| [{spec.title}](model_{name}.md) | {spec.question} |")
     listed = "\n".join(f"model_{name}" for name in shipped_models())
     return "\n".join(
-        ["# Models", "", "One file each in `models/`: a stated analysis, which the command line runs and studies read.", "",
-         "| model | question |", "|---|---|", *rows, "", "```{toctree}", ":hidden:", "", listed, "```", ""]
-    )  # fmt: skip
+        [
+            "# Models",
+            "",
+            "One file each in `models/`: a stated analysis, which the command line runs and studies read.",
+            "",
+            "| model | question |",
+            "|---|---|",
+            *rows,
+            "",
+            "```{toctree}",
+            ":hidden:",
+            "",
+            listed,
+            "```",
+            "",
+        ]
+    )
 
 
 def model_page(spec: Specification) -> str:
     """A specification as a page: question, estimand, equations, assumptions, when it fails, how to run it."""
-    lines = [f"# {spec.title}", "", f"**Question.** {spec.question}", "", f"**What is estimated.** {spec.estimand}", ""]
+    lines = [
+        f"# {spec.title}",
+        "",
+        f"**Question.** {spec.question}",
+        "",
+        f"**What is estimated.** {spec.estimand}",
+        "",
+    ]
     if spec.text.get("equations"):
         lines += ["## Equations", ""]
         for label, equation in spec.text["equations"].items():
@@ -72,7 +95,8 @@ def model_page(spec: Specification) -> str:
     if spec.text.get("references"):
         lines += ["## References", ""]
         lines += [
-            f"- {r['text']}" + (f" [doi:{r['doi']}](https://doi.org/{r['doi']})" if "doi" in r else "")
+            f"- {r['text']}"
+            + (f" [doi:{r['doi']}](https://doi.org/{r['doi']})" if "doi" in r else "")
             for r in spec.text["references"]
         ]
     return "\n".join([*lines, ""])
@@ -93,21 +117,37 @@ def benchmark_page() -> str:
 def _markdown(table: pd.DataFrame) -> str:
     cells = table.astype(object).where(table.notna(), "")
     rows = [
-        " | ".join(f"{v:.4g}" if isinstance(v, float) else str(v) for v in row) for row in cells.itertuples(index=False)
+        " | ".join(f"{v:.4g}" if isinstance(v, float) else str(v) for v in row)
+        for row in cells.itertuples(index=False)
     ]
     return "\n".join(
-        [f"| {' | '.join(map(str, table.columns))} |", "|" + "---|" * table.shape[1], *(f"| {r} |" for r in rows)]
+        [
+            f"| {' | '.join(map(str, table.columns))} |",
+            "|" + "---|" * table.shape[1],
+            *(f"| {r} |" for r in rows),
+        ]
     )
 
 
-def _box(ax, x: float, y: float, text: str, colour: str, width: float = 2.0, height: float = 0.62) -> None:
+def _box(
+    ax, x: float, y: float, text: str, colour: str, width: float = 2.0, height: float = 0.62
+) -> None:
     corner = (x - width / 2, y - height / 2)
-    ax.add_patch(FancyBboxPatch(corner, width, height, boxstyle="round,pad=0.04", fc="white", ec=colour, lw=1.6))
+    ax.add_patch(
+        FancyBboxPatch(
+            corner, width, height, boxstyle="round,pad=0.04", fc="white", ec=colour, lw=1.6
+        )
+    )
     ax.text(x, y, text, ha="center", va="center", fontsize=9)
 
 
 def _arrow(ax, start: tuple[float, float], end: tuple[float, float], text: str = "") -> None:
-    ax.annotate("", end, start, arrowprops={"arrowstyle": "-|>", "color": GREY, "lw": 1.1, "shrinkA": 0, "shrinkB": 0})
+    ax.annotate(
+        "",
+        end,
+        start,
+        arrowprops={"arrowstyle": "-|>", "color": GREY, "lw": 1.1, "shrinkA": 0, "shrinkB": 0},
+    )
     if text:
         middle = (start[0] + end[0]) / 2, (start[1] + end[1]) / 2
         ax.text(
@@ -135,7 +175,15 @@ def route_figure():
     _box(ax, 6, 7.0, "counts of one cell type,\nsamples (donors, mice) named", GREY, 3.0)
     _box(ax, 6, 5.8, "how many samples?", GREY, 2.4)
     _arrow(ax, (6, 6.65), (6, 6.15))
-    _box(ax, 1.7, 4.5, "1 or 2: no interval\nexplore, say so\nCellCorrelation, metacells", ORANGE, 2.9, 0.95)
+    _box(
+        ax,
+        1.7,
+        4.5,
+        "1 or 2: no interval\nexplore, say so\nCellCorrelation, metacells",
+        ORANGE,
+        2.9,
+        0.95,
+    )
     _arrow(ax, (4.8, 5.8), (1.9, 5.03), "1-2")
     _box(ax, 7.6, 4.5, "which question?", GREY, 2.4)
     _arrow(ax, (6.3, 5.45), (7.4, 4.86), "3 or more")
@@ -158,7 +206,15 @@ def route_figure():
     )
     for at, note in zip(x, notes, strict=True):
         ax.text(at, 2.05, note, ha="center", va="top", fontsize=8.5, color=GREY)
-    _box(ax, 6, 0.3, "evidence(): both levels in one table      report(): one file for the reviewer", GREEN, 7.2, 0.5)
+    _box(
+        ax,
+        6,
+        0.3,
+        "evidence(): both levels in one table      report(): one file for the reviewer",
+        GREEN,
+        7.2,
+        0.5,
+    )
     return fig
 
 
@@ -167,14 +223,31 @@ def house_figure():
     fig, ax = _canvas(10.5, 5.2, (0, 12), (0, 6))
     rows = [
         (5.5, [("AnnData, .h5ad, .zarr", GREY), ("formula, columns of obs", GREY)]),
-        (4.5, [("data: the one door in\n_sources, _validate", BLUE), ("design\nformulas to matrices", BLUE)]),
-        (3.4, [("moments, _products, _kernels\nsums over cells, per sample", BLUE),
-               ("aggregation, normalization\nsums of samples", GREEN)]),
-        (2.3, [("cscore, _differential,\n_signature, celllevel", BLUE), ("pseudobulk\n_between*", GREEN),
-               ("bayes/\ngrids and NUTS", RED)]),
+        (
+            4.5,
+            [
+                ("data: the one door in\n_sources, _validate", BLUE),
+                ("design\nformulas to matrices", BLUE),
+            ],
+        ),
+        (
+            3.4,
+            [
+                ("moments, _products, _kernels\nsums over cells, per sample", BLUE),
+                ("aggregation, normalization\nsums of samples", GREEN),
+            ],
+        ),
+        (
+            2.3,
+            [
+                ("cscore, _differential,\n_signature, celllevel", BLUE),
+                ("pseudobulk\n_between*", GREEN),
+                ("bayes/\ngrids and NUTS", RED),
+            ],
+        ),
         (1.3, [("inference: samples to intervals,   schema, results: one dataset", ORANGE)]),
         (0.4, [("_evidence, _compare, enrichment, modules, plotting, reporting, cli", GREY)]),
-    ]  # fmt: skip
+    ]
     for y, boxes in rows:
         n = len(boxes)
         width = 7.6 if n == 1 else 3.2

@@ -8,60 +8,60 @@ from hiercorr._version import __version__
 
 if TYPE_CHECKING:
     from hiercorr import datasets, enrichment, modules, planning, plotting, simulate
-    from hiercorr._cell_types import CellTypes, by_cell_type
-    from hiercorr._compare import Comparison, compare
-    from hiercorr._differential import differential
-    from hiercorr._evidence import Evidence, evidence
-    from hiercorr._metacells import metacell_sensitivity, metacells
-    from hiercorr._traps import Traps, traps
-    from hiercorr.aggregation import aggregate
     from hiercorr.bayes.model import BayesianCorrelation
-    from hiercorr.celllevel import CellCorrelation
-    from hiercorr.check import DesignCheck, check_design
-    from hiercorr.cscore import CSCore
-    from hiercorr.decomposition import decompose
+    from hiercorr.between.deseq2 import differential_expression
+    from hiercorr.between.pseudobulk import Pseudobulk
+    from hiercorr.counts.aggregate import aggregate
     from hiercorr.errors import DataWarning, EstimationWarning, InputError
-    from hiercorr.expression import differential_expression
-    from hiercorr.planning import power
-    from hiercorr.pseudobulk import Pseudobulk
-    from hiercorr.reporting import report
-    from hiercorr.results import CorrelationResult, load
+    from hiercorr.exploratory.cells import CellCorrelation
+    from hiercorr.exploratory.metacells import metacell_sensitivity, metacells
+    from hiercorr.exploratory.traps import Traps, traps
+    from hiercorr.interpretation.compare import Comparison, compare
+    from hiercorr.interpretation.decomposition import decompose
+    from hiercorr.interpretation.evidence import Evidence, evidence
+    from hiercorr.planning.check import DesignCheck, check_design
+    from hiercorr.planning.power_analysis import power
+    from hiercorr.reporting.report import report
+    from hiercorr.results.result import CorrelationResult, load
     from hiercorr.schema import Flag
+    from hiercorr.within.cell_types import CellTypes, by_cell_type
+    from hiercorr.within.cscore import CSCore
+    from hiercorr.within.differential import differential
 
 _WHERE = {
     "BayesianCorrelation": "bayes.model",
-    "CSCore": "cscore",
-    "CellCorrelation": "celllevel",
-    "CellTypes": "_cell_types",
-    "Comparison": "_compare",
+    "CSCore": "within.cscore",
+    "CellCorrelation": "exploratory.cells",
+    "CellTypes": "within.cell_types",
+    "Comparison": "interpretation.compare",
     "CorrelationResult": "results",
     "DataWarning": "errors",
-    "DesignCheck": "check",
+    "DesignCheck": "planning.check",
     "EstimationWarning": "errors",
-    "Evidence": "_evidence",
+    "Evidence": "interpretation.evidence",
     "Flag": "schema",
     "InputError": "errors",
-    "Pseudobulk": "pseudobulk",
-    "Traps": "_traps",
-    "aggregate": "aggregation",
-    "by_cell_type": "_cell_types",
-    "check_design": "check",
-    "compare": "_compare",
-    "decompose": "decomposition",
-    "differential": "_differential",
-    "differential_expression": "expression",
-    "evidence": "_evidence",
+    "Pseudobulk": "between.pseudobulk",
+    "Traps": "exploratory.traps",
+    "aggregate": "counts.aggregate",
+    "by_cell_type": "within.cell_types",
+    "check_design": "planning.check",
+    "compare": "interpretation.compare",
+    "decompose": "interpretation.decomposition",
+    "differential": "within.differential",
+    "differential_expression": "between.deseq2",
+    "evidence": "interpretation.evidence",
     "datasets": "",
     "enrichment": "",
     "modules": "",
     "plotting": "",
     "load": "results",
-    "metacell_sensitivity": "_metacells",
-    "metacells": "_metacells",
+    "metacell_sensitivity": "exploratory.metacells",
+    "metacells": "exploratory.metacells",
     "planning": "",
     "power": "planning",
     "report": "reporting",
-    "traps": "_traps",
+    "traps": "exploratory.traps",
     "simulate": "",
 }
 

@@ -80,7 +80,9 @@ def hallmark() -> dict[str, list[str]]:
     >>> len(hc.datasets.hallmark())
     50
     """
-    with resources.as_file(resources.files("hiercorr") / "_data" / "hallmark.v7.0.symbols.gmt") as path:
+    with resources.as_file(
+        resources.files("hiercorr") / "_data" / "hallmark.v7.0.symbols.gmt"
+    ) as path:
         return read_gmt(path)
 
 

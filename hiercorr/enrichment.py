@@ -13,11 +13,11 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from scipy import sparse, stats
 
-from hiercorr import _validate
-from hiercorr._sources import open_source
+from hiercorr.counts import validate
+from hiercorr.counts.sources import open_source
 from hiercorr.datasets import hallmark, read_gmt
 from hiercorr.errors import DataWarning, InputError, one_of, unknown_name
-from hiercorr.results import CorrelationResult
+from hiercorr.results.result import CorrelationResult
 
 Sets = Mapping[str, Iterable[str]] | str | Path
 DIRECTIONS = ("both", "positive", "negative")
@@ -117,8 +117,16 @@ def enrich(
     rows = {}
     for name, genes in usable.items():
         a, b = len(shared[name]), len(genes)
-        odds = (a + 0.5) * (n - m - b + a + 0.5) / ((m - a + 0.5) * (b - a + 0.5))  # Haldane-Anscombe: never 0/0
-        rows[name] = {"overlap": a, "size": b, "expected": m * b / n, "odds_ratio": odds, "p_value": p[name]}
+        odds = (
+            (a + 0.5) * (n - m - b + a + 0.5) / ((m - a + 0.5) * (b - a + 0.5))
+        )  # Haldane-Anscombe: never 0/0
+        rows[name] = {
+            "overlap": a,
+            "size": b,
+            "expected": m * b / n,
+            "odds_ratio": odds,
+            "p_value": p[name],
+        }
     table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("set")
     table["q_value"] = stats.false_discovery_control(table["p_value"])
     table["genes"] = [", ".join(shared[k]) for k in table.index]
@@ -159,17 +167,33 @@ def gsea(
     """
     gseapy = _gseapy()
     name, row = result._row(gene)
-    variable = "statistic" if "statistic" in row and bool(row["statistic"].notnull().any()) else "fisher_z"
-    rank = pd.Series(row[variable].values.astype(float), row["gene"].values).drop(name, errors="ignore").dropna()
+    variable = (
+        "statistic" if "statistic" in row and bool(row["statistic"].notnull().any()) else "fisher_z"
+    )
+    rank = (
+        pd.Series(row[variable].values.astype(float), row["gene"].values)
+        .drop(name, errors="ignore")
+        .dropna()
+    )
     if rank.nunique() < 2:
-        raise InputError(f"the partners of {name!r} cannot be ranked: {len(rank)} have a {variable}")
+        raise InputError(
+            f"the partners of {name!r} cannot be ranked: {len(rank)} have a {variable}"
+        )
     usable = _usable(gene_sets(sets), rank.index, min_size, max_size)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         found = gseapy.prerank(
-            rnk=rank.sort_values(ascending=False), gene_sets=usable, min_size=min_size, max_size=max_size,
-            permutation_num=permutations, seed=seed, threads=1, outdir=None, no_plot=True, verbose=False,
-        ).res2d  # fmt: skip
+            rnk=rank.sort_values(ascending=False),
+            gene_sets=usable,
+            min_size=min_size,
+            max_size=max_size,
+            permutation_num=permutations,
+            seed=seed,
+            threads=1,
+            outdir=None,
+            no_plot=True,
+            verbose=False,
+        ).res2d
     table = found.set_index("Term").rename_axis("set")
     out = pd.DataFrame(
         {
@@ -183,7 +207,9 @@ def gsea(
         }
     )
     out.attrs = {"ranked_by": variable, "permutations": permutations, "seed": seed}
-    return out.sort_values(["p_value", "nes"], kind="stable", key=lambda v: -v.abs() if v.name == "nes" else v)
+    return out.sort_values(
+        ["p_value", "nes"], kind="stable", key=lambda v: -v.abs() if v.name == "nes" else v
+    )
 
 
 def sum_gene_sets(
@@ -228,25 +254,32 @@ def sum_gene_sets(
     True
     """
     with open_source(data, layer) as source:
-        _validate.check_gene_names(source.genes)
+        validate.check_gene_names(source.genes)
         for name in keep:
             if name not in source.genes:
                 raise unknown_name("gene", name, source.genes)
-        usable = _usable(gene_sets(sets), source.genes.drop(list(keep)), min_size, len(source.genes))
+        usable = _usable(
+            gene_sets(sets), source.genes.drop(list(keep)), min_size, len(source.genes)
+        )
         columns = [[k] for k in keep] + list(usable.values())
         rows = np.concatenate([source.genes.get_indexer(pd.Index(c)) for c in columns])
         member = sparse.csr_matrix(
-            (np.ones(len(rows), np.int64), (rows, np.repeat(np.arange(len(columns)), [len(c) for c in columns]))),
+            (
+                np.ones(len(rows), np.int64),
+                (rows, np.repeat(np.arange(len(columns)), [len(c) for c in columns])),
+            ),
             shape=(len(source.genes), len(columns)),
         )
         n = source.shape[0]
         total, row_sum = np.zeros((n, len(columns)), np.int64), np.zeros(n)
-        for i, j, block in _validate.checked_blocks(source):
+        for i, j, block in validate.checked_blocks(source):
             part = member[j : j + block.shape[1]]
             total[i : i + block.shape[0]] += np.asarray((block.astype(np.int64) @ part).todense())
             row_sum[i : i + block.shape[0]] += np.asarray(block.sum(1)).ravel()
         obs = source.obs.copy()
-        obs["hiercorr_depth"] = row_sum if depth is None else _validate.given_depth(source.obs, depth)
+        obs["hiercorr_depth"] = (
+            row_sum if depth is None else validate.given_depth(source.obs, depth)
+        )
     return ad.AnnData(sparse.csr_matrix(total), obs=obs, var=pd.DataFrame(index=[*keep, *usable]))
 
 
@@ -259,7 +292,12 @@ def _gseapy() -> Any:
 
 
 def _question(
-    result: CorrelationResult, gene: str | None, partners: Sequence[str] | None, q: float, least: float, direction: str
+    result: CorrelationResult,
+    gene: str | None,
+    partners: Sequence[str] | None,
+    q: float,
+    least: float,
+    direction: str,
 ) -> tuple[pd.Index, list[str]]:
     """Background and the genes asked about."""
     one_of("direction", direction, DIRECTIONS)
@@ -274,15 +312,22 @@ def _question(
         background = pd.Index(row["gene"].values).drop(name)
         if "q_value" not in row or not bool(row["q_value"].notnull().any()):
             raise InputError("this result has no q-values to choose partners by; pass partners=")
-        r, level = row["correlation"].sel(gene=background).values, row["q_value"].sel(gene=background).values
+        r, level = (
+            row["correlation"].sel(gene=background).values,
+            row["q_value"].sel(gene=background).values,
+        )
         sign = {"both": np.abs(r) >= 0, "positive": r > 0, "negative": r < 0}[direction]
         chosen = list(background[(level < q) & sign & (np.abs(r) >= least)])
     if not chosen:
-        raise InputError(f"no gene is a partner at q < {q:g} ({direction}); raise q= or pass partners=")
+        raise InputError(
+            f"no gene is a partner at q < {q:g} ({direction}); raise q= or pass partners="
+        )
     return background, chosen
 
 
-def _usable(sets: dict[str, list[str]], background: pd.Index, least: int, most: int) -> dict[str, list[str]]:
+def _usable(
+    sets: dict[str, list[str]], background: pd.Index, least: int, most: int
+) -> dict[str, list[str]]:
     """Sets restricted to the background, within the limits of size."""
     known = set(background)
     inside = {k: [g for g in v if g in known] for k, v in sets.items()}

@@ -35,7 +35,9 @@ def one_of(name: str, value: object, known: Iterable[object]) -> None:
     """
     known = tuple(known)
     if value not in known:
-        raise InputError(f"{name} must be one of {tuple(k for k in known if k is not None)}, not {value!r}")
+        raise InputError(
+            f"{name} must be one of {tuple(k for k in known if k is not None)}, not {value!r}"
+        )
 
 
 def between_0_and_1(name: str, value: float) -> None:
@@ -75,7 +77,9 @@ def unknown_name(kind: str, name: object, known: Iterable[object]) -> InputError
     name = str(name) if isinstance(name, str) else name  # numpy strings show as np.str_(...)
     lower = {n.lower(): n for n in reversed(names)}
     starts = [n for n in names if n.lower().startswith(str(name).lower())][:3] if str(name) else []
-    near = starts or [lower[n] for n in difflib.get_close_matches(str(name).lower(), list(lower), n=3, cutoff=0.6)]
+    near = starts or [
+        lower[n] for n in difflib.get_close_matches(str(name).lower(), list(lower), n=3, cutoff=0.6)
+    ]
     if near:
         hint = f"did you mean {' or '.join(repr(n) for n in near)}?"
     elif names:

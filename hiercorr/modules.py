@@ -15,10 +15,10 @@ from scipy.cluster import hierarchy
 from scipy.spatial.distance import squareform
 
 from hiercorr.errors import InputError, one_of
-from hiercorr.results import CorrelationResult
+from hiercorr.results.result import CorrelationResult
 
 Array = NDArray[np.float64]
-METHODS = ("leiden", "hierarchical")
+MODULE_METHODS = ("leiden", "hierarchical")
 
 
 @dataclass(frozen=True)
@@ -112,9 +112,11 @@ def find_modules(
     >>> len(find_modules(r, min_correlation=0.3).table) >= 2
     True
     """
-    one_of("method", method, METHODS)
+    one_of("method", method, MODULE_METHODS)
     if result.target is not None:
-        raise InputError("modules need all pairs; this result holds one target: fit without target=")
+        raise InputError(
+            "modules need all pairs; this result holds one target: fit without target="
+        )
     cut = n_modules, (min_correlation or 0.3) ** power
     weight = _weights(result, q, min_correlation, power, signed)
     found = _group(weight, result.genes, method, resolution, cut, min_size, seed)
@@ -127,8 +129,12 @@ def find_modules(
         connectivity[at] = inside.sum(1) / (len(at) - 1)
         pairs = r[np.ix_(at, at)][np.triu_indices(len(at), 1)]
         rows[module] = {"size": len(at), "mean_correlation": float(np.nanmean(pairs))}
-    genes = pd.DataFrame({"module": found, "connectivity": connectivity}, index=found.index.rename("gene"))
-    table = pd.DataFrame.from_dict(rows, orient="index", columns=["size", "mean_correlation"]).rename_axis("module")
+    genes = pd.DataFrame(
+        {"module": found, "connectivity": connectivity}, index=found.index.rename("gene")
+    )
+    table = pd.DataFrame.from_dict(
+        rows, orient="index", columns=["size", "mean_correlation"]
+    ).rename_axis("module")
     if without is not None:
         # Fewer samples have larger q-values: as many pairs are kept as before, the strongest, instead of those that pass.
         edges = int((weight > 0).sum() // 2)
@@ -141,8 +147,13 @@ def find_modules(
     return Modules(genes, table)
 
 
-def write_graphml(result: CorrelationResult, path: str | Path, q: float | None = 0.05, min_correlation: float = 0.0,
-                  modules: Modules | None = None) -> Path:  # fmt: skip
+def write_graphml(
+    result: CorrelationResult,
+    path: str | Path,
+    q: float | None = 0.05,
+    min_correlation: float = 0.0,
+    modules: Modules | None = None,
+) -> Path:
     """Write the network as GraphML (Cytoscape, Gephi, igraph), with modules as a node attribute.
 
     Parameters
@@ -157,14 +168,18 @@ def write_graphml(result: CorrelationResult, path: str | Path, q: float | None =
     graph = result.to_networkx(q, min_correlation)
     import networkx as nx
 
-    from hiercorr._storage import write_text
+    from hiercorr.runtime.files import write_text
 
     if modules is not None:
-        nx.set_node_attributes(graph, {g: int(m) for g, m in modules.genes["module"].items()}, "module")
+        nx.set_node_attributes(
+            graph, {g: int(m) for g, m in modules.genes["module"].items()}, "module"
+        )
     return write_text(Path(path), "\n".join(nx.generate_graphml(graph)))
 
 
-def _weights(result: CorrelationResult, q: float | None, least: float, power: float, signed: bool) -> Array:
+def _weights(
+    result: CorrelationResult, q: float | None, least: float, power: float, signed: bool
+) -> Array:
     r = np.array(result.matrix(), float)
     keep = np.isfinite(r) & (np.abs(r) >= least)
     if q is not None:
@@ -183,7 +198,9 @@ def _strongest(weight: Array, edges: int) -> Array:
     upper = weight[np.triu_indices(len(weight), 1)]
     if edges >= (upper > 0).sum():
         return weight
-    return np.where(weight >= np.partition(upper, len(upper) - edges)[len(upper) - edges], weight, 0.0)
+    return np.where(
+        weight >= np.partition(upper, len(upper) - edges)[len(upper) - edges], weight, 0.0
+    )
 
 
 def _group(
@@ -216,7 +233,9 @@ def _leiden(weight: Array, resolution: float, seed: int) -> NDArray[np.int64]:
     graph = igraph.Graph.Weighted_Adjacency(weight, mode="undirected", loops=False)
     igraph.set_random_number_generator(random.Random(seed))
     try:
-        found = graph.community_leiden("modularity", weights="weight", resolution=resolution, n_iterations=-1)
+        found = graph.community_leiden(
+            "modularity", weights="weight", resolution=resolution, n_iterations=-1
+        )
     finally:
         igraph.set_random_number_generator(random)  # igraph's own default
     return np.asarray(found.membership)
@@ -239,7 +258,11 @@ def _stability(found: pd.Series, others: list[pd.Series]) -> list[float]:
         for other in others:
             known = mine & set(other.index)
             groups = [set(other.index[other == k]) for k in range(1, int(other.max()) + 1)]
-            best.append(max((len(known & g) / len(known | g) for g in groups), default=0.0) if known else np.nan)
+            best.append(
+                max((len(known & g) / len(known | g) for g in groups), default=0.0)
+                if known
+                else np.nan
+            )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             out.append(float(np.nanmean(best)))

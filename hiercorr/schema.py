@@ -30,7 +30,9 @@ class Flag(enum.IntFlag):
     NO_HETEROGENEITY = 128  # some sample cannot estimate the pair: no tau2, I2, prediction interval
     SELF = 256  # a gene with itself
     SIGN_REVERSAL = 512  # the total correlation and that within samples have opposite signs
-    LOW_RELIABILITY = 1024  # too little of the variance between samples is above the noise of their means
+    LOW_RELIABILITY = (
+        1024  # too little of the variance between samples is above the noise of their means
+    )
     NOT_CONVERGED = 2048  # R-hat, effective sample size, divergences or energy say that the draws are not to be trusted
     PRIOR_DOMINATED = 4096  # the data took away less than half of the prior's variance
     COARSE_GRID = 8192  # a correlation too close to 1 for the grid that cells are summed out on
@@ -95,8 +97,14 @@ GENE_VARIABLES = {
     "within_variance": ("variance of expression within samples / mean^2", "1"),
     "between_variance": ("variance of the samples' means / mean^2", "1"),
     "variance_share": ("share of the variance of expression that lies between samples", "1"),
-    "effective_samples": ("1 / sum of squared shares of the samples in the gene's information", "samples"),
-    "signature_weight": ("weight of the gene's relative expression in the signature that is the target", "1"),
+    "effective_samples": (
+        "1 / sum of squared shares of the samples in the gene's information",
+        "samples",
+    ),
+    "signature_weight": (
+        "weight of the gene's relative expression in the signature that is the target",
+        "1",
+    ),
     "gene_flag": ("why the gene is weak", None),
 }
 SAMPLE_VARIABLES = {
@@ -121,7 +129,10 @@ _FLAG_ATTRS = {
 
 def pair_attributes(name: str) -> dict[str, Any]:
     """Attributes of a pair variable."""
-    return {"long_name": PAIR_VARIABLES[name], **(_FLAG_ATTRS if name == "flag" else {"units": "1"})}
+    return {
+        "long_name": PAIR_VARIABLES[name],
+        **(_FLAG_ATTRS if name == "flag" else {"units": "1"}),
+    }
 
 
 def build_dataset(
@@ -167,14 +178,19 @@ def build_dataset(
     """
     dims = ("gene", "partner") if target is None else ("target", "gene")
     coords: dict[str, Any] = {"gene": genes.to_numpy(object), "sample": samples.to_numpy(object)}
-    coords |= {"partner": coords["gene"]} if target is None else {"target": np.array([target], object)}
+    coords |= (
+        {"partner": coords["gene"]} if target is None else {"target": np.array([target], object)}
+    )
     coords |= {} if groups is None else {"group": np.array(list(groups), object)}
     variables: dict[str, Any] = {}
     for name, values in pair.items():
         first = next((d for d in ("sample", "group") if name.startswith(f"{d}_")), None)
         d = dims if first is None else (first, *dims)
         variables[name] = (d, values, pair_attributes(name))
-    for table, values_of, dim in ((GENE_VARIABLES, gene, "gene"), (SAMPLE_VARIABLES, sample, "sample")):
+    for table, values_of, dim in (
+        (GENE_VARIABLES, gene, "gene"),
+        (SAMPLE_VARIABLES, sample, "sample"),
+    ):
         for name, values in values_of.items():
             long_name, units = table[name]
             extra = {"units": units} if units else dict(_FLAG_ATTRS)
@@ -196,7 +212,9 @@ def build_dataset(
             "q_method": "Benjamini-Hochberg",
             "q_family": "all distinct pairs" if target is None else "pairs of the target",
         }
-    return xr.Dataset(variables, coords, {k: v for k, v in {**stamp, **attrs}.items() if v is not None})
+    return xr.Dataset(
+        variables, coords, {k: v for k, v in {**stamp, **attrs}.items() if v is not None}
+    )
 
 
 def describe_flag(value: int) -> str:

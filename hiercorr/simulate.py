@@ -96,7 +96,9 @@ def simulate_counts(
     if n_genes < 2 or n_samples < 1:
         raise InputError(f"at least 2 genes and 1 sample are needed, not {n_genes} and {n_samples}")
     cells = _cell_numbers(n_samples, n_cells, cell_imbalance, rng)
-    m, sd_w, sd_b = (_per_gene(v, n_genes, k) for v, k in ((mean, "mean"), (within_sd, "sd"), (between_sd, "sd")))
+    m, sd_w, sd_b = (
+        _per_gene(v, n_genes, k) for v, k in ((mean, "mean"), (within_sd, "sd"), (between_sd, "sd"))
+    )
     target = _correlation(within, n_genes, "within")
     between_matrix = _correlation(between, n_genes, "between")
     effect, columns = _covariate_effects(covariates, n_samples, n_genes)
@@ -117,15 +119,21 @@ def simulate_counts(
         natural[c] = wanted if pairs_only else _natural(latent, sd_w, distribution)
         g = _draw(latent, int(cells[c]), pairs_only, rng)
         depth = np.exp(rng.normal(0, depth_sd, cells[c]) - depth_sd**2 / 2) * shift[c]
-        counts.append(sparse.csr_matrix(rng.poisson(depth[:, None] * mu[c] * _margin(g, sd_w, distribution))))
+        counts.append(
+            sparse.csr_matrix(rng.poisson(depth[:, None] * mu[c] * _margin(g, sd_w, distribution)))
+        )
         depths.append(depth * depth_mean)
     names = [f"gene{j}" for j in range(n_genes)]
     samples = [f"s{c + 1:0{len(str(n_samples))}d}" for c in range(n_samples)]
-    obs = pd.DataFrame({"sample": pd.Categorical(np.repeat(samples, cells)), "depth": np.concatenate(depths)})
+    obs = pd.DataFrame(
+        {"sample": pd.Categorical(np.repeat(samples, cells)), "depth": np.concatenate(depths)}
+    )
     for name, values in columns.items():
         obs[name] = np.repeat(values, cells)
     obs.index = pd.Index([f"cell{i}" for i in range(len(obs))])
-    adata = ad.AnnData(sparse.vstack(counts, format="csr").astype(np.int32), obs=obs, var=pd.DataFrame(index=names))
+    adata = ad.AnnData(
+        sparse.vstack(counts, format="csr").astype(np.int32), obs=obs, var=pd.DataFrame(index=names)
+    )
     coords = {"gene": names, "partner": names, "sample": samples}
     truth = xr.Dataset(
         {
@@ -160,7 +168,9 @@ def natural_correlation(latent: ArrayLike, sd_a: ArrayLike, sd_b: ArrayLike) -> 
     return np.expm1(latent * a * b) / np.sqrt(np.expm1(a**2) * np.expm1(b**2))
 
 
-def _cell_numbers(n: int, cells: int | Sequence[int], imbalance: float, rng: np.random.Generator) -> NDArray[np.int64]:
+def _cell_numbers(
+    n: int, cells: int | Sequence[int], imbalance: float, rng: np.random.Generator
+) -> NDArray[np.int64]:
     if np.ndim(cells):
         given = np.asarray(cells, np.int64)
         if given.shape != (n,) or (given < 1).any():
@@ -198,7 +208,11 @@ def _correlation(value: ArrayLike, n: int, name: str) -> Array:
         even = np.arange(0, n - 1, 2)
         out[even, even + 1] = out[even + 1, even] = given
         return out
-    if given.shape != (n, n) or not np.allclose(given, given.T) or not np.allclose(np.diag(given), 1):
+    if (
+        given.shape != (n, n)
+        or not np.allclose(given, given.T)
+        or not np.allclose(np.diag(given), 1)
+    ):
         raise InputError(f"{name} must be a number or a symmetric {n} x {n} correlation matrix")
     if np.linalg.eigvalsh(given)[0] < -1e-8:
         raise InputError(f"{name} is not positive semi-definite, so no data can have it")
@@ -214,7 +228,9 @@ def _covariate_effects(
         if v.shape != (n_samples,):
             raise InputError(f"covariate {name!r} needs {n_samples} values, one a sample")
         columns[name] = v
-        number = v.astype(float) if v.dtype.kind in "fiub" else (v == np.unique(v)[-1]).astype(float)
+        number = (
+            v.astype(float) if v.dtype.kind in "fiub" else (v == np.unique(v)[-1]).astype(float)
+        )
         effect += number[:, None] * np.broadcast_to(np.asarray(effects, float), (n_genes,))
     return effect, columns
 
@@ -243,7 +259,9 @@ def _vary(target: Array, tau: float, pairs_only: bool, rng: np.random.Generator)
 def _population(target: Array, tau: float) -> Array:
     """Mean of tanh(atanh(target) + N(0, tau)): the average correlation of a population of samples."""
     inner = np.where(np.eye(len(target), dtype=bool), 0, np.clip(target, -0.999, 0.999))
-    drawn = np.where(inner == 0, 0.0, 1.0)[..., None] * np.tanh(np.arctanh(inner)[..., None] + tau * _NODES)
+    drawn = np.where(inner == 0, 0.0, 1.0)[..., None] * np.tanh(
+        np.arctanh(inner)[..., None] + tau * _NODES
+    )
     return drawn @ _WEIGHTS + np.eye(len(target))
 
 
@@ -254,7 +272,9 @@ def _latent(natural: Array, sd: Array, distribution: str) -> Array:
         inside = 1 + natural * size
         if (inside <= 0).any():
             low = float(natural[inside <= 0].max())
-            raise InputError(f"a correlation of {low:.2f} is out of reach of lognormals with this within_sd")
+            raise InputError(
+                f"a correlation of {low:.2f} is out of reach of lognormals with this within_sd"
+            )
         out = np.log(inside) / np.outer(sd, sd)
     else:
         grid = np.linspace(-0.999, 0.999, 81)
@@ -266,7 +286,9 @@ def _latent(natural: Array, sd: Array, distribution: str) -> Array:
                 reached[key] = np.array([_gamma_natural(r, *key) for r in grid])
             out[j, k] = out[k, j] = np.interp(natural[j, k], reached[key], grid)
     if (np.abs(out) > 1 + 1e-9).any():
-        raise InputError("this correlation is out of reach of the margins: |latent correlation| > 1")
+        raise InputError(
+            "this correlation is out of reach of the margins: |latent correlation| > 1"
+        )
     np.fill_diagonal(out, 1)
     return out
 
@@ -279,7 +301,12 @@ def _natural(latent: Array, sd: Array, distribution: str) -> Array:
     if distribution == "lognormal":
         out = natural_correlation(realised, sd[:, None], sd[None, :])
     else:
-        out = np.array([[_gamma_natural(realised[j, k], sd[j], sd[k]) for k in range(len(sd))] for j in range(len(sd))])
+        out = np.array(
+            [
+                [_gamma_natural(realised[j, k], sd[j], sd[k]) for k in range(len(sd))]
+                for j in range(len(sd))
+            ]
+        )
     np.fill_diagonal(out, 1)
     return out
 

@@ -18,7 +18,16 @@ _COMMON = {"target", "precision", "confidence", "seed"}
 KEYS = {
     "CSCore": (
         _CELLS | {"covariates"},
-        _COMMON | {"estimator", "uncertainty", "per_sample", "standardize", "covariate_level", "adjust", "n_bootstrap"},
+        _COMMON
+        | {
+            "estimator",
+            "uncertainty",
+            "per_sample",
+            "standardize",
+            "covariate_level",
+            "adjust",
+            "n_bootstrap",
+        },
     ),
     "Pseudobulk": (
         _CELLS | {"cell_type", "formula", "normalization", "block", "block_method", "min_counts"},
@@ -32,7 +41,10 @@ KEYS = {
         _CELLS | {"covariates", "cell_type", "types"},
         _COMMON | {"uncertainty", "family", "per_sample", "n_bootstrap"},
     ),
-    "signature": (_CELLS | {"covariates"}, {"members", "name", "weights", "uncertainty", "confidence"}),
+    "signature": (
+        _CELLS | {"covariates"},
+        {"members", "name", "weights", "uncertainty", "confidence"},
+    ),
     "power": (
         set(),
         {
@@ -55,7 +67,17 @@ KEYS = {
     ),
     "BayesianCorrelation": (
         _CELLS | {"formula", "block", "heterogeneity", "structure", "priors"},
-        {"target", "draws", "tune", "chains", "sampler", "target_accept", "seed", "method", "confidence"},
+        {
+            "target",
+            "draws",
+            "tune",
+            "chains",
+            "sampler",
+            "target_accept",
+            "seed",
+            "method",
+            "confidence",
+        },
     ),
 }
 
@@ -85,7 +107,9 @@ class Specification:
 
 def shipped_models() -> list[str]:
     """Names of the specifications that come with hiercorr."""
-    return sorted(p.name.removesuffix(".toml") for p in _folder().iterdir() if p.name.endswith(".toml"))
+    return sorted(
+        p.name.removesuffix(".toml") for p in _folder().iterdir() if p.name.endswith(".toml")
+    )
 
 
 def _folder() -> Any:
@@ -117,7 +141,9 @@ def read_specification(source: str | Path) -> Specification:
     else:
         name = path.name.removesuffix(".toml")
         if name not in shipped_models():
-            raise unknown_name("model specification (no such file either)", str(source), shipped_models())
+            raise unknown_name(
+                "model specification (no such file either)", str(source), shipped_models()
+            )
         text = (_folder() / f"{name}.toml").read_text(encoding="utf-8")
     try:
         content = tomllib.loads(text)
@@ -131,7 +157,9 @@ def read_specification(source: str | Path) -> Specification:
         raise unknown_name(f"model in {str(source)!r}", str(model), sorted(KEYS))
     for table in _TABLES - {"references"}:
         if not isinstance(content.get(table, {}), dict):
-            raise InputError(f"{table!r} in {str(source)!r} must be a table, [{table}], not {content[table]!r}")
+            raise InputError(
+                f"{table!r} in {str(source)!r} must be a table, [{table}], not {content[table]!r}"
+            )
     for table, known in zip(("data", "fit"), KEYS[model], strict=True):
         for key in content.get(table, {}):
             if key not in known:
@@ -142,5 +170,7 @@ def read_specification(source: str | Path) -> Specification:
         content["data"] = {**content.get("data", {}), "priors": content["priors"]}
     return Specification(
         **{k: str(content.get(k, "")) for k in sorted(_TEXTS)},
-        data=dict(content.get("data", {})), fit=dict(content.get("fit", {})), text=rest,
-    )  # fmt: skip
+        data=dict(content.get("data", {})),
+        fit=dict(content.get("fit", {})),
+        text=rest,
+    )

@@ -32,4 +32,6 @@ def fit(adata, *, model=None, **options):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", hc.EstimationWarning)
         warnings.simplefilter("ignore", hc.DataWarning)
-        return hc.CSCore(adata, **{"sample": "sample", "depth": "depth", **(model or {})}).fit(**options)
+        return hc.CSCore(adata, **{"sample": "sample", "depth": "depth", **(model or {})}).fit(
+            **options
+        )

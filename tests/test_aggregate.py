@@ -10,7 +10,9 @@ import hiercorr as hc
 
 def plain(adata, by):
     x = adata.X.toarray() if sparse.issparse(adata.X) else adata.X
-    return pd.DataFrame(x, columns=adata.var_names).groupby(adata.obs[by].astype(str).to_numpy()).sum()
+    return (
+        pd.DataFrame(x, columns=adata.var_names).groupby(adata.obs[by].astype(str).to_numpy()).sum()
+    )
 
 
 def test_sums_means_and_columns(gbm):
@@ -19,19 +21,25 @@ def test_sums_means_and_columns(gbm):
     np.testing.assert_array_equal(pb.X, expected.loc[pb.obs_names, pb.var_names])
     np.testing.assert_allclose(pb.layers["mean"], pb.X / 500)
     assert pb.obs["n_cells"].tolist() == [500] * 10
-    np.testing.assert_allclose(pb.obs["depth"], gbm.obs.groupby("sample_id", observed=True)["total_counts"].sum())
+    np.testing.assert_allclose(
+        pb.obs["depth"], gbm.obs.groupby("sample_id", observed=True)["total_counts"].sum()
+    )
     assert {"patient_id", "condition", "age", "gender"} <= set(pb.obs)
     assert "total_counts" not in pb.obs
     assert pb.uns["hiercorr_pseudobulk"]["varying"] == "total_counts"
     np.testing.assert_allclose(pb.var["detection"], np.asarray((gbm.X > 0).mean(0)).ravel())
 
 
-@pytest.mark.parametrize("form", ["csr", "csc", "dense", "backed csr", "backed csc", "backed dense", "zarr"])
+@pytest.mark.parametrize(
+    "form", ["csr", "csc", "dense", "backed csr", "backed csc", "backed dense", "zarr"]
+)
 def test_every_source_gives_the_same(small, tmp_path, form):
     expected = hc.aggregate(small, "sample", depth="depth").X
     adata = small.copy()
     kind = form.rsplit(" ", 1)[-1]
-    adata.X = {"csr": sparse.csr_matrix, "csc": sparse.csc_matrix}.get(kind, lambda x: x.toarray())(adata.X)
+    adata.X = {"csr": sparse.csr_matrix, "csc": sparse.csc_matrix}.get(kind, lambda x: x.toarray())(
+        adata.X
+    )
     data = adata
     if form.startswith("backed"):
         adata.write_h5ad(tmp_path / "a.h5ad")
@@ -52,7 +60,9 @@ def test_cell_types(gbm, quiet):
         of = (pb.obs["sample_id"] == sample).to_numpy()
         left_out = plain(adata[adata.obs["sample_id"] == sample], "cell_type")
         left_out = left_out.drop(index=pb.obs.loc[of, "cell_type"].astype(str))
-        np.testing.assert_array_equal(pb.X[of].sum(0) + left_out.sum(0).to_numpy(), whole[sample].X[0])
+        np.testing.assert_array_equal(
+            pb.X[of].sum(0) + left_out.sum(0).to_numpy(), whole[sample].X[0]
+        )
     assert "condition" in pb.obs
 
 
@@ -113,5 +123,7 @@ def test_refuses_what_is_not_a_count(small):
     adata = small.copy()
     adata.obs["sample"] = adata.obs["sample"].astype(object)
     adata.obs.iloc[3, 0] = None
-    with pytest.raises(hc.InputError, match=r"1 cells have no value in sample column 'sample', e\.g\. cell 'cell3'"):
+    with pytest.raises(
+        hc.InputError, match=r"1 cells have no value in sample column 'sample', e\.g\. cell 'cell3'"
+    ):
         hc.aggregate(adata, "sample")

@@ -1,4 +1,4 @@
-"""Design advice, traps, evidence, enrichment, modules."""
+"""DesignMatrix advice, traps, evidence, enrichment, modules."""
 
 import json
 import shutil
@@ -12,13 +12,15 @@ import pytest
 from scipy import stats
 
 import hiercorr as hc
-from hiercorr._methods import citations, methods_text
 from hiercorr.enrichment import enrich, gene_sets, gsea, read_gmt, sum_gene_sets
 from hiercorr.modules import find_modules, write_graphml
+from hiercorr.reporting.methods_text import citations, methods_text
 from hiercorr.simulate import simulate_counts
 
 VEHICLE = {"sample": "sample_id", "depth": "total_counts", "subset": {"condition": "ctrl"}}
-pytestmark = pytest.mark.filterwarnings("ignore::hiercorr.DataWarning", "ignore::hiercorr.EstimationWarning")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::hiercorr.DataWarning", "ignore::hiercorr.EstimationWarning"
+)
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +39,9 @@ class TestDesign:
         d = hc.check_design(adata, "sample", depth="depth", main_claim=True)
         mu = truth["mu"].values
         between = mu.var(0) / mu.mean(0) ** 2
-        expected = np.median(between / (between + np.expm1(0.25) * (mu**2).mean(0) / mu.mean(0) ** 2))
+        expected = np.median(
+            between / (between + np.expm1(0.25) * (mu**2).mean(0) / mu.mean(0) ** 2)
+        )
         assert d.facts["variance_share"] == pytest.approx(expected, abs=0.08)
         assert d.facts["effective_cells"] == pytest.approx(2000 / d.facts["design_effect"])
         assert d.conditions["holds"].tolist() == [True, True, True, True, None]
@@ -49,7 +53,12 @@ class TestDesign:
     def test_groups_formula_and_confounding(self, gbm):
         kang = hc.datasets.kang_pbmc()
         d = hc.check_design(
-            kang, "sample_id", cell_type="cell_type", formula="~ donor", depth="total_counts", min_cells=20
+            kang,
+            "sample_id",
+            cell_type="cell_type",
+            formula="~ donor",
+            depth="total_counts",
+            min_cells=20,
         )
         assert d.groups.loc["stim107", "CD8 T cells"] == 15
         assert any("fewer than 20 cells" in r for r in d.reasons)
@@ -58,7 +67,9 @@ class TestDesign:
         assert any("'condition' cannot be told from those of 'treatment'" in p for p in d.problems)
         d = hc.check_design(gbm, "sample_id", formula="~ condition + nothing", depth="total_counts")
         assert "unknown column in the formula 'nothing'" in d.problems[0]
-        d = hc.check_design(gbm, "sample_id", formula="~ patient_id * condition", depth="total_counts")
+        d = hc.check_design(
+            gbm, "sample_id", formula="~ patient_id * condition", depth="total_counts"
+        )
         assert "needs at least 12 samples" in d.problems[0]
 
 
@@ -111,7 +122,9 @@ class TestEvidence:
         with pytest.warns(hc.DataWarning, match="1 genes are in both"):
             hc.evidence("FTL", within=few, between=between)
         both_arms = hc.Pseudobulk(gbm, "sample_id", depth="total_counts").fit()
-        with pytest.warns(hc.DataWarning, match="rest on different samples: 0 only within, 5 only between"):
+        with pytest.warns(
+            hc.DataWarning, match="rest on different samples: 0 only within, 5 only between"
+        ):
             hc.evidence("FTL", within=within, between=both_arms)
         with pytest.raises(hc.InputError, match="class must be one of"):
             hc.evidence("FTL", within=within, between=between).of("strong")
@@ -126,9 +139,13 @@ class TestEnrichment:
         for name, row in table.iterrows():
             genes = set(hc.datasets.hallmark()[name]) & background
             assert (row["size"], row["overlap"]) == (len(genes), len(genes & partners))
-            expected = stats.hypergeom.sf(row["overlap"] - 1, len(background), len(genes), len(partners))
+            expected = stats.hypergeom.sf(
+                row["overlap"] - 1, len(background), len(genes), len(partners)
+            )
             assert row["p_value"] == pytest.approx(expected)
-        np.testing.assert_allclose(table["q_value"], stats.false_discovery_control(table["p_value"]))
+        np.testing.assert_allclose(
+            table["q_value"], stats.false_discovery_control(table["p_value"])
+        )
 
     def test_gsea_equals_gseapy(self, within):
         import gseapy
@@ -137,9 +154,17 @@ class TestEnrichment:
         row = within.top("FTL", n=300)["statistic"].dropna()
         sets = {k: [g for g in v if g in row.index] for k, v in hc.datasets.hallmark().items()}
         direct = gseapy.prerank(
-            rnk=row.sort_values(ascending=False), gene_sets=sets, min_size=5, max_size=500, permutation_num=100, seed=3,
-            threads=1, outdir=None, no_plot=True, verbose=False,
-        ).res2d.set_index("Term")  # fmt: skip
+            rnk=row.sort_values(ascending=False),
+            gene_sets=sets,
+            min_size=5,
+            max_size=500,
+            permutation_num=100,
+            seed=3,
+            threads=1,
+            outdir=None,
+            no_plot=True,
+            verbose=False,
+        ).res2d.set_index("Term")
         np.testing.assert_allclose(found["es"], direct.loc[found.index, "ES"].astype(float))
         assert found["p_value"].min() >= 1 / 101
 
@@ -148,15 +173,25 @@ class TestEnrichment:
         r = hc.CSCore(adata, "sample", depth="depth").fit(target="gene0")
         names = [f"gene{j}" for j in range(40)]
         sets = {"planted": names[1:8], "other": names[15:25]}
-        assert enrich(r, sets=sets).loc["planted", "p_value"] < 1e-4 < enrich(r, sets=sets).loc["other", "p_value"]
+        assert (
+            enrich(r, sets=sets).loc["planted", "p_value"]
+            < 1e-4
+            < enrich(r, sets=sets).loc["other", "p_value"]
+        )
         assert gsea(r, sets=sets).index[0] == "planted"
-        summed = sum_gene_sets(adata, {"planted": names[:8], "other": names[15:25]}, keep=["gene0"], depth="depth")
+        summed = sum_gene_sets(
+            adata, {"planted": names[:8], "other": names[15:25]}, keep=["gene0"], depth="depth"
+        )
         x = adata.X.toarray()
-        np.testing.assert_array_equal(summed.X.toarray(), np.stack([x[:, 0], x[:, 1:8].sum(1), x[:, 15:25].sum(1)], 1))
+        np.testing.assert_array_equal(
+            summed.X.toarray(), np.stack([x[:, 0], x[:, 1:8].sum(1), x[:, 15:25].sum(1)], 1)
+        )
         score = hc.CSCore(summed, "sample", depth="hiercorr_depth").fit(target="gene0").top()
         assert score.index[0] == "planted"
         assert score.loc["planted", "ci_lower"] > 0.3
-        pb = hc.Pseudobulk(summed, "sample", depth="hiercorr_depth", normalization="cpm").fit(target="gene0")
+        pb = hc.Pseudobulk(summed, "sample", depth="hiercorr_depth", normalization="cpm").fit(
+            target="gene0"
+        )
         assert set(pb.genes) == {"gene0", "planted", "other"}
 
     def test_partners_given(self, within):
@@ -219,7 +254,9 @@ class TestModules:
         adata, r = planted
 
         def without(s):
-            return hc.CSCore(adata, "sample", depth="depth", subset=(adata.obs["sample"] != s).to_numpy()).fit()
+            return hc.CSCore(
+                adata, "sample", depth="depth", subset=(adata.obs["sample"] != s).to_numpy()
+            ).fit()
 
         found = find_modules(r, method, min_correlation=0.3, without=without)
         assert set(found.of(1)) == {f"gene{j}" for j in range(10)}
@@ -230,11 +267,18 @@ class TestModules:
         pd.testing.assert_frame_equal(found.genes, again.genes)
 
     def test_number_of_modules(self, planted):
-        assert find_modules(planted[1], "hierarchical", q=None, n_modules=2, min_size=2).genes["module"].max() <= 2
+        assert (
+            find_modules(planted[1], "hierarchical", q=None, n_modules=2, min_size=2)
+            .genes["module"]
+            .max()
+            <= 2
+        )
 
     def test_graphml(self, planted, tmp_path):
         modules = find_modules(planted[1], min_correlation=0.3)
-        graph = nx.read_graphml(write_graphml(planted[1], tmp_path / "g.graphml", min_correlation=0.3, modules=modules))
+        graph = nx.read_graphml(
+            write_graphml(planted[1], tmp_path / "g.graphml", min_correlation=0.3, modules=modules)
+        )
         assert graph.nodes["gene0"]["module"] == 1
         assert graph.has_edge("gene0", "gene1")
         table = planted[1].pairs(q=0.05, min_correlation=0.3)
@@ -264,9 +308,16 @@ class TestReport:
         e = hc.evidence("FTL", within=within, between=between)
         cells = hc.CellCorrelation(gbm, **VEHICLE).fit(target="FTL")
         path = hc.report(
-            tmp_path / "r.html", within, between, cells, evidence=e, design=hc.check_design(gbm, **VEHICLE), gene="FTL",
-            traps=hc.traps(gbm, target="FTL", **VEHICLE), enrichment=enrich(within, "FTL", direction="positive"),
-        )  # fmt: skip
+            tmp_path / "r.html",
+            within,
+            between,
+            cells,
+            evidence=e,
+            design=hc.check_design(gbm, **VEHICLE),
+            gene="FTL",
+            traps=hc.traps(gbm, target="FTL", **VEHICLE),
+            enrichment=enrich(within, "FTL", direction="positive"),
+        )
         text = path.read_text()
         for part in (
             "Design",
@@ -299,11 +350,19 @@ class TestReport:
           document.body.innerHTML = "<pre>" + JSON.stringify({up, down, left}) + "</pre>";
         </script></body>"""
         path.write_text(path.read_text().replace("</body>", script))
-        flags = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'p'}", "--dump-dom"]
+        flags = [
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            f"--user-data-dir={tmp_path / 'p'}",
+            "--dump-dom",
+        ]
         done = subprocess.run(
             [browser, *flags, path.as_uri()],
-            capture_output=True, text=True, timeout=120,
-        )  # fmt: skip
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
         found = json.loads(done.stdout.split("<pre>")[1].split("</pre>")[0])
         assert found["up"] == sorted(found["up"])
         assert found["down"] == sorted(found["down"], reverse=True)
@@ -343,7 +402,11 @@ class TestReport:
         import re
         from importlib import resources
 
-        style = (resources.files("hiercorr") / "_templates" / "report.html").read_text().split("</style>")[0]
+        style = (
+            (resources.files("hiercorr") / "_templates" / "report.html")
+            .read_text()
+            .split("</style>")[0]
+        )
 
         def luminance(colour):
             colour = "".join(2 * c for c in colour) if len(colour) == 3 else colour
@@ -361,7 +424,15 @@ class TestReport:
     def test_in_chinese(self, gbm, within, between, tmp_path):
         design = hc.check_design(gbm, "sample_id", depth="total_counts")
         found = hc.evidence("FTL", within=within, between=between)
-        path = hc.report(tmp_path / "r.html", within, design=design, evidence=found, gene="FTL", n=30, language="zh")
+        path = hc.report(
+            tmp_path / "r.html",
+            within,
+            design=design,
+            evidence=found,
+            gene="FTL",
+            n=30,
+            language="zh",
+        )
         text = path.read_text()
         words = (
             "FTL 的伙伴基因",

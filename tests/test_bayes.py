@@ -12,15 +12,15 @@ import xarray as xr
 from scipy import integrate, stats
 
 import hiercorr as hc
-from hiercorr.bayes import _many
-from hiercorr.bayes._margin import Cells, Rows, fit_margin
-from hiercorr.bayes._pair import Population, make_pair
-from hiercorr.bayes._population import cells_of
-from hiercorr.bayes._predictive import waic
-from hiercorr.bayes._sampling import unpack
-from hiercorr.bayes._tables import interval, projected
+from hiercorr.bayes import many
+from hiercorr.bayes.margin import Cells, Rows, fit_margin
 from hiercorr.bayes.models import marginal_model
+from hiercorr.bayes.pair import Population, make_pair
+from hiercorr.bayes.population import cells_of
+from hiercorr.bayes.predictive import waic
 from hiercorr.bayes.priors import Priors, read_priors
+from hiercorr.bayes.sampling import unpack
+from hiercorr.bayes.tables import interval, projected
 from hiercorr.schema import Flag
 from hiercorr.simulate import simulate_counts
 from validation.runner import run_study
@@ -31,7 +31,9 @@ VEHICLE = {"condition": "ctrl"}
 
 @pytest.fixture(scope="module")
 def cells():
-    adata, _ = simulate_counts(6, [60, 90, 40, 80, 70, 50], 4, mean=[0.1, 0.6, 2.0, 9.0], within=0.5, seed=1)
+    adata, _ = simulate_counts(
+        6, [60, 90, 40, 80, 70, 50], 4, mean=[0.1, 0.6, 2.0, 9.0], within=0.5, seed=1
+    )
     s = adata.obs["depth"].to_numpy()
     starts = np.append(0, np.cumsum([60, 90, 40, 80, 70, 50]))
     return Cells(adata.X.toarray().astype(np.int64), np.log(s / s.mean()), starts)
@@ -44,15 +46,30 @@ def fitted():
     return model, model.fit(draws=400, tune=300, seed=1), truth, adata
 
 
-def _pair(cells, genes=(0, 1), block=None, structure="both", heterogeneity=True, dtype=np.float64, design=None):
+def _pair(
+    cells,
+    genes=(0, 1),
+    block=None,
+    structure="both",
+    heterogeneity=True,
+    dtype=np.float64,
+    design=None,
+):
     priors = read_priors()
     n = cells.n_samples
     block = np.arange(n) if block is None else np.asarray(block)
     design = np.ones((n, 1)) if design is None else design
     margins = tuple(fit_margin(cells.rows(j), 0, priors.log_sd) for j in genes)
     return make_pair(
-        cells, genes, margins, Population(design, block), priors, heterogeneity=heterogeneity, structure=structure, dtype=dtype
-    )  # fmt: skip
+        cells,
+        genes,
+        margins,
+        Population(design, block),
+        priors,
+        heterogeneity=heterogeneity,
+        structure=structure,
+        dtype=dtype,
+    )
 
 
 def test_rows_stand_for_their_cells(cells):
@@ -60,8 +77,12 @@ def test_rows_stand_for_their_cells(cells):
     for j in range(3):
         rows = cells.rows(j)
         assert len(rows.weight) < len(cells.x)
-        np.testing.assert_allclose(np.add.reduceat(rows.weight, rows.starts[:-1]), np.diff(cells.starts))
-        every = Rows(cells.x[:, [j]].astype(float), cells.log_s, np.ones(len(cells.x)), cells.starts)
+        np.testing.assert_allclose(
+            np.add.reduceat(rows.weight, rows.starts[:-1]), np.diff(cells.starts)
+        )
+        every = Rows(
+            cells.x[:, [j]].astype(float), cells.log_s, np.ones(len(cells.x)), cells.starts
+        )
         few, all_ = (fit_margin(r, 0, (np.log(0.6), 0.6)) for r in (rows, every))
         assert few.log_sd == pytest.approx(all_.log_sd, abs=1e-7)
         np.testing.assert_allclose(few.m, all_.m, atol=1e-7)
@@ -75,13 +96,17 @@ def test_margin_is_the_mode_of_the_integrated_likelihood(cells):
 
     def cell(i, m, sd):
         def density(u):
-            return stats.poisson.pmf(cells.x[i, j], np.exp(cells.log_s[i] + u)) * stats.norm.pdf(u, m, sd)
+            return stats.poisson.pmf(cells.x[i, j], np.exp(cells.log_s[i] + u)) * stats.norm.pdf(
+                u, m, sd
+            )
 
         return np.log(integrate.quad(density, m - 8 * sd, m + 8 * sd, limit=200)[0])
 
     def value(m):
         prior = stats.norm.logpdf(m, margin.prior_mean, 1.5)
-        return prior + sum(cell(i, m, margin.sd) for i in range(cells.starts[c], cells.starts[c + 1]))
+        return prior + sum(
+            cell(i, m, margin.sd) for i in range(cells.starts[c], cells.starts[c + 1])
+        )
 
     h = 0.05
     down, mid, up = (value(margin.m[c] + k * h) for k in (-1, 0, 1))
@@ -109,7 +134,7 @@ def test_pair_likelihood_against_quadrature(cells):
         return np.log(weights @ (a[:, None] * b @ weights))
 
     wanted = sum(cell(i, t1) - cell(i, t0) for i in few)
-    from hiercorr.bayes import _kernels
+    from hiercorr.kernels import bayes as kernels
 
     (la, sa), (lb, sb) = pair.grids
     i, e = pair.rows.starts[2:4]
@@ -118,15 +143,22 @@ def test_pair_likelihood_against_quadrature(cells):
         d = unpack(pair, theta[None, None], np.zeros((1, 1), bool), np.zeros((1, 1)))
         w = np.empty((pair.tables[0].shape[1], pair.tables[1].shape[1]))
         mean, sd, rho = d.mean[0, 0, 2], d.sd_within[0, 0], np.tanh(d.zeta[0, 0])
-        total = _kernels.bivariate_weights(w, mean[0], mean[1], sd[0], sd[1], rho, la[2], sa, lb[2], sb)
-        each = _kernels.row_likelihoods(w, total, pair.tables[0][i:e], pair.tables[1][i:e])
+        total = kernels.bivariate_weights(
+            w, mean[0], mean[1], sd[0], sd[1], rho, la[2], sa, lb[2], sb
+        )
+        each = kernels.row_likelihoods(w, total, pair.tables[0][i:e], pair.tables[1][i:e])
         got.append((pair.rows.weight[i:e] * each).sum())
     assert got[1] - got[0] == pytest.approx(wanted, abs=2e-4)
 
 
 @pytest.mark.parametrize(
     ("block", "structure", "heterogeneity"),
-    [(None, "both", True), ([0, 0, 1, 1, 1, 2], "both", True), (None, "within", False), (None, "independent", True)],
+    [
+        (None, "both", True),
+        ([0, 0, 1, 1, 1, 2], "both", True),
+        (None, "within", False),
+        (None, "independent", True),
+    ],
 )
 def test_gradient(cells, block, structure, heterogeneity):
     design = np.column_stack([np.ones(6), [0, 1, 0, 1, 0, 1.0]])
@@ -136,7 +168,8 @@ def test_gradient(cells, block, structure, heterogeneity):
     _, gradient = pair.log_density(theta)
     h = 1e-5
     numeric = [
-        (pair.log_density(theta + h * e)[0] - pair.log_density(theta - h * e)[0]) / (2 * h) for e in np.eye(len(theta))
+        (pair.log_density(theta + h * e)[0] - pair.log_density(theta - h * e)[0]) / (2 * h)
+        for e in np.eye(len(theta))
     ]
     np.testing.assert_allclose(gradient, numeric, atol=2e-6 * np.abs(gradient).max())
     assert len(pair.layout.names) == len(theta)
@@ -156,11 +189,16 @@ def test_density_is_that_of_the_model_in_pymc(cells):
         d = unpack(pair, theta[None, None], np.zeros((1, 1), bool), np.zeros((1, 1)))
         first = [int(np.flatnonzero(pair.unit == u)[0]) for u in range(pair.layout.n_units)]
         point = {
-            "mean": d.mean[0, 0].ravel(), "coefficient": d.coefficient[0, 0], "sd_within_log__": theta[s : s + 2],
-            "sd_between_log__": theta[s + 2 : s + 4], "zeta_half_logodds__": 2 * d.zeta[0, 0],
-            "z_between_half_logodds__": 2 * d.z_between[0, 0], "tau_log__": np.log(d.tau[0, 0]),
-            "eta": (d.z_sample[0, 0][first] - d.zeta[0, 0]) / d.tau[0, 0], "share_logodds__": theta[-1],
-        }  # fmt: skip
+            "mean": d.mean[0, 0].ravel(),
+            "coefficient": d.coefficient[0, 0],
+            "sd_within_log__": theta[s : s + 2],
+            "sd_between_log__": theta[s + 2 : s + 4],
+            "zeta_half_logodds__": 2 * d.zeta[0, 0],
+            "z_between_half_logodds__": 2 * d.z_between[0, 0],
+            "tau_log__": np.log(d.tau[0, 0]),
+            "eta": (d.z_sample[0, 0][first] - d.zeta[0, 0]) / d.tau[0, 0],
+            "share_logodds__": theta[-1],
+        }
         assert set(point) == set(names)
         stated = logp({k: np.asarray(v, float) for k, v in point.items()})
         partly_centred = -(pair.centred * np.log(d.tau[0, 0])).sum()  # the Jacobian of eta
@@ -191,8 +229,20 @@ def test_recovers_both_levels(fitted):
 def test_schema_and_levels(fitted):
     _, r, _, _ = fitted
     ds = r.dataset
-    for name in ("correlation", "fisher_z", "se", "sd", "ci_lower", "ci_upper", "probability_of_direction", "rope_share", "flag",
-                 "ess_bulk", "ess_tail", "r_hat"):  # fmt: skip
+    for name in (
+        "correlation",
+        "fisher_z",
+        "se",
+        "sd",
+        "ci_lower",
+        "ci_upper",
+        "probability_of_direction",
+        "rope_share",
+        "flag",
+        "ess_bulk",
+        "ess_tail",
+        "r_hat",
+    ):
         assert ds[name].dims == ("gene", "partner")
         np.testing.assert_array_equal(ds[name].values, ds[name].values.T)
         assert ds[name].attrs["long_name"]
@@ -229,7 +279,11 @@ def test_saved_with_its_posterior(fitted, tmp_path, end):
     assert list(posterior["beta"]["coefficient"].values) == ["Intercept"]
     assert "diverging" in back.idata["sample_stats"]
     with pytest.raises(hc.InputError, match="no posterior draws"):
-        _ = hc.CSCore(hc.datasets.glioblastoma(), "patient_id", genes=3, depth="total_counts").fit().idata
+        _ = (
+            hc.CSCore(hc.datasets.glioblastoma(), "patient_id", genes=3, depth="total_counts")
+            .fit()
+            .idata
+        )
 
 
 def test_same_seed_same_draws():
@@ -246,7 +300,9 @@ def test_same_seed_same_draws():
 def test_bad_draws_are_flagged():
     adata, _ = simulate_counts(4, 60, 2, mean=2.0, within=0.5, seed=2)
     with pytest.warns(hc.EstimationWarning, match="not_converged: raise draws="):
-        r = hc.BayesianCorrelation(adata, "sample", depth="depth").fit(draws=100, tune=100, chains=2, seed=1)
+        r = hc.BayesianCorrelation(adata, "sample", depth="depth").fit(
+            draws=100, tune=100, chains=2, seed=1
+        )
     assert r.flag_counts()["not_converged"] == 1
     assert "not_converged" in str(r.summary())
 
@@ -298,9 +354,14 @@ def test_waic_by_hand():
 def test_prior_sensitivity_shows_few_samples(fitted):
     model, *_ = fitted
     table = model.prior_sensitivity(
-        "gene0", "gene1", {"lkj": {}, "tight": {"z_between": {"distribution": "normal", "sigma": 0.05}}}, seed=1, draws=200,
-        tune=200, chains=2,
-    )  # fmt: skip
+        "gene0",
+        "gene1",
+        {"lkj": {}, "tight": {"z_between": {"distribution": "normal", "sigma": 0.05}}},
+        seed=1,
+        draws=200,
+        tune=200,
+        chains=2,
+    )
     between = table[table["level"] == "between"].set_index("priors")
     assert between.loc["tight", "sd"] < between.loc["lkj", "sd"] / 3
     assert between.loc["tight", "prior_upper"] < 0.2
@@ -332,7 +393,9 @@ def test_fit_many_agrees_with_nuts(fitted):
         for gene in ("gene0", "gene2"):
             full = a.sel(gene="gene1", partner=gene)
             fast = b.isel(target=0).sel(gene=gene)
-            assert float(fast["fisher_z"]) == pytest.approx(float(full["fisher_z"]), abs=0.3 * float(full["se"]))
+            assert float(fast["fisher_z"]) == pytest.approx(
+                float(full["fisher_z"]), abs=0.3 * float(full["se"])
+            )
             assert float(fast["se"]) == pytest.approx(float(full["se"]), rel=0.2)
     assert many.dataset.attrs["uncertainty"] == "posterior, not MCMC"
     assert "not MCMC" in str(many.summary())
@@ -350,33 +413,41 @@ def test_fit_many_subset_shrinkage_and_threads(fitted):
     adata, _ = simulate_counts(5, 150, 21, mean=1.0, within=0.0, seed=8)
     null = hc.BayesianCorrelation(adata, "sample", depth="depth")
     plain, shrunk = (
-        null.fit_many("gene0", shrink=s, seed=1).dataset["correlation"].values[0, 1:] for s in (False, True)
+        null.fit_many("gene0", shrink=s, seed=1).dataset["correlation"].values[0, 1:]
+        for s in (False, True)
     )
     assert np.abs(shrunk).mean() < 0.7 * np.abs(plain).mean()
 
 
 def test_grid_draws_follow_the_density():
-    log_density = stats.norm.logpdf(_many.FINE, 0.4, 0.3)[None]
-    draws = _many.grid_draws(log_density, 4000, np.random.default_rng(0))[:, 0]
+    log_density = stats.norm.logpdf(many.FINE, 0.4, 0.3)[None]
+    draws = many.grid_draws(log_density, 4000, np.random.default_rng(0))[:, 0]
     assert draws.mean() == pytest.approx(0.4, abs=0.01)
     assert draws.std() == pytest.approx(0.3, abs=0.01)
 
 
 def test_known_noise_between_samples():
     """The restricted likelihood on the grid is that of a multivariate normal with the coefficients integrated out."""
-    from hiercorr.bayes import _kernels
+    from hiercorr.kernels import bayes as kernels
 
     rng = np.random.default_rng(0)
     n = 7
     mean, design = rng.normal(size=(n, 2)), np.column_stack([np.ones(n), rng.normal(size=n)])
-    noise = np.column_stack([rng.uniform(0.1, 0.3, n), rng.uniform(-0.05, 0.05, n), rng.uniform(0.1, 0.3, n)])
-    out = _kernels.between_posterior(mean, noise, design, np.log([0.5, 0.9]), np.log([0.4]), np.array([-0.5, 0.7]))
+    noise = np.column_stack(
+        [rng.uniform(0.1, 0.3, n), rng.uniform(-0.05, 0.05, n), rng.uniform(0.1, 0.3, n)]
+    )
+    out = kernels.between_posterior(
+        mean, noise, design, np.log([0.5, 0.9]), np.log([0.4]), np.array([-0.5, 0.7])
+    )
 
     def direct(a, b, z):
         cov = np.zeros((2 * n, 2 * n))
         for c in range(n):
             cross = np.tanh(z) * a * b + noise[c, 1]
-            cov[2 * c : 2 * c + 2, 2 * c : 2 * c + 2] = [[a * a + noise[c, 0], cross], [cross, b * b + noise[c, 2]]]
+            cov[2 * c : 2 * c + 2, 2 * c : 2 * c + 2] = [
+                [a * a + noise[c, 0], cross],
+                [cross, b * b + noise[c, 2]],
+            ]
         x = np.kron(design, np.eye(2))
         wide = cov + 1e8 * x @ x.T  # flat coefficients
         return stats.multivariate_normal.logpdf(mean.ravel(), cov=wide, allow_singular=True)
@@ -393,7 +464,11 @@ def test_agrees_with_moments_on_real_data(gbm):
     bayes = hc.BayesianCorrelation(gbm, "sample_id", genes, **options).fit_many("FTL", seed=1)
     moments = hc.CSCore(gbm, "sample_id", genes, **options).fit(target="FTL")
     both = hc.compare({"Bayesian": bayes, "moments": moments})
-    within = both.table[both.table["level"] == "within"].set_index(["gene_b", "result"])["correlation"].unstack()
+    within = (
+        both.table[both.table["level"] == "within"]
+        .set_index(["gene_b", "result"])["correlation"]
+        .unstack()
+    )
     assert (within["Bayesian"] - within["moments"]).abs().max() < 0.12
     width = (both.table["ci_upper"] - both.table["ci_lower"]).rename("width")
     keys = ["gene_b", "result"]
@@ -412,8 +487,13 @@ def test_compare_table_and_plot(fitted):
     assert first["correlation"] == pytest.approx(float(r.dataset["natural_correlation"][0, 1]))
     assert list(found.table["level"].unique()) == ["within", "between"]
     ax = found.plot()
-    assert [t.get_text() for t in ax.get_yticklabels()][:2] == ["gene0 - gene1, within", "gene0 - gene1, between"]
-    drawn = np.sort(np.concatenate([line.get_xdata() for line in ax.lines if line.get_label() in results]))
+    assert [t.get_text() for t in ax.get_yticklabels()][:2] == [
+        "gene0 - gene1, within",
+        "gene0 - gene1, between",
+    ]
+    drawn = np.sort(
+        np.concatenate([line.get_xdata() for line in ax.lines if line.get_label() in results])
+    )
     np.testing.assert_allclose(drawn, np.sort(found.table["correlation"]))
     assert len(hc.compare(results, [("gene2", "gene0")]).table) == 3
     with pytest.raises(hc.InputError, match="unknown gene 'gene9'"):
@@ -427,9 +507,15 @@ def test_compare_table_and_plot(fitted):
 
 def test_covariates_blocks_and_absent_genes():
     adata, _ = simulate_counts(
-        8, 60, 2, mean=[2.0, 2.0], within=0.4, seed=4, covariates={"arm": (["a", "b"] * 4, 1.0)},
+        8,
+        60,
+        2,
+        mean=[2.0, 2.0],
+        within=0.4,
+        seed=4,
+        covariates={"arm": (["a", "b"] * 4, 1.0)},
         donor=["d1", "d1", "d2", "d2", "d3", "d3", "d4", "d4"],
-    )  # fmt: skip
+    )
     x = adata.X.toarray()
     x[(adata.obs["sample"] == "s3").to_numpy(), 0] = 0
     adata.X = x
@@ -459,7 +545,9 @@ def test_latent_model_agrees_with_the_marginal_one():
         latent = model.fit(draws=300, tune=300, chains=2, seed=1, method="latent")
     for level in ("within", "between"):
         a, b = marginal.at(level).dataset, latent.at(level).dataset
-        assert float(a["fisher_z"][0, 1]) == pytest.approx(float(b["fisher_z"][0, 1]), abs=0.5 * float(a["se"][0, 1]))
+        assert float(a["fisher_z"][0, 1]) == pytest.approx(
+            float(b["fisher_z"][0, 1]), abs=0.5 * float(a["se"][0, 1])
+        )
         assert float(a["se"][0, 1]) == pytest.approx(float(b["se"][0, 1]), rel=0.4)
     assert latent.idata["posterior"]["within"].sizes["gene"] == 2
 
@@ -470,8 +558,13 @@ def test_pymc_samples_the_same_posterior():
     model = hc.BayesianCorrelation(adata, "sample", depth="depth")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        a, b = (model.fit(draws=300, tune=300, chains=2, seed=1, sampler=s).dataset for s in ("nutpie", "pymc"))
-    assert float(a["fisher_z"][0, 1]) == pytest.approx(float(b["fisher_z"][0, 1]), abs=0.3 * float(a["se"][0, 1]))
+        a, b = (
+            model.fit(draws=300, tune=300, chains=2, seed=1, sampler=s).dataset
+            for s in ("nutpie", "pymc")
+        )
+    assert float(a["fisher_z"][0, 1]) == pytest.approx(
+        float(b["fisher_z"][0, 1]), abs=0.3 * float(a["se"][0, 1])
+    )
 
 
 @pytest.mark.slow
@@ -492,9 +585,15 @@ def _model(adata, **options):
             {"priors": {"tau": {"distribution": "lkj", "eta": 2}}},
             "prior 'tau' must be halfnormal or lognormal, not 'lkj'",
         ),
-        ({"priors": {"tau": {"distribution": "halfnormal", "sigma": -1}}}, "sigma must be a positive number, not -1"),
+        (
+            {"priors": {"tau": {"distribution": "halfnormal", "sigma": -1}}},
+            "sigma must be a positive number, not -1",
+        ),
         ({"priors": {"tau": {"distribution": "halfnormal"}}}, "needs sigma"),
-        ({"priors": {"tau": {"distribution": "halfnormal", "scale": 1}}}, "unknown parameter of prior 'tau'"),
+        (
+            {"priors": {"tau": {"distribution": "halfnormal", "scale": 1}}},
+            "unknown parameter of prior 'tau'",
+        ),
         ({"priors": "nowhere.toml"}, "there is no such file"),
         ({"priors": 3}, "must be a mapping or a TOML file"),
         ({"structure": "all"}, "structure must be one of"),
@@ -533,7 +632,9 @@ def test_refused_options_of_fit(options, text):
 
 def test_too_much_work_is_refused_with_its_cost():
     adata, _ = simulate_counts(4, 30, 25, mean=2.0, seed=1)
-    with pytest.raises(hc.InputError, match=r"2 to 20 genes, not 25: 300 pairs would take about .* fit_many"):
+    with pytest.raises(
+        hc.InputError, match=r"2 to 20 genes, not 25: 300 pairs would take about .* fit_many"
+    ):
         _model(adata).fit()
     big, _ = simulate_counts(4, 5200, 2, mean=0.5, seed=1)
     with pytest.raises(hc.InputError, match=r"20,800 cells: .*many_cells='subsample'"):
@@ -583,7 +684,9 @@ def test_evidence_takes_the_bayesian_layer(fitted):
         hc.Pseudobulk(adata, "sample", depth="depth").fit(),
     )
     table = hc.evidence("gene0", within=within, between=between, bayesian=r).table
-    assert table.loc["gene1", "bayesian_correlation"] == pytest.approx(float(r.dataset["correlation"][0, 1]))
+    assert table.loc["gene1", "bayesian_correlation"] == pytest.approx(
+        float(r.dataset["correlation"][0, 1])
+    )
 
 
 def test_command_line(tmp_path):
@@ -606,13 +709,25 @@ def test_command_line(tmp_path):
         "gene0,gene1",
     ]
     done = CliRunner().invoke(
-        main, [*args, "--draws", "150", "--chains", "2", "--seed", "1", "-o", str(tmp_path / "b.zarr")]
+        main,
+        [*args, "--draws", "150", "--chains", "2", "--seed", "1", "-o", str(tmp_path / "b.zarr")],
     )
     assert done.exit_code == 0, done.output
     back = hc.load(tmp_path / "b.zarr")
     assert back.dataset.attrs["draws"] == 150
     assert json.dumps(back.dataset.attrs["prior_tau"])
-    args = ["fit", str(path), "--model", "bayesian", "--sample", "sample", "--depth", "depth", "--target", "gene0"]
+    args = [
+        "fit",
+        str(path),
+        "--model",
+        "bayesian",
+        "--sample",
+        "sample",
+        "--depth",
+        "depth",
+        "--target",
+        "gene0",
+    ]
     done = CliRunner().invoke(main, [*args, "--seed", "1", "-o", str(tmp_path / "m.nc")])
     assert done.exit_code == 0, done.output
     assert hc.load(tmp_path / "m.nc").target == "gene0"

@@ -6,9 +6,11 @@ import pytest
 from conftest import fit
 
 import hiercorr as hc
-from hiercorr import _cellwise, moments
-from hiercorr.data import read_counts
-from hiercorr.design import make_design, split_terms
+from hiercorr import moments
+from hiercorr.counts.read import read_counts
+from hiercorr.design.matrix import make_design
+from hiercorr.design.terms import split_terms
+from hiercorr.within import cell_covariates
 from validation import plain
 
 
@@ -27,13 +29,21 @@ def states():
         parts.append(rng.poisson(s[:, None] * mean * f * rng.gamma(2, 0.5, (n, 8))))
         tables.append(
             pd.DataFrame(
-                {"sample": f"s{c}", "state": np.tanh(state), "phase": np.array(["G1", "S", "G2M"])[phase],
-                 "arm": "ab"[c % 2], "age": 40.0 + c, "depth": s * 1e4}
+                {
+                    "sample": f"s{c}",
+                    "state": np.tanh(state),
+                    "phase": np.array(["G1", "S", "G2M"])[phase],
+                    "arm": "ab"[c % 2],
+                    "age": 40.0 + c,
+                    "depth": s * 1e4,
+                }
             )
-        )  # fmt: skip
+        )
     obs = pd.concat(tables, ignore_index=True)
     obs.index = obs.index.astype(str)
-    return ad.AnnData(np.vstack(parts), obs=obs, var=pd.DataFrame(index=[f"g{j}" for j in range(8)]))
+    return ad.AnnData(
+        np.vstack(parts), obs=obs, var=pd.DataFrame(index=[f"g{j}" for j in range(8)])
+    )
 
 
 def adjusted(data, covariates="~ state + phase", **options):
@@ -45,7 +55,9 @@ def test_sums_equal_whole_hat_matrices(states):
     sums = moments.depth_sums(counts, 1e-13)
     z = make_design("~ state + phase", counts.obs).matrix
     bare = moments.within_moments(sums)
-    found = _cellwise.adjust(counts, sums, moments.Grid.over(counts.depth, 1e-13), bare, z)
+    found = cell_covariates.regress_out_covariates(
+        counts, sums, moments.Grid.over(counts.depth, 1e-13), bare, z
+    )
     genes, x = slice(0, 8), counts.toarray()
     num = moments.numerators(counts, sums, found, genes, genes, np.empty((5, 8, 8)))
     den = moments.denominators(sums, found, genes, genes, num, np.empty((5, 8, 8)))
@@ -54,8 +66,12 @@ def test_sums_equal_whole_hat_matrices(states):
     np.testing.assert_allclose(part, num[:, :3], rtol=1e-10, atol=1e-10)
     for c in range(5):
         cells = slice(counts.starts[c], counts.starts[c + 1])
-        wanted = plain.adjusted_sums(x[cells], sums.depth[cells], z[cells], found.mu[:, c], found.slope[:, c])
-        for got, want in zip((num[c], den[c], found.num[:, c], found.den[:, c]), wanted, strict=True):
+        wanted = plain.adjusted_sums(
+            x[cells], sums.depth[cells], z[cells], found.mu[:, c], found.slope[:, c]
+        )
+        for got, want in zip(
+            (num[c], den[c], found.num[:, c], found.den[:, c]), wanted, strict=True
+        ):
             np.testing.assert_allclose(got, want, rtol=1e-8, atol=1e-8)
 
 
@@ -75,7 +91,9 @@ def test_recoding_changes_nothing(states):
     for name in ("correlation_unclipped", "se", "p_value"):
         np.testing.assert_allclose(a[name], b[name], rtol=1e-7, atol=1e-9)
     mixed = states[np.random.default_rng(0).permutation(states.n_obs)].copy()
-    np.testing.assert_allclose(adjusted(mixed, precision="double").dataset["se"], a["se"], rtol=1e-7, atol=1e-9)
+    np.testing.assert_allclose(
+        adjusted(mixed, precision="double").dataset["se"], a["se"], rtol=1e-7, atol=1e-9
+    )
 
 
 def test_levels_are_told_apart_and_shown(states):
@@ -86,7 +104,9 @@ def test_levels_are_told_apart_and_shown(states):
     np.testing.assert_array_equal(r.matrix(), adjusted(states).matrix())
     with pytest.raises(hc.InputError, match="have one value in each sample"):
         adjusted(states, "~ arm")
-    assert split_terms("~ state:arm + poly(age, 2) + `my age`", ["arm", "age", "my age"], [*states.obs, "my age"]) == (
+    assert split_terms(
+        "~ state:arm + poly(age, 2) + `my age`", ["arm", "age", "my age"], [*states.obs, "my age"]
+    ) == (
         ["state:arm"],
         ["poly(age, 2)", "`my age`"],
     )
@@ -110,11 +130,18 @@ def test_each_sample_is_its_own_residuals(states):
     checked = 0
     for c in range(5):
         cells = slice(counts.starts[c], counts.starts[c + 1])
-        x, s, mu, slope = counts.toarray()[cells], sums.depth[cells], fitted.mu[:, c], fitted.slope[:, c]
+        x, s, mu, slope = (
+            counts.toarray()[cells],
+            sums.depth[cells],
+            fitted.mu[:, c],
+            fitted.slope[:, c],
+        )
         num, den, own, own_den = plain.adjusted_sums(x, s, z[cells], mu, slope)
         w, shared = 1 / (1 + np.outer(s, slope)), 1 / (1 + s * np.median(slope))
         design = s[:, None] * z[cells]
-        beta = np.linalg.solve(z[cells].T @ (shared[:, None] * design), z[cells].T @ (shared[:, None] * x))
+        beta = np.linalg.solve(
+            z[cells].T @ (shared[:, None] * design), z[cells].T @ (shared[:, None] * x)
+        )
         y = w * (x - design @ beta)
         q = y**2 - w**2 * (design @ beta)
         with np.errstate(invalid="ignore", divide="ignore"):
@@ -122,9 +149,13 @@ def test_each_sample_is_its_own_residuals(states):
             rho = num / den / np.sqrt(np.outer(phi, phi))
         for j, k in zip(*np.triu_indices(8, 1), strict=True):
             if np.isfinite(rho[j, k]) and abs(rho[j, k]) < 1:
-                u = rho[j, k] * (y[:, j] * y[:, k] / num[j, k] - q[:, j] / (2 * own[j]) - q[:, k] / (2 * own[k]))
+                u = rho[j, k] * (
+                    y[:, j] * y[:, k] / num[j, k] - q[:, j] / (2 * own[j]) - q[:, k] / (2 * own[k])
+                )
                 wanted = np.sqrt((u**2).sum()) / (1 - rho[j, k] ** 2)
-                assert ds["sample_correlation"].values[c, j, k] == pytest.approx(rho[j, k], rel=1e-6)
+                assert ds["sample_correlation"].values[c, j, k] == pytest.approx(
+                    rho[j, k], rel=1e-6
+                )
                 assert ds["sample_se"].values[c, j, k] == pytest.approx(wanted, rel=1e-6)
                 checked += 1
     assert checked > 80
@@ -141,7 +172,10 @@ def test_too_many_covariates_for_a_sample(states):
     few = states[np.r_[0:12, 70 : states.n_obs]].copy()
     few.obs["batch"] = np.arange(few.n_obs).astype(str)
     few.obs["well"] = (np.arange(few.n_obs) % 12).astype(str)
-    with pytest.raises(hc.InputError, match=r"have 12 coefficients and sample 's0' has 12 cells, of which at least 14"):
+    with pytest.raises(
+        hc.InputError,
+        match=r"have 12 coefficients and sample 's0' has 12 cells, of which at least 14",
+    ):
         adjusted(few, "~ well")
 
 

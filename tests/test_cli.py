@@ -31,7 +31,9 @@ def test_demo(tmp_path, monkeypatch):
     done = run("demo")
     assert done.exit_code == 0, done.output
     assert "5 patients as units" in done.output
-    assert done.output.count("sum over only 300 genes") == 1  # said once, though several fits meet it
+    assert (
+        done.output.count("sum over only 300 genes") == 1
+    )  # said once, though several fits meet it
     assert "Partners of FTL" in (tmp_path / "hiercorr-demo.html").read_text()
 
 
@@ -44,7 +46,20 @@ def test_check(path):
 
 def test_fit_and_report(path, tmp_path):
     out = tmp_path / "r.zarr"
-    done = run("fit", path, "--sample", "sample", "--depth", "depth", "--target", "gene0", "--genes", "5", "-o", out)
+    done = run(
+        "fit",
+        path,
+        "--sample",
+        "sample",
+        "--depth",
+        "depth",
+        "--target",
+        "gene0",
+        "--genes",
+        "5",
+        "-o",
+        out,
+    )
     assert done.exit_code == 0, done.output
     assert "Saved:" in done.output
     assert hc.load(out).target == "gene0"
@@ -58,7 +73,9 @@ def test_fit_and_report(path, tmp_path):
 
 def test_fit_from_a_specification(path, tmp_path):
     out = tmp_path / "r.nc"
-    done = run("fit", "models/within.toml", path, "--sample", "sample", "--depth", "depth", "-o", out)
+    done = run(
+        "fit", "models/within.toml", path, "--sample", "sample", "--depth", "depth", "-o", out
+    )
     assert done.exit_code == 0, done.output
     assert hc.load(out).dataset.attrs["estimator"] == "within"
     own = tmp_path / "mine.toml"
@@ -104,9 +121,20 @@ def test_bad_output_is_refused_before_the_work(path, tmp_path):
 
 def test_debug_shows_the_traceback(tmp_path):
     done = subprocess.run(
-        [sys.executable, "-m", "hiercorr.cli", "check", str(tmp_path / "no.h5ad"), "--sample", "s", "--debug"],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-m",
+            "hiercorr.cli",
+            "check",
+            str(tmp_path / "no.h5ad"),
+            "--sample",
+            "s",
+            "--debug",
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode != 0
     assert "Traceback" in done.stderr
     assert "no such file" in done.stderr
@@ -123,7 +151,19 @@ def test_import_is_quick():
 def test_pseudobulk(path, tmp_path):
     out = tmp_path / "between.zarr"
     common = ("--sample", "sample", "--depth", "depth")
-    done = run("fit", path, *common, "--model", "pseudobulk", "--normalization", "cpm", "--target", "gene0", "-o", out)
+    done = run(
+        "fit",
+        path,
+        *common,
+        "--model",
+        "pseudobulk",
+        "--normalization",
+        "cpm",
+        "--target",
+        "gene0",
+        "-o",
+        out,
+    )
     assert done.exit_code == 0, done.output
     assert "Pseudobulk" in done.output
     assert hc.load(out).dataset.attrs["normalization"] == "cpm"
@@ -138,13 +178,21 @@ def test_pseudobulk(path, tmp_path):
     ("arguments", "message"),
     [
         (["--formula", "~ kind"], "--formula does not go with this model"),
-        (["--model", "pseudobulk", "--uncertainty", "cluster"], "--uncertainty does not go with this model"),
-        (["--model", "pseudobulk", "--formula", "~ kind"], "column 'kind' is constant ('a' in all 4 rows)"),
+        (
+            ["--model", "pseudobulk", "--uncertainty", "cluster"],
+            "--uncertainty does not go with this model",
+        ),
+        (
+            ["--model", "pseudobulk", "--formula", "~ kind"],
+            "column 'kind' is constant ('a' in all 4 rows)",
+        ),
         (["--model", "pseudobulk", "--method", "kendall"], "method must be one of"),
     ],
 )
 def test_pseudobulk_refusals(path, tmp_path, arguments, message):
-    done = run("fit", path, "--sample", "sample", "--depth", "depth", *arguments, "-o", tmp_path / "r.zarr")
+    done = run(
+        "fit", path, "--sample", "sample", "--depth", "depth", *arguments, "-o", tmp_path / "r.zarr"
+    )
     assert done.exit_code == 2
     assert message in done.output
     assert "Traceback" not in done.output
@@ -155,16 +203,43 @@ def test_differential(path, tmp_path):
     import anndata as ad
 
     adata = ad.read_h5ad(path)
-    adata.obs["arm"] = adata.obs["sample"].astype(str).map({"s1": "a", "s2": "a", "s3": "b", "s4": "b"}).astype(str)
+    adata.obs["arm"] = (
+        adata.obs["sample"]
+        .astype(str)
+        .map({"s1": "a", "s2": "a", "s3": "b", "s4": "b"})
+        .astype(str)
+    )
     given = tmp_path / "arms.h5ad"
     adata.write_h5ad(given)
     options = ["--sample", "sample", "--depth", "depth", "--genes", "6"]
-    done = run("differential", given, *options, "--condition", "arm", "--target", "gene0", "-o", tmp_path / "d.zarr")
+    done = run(
+        "differential",
+        given,
+        *options,
+        "--condition",
+        "arm",
+        "--target",
+        "gene0",
+        "-o",
+        tmp_path / "d.zarr",
+    )
     assert done.exit_code == 0, done.output
     assert "Saved:" in done.output
     assert hc.load(tmp_path / "d.zarr").dataset.attrs["condition"] == "arm"
-    assert "at least" in run("differential", given, *options, "--condition", "arm", "--permutations", "3", "-o",
-                             tmp_path / "e.zarr").output  # fmt: skip
+    assert (
+        "at least"
+        in run(
+            "differential",
+            given,
+            *options,
+            "--condition",
+            "arm",
+            "--permutations",
+            "3",
+            "-o",
+            tmp_path / "e.zarr",
+        ).output
+    )
     stated = tmp_path / "stated.toml"
     text = Path("models/differential.toml").read_text()
     stated.write_text(text.replace("\n[data]\n", '\n[data]\ncondition = "arm"\n'))
@@ -180,7 +255,19 @@ def test_cell_types_and_signature(path, tmp_path):
     adata.write_h5ad(where)
     common = ("--sample", "patient_id", "--depth", "total_counts", "--genes", "12")
     out = tmp_path / "types.zarr"
-    done = run("cell-types", where, *common, "--types", "condition", "--target", "FTL", "--rows", "3", "-o", out)
+    done = run(
+        "cell-types",
+        where,
+        *common,
+        "--types",
+        "condition",
+        "--target",
+        "FTL",
+        "--rows",
+        "3",
+        "-o",
+        out,
+    )
     assert done.exit_code == 0, done.output
     assert "ctrl (5 samples)" in done.output
     with xr.open_zarr(out) as saved:
@@ -213,12 +300,17 @@ def test_within_adjusted_and_interaction_specifications(tmp_path):
     where = tmp_path / "g.h5ad"
     adata.write_h5ad(where)
     common = (where, "--sample", "sample_id", "--depth", "total_counts", "--target", "FTL")
-    done = run("fit", "models/within_adjusted.toml", *common, "--genes", "8", "-o", tmp_path / "a.zarr")
+    done = run(
+        "fit", "models/within_adjusted.toml", *common, "--genes", "8", "-o", tmp_path / "a.zarr"
+    )
     assert done.exit_code == 0, done.output
     assert "cell terms: percent_mito + phase" in done.output
     done = run("fit", "models/pseudobulk_interaction.toml", *common, "-o", tmp_path / "b.zarr")
     assert done.exit_code == 0, done.output
-    assert any("FTL:condition" in str(c) for c in hc.load(tmp_path / "b.zarr").dataset["coefficient"].values)
+    assert any(
+        "FTL:condition" in str(c)
+        for c in hc.load(tmp_path / "b.zarr").dataset["coefficient"].values
+    )
 
 
 def test_power(tmp_path):
@@ -232,10 +324,27 @@ def test_power(tmp_path):
     assert "cost" in done.output
     adata = hc.datasets.glioblastoma()
     adata.write_h5ad(tmp_path / "g.h5ad")
-    pilot = ("--pilot", tmp_path / "g.h5ad", "--pair", "FTL,FTH1", "--sample", "sample_id", "--depth", "total_counts")
+    pilot = (
+        "--pilot",
+        tmp_path / "g.h5ad",
+        "--pair",
+        "FTL,FTH1",
+        "--sample",
+        "sample_id",
+        "--depth",
+        "total_counts",
+    )
     done = run("power", *pilot, "--power", "0.9")
     assert done.exit_code == 0, done.output
-    done = run("fit", "models/power.toml", tmp_path / "g.h5ad", "--sample", "sample_id", "-o", tmp_path / "x.zarr")
+    done = run(
+        "fit",
+        "models/power.toml",
+        tmp_path / "g.h5ad",
+        "--sample",
+        "sample_id",
+        "-o",
+        tmp_path / "x.zarr",
+    )
     assert done.exit_code == 2
     assert "hiercorr power models/power.toml" in done.output
     for bad, text in (

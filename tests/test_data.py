@@ -10,7 +10,7 @@ from conftest import fit
 from scipy import sparse
 
 import hiercorr as hc
-from hiercorr.data import read_counts
+from hiercorr.counts.read import read_counts
 from hiercorr.simulate import simulate_counts
 
 
@@ -37,9 +37,13 @@ def same(a, b):
 def test_matrix_kinds(adata, kind):
     other = adata.copy()
     other.X = {
-        "csr": lambda x: x, "csc": lambda x: x.tocsc(), "dense": lambda x: x.toarray(), "view": lambda x: x,
-        "float": lambda x: x.astype(np.float64), "fortran": lambda x: np.asfortranarray(x.toarray()),
-    }[kind](adata.X)  # fmt: skip
+        "csr": lambda x: x,
+        "csc": lambda x: x.tocsc(),
+        "dense": lambda x: x.toarray(),
+        "view": lambda x: x,
+        "float": lambda x: x.astype(np.float64),
+        "fortran": lambda x: np.asfortranarray(x.toarray()),
+    }[kind](adata.X)
     other = other[:, :] if kind == "view" else other
     same(counts(other), counts(adata))
 
@@ -52,17 +56,19 @@ def test_files(adata, tmp_path, form, where):
     adata.write_zarr(path) if where == "zarr" else adata.write_h5ad(path)
     source = read(path, backed="r") if where == "backed" else path
     same(counts(source), counts(adata))
-    same(counts(source, genes=["gene3", "gene1"], subset={"cell_type": "D1"}),
-         counts(adata, genes=["gene3", "gene1"], subset={"cell_type": "D1"}))  # fmt: skip
+    same(
+        counts(source, genes=["gene3", "gene1"], subset={"cell_type": "D1"}),
+        counts(adata, genes=["gene3", "gene1"], subset={"cell_type": "D1"}),
+    )
 
 
 def test_blocks_of_any_size(adata, tmp_path, monkeypatch):
-    from hiercorr import _sources
+    from hiercorr.counts import sources
 
     path = tmp_path / "a.h5ad"
     adata.write_h5ad(path)
     whole = counts(adata)
-    monkeypatch.setattr(_sources, "_BLOCK_VALUES", 50)
+    monkeypatch.setattr(sources, "_BLOCK_VALUES", 50)
     same(counts(path), whole)
     adata.X = adata.X.tocsc()
     same(counts(adata), whole)
@@ -129,7 +135,12 @@ def test_repeated_entries_add_up(adata):
 def test_depth_is_taken_before_genes_and_cells_are_chosen(adata):
     total = np.asarray(adata.X.sum(1)).ravel()
     with pytest.warns(hc.DataWarning, match="targeted panel"):
-        got = counts(adata, depth=None, genes=["gene1", "gene2"], subset=adata.obs["cell_type"].to_numpy() == "D1")
+        got = counts(
+            adata,
+            depth=None,
+            genes=["gene1", "gene2"],
+            subset=adata.obs["cell_type"].to_numpy() == "D1",
+        )
     np.testing.assert_array_equal(got.depth, total[got.cells])
 
 
@@ -313,7 +324,9 @@ def test_genes_without_counts_in_the_chosen_cells_are_left_out_with_a_warning(ad
 
 
 def test_repeated_donors_are_named(gbm):
-    with pytest.warns(hc.DataWarning, match="10 samples of 'sample_id' come from 5 values of 'patient_id'"):
+    with pytest.warns(
+        hc.DataWarning, match="10 samples of 'sample_id' come from 5 values of 'patient_id'"
+    ):
         hc.CSCore(gbm, sample="sample_id", depth="total_counts", genes=5)
 
 
@@ -358,7 +371,9 @@ def test_not_a_source():
 
 def test_formula_errors(gbm, quiet):
     def make(covariates):
-        return hc.CSCore(gbm, sample="patient_id", depth="total_counts", genes=5, covariates=covariates)
+        return hc.CSCore(
+            gbm, sample="patient_id", depth="total_counts", genes=5, covariates=covariates
+        )
 
     for formula, text in (
         ("~ ages", "unknown column in the formula 'ages'; did you mean 'age'"),

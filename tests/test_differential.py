@@ -11,13 +11,15 @@ import statsmodels.api as sm
 from scipy import stats
 
 import hiercorr as hc
-from hiercorr import _kernels, moments
-from hiercorr._difference import Shuffles, shuffles
-from hiercorr.data import read_counts
-from hiercorr.inference import sample_effects, variance_shares
+from hiercorr import kernels, moments
+from hiercorr.counts.read import read_counts
+from hiercorr.inference.pairs import sample_effects, variance_shares
 from hiercorr.simulate import simulate_counts
+from hiercorr.within.differential_tests import Shuffles, shuffles
 
-pytestmark = pytest.mark.filterwarnings("ignore::hiercorr.DataWarning", "ignore::hiercorr.EstimationWarning")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::hiercorr.DataWarning", "ignore::hiercorr.EstimationWarning"
+)
 OPTIONS = {"sample": "sample", "depth": "depth"}
 
 
@@ -26,7 +28,13 @@ def two_arms(rho_a, rho_b, n=6, cells=300, genes=12, seed=0, mean=1.5, paired=Fa
     parts = []
     for k, rho in enumerate((rho_a, rho_b)):
         part, _ = simulate_counts(
-            n, cells, genes, mean=mean, within=rho, cell_imbalance=0.4, seed=(seed, k, 7)[k] + 10 * seed
+            n,
+            cells,
+            genes,
+            mean=mean,
+            within=rho,
+            cell_imbalance=0.4,
+            seed=(seed, k, 7)[k] + 10 * seed,
         )
         part.obs["donor"] = part.obs["sample"].astype(str)
         part.obs["sample"] = part.obs["sample"].astype(str) + "ab"[k]
@@ -58,15 +66,21 @@ def per_sample(data, i, j):
     phi = [fit.variance[g] for g in (i, j)]
     rho = num.sum() / den.sum() / np.sqrt(phi[0] * phi[1])
     effect = [sample_effects(fit.num[[g]], fit.den[[g]])[:, 0] for g in (i, j)]
-    share = np.mean([variance_shares(fit.num[[g]], fit.den[[g]], np.array([2.0]))[:, 0] for g in (i, j)], 0)
-    x = (num - num.sum() / den.sum() * den) / den.sum() / np.sqrt(phi[0] * phi[1]) - rho / 2 * (effect[0] + effect[1])
+    share = np.mean(
+        [variance_shares(fit.num[[g]], fit.den[[g]], np.array([2.0]))[:, 0] for g in (i, j)], 0
+    )
+    x = (num - num.sum() / den.sum() * den) / den.sum() / np.sqrt(phi[0] * phi[1]) - rho / 2 * (
+        effect[0] + effect[1]
+    )
     obs = data.obs.drop_duplicates("sample").set_index("sample").loc[counts.samples]
     return rho + x / share, share, obs
 
 
 @pytest.mark.parametrize("formula", [None, "~ batch + age"])
 def test_weighted_regression_is_that_of_statsmodels(data, formula):
-    r = hc.differential(data, condition="arm", formula=formula, precision="double", **OPTIONS).dataset
+    r = hc.differential(
+        data, condition="arm", formula=formula, precision="double", **OPTIONS
+    ).dataset
     for i, j in ((0, 1), (3, 8)):
         value, share, obs = per_sample(data, i, j)
         design = np.column_stack([np.ones(len(obs)), obs["arm"] == "b"])
@@ -77,7 +91,9 @@ def test_weighted_regression_is_that_of_statsmodels(data, formula):
         np.testing.assert_allclose(pair["difference"], fit.params[1], rtol=1e-6)
         np.testing.assert_allclose(pair["difference_se"], fit.bse[1], rtol=1e-6)
         t = fit.params[1] / fit.bse[1]
-        np.testing.assert_allclose(pair["p_value"], 2 * stats.t.sf(abs(t), float(pair["df"])), rtol=1e-5)
+        np.testing.assert_allclose(
+            pair["p_value"], 2 * stats.t.sf(abs(t), float(pair["df"])), rtol=1e-5
+        )
 
 
 def kernel(values, design, contrast):
@@ -85,7 +101,7 @@ def kernel(values, design, contrast):
     s = len(values)
     num, den = values.reshape(s, 1, 1), np.ones((s, 1, 1))
     zero, share, one = np.zeros((s, 1)), np.full((s, 1), 1 / s), np.ones(1)
-    found = _kernels.differences.difference(
+    found = kernels.differences.difference(
         num, den, one, one, zero, zero, share, share, design, np.array(contrast, float)
     )
     return [float(v[0, 0]) for v in found]
@@ -115,7 +131,9 @@ def test_pairs_in_blocks_are_the_paired_t_test():
 
 def test_exact_permutations_by_brute_force(data):
     six = data[data.obs["sample"].str.match("s[123][ab]")].copy()
-    r = hc.differential(six, condition="arm", permutations=1000, precision="double", **OPTIONS).dataset
+    r = hc.differential(
+        six, condition="arm", permutations=1000, precision="double", **OPTIONS
+    ).dataset
     assert r.attrs["permutations"] == 20
     assert r.attrs["smallest_p"] == pytest.approx(0.1)
 
@@ -128,7 +146,10 @@ def test_exact_permutations_by_brute_force(data):
     for i, j in ((0, 1), (2, 7)):
         value, share, obs = per_sample(six, i, j)
         observed = t(value, share, (obs["arm"] == "b").to_numpy(float))
-        every = [t(value, share, np.isin(np.arange(6), c).astype(float)) for c in itertools.combinations(range(6), 3)]
+        every = [
+            t(value, share, np.isin(np.arange(6), c).astype(float))
+            for c in itertools.combinations(range(6), 3)
+        ]
         wanted = np.mean(np.array(every) >= observed * (1 - 1e-9))
         assert float(r["p_value"].sel(gene=f"gene{i}", partner=f"gene{j}")) == pytest.approx(wanted)
 
@@ -149,7 +170,9 @@ def test_shuffles_stay_within_blocks():
 
 @pytest.mark.parametrize("options", [{}, {"permutations": 500, "seed": 1}])
 def test_truth_is_found(options):
-    r = hc.differential(two_arms(0.2, 0.7, n=8, cells=500, seed=3), condition="arm", **OPTIONS, **options)
+    r = hc.differential(
+        two_arms(0.2, 0.7, n=8, cells=500, seed=3), condition="arm", **OPTIONS, **options
+    )
     pairs = [(f"gene{k}", f"gene{k + 1}") for k in range(0, 12, 2)]
     ds = r.dataset
     at = {"gene": ("pair", [a for a, _ in pairs]), "partner": ("pair", [b for _, b in pairs])}
@@ -171,7 +194,11 @@ def test_null_is_kept_at_few_samples():
         for paired in (False, True):
             null = two_arms(0.4, 0.4, n=5, cells=120, genes=24, seed=20 + seed, paired=paired)
             block = "donor" if paired else None
-            p = hc.differential(null, condition="arm", block=block, **OPTIONS).dataset["p_value"].values
+            p = (
+                hc.differential(null, condition="arm", block=block, **OPTIONS)
+                .dataset["p_value"]
+                .values
+            )
             rejected.append(np.mean(p[np.triu_indices(24, 1)] < 0.05))
     assert 0.025 < np.mean(rejected) < 0.07
 
@@ -212,7 +239,10 @@ def test_result_is_saved_and_shown(data, tmp_path):
     full = hc.differential(data, condition="arm", **OPTIONS)
     assert {"correlation[a]", "difference"} <= set(full.pairs(n=3).columns)
     np.testing.assert_allclose(
-        full.matrix("difference").loc["gene0"], r.matrix("difference").loc["gene0"], rtol=1e-4, atol=1e-6
+        full.matrix("difference").loc["gene0"],
+        r.matrix("difference").loc["gene0"],
+        rtol=1e-4,
+        atol=1e-6,
     )
 
 
@@ -224,16 +254,26 @@ def test_contrast_of_three_groups(data):
         hc.differential(three, condition="arm", **OPTIONS)
     r = hc.differential(three, condition="arm", contrast=("arm", "b", "c"), **OPTIONS)
     back = hc.differential(three, condition="arm", contrast=("arm", "c", "b"), **OPTIONS)
-    np.testing.assert_allclose(r.matrix("difference"), -back.matrix("difference"), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(
+        r.matrix("difference"), -back.matrix("difference"), rtol=1e-4, atol=1e-6
+    )
 
 
 @pytest.mark.parametrize(
     ("change", "options", "text"),
     [
         ({}, {"condition": "arms"}, "unknown condition column 'arms'; did you mean 'arm'"),
-        ({"arm": lambda o: ["a", "b"] * (len(o) // 2)}, {}, "condition 'arm' varies within samples"),
+        (
+            {"arm": lambda o: ["a", "b"] * (len(o) // 2)},
+            {},
+            "condition 'arm' varies within samples",
+        ),
         ({"arm": lambda o: "a"}, {}, "has one value, 'a'"),
-        ({"arm": lambda o: np.where(o["sample"] == o["sample"].iloc[0], "b", "a")}, {}, "one sample in group 'b'"),
+        (
+            {"arm": lambda o: np.where(o["sample"] == o["sample"].iloc[0], "b", "a")},
+            {},
+            "one sample in group 'b'",
+        ),
         ({"batch": lambda o: o["arm"]}, {"formula": "~ batch"}, "not of full rank"),
         ({}, {"block": "age"}, "nothing can be compared within blocks"),
         ({}, {"permutations": 5}, "at least 19"),
@@ -253,7 +293,9 @@ def test_refusals(data, change, options, text):
 
 def test_unreachable_p_is_said(data):
     three = data[data.obs["sample"].str.match("s[123][ab]")].copy()
-    with pytest.warns(hc.EstimationWarning, match=r"20 arrangements of 'arm' can give no p-value below 0.1"):
+    with pytest.warns(
+        hc.EstimationWarning, match=r"20 arrangements of 'arm' can give no p-value below 0.1"
+    ):
         hc.differential(three, condition="arm", permutations=99, **OPTIONS)
 
 
@@ -261,7 +303,9 @@ def test_real_data_paired_by_patient():
     adata = hc.datasets.glioblastoma()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        r = hc.differential(adata, "sample_id", "condition", block="patient_id", target="FTL", depth="total_counts")
+        r = hc.differential(
+            adata, "sample_id", "condition", block="patient_id", target="FTL", depth="total_counts"
+        )
     assert r.dataset["df"].max() <= 4 + 1e-6  # 5 patients
     assert list(r.dataset["group"].values) == ["ctrl", "panobinostat"]
 
@@ -274,7 +318,9 @@ def test_condition_within_samples_is_compared_within_them():
         part.obs_names = f"{k}" + part.obs_names
         parts.append(part)
     adata = ad.concat(parts)
-    with pytest.raises(hc.InputError, match="compare the conditions within samples, with block='sample'"):
+    with pytest.raises(
+        hc.InputError, match="compare the conditions within samples, with block='sample'"
+    ):
         hc.differential(adata, condition="cell_type", **OPTIONS)
     r = hc.differential(adata, condition="cell_type", block="sample", target="gene0", **OPTIONS)
     assert r.dataset.sizes["sample"] == 14
@@ -290,13 +336,15 @@ def test_pooled_groups_are_those_of_separate_sums(uncertainty):
     from scipy import stats
 
     from hiercorr import inference, moments
-    from hiercorr.data import read_counts
+    from hiercorr.counts.read import read_counts
 
     adata, _ = simulate_counts(9, 120, 6, mean=3.0, within=0.5, seed=5)
     number = pd.factorize(adata.obs["sample"])[0]
     adata.obs["arm"] = np.where(number < 4, "a", "b")
     options = {"depth": "depth", "precision": "double"}
-    ds = hc.differential(adata, "sample", "arm", method="pooled", uncertainty=uncertainty, **options).dataset
+    ds = hc.differential(
+        adata, "sample", "arm", method="pooled", uncertainty=uncertainty, **options
+    ).dataset
     counts = read_counts(adata, sample="sample", depth="depth")
     sums = moments.depth_sums(counts, 1e-13)
     found = moments.within_moments(sums)
@@ -306,7 +354,9 @@ def test_pooled_groups_are_those_of_separate_sums(uncertainty):
     z, s, df, r = [], [], [], []
     for own in (slice(0, 4), slice(4, 9)):
         n, d = found.num[:, own], found.den[:, own]
-        e = inference.pair_estimate(num[own], den[own], (n, n), (d, d), uncertainty, (np.full(6, 2.0), np.full(6, 2.0)))
+        e = inference.pair_estimate(
+            num[own], den[own], (n, n), (d, d), uncertainty, (np.full(6, 2.0), np.full(6, 2.0))
+        )
         (
             r.append(e.correlation),
             df.append(e.df),
@@ -318,7 +368,9 @@ def test_pooled_groups_are_those_of_separate_sums(uncertainty):
     off = ~np.eye(6, dtype=bool) & np.isfinite(t)
     assert off.sum() > 10
     np.testing.assert_allclose(ds["difference"].values[off], (r[1] - r[0])[off], rtol=1e-9)
-    np.testing.assert_allclose(ds["p_value"].values[off], 2 * stats.t.sf(np.abs(t), welch)[off], rtol=1e-6)
+    np.testing.assert_allclose(
+        ds["p_value"].values[off], 2 * stats.t.sf(np.abs(t), welch)[off], rtol=1e-6
+    )
     other = hc.differential(adata, "sample", "arm", **options).dataset  # to first order the same
     assert np.corrcoef(ds["statistic"].values[off], other["statistic"].values[off])[0, 1] > 0.95
 
@@ -344,4 +396,6 @@ def test_pooled_groups_refuse(options, text, quiet):
         np.where(number < 2, "a", "b"),
     )
     with pytest.raises(hc.InputError, match=text):
-        hc.differential(adata, "sample", **{"condition": "arm", "depth": "depth", "method": "pooled", **options})
+        hc.differential(
+            adata, "sample", **{"condition": "arm", "depth": "depth", "method": "pooled", **options}
+        )

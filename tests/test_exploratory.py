@@ -15,7 +15,9 @@ from hiercorr.simulate import simulate_counts
 @pytest.fixture(scope="module")
 def logs(small):
     s = small.obs["depth"].to_numpy()
-    return np.log1p(small.X.toarray() * np.median(s)[None] / s[:, None]), small.obs["sample"].cat.codes.to_numpy()
+    return np.log1p(small.X.toarray() * np.median(s)[None] / s[:, None]), small.obs[
+        "sample"
+    ].cat.codes.to_numpy()
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +35,9 @@ def test_pooled_equals_numpy_and_scipy(model, logs):
     expected = stats.spearmanr(logs[0].round(12))
     np.testing.assert_allclose(r.matrix().values[OFF], expected.statistic[OFF], atol=1e-10)
     # scipy's p, from t on cells - 2 degrees of freedom
-    np.testing.assert_allclose(r.matrix("cell_p_value").values[OFF], expected.pvalue[OFF], rtol=1e-6)
+    np.testing.assert_allclose(
+        r.matrix("cell_p_value").values[OFF], expected.pvalue[OFF], rtol=1e-6
+    )
 
 
 def test_within_equals_repeated_measures_correlation(model, logs):
@@ -43,7 +47,9 @@ def test_within_equals_repeated_measures_correlation(model, logs):
     at = d.sel(gene="gene0", partner="gene1")
     assert float(at["cell_statistic"]) == pytest.approx(fit.tvalues["x"])
     assert float(at["cell_p_value"]) == pytest.approx(fit.pvalues["x"])
-    assert float(at["correlation"]) == pytest.approx(fit.tvalues["x"] / np.sqrt(fit.tvalues["x"] ** 2 + fit.df_resid))
+    assert float(at["correlation"]) == pytest.approx(
+        fit.tvalues["x"] / np.sqrt(fit.tvalues["x"] ** 2 + fit.df_resid)
+    )
 
 
 def test_within_spearman_ranks_in_samples(model, logs):
@@ -73,7 +79,10 @@ def test_naive_test_rejects_too_often_and_the_jackknife_does_not():
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             fitted = hc.CellCorrelation(adata, "sample", depth="depth")
-            naive.append(fitted.fit(level="pooled", uncertainty="none").dataset["cell_p_value"].values[0, 1:] < 0.05)
+            naive.append(
+                fitted.fit(level="pooled", uncertainty="none").dataset["cell_p_value"].values[0, 1:]
+                < 0.05
+            )
             honest.append(fitted.fit().dataset["p_value"].values[0, 1:] < 0.05)
     assert np.mean(naive) > 0.4
     assert np.mean(honest) < 0.12
@@ -119,7 +128,10 @@ class TestMetacells:
 
         state = np.tile([0, 1], 120)
         rate = np.where(state[:, None] == (np.arange(40) % 2), 8.0, 1.0)
-        obs = pd.DataFrame({"sample": np.repeat(["a", "b"], 120), "state": state}, index=[str(k) for k in range(240)])
+        obs = pd.DataFrame(
+            {"sample": np.repeat(["a", "b"], 120), "state": state},
+            index=[str(k) for k in range(240)],
+        )
         adata = ad.AnnData(rng.poisson(rate).astype(np.int32), obs=obs)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -156,5 +168,7 @@ class TestMetacells:
 
     @pytest.mark.parametrize("size", [1, 41])
     def test_bad_size(self, small, size):
-        with pytest.raises(hc.InputError, match="between 2 and the cells of the smallest sample, 40"):
+        with pytest.raises(
+            hc.InputError, match="between 2 and the cells of the smallest sample, 40"
+        ):
             hc.metacells(small, "sample", size=size, depth="depth")

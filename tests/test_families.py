@@ -9,10 +9,12 @@ from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
 import hiercorr as hc
-from hiercorr._adjust import hierarchical, simes, storey
+from hiercorr.inference.multiplicity import hierarchical, simes, storey
 from hiercorr.simulate import simulate_counts
 
-pytestmark = pytest.mark.filterwarnings("ignore::hiercorr.DataWarning", "ignore::hiercorr.EstimationWarning")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::hiercorr.DataWarning", "ignore::hiercorr.EstimationWarning"
+)
 
 
 @pytest.fixture(scope="module")
@@ -26,13 +28,17 @@ def test_procedures_are_those_of_statsmodels(result, method, theirs):
     p, q = (r.values for r in (result.dataset["p_value"], result.adjust(method).dataset["q_value"]))
     upper = np.triu_indices(len(p), 1)
     known = np.isfinite(p[upper])
-    np.testing.assert_allclose(q[upper][known], multipletests(p[upper][known], method=theirs)[1], rtol=1e-6)
+    np.testing.assert_allclose(
+        q[upper][known], multipletests(p[upper][known], method=theirs)[1], rtol=1e-6
+    )
     np.testing.assert_array_equal(q, q.T)
     assert np.isnan(np.diag(q)).all()
     for gene in (1, 9):
         row = result.adjust(method, family="gene").dataset["q_value"].values[gene]
         known = np.isfinite(p[gene])
-        np.testing.assert_allclose(row[known], multipletests(p[gene][known], method=theirs)[1], rtol=1e-6)
+        np.testing.assert_allclose(
+            row[known], multipletests(p[gene][known], method=theirs)[1], rtol=1e-6
+        )
 
 
 def test_storey_uses_the_share_of_true_nulls():
@@ -50,13 +56,19 @@ def test_simes_and_choice_of_genes():
     np.fill_diagonal(p, np.nan)
     for k in (0, 7):
         row = p[k][np.isfinite(p[k])]
-        assert simes(p)[k] == pytest.approx(min(np.sort(row) * len(row) / np.arange(1, len(row) + 1)))
+        assert simes(p)[k] == pytest.approx(
+            min(np.sort(row) * len(row) / np.arange(1, len(row) + 1))
+        )
     q = hierarchical(p, 0.05)
     chosen = stats.false_discovery_control(simes(p)) <= 0.05
     assert chosen[:5].all()
     for k in range(30):
         row = np.isfinite(p[k])
-        wanted = np.minimum(stats.false_discovery_control(p[k][row]) * 30 / chosen.sum(), 1) if chosen[k] else 1.0
+        wanted = (
+            np.minimum(stats.false_discovery_control(p[k][row]) * 30 / chosen.sum(), 1)
+            if chosen[k]
+            else 1.0
+        )
         np.testing.assert_allclose(q[k][row], wanted)
 
 
@@ -66,13 +78,17 @@ def test_family_is_stated(result):
     other = result.adjust("hierarchical", level=0.1)
     assert other.dataset.attrs["q_method"] == "Benjamini-Bogomolov"
     assert "pairs of each of the genes chosen at 0.1" in str(other.summary())
-    assert result.dataset.attrs["q_method"] == "Benjamini-Hochberg"  # the first result stays as it was
+    assert (
+        result.dataset.attrs["q_method"] == "Benjamini-Hochberg"
+    )  # the first result stays as it was
 
 
 def test_refusals(result):
     for options, text in (
-        ({"method": "qvalue"}, "method must be"), ({"family": "pathway"}, "family must be"), ({"level": 2}, "level must lie"),
-    ):  # fmt: skip
+        ({"method": "qvalue"}, "method must be"),
+        ({"family": "pathway"}, "family must be"),
+        ({"level": 2}, "level must lie"),
+    ):
         with pytest.raises(hc.InputError, match=text):
             result.adjust(**options)
     adata, _ = simulate_counts(4, 60, 5, seed=1)
@@ -100,10 +116,16 @@ def test_interaction_is_that_of_statsmodels(sums, column, terms, method):
     for term in terms:
         found = r.coefficients(f"gene0:{term}").loc["gene3"]
         table = pd.DataFrame(
-            {"y": pb.expression["gene3"], "x": pb.expression["gene0"], "arm": pb.samples.obs["arm"].astype(str),
-             "age": pb.samples.obs["age"]}
-        )  # fmt: skip
-        fit = smf.ols(f"y ~ arm + age + x + x:{column}", table).fit(cov_type="HC3" if method == "hc3" else "nonrobust")
+            {
+                "y": pb.expression["gene3"],
+                "x": pb.expression["gene0"],
+                "arm": pb.samples.obs["arm"].astype(str),
+                "age": pb.samples.obs["age"],
+            }
+        )
+        fit = smf.ols(f"y ~ arm + age + x + x:{column}", table).fit(
+            cov_type="HC3" if method == "hc3" else "nonrobust"
+        )
         name = next(n for n in fit.params.index if ":" in n)
         assert found["beta"] == pytest.approx(fit.params[name])
         assert found["beta_se"] == pytest.approx(fit.bse[name])
@@ -116,7 +138,9 @@ def test_interaction_refusals(sums):
         pb.fit(interaction="arm")
     with pytest.raises(hc.InputError, match="unknown interaction: column of the formula 'age'"):
         pb.fit(target="gene0", interaction="age")
-    inside = hc.Pseudobulk(sums, "sample", formula="~ np.log(age)", depth="depth", normalization="cpm")
+    inside = hc.Pseudobulk(
+        sums, "sample", formula="~ np.log(age)", depth="depth", normalization="cpm"
+    )
     with pytest.raises(hc.InputError, match="only inside other terms; add it by itself"):
         inside.fit(target="gene0", interaction="age")
     with pytest.raises(hc.InputError, match="permutations do not go with"):
@@ -143,12 +167,16 @@ def test_cell_types_in_one_call(typed):
     ds = found.dataset
     assert ds["correlation"].dims == ("cell_type", "gene", "partner")
     alone = hc.CSCore(typed, "sample", depth="depth", subset={"kind": "T"}).fit()
-    np.testing.assert_array_equal(ds["correlation"].sel(cell_type="T"), alone.dataset["correlation"])
+    np.testing.assert_array_equal(
+        ds["correlation"].sel(cell_type="T"), alone.dataset["correlation"]
+    )
     upper = np.triu_indices(8, 1)
     p = np.concatenate([found[t].dataset["p_value"].values[upper] for t in found])
     q = np.concatenate([found[t].dataset["q_value"].values[upper] for t in found])
     known = np.isfinite(p)
-    np.testing.assert_allclose(q[known], multipletests(p[known].astype(float), method="fdr_bh")[1], rtol=1e-5)
+    np.testing.assert_allclose(
+        q[known], multipletests(p[known].astype(float), method="fdr_bh")[1], rtol=1e-5
+    )
     assert found["B"].dataset.attrs["q_family"] == "all distinct pairs of 2 cell types"
     assert "6 samples" in repr(found)
     own = hc.by_cell_type(typed, "kind", "sample", ["T"], family="type", depth="depth")
@@ -156,7 +184,9 @@ def test_cell_types_in_one_call(typed):
 
 
 def test_cell_types_with_a_target(typed):
-    found = hc.by_cell_type(typed, "kind", "sample", ["B", "T"], fit={"target": "gene0"}, depth="depth")
+    found = hc.by_cell_type(
+        typed, "kind", "sample", ["B", "T"], fit={"target": "gene0"}, depth="depth"
+    )
     table = found.top(n=4)
     assert table["cell_type"].iloc[0] in ("B", "T")
     assert table["p_value"].is_monotonic_increasing

@@ -48,7 +48,10 @@ def small_module():
 def test_pickles_in_a_result_are_not_run(result, tmp_path, array):
     path, harm = tmp_path / "r.zarr", tmp_path / "harm"
     result.save(path)
-    about = json.loads((path / array / ".zarray").read_text()) | {"filters": [{"id": "pickle"}], "compressor": None}
+    about = json.loads((path / array / ".zarray").read_text()) | {
+        "filters": [{"id": "pickle"}],
+        "compressor": None,
+    }
     (path / array / ".zarray").write_text(json.dumps(about))
     whole = json.loads((path / ".zmetadata").read_text())
     whole["metadata"][f"{array}/.zarray"] = about
@@ -63,7 +66,9 @@ def test_pickles_in_a_result_are_not_run(result, tmp_path, array):
 def test_pickles_in_counts_are_not_run(small_module, tmp_path):
     path, harm = tmp_path / "d.zarr", tmp_path / "harm"
     small_module.write_zarr(path)
-    found = next(f for f in path.rglob("*") if f.name in (".zarray", "zarr.json") and "obs" in str(f))
+    found = next(
+        f for f in path.rglob("*") if f.name in (".zarray", "zarr.json") and "obs" in str(f)
+    )
     found.write_text(json.dumps({"id": "pickle", "codecs": [{"name": "pickle"}]}))
     with pytest.raises(hc.InputError, match="holds pickled objects"):
         hc.CSCore(path, "sample")
@@ -76,11 +81,18 @@ def damage(path, where, length, cut):
     file = files[int(where * (len(files) - 1))]
     content = bytearray(file.read_bytes())
     at = int(where * max(len(content) - 1, 0))
-    file.write_bytes(content[:at] if cut else content[:at] + b"\x00\xff" * length + content[at + 2 * length :])
+    file.write_bytes(
+        content[:at] if cut else content[:at] + b"\x00\xff" * length + content[at + 2 * length :]
+    )
 
 
 @pytest.mark.parametrize("suffix", [".zarr", ".nc"])
-@settings(max_examples=25, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=25,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
 @given(where=st.floats(0, 1), length=st.integers(1, 400), cut=st.booleans())
 def test_damaged_results_are_refused_or_read(result, tmp_path, suffix, where, length, cut):
     """Bytes cut off or overwritten: either our refusal, or a dataset (where the damage hit a value)."""
@@ -96,7 +108,12 @@ def test_damaged_results_are_refused_or_read(result, tmp_path, suffix, where, le
 
 
 @pytest.mark.parametrize("suffix", [".h5ad", ".zarr"])
-@settings(max_examples=25, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=25,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
 @given(where=st.floats(0, 1), length=st.integers(1, 400), cut=st.booleans())
 def test_damaged_counts_are_refused_or_read(small_module, tmp_path, suffix, where, length, cut):
     path = tmp_path / f"d{suffix}"
@@ -112,7 +129,12 @@ def test_damaged_counts_are_refused_or_read(small_module, tmp_path, suffix, wher
             assert str(error)  # noqa: PT017
 
 
-@settings(max_examples=80, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=80,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
 @given(st.binary(max_size=300))
 def test_any_bytes_as_gene_sets(tmp_path, content):
     path = tmp_path / "sets.gmt"
@@ -125,10 +147,17 @@ def test_any_bytes_as_gene_sets(tmp_path, content):
         assert "sets.gmt" in str(error)  # noqa: PT017
 
 
-@settings(max_examples=80, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=80,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
 @given(
     st.text(max_size=200)
-    | st.sampled_from(["model = 5", 'model = "CSCore"\nfit = 3', 'model = "CSCore"\n[fit]\ntarget = []'])
+    | st.sampled_from(
+        ["model = 5", 'model = "CSCore"\nfit = 3', 'model = "CSCore"\n[fit]\ntarget = []']
+    )
 )
 def test_any_text_as_a_specification(tmp_path, content):
     path = tmp_path / "m.toml"
@@ -147,7 +176,11 @@ def test_a_specification_runs_no_code(small_module, tmp_path):
     small_module.write_h5ad(tmp_path / "d.h5ad")
     harm = tmp_path / "harm"
     stated = tmp_path / "m.toml"
-    for formula in (f"~ I(__import__('os').mkdir('{harm}'))", f"~ {{open('{harm}', 'w')}}", f"~ np.load('{harm}')"):
+    for formula in (
+        f"~ I(__import__('os').mkdir('{harm}'))",
+        f"~ {{open('{harm}', 'w')}}",
+        f"~ np.load('{harm}')",
+    ):
         stated.write_text(f'model = "Pseudobulk"\n[data]\nformula = "{formula}"\n')
         done = CliRunner().invoke(
             main,
@@ -196,7 +229,10 @@ def _save(arguments):
 @pytest.mark.parametrize("suffix", [".zarr", ".nc"])
 def test_concurrent_saves_leave_one_whole_result(result, tmp_path, suffix):
     path = tmp_path / f"r{suffix}"
-    tables = [result.dataset.assign(correlation=result.dataset["correlation"] * 0 + k / 10) for k in range(4)]
+    tables = [
+        result.dataset.assign(correlation=result.dataset["correlation"] * 0 + k / 10)
+        for k in range(4)
+    ]
     with multiprocessing.get_context("spawn").Pool(2) as pool:
         outcomes = [pool.apply_async(_save, ((path, t),)) for t in tables]
         for outcome in outcomes:
@@ -224,9 +260,9 @@ def test_a_killed_save_leaves_what_was_there(result, tmp_path):
     before = result.dataset["correlation"].values.copy()
     code = f"""
 import os, signal, hiercorr as hc
-from hiercorr import _storage
-inner = _storage.into_place
-_storage.into_place = lambda *a: os.kill(os.getpid(), signal.SIGKILL)
+from hiercorr.results import storage
+inner = storage.into_place
+storage.into_place = lambda *a: os.kill(os.getpid(), signal.SIGKILL)
 hc.load({str(path)!r}).save({str(path)!r}, overwrite=True)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True)

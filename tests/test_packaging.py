@@ -81,14 +81,18 @@ class Environment:
         assert done.returncode == 0, done.stderr[-3000:]
 
     def run(self, code):
-        return subprocess.run([str(self.python), "-c", code], capture_output=True, text=True, cwd=self.folder)
+        return subprocess.run(
+            [str(self.python), "-c", code], capture_output=True, text=True, cwd=self.folder
+        )
 
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory):
     """The sdist, and the wheel that is built from it."""
     out = tmp_path_factory.mktemp("dist")
-    done = subprocess.run([sys.executable, "-m", "build", "-o", str(out), str(ROOT)], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "build", "-o", str(out), str(ROOT)], capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     return {"wheel": next(out.glob("*.whl")), "sdist": next(out.glob("*.tar.gz"))}
 
@@ -143,8 +147,13 @@ def test_what_is_missing_is_said_in_one_line(core, extra):
 
 def test_command_line_works_without_extras(core):
     command = core.python.parent / "hiercorr"
-    for arguments, text in ((["--version"], "0.1.0"), (["power", "models/power.toml"], "9 samples")):
-        done = subprocess.run([str(command), *arguments], capture_output=True, text=True, cwd=core.folder)
+    for arguments, text in (
+        (["--version"], "0.1.0"),
+        (["power", "models/power.toml"], "9 samples"),
+    ):
+        done = subprocess.run(
+            [str(command), *arguments], capture_output=True, text=True, cwd=core.folder
+        )
         assert done.returncode == 0, done.stderr
         assert text in done.stdout
 
@@ -152,13 +161,17 @@ def test_command_line_works_without_extras(core):
 @pytest.mark.parametrize("extra", EXTRAS)
 def test_each_extra_alone(built, extra, tmp_path):
     env = Environment(tmp_path, f"{built['wheel']}[{extra}]")
-    done = env.run("import matplotlib; matplotlib.use('Agg')\n" * (extra == "report") + SMOKE + EXTRAS[extra])
+    done = env.run(
+        "import matplotlib; matplotlib.use('Agg')\n" * (extra == "report") + SMOKE + EXTRAS[extra]
+    )
     assert done.returncode == 0, done.stderr[-3000:]
 
 
 def test_demo_from_the_wheel(built, tmp_path):
     env = Environment(tmp_path, f"{built['wheel']}[report]")
-    done = subprocess.run([str(env.python.parent / "hiercorr"), "demo"], capture_output=True, text=True, cwd=tmp_path)
+    done = subprocess.run(
+        [str(env.python.parent / "hiercorr"), "demo"], capture_output=True, text=True, cwd=tmp_path
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     assert "5 patients as units" in done.stdout
     assert (tmp_path / "hiercorr-demo.html").exists()
@@ -168,7 +181,9 @@ def test_lowest_versions(built, tmp_path):
     """Every dependency of the core at the lowest version that pyproject allows."""
     if sys.version_info[:2] != (3, 11):
         pytest.skip("the lowest versions are those of Python 3.11")
-    env = Environment(tmp_path, built["wheel"], *(d.replace(">=", "==") for d in PROJECT["dependencies"]))
+    env = Environment(
+        tmp_path, built["wheel"], *(d.replace(">=", "==") for d in PROJECT["dependencies"])
+    )
     done = env.run(SMOKE)
     assert done.returncode == 0, done.stderr[-3000:]
 
@@ -177,7 +192,9 @@ def test_newest_python(built, tmp_path):
     """What a new user gets, where a newer Python is installed."""
     if sys.version_info >= (3, 13):
         pytest.skip("this is a new Python")
-    python = next((p for name in ("python3.14", "python3.13") if (p := shutil.which(name)) and _runs(p)), None)
+    python = next(
+        (p for name in ("python3.14", "python3.13") if (p := shutil.which(name)) and _runs(p)), None
+    )
     if python is None:
         pytest.skip("no newer Python is installed")
     env = Environment(tmp_path, built["wheel"], python=python)
@@ -187,4 +204,7 @@ def test_newest_python(built, tmp_path):
 
 def _runs(python):
     """A name on the path may be a shim with nothing behind it."""
-    return subprocess.run([python, "-c", "import venv, ensurepip"], capture_output=True).returncode == 0
+    return (
+        subprocess.run([python, "-c", "import venv, ensurepip"], capture_output=True).returncode
+        == 0
+    )

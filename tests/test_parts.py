@@ -9,8 +9,8 @@ from conftest import fit
 from scipy import stats
 
 import hiercorr as hc
-from hiercorr import _kernels, inference, moments
-from hiercorr.data import read_counts
+from hiercorr import inference, kernels, moments
+from hiercorr.counts.read import read_counts
 from hiercorr.simulate import natural_correlation, simulate_counts
 from hiercorr.specification import read_specification, shipped_models
 
@@ -46,14 +46,18 @@ def test_pair_table_equals_scipy_for_any_df(most):
     inside = np.where(np.abs(rho) < 1, rho, np.nan)
     np.testing.assert_allclose(out["fisher_z"], np.arctanh(inside), rtol=1e-12)
     nothing = np.isnan(rho) | np.isnan(se) | (df < inference.LEAST_DF)
-    np.testing.assert_allclose(out["se"], np.where(nothing, np.nan, se / (1 - inside**2)), rtol=1e-9)
+    np.testing.assert_allclose(
+        out["se"], np.where(nothing, np.nan, se / (1 - inside**2)), rtol=1e-9
+    )
     t = np.where(nothing, np.nan, rho / se)
     np.testing.assert_allclose(out["p_value"], 2 * stats.t.sf(np.abs(t), df), rtol=2e-6, atol=1e-60)
     margin = stats.t.ppf(0.95, df) * se
     low, high = np.maximum(rho - margin, -1), np.minimum(rho + margin, 1)
     assert (low > high).any()  # an estimate far beyond 1 leaves nothing of the interval
     for name, value in (("ci_lower", low), ("ci_upper", high)):
-        np.testing.assert_allclose(out[name], np.where(nothing | (low >= high), np.nan, value), rtol=1e-5, atol=2e-6)
+        np.testing.assert_allclose(
+            out[name], np.where(nothing | (low >= high), np.nan, value), rtol=1e-5, atol=2e-6
+        )
     for name, value in (("statistic", t), ("df", df)):
         np.testing.assert_allclose(out[name], np.where(nothing, np.nan, value), rtol=1e-12)
 
@@ -70,12 +74,16 @@ def test_benjamini_hochberg():
     single[:50] = single[50]  # ties
     known = np.isfinite(single)
     found = inference.benjamini_hochberg(single)
-    np.testing.assert_allclose(found[known], stats.false_discovery_control(single[known]), rtol=1e-6)
+    np.testing.assert_allclose(
+        found[known], stats.false_discovery_control(single[known]), rtol=1e-6
+    )
     assert np.isnan(found[~known]).all()
     assert found.dtype == np.float32
 
 
-@pytest.mark.parametrize(("left", "right"), [(slice(3, 140), slice(140, 210)), (slice(50, 190), slice(50, 190))])
+@pytest.mark.parametrize(
+    ("left", "right"), [(slice(3, 140), slice(140, 210)), (slice(50, 190), slice(50, 190))]
+)
 def test_a_tile_goes_to_both_triangles(left, right):
     whole = np.random.default_rng(0).random((230, 230))
     whole = np.triu(whole) + np.triu(whole, 1).T
@@ -83,7 +91,7 @@ def test_a_tile_goes_to_both_triangles(left, right):
     if left == right:
         tile[np.tril_indices(len(tile), -1)] = np.nan  # below the diagonal nothing is read
     out = np.full_like(whole, -1)
-    _kernels.squares.place(tile, left.start, right.start, out)
+    kernels.squares.place(tile, left.start, right.start, out)
     np.testing.assert_array_equal(out[left, right], whole[left, right])
     np.testing.assert_array_equal(out[right, left], whole[right, left])
     assert (out == -1).sum() == whole.size - (1 if left == right else 2) * tile.size
@@ -93,7 +101,9 @@ def test_bootstrap_draws():
     draws = inference.bootstrap_draws(3, 500, 1)
     assert (draws.sum(1) == 3).all()
     assert draws.max() < 3
-    np.testing.assert_array_equal(draws, inference.bootstrap_draws(3, 500, np.random.default_rng(1)))
+    np.testing.assert_array_equal(
+        draws, inference.bootstrap_draws(3, 500, np.random.default_rng(1))
+    )
 
 
 def test_meta_analysis_refuses():
@@ -106,7 +116,15 @@ def test_meta_analysis_refuses():
 @pytest.mark.parametrize("distribution", ["lognormal", "gamma"])
 def test_simulated_moments_are_the_truth(distribution):
     adata, truth = simulate_counts(
-        2, 40_000, 4, mean=[2, 5, 0.5, 1], within=0.5, within_sd=0.6, distribution=distribution, depth_sd=0.2, seed=1
+        2,
+        40_000,
+        4,
+        mean=[2, 5, 0.5, 1],
+        within=0.5,
+        within_sd=0.6,
+        distribution=distribution,
+        depth_sd=0.2,
+        seed=1,
     )
     code = adata.obs["sample"].cat.codes.to_numpy() == 0
     x, s = adata.X.toarray()[code].astype(float), adata.obs["depth"].to_numpy()[code] / 10_000
@@ -117,7 +135,9 @@ def test_simulated_moments_are_the_truth(distribution):
     variance = ((r**2 - x) * 1.0).sum(0) / weight
     np.testing.assert_allclose(variance / mu**2, truth["overdispersion"], rtol=0.15)
     covariance = (r[:, 0] * r[:, 1]).sum() / weight
-    assert covariance / np.sqrt(variance[0] * variance[1]) == pytest.approx(float(truth["within"][0, 1]), abs=0.06)
+    assert covariance / np.sqrt(variance[0] * variance[1]) == pytest.approx(
+        float(truth["within"][0, 1]), abs=0.06
+    )
     assert float(truth["within"][0, 1]) == pytest.approx(0.5, abs=1e-3)
     assert float(truth["within"][0, 2]) == 0
 
@@ -125,9 +145,20 @@ def test_simulated_moments_are_the_truth(distribution):
 def test_simulated_between_heterogeneity_covariates():
     matrix = 0.3 * np.ones((4, 4)) + 0.7 * np.eye(4)
     adata, truth = simulate_counts(
-        400, 2, 4, mean=3, within=matrix, between=0.8, heterogeneity=0.2, cell_imbalance=0.5,
-        covariates={"arm": (np.tile(["a", "b"], 200), [1.0, 0, 0, 0]), "age": (np.arange(400.0), 0.0)}, seed=2,
-    )  # fmt: skip
+        400,
+        2,
+        4,
+        mean=3,
+        within=matrix,
+        between=0.8,
+        heterogeneity=0.2,
+        cell_imbalance=0.5,
+        covariates={
+            "arm": (np.tile(["a", "b"], 200), [1.0, 0, 0, 0]),
+            "age": (np.arange(400.0), 0.0),
+        },
+        seed=2,
+    )
     log_mu = np.log(truth["mu"].values)
     arm = np.tile([0, 1], 200)
     assert log_mu[arm == 1, 0].mean() - log_mu[arm == 0, 0].mean() == pytest.approx(1, abs=0.15)
@@ -142,7 +173,9 @@ def test_simulated_between_heterogeneity_covariates():
 def test_natural_correlation():
     rng = np.random.default_rng(0)
     g = rng.multivariate_normal([0, 0], [[1, 0.5], [0.5, 1]], 400_000)
-    assert np.corrcoef(np.exp(0.5 * g).T)[0, 1] == pytest.approx(float(natural_correlation(0.5, 0.5, 0.5)), abs=0.01)
+    assert np.corrcoef(np.exp(0.5 * g).T)[0, 1] == pytest.approx(
+        float(natural_correlation(0.5, 0.5, 0.5)), abs=0.01
+    )
 
 
 @pytest.mark.parametrize(
@@ -156,7 +189,10 @@ def test_natural_correlation():
         ({"mean": 0.0}, "positive"),
         ({"n_cells": [5, 5]}, "8 positive numbers"),
         ({"between": np.ones((2, 2))}, "symmetric 40 x 40"),
-        ({"n_genes": 3, "within": np.array([[1, 0.9, -0.9], [0.9, 1, 0.9], [-0.9, 0.9, 1]])}, "positive semi-definite"),
+        (
+            {"n_genes": 3, "within": np.array([[1, 0.9, -0.9], [0.9, 1, 0.9], [-0.9, 0.9, 1]])},
+            "positive semi-definite",
+        ),
         ({"covariates": {"age": ([1, 2], 0.1)}}, "8 values"),
     ],
 )
@@ -202,7 +238,10 @@ def test_specifications(tmp_path):
         ("name = ", "not valid TOML"),
         ("nome = 'a'", "unknown key .*'nome'; did you mean 'name'"),
         ("model = 'CSCore'\n[fit]\nestimater = 'within'", "did you mean 'estimator'"),
-        ("model = 'Magic'", "unknown model .*'Magic'; there are: 'BayesianCorrelation', 'CSCore', 'Pseudobulk'"),
+        (
+            "model = 'Magic'",
+            "unknown model .*'Magic'; there are: 'BayesianCorrelation', 'CSCore', 'Pseudobulk'",
+        ),
         ("model = 'Pseudobulk'\n[fit]\nestimator = 'within'", "unknown key in .fit.*'estimator'"),
         ("title = 'no model'", "unknown model in .*None"),
     ):
@@ -251,7 +290,9 @@ def test_readme_code_runs(tmp_path, monkeypatch, quiet):
     monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
     assert len(blocks) >= 3
-    code = "\n".join(blocks).replace("draws=500", "draws=100, tune=100")  # what is sampled is tested elsewhere
+    code = "\n".join(blocks).replace(
+        "draws=500", "draws=100, tune=100"
+    )  # what is sampled is tested elsewhere
     exec(code, {})
     plt.close("all")
     assert (tmp_path / "ftl.html").exists()

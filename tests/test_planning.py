@@ -7,9 +7,12 @@ import pytest
 from click.testing import CliRunner
 
 import hiercorr as hc
-from hiercorr._power import cell_variance, reliability
 from hiercorr.cli import main
-from hiercorr.planning import best_design, pilot, power_curve
+from hiercorr.planning.best_design import best_design
+from hiercorr.planning.designs import reliability
+from hiercorr.planning.pilot import pilot
+from hiercorr.planning.power_analysis import power_curve
+from hiercorr.planning.variances import cell_variance
 from hiercorr.simulate import simulate_counts
 
 GENES = 60
@@ -46,7 +49,12 @@ def test_power_between_is_that_of_simulation():
         warnings.simplefilter("ignore")
         for seed in range(12):
             adata, _ = simulate_counts(12, 200, GENES, mean=0.5, between=0.7, seed=seed)
-            p = hc.Pseudobulk(adata, "sample", depth="depth", normalization="cpm").fit().dataset["p_value"].values
+            p = (
+                hc.Pseudobulk(adata, "sample", depth="depth", normalization="cpm")
+                .fit()
+                .dataset["p_value"]
+                .values
+            )
             i = np.arange(0, GENES, 2)
             found.append(p[i, i + 1] < 0.05)
     assert np.mean(found) == pytest.approx(said.power, abs=0.1)
@@ -61,7 +69,9 @@ def test_size_is_alpha():
 def test_cell_variance_of_rich_normal_like_genes():
     # many counts, little spread: expression is seen itself, and a correlation has variance (1 - rho^2)^2 a cell
     for rho in (0.0, 0.5):
-        assert cell_variance((1e6, 1e6), (0.05, 0.05), rho, 0.0) == pytest.approx((1 - rho**2) ** 2, rel=0.05)
+        assert cell_variance((1e6, 1e6), (0.05, 0.05), rho, 0.0) == pytest.approx(
+            (1 - rho**2) ** 2, rel=0.05
+        )
 
 
 @pytest.mark.parametrize("question", ["within", "between", "differential"])
@@ -76,7 +86,9 @@ def test_what_is_solved_reaches_the_power(question, solved):
         assert isinstance(value, int)
         assert hc.power(question, **{**given, solved: value - 1}).power < 0.6
     else:
-        assert found.power == pytest.approx(0.6, abs=0.02)  # what a cell tells comes from a draw of counts
+        assert found.power == pytest.approx(
+            0.6, abs=0.02
+        )  # what a cell tells comes from a draw of counts
 
 
 def test_pairs_need_whole_donors_and_more_tests_more_samples():
@@ -127,10 +139,19 @@ def test_pilot_gives_arguments():
         ({"samples": 8, "cells": 100, "rho": 1.5}, "rho=1.5 must lie"),
         ({"samples": 8, "cells": 100, "mean": 0.0}, "mean=0.0 must be positive"),
         ({"samples": 8, "cells": 100, "tests": 0}, "tests=0"),
-        ({"question": "differential", "samples": 8, "cells": 100, "rho": 0.6, "baseline": 0.7}, "is no correlation"),
+        (
+            {"question": "differential", "samples": 8, "cells": 100, "rho": 0.6, "baseline": 0.7},
+            "is no correlation",
+        ),
         ({"samples": 3, "power": 0.99, "rho": 0.05}, "more samples are needed"),
-        ({"question": "between", "samples": 6, "cells": 100, "covariates": 3}, "degrees of freedom"),
-        ({"question": "between", "samples": 6, "cells": 100, "heterogeneity": None}, "no part between"),
+        (
+            {"question": "between", "samples": 6, "cells": 100, "covariates": 3},
+            "degrees of freedom",
+        ),
+        (
+            {"question": "between", "samples": 6, "cells": 100, "heterogeneity": None},
+            "no part between",
+        ),
     ],
 )
 def test_refusals(options, text):
@@ -150,7 +171,8 @@ def test_costs_and_axes_are_checked():
 
 def test_command_line():
     done = CliRunner().invoke(
-        main, ["power", "within", "--cells", "300", "--mean", "0.5", "--rho", "0.3", "--power", "0.9"]
+        main,
+        ["power", "within", "--cells", "300", "--mean", "0.5", "--rho", "0.3", "--power", "0.9"],
     )
     assert done.exit_code == 0, done.output
     assert "samples of 300 cells" in done.output
@@ -164,7 +186,12 @@ def test_reliability_is_that_of_the_sums():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         adata, _ = simulate_counts(400, 100, 8, mean=0.5, between=0.8, depth_shift=0.0, seed=2)
-        found = hc.Pseudobulk(adata, "sample", depth="depth", normalization="cpm").fit().dataset["correlation"].values
+        found = (
+            hc.Pseudobulk(adata, "sample", depth="depth", normalization="cpm")
+            .fit()
+            .dataset["correlation"]
+            .values
+        )
     i = np.arange(0, 8, 2)
     assert said < 0.75
     assert found[i, i + 1].mean() == pytest.approx(said, abs=0.06)

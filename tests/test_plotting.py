@@ -15,11 +15,13 @@ import pytest
 import hiercorr as hc
 from hiercorr import plotting
 from hiercorr.modules import find_modules
-from hiercorr.results import CorrelationResult
+from hiercorr.results.result import CorrelationResult
 from hiercorr.schema import build_dataset
 
 VEHICLE = {"sample": "sample_id", "depth": "total_counts", "subset": {"condition": "ctrl"}}
-pytestmark = pytest.mark.filterwarnings("ignore::hiercorr.DataWarning", "ignore::hiercorr.EstimationWarning")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::hiercorr.DataWarning", "ignore::hiercorr.EstimationWarning"
+)
 
 
 @pytest.fixture(autouse=True)
@@ -44,13 +46,24 @@ def big():
     np.fill_diagonal(r, 1)
     np.fill_diagonal(p, np.nan)
     names = pd.Index([f"g{j}" for j in range(3000)])
-    pair = {"correlation": r, "fisher_z": r, "p_value": p, "q_value": p, "flag": np.zeros(r.shape, np.uint16)}
+    pair = {
+        "correlation": r,
+        "fisher_z": r,
+        "p_value": p,
+        "q_value": p,
+        "flag": np.zeros(r.shape, np.uint16),
+    }
     pair["flag"][np.diag_indices(3000)] = int(hc.Flag.SELF)
     gene = {"detection": rng.uniform(0, 1, 3000), "gene_flag": np.zeros(3000, np.uint16)}
     sample = {"n_cells": np.full(5, 100), "depth": np.full(5, 1e3)}
     return CorrelationResult(
         build_dataset(
-            genes=names, samples=pd.Index(list("abcde")), pair=pair, gene=gene, sample=sample, attrs={"level": "within"}
+            genes=names,
+            samples=pd.Index(list("abcde")),
+            pair=pair,
+            gene=gene,
+            sample=sample,
+            attrs={"level": "within"},
         )
     )
 
@@ -103,7 +116,12 @@ def test_given_axes_are_used(result):
     for name in ("volcano", "ranked", "qq", "heatmap"):
         _, ax = plt.subplots()
         given = result.genes[0]
-        assert getattr(plotting, name)(*((result, given) if name in ("volcano", "ranked") else (result,)), ax=ax) is ax
+        assert (
+            getattr(plotting, name)(
+                *((result, given) if name in ("volcano", "ranked") else (result,)), ax=ax
+            )
+            is ax
+        )
     plt.close("all")
 
 
@@ -133,7 +151,9 @@ def test_ranked_shows_the_numbers(result):
     ax = result.plot.ranked("FTL", n=5)
     table = result.top("FTL", n=5).sort_values("correlation")
     assert [t.get_text() for t in ax.get_yticklabels()] == table.index.tolist()
-    np.testing.assert_allclose(ax.collections[-1].get_offsets()[:, 0], table["correlation"], rtol=1e-6)
+    np.testing.assert_allclose(
+        ax.collections[-1].get_offsets()[:, 0], table["correlation"], rtol=1e-6
+    )
     assert "5 of 29 genes" in ax.get_title()
 
 
@@ -144,7 +164,9 @@ def test_forest(result):
     assert len(labels) == 7
     at = result.dataset.sel(gene="FTL", partner="FTH1")
     np.testing.assert_allclose(
-        sorted(ax.collections[1].get_offsets()[:, 0]), np.sort(at["sample_correlation"].values), rtol=1e-6
+        sorted(ax.collections[1].get_offsets()[:, 0]),
+        np.sort(at["sample_correlation"].values),
+        rtol=1e-6,
     )
     assert ink(ax.figure) > 0.01
 
@@ -161,7 +183,10 @@ def test_pair_scatter(gbm):
     assert len(ax.collections[0].get_offsets()) == 500
     assert len(ax.collections) == 6
     cells = gbm[gbm.obs["sample_id"] == "PW030-701"]
-    scale = np.median(gbm.obs.loc[gbm.obs["condition"] == "ctrl", "total_counts"]) / cells.obs["total_counts"].sum()
+    scale = (
+        np.median(gbm.obs.loc[gbm.obs["condition"] == "ctrl", "total_counts"])
+        / cells.obs["total_counts"].sum()
+    )
     expected = np.log1p([cells[:, g].X.sum() * scale for g in ("FTL", "FTH1")])
     np.testing.assert_allclose(ax.collections[1].get_offsets()[0], expected, rtol=1e-6)
 
@@ -211,7 +236,9 @@ def test_p_value_plots_show_the_p_values(result):
     p = np.sort(p[np.triu_indices(30, 1)])
     p = p[np.isfinite(p)]
     ax = result.plot.p_histogram(bins=10)
-    np.testing.assert_array_equal([b.get_height() for b in ax.patches], np.histogram(p, np.linspace(0, 1, 11))[0])
+    np.testing.assert_array_equal(
+        [b.get_height() for b in ax.patches], np.histogram(p, np.linspace(0, 1, 11))[0]
+    )
     points = result.plot.qq().lines[-1].get_xydata()
     rank = np.round(10.0 ** -points[:, 0] * len(p) + 0.5).astype(int)  # some ranks are thinned out
     np.testing.assert_allclose(points[:, 0], -np.log10((rank - 0.5) / len(p)), rtol=1e-9)
@@ -224,7 +251,9 @@ def test_diagnostics_and_network_show_the_result(result):
     np.fill_diagonal(r, np.nan)
     shown = np.concatenate([c.get_offsets() for c in result.plot.diagnostics().collections])
     expected = np.column_stack([result.gene_table()["detection"], np.nanmedian(np.abs(r), axis=0)])
-    np.testing.assert_allclose(shown[np.lexsort(shown.T)], expected[np.lexsort(expected.T)], rtol=1e-6)
+    np.testing.assert_allclose(
+        shown[np.lexsort(shown.T)], expected[np.lexsort(expected.T)], rtol=1e-6
+    )
     ax = result.plot.network(min_correlation=0.2)
     table = result.pairs(q=0.05, min_correlation=0.2)
     lines = sum(len(c.get_segments()) for c in ax.collections if hasattr(c, "get_segments"))
@@ -232,7 +261,8 @@ def test_diagnostics_and_network_show_the_result(result):
 
 
 def test_plots_of_designs_show_their_tables():
-    from hiercorr.planning import around, best_design, power_curve
+    from hiercorr.planning.best_design import best_design
+    from hiercorr.planning.power_analysis import around, power_curve
 
     design = hc.power(samples=8, cells=300, mean=0.5)
     curve = power_curve(design, "samples", around(design, "samples"))

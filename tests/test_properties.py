@@ -30,17 +30,27 @@ designs = st.fixed_dictionaries(
 @given(designs)
 def test_results_are_sound(design):
     adata, _ = simulate_counts(
-        len(design["cells"]), design["cells"], len(design["log_means"]), mean=10 ** np.array(design["log_means"]),
-        within=design["within"], depth_sd=design["depth_sd"], depth_shift=design["depth_shift"], seed=design["seed"],
-    )  # fmt: skip
+        len(design["cells"]),
+        design["cells"],
+        len(design["log_means"]),
+        mean=10 ** np.array(design["log_means"]),
+        within=design["within"],
+        depth_sd=design["depth_sd"],
+        depth_shift=design["depth_shift"],
+        seed=design["seed"],
+    )
     expressed = np.asarray(adata.X.sum(0)).ravel() > 0
     options = {k: design[k] for k in ("estimator", "uncertainty", "precision")}
     try:
         with np.errstate(all="raise", under="ignore"):
             result = fit(
-                adata, model={"genes": expressed, "min_cells": 5}, n_bootstrap=100, seed=1,
-                per_sample=design["per_sample"] and design["estimator"] == "within", **options,
-            )  # fmt: skip
+                adata,
+                model={"genes": expressed, "min_cells": 5},
+                n_bootstrap=100,
+                seed=1,
+                per_sample=design["per_sample"] and design["estimator"] == "within",
+                **options,
+            )
     except hc.InputError as error:
         assert "2 expressed genes" in str(error) or "2 samples are left" in str(error)  # noqa: PT017
         return
@@ -70,7 +80,9 @@ def panel(seed, samples=5):
     rng = np.random.default_rng(seed)
     cells = rng.integers(30, 90, samples)
     mean = np.exp(rng.uniform(-1.5, 1.5, 7))
-    adata, _ = simulate_counts(samples, list(cells), 7, mean=mean, within=0.4, between=0.4, seed=seed)
+    adata, _ = simulate_counts(
+        samples, list(cells), 7, mean=mean, within=0.4, between=0.4, seed=seed
+    )
     return adata[:, np.asarray(adata.X.sum(0)).ravel() > 0].copy()
 
 
@@ -90,7 +102,10 @@ def all_models(adata, sums=True):
         warnings.simplefilter("ignore")
         if not sums:
             return
-        yield "pseudobulk", hc.Pseudobulk(adata, normalization="cpm", **options).fit(precision="double")
+        yield (
+            "pseudobulk",
+            hc.Pseudobulk(adata, normalization="cpm", **options).fit(precision="double"),
+        )
         yield "spearman", hc.CellCorrelation(adata, **options).fit("spearman", precision="double")
 
 
@@ -99,7 +114,11 @@ def assert_same_answers(one, other, sums=True):
         a, b = numbers(a), numbers(b)
         for variable in ("correlation", "se", "ci_lower", "p_value", "flag"):
             np.testing.assert_allclose(
-                a[variable].values, b[variable].values, rtol=1e-6, atol=1e-9, err_msg=f"{name}: {variable}"
+                a[variable].values,
+                b[variable].values,
+                rtol=1e-6,
+                atol=1e-9,
+                err_msg=f"{name}: {variable}",
             )
 
 
@@ -108,7 +127,9 @@ def assert_same_answers(one, other, sums=True):
 def test_order_of_cells_and_genes_plays_no_part(seed):
     adata = panel(seed)
     rng = np.random.default_rng(seed)
-    assert_same_answers(adata, adata[rng.permutation(adata.n_obs)][:, rng.permutation(adata.n_vars)].copy())
+    assert_same_answers(
+        adata, adata[rng.permutation(adata.n_obs)][:, rng.permutation(adata.n_vars)].copy()
+    )
 
 
 @settings(max_examples=4, deadline=None, derandomize=True)
@@ -117,7 +138,13 @@ def test_names_of_samples_play_no_part(seed):
     adata = panel(seed)
     other = adata.copy()
     names = list(dict.fromkeys(adata.obs["sample"]))
-    new = dict(zip(names, np.random.default_rng(seed).permutation([f"x{k}" for k in range(len(names))]), strict=True))
+    new = dict(
+        zip(
+            names,
+            np.random.default_rng(seed).permutation([f"x{k}" for k in range(len(names))]),
+            strict=True,
+        )
+    )
     other.obs["sample"] = adata.obs["sample"].astype(str).map(new)
     assert_same_answers(adata, other)
 
@@ -128,7 +155,9 @@ def test_units_of_depth_play_no_part(seed, factor):
     adata = panel(seed)
     other = adata.copy()
     other.obs["depth"] = adata.obs["depth"] * factor
-    assert_same_answers(adata, other, sums=False)  # sums of samples have a prior count, which is in counts
+    assert_same_answers(
+        adata, other, sums=False
+    )  # sums of samples have a prior count, which is in counts
 
 
 @settings(max_examples=4, deadline=None, derandomize=True)
@@ -142,7 +171,9 @@ def test_format_of_the_matrix_plays_no_part(seed, kind):
         y = sparse.csr_matrix(x[:, ::-1])  # columns in falling order in each row, then named back
         x = sparse.csr_matrix((y.data, x.shape[1] - 1 - y.indices, y.indptr), x.shape)
         assert not x.has_sorted_indices
-    other.X = {"csc": x.tocsc, "dense": x.toarray}.get(kind, lambda: x if kind == "unsorted" else x.astype(kind))()
+    other.X = {"csc": x.tocsc, "dense": x.toarray}.get(
+        kind, lambda: x if kind == "unsorted" else x.astype(kind)
+    )()
     assert_same_answers(adata, other)
 
 
@@ -167,15 +198,30 @@ def test_a_sample_given_twice_is_not_a_new_sample_of_the_same_weight(seed):
 @given(st.integers(0, 1000), st.floats(-50, 50), st.floats(0.1, 20))
 def test_recoded_covariates_give_the_same_answer(seed, shift, scale):
     adata = panel(seed, samples=8)
-    number = adata.obs["sample"].map({s: k for k, s in enumerate(dict.fromkeys(adata.obs["sample"]))}).astype(int)
+    number = (
+        adata.obs["sample"]
+        .map({s: k for k, s in enumerate(dict.fromkeys(adata.obs["sample"]))})
+        .astype(int)
+    )
     adata.obs["age"], adata.obs["arm"] = 20.0 + 3 * number, np.where(number % 2 == 0, "a", "b")
     other = adata.copy()
-    other.obs["age"], other.obs["arm"] = shift + scale * adata.obs["age"], np.where(number % 2 == 0, "z", "y")
+    other.obs["age"], other.obs["arm"] = (
+        shift + scale * adata.obs["age"],
+        np.where(number % 2 == 0, "z", "y"),
+    )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        options = {"sample": "sample", "depth": "depth", "formula": "~ age + arm", "normalization": "cpm"}
+        options = {
+            "sample": "sample",
+            "depth": "depth",
+            "formula": "~ age + arm",
+            "normalization": "cpm",
+        }
         a, b = (hc.Pseudobulk(d, **options).fit(precision="double").dataset for d in (adata, other))
-        c, d = (hc.differential(x, "sample", "arm", "~ age", depth="depth").dataset for x in (adata, other))
+        c, d = (
+            hc.differential(x, "sample", "arm", "~ age", depth="depth").dataset
+            for x in (adata, other)
+        )
     for name in ("correlation", "p_value"):
         np.testing.assert_allclose(a[name], b[name], rtol=1e-6, atol=1e-9)
     np.testing.assert_allclose(c["difference"], -d["difference"], rtol=1e-3, atol=1e-5)

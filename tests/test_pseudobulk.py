@@ -9,7 +9,7 @@ import statsmodels.api as sm
 from scipy import stats
 
 import hiercorr as hc
-from hiercorr._methods import methods_text
+from hiercorr.reporting.methods_text import methods_text
 from hiercorr.simulate import simulate_counts
 from tests.test_reference import table
 
@@ -29,9 +29,17 @@ def adjusted(gbm):
 def eight():
     """8 samples of 4 donors in two batches, 12 genes."""
     adata, truth = simulate_counts(
-        8, 80, 12, mean=2.0, within=0.4, between=0.7, cell_imbalance=0.3, donor=list("aabbccdd"),
-        covariates={"batch": (list("xyxyxyxy"), 0.5), "age": (np.arange(8.0), 0.0)}, seed=4,
-    )  # fmt: skip
+        8,
+        80,
+        12,
+        mean=2.0,
+        within=0.4,
+        between=0.7,
+        cell_imbalance=0.3,
+        donor=list("aabbccdd"),
+        covariates={"batch": (list("xyxyxyxy"), 0.5), "age": (np.arange(8.0), 0.0)},
+        seed=4,
+    )
     return adata, truth
 
 
@@ -45,11 +53,26 @@ def test_equals_lm(adjusted):
     expected = table("pseudobulk_lm_FTL.csv")
     result = adjusted.fit(target="FTL")
     d = result.dataset.sel(target="FTL", gene=list(expected.index))
-    for ours, theirs in (("beta", "coef"), ("beta_se", "se"), ("beta_statistic", "t"), ("beta_p_value", "p")):
+    for ours, theirs in (
+        ("beta", "coef"),
+        ("beta_se", "se"),
+        ("beta_statistic", "t"),
+        ("beta_p_value", "p"),
+    ):
         np.testing.assert_allclose(d[ours].sel(coefficient="FTL"), expected[theirs], atol=1e-8)
-    for ours, theirs in (("correlation", "partial_r"), ("statistic", "t"), ("p_value", "p"), ("df", "df")):
+    for ours, theirs in (
+        ("correlation", "partial_r"),
+        ("statistic", "t"),
+        ("p_value", "p"),
+        ("df", "df"),
+    ):
         np.testing.assert_allclose(d[ours], expected[theirs], atol=1e-8)
-    assert d["coefficient"].values.tolist() == ["Intercept", "condition[T.panobinostat]", "gender[T.M]", "FTL"]
+    assert d["coefficient"].values.tolist() == [
+        "Intercept",
+        "condition[T.panobinostat]",
+        "gender[T.M]",
+        "FTL",
+    ]
     np.testing.assert_allclose(
         adjusted.expression, table("edger_logcpm_gbm.csv").T[adjusted.expression.columns], atol=1e-6
     )
@@ -101,7 +124,9 @@ def test_contrasts(eight):
     assert np.isnan(r.coefficients("mix").loc["gene0", "beta"])  # the target with itself
 
 
-@pytest.mark.parametrize("method", ["voom", "negative_binomial", "hc3", "spearman", "corrected", "pearson"])
+@pytest.mark.parametrize(
+    "method", ["voom", "negative_binomial", "hc3", "spearman", "corrected", "pearson"]
+)
 def test_methods_fill_the_schema(gbm, adjusted, method, quiet):
     r = adjusted.fit(method, target="FTL")
     d = r.dataset
@@ -109,7 +134,9 @@ def test_methods_fill_the_schema(gbm, adjusted, method, quiet):
     assert d["p_value"].notnull().sum() > 250
     assert (d["p_value"].fillna(1) > 0).all()
     p = d["p_value"].values[0]
-    np.testing.assert_allclose(d["q_value"].values[0][np.isfinite(p)], stats.false_discovery_control(p[np.isfinite(p)]))
+    np.testing.assert_allclose(
+        d["q_value"].values[0][np.isfinite(p)], stats.false_discovery_control(p[np.isfinite(p)])
+    )
     top = r.top(n=5)
     assert top["p_value"].is_monotonic_increasing
     assert "FTL" not in top.index
@@ -118,7 +145,7 @@ def test_methods_fill_the_schema(gbm, adjusted, method, quiet):
 
 
 def test_voom_equals_weighted_least_squares(adjusted):
-    from hiercorr.normalization import voom
+    from hiercorr.between.normalization import voom
 
     d = adjusted.fit("voom", target="FTL").dataset
     x = np.column_stack([adjusted.design.matrix, adjusted.expression["FTL"]])
@@ -145,7 +172,9 @@ def test_spearman_is_exact_at_few_samples(eight):
 
 class TestBlocks:
     def test_repeated_donors_are_named(self, gbm):
-        with pytest.warns(hc.DataWarning, match="10 samples of 'sample_id' come from 5 values of 'patient_id'"):
+        with pytest.warns(
+            hc.DataWarning, match="10 samples of 'sample_id' come from 5 values of 'patient_id'"
+        ):
             hc.Pseudobulk(gbm, "sample_id", depth="total_counts")
         with warnings.catch_warnings():
             warnings.simplefilter("error")
@@ -159,7 +188,9 @@ class TestBlocks:
         np.testing.assert_allclose(r.dataset["p_value"], explicit.dataset["p_value"])
 
     def test_correlation(self, gbm, adjusted):
-        m = model(gbm, formula="~ condition + gender", block="patient_id", block_method="correlation")
+        m = model(
+            gbm, formula="~ condition + gender", block="patient_id", block_method="correlation"
+        )
         r = m.fit("pearson")
         rho = r.dataset.attrs["block_correlation"]
         assert 0.5 < rho < 0.8
@@ -187,7 +218,9 @@ class TestBlocks:
 
     def test_permutation_within_blocks(self, gbm):
         m = model(gbm, formula="~ condition", block="patient_id")
-        with pytest.warns(hc.EstimationWarning, match="32 arrangements can give no p-value below 0.062"):
+        with pytest.warns(
+            hc.EstimationWarning, match="32 arrangements can give no p-value below 0.062"
+        ):
             d = m.fit(target="FTL", permutations=999).dataset
         assert d.attrs["smallest_p_value"] == pytest.approx(2 / 32)
         assert float(d["p_value"].min()) == pytest.approx(2 / 32)
@@ -206,7 +239,10 @@ class TestBlocks:
             ({"block": "nothing"}, "unknown block column"),
             ({"block_method": "fixed"}, "needs block="),
             ({"block": "patient_id", "block_method": "random"}, "block_method must be one of"),
-            ({"block": "patient_id", "formula": "~ gender"}, r"'gender\[T.M\]' is a combination of"),
+            (
+                {"block": "patient_id", "formula": "~ gender"},
+                r"'gender\[T.M\]' is a combination of",
+            ),
         ],
     )
     def test_bad(self, gbm, options, match):
@@ -263,18 +299,30 @@ class TestCorrected:
         known = off & np.isfinite(d["correlation_unclipped"].values)
         np.testing.assert_allclose(d["correlation_unclipped"].values[known], rho[known], rtol=1e-6)
         np.testing.assert_allclose(d["reliability"], 1 - np.diag(noise) / np.diag(v), rtol=1e-9)
-        np.testing.assert_allclose(d["observed_correlation"].values[off], np.corrcoef(y.T)[off], rtol=1e-7)
+        np.testing.assert_allclose(
+            d["observed_correlation"].values[off], np.corrcoef(y.T)[off], rtol=1e-7
+        )
 
     def test_target_and_all_pairs_agree(self, eight, quiet):
         m = pseudobulk(eight[0], formula="~ batch")
-        whole, one = m.fit("corrected", precision="double").dataset, m.fit("corrected", target="gene3").dataset
+        whole, one = (
+            m.fit("corrected", precision="double").dataset,
+            m.fit("corrected", target="gene3").dataset,
+        )
         for name in ("correlation_unclipped", "ci_lower", "ci_upper", "p_value"):
-            np.testing.assert_allclose(one[name].values[0], whole[name].sel(gene="gene3"), rtol=1e-7, err_msg=name)
+            np.testing.assert_allclose(
+                one[name].values[0], whole[name].sel(gene="gene3"), rtol=1e-7, err_msg=name
+            )
             np.testing.assert_array_equal(whole[name].values, whole[name].values.T)
 
     def test_noise_alone_is_refused(self):
         adata, _ = simulate_counts(
-            8, 30, 6, mean=[0.3, 0.3, 3, 3, 3, 3], between_sd=[0.01, 0.01, 0.5, 0.5, 0.5, 0.5], seed=1
+            8,
+            30,
+            6,
+            mean=[0.3, 0.3, 3, 3, 3, 3],
+            between_sd=[0.01, 0.01, 0.5, 0.5, 0.5, 0.5],
+            seed=1,
         )
         with pytest.warns(hc.EstimationWarning, match="NaN and flagged"):
             r = pseudobulk(adata).fit("corrected")
@@ -296,7 +344,11 @@ class TestCorrected:
 def test_aggregated_counts_give_the_same(eight):
     sums = hc.aggregate(eight[0], "sample", depth="depth")
     a = hc.Pseudobulk(sums, "sample", formula="~ batch", block="donor").fit().dataset
-    b = hc.Pseudobulk(eight[0], "sample", formula="~ batch", depth="depth", block="donor").fit().dataset
+    b = (
+        hc.Pseudobulk(eight[0], "sample", formula="~ batch", depth="depth", block="donor")
+        .fit()
+        .dataset
+    )
     np.testing.assert_array_equal(a["p_value"], b["p_value"])
     with pytest.raises(hc.InputError, match="aggregated by 'sample', not by 'donor'"):
         hc.Pseudobulk(sums, "donor")
@@ -311,7 +363,9 @@ def test_round_trip(eight, tmp_path, suffix):
     back = hc.load(tmp_path / f"r.{suffix}")
     assert back.dataset.equals(r.dataset)
     pd.testing.assert_frame_equal(back.coefficients("y"), r.coefficients("y"))
-    assert {k: str(v) for k, v in back.dataset.attrs.items()} == {k: str(v) for k, v in r.dataset.attrs.items()}
+    assert {k: str(v) for k, v in back.dataset.attrs.items()} == {
+        k: str(v) for k, v in r.dataset.attrs.items()
+    }
 
 
 def test_flags(eight):
@@ -352,8 +406,14 @@ def test_target_outside_the_genes(eight):
         ({"formula": "~ total_counts"}, "'total_counts' varies within samples"),
         ({"formula": "~ condition + treatment"}, "is a combination of|is constant"),
         ({"formula": "~ sample_id"}, "confounded with the sample"),
-        ({"formula": "~ patient_id * condition"}, "10 coefficients.*at least 12 samples.*there are 10"),
-        ({"formula": "~ C(condition, contr.treatment(base='none'))"}, "not among the provided levels.*'ctrl'"),
+        (
+            {"formula": "~ patient_id * condition"},
+            "10 coefficients.*at least 12 samples.*there are 10",
+        ),
+        (
+            {"formula": "~ C(condition, contr.treatment(base='none'))"},
+            "not among the provided levels.*'ctrl'",
+        ),
         ({"formula": "~ condition +"}, "cannot read formula"),
         ({"normalization": "quantile"}, "normalization must be one of"),
         (
@@ -382,8 +442,14 @@ def test_missing_covariate_is_named(gbm):
         ({"target": "nothing"}, "unknown target gene"),
         ({"precision": "half"}, "precision must be one of"),
         ({"confidence": 95}, "between 0 and 1"),
-        ({"contrasts": {"a": "nothing"}}, "cannot read contrast 'a'.*the coefficients are Intercept"),
-        ({"contrasts": {"a": ("condition", "none", "ctrl")}}, "unknown level of 'condition' 'none'"),
+        (
+            {"contrasts": {"a": "nothing"}},
+            "cannot read contrast 'a'.*the coefficients are Intercept",
+        ),
+        (
+            {"contrasts": {"a": ("condition", "none", "ctrl")}},
+            "unknown level of 'condition' 'none'",
+        ),
         ({"contrasts": {"a": ("age", "x", "y")}}, "unknown column of the formula 'age'"),
     ],
 )
@@ -394,7 +460,9 @@ def test_bad_fits(adjusted, options, match):
 
 class TestDecomposition:
     def test_parts_add_up_and_equal_the_truth(self):
-        adata, truth = simulate_counts(20, 400, 30, mean=3.0, within=0.5, between=-0.8, cell_imbalance=0.3, seed=2)
+        adata, truth = simulate_counts(
+            20, 400, 30, mean=3.0, within=0.5, between=-0.8, cell_imbalance=0.3, seed=2
+        )
         r = hc.decompose(adata, "sample", depth="depth")
         d = r.dataset
         off = ~np.eye(30, dtype=bool)
@@ -404,23 +472,38 @@ class TestDecomposition:
         mu, cv2 = truth["mu"].values, truth["overdispersion"].values
         centred = mu - share @ mu
         between = np.einsum("c,cj,ck->jk", share, centred, centred)
-        within = truth["within"].values * np.sqrt(np.outer(cv2, cv2)) * np.einsum("c,cj,ck->jk", share, mu, mu)
+        within = (
+            truth["within"].values
+            * np.sqrt(np.outer(cv2, cv2))
+            * np.einsum("c,cj,ck->jk", share, mu, mu)
+        )
         sd = np.sqrt(np.diag(between) + np.diag(within))
         assert np.abs(d["between_part"].values - between / np.outer(sd, sd))[off].max() < 0.02
-        assert np.sqrt(np.mean((d["correlation"].values - (between + within) / np.outer(sd, sd))[off] ** 2)) < 0.03
+        assert (
+            np.sqrt(
+                np.mean((d["correlation"].values - (between + within) / np.outer(sd, sd))[off] ** 2)
+            )
+            < 0.03
+        )
         np.testing.assert_allclose(d["variance_share"], np.diag(between) / sd**2, atol=0.03)
         within_only = hc.CSCore(adata, "sample", depth="depth").fit(precision="double").matrix()
-        np.testing.assert_allclose(d["within_correlation"].values[off], within_only.values[off], rtol=1e-6)
+        np.testing.assert_allclose(
+            d["within_correlation"].values[off], within_only.values[off], rtol=1e-6
+        )
 
     def test_sign_reversal_and_target(self):
-        adata, _ = simulate_counts(8, 400, 6, mean=4.0, within=0.3, between=-0.9, between_sd=0.9, seed=3)
+        adata, _ = simulate_counts(
+            8, 400, 6, mean=4.0, within=0.3, between=-0.9, between_sd=0.9, seed=3
+        )
         r = hc.decompose(adata, "sample", depth="depth")
         at = r.dataset.sel(gene="gene0", partner="gene1")
         assert at["within_correlation"] > 0 > at["correlation"]
         assert int(at["flag"]) & hc.Flag.SIGN_REVERSAL
         one = hc.decompose(adata, "sample", depth="depth", target="gene0").dataset
         np.testing.assert_allclose(
-            one["between_part"].values[0, 1:], r.dataset["between_part"].sel(gene="gene0").values[1:], rtol=1e-9
+            one["between_part"].values[0, 1:],
+            r.dataset["between_part"].sel(gene="gene0").values[1:],
+            rtol=1e-9,
         )
         assert r.top("gene0", n=1).index[0] == "gene1"
         assert "law of total covariance" in methods_text(r)
@@ -433,11 +516,17 @@ def test_differential_expression_equals_pydeseq2(gbm):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         found = hc.differential_expression(
-            gbm, "sample_id", "~ condition", ("condition", "panobinostat", "ctrl"), depth="total_counts",
+            gbm,
+            "sample_id",
+            "~ condition",
+            ("condition", "panobinostat", "ctrl"),
+            depth="total_counts",
             block="patient_id",
-        )  # fmt: skip
+        )
         counts, samples = table("pseudobulk_gbm_counts.csv").T, table("pseudobulk_gbm_samples.csv")
-        direct = DeseqDataSet(counts=counts, metadata=samples, design="~ patient_id + condition", quiet=True)
+        direct = DeseqDataSet(
+            counts=counts, metadata=samples, design="~ patient_id + condition", quiet=True
+        )
         direct.deseq2()
         test = DeseqStats(direct, contrast=["condition", "panobinostat", "ctrl"], quiet=True)
         test.summary()
@@ -452,7 +541,9 @@ def test_differential_expression_equals_pydeseq2(gbm):
 
 
 def test_simulated_donors_share_their_level():
-    adata, truth = simulate_counts(200, 2, 4, donor=np.repeat(np.arange(100), 2), donor_share=0.8, seed=1)
+    adata, truth = simulate_counts(
+        200, 2, 4, donor=np.repeat(np.arange(100), 2), donor_share=0.8, seed=1
+    )
     level = np.log(truth["mu"].values)
     assert np.corrcoef(level[::2, 0], level[1::2, 0])[0, 1] == pytest.approx(0.8, abs=0.1)
     assert adata.obs["donor"].nunique() == 100

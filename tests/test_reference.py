@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 import hiercorr as hc
-from hiercorr.inference import meta_analysis
+from hiercorr.inference.meta import meta_analysis
 
 HERE = Path(__file__).parent / "reference"
 
@@ -21,7 +21,10 @@ def test_pooled_equals_cscore(gbm, precision, tolerance):
     model = hc.CSCore(gbm, sample="sample_id", depth="total_counts", subset={"condition": "ctrl"})
     with pytest.warns(hc.EstimationWarning, match="could not be estimated"):
         result = model.fit(estimator="pooled", precision=precision)
-    expected, statistic = table("cscore_gbm_ctrl_est.csv.gz"), table("cscore_gbm_ctrl_test_stat.csv.gz")
+    expected, statistic = (
+        table("cscore_gbm_ctrl_est.csv.gz"),
+        table("cscore_gbm_ctrl_test_stat.csv.gz"),
+    )
     off = ~np.eye(300, dtype=bool)
     unclipped = result.matrix("correlation_unclipped")
     assert list(unclipped.index) == list(expected.index)
@@ -50,11 +53,15 @@ def test_covariates_equal_cscore(gbm):
         result = model.fit(estimator="pooled", precision="double")
     off = ~np.eye(40, dtype=bool)
     # Cells with a negative fitted mean make R's own weights ill-conditioned: two plain numpy runs differ by 1e-7 too.
-    assert np.abs(result.matrix().values - table("cscore_gbm_covariates_est.csv.gz").values)[off].max() < 1e-6
     assert (
-        np.abs(result.matrix("cell_statistic").values - table("cscore_gbm_covariates_test_stat.csv.gz").values)[
-            off
-        ].max()
+        np.abs(result.matrix().values - table("cscore_gbm_covariates_est.csv.gz").values)[off].max()
+        < 1e-6
+    )
+    assert (
+        np.abs(
+            result.matrix("cell_statistic").values
+            - table("cscore_gbm_covariates_test_stat.csv.gz").values
+        )[off].max()
         < 1e-4
     )
     mean = table("cscore_gbm_covariates_mu_beta.csv.gz").values
@@ -77,13 +84,22 @@ def test_meta_analysis_equals_metafor():
         # metafor solves for tau^2 to its own tolerance: eps^0.25 for PM (uniroot), 1e-5 for REML; DL is closed-form.
         rtol, atol = {"DL": (1e-8, 1e-10), "PM": (1e-3, 1e-3), "REML": (1e-3, 2e-5)}[method]
         for ours, theirs in {
-            "estimate": "beta", "se": "se", "lower": "ci_lb", "upper": "ci_ub", "tau2": "tau2", "q": "QE", "p_q": "QEp",
-            "prediction_lower": "pi_lb", "prediction_upper": "pi_ub",
-        }.items():  # fmt: skip
+            "estimate": "beta",
+            "se": "se",
+            "lower": "ci_lb",
+            "upper": "ci_ub",
+            "tau2": "tau2",
+            "q": "QE",
+            "p_q": "QEp",
+            "prediction_lower": "pi_lb",
+            "prediction_upper": "pi_ub",
+        }.items():
             np.testing.assert_allclose(
                 getattr(got, ours), rows[theirs], rtol=rtol, atol=atol, err_msg=f"{method} {ours}"
             )
-        np.testing.assert_allclose(100 * got.i2, rows["I2"], atol={"DL": 1e-8, "PM": 0.5, "REML": 0.1}[method])
+        np.testing.assert_allclose(
+            100 * got.i2, rows["I2"], atol={"DL": 1e-8, "PM": 0.5, "REML": 0.1}[method]
+        )
         if method == "PM":  # what defines it: Q(tau^2) = k - 1, or tau^2 = 0
             w = 1 / (v.values + got.tau2)
             q = (w * (z.values - got.estimate) ** 2).sum(0)

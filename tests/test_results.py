@@ -10,7 +10,7 @@ import xarray as xr
 from conftest import fit
 
 import hiercorr as hc
-from hiercorr import _storage
+from hiercorr.results import storage
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +67,7 @@ def test_saving_is_whole_or_not_at_all(result, small, tmp_path, suffix, monkeypa
     assert hc.load(path).target is None
     assert os.listdir(tmp_path) == [path.name]
     moves = []
-    monkeypatch.setattr(_storage.os, "replace", lambda a, b: _fail_second(a, b, moves))
+    monkeypatch.setattr(storage.os, "replace", lambda a, b: _fail_second(a, b, moves))
     with pytest.raises(OSError, match="second move"):
         other.save(path, overwrite=True)
     monkeypatch.undo()
@@ -118,12 +118,39 @@ def test_schema(result, one):
     assert ds["correlation"].dims == ("gene", "partner")
     assert one.dataset["correlation"].dims == ("target", "gene")
     assert ds["sample_correlation"].dims == ("sample", "gene", "partner")
-    for name in ("correlation", "fisher_z", "se", "ci_lower", "ci_upper", "statistic", "df", "p_value", "q_value", "flag",
-                 "mean", "overdispersion", "detection", "n_cells", "depth", "tau2", "i2", "prediction_lower"):  # fmt: skip
+    for name in (
+        "correlation",
+        "fisher_z",
+        "se",
+        "ci_lower",
+        "ci_upper",
+        "statistic",
+        "df",
+        "p_value",
+        "q_value",
+        "flag",
+        "mean",
+        "overdispersion",
+        "detection",
+        "n_cells",
+        "depth",
+        "tau2",
+        "i2",
+        "prediction_lower",
+    ):
         assert ds[name].attrs["long_name"], name
     assert ds["flag"].attrs["flag_meanings"].split()[0] == "nonpositive_variance"
     assert len(ds["flag"].attrs["flag_masks"]) == len(ds["flag"].attrs["flag_meanings"].split())
-    for name in ("model", "estimator", "level", "formula", "n_cells", "n_samples", "hiercorr_version", "created"):
+    for name in (
+        "model",
+        "estimator",
+        "level",
+        "formula",
+        "n_cells",
+        "n_samples",
+        "hiercorr_version",
+        "created",
+    ):
         assert name in ds.attrs, name
     np.testing.assert_array_equal(ds["correlation"].values, ds["correlation"].values.T)
     known = np.isfinite(ds["correlation"].values)
@@ -185,7 +212,9 @@ def test_text(result, one):
 def test_to_anndata(result, one, small):
     before = list(small.varp), list(small.uns), list(small.var)
     out = result.to_anndata(small)
-    np.testing.assert_array_equal(out.varp["hiercorr_correlation"], result.dataset["correlation"].values)
+    np.testing.assert_array_equal(
+        out.varp["hiercorr_correlation"], result.dataset["correlation"].values
+    )
     assert out.uns["hiercorr"]["model"] == "CSCore"
     assert "hiercorr_mean" in out.var
     assert (list(small.varp), list(small.uns), list(small.var)) == before
@@ -200,7 +229,9 @@ def test_to_networkx(result):
     assert graph.number_of_nodes() == 12
     assert graph.number_of_edges() == len(pairs)
     first = pairs.iloc[0]
-    assert graph.edges[first["gene_a"], first["gene_b"]]["weight"] == pytest.approx(first["correlation"])
+    assert graph.edges[first["gene_a"], first["gene_b"]]["weight"] == pytest.approx(
+        first["correlation"]
+    )
 
 
 def test_strongest_pairs_only(small):

@@ -17,16 +17,23 @@ import threadpoolctl
 from scipy import sparse
 
 import hiercorr as hc
-from hiercorr import _estimates, _resources, _stream, _tiles, inference
+from hiercorr import inference
+from hiercorr.results import stream, tiling
+from hiercorr.runtime import resources
 from hiercorr.simulate import simulate_counts
+from hiercorr.within import fitting
 
-pytestmark = pytest.mark.filterwarnings("ignore::hiercorr.DataWarning", "ignore::hiercorr.EstimationWarning")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::hiercorr.DataWarning", "ignore::hiercorr.EstimationWarning"
+)
 OPTIONS = {"sample": "sample", "depth": "depth"}
 
 
 @pytest.fixture(scope="module")
 def data():
-    adata, _ = simulate_counts(5, 120, 40, mean=np.geomspace(0.05, 4, 40), within=0.4, cell_imbalance=0.4, seed=5)
+    adata, _ = simulate_counts(
+        5, 120, 40, mean=np.geomspace(0.05, 4, 40), within=0.4, cell_imbalance=0.4, seed=5
+    )
     rng = np.random.default_rng(0)
     return adata[rng.permutation(adata.n_obs)].copy()  # cells of a sample are not together in files
 
@@ -39,10 +46,10 @@ def plain(data):
 @pytest.fixture
 def small_tiles(monkeypatch):
     """Tiles of 13 genes, so that 40 genes are 10 tiles."""
-    monkeypatch.setattr(_tiles, "_TILE_GENES", 13)
-    monkeypatch.setattr(_tiles, "_PART_GENES", 13)
-    monkeypatch.setattr(_tiles, "WIDE", 13)
-    monkeypatch.setattr(_tiles, "_LEAST_GENES", 1)
+    monkeypatch.setattr(tiling, "_TILE_GENES", 13)
+    monkeypatch.setattr(tiling, "_PART_GENES", 13)
+    monkeypatch.setattr(tiling, "WIDE", 13)
+    monkeypatch.setattr(tiling, "_LEAST_GENES", 1)
 
 
 def assert_same(found, wanted, rtol=2e-4, atol=2e-6, exact=False):
@@ -74,7 +81,9 @@ def test_files_give_the_numbers_of_memory(data, plain, store, kind, tmp_path):
 
 
 def test_entries_beyond_the_limit_are_refused_with_the_way_out(data, tmp_path):
-    with pytest.raises(hc.InputError, match=r"non-zeros, which would take .* may be used; pass scratch=FOLDER"):
+    with pytest.raises(
+        hc.InputError, match=r"non-zeros, which would take .* may be used; pass scratch=FOLDER"
+    ):
         hc.CSCore(data, memory_limit="10kB", **OPTIONS)
     hc.CSCore(data, memory_limit="10kB", scratch=tmp_path, **OPTIONS)
     with pytest.raises(hc.InputError, match="is not a folder"):
@@ -82,16 +91,17 @@ def test_entries_beyond_the_limit_are_refused_with_the_way_out(data, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "size"), [("4GiB", 4 * 2**30), ("500MB", 5 * 10**8), (123, 123), ("1.5 kB", 1500), ("2g", 2 * 10**9)]
+    ("text", "size"),
+    [("4GiB", 4 * 2**30), ("500MB", 5 * 10**8), (123, 123), ("1.5 kB", 1500), ("2g", 2 * 10**9)],
 )
 def test_memory_as_text(text, size):
-    assert _resources.memory_bytes(text) == size
+    assert resources.memory_bytes(text) == size
 
 
 @pytest.mark.parametrize("text", ["much", "-3", 0, "4 GiBs", "1.2.3GB", ""])
 def test_memory_that_is_none(text):
     with pytest.raises(hc.InputError, match="memory_limit"):
-        _resources.memory_bytes(text)
+        resources.memory_bytes(text)
 
 
 def test_scratch_on_a_full_disk(data, monkeypatch, tmp_path):
@@ -128,14 +138,16 @@ def test_streamed_result_is_the_result(data, small_tiles, estimator, tmp_path):
 
 
 def test_pairs_of_a_streamed_result_are_read_in_parts(data, small_tiles, tmp_path, monkeypatch):
-    from hiercorr import _pair_tables
+    from hiercorr.results import pairs
 
     model = hc.CSCore(data, **OPTIONS)
     wanted, found = model.fit(), model.fit(out=tmp_path / "all.zarr")
-    monkeypatch.setattr(_pair_tables, "_PART", 120)
+    monkeypatch.setattr(pairs, "_PART", 120)
     for options in ({}, {"n": 7}, {"q": 0.3}, {"min_correlation": 0.2, "n": 3}):
         a, b = found.pairs(**options), wanted.pairs(**options)
-        pd.testing.assert_frame_equal(a.drop(columns="q_value"), b.drop(columns="q_value"), rtol=1e-3)
+        pd.testing.assert_frame_equal(
+            a.drop(columns="q_value"), b.drop(columns="q_value"), rtol=1e-3
+        )
     pd.testing.assert_series_equal(found.flag_counts(), wanted.flag_counts())
 
 
@@ -144,13 +156,15 @@ def test_streamed_q_values_are_those_of_scipy(tmp_path):
 
     rng = np.random.default_rng(3)
     n = 60
-    p = np.where(rng.random((n, n)) < 0.3, rng.random((n, n)) * 1e-4, rng.random((n, n))).astype(np.float32)
+    p = np.where(rng.random((n, n)) < 0.3, rng.random((n, n)) * 1e-4, rng.random((n, n))).astype(
+        np.float32
+    )
     p[3, 5:9] = np.nan
     p = np.triu(p, 1) + np.triu(p, 1).T
     np.fill_diagonal(p, np.nan)
     spans = [slice(0, 25), slice(25, 60)]
     tiles = [(left, right) for k, left in enumerate(spans) for right in spans[k:]]
-    with _stream.opened(tmp_path / "q.zarr", tiles, np.float32, False) as output:
+    with stream.opened(tmp_path / "q.zarr", tiles, np.float32, False) as output:
         for left, right in tiles:
             tile = {
                 "correlation": np.zeros((left.stop - left.start, right.stop - right.start)),
@@ -170,7 +184,9 @@ def test_streamed_q_values_are_those_of_scipy(tmp_path):
 
 def test_memory_is_refused_before_work_and_streaming_is_the_way_out(data, tmp_path):
     model = hc.CSCore(data, memory_limit="80kB", scratch=tmp_path, **OPTIONS)
-    with pytest.raises(hc.InputError, match=r"would take .* may be used; stream it to disk with out='result.zarr'"):
+    with pytest.raises(
+        hc.InputError, match=r"would take .* may be used; stream it to disk with out='result.zarr'"
+    ):
         model.fit()
     with pytest.raises(hc.InputError, match="choose fewer genes"):
         hc.CSCore(data, memory_limit="1kB", scratch=tmp_path, **OPTIONS).fit(target="gene3")
@@ -180,14 +196,14 @@ def test_memory_is_refused_before_work_and_streaming_is_the_way_out(data, tmp_pa
 def test_interrupted_stream_leaves_what_was_there(data, small_tiles, monkeypatch, tmp_path):
     model = hc.CSCore(data, **OPTIONS)
     first = model.fit(out=tmp_path / "r.zarr").matrix()
-    write, calls = _stream.ZarrOutput.write, itertools.count()
+    write, calls = stream.ZarrOutput.write, itertools.count()
 
     def failing(self, *args):
         if next(calls) == 4:
             raise OSError(28, "No space left on device")
         write(self, *args)
 
-    monkeypatch.setattr(_stream.ZarrOutput, "write", failing)
+    monkeypatch.setattr(stream.ZarrOutput, "write", failing)
     with pytest.raises(FileExistsError):
         model.fit(out=tmp_path / "r.zarr")
     with pytest.raises(OSError, match="No space"):
@@ -221,8 +237,9 @@ KILLED = """
 import os, sys, warnings, signal
 warnings.simplefilter("ignore")
 import hiercorr as hc
-from hiercorr import _tiles, moments
-_tiles._TILE_GENES, _tiles.WIDE, _tiles._LEAST_GENES = 13, 13, 1
+from hiercorr.results import tiling
+from hiercorr import moments
+tiling._TILE_GENES, tiling.WIDE, tiling._LEAST_GENES = 13, 13, 1
 inner, calls = moments.cross_products, 0
 def counted(*args):
     global calls
@@ -242,7 +259,9 @@ def test_killed_fit_goes_on_and_ends_the_same(data, small_tiles, monkeypatch, tm
     data.write_h5ad(path)
     wanted = hc.CSCore(path, **OPTIONS).fit("pooled").dataset
     for at in (9, 23):  # killed twice; the second run does not begin again
-        done = subprocess.run([sys.executable, "-c", KILLED, str(path), str(kept), str(at)], capture_output=True)
+        done = subprocess.run(
+            [sys.executable, "-c", KILLED, str(path), str(kept), str(at)], capture_output=True
+        )
         assert done.returncode == -signal.SIGKILL, done.stderr
     assert len(list(kept.glob("*.npy"))) == 8 + 22
     inner, calls = moments.cross_products, itertools.count()
@@ -260,7 +279,7 @@ def interrupt(data, monkeypatch, folder):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as m:
-        m.setattr(_estimates, "tile_of", stop)
+        m.setattr(fitting, "tile_of", stop)
         with pytest.raises(KeyboardInterrupt):
             hc.CSCore(data, **OPTIONS).fit(checkpoint=folder)
 
@@ -310,7 +329,11 @@ def test_limits_on_threads_hold(data, monkeypatch):
         seen.append(
             (
                 numba.get_num_threads(),
-                max(p["num_threads"] for p in threadpoolctl.threadpool_info() if p["user_api"] == "blas"),
+                max(
+                    p["num_threads"]
+                    for p in threadpoolctl.threadpool_info()
+                    if p["user_api"] == "blas"
+                ),
             )
         )
         return inner(*args)
@@ -368,10 +391,12 @@ def dask_backed(data):
 
 @pytest.mark.parametrize("estimator", ["within", "pooled"])
 @pytest.mark.parametrize("source", ["dask", "memory", "h5ad"])
-def test_cluster_gives_the_numbers_of_one_process(data, client, small_tiles, source, estimator, tmp_path, monkeypatch):
-    from hiercorr import _distributed
+def test_cluster_gives_the_numbers_of_one_process(
+    data, client, small_tiles, source, estimator, tmp_path, monkeypatch
+):
+    from hiercorr.within import dask
 
-    monkeypatch.setattr(_distributed, "_BLOCK_ROWS", 130)
+    monkeypatch.setattr(dask, "_BLOCK_ROWS", 130)
     given = {
         "dask": dask_backed,
         "memory": lambda d: d,
@@ -384,7 +409,9 @@ def test_cluster_gives_the_numbers_of_one_process(data, client, small_tiles, sou
 
 def test_dask_backed_data_without_a_cluster(data, plain):
     assert_same(hc.CSCore(dask_backed(data), **OPTIONS).fit().dataset, plain, exact=True)
-    found = hc.CSCore(dask_backed(data), scheduler="threads", **OPTIONS).fit(target="gene39").dataset
+    found = (
+        hc.CSCore(dask_backed(data), scheduler="threads", **OPTIONS).fit(target="gene39").dataset
+    )
     wanted = hc.CSCore(data, **OPTIONS).fit(target="gene39").dataset
     assert_same(found, wanted)
 
@@ -394,21 +421,26 @@ def test_bad_counts_are_named_from_the_workers(data, client):
     bad.X = bad.X.astype(float)
     bad.X[300, 7] = 0.5
     cell = bad.obs_names[300]
-    with pytest.raises(hc.InputError, match=rf"not hold counts \(cell '{cell}', gene 'gene7': 0.5\)"):
+    with pytest.raises(
+        hc.InputError, match=rf"not hold counts \(cell '{cell}', gene 'gene7': 0.5\)"
+    ):
         hc.CSCore(dask_backed(bad), scheduler=client, **OPTIONS)
 
 
 def test_no_task_is_dense(data, client, monkeypatch):
     """The largest dense array of a task is some thousand cells by the genes of a tile, in whole strips."""
-    from hiercorr import _kernels, _products
+    from hiercorr import kernels
+    from hiercorr.moments import products
 
     model = hc.CSCore(dask_backed(data), scheduler="sync", **OPTIONS)
     shapes = []
-    inner = _kernels.strips.fill
-    monkeypatch.setattr(_kernels.strips, "fill", lambda *a: (shapes.append((len(a[2]), *a[-2].shape)), inner(*a))[1])
-    monkeypatch.setattr(_products, "CELL_BLOCK", 50)
-    monkeypatch.setattr(_tiles, "_TILE_GENES", 13)
-    monkeypatch.setattr(_tiles, "_LEAST_GENES", 1)
+    inner = kernels.strips.fill
+    monkeypatch.setattr(
+        kernels.strips, "fill", lambda *a: (shapes.append((len(a[2]), *a[-2].shape)), inner(*a))[1]
+    )
+    monkeypatch.setattr(products, "CELL_BLOCK", 50)
+    monkeypatch.setattr(tiling, "_TILE_GENES", 13)
+    monkeypatch.setattr(tiling, "_LEAST_GENES", 1)
     model.fit()
     assert max(cells for _, _, cells, _ in shapes) <= 50
     assert max(genes for genes, _, _, _ in shapes) <= 13
@@ -419,7 +451,7 @@ def test_worker_killed_in_mid_run(data, client, small_tiles, monkeypatch, tmp_pa
     wanted = hc.CSCore(data, **OPTIONS).fit(precision="double").dataset
     model = hc.CSCore(dask_backed(data), scheduler=client, **OPTIONS)
     pids = client.run(os.getpid)
-    write, calls = _tiles.PairOutput.write, itertools.count()
+    write, calls = tiling.PairOutput.write, itertools.count()
 
     def killing(self, *args):
         if next(calls) == 2:
@@ -427,7 +459,7 @@ def test_worker_killed_in_mid_run(data, client, small_tiles, monkeypatch, tmp_pa
             time.sleep(0.5)
         write(self, *args)
 
-    monkeypatch.setattr(_tiles.PairOutput, "write", killing)
+    monkeypatch.setattr(tiling.PairOutput, "write", killing)
     found = model.fit(precision="double").dataset
     assert_same(found, wanted, rtol=1e-6, atol=1e-9)
     assert set(client.run(os.getpid).values()) != set(pids.values())

@@ -11,7 +11,9 @@ from hiercorr.simulate import simulate_counts
 
 @pytest.fixture(scope="module")
 def data():
-    adata, _ = simulate_counts(6, [80, 120, 90, 150, 60, 110], 8, mean=[3, 2, 1, 2, 1, 3, 0.5, 2], within=0.5, seed=3)
+    adata, _ = simulate_counts(
+        6, [80, 120, 90, 150, 60, 110], 8, mean=[3, 2, 1, 2, 1, 3, 0.5, 2], within=0.5, seed=3
+    )
     return adata
 
 
@@ -61,7 +63,11 @@ def test_influence_is_that_of_the_whole_estimator(data, model):
     left_out = []
     for s in model.counts.samples:
         part = data[data.obs["sample"] != s].copy()
-        left_out.append(matrix(hc.CSCore(part, "sample", depth="depth").signature(names), "correlation_unclipped"))
+        left_out.append(
+            matrix(
+                hc.CSCore(part, "sample", depth="depth").signature(names), "correlation_unclipped"
+            )
+        )
     left_out = np.array(left_out)
     k = len(left_out)
     brute = np.sqrt((k - 1) / k * ((left_out - left_out.mean(0)) ** 2).sum(0))

@@ -17,7 +17,9 @@ from validation.runner import RESULTS, Parts, load, read_results, run_study, stu
 from validation.scores import Tally
 
 
-@pytest.mark.parametrize(("samples", "cells", "mean"), [(3, 600, 1.0), (8, 300, 0.5), (20, 200, 1.0)])
+@pytest.mark.parametrize(
+    ("samples", "cells", "mean"), [(3, 600, 1.0), (8, 300, 0.5), (20, 200, 1.0)]
+)
 def test_size_and_coverage(samples, cells, mean):
     """Genes (2k, 2k+1) correlate at 0.4 within samples; all genes at 0.8 between them."""
     genes, panels = 60, 12
@@ -26,13 +28,22 @@ def test_size_and_coverage(samples, cells, mean):
     rejected, cell_rejected, covered, bias = [], [], [], []
     for seed in range(panels):
         adata, truth = simulate_counts(
-            samples, cells, genes, mean=mean, within=0.4, between=between, cell_imbalance=0.3, seed=[samples, seed]
+            samples,
+            cells,
+            genes,
+            mean=mean,
+            within=0.4,
+            between=between,
+            cell_imbalance=0.3,
+            seed=[samples, seed],
         )
         ds = fit(adata).dataset
         pairs, null = (first, first + 1), (first, (first + 3) % genes)
         rho = truth["within"].values[pairs]
         rejected.append(ds["p_value"].values[null] < 0.05)
-        covered.append((ds["ci_lower"].values[pairs] <= rho) & (rho <= ds["ci_upper"].values[pairs]))
+        covered.append(
+            (ds["ci_lower"].values[pairs] <= rho) & (rho <= ds["ci_upper"].values[pairs])
+        )
         bias.append(ds["correlation"].values[pairs] - rho)
         pooled = fit(adata, estimator="pooled", uncertainty="none").dataset
         cell_rejected.append(pooled["cell_p_value"].values[null] < 0.05)
@@ -53,7 +64,16 @@ def test_quick_studies_hold(study):
 
 
 def test_command_line_of_the_studies():
-    command = [sys.executable, "-m", "validation", "run", "dominant_sample", "--quick", "--replicates", "3"]
+    command = [
+        sys.executable,
+        "-m",
+        "validation",
+        "run",
+        "dominant_sample",
+        "--quick",
+        "--replicates",
+        "3",
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "dominant_sample (" in done.stdout
     assert "holds" in done.stdout
@@ -66,7 +86,10 @@ def test_committed_results_have_the_grid_they_claim(study):
     done = table.drop_duplicates(list(grid.columns))[list(grid.columns)]
     assert len(done) == len(grid)
     rows = [
-        {tuple(round(float(v), 5) if isinstance(v, float | np.floating) else v for v in r) for r in t.to_numpy(object)}
+        {
+            tuple(round(float(v), 5) if isinstance(v, float | np.floating) else v for v in r)
+            for r in t.to_numpy(object)
+        }
         for t in (done, grid)
     ]
     assert rows[0] == rows[1]  # the values too; the results hold floats in single precision
@@ -85,14 +108,17 @@ def test_the_default_is_within_its_standard_on_at_least_2000_pairs():
 def test_pages_are_those_of_the_committed_results():
     assert {f.name for f in PAGES.iterdir()} == set(pages())
     for name, text in pages().items():
-        assert (PAGES / name).read_text(encoding="utf-8") == text, f"run python -m validation pages: {name}"
+        assert (PAGES / name).read_text(encoding="utf-8") == text, (
+            f"run python -m validation pages: {name}"
+        )
 
 
 def test_an_interrupted_study_goes_on(tmp_path, monkeypatch):
     study = load("between_corrected")
     monkeypatch.setattr(study, "grid", lambda quick: pd.DataFrame({"a": [0, 1, 2]}))
     monkeypatch.setattr(
-        "validation.runner.joblib.Parallel", lambda *_, **__: lambda jobs: (f(*a, **k) for f, a, k in jobs)
+        "validation.runner.joblib.Parallel",
+        lambda *_, **__: lambda jobs: (f(*a, **k) for f, a, k in jobs),
     )
     ran, broken = [], {1}
 
@@ -128,10 +154,13 @@ def test_tally_counts():
     tally = Tally()
     nan = np.nan
     tally.add(
-        "m", 0.5, p=np.array([0.01, 0.2, nan, 0.01]), estimate=np.array([0.6, 0.4, nan, 0.9]),
+        "m",
+        0.5,
+        p=np.array([0.01, 0.2, nan, 0.01]),
+        estimate=np.array([0.6, 0.4, nan, 0.9]),
         interval=(np.array([0.4, 0.0, nan, 0.6]), np.array([0.8, 0.4, nan, 1.0])),
         insufficient=np.array([False, False, False, True]),
-    )  # fmt: skip
+    )
     tally.add("m", 0.5, p=np.array([0.5, 0.5, 0.5, 0.5]))
     row = tally.table(["method"]).iloc[0]
     assert (row["panels"], row["pairs"]) == (2, 8)
@@ -161,7 +190,9 @@ def test_worlds_have_the_correlation_they_say():
         for block in panel:
             values = r[:, *pairs[block.key]]
             assert values.mean() == pytest.approx(block.truth(), abs=0.03)
-            assert values.std() == pytest.approx(np.hypot(block.tau * (1 - block.rho**2), 0.06), abs=0.05)
+            assert values.std() == pytest.approx(
+                np.hypot(block.tau * (1 - block.rho**2), 0.06), abs=0.05
+            )
         means = np.log(np.array([x[sample == s].mean(0) for s in np.unique(sample)]))
         across = pairs[40.0, 0.8, 0.0, 0.0]
         assert np.corrcoef(means.T)[across].mean() == pytest.approx(0.8, abs=0.06)

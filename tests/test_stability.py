@@ -46,7 +46,9 @@ def test_a_later_schema_is_refused(tmp_path):
     major = int(SCHEMA_VERSION.split(".")[0])
     later = hc.CorrelationResult(r.dataset.assign_attrs(schema_version=f"{major + 1}.0"))
     later.save(tmp_path / "r.nc")
-    with pytest.raises(hc.InputError, match=r"has schema version .*install the version that wrote it"):
+    with pytest.raises(
+        hc.InputError, match=r"has schema version .*install the version that wrote it"
+    ):
         hc.load(tmp_path / "r.nc")
 
 
@@ -79,10 +81,14 @@ def public_objects():
             seen[f"hiercorr.{name}"] = getattr(hc, name)
     for name in MODULES:
         module = importlib.import_module(f"hiercorr.{name}")
-        for key in getattr(module, "__all__", None) or [k for k in vars(module) if not k.startswith("_")]:
+        for key in getattr(module, "__all__", None) or [
+            k for k in vars(module) if not k.startswith("_")
+        ]:
             value = getattr(module, key)
             own = value.__module__ == module.__name__ if hasattr(value, "__module__") else False
-            if (inspect.isfunction(value) or inspect.isclass(value)) and (own or hasattr(module, "__all__")):
+            if (inspect.isfunction(value) or inspect.isclass(value)) and (
+                own or hasattr(module, "__all__")
+            ):
                 seen[f"hiercorr.{name}.{key}"] = value
     for name, value in list(seen.items()):
         if inspect.isclass(value):
@@ -100,7 +106,11 @@ def test_every_public_name_has_a_docstring_with_its_parameters():
         if len(text) < 15:
             missing.append(f"{name}: no docstring")
         elif inspect.isfunction(value):
-            known = [p for p in inspect.signature(value).parameters.values() if p.name not in ("self", "cls")]
+            known = [
+                p
+                for p in inspect.signature(value).parameters.values()
+                if p.name not in ("self", "cls")
+            ]
             for p in known:
                 if not re.search(rf"(^|\W){re.escape(p.name)}(\W|$)", text):
                     missing.append(f"{name}: parameter {p.name}")

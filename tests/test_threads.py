@@ -7,8 +7,8 @@ import sys
 import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from hiercorr import _blas
-from hiercorr._resources import threads
+from hiercorr.runtime import blas
+from hiercorr.runtime.resources import threads
 
 CODE = """
 import warnings; warnings.simplefilter("ignore")
@@ -45,8 +45,10 @@ print("same numbers", numba.threading_layer())
 def test_fits_in_threads_give_the_numbers_of_one(layer):
     done = subprocess.run(
         [sys.executable, "-c", CODE],
-        capture_output=True, text=True, env={**os.environ, "NUMBA_THREADING_LAYER": layer, "PYTHONPATH": os.getcwd()},
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        env={**os.environ, "NUMBA_THREADING_LAYER": layer, "PYTHONPATH": os.getcwd()},
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     assert "same numbers" in done.stdout
     if layer == "workqueue":
@@ -59,17 +61,17 @@ def _blas_threads() -> set[int]:
 
 def test_limits_on_blas_end_in_any_order():
     with threadpool_limits(3):
-        first, second = _blas.at_most(1), _blas.at_most(2)
+        first, second = blas.at_most(1), blas.at_most(2)
         first.__enter__()
         second.__enter__()
         assert _blas_threads() == {1}
-        assert _blas.allowed() == 3
+        assert blas.allowed() == 3
         first.__exit__(None, None, None)  # the one that began first is not the last to end
         assert _blas_threads() == {2}
         second.__exit__(None, None, None)
-        assert _blas_threads() == {3} == {_blas.allowed()}
+        assert _blas_threads() == {3} == {blas.allowed()}
 
 
 def test_loops_have_what_blas_may_use_while_another_thread_holds_it_back():
-    with threadpool_limits(2), threads(2), _blas.at_most(1), threads(None) as n:
+    with threadpool_limits(2), threads(2), blas.at_most(1), threads(None) as n:
         assert n == 2

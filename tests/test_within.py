@@ -18,14 +18,23 @@ def plain_sums(adata, theta=None):
 
 def influences_by_hand(sums, j, k, noise=2.0):
     """rho of one pair, each sample's influence on it and its share of the variances, sample by sample."""
-    num, den, own, own_den = sums["num"][:, j, k], sums["den"][:, j, k], sums["own"], sums["own_den"]
+    num, den, own, own_den = (
+        sums["num"][:, j, k],
+        sums["den"][:, j, k],
+        sums["own"],
+        sums["own_den"],
+    )
     f = own.sum(0) / own_den.sum(0)
     noise = np.broadcast_to(noise, f.shape)
     rho = num.sum() / den.sum() / np.sqrt(f[j] * f[k])
     x, b = np.empty(len(num)), np.zeros(len(num))
     for c in range(len(num)):
         x[c] = (num[c] - num.sum() / den.sum() * den[c]) / den.sum() / np.sqrt(f[j] * f[k])
-        x[c] -= rho / 2 * sum((own[c, g] - f[g] * own_den[c, g]) / (f[g] * own_den[:, g].sum()) for g in (j, k))
+        x[c] -= (
+            rho
+            / 2
+            * sum((own[c, g] - f[g] * own_den[c, g]) / (f[g] * own_den[:, g].sum()) for g in (j, k))
+        )
     for g in (j, k):
         q = own_den[:, g] / own_den[:, g].sum()
         off = np.maximum(own[:, g], 0) / np.maximum(own[:, g], 0).sum() - q
@@ -63,14 +72,18 @@ def test_jackknife_equals_plain_numpy(small):
         margin = stats.t.ppf(0.975, df) * se
         assert ds["ci_lower"].values[j, k] == pytest.approx(max(rho - margin, -1), rel=1e-6)
         assert ds["ci_upper"].values[j, k] == pytest.approx(min(rho + margin, 1), rel=1e-6)
-        assert ds["p_value"].values[j, k] == pytest.approx(2 * stats.t.sf(abs(rho / se), df), rel=1e-5)
+        assert ds["p_value"].values[j, k] == pytest.approx(
+            2 * stats.t.sf(abs(rho / se), df), rel=1e-5
+        )
 
 
 def test_jackknife_is_close_to_the_exact_one_for_rich_genes():
     adata, _ = simulate_counts(8, 300, 6, mean=3, within=0.5, seed=3)
     result = fit(adata)
     sums = plain_sums(adata, result.dataset.attrs["theta"])
-    left = np.arctanh(plain.leave_one_out(*(sums[k] for k in ("num", "den", "own", "own_den")))[:, 0, 1])
+    left = np.arctanh(
+        plain.leave_one_out(*(sums[k] for k in ("num", "den", "own", "own_den")))[:, 0, 1]
+    )
     exact = np.sqrt(7 / 8 * ((left - left.mean()) ** 2).sum())
     assert result.dataset["se"].values[0, 1] == pytest.approx(exact, rel=0.1)
 
@@ -79,12 +92,14 @@ def test_cluster_equals_plain_numpy(small):
     ds = fit(small, uncertainty="cluster", precision="double").dataset
     sums = plain_sums(small, ds.attrs["theta"])
     rho, x, b = influences_by_hand(sums, 2, 3)
-    assert ds["se"].values[2, 3] == pytest.approx(np.sqrt((x**2 / (1 - b)).sum()) / (1 - rho**2), rel=1e-5)
+    assert ds["se"].values[2, 3] == pytest.approx(
+        np.sqrt((x**2 / (1 - b)).sum()) / (1 - rho**2), rel=1e-5
+    )
     assert ds["df"].values[2, 3] == pytest.approx(1 / (b**2).sum() - 1, rel=1e-4)
 
 
 def test_bootstrap_equals_plain_numpy(small):
-    from hiercorr.inference import bootstrap_draws
+    from hiercorr.inference.pairs import bootstrap_draws
 
     ds = fit(small, uncertainty="bootstrap", n_bootstrap=200, seed=5, precision="double").dataset
     sums = plain_sums(small, ds.attrs["theta"])
@@ -93,7 +108,9 @@ def test_bootstrap_equals_plain_numpy(small):
     phi = (draws @ sums["own"]) / (draws @ sums["own_den"])
     whole = sums["own"].sum(0) / sums["own_den"].sum(0)
     rho = ds["correlation"].values[j, k]
-    cross = draws @ sums["num"][:, j, k] / (draws @ sums["den"][:, j, k]) / np.sqrt(whole[j] * whole[k])
+    cross = (
+        draws @ sums["num"][:, j, k] / (draws @ sums["den"][:, j, k]) / np.sqrt(whole[j] * whole[k])
+    )
     linear = cross - rho * np.sqrt(phi[:, j] * phi[:, k] / (whole[j] * whole[k]))
     expected = np.std(linear, ddof=1) * np.sqrt(5 / 4) / (1 - rho**2)
     assert ds["se"].values[j, k] == pytest.approx(expected, rel=1e-5)
@@ -105,7 +122,9 @@ def test_target_is_a_row_of_all_pairs(small):
     everything, one = fit(small), fit(small, target="gene2")
     row = everything.dataset.sel(gene="gene2", drop=True)
     for name in ("correlation", "se", "p_value", "ci_lower", "flag"):
-        np.testing.assert_allclose(one.dataset[name].values[0], row[name].values, rtol=2e-4, atol=2e-6, err_msg=name)
+        np.testing.assert_allclose(
+            one.dataset[name].values[0], row[name].values, rtol=2e-4, atol=2e-6, err_msg=name
+        )
 
 
 def test_target_joins_the_genes(gbm, quiet):
@@ -132,17 +151,23 @@ def test_per_sample_variance_is_the_sum_of_squared_influences():
     q = y**2 - w**2 * s[:, None] * mu
     rho = float(ds["sample_correlation"].values[c, j, k])
     u = rho * (y[:, j] * y[:, k] / num[j, k] - q[:, j] / (2 * own[j]) - q[:, k] / (2 * own[k]))
-    assert float(ds["sample_se"].values[c, j, k]) == pytest.approx(np.sqrt((u**2).sum()) / (1 - rho**2), rel=1e-6)
+    assert float(ds["sample_se"].values[c, j, k]) == pytest.approx(
+        np.sqrt((u**2).sum()) / (1 - rho**2), rel=1e-6
+    )
 
 
 def test_heterogeneity_is_the_meta_analysis_of_the_samples():
-    from hiercorr.inference import meta_analysis
+    from hiercorr.inference.meta import meta_analysis
 
     adata, _ = simulate_counts(6, 200, 4, mean=2, within=0.5, heterogeneity=0.3, seed=2)
     result = fit(adata, per_sample=True, precision="double")
     table = result.sample_table("gene0", "gene1")
     meta = meta_analysis(np.arctanh(table["correlation"].to_numpy()), table["se"].to_numpy() ** 2)
-    for name, value in {"tau2": meta.tau2, "i2": meta.i2, "prediction_upper": np.tanh(meta.prediction_upper)}.items():
+    for name, value in {
+        "tau2": meta.tau2,
+        "i2": meta.i2,
+        "prediction_upper": np.tanh(meta.prediction_upper),
+    }.items():
         assert result.matrix(name).loc["gene0", "gene1"] == pytest.approx(float(value), rel=1e-6)
 
 
@@ -160,7 +185,9 @@ def test_invariances(small, quiet):
     )
     scaled = small.copy()
     scaled.obs["depth"] *= 1000
-    np.testing.assert_allclose(fit(scaled, precision="double").matrix(), base, rtol=1e-8, atol=1e-10)
+    np.testing.assert_allclose(
+        fit(scaled, precision="double").matrix(), base, rtol=1e-8, atol=1e-10
+    )
     renamed = small.copy()
     renamed.obs["sample"] = renamed.obs["sample"].cat.rename_categories(lambda s: "z" + s)
     np.testing.assert_allclose(fit(renamed, precision="double").matrix(), base, rtol=1e-12)
@@ -200,17 +227,22 @@ def test_pooled_jackknife_sees_samples():
 
 def test_pooled_jackknife_equals_plain_numpy(small):
     from hiercorr import moments
-    from hiercorr.data import read_counts
+    from hiercorr.counts.read import read_counts
 
     ds = fit(small, estimator="pooled", precision="double").dataset
     counts = read_counts(small, sample="sample", depth="depth")
-    genes = moments.pooled_moments(moments.depth_sums(counts, 1e-13))  # its variances are held against R
+    genes = moments.pooled_moments(
+        moments.depth_sums(counts, 1e-13)
+    )  # its variances are held against R
     x, s = counts.toarray(), counts.depth / counts.depth.mean()
     mu, slope = genes.mu[:, 0], genes.slope[:, 0]
     y = (x - np.outer(s, mu)) / (1 + np.outer(s, slope))
     f = s[:, None] / (1 + np.outer(s, slope))
     cells = [slice(a, b) for a, b in zip(counts.starts[:-1], counts.starts[1:], strict=True)]
-    sums = {"num": np.array([y[c].T @ y[c] for c in cells]), "den": np.array([f[c].T @ f[c] for c in cells])}
+    sums = {
+        "num": np.array([y[c].T @ y[c] for c in cells]),
+        "den": np.array([f[c].T @ f[c] for c in cells]),
+    }
     sums |= {"own": genes.num.T, "own_den": genes.den.T}
     for j, k in ((0, 1), (2, 3), (0, 8)):
         rho, se, df = jackknife_by_hand(sums, j, k, 2 * mu**2)
@@ -288,19 +320,23 @@ def test_nothing_estimable_is_still_a_result():
 
 
 def test_tiles_do_not_matter(small, monkeypatch):
-    from hiercorr import _products, _tiles, moments
+    from hiercorr import moments
+    from hiercorr.moments import products
+    from hiercorr.results import tiling
 
     base = fit(small)
     for name, value in {"_PART_GENES": 3, "WIDE": 5, "_LEAST_GENES": 1}.items():
-        monkeypatch.setattr(_tiles, name, value)
-    monkeypatch.setattr(_products, "CELL_BLOCK", 16)
-    monkeypatch.setattr(_products, "SPARSE_BLOCK", 20)
+        monkeypatch.setattr(tiling, name, value)
+    monkeypatch.setattr(products, "CELL_BLOCK", 16)
+    monkeypatch.setattr(products, "SPARSE_BLOCK", 20)
     monkeypatch.setattr(moments, "_BASIS_BLOCK", 30)
-    low, middle, high = np.quantile(hc.CSCore(small, sample="sample", depth="depth").counts.detection, [0.3, 0.5, 0.7])
+    low, middle, high = np.quantile(
+        hc.CSCore(small, sample="sample", depth="depth").counts.detection, [0.3, 0.5, 0.7]
+    )
     # all genes dense, visited for residuals, visited where both have counts; two kinds, all three kinds
     for limits in ((0.0, 0.0), (0.0, 1.1), (1.1, 1.1), (middle, middle), (low, high)):
-        monkeypatch.setattr(_products, "SPARSE", limits[0])
-        monkeypatch.setattr(_products, "DENSE", limits[1])
+        monkeypatch.setattr(products, "SPARSE", limits[0])
+        monkeypatch.setattr(products, "DENSE", limits[1])
         tiled = fit(small)
         for name in ("correlation", "se", "p_value", "flag"):
             np.testing.assert_allclose(tiled.matrix(name), base.matrix(name), rtol=2e-4, atol=2e-6)
@@ -330,11 +366,15 @@ def test_options_are_checked(small):
 
 
 @pytest.mark.parametrize("level", ["cell", "count"])
-@pytest.mark.parametrize("adjust", [("mean", "variance", "covariance"), ("mean",), ("mean", "variance")])
+@pytest.mark.parametrize(
+    "adjust", [("mean", "variance", "covariance"), ("mean",), ("mean", "variance")]
+)
 def test_covariates_equal_plain_numpy(level, adjust):
     # Mild effects and a narrow depth: fitted means stay positive, so the weights are well-conditioned.
     effects = {"arm": (["a", "b"] * 3, 0.2), "age": (np.array([50.0, 61, 47, 70, 66, 58]), 0.01)}
-    adata, _ = simulate_counts(6, 150, 5, mean=6, within=0.4, depth_sd=0.15, depth_shift=0, covariates=effects, seed=8)
+    adata, _ = simulate_counts(
+        6, 150, 5, mean=6, within=0.4, depth_sd=0.15, depth_shift=0, covariates=effects, seed=8
+    )
     model = {"covariates": "~ arm + age"}
     ds = fit(
         adata,
@@ -348,24 +388,34 @@ def test_covariates_equal_plain_numpy(level, adjust):
     c = np.column_stack([adata.obs["arm"] == "b", adata.obs["age"]]).astype(float)
     c = np.column_stack([np.ones(adata.n_obs), (c - c.mean(0)) / c.std(0, ddof=1)])
     s = adata.obs["depth"].to_numpy()
-    estimate, statistic, mean, variance = plain.cscore_covariates(adata.X.toarray(), s, c, level, adjust)
+    estimate, statistic, mean, variance = plain.cscore_covariates(
+        adata.X.toarray(), s, c, level, adjust
+    )
     off = ~np.eye(5, dtype=bool)
     np.testing.assert_allclose(ds["correlation"].values[off], estimate[off], rtol=1e-6, atol=1e-8)
-    np.testing.assert_allclose(ds["cell_statistic"].values[off], statistic[off], rtol=1e-6, atol=1e-7)
+    np.testing.assert_allclose(
+        ds["cell_statistic"].values[off], statistic[off], rtol=1e-6, atol=1e-7
+    )
     np.testing.assert_allclose(ds["mean_coefficient"].values[: len(mean)], mean, rtol=1e-6)
-    np.testing.assert_allclose(ds["variance_coefficient"].values[: len(variance)], variance, rtol=1e-6)
+    np.testing.assert_allclose(
+        ds["variance_coefficient"].values[: len(variance)], variance, rtol=1e-6
+    )
 
 
 def test_covariate_options_change_the_regressions(gbm, quiet):
     genes = list(gbm.var_names[:6])
-    model = hc.CSCore(gbm, sample="patient_id", depth="total_counts", genes=genes, covariates="~ age + gender")
+    model = hc.CSCore(
+        gbm, sample="patient_id", depth="total_counts", genes=genes, covariates="~ age + gender"
+    )
     base = model.fit(estimator="pooled", precision="double")
     # Centring and scaling covariates changes the meaning of the intercept, not the fitted means.
     raw = model.fit(estimator="pooled", precision="double", standardize=False)
     a, b = base.dataset["mean_coefficient"], raw.dataset["mean_coefficient"]
     age, male = gbm.obs["age"], (gbm.obs["gender"] == "M").astype(float)
     fitted_raw = b[0] + b[1] * age.mean() + b[2] * male.mean()
-    np.testing.assert_allclose(a[0], fitted_raw, rtol=0.1)  # weights use the intercept, so not exactly
+    np.testing.assert_allclose(
+        a[0], fitted_raw, rtol=0.1
+    )  # weights use the intercept, so not exactly
     assert not np.allclose(a[0], b[0], rtol=0.05)
     count = model.fit(estimator="pooled", precision="double", covariate_level="count")
     assert not np.allclose(count.matrix(), base.matrix(), atol=1e-3)

@@ -18,7 +18,11 @@ def main() -> None:
 @main.command()
 @click.argument("name", required=False)
 @click.option("--quick", is_flag=True, help="A small grid and few replicates; nothing is written.")
-@click.option("--replicates", type=int, help="Panels per cell of the grid.  [default: what the study asks for]")
+@click.option(
+    "--replicates",
+    type=int,
+    help="Panels per cell of the grid.  [default: what the study asks for]",
+)
 @click.option("--jobs", type=int, default=2, show_default=True)
 def run(name: str | None, quick: bool, replicates: int | None, jobs: int) -> None:
     """Run the study NAME, or all; an interrupted run goes on where it stopped."""

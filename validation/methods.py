@@ -14,7 +14,8 @@ import numpy as np
 from scipy import stats
 
 import hiercorr as hc
-from hiercorr.inference import fisher_z, meta_analysis
+from hiercorr.inference.meta import meta_analysis
+from hiercorr.inference.pairs import fisher_z
 
 INSUFFICIENT = hc.Flag.LOW_INFORMATION | hc.Flag.DOMINATED | hc.Flag.TOO_FEW_SAMPLES
 BOOTSTRAP_DRAWS = 200
@@ -32,8 +33,13 @@ class Answer:
 
     def at(self, pairs: tuple[np.ndarray, np.ndarray]) -> dict:
         """The arguments of :meth:`validation.scores.Tally.add` for some pairs."""
-        out = {k: None if (v := getattr(self, k)) is None else v[pairs] for k in ("p", "estimate", "insufficient")}
-        return out | {"interval": None if self.interval is None else tuple(v[pairs] for v in self.interval)}
+        out = {
+            k: None if (v := getattr(self, k)) is None else v[pairs]
+            for k in ("p", "estimate", "insufficient")
+        }
+        return out | {
+            "interval": None if self.interval is None else tuple(v[pairs] for v in self.interval)
+        }
 
 
 class Panel:
@@ -61,7 +67,9 @@ class Panel:
         return out
 
     def with_interval(self, result: hc.CorrelationResult, level: str = "within") -> Answer:
-        best = "correlation_unclipped" if "correlation_unclipped" in result.dataset else "correlation"
+        best = (
+            "correlation_unclipped" if "correlation_unclipped" in result.dataset else "correlation"
+        )
         p, estimate, low, high, flag = (
             self.matrix(result, k) for k in ("p_value", best, "ci_lower", "ci_upper", "flag")
         )
@@ -69,7 +77,9 @@ class Panel:
         return Answer(p, estimate, (low, high), (bits & int(INSUFFICIENT)) > 0, level)
 
     def tested(self, result: hc.CorrelationResult) -> Answer:
-        return Answer(p=self.matrix(result, "cell_p_value"), estimate=self.matrix(result, "correlation"))
+        return Answer(
+            p=self.matrix(result, "cell_p_value"), estimate=self.matrix(result, "correlation")
+        )
 
 
 def _meta(panel: Panel) -> Answer:
@@ -78,13 +88,17 @@ def _meta(panel: Panel) -> Answer:
     r, se = (panel.matrix(d, k)[:, *panel.pairs] for k in ("sample_correlation", "sample_se"))
     m = meta_analysis(fisher_z(r), se**2)
     p = 2 * stats.t.sf(np.abs(m.estimate / m.se), len(r) - 1)
-    p, estimate, low, high = (panel.placed(v) for v in (p, *np.tanh([m.estimate, m.lower, m.upper])))
+    p, estimate, low, high = (
+        panel.placed(v) for v in (p, *np.tanh([m.estimate, m.lower, m.upper]))
+    )
     return Answer(p, estimate, (low, high))
 
 
 def _metacell(panel: Panel) -> Answer:
     grouped = hc.metacells(panel.adata, "sample", depth="depth", min_cells=5, seed=panel.seed)
-    model = hc.CellCorrelation(grouped, "sample", depth=grouped.obs["depth"].to_numpy(), min_cells=2)
+    model = hc.CellCorrelation(
+        grouped, "sample", depth=grouped.obs["depth"].to_numpy(), min_cells=2
+    )
     return panel.tested(model.fit(level="pooled", uncertainty="none"))
 
 
@@ -107,7 +121,9 @@ METHODS: dict[str, Callable[[Panel], Answer]] = {
     "published CS-CORE test": lambda b: b.tested(b.model.fit("pooled", "none")),
     "cell Pearson": lambda b: b.tested(b.cells.fit("pearson", "pooled", uncertainty="none")),
     "cell Spearman": lambda b: b.tested(b.cells.fit("spearman", "pooled", uncertainty="none")),
-    "repeated-measures correlation": lambda b: b.tested(b.cells.fit("pearson", "within", uncertainty="none")),
+    "repeated-measures correlation": lambda b: b.tested(
+        b.cells.fit("pearson", "within", uncertainty="none")
+    ),
     "metacell Pearson": _metacell,
     "pseudobulk Pearson": lambda b: _pseudobulk(b, "~ 1"),
     "pseudobulk partial": lambda b: _pseudobulk(b, "~ batch"),
@@ -115,7 +131,10 @@ METHODS: dict[str, Callable[[Panel], Answer]] = {
 
 
 def answers(
-    adata: ad.AnnData, names: Iterable[str], seed: int, pairs: tuple[np.ndarray, np.ndarray] | None = None
+    adata: ad.AnnData,
+    names: Iterable[str],
+    seed: int,
+    pairs: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> Iterable[tuple[str, Answer]]:
     """Each method on one panel, one at a time: an answer holds several matrices, right at `pairs` (None: all)."""
     with warnings.catch_warnings():

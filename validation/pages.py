@@ -17,15 +17,24 @@ def page(name: str) -> str:
     study = load(name)
     table, about = read_results(name)
     refuted = json.loads(about["refuted_by"])
-    lines = [f"# {about['title'].splitlines()[0].rstrip('.')}", "", f"**Claim.** {about['claim']}", ""]
+    lines = [
+        f"# {about['title'].splitlines()[0].rstrip('.')}",
+        "",
+        f"**Claim.** {about['claim']}",
+        "",
+    ]
     if refuted:
         lines += [f"**Refuted in {len(refuted)} places:**", "", *[f"- {r}" for r in refuted], ""]
     else:
         lines += ["**It held**, with margins of three Monte-Carlo errors.", ""]
     figures = sorted(RESULTS.glob(f"{name}.png")) + sorted(RESULTS.glob(f"{name}-*.png"))
-    lines += [line for f in figures for line in (f"![{f.stem}](../../validation/results/{f.name})", "")]
+    lines += [
+        line for f in figures for line in (f"![{f.stem}](../../validation/results/{f.name})", "")
+    ]
     lines += [f"- {remark}" for remark in study.remarks(table)] + [""]
-    models = ", ".join(f"`models/{m}.toml` ({q.rstrip('?.')})" for m, q in json.loads(about["models"]).items())
+    models = ", ".join(
+        f"`models/{m}.toml` ({q.rstrip('?.')})" for m, q in json.loads(about["models"]).items()
+    )
     panels = f"{about['replicates']} panels a cell of the grid"
     lines += [
         f"Models: {models}. Table: `validation/results/{name}.nc`, {len(table):,} rows; {panels}, seed {about['seed']}; "
@@ -40,8 +49,15 @@ def index(names: list[str]) -> str:
     for name in names:
         _, about = read_results(name)
         refuted = json.loads(about["refuted_by"])
-        rows.append(f"| [{name}]({name}.md) | {about['title'].splitlines()[0]} | {'refuted' if refuted else 'held'} |")
-    head = ["# Validation", "", "Every page is written from the committed results by `python -m validation pages`.", ""]
+        rows.append(
+            f"| [{name}]({name}.md) | {about['title'].splitlines()[0]} | {'refuted' if refuted else 'held'} |"
+        )
+    head = [
+        "# Validation",
+        "",
+        "Every page is written from the committed results by `python -m validation pages`.",
+        "",
+    ]
     listed = ["```{toctree}", ":hidden:", "", *names, "```", ""]
     return "\n".join([*head, "| study | question | claim |", "|---|---|---|", *rows, "", *listed])
 

@@ -31,7 +31,10 @@ def rm_corr(adata: ad.AnnData, pairs: Pairs) -> Found:
 
     table = pd.DataFrame(_log_normalised(adata)).assign(sample=adata.obs["sample"].to_numpy())
     table.columns = table.columns.astype(str)
-    out = [pingouin.rm_corr(table, x=str(i), y=str(j), subject="sample") for i, j in zip(*pairs, strict=True)]
+    out = [
+        pingouin.rm_corr(table, x=str(i), y=str(j), subject="sample")
+        for i, j in zip(*pairs, strict=True)
+    ]
     p = [float(t[next(c for c in t.columns if c.startswith("p"))].iloc[0]) for t in out]
     return np.array(p), np.array([float(t["r"].iloc[0]) for t in out])
 
@@ -71,7 +74,9 @@ def _memento(adata: ad.AnnData, pairs: Pairs, labels: list[str]) -> ad.AnnData:
     memento.setup_memento(data, q_column="q", filter_mean_thresh=0.01)
     memento.create_groups(data, label_columns=labels)
     memento.compute_1d_moments(data, min_perc_group=0.5, filter_genes=False)
-    memento.compute_2d_moments(data, [(adata.var_names[i], adata.var_names[j]) for i, j in zip(*pairs, strict=True)])
+    memento.compute_2d_moments(
+        data, [(adata.var_names[i], adata.var_names[j]) for i, j in zip(*pairs, strict=True)]
+    )
     return data
 
 
@@ -104,7 +109,9 @@ def memento_difference(adata: ad.AnnData, pairs: Pairs) -> Found:
         warnings.simplefilter("ignore")
         data = _memento(data, pairs, ["half", "sample"])
         about = memento.get_groups(data)
-        memento.ht_2d_moments(data, treatment=about[["half"]].astype(float), num_boot=1000, verbose=0, num_cpus=1)
+        memento.ht_2d_moments(
+            data, treatment=about[["half"]].astype(float), num_boot=1000, verbose=0, num_cpus=1
+        )
         found = memento.get_2d_ht_result(data)
     return found["corr_pval"].to_numpy(float), None
 
@@ -119,4 +126,6 @@ PEERS: dict[str, tuple[str, Callable[[ad.AnnData, Pairs], Found]]] = {
 
 
 def installed() -> dict[str, Callable[[ad.AnnData, Pairs], Found]]:
-    return {name: call for name, (module, call) in PEERS.items() if importlib.util.find_spec(module)}
+    return {
+        name: call for name, (module, call) in PEERS.items() if importlib.util.find_spec(module)
+    }

@@ -56,7 +56,15 @@ def within(samples, theta=None):
             break
         theta = new
     num, den, raw, own, own_den, own_raw = (np.array([p[i] for p in parts]) for i in range(6))
-    return {"num": num, "den": den, "raw": raw, "own": own, "own_den": own_den, "own_raw": own_raw, "theta": theta}
+    return {
+        "num": num,
+        "den": den,
+        "raw": raw,
+        "own": own,
+        "own_den": own_den,
+        "own_raw": own_raw,
+        "theta": theta,
+    }
 
 
 def correlation(num, den, own, own_den):
@@ -83,10 +91,14 @@ def cscore_covariates(x, s, covariates, level="cell", adjust=("mean", "variance"
     def design(d, part):
         if part not in adjust:
             return d[:, None]
-        return d[:, None] * covariates if level == "cell" else np.column_stack([d, covariates[:, 1:]])
+        return (
+            d[:, None] * covariates if level == "cell" else np.column_stack([d, covariates[:, 1:]])
+        )
 
     def wls(d, y, w):
-        return np.stack([np.linalg.solve((d.T * w[:, j]) @ d, (d.T * w[:, j]) @ y[:, j]) for j in range(p)], 1)
+        return np.stack(
+            [np.linalg.solve((d.T * w[:, j]) @ d, (d.T * w[:, j]) @ y[:, j]) for j in range(p)], 1
+        )
 
     d_mean, d_var, d_cov = design(s, "mean"), design(s**2, "variance"), design(s**2, "covariance")
     one = np.ones_like(x)

@@ -40,7 +40,9 @@ def load(name: str) -> ModuleType:
     return importlib.import_module(f"validation.studies.{name}")
 
 
-def _one(name: str, k: int, row: dict, replicates: int, seed: np.random.SeedSequence) -> tuple[int, pd.DataFrame]:
+def _one(
+    name: str, k: int, row: dict, replicates: int, seed: np.random.SeedSequence
+) -> tuple[int, pd.DataFrame]:
     import numba
     import threadpoolctl
 
@@ -92,9 +94,13 @@ def run_study(
     """
     study = load(name)
     grid = study.grid(quick)
-    replicates = replicates or (getattr(study, "QUICK_REPLICATES", QUICK_REPLICATES) if quick else study.REPLICATES)
+    replicates = replicates or (
+        getattr(study, "QUICK_REPLICATES", QUICK_REPLICATES) if quick else study.REPLICATES
+    )
     seeds = np.random.SeedSequence(study.SEED).spawn(len(grid))
-    settings = sha256(f"{grid.to_json()} {replicates} {study.SEED} {hiercorr.__version__}".encode()).hexdigest()
+    settings = sha256(
+        f"{grid.to_json()} {replicates} {study.SEED} {hiercorr.__version__}".encode()
+    ).hexdigest()
     parts = Parts(folder and folder / f".{name}-parts", settings)
     tables = parts.read()
     waiting = [(k, row) for k, row in enumerate(grid.to_dict("records")) if k not in tables]
@@ -121,7 +127,9 @@ def versions() -> str:
     return f"hiercorr {hiercorr.__version__}, Python {python}, numpy {np.__version__}, scipy {scipy.__version__}"
 
 
-def write_results(folder: Path, name: str, table: pd.DataFrame, refuted: list[str], replicates: int) -> None:
+def write_results(
+    folder: Path, name: str, table: pd.DataFrame, refuted: list[str], replicates: int
+) -> None:
     """The tidy table with what it came from as netCDF, and the figures as PNG."""
     import matplotlib
 
@@ -139,7 +147,9 @@ def write_results(folder: Path, name: str, table: pd.DataFrame, refuted: list[st
     }
     data = xr.Dataset.from_dataframe(table.rename_axis("row")).assign_attrs(attrs)
     numbers = [v for v in data if data[v].dtype.kind in "fiub"]
-    encoding = {v: {"zlib": True} | ({"dtype": "f4"} if data[v].dtype.kind == "f" else {}) for v in numbers}
+    encoding = {
+        v: {"zlib": True} | ({"dtype": "f4"} if data[v].dtype.kind == "f" else {}) for v in numbers
+    }
     data.to_netcdf(folder / f"{name}.nc", engine="h5netcdf", encoding=encoding)
     for key, figure in study.figures(table).items():
         figure.savefig(folder / f"{name}{'-' if key else ''}{key}.png", dpi=110)

@@ -36,7 +36,10 @@ class Tally:
         row = {"pairs": len(some), "stands": stands.sum()}
         if p is not None:
             known = np.isfinite(p)
-            row |= {"tested": (known & stands).sum(), "rejected": (known & stands & (p < 0.05)).sum()}
+            row |= {
+                "tested": (known & stands).sum(),
+                "rejected": (known & stands & (p < 0.05)).sum(),
+            }
             row |= {"tested_all": known.sum(), "rejected_all": (known & (p < 0.05)).sum()}
         if estimate is not None:
             known = np.isfinite(estimate) & stands
@@ -60,7 +63,9 @@ class Tally:
             row = dict(zip(names, key if isinstance(key, tuple) else (key,), strict=True))
             row |= {"panels": len(t), "pairs": n, "flagged": 1 - t["stands"].sum() / n}
             if "tested" in t:
-                row |= _share("type_1", t, "rejected", "tested") | _share("type_1_all", t, "rejected_all", "tested_all")
+                row |= _share("type_1", t, "rejected", "tested") | _share(
+                    "type_1_all", t, "rejected_all", "tested_all"
+                )
                 row["undefined"] = 1 - t["tested_all"].sum() / n
             if "intervals" in t:
                 row |= _share("coverage", t, "covered", "intervals")
@@ -69,7 +74,10 @@ class Tally:
                 row["width"] = _ratio(t["width"].sum(), t["intervals"].sum())
             if "estimates" in t:
                 k = t["estimates"].sum()
-                row |= {"bias": _ratio(t["bias"].sum(), k), "rmse": np.sqrt(_ratio(t["squares"].sum(), k))}
+                row |= {
+                    "bias": _ratio(t["bias"].sum(), k),
+                    "rmse": np.sqrt(_ratio(t["squares"].sum(), k)),
+                }
             out.append(row)
         return pd.DataFrame(out)
 
@@ -93,7 +101,11 @@ def _share(name: str, panels: pd.DataFrame, part: str, whole: str) -> dict[str, 
     """A share over all pairs and the standard error of this ratio with panels as units."""
     a, b, n = panels[part].to_numpy(float), panels[whole].to_numpy(float), len(panels)
     share = _ratio(a.sum(), b.sum())
-    error = np.sqrt(((a - share * b) ** 2).sum() * n / max(n - 1, 1)) / b.sum() if b.sum() > 0 else np.nan
+    error = (
+        np.sqrt(((a - share * b) ** 2).sum() * n / max(n - 1, 1)) / b.sum()
+        if b.sum() > 0
+        else np.nan
+    )
     return {name: share, f"mc_error_{name}": error}
 
 

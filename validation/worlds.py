@@ -63,7 +63,9 @@ class Block:
     @property
     def pairs(self) -> np.ndarray:
         """Positions of the genes of each pair, shape (2, 10)."""
-        return np.array([np.arange(PAIRS), np.arange(1, PAIRS + 1)] if self.tau else np.triu_indices(5, 1))
+        return np.array(
+            [np.arange(PAIRS), np.arange(1, PAIRS + 1)] if self.tau else np.triu_indices(5, 1)
+        )
 
     def truth(self) -> float:
         """Mean over samples of the correlation that a sample has."""
@@ -82,22 +84,32 @@ class Block:
                 g[:, k + 1] = r[k] * g[:, k] + np.sqrt(max(1 - r[k] ** 2, 0.0)) * g[:, k + 1]
         else:
             r = to_latent(self.rho)
-            b = (np.sqrt(1 + 4 * r) - np.sqrt(1 - r)) / 5  # the root of equal correlations is a I + b 11'
+            b = (
+                np.sqrt(1 + 4 * r) - np.sqrt(1 - r)
+            ) / 5  # the root of equal correlations is a I + b 11'
             g[:] = np.sqrt(1 - r) * g + b * g.sum(1, keepdims=True)
 
 
-def blocks(means: list[float], betweens: list[float], settings: list[tuple[float, float]]) -> list[Block]:
+def blocks(
+    means: list[float], betweens: list[float], settings: list[tuple[float, float]]
+) -> list[Block]:
     """Every (mean, between, (rho, tau)); (0, 0) needs no block: pairs across blocks are such."""
     every = itertools.product(means, betweens, settings)
-    return [Block(mean, between, *setting) for mean, between, setting in every if setting != (0.0, 0.0)]
+    return [
+        Block(mean, between, *setting) for mean, between, setting in every if setting != (0.0, 0.0)
+    ]
 
 
-def pairs_of(panel: list[Block]) -> dict[tuple[float, float, float, float], tuple[np.ndarray, np.ndarray]]:
+def pairs_of(
+    panel: list[Block],
+) -> dict[tuple[float, float, float, float], tuple[np.ndarray, np.ndarray]]:
     """Positions of the genes of each pair, by (mean, between, rho, tau); rho = tau = 0 are the pairs across blocks."""
     found, members, start = {}, {}, 0
     for k, b in enumerate(panel):
         found[b.key] = tuple(start + b.pairs)
-        members.setdefault((b.mean, b.between), []).append((np.arange(start, start + b.size), np.full(b.size, k)))
+        members.setdefault((b.mean, b.between), []).append(
+            (np.arange(start, start + b.size), np.full(b.size, k))
+        )
         start += b.size
     for (mean, between), parts in members.items():
         genes, block = (np.concatenate(v) for v in zip(*parts, strict=True))
@@ -133,7 +145,9 @@ def draw(
     """
     size = [b.size for b in panel]
     start = np.concatenate([[0], np.cumsum(size)])
-    mean, between = (np.repeat(v, size) for v in zip(*((b.mean, b.between) for b in panel), strict=True))
+    mean, between = (
+        np.repeat(v, size) for v in zip(*((b.mean, b.between) for b in panel), strict=True)
+    )
     group = {key: k for k, key in enumerate(dict.fromkeys((b.mean, b.between) for b in panel))}
     group_of = np.repeat([group[b.mean, b.between] for b in panel], size)
     n, genes = len(cells), len(mean)
@@ -143,9 +157,15 @@ def draw(
     batch = rng.permutation(np.arange(n) % 2)
     if world == "batch-dependent capture":
         # one batch captures half, and each gene in its own measure
-        mu = mu * np.exp(rng.normal(0, 0.5, genes) * batch[:, None]) * np.where(batch == 1, 0.5, 1.0)[:, None]
+        mu = (
+            mu
+            * np.exp(rng.normal(0, 0.5, genes) * batch[:, None])
+            * np.where(batch == 1, 0.5, 1.0)[:, None]
+        )
     spread = np.full(n, WITHIN_SD)
-    if world == "unequal variances":  # the cells of one sample differ more than those of another, in all genes
+    if (
+        world == "unequal variances"
+    ):  # the cells of one sample differ more than those of another, in all genes
         spread *= np.exp(np.clip(rng.normal(0, SCALE_SD, n), -0.6, 0.25))
     shift = np.exp(rng.normal(0, 0.2, n))
     counts, depths, states = [], [], []

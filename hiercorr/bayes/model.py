@@ -15,19 +15,20 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import ArrayLike
 
-from hiercorr import _tiles
-from hiercorr.bayes import _predictive, _sampling, _tables
-from hiercorr.bayes._margin import Cells, Margin, fit_margin
-from hiercorr.bayes._pair import STRUCTURES, Pair, make_pair
-from hiercorr.bayes._population import cells_of, minutes, population_of, predicted_seconds, thinned
+from hiercorr.bayes import predictive, sampling, tables
+from hiercorr.bayes.margin import Cells, Margin, fit_margin
+from hiercorr.bayes.pair import STRUCTURES, Pair, make_pair
+from hiercorr.bayes.population import cells_of, minutes, population_of, predicted_seconds, thinned
 from hiercorr.bayes.priors import Priors, read_priors
-from hiercorr.data import MIN_CELLS, Counts, read_counts
+from hiercorr.counts.counts import MIN_CELLS, Counts
+from hiercorr.counts.read import read_counts
 from hiercorr.errors import EstimationWarning, InputError, between_0_and_1, one_of, unknown_name
-from hiercorr.results import CorrelationResult
+from hiercorr.results.result import CorrelationResult
+from hiercorr.runtime.progress import with_progress
 from hiercorr.schema import Flag, build_dataset
 
 MAX_GENES = 20
-METHODS = ("marginal", "latent")
+POSTERIOR_METHODS = ("marginal", "latent")
 MANY_CELLS = ("refuse", "subsample", "all")
 _MAX_LATENT = 30_000  # cells x genes that the latent model takes
 
@@ -74,7 +75,7 @@ class BayesianCorrelation:
     Attributes
     ----------
     counts : Counts
-    design : Design
+    design : DesignMatrix
         Of the formula over samples.
     priors : Priors
 
@@ -115,15 +116,28 @@ class BayesianCorrelation:
         one_of("many_cells", many_cells, MANY_CELLS)
         if sample is None:
             raise InputError("sample= is needed: the obs column that names the sample of each cell")
-        self.sample, self.block, self.heterogeneity, self.structure = sample, block, bool(heterogeneity), structure
+        self.sample, self.block, self.heterogeneity, self.structure = (
+            sample,
+            block,
+            bool(heterogeneity),
+            structure,
+        )
         self.priors: Priors = read_priors(priors)
         self._read = lambda always: thinned(
             read_counts(
-                data, sample=sample, genes=genes, layer=layer, depth=depth, subset=subset, min_cells=min_cells,
-                small_samples=small_samples, always=always,
+                data,
+                sample=sample,
+                genes=genes,
+                layer=layer,
+                depth=depth,
+                subset=subset,
+                min_cells=min_cells,
+                small_samples=small_samples,
+                always=always,
             ),
-            many_cells, seed,
-        )  # fmt: skip
+            many_cells,
+            seed,
+        )
         self.counts: Counts = self._read(())
         n = self.counts.n_samples
         if n < 3:
@@ -144,7 +158,7 @@ class BayesianCorrelation:
         *,
         method: str = "marginal",
         confidence: float = 0.95,
-        rope: float = _tables.ROPE,
+        rope: float = tables.ROPE,
         progress: bool | None = None,
     ) -> CorrelationResult:
         r"""Sample the posterior of every pair of the panel.
@@ -188,14 +202,14 @@ class BayesianCorrelation:
             If draws of some pair are not to be trusted.
         """
         settings = self._settings(draws, tune, chains, sampler, target_accept, confidence, rope)
-        one_of("method", method, METHODS)
+        one_of("method", method, POSTERIOR_METHODS)
         n_genes = self.counts.n_genes
         if not 2 <= n_genes <= MAX_GENES:
             raise InputError(
                 f"fit takes 2 to {MAX_GENES} genes, not {n_genes}: {n_genes * (n_genes - 1) // 2:,} pairs would take about "
                 f"{minutes(self._predicted(settings))}; name fewer with genes=, or use fit_many(target)"
             )
-        _sampling.require("arviz", settings.sampler)
+        sampling.require("arviz", settings.sampler)
         seeds = np.random.default_rng(seed)
         started = time.perf_counter()
         cells = cells_of(self.counts)
@@ -204,14 +218,14 @@ class BayesianCorrelation:
             coarse: set[tuple[int, int]] = set()
         else:
             margins = self._margins(cells)
-            found: dict[tuple[int, int], _sampling.Draws] = {}
+            found: dict[tuple[int, int], sampling.Draws] = {}
             coarse = set()
-            for i, j in _tiles.with_progress(list(itertools.combinations(range(n_genes), 2)), progress):
+            for i, j in with_progress(list(itertools.combinations(range(n_genes), 2)), progress):
                 pair = self._pair(cells, (i, j), margins)
                 if pair.coarse:
                     coarse.add((i, j))
-                found[i, j] = _sampling.sample_pair(pair, settings, int(seeds.integers(2**31)))
-            drawn = _tables.stack_pairs(found, n_genes)
+                found[i, j] = sampling.sample_pair(pair, settings, int(seeds.integers(2**31)))
+            drawn = tables.stack_pairs(found, n_genes)
         seconds = time.perf_counter() - started
         return self._result(drawn, coarse, settings, method, confidence, rope, seed, seconds)
 
@@ -223,7 +237,7 @@ class BayesianCorrelation:
         shrink: bool = False,
         draws: int = 1000,
         confidence: float = 0.95,
-        rope: float = _tables.ROPE,
+        rope: float = tables.ROPE,
         seed: int | np.random.Generator | None = None,
         n_jobs: int | None = None,
         progress: bool | None = None,
@@ -231,7 +245,7 @@ class BayesianCorrelation:
         r"""One gene against many: the same model by empirical Bayes on grids, some 20 ms a pair, without a Markov chain.
 
         Each gene's standard deviation and sample means are fitted once; the correlations, their heterogeneity and the errors
-        of the standard deviations are then summed over grids (see :mod:`hiercorr.bayes._many` for equations).
+        of the standard deviations are then summed over grids (see :mod:`hiercorr.bayes.many` for equations).
 
         Parameters
         ----------
@@ -253,37 +267,73 @@ class BayesianCorrelation:
         CorrelationResult
             Target x genes; level within, with ``.at("between")``.
         """
-        from hiercorr.bayes._many import fit_many
+        from hiercorr.bayes.many import fit_many
 
         return fit_many(
-            self, target, genes, shrink=shrink, draws=draws, confidence=confidence, rope=rope, seed=seed, n_jobs=n_jobs,
+            self,
+            target,
+            genes,
+            shrink=shrink,
+            draws=draws,
+            confidence=confidence,
+            rope=rope,
+            seed=seed,
+            n_jobs=n_jobs,
             progress=progress,
-        )  # fmt: skip
+        )
 
     def _settings(
-        self, draws: int, tune: int, chains: int, sampler: str, target_accept: float, confidence: float, rope: float
-    ) -> _sampling.Settings:
-        one_of("sampler", sampler, _sampling.SAMPLERS)
-        for name, value, least in (("draws", draws, 100), ("tune", tune, 100), ("chains", chains, 2)):
+        self,
+        draws: int,
+        tune: int,
+        chains: int,
+        sampler: str,
+        target_accept: float,
+        confidence: float,
+        rope: float,
+    ) -> sampling.Settings:
+        one_of("sampler", sampler, sampling.SAMPLERS)
+        for name, value, least in (
+            ("draws", draws, 100),
+            ("tune", tune, 100),
+            ("chains", chains, 2),
+        ):
             if not isinstance(value, int | np.integer) or value < least:
-                raise InputError(f"{name} must be a whole number of at least {least}, not {value!r}")
-        for name, x in (("target_accept", target_accept), ("confidence", confidence), ("rope", rope)):
+                raise InputError(
+                    f"{name} must be a whole number of at least {least}, not {value!r}"
+                )
+        for name, x in (
+            ("target_accept", target_accept),
+            ("confidence", confidence),
+            ("rope", rope),
+        ):
             between_0_and_1(name, x)
-        return _sampling.Settings(int(draws), int(tune), int(chains), sampler, float(target_accept))
+        return sampling.Settings(int(draws), int(tune), int(chains), sampler, float(target_accept))
 
-    def _predicted(self, settings: _sampling.Settings) -> float:
-        return predicted_seconds(self.counts.n_cells, self.counts.n_genes, settings.draws + settings.tune)
+    def _predicted(self, settings: sampling.Settings) -> float:
+        return predicted_seconds(
+            self.counts.n_cells, self.counts.n_genes, settings.draws + settings.tune
+        )
 
     def _margins(self, cells: Cells) -> list[Margin]:
-        return [fit_margin(cells.rows(j), 0, self.priors.log_sd) for j in range(self.counts.n_genes)]
+        return [
+            fit_margin(cells.rows(j), 0, self.priors.log_sd) for j in range(self.counts.n_genes)
+        ]
 
     def _pair(self, cells: Cells, at: tuple[int, int], margins: Sequence[Margin]) -> Pair:
         return make_pair(
-            cells, at, (margins[at[0]], margins[at[1]]), self._population, self.priors,
-            heterogeneity=self.heterogeneity, structure=self.structure,
-        )  # fmt: skip
+            cells,
+            at,
+            (margins[at[0]], margins[at[1]]),
+            self._population,
+            self.priors,
+            heterogeneity=self.heterogeneity,
+            structure=self.structure,
+        )
 
-    def pair(self, gene_a: str, gene_b: str, structure: str | None = None, priors: Priors | None = None) -> Pair:
+    def pair(
+        self, gene_a: str, gene_b: str, structure: str | None = None, priors: Priors | None = None
+    ) -> Pair:
         """The posterior of one pair as a function of its parameters, for :mod:`hiercorr.bayes.models` and for study.
 
         Parameters
@@ -298,9 +348,14 @@ class BayesianCorrelation:
         cells = cells_of(self.counts)
         margins = {j: fit_margin(cells.rows(j), 0, self.priors.log_sd) for j in positions}
         return make_pair(
-            cells, (positions[0], positions[1]), (margins[positions[0]], margins[positions[1]]), self._population,
-            priors or self.priors, heterogeneity=self.heterogeneity, structure=structure or self.structure,
-        )  # fmt: skip
+            cells,
+            (positions[0], positions[1]),
+            (margins[positions[0]], margins[positions[1]]),
+            self._population,
+            priors or self.priors,
+            heterogeneity=self.heterogeneity,
+            structure=structure or self.structure,
+        )
 
     def _with(self, target: str) -> Counts:
         return self.counts if target in self.counts.genes else self._read((target,))
@@ -310,43 +365,55 @@ class BayesianCorrelation:
             raise unknown_name("gene", gene, self.counts.genes)
         return int(self.counts.genes.get_loc(gene))
 
-    def _latent(self, cells: Cells, settings: _sampling.Settings, seed: int) -> xr.Dataset:
+    def _latent(self, cells: Cells, settings: sampling.Settings, seed: int) -> xr.Dataset:
         from hiercorr.bayes.models import latent_model
 
         if self._population.blocked or self.structure != "both":
-            raise InputError("method='latent' has no block= and no structure=: use method='marginal'")
+            raise InputError(
+                "method='latent' has no block= and no structure=: use method='marginal'"
+            )
         size = cells.x.size
         if size > _MAX_LATENT:
             raise InputError(
                 f"method='latent' has a parameter for each of {len(cells.x):,} cells x {cells.x.shape[1]} genes = {size:,}; it "
                 f"takes {_MAX_LATENT:,} at most: use method='marginal', fewer genes, or a subset of cells"
             )
-        trace = _sampling.sample_model(
-            latent_model(cells, self._population, self.priors), settings, settings.target_accept, seed
+        trace = sampling.sample_model(
+            latent_model(cells, self._population, self.priors),
+            settings,
+            settings.target_accept,
+            seed,
         )
-        return _tables.from_latent(trace)
+        return tables.from_latent(trace)
 
     def _result(
-        self, drawn: xr.Dataset, coarse: Iterable[tuple[int, int]], settings: _sampling.Settings, method: str,
-        confidence: float, rope: float, seed: Any, seconds: float,
-    ) -> CorrelationResult:  # fmt: skip
+        self,
+        drawn: xr.Dataset,
+        coarse: Iterable[tuple[int, int]],
+        settings: sampling.Settings,
+        method: str,
+        confidence: float,
+        rope: float,
+        seed: Any,
+        seconds: float,
+    ) -> CorrelationResult:
         counts = self.counts
-        tables, attrs = _tables.both_levels(drawn, self.priors, confidence, rope, self.structure)
-        flag = _tables.gene_flags(counts)
+        levels, attrs = tables.both_levels(drawn, self.priors, confidence, rope, self.structure)
+        flag = tables.gene_flags(counts)
         both = flag[:, None] | flag[None, :]
         for i, j in coarse:
             both[i, j] |= Flag.COARSE_GRID.bit
             both[j, i] |= Flag.COARSE_GRID.bit
         np.fill_diagonal(both, Flag.SELF.bit | np.diag(both))
         datasets = {}
-        for level, table in tables.items():
+        for level, table in levels.items():
             table["flag"] = table["flag"] | both
             np.fill_diagonal(table["flag"], np.diag(both))
             datasets[level] = build_dataset(
                 genes=counts.genes,
                 samples=counts.samples,
                 pair=table,
-                gene=_tables.gene_table(counts, flag),
+                gene=tables.gene_table(counts, flag),
                 sample={"n_cells": counts.cells_per_sample, "depth": counts.median_depth},
                 attrs={
                     "model": "BayesianCorrelation",
@@ -371,13 +438,19 @@ class BayesianCorrelation:
                     **{k: v for k, v in counts.notes.items() if v},
                 },
             )
-        dataset = _tables.joined(datasets, drawn, self.design.names)
+        dataset = tables.joined(datasets, drawn, self.design.names)
         failed = int(((dataset["flag"].values & int(Flag.NOT_CONVERGED)) > 0).sum()) // 2
         if failed:
-            warnings.warn(f"{failed} pairs flagged not_converged: {_tables.ADVICE}", EstimationWarning, stacklevel=3)
+            warnings.warn(
+                f"{failed} pairs flagged not_converged: {tables.ADVICE}",
+                EstimationWarning,
+                stacklevel=3,
+            )
         return CorrelationResult(dataset)
 
-    def prior_predictive(self, draws: int = 500, seed: int | np.random.Generator | None = None) -> xr.Dataset:
+    def prior_predictive(
+        self, draws: int = 500, seed: int | np.random.Generator | None = None
+    ) -> xr.Dataset:
         """What the priors say of data like these, before any is seen.
 
         Parameters
@@ -392,10 +465,13 @@ class BayesianCorrelation:
             ``within``, ``between`` and ``observed`` (draw, pair), beside the data's own (``data_...``). ``observed`` is the
             correlation over cells of log-normalised counts, within samples.
         """
-        return _predictive.prior(self, draws, np.random.default_rng(seed))
+        return predictive.prior(self, draws, np.random.default_rng(seed))
 
     def posterior_predictive(
-        self, result: CorrelationResult, draws: int = 200, seed: int | np.random.Generator | None = None
+        self,
+        result: CorrelationResult,
+        draws: int = 200,
+        seed: int | np.random.Generator | None = None,
     ) -> xr.Dataset:
         """Data that the fitted model would give, to hold the observed ones against.
 
@@ -413,10 +489,14 @@ class BayesianCorrelation:
             As from :meth:`prior_predictive`, with posterior predictive p-values ``p_zeros``, ``p_variance_ratio``,
             ``p_observed`` (two-sided; near 0 says that the model misses this side of the data).
         """
-        return _predictive.posterior(self, result, draws, np.random.default_rng(seed))
+        return predictive.posterior(self, result, draws, np.random.default_rng(seed))
 
     def compare_structures(
-        self, gene_a: str, gene_b: str, seed: int | np.random.Generator | None = None, **options: Any
+        self,
+        gene_a: str,
+        gene_b: str,
+        seed: int | np.random.Generator | None = None,
+        **options: Any,
     ) -> pd.DataFrame:
         """Comparison of both levels, within only and independent, for one pair, by leave-one-out and WAIC.
 
@@ -434,9 +514,9 @@ class BayesianCorrelation:
         -------
         DataFrame
             ArviZ's comparison table by leave-one-out, best model first, with ``elpd_waic``, ``se_waic`` and ``p_waic``
-            beside it (:func:`hiercorr.bayes._predictive.waic`).
+            beside it (:func:`hiercorr.bayes.predictive.waic`).
         """
-        return _predictive.compare_structures(self, gene_a, gene_b, seed, options)
+        return predictive.compare_structures(self, gene_a, gene_b, seed, options)
 
     def prior_sensitivity(
         self,
@@ -463,4 +543,4 @@ class BayesianCorrelation:
             One row a set of priors and level: mean, sd and interval of the posterior, the interval of the prior, and
             ``contraction``, the share of the prior's variance that the data took away.
         """
-        return _predictive.prior_sensitivity(self, gene_a, gene_b, priors, seed, options)
+        return predictive.prior_sensitivity(self, gene_a, gene_b, priors, seed, options)

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from hiercorr.bayes._margin import Array, Cells
-from hiercorr.bayes._pair import Pair, Population, coefficient_prior
-from hiercorr.bayes._sampling import _import
+from hiercorr.bayes.margin import Array, Cells
+from hiercorr.bayes.pair import Pair, Population, coefficient_prior
 from hiercorr.bayes.priors import Priors
+from hiercorr.bayes.sampling import _import
 
 
 def marginal_model(pair: Pair) -> Any:
@@ -31,13 +31,18 @@ def marginal_model(pair: Pair) -> Any:
     with pm.Model() as model:
         sd_within = _scale(pm, "sd_within", priors, 2)
         sd_between = _scale(pm, "sd_between", priors, 2)
-        zeta, z_between = _z(pm, pt, "zeta", "z_within", priors), _z(pm, pt, "z_between", "z_between", priors)
+        zeta, z_between = (
+            _z(pm, pt, "zeta", "z_within", priors),
+            _z(pm, pt, "z_between", "z_between", priors),
+        )
         z = pt.repeat(zeta, n)
         if pair.layout.heterogeneity:
             tau = _scale(pm, "tau", priors, None)
             eta = pm.Normal("eta", shape=pair.layout.n_units)
             z = pm.Deterministic("z_unit", zeta + tau * eta)[unit]
-        coefficient = pm.Normal("coefficient", pair.coefficient_mean.T, pair.coefficient_sd.T, shape=(k, 2))
+        coefficient = pm.Normal(
+            "coefficient", pair.coefficient_mean.T, pair.coefficient_sd.T, shape=(k, 2)
+        )
         rows = np.eye(n)
         if pair.layout.blocked:
             a, b = (float(priors.table["share"][name]) for name in ("alpha", "beta"))
@@ -45,9 +50,13 @@ def marginal_model(pair: Pair) -> Any:
             same = (block[:, None] == block).astype(float)
             rows = (1 - share) * np.eye(n) + share * same
         rho_between = pt.tanh(z_between) if pair.structure == "both" else 0.0
-        between = pt.stack([[1.0, rho_between], [rho_between, 1.0]]) * pt.outer(sd_between, sd_between)
+        between = pt.stack([[1.0, rho_between], [rho_between, 1.0]]) * pt.outer(
+            sd_between, sd_between
+        )
         expected = pair.population.design @ coefficient
-        mean = pm.MvNormal("mean", expected.ravel(), pt.linalg.kron(pt.as_tensor(rows), between), shape=2 * n)
+        mean = pm.MvNormal(
+            "mean", expected.ravel(), pt.linalg.kron(pt.as_tensor(rows), between), shape=2 * n
+        )
         mean = mean.reshape((n, 2))
         rho = pt.tanh(z) if pair.structure != "independent" else pt.zeros(n)
         (left_a, step_a), (left_b, step_b) = pair.grids
@@ -76,19 +85,28 @@ def latent_model(cells: Cells, population: Population, priors: Priors) -> Any:
     eta = [float(priors.table[name].get("eta", 2.0)) for name in ("z_within", "z_between")]
     centre, sd = coefficient_prior(_log_means(cells), population.design, priors)
     with pm.Model() as model:
-        sd_within, sd_between = (_scale(pm, name, priors, n_genes) for name in ("sd_within", "sd_between"))
+        sd_within, sd_between = (
+            _scale(pm, name, priors, n_genes) for name in ("sd_within", "sd_between")
+        )
         roots = []
         for level, shape in zip(("within", "between"), eta, strict=True):
             chol = pm.LKJCholeskyCov(
-                f"{level}_cholesky", n=n_genes, eta=shape, sd_dist=pm.LogNormal.dist(0.0, 0.5, shape=n_genes),
-                compute_corr=True, store_in_trace=False,
-            )  # fmt: skip
+                f"{level}_cholesky",
+                n=n_genes,
+                eta=shape,
+                sd_dist=pm.LogNormal.dist(0.0, 0.5, shape=n_genes),
+                compute_corr=True,
+                store_in_trace=False,
+            )
             root = chol[0] / chol[2][:, None]  # only its correlation is used
             pm.Deterministic(f"{level}_correlation", chol[1])
             roots.append(root)
         coefficient = pm.Normal("coefficient", centre.T, sd.T, shape=(k, n_genes))
         mean = pm.MvNormal(
-            "mean", population.design @ coefficient, chol=sd_between[:, None] * roots[1], shape=(n, n_genes)
+            "mean",
+            population.design @ coefficient,
+            chol=sd_between[:, None] * roots[1],
+            shape=(n, n_genes),
         )
         e = pm.Normal("cell", shape=(len(cells.x), n_genes))
         u = mean[sample] + (e @ roots[0].T) * sd_within

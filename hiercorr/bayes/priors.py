@@ -11,19 +11,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hiercorr.bayes import _kernels
 from hiercorr.errors import InputError, unknown_name
+from hiercorr.kernels import bayes as kernels
 from hiercorr.specification import read_specification
 
 Array = NDArray[np.float64]
 
 # family -> code in the kernels, names of its parameters
 FAMILIES = {
-    "normal": (_kernels.NORMAL, ("mu", "sigma")),
-    "lognormal": (_kernels.LOGNORMAL, ("median", "sigma")),
-    "halfnormal": (_kernels.HALFNORMAL, ("sigma",)),
-    "lkj": (_kernels.LKJ, ("eta",)),
-    "beta": (_kernels.BETA, ("alpha", "beta")),
+    "normal": (kernels.NORMAL, ("mu", "sigma")),
+    "lognormal": (kernels.LOGNORMAL, ("median", "sigma")),
+    "halfnormal": (kernels.HALFNORMAL, ("sigma",)),
+    "lkj": (kernels.LKJ, ("eta",)),
+    "beta": (kernels.BETA, ("alpha", "beta")),
 }
 _ALLOWED = {
     "sd_within": ("lognormal", "halfnormal"),
@@ -35,7 +35,14 @@ _ALLOWED = {
     "intercept": ("normal",),
     "coefficient": ("normal",),
 }
-SCALARS = ("sd_within", "sd_between", "z_within", "z_between", "tau", "share")  # the order of the kernels
+SCALARS = (
+    "sd_within",
+    "sd_between",
+    "z_within",
+    "z_between",
+    "tau",
+    "share",
+)  # the order of the kernels
 
 
 @dataclass(frozen=True)
@@ -55,7 +62,7 @@ class Priors:
         stated = self.table[SCALARS[k]]
         code, names = FAMILIES[stated["distribution"]]
         values = [float(stated[n]) if n in stated else 0.0 for n in names] + [0.0]
-        if code == _kernels.LOGNORMAL:
+        if code == kernels.LOGNORMAL:
             values[0] = float(np.log(values[0]))
         return code, values[0], values[1]
 
@@ -71,7 +78,7 @@ class Priors:
     def log_sd(self) -> tuple[float, float]:
         """Mean and standard deviation of the log standard deviation within samples, for its mode."""
         code, a, b = self.row(0)
-        return (a, b) if code == _kernels.LOGNORMAL else (float(np.log(a)) - 0.6, 1.0)
+        return (a, b) if code == kernels.LOGNORMAL else (float(np.log(a)) - 0.6, 1.0)
 
     @property
     def intercept(self) -> tuple[float | None, float]:
@@ -123,7 +130,9 @@ def read_priors(given: Mapping[str, Any] | str | Path | None = None) -> Priors:
     if isinstance(given, str | Path):
         path = Path(given)
         if not path.is_file():
-            raise InputError(f"priors={str(given)!r}: there is no such file; give a TOML file or a mapping")
+            raise InputError(
+                f"priors={str(given)!r}: there is no such file; give a TOML file or a mapping"
+            )
         try:
             given = tomllib.loads(path.read_text(encoding="utf-8")).get("priors", {})
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -139,7 +148,9 @@ def read_priors(given: Mapping[str, Any] | str | Path | None = None) -> Priors:
 
 def _checked(name: str, stated: Any) -> dict[str, Any]:
     if not isinstance(stated, Mapping) or "distribution" not in stated:
-        raise InputError(f'prior {name!r} must be a table with a distribution, e.g. {{"distribution": "normal", ...}}')
+        raise InputError(
+            f'prior {name!r} must be a table with a distribution, e.g. {{"distribution": "normal", ...}}'
+        )
     family = stated["distribution"]
     if family not in _ALLOWED[name]:
         raise InputError(f"prior {name!r} must be {' or '.join(_ALLOWED[name])}, not {family!r}")
@@ -149,7 +160,9 @@ def _checked(name: str, stated: Any) -> dict[str, Any]:
             continue
         if key not in names:
             raise unknown_name(f"parameter of prior {name!r} ({family})", key, names)
-        number = isinstance(value, int | float) and not isinstance(value, bool) and np.isfinite(value)
+        number = (
+            isinstance(value, int | float) and not isinstance(value, bool) and np.isfinite(value)
+        )
         if not number or (key != "mu" and value <= 0):
             raise InputError(
                 f"prior {name!r}: {key} must be a {'' if key == 'mu' else 'positive '}number, not {value!r}"

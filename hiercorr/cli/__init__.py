@@ -1,7 +1,7 @@
 """Command line: the same names as the functions: demo, check, fit, differential, cell-types, signature, power, report."""
 
-from hiercorr.cli import _around as _around
-from hiercorr.cli import _estimates as _estimates
-from hiercorr.cli._group import main
+from hiercorr.cli import models as models
+from hiercorr.cli import tools as tools
+from hiercorr.cli.group import main
 
 __all__ = ["main"]

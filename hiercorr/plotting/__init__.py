@@ -13,6 +13,19 @@ from hiercorr.plotting.planning import designs, power_curve
 from hiercorr.plotting.samples import diagnostics, forest, strip
 
 __all__ = [
-    "comparison", "designs", "diagnostics", "forest", "heatmap", "levels", "network", "p_histogram", "pair_scatter",
-    "power_curve", "qq", "ranked", "strip", "traps", "volcano",
-]  # fmt: skip
+    "comparison",
+    "designs",
+    "diagnostics",
+    "forest",
+    "heatmap",
+    "levels",
+    "network",
+    "p_histogram",
+    "pair_scatter",
+    "power_curve",
+    "qq",
+    "ranked",
+    "strip",
+    "traps",
+    "volcano",
+]

@@ -10,8 +10,9 @@ import anndata as ad
 import numpy as np
 from numpy.typing import ArrayLike
 
-from hiercorr.data import MIN_CELLS, read_counts
-from hiercorr.plotting import _style as style
+from hiercorr.counts.counts import MIN_CELLS
+from hiercorr.counts.read import read_counts
+from hiercorr.plotting import style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -49,7 +50,13 @@ def pair_scatter(
     Axes
     """
     counts = read_counts(
-        data, sample=sample, genes=[gene_a, gene_b], layer=layer, depth=depth, subset=subset, min_cells=min_cells
+        data,
+        sample=sample,
+        genes=[gene_a, gene_b],
+        layer=layer,
+        depth=depth,
+        subset=subset,
+        min_cells=min_cells,
     )
     rng = np.random.default_rng(seed)
     x = counts.toarray()[:, counts.genes.get_indexer([gene_a, gene_b])]
@@ -61,19 +68,33 @@ def pair_scatter(
     few = counts.n_samples <= len(style.PALETTE)
     step = 0.03 * np.ptp(value, axis=0)
     jitter = rng.uniform(-1, 1, value.shape) * step * (x == 0)
-    colours = np.array(style.PALETTE if few else [style.SKY])[code % len(style.PALETTE) if few else code * 0]
+    colours = np.array(style.PALETTE if few else [style.SKY])[
+        code % len(style.PALETTE) if few else code * 0
+    ]
     point = value[keep] + jitter[keep]
     ax.scatter(point[:, 0], point[:, 1], s=5, c=colours[keep], alpha=0.35, lw=0, rasterized=True)
     for c, name in enumerate(counts.samples):
         cells = slice(counts.starts[c], counts.starts[c + 1])
         at = np.log1p(x[cells].sum(0) / counts.depth[cells].sum() * scale)
         ax.scatter(
-            at[0], at[1], s=90, marker=style.MARKERS[c % len(style.MARKERS)] if few else "o", zorder=4,
-            edgecolors="black", lw=1.2, color=style.PALETTE[c] if few else "white", label=str(name) if few else None,
-        )  # fmt: skip
+            at[0],
+            at[1],
+            s=90,
+            marker=style.MARKERS[c % len(style.MARKERS)] if few else "o",
+            zorder=4,
+            edgecolors="black",
+            lw=1.2,
+            color=style.PALETTE[c] if few else "white",
+            label=str(name) if few else None,
+        )
     if few:
         ax.legend(
-            fontsize=7, frameon=False, loc="upper left", bbox_to_anchor=(1, 1), title="pseudobulk", title_fontsize=8
+            fontsize=7,
+            frameon=False,
+            loc="upper left",
+            bbox_to_anchor=(1, 1),
+            title="pseudobulk",
+            title_fontsize=8,
         )
     ax.set_xlabel(f"{gene_a}, log normalised")
     ax.set_ylabel(f"{gene_b}, log normalised")

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hiercorr.errors import InputError
-from hiercorr.plotting import _style as style
+from hiercorr.plotting import style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from hiercorr._compare import Comparison
-    from hiercorr._evidence import Evidence
-    from hiercorr._traps import Traps
+    from hiercorr.exploratory.traps import Traps
+    from hiercorr.interpretation.compare import Comparison
+    from hiercorr.interpretation.evidence import Evidence
 
 _CLASS = {
     "insufficient": (style.GREY, "o"),
@@ -48,15 +48,36 @@ def levels(evidence: Evidence, n_labels: int = 10, ax: Axes | None = None) -> Ax
     for name, (colour, marker) in _CLASS.items():
         part = table[table["evidence"] == name]
         if len(part):
-            ax.scatter(part["within_correlation"], part["between_correlation"], s=22, c=colour, marker=marker, alpha=0.75, lw=0,
-                       label=f"{name} ({len(part):,})", rasterized=len(table) > 3000)  # fmt: skip
+            ax.scatter(
+                part["within_correlation"],
+                part["between_correlation"],
+                s=22,
+                c=colour,
+                marker=marker,
+                alpha=0.75,
+                lw=0,
+                label=f"{name} ({len(part):,})",
+                rasterized=len(table) > 3000,
+            )
     ax.axhline(0, color="#bbbbbb", lw=0.8, zorder=0)
     ax.axvline(0, color="#bbbbbb", lw=0.8, zorder=0)
     first = table.head(n_labels)
-    style.label(ax, first["within_correlation"].to_numpy(), first["between_correlation"].to_numpy(), list(first.index))
+    style.label(
+        ax,
+        first["within_correlation"].to_numpy(),
+        first["between_correlation"].to_numpy(),
+        list(first.index),
+    )
     ax.set_xlabel(f"correlation with {evidence.target} within samples")
     ax.set_ylabel("between samples")
-    ax.legend(fontsize=8, frameon=False, loc="upper left", bbox_to_anchor=(0, -0.12), ncols=3, handletextpad=0.1)
+    ax.legend(
+        fontsize=8,
+        frameon=False,
+        loc="upper left",
+        bbox_to_anchor=(0, -0.12),
+        ncols=3,
+        handletextpad=0.1,
+    )
     return style.finish(ax, None, f"{evidence.target}: two levels (q < {evidence.q:g})")
 
 
@@ -86,7 +107,10 @@ def traps(found: Traps, axes: Sequence[Any] | None = None) -> Figure:
     a.figure.colorbar(a.collections[0], ax=a, label="detection", shrink=0.7)
     style.finish(a, None, f"dropout: correlation with {found.target}")
     bins = np.linspace(-1, 1, 41)
-    for name, colour, text in (("depth_raw", style.ORANGE, "raw"), ("depth_normalised", style.BLUE, "normalised")):
+    for name, colour, text in (
+        ("depth_raw", style.ORANGE, "raw"),
+        ("depth_normalised", style.BLUE, "normalised"),
+    ):
         b.hist(t[name].dropna(), bins, color=colour, alpha=0.6, label=text)
     b.axvline(0, color="#444444", lw=0.8)
     b.set_xlabel("correlation of a gene with depth")
@@ -106,7 +130,14 @@ def traps(found: Traps, axes: Sequence[Any] | None = None) -> Figure:
     c.set_yscale("symlog", linthresh=5)
     c.set_xlabel("-log10 p, uniform")
     c.set_ylabel("-log10 p (cut at 50)")
-    c.legend(frameon=False, fontsize=7, loc="upper left", bbox_to_anchor=(-0.1, -0.16), ncols=2, handletextpad=0.1)
+    c.legend(
+        frameon=False,
+        fontsize=7,
+        loc="upper left",
+        bbox_to_anchor=(-0.1, -0.16),
+        ncols=2,
+        handletextpad=0.1,
+    )
     style.finish(c, None, "pseudo-replication")
     return a.figure
 
@@ -130,7 +161,9 @@ def comparison(compared: Comparison, ax: Axes | None = None) -> Axes:
     ax = style.axes(ax, 6.0, 1.2 + 0.42 * len(groups))
     for k, name in enumerate(names):
         part = table[table["result"] == name]
-        at = [groups.index(g) for g in zip(part["gene_a"], part["gene_b"], part["level"], strict=True)]
+        at = [
+            groups.index(g) for g in zip(part["gene_a"], part["gene_b"], part["level"], strict=True)
+        ]
         y = np.array(at) + (k - (len(names) - 1) / 2) * 0.6 / max(len(names), 2)
         x, low, high = (part[c].to_numpy() for c in ("correlation", "ci_lower", "ci_upper"))
         colour = style.PALETTE[k % len(style.PALETTE)]

@@ -10,8 +10,8 @@ from scipy.cluster import hierarchy
 from scipy.spatial.distance import squareform
 
 from hiercorr.errors import InputError, unknown_name
-from hiercorr.plotting import _style as style
-from hiercorr.results import CorrelationResult
+from hiercorr.plotting import style
+from hiercorr.results.result import CorrelationResult
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,9 +21,12 @@ _LABELLED = 60  # more gene names than this cannot be read
 
 
 def heatmap(
-    result: CorrelationResult, genes: Sequence[str] | None = None, variable: str = "correlation", max_genes: int = 3000,
+    result: CorrelationResult,
+    genes: Sequence[str] | None = None,
+    variable: str = "correlation",
+    max_genes: int = 3000,
     ax: Axes | None = None,
-) -> Axes:  # fmt: skip
+) -> Axes:
     """Clustered heatmap with its dendrogram (average linkage of 1 - r).
 
     Parameters
@@ -43,7 +46,9 @@ def heatmap(
     Axes
     """
     if result.target is not None:
-        raise InputError("a heatmap needs all pairs; this result holds one target: use ranked() or fit without target=")
+        raise InputError(
+            "a heatmap needs all pairs; this result holds one target: use ranked() or fit without target="
+        )
     table = result.matrix(variable)
     if genes is not None:
         for g in genes:
@@ -59,13 +64,20 @@ def heatmap(
         raise InputError(f"a heatmap needs at least 2 genes; {len(r)} chosen")
     distance = 1 - np.nan_to_num((r + r.T) / 2)
     np.fill_diagonal(distance, 0.0)
-    tree = hierarchy.linkage(squareform(distance, checks=False), "average", optimal_ordering=len(r) <= 500)
+    tree = hierarchy.linkage(
+        squareform(distance, checks=False), "average", optimal_ordering=len(r) <= 500
+    )
     order = hierarchy.leaves_list(tree)
     ax = style.axes(ax, 6.4, 6.0)
     cmap = style.pyplot().get_cmap("RdBu_r").with_extremes(bad="#dddddd")
     limit = min(1.0, max(0.2, float(np.nanquantile(np.abs(r[~np.eye(len(r), dtype=bool)]), 0.99))))
     image = ax.imshow(
-        r[np.ix_(order, order)], cmap=cmap, vmin=-limit, vmax=limit, aspect="auto", interpolation="nearest"
+        r[np.ix_(order, order)],
+        cmap=cmap,
+        vmin=-limit,
+        vmax=limit,
+        aspect="auto",
+        interpolation="nearest",
     )
     names = table.index.to_numpy()[order]
     if len(r) <= _LABELLED:
@@ -79,7 +91,11 @@ def heatmap(
     tree_ax = ax.inset_axes((0, 1.01, 1, 0.14))
     _dendrogram(tree_ax, tree, len(r))
     ax.figure.colorbar(image, ax=ax, shrink=0.5, label=variable.replace("_", " "), pad=0.02)
-    style.finish(tree_ax, result, f"{variable.replace('_', ' ')}{style.shown(len(r), total, 'genes, the strongest')}")
+    style.finish(
+        tree_ax,
+        result,
+        f"{variable.replace('_', ' ')}{style.shown(len(r), total, 'genes, the strongest')}",
+    )
     for side in ax.spines.values():
         side.set_visible(False)
     tree_ax.spines[:].set_visible(False)
@@ -106,7 +122,11 @@ def _dendrogram(ax: Axes, tree: np.ndarray, n: int) -> None:
 
 
 def volcano(
-    result: CorrelationResult, gene: str | None = None, q: float = 0.05, n_labels: int = 10, ax: Axes | None = None
+    result: CorrelationResult,
+    gene: str | None = None,
+    q: float = 0.05,
+    n_labels: int = 10,
+    ax: Axes | None = None,
 ) -> Axes:
     """Correlation against -log10 p of a gene's partners (of all pairs without a gene).
 
@@ -145,21 +165,41 @@ def volcano(
         (passed & (table["correlation"] < 0), style.BLUE, "v", "negative"),
     ):
         ax.scatter(
-            table.loc[mask, "correlation"], y[mask], s=8 if many else 18, c=colour, marker=marker, alpha=0.6, lw=0,
-            label=f"{text} ({int(mask.sum()):,})", rasterized=many,
-        )  # fmt: skip
+            table.loc[mask, "correlation"],
+            y[mask],
+            s=8 if many else 18,
+            c=colour,
+            marker=marker,
+            alpha=0.6,
+            lw=0,
+            label=f"{text} ({int(mask.sum()):,})",
+            rasterized=many,
+        )
     ax.set_xlim(-1.05, 1.05)
     first = np.arange(min(n_labels, len(table)))
-    style.label(ax, table["correlation"].to_numpy()[first], y.to_numpy()[first], names.to_numpy()[first])
+    style.label(
+        ax, table["correlation"].to_numpy()[first], y.to_numpy()[first], names.to_numpy()[first]
+    )
     ax.axvline(0, color="#bbbbbb", lw=0.8, zorder=0)
     ax.set_xlabel("correlation")
     ax.set_ylabel("-log10 p")
-    ax.legend(fontsize=8, frameon=False, loc="upper left", bbox_to_anchor=(0, -0.14), ncols=3, handletextpad=0.1)
+    ax.legend(
+        fontsize=8,
+        frameon=False,
+        loc="upper left",
+        bbox_to_anchor=(0, -0.14),
+        ncols=3,
+        handletextpad=0.1,
+    )
     return style.finish(ax, result, title)
 
 
 def ranked(
-    result: CorrelationResult, gene: str | None = None, n: int = 30, q: float = 0.05, ax: Axes | None = None
+    result: CorrelationResult,
+    gene: str | None = None,
+    n: int = 30,
+    q: float = 0.05,
+    ax: Axes | None = None,
 ) -> Axes:
     """The partners with the strongest evidence, with their intervals, in order of the correlation.
 
@@ -187,13 +227,20 @@ def ranked(
     if "ci_lower" in table:
         ax.hlines(y, table["ci_lower"], table["ci_upper"], color=colour, lw=1.2, alpha=0.7)
     ax.scatter(
-        table["correlation"], y, s=26, facecolors=np.where(passed, colour, "white"), edgecolors=list(colour), zorder=3
+        table["correlation"],
+        y,
+        s=26,
+        facecolors=np.where(passed, colour, "white"),
+        edgecolors=list(colour),
+        zorder=3,
     )
     ax.axvline(0, color="#bbbbbb", lw=0.8, zorder=0)
     ax.set_yticks(y, table.index, fontsize=8)
     ax.set_ylim(-0.7, len(table) - 0.3)
     ax.set_xlabel(f"correlation with {name} (filled: q < {q:g})")
-    return style.finish(ax, result, f"partners of {name}{style.shown(len(table), total, 'genes, the strongest')}")
+    return style.finish(
+        ax, result, f"partners of {name}{style.shown(len(table), total, 'genes, the strongest')}"
+    )
 
 
 def _p_values(result: CorrelationResult, variable: str) -> np.ndarray:
@@ -205,7 +252,9 @@ def _p_values(result: CorrelationResult, variable: str) -> np.ndarray:
     return p
 
 
-def p_histogram(result: CorrelationResult, variable: str = "p_value", bins: int = 40, ax: Axes | None = None) -> Axes:
+def p_histogram(
+    result: CorrelationResult, variable: str = "p_value", bins: int = 40, ax: Axes | None = None
+) -> Axes:
     """Histogram of p-values, flat where nothing is related; the line is the share a flat one would have.
 
     Parameters
@@ -251,7 +300,13 @@ def qq(result: CorrelationResult, variable: str = "p_value", ax: Axes | None = N
     low, high = (stats.beta.ppf(level, rank, m - rank + 1) for level in (0.025, 0.975))
     ax.fill_between(expected, -np.log10(high), -np.log10(low), color="#e4e4e4", lw=0)
     ax.plot(expected, expected, color=style.GREY, lw=1)
-    ax.plot(expected, -np.log10(np.maximum(p[rank - 1], np.nextafter(0, 1))), ".", color=style.BLUE, ms=4)
+    ax.plot(
+        expected,
+        -np.log10(np.maximum(p[rank - 1], np.nextafter(0, 1))),
+        ".",
+        color=style.BLUE,
+        ms=4,
+    )
     ax.set_xlabel("-log10 p, uniform")
     ax.set_ylabel(f"-log10 {variable.replace('_', ' ')}")
     return style.finish(ax, result, f"QQ of {m:,} tests")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from hiercorr.errors import InputError
-from hiercorr.plotting._style import GREY, MARKERS, PALETTE, axes, finish
+from hiercorr.plotting.style import GREY, MARKERS, PALETTE, axes, finish
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,7 +23,9 @@ _LABELS = {
 
 
 def power_curve(
-    curves: pd.DataFrame | Mapping[str, pd.DataFrame], goal: float | None = 0.8, ax: Axes | None = None
+    curves: pd.DataFrame | Mapping[str, pd.DataFrame],
+    goal: float | None = 0.8,
+    ax: Axes | None = None,
 ) -> Axes:
     """Power over one quantity, one line a design.
 
@@ -42,7 +44,7 @@ def power_curve(
     Examples
     --------
     >>> import hiercorr as hc
-    >>> from hiercorr.planning import power_curve
+    >>> from hiercorr.planning.power_analysis import power_curve
     >>> few, many = (power_curve(hc.power(samples=8, cells=n), "samples", range(3, 30)) for n in (100, 1000))
     >>> ax = hc.plotting.power_curve({"100 cells": few, "1,000 cells": many})
     """
@@ -87,14 +89,18 @@ def designs(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
     Examples
     --------
     >>> import hiercorr as hc
-    >>> from hiercorr.planning import best_design
+    >>> from hiercorr.planning.best_design import best_design
     >>> ax = hc.plotting.designs(best_design(hc.power(samples=8, cells=300), donor_cost=1500, cell_cost=0.15))
     """
     ax = axes(ax)
     best, shown = table.iloc[0], table.sort_values("samples")
     budget = shown["power"].nunique() > 1 and shown["cost"].max() <= 1.05 * shown["cost"].min()
     value, label = ("power", "power") if budget else ("cost", "cost")
-    near = shown[shown[value] >= 0.2 * best[value]] if budget else shown[shown[value] <= 4 * best[value]]
+    near = (
+        shown[shown[value] >= 0.2 * best[value]]
+        if budget
+        else shown[shown[value] <= 4 * best[value]]
+    )
     ax.plot(near["samples"], near[value], color=PALETTE[0], marker="o", ms=3)
     ax.plot([best["samples"]], [best[value]], marker="*", ms=13, color=PALETTE[1], ls="")
     said = f"best: {best['samples']:.0f} samples x {best['cells']:,.0f} cells"
@@ -104,4 +110,6 @@ def designs(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
     ax.locator_params(axis="x", integer=True)
     ax.set_xlabel("samples")
     ax.set_ylabel(label)
-    return finish(ax, None, "designs that reach the power" if not budget else "designs that the budget buys")
+    return finish(
+        ax, None, "designs that reach the power" if not budget else "designs that the budget buys"
+    )

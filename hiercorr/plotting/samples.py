@@ -7,14 +7,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hiercorr.errors import InputError
-from hiercorr.plotting import _style as style
-from hiercorr.results import CorrelationResult
+from hiercorr.plotting import style
+from hiercorr.results.result import CorrelationResult
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
-def forest(result: CorrelationResult, gene_a: str, gene_b: str | None = None, ax: Axes | None = None) -> Axes:
+def forest(
+    result: CorrelationResult, gene_a: str, gene_b: str | None = None, ax: Axes | None = None
+) -> Axes:
     """A pair's correlation in every sample, all samples together, and the prediction interval of a new sample.
 
     Parameters
@@ -39,31 +41,49 @@ def forest(result: CorrelationResult, gene_a: str, gene_b: str | None = None, ax
     y = np.arange(len(known)) + 2
     z, se = np.arctanh(known["correlation"].clip(-0.9999, 0.9999)), known["se"]
     has = se.notna().to_numpy()
-    ax.hlines(y[has], np.tanh(z - 1.96 * se)[has], np.tanh(z + 1.96 * se)[has], color=style.GREY, lw=1.4)
+    ax.hlines(
+        y[has], np.tanh(z - 1.96 * se)[has], np.tanh(z + 1.96 * se)[has], color=style.GREY, lw=1.4
+    )
     size = 20 + 80 * known["n_cells"] / known["n_cells"].max()
     ax.scatter(known["correlation"], y, s=size, marker="s", color=style.BLUE, zorder=3)
     value = {v: float(pair[v]) for v in ("correlation", "ci_lower", "ci_upper")}
     if np.isfinite(value["ci_lower"]):
         ax.fill(
-            [value["ci_lower"], value["correlation"], value["ci_upper"], value["correlation"]], [1, 1.28, 1, 0.72],
-            color=style.RED, zorder=3,
-        )  # fmt: skip
+            [value["ci_lower"], value["correlation"], value["ci_upper"], value["correlation"]],
+            [1, 1.28, 1, 0.72],
+            color=style.RED,
+            zorder=3,
+        )
     else:
         ax.plot(value["correlation"], 1, "D", color=style.RED, ms=8)
-    labels = ["all samples", *(f"{s} ({n:,})" for s, n in zip(known.index, known["n_cells"], strict=True))]
+    labels = [
+        "all samples",
+        *(f"{s} ({n:,})" for s, n in zip(known.index, known["n_cells"], strict=True)),
+    ]
     ticks = [1, *y]
     if "prediction_lower" in pair and np.isfinite(float(pair["prediction_lower"])):
-        ax.hlines(0, float(pair["prediction_lower"]), float(pair["prediction_upper"]), color=style.RED, lw=2, ls=":")
+        ax.hlines(
+            0,
+            float(pair["prediction_lower"]),
+            float(pair["prediction_upper"]),
+            color=style.RED,
+            lw=2,
+            ls=":",
+        )
         ticks, labels = [0, *ticks], ["a new sample (95%)", *labels]
     ax.axvline(0, color="#bbbbbb", lw=0.8, zorder=0)
     ax.set_yticks(ticks, labels, fontsize=8)
     ax.set_ylim(-0.6, len(known) + 1.6)
     left = len(table) - len(known)
-    ax.set_xlabel("correlation, 95% interval" + (f"; {left} samples cannot estimate it" if left else ""))
+    ax.set_xlabel(
+        "correlation, 95% interval" + (f"; {left} samples cannot estimate it" if left else "")
+    )
     return style.finish(ax, result, f"{first} and {second}")
 
 
-def strip(result: CorrelationResult, gene: str | None = None, n: int = 20, ax: Axes | None = None) -> Axes:
+def strip(
+    result: CorrelationResult, gene: str | None = None, n: int = 20, ax: Axes | None = None
+) -> Axes:
     """Every sample's correlation with the strongest partners of a gene, and the overall estimate.
 
     Parameters
@@ -92,9 +112,15 @@ def strip(result: CorrelationResult, gene: str | None = None, n: int = 20, ax: A
     few = len(samples) <= len(style.PALETTE)
     for k, sample in enumerate(samples):
         ax.plot(
-            x + offset[k], values.sel(sample=sample), style.MARKERS[k % len(style.MARKERS)] if few else "o", ms=4, alpha=0.8,
-            color=style.PALETTE[k] if few else style.GREY, label=str(sample) if few else None, ls="",
-        )  # fmt: skip
+            x + offset[k],
+            values.sel(sample=sample),
+            style.MARKERS[k % len(style.MARKERS)] if few else "o",
+            ms=4,
+            alpha=0.8,
+            color=style.PALETTE[k] if few else style.GREY,
+            label=str(sample) if few else None,
+            ls="",
+        )
     ax.hlines(table["correlation"], x - 0.38, x + 0.38, color="#222222", lw=1.6, zorder=3)
     ax.axhline(0, color="#bbbbbb", lw=0.8, zorder=0)
     ax.set_xticks(x, table.index, rotation=90, fontsize=8)
@@ -103,7 +129,9 @@ def strip(result: CorrelationResult, gene: str | None = None, n: int = 20, ax: A
     if few:
         ax.legend(fontsize=7, frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
     return style.finish(
-        ax, result, f"samples (points), together (lines){style.shown(len(table), total, 'genes, the strongest')}"
+        ax,
+        result,
+        f"samples (points), together (lines){style.shown(len(table), total, 'genes, the strongest')}",
     )
 
 
@@ -126,20 +154,37 @@ def diagnostics(result: CorrelationResult, ax: Axes | None = None) -> Axes:
     else:
         r[0, list(result.genes).index(result.target)] = np.nan
     with np.errstate(invalid="ignore"):
-        size = np.array([np.median(np.abs(c[np.isfinite(c)])) if np.isfinite(c).any() else np.nan for c in r.T])
+        size = np.array(
+            [np.median(np.abs(c[np.isfinite(c)])) if np.isfinite(c).any() else np.nan for c in r.T]
+        )
     missing = np.isnan(size)
     if result.target is not None:
         table, size, missing = (v[result.genes != result.target] for v in (table, size, missing))
     ax = style.axes(ax)
-    flagged = (table["gene_flag"] != "").to_numpy() if "gene_flag" in table else np.zeros(len(table), bool)
+    flagged = (
+        (table["gene_flag"] != "").to_numpy()
+        if "gene_flag" in table
+        else np.zeros(len(table), bool)
+    )
     for mask, colour, marker, text in (
         (~flagged & ~missing, style.BLUE, "o", "not flagged"),
         (flagged & ~missing, style.ORANGE, "x", "flagged"),
     ):
-        ax.scatter(table["detection"][mask], size[mask], s=16, c=colour, marker=marker, alpha=0.7, lw=1 if marker == "x" else 0,
-                   label=f"{text} ({int(mask.sum()):,})", rasterized=len(table) > 3000)  # fmt: skip
+        ax.scatter(
+            table["detection"][mask],
+            size[mask],
+            s=16,
+            c=colour,
+            marker=marker,
+            alpha=0.7,
+            lw=1 if marker == "x" else 0,
+            label=f"{text} ({int(mask.sum()):,})",
+            rasterized=len(table) > 3000,
+        )
     ax.plot([], [], " ", label=f"not estimable ({int(missing.sum()):,})")
     ax.set_xlabel("share of cells with a count")
-    ax.set_ylabel("median |correlation|" if result.target is None else f"|correlation with {result.target}|")
+    ax.set_ylabel(
+        "median |correlation|" if result.target is None else f"|correlation with {result.target}|"
+    )
     ax.legend(fontsize=8, frameon=False)
     return style.finish(ax, result, "genes")

@@ -18,12 +18,16 @@ import numpy as np
 import pandas as pd
 
 DESIGNS = [  # genes, samples, cells a sample, method, draws and steps of adaptation of each of 4 chains
-    (2, 6, 300, "marginal", 500, 400), (2, 6, 300, "latent", 500, 400), (5, 6, 300, "marginal", 350, 300),
+    (2, 6, 300, "marginal", 500, 400),
+    (2, 6, 300, "latent", 500, 400),
+    (5, 6, 300, "marginal", 350, 300),
     (10, 9, 300, "marginal", 250, 300),
-]  # fmt: skip
+]
 
 
-def one(genes: int, samples: int, cells: int, method: str, draws: int, tune: int, seed: int) -> dict:
+def one(
+    genes: int, samples: int, cells: int, method: str, draws: int, tune: int, seed: int
+) -> dict:
     """One fit, its imports and compilation in the time."""
     start = time.perf_counter()
     warnings.simplefilter("ignore")
@@ -32,20 +36,42 @@ def one(genes: int, samples: int, cells: int, method: str, draws: int, tune: int
 
     mean = np.geomspace(0.2, 2.2, genes)
     adata, _ = simulate_counts(
-        samples, cells, genes, mean=mean, within=0.45, between=0.3, heterogeneity=0.15, cell_imbalance=0.3, seed=seed
+        samples,
+        cells,
+        genes,
+        mean=mean,
+        within=0.45,
+        between=0.3,
+        heterogeneity=0.15,
+        cell_imbalance=0.3,
+        seed=seed,
     )
-    model = hc.BayesianCorrelation(adata, "sample", depth="depth", heterogeneity=method == "marginal")
+    model = hc.BayesianCorrelation(
+        adata, "sample", depth="depth", heterogeneity=method == "marginal"
+    )
     r = model.fit(draws=draws, tune=tune, method=method, seed=seed)
     seconds = time.perf_counter() - start
-    ess = [float(np.nanmin(r.at(level).dataset["ess_bulk"].values)) for level in ("within", "between")]
-    r_hat = max(float(np.nanmax(r.at(level).dataset["r_hat"].values)) for level in ("within", "between"))
+    ess = [
+        float(np.nanmin(r.at(level).dataset["ess_bulk"].values)) for level in ("within", "between")
+    ]
+    r_hat = max(
+        float(np.nanmax(r.at(level).dataset["r_hat"].values)) for level in ("within", "between")
+    )
     return {
-        "genes": genes, "samples": samples, "cells": adata.n_obs, "method": method, "draws": 4 * draws, "tune": tune,
+        "genes": genes,
+        "samples": samples,
+        "cells": adata.n_obs,
+        "method": method,
+        "draws": 4 * draws,
+        "tune": tune,
         "seed": seed,
-        "seconds": round(seconds, 1), "min_ess_within": round(ess[0]), "min_ess_between": round(ess[1]),
-        "ess_per_second": round(min(ess) / seconds, 1), "r_hat": round(r_hat, 4),
+        "seconds": round(seconds, 1),
+        "min_ess_within": round(ess[0]),
+        "min_ess_between": round(ess[1]),
+        "ess_per_second": round(min(ess) / seconds, 1),
+        "r_hat": round(r_hat, 4),
         "divergences": int(r.dataset.attrs["divergences"]),
-    }  # fmt: skip
+    }
 
 
 def main() -> None:

@@ -41,7 +41,9 @@ def make_counts(cells: int, genes: int, nonzero: float, samples: int, seed: int 
     blocks = []
     for start in range(0, cells, 1000):
         s = depth[start : start + 1000]
-        rate = rng.gamma(shape, 1 / shape, (len(s), genes)).astype(np.float32) * (s[:, None] * mean).astype(np.float32)
+        rate = rng.gamma(shape, 1 / shape, (len(s), genes)).astype(np.float32) * (
+            s[:, None] * mean
+        ).astype(np.float32)
         blocks.append(sparse.csr_matrix(rng.poisson(rate).astype(np.float64)))
     x = sparse.vstack(blocks, format="csr")
     obs = pd.DataFrame({"sample": np.sort(rng.integers(0, samples, cells)).astype(str)})
@@ -110,17 +112,28 @@ def worker(args: argparse.Namespace) -> None:
         for _ in range(1 + args.repeat):
             kept.clear()
             rows.append(
-                measure(lambda: kept.update(r=hc.CSCore(adata, sample="sample").fit(progress=False, **options)))
+                measure(
+                    lambda: kept.update(
+                        r=hc.CSCore(adata, sample="sample").fit(progress=False, **options)
+                    )
+                )
             )
         if args.worker == "pooled":
             ds = kept["r"].dataset.isel(gene=slice(300), partner=slice(300))
-            np.save(args.keep, np.stack([ds["correlation_unclipped"].values, ds["cell_statistic"].values]))
+            np.save(
+                args.keep,
+                np.stack([ds["correlation_unclipped"].values, ds["cell_statistic"].values]),
+            )
     print(json.dumps({"nonzero": share, "rows": rows}))
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--peer", type=Path, help="checkout of CS-CORE Python; left out: ours alone")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--peer", type=Path, help="checkout of CS-CORE Python; left out: ours alone"
+    )
     parser.add_argument("--cells", type=int, default=20_000)
     parser.add_argument("--genes", type=int, default=5_000)
     parser.add_argument("--nonzero", type=float, default=0.2)
@@ -139,7 +152,14 @@ def main() -> None:
     table = []
     for name in ("pooled", "within", *(["peer"] if args.peer else [])):
         env = {**os.environ, "NUMBA_CACHE_DIR": str(folder / "numba" / name)}
-        command = [sys.executable, __file__, "--worker", name, "--keep", str(folder / f"{name}.npy")]
+        command = [
+            sys.executable,
+            __file__,
+            "--worker",
+            name,
+            "--keep",
+            str(folder / f"{name}.npy"),
+        ]
         for option in ("cells", "genes", "nonzero", "samples", "repeat"):
             command += [f"--{option}", str(getattr(args, option))]
         command += ["--peer", str(args.peer)] if args.peer else []

@@ -34,12 +34,16 @@ def sums():
     x = rng.poisson(rng.gamma(2, 20, (SAMPLES, GENES)))
     obs = pd.DataFrame(
         {
-            "sample": [f"s{k}" for k in range(SAMPLES)], "age": rng.normal(50, 9, SAMPLES),
-            "sex": rng.choice(["F", "M"], SAMPLES), "batch": rng.choice(["a", "b"], SAMPLES),
+            "sample": [f"s{k}" for k in range(SAMPLES)],
+            "age": rng.normal(50, 9, SAMPLES),
+            "sex": rng.choice(["F", "M"], SAMPLES),
+            "batch": rng.choice(["a", "b"], SAMPLES),
         },
         index=[f"c{k}" for k in range(SAMPLES)],
-    )  # fmt: skip
-    cells = ad.AnnData(x.astype(np.int32), obs=obs, var=pd.DataFrame(index=[f"g{j}" for j in range(GENES)]))
+    )
+    cells = ad.AnnData(
+        x.astype(np.int32), obs=obs, var=pd.DataFrame(index=[f"g{j}" for j in range(GENES)])
+    )
     return hc.aggregate(cells, "sample", min_cells=1)
 
 
@@ -81,14 +85,21 @@ def write_atlas(path: Path, cells: int):
     indices = np.empty(cells * each, np.int32)
     for a in range(0, cells, 50_000):
         n = min(50_000, cells - a)
-        start = rng.integers(0, ATLAS_GENES // each, (n, each)) + np.arange(each) * (ATLAS_GENES // each)
+        start = rng.integers(0, ATLAS_GENES // each, (n, each)) + np.arange(each) * (
+            ATLAS_GENES // each
+        )
         indices[a * each : (a + n) * each] = start.ravel()
     data = np.ones(len(indices), np.float32)
-    x = sparse.csr_matrix((data, indices, np.arange(0, cells * each + 1, each)), shape=(cells, ATLAS_GENES))
-    obs = pd.DataFrame(
-        {"sample": pd.Categorical([f"s{k % 100}" for k in range(cells)])}, index=[str(k) for k in range(cells)]
+    x = sparse.csr_matrix(
+        (data, indices, np.arange(0, cells * each + 1, each)), shape=(cells, ATLAS_GENES)
     )
-    ad.AnnData(x, obs=obs, var=pd.DataFrame(index=[f"g{j}" for j in range(ATLAS_GENES)])).write_h5ad(path)
+    obs = pd.DataFrame(
+        {"sample": pd.Categorical([f"s{k % 100}" for k in range(cells)])},
+        index=[str(k) for k in range(cells)],
+    )
+    ad.AnnData(
+        x, obs=obs, var=pd.DataFrame(index=[f"g{j}" for j in range(ATLAS_GENES)])
+    ).write_h5ad(path)
     return 0.0
 
 
@@ -117,7 +128,9 @@ def atlas_anndata(path: Path):
 
 def measure(name: str, *arguments: object) -> dict:
     done = subprocess.run(
-        [sys.executable, __file__, "--one", name, *map(str, arguments)], capture_output=True, check=True
+        [sys.executable, __file__, "--one", name, *map(str, arguments)],
+        capture_output=True,
+        check=True,
     )
     return json.loads(done.stdout.splitlines()[-1])
 
@@ -138,7 +151,11 @@ def main() -> None:
         return
     measure("pairs_hiercorr")  # compiles once
     for title, names, arguments in (
-        (f"all pairs, {GENES} genes x {SAMPLES} samples, 3 covariates", ("pairs_hiercorr", "pairs_numpy"), ()),
+        (
+            f"all pairs, {GENES} genes x {SAMPLES} samples, 3 covariates",
+            ("pairs_hiercorr", "pairs_numpy"),
+            (),
+        ),
         (
             f"sums of {given.cells:,} cells x {ATLAS_GENES} genes from disk",
             ("atlas_hiercorr", "atlas_anndata"),
@@ -149,7 +166,10 @@ def main() -> None:
             path = Path(folder) / "atlas.h5ad"
             if arguments:
                 measure("write_atlas", path, given.cells)
-            runs = {n: [measure(n, *([path] if arguments else [])) for _ in range(given.repeat)] for n in names}
+            runs = {
+                n: [measure(n, *([path] if arguments else [])) for _ in range(given.repeat)]
+                for n in names
+            }
         print(title)
         for name, found in runs.items():
             seconds = [f["seconds"] for f in found]

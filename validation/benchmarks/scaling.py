@@ -68,11 +68,15 @@ def _from_disk(adata: Any, args: argparse.Namespace) -> Call:
     path = folder / "counts.h5ad"
     if not path.exists():
         adata.write_h5ad(path)
-    return lambda: hc.CSCore(path, "sample", scratch=folder).fit(out=folder / "r.zarr", overwrite=True, progress=False)
+    return lambda: hc.CSCore(path, "sample", scratch=folder).fit(
+        out=folder / "r.zarr", overwrite=True, progress=False
+    )
 
 
 def _corrcoef(adata: Any, args: argparse.Namespace) -> Call:
-    return lambda: np.corrcoef(np.log1p(adata.X.toarray().astype(np.float32)), rowvar=False, dtype=np.float32)
+    return lambda: np.corrcoef(
+        np.log1p(adata.X.toarray().astype(np.float32)), rowvar=False, dtype=np.float32
+    )
 
 
 def _blas(adata: Any, args: argparse.Namespace) -> Call:
@@ -117,9 +121,15 @@ def _memento(adata: Any, args: argparse.Namespace) -> Call:
 
 
 CONTESTANTS: dict[str, Callable[[Any, argparse.Namespace], Call]] = {
-    "pooled": _pooled, "within": _within, "within, one gene": _target, "within, from disk": _from_disk,
-    "numpy corrcoef": _corrcoef, "BLAS limit": _blas, "CS-CORE Python": _cscore_python, "memento, one gene": _memento,
-}  # fmt: skip
+    "pooled": _pooled,
+    "within": _within,
+    "within, one gene": _target,
+    "within, from disk": _from_disk,
+    "numpy corrcoef": _corrcoef,
+    "BLAS limit": _blas,
+    "CS-CORE Python": _cscore_python,
+    "memento, one gene": _memento,
+}
 
 
 def worker(args: argparse.Namespace) -> None:
@@ -141,7 +151,9 @@ def _counts(args: argparse.Namespace) -> Any:
     if not path.exists():
         cells = min(args.cells, 100_000)
         made = make_counts(cells, args.genes, args.nonzero, args.samples).X.astype(np.float32)
-        made = made[made.getnnz(1) > 0][:, made.getnnz(0) > 0]  # few cells leave some genes without a count
+        made = made[made.getnnz(1) > 0][
+            :, made.getnnz(0) > 0
+        ]  # few cells leave some genes without a count
         sparse.save_npz(path, made, compressed=False)
     x = sparse.load_npz(path)
     if args.cells > x.shape[0]:
@@ -154,9 +166,16 @@ def _counts(args: argparse.Namespace) -> Any:
 
 def designs(quick: bool, moved: Sequence[str] = tuple(AXES)) -> list[dict[str, Any]]:
     """The base design with each axis moved from it."""
-    base, axes = ({**BASE, **QUICK_BASE}, QUICK) if quick else (BASE, {axis: AXES[axis] for axis in moved})
-    rows = [{**base, axis: value, "axis": axis} for axis, values in axes.items() for value in values]
-    return [{k: int(v) if k in ("cells", "genes", "samples") else v for k, v in row.items()} for row in rows]
+    base, axes = (
+        ({**BASE, **QUICK_BASE}, QUICK) if quick else (BASE, {axis: AXES[axis] for axis in moved})
+    )
+    rows = [
+        {**base, axis: value, "axis": axis} for axis, values in axes.items() for value in values
+    ]
+    return [
+        {k: int(v) if k in ("cells", "genes", "samples") else v for k, v in row.items()}
+        for row in rows
+    ]
 
 
 def contestants(design: dict[str, Any], args: argparse.Namespace) -> list[str]:
@@ -170,10 +189,20 @@ def contestants(design: dict[str, Any], args: argparse.Namespace) -> list[str]:
     return [name for name in names if name in args.what]
 
 
-def run(design: dict[str, Any], name: str, args: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
+def run(
+    design: dict[str, Any], name: str, args: argparse.Namespace, folder: Path
+) -> list[dict[str, Any]]:
     """Measurements of one contestant on one design; of one that fails or takes too long, a row that says so."""
     python = args.memento if name.startswith("memento") else sys.executable
-    command = [python, "-m", "validation.benchmarks.scaling", "--worker", name, "--folder", str(folder)]
+    command = [
+        python,
+        "-m",
+        "validation.benchmarks.scaling",
+        "--worker",
+        name,
+        "--folder",
+        str(folder),
+    ]
     for option in ("cells", "genes", "nonzero", "samples"):
         command += [f"--{option}", str(design[option])]
     command += ["--peer", str(args.peer)] if args.peer else []
@@ -181,12 +210,20 @@ def run(design: dict[str, Any], name: str, args: argparse.Namespace, folder: Pat
     try:
         limit = LIMIT + 120 * (design["cells"] > 100_000)
         done = subprocess.run(
-            command, capture_output=True, text=True, timeout=limit, env={**os.environ, "PYTHONPATH": "."}
+            command,
+            capture_output=True,
+            text=True,
+            timeout=limit,
+            env={**os.environ, "PYTHONPATH": "."},
         )
     except subprocess.TimeoutExpired:
-        return [{**row, "run": "stopped", "note": f"more than {limit} s with the making of the counts"}]
+        return [
+            {**row, "run": "stopped", "note": f"more than {limit} s with the making of the counts"}
+        ]
     if done.returncode:
-        return [{**row, "run": "failed", "note": (done.stderr.strip().splitlines() or ["?"])[-1][:120]}]
+        return [
+            {**row, "run": "failed", "note": (done.stderr.strip().splitlines() or ["?"])[-1][:120]}
+        ]
     rows = json.loads(done.stdout.splitlines()[-1])
     return [{**row, "run": "first" if k == 0 else "second", **r} for k, r in enumerate(rows)]
 
@@ -194,7 +231,11 @@ def run(design: dict[str, Any], name: str, args: argparse.Namespace, folder: Pat
 def exponents(table: pd.DataFrame) -> pd.DataFrame:
     """Slope of log time on log size over the larger half of each axis, by contestant."""
     out = []
-    best = table.dropna(subset="wall_s").groupby(["axis", "what", *BASE], as_index=False, sort=False)["wall_s"].min()
+    best = (
+        table.dropna(subset="wall_s")
+        .groupby(["axis", "what", *BASE], as_index=False, sort=False)["wall_s"]
+        .min()
+    )
     for (axis, what), g in best.groupby(["axis", "what"], sort=False):
         g = g.sort_values(axis).tail(3)
         if len(g) > 1:
@@ -204,10 +245,15 @@ def exponents(table: pd.DataFrame) -> pd.DataFrame:
 
 
 STYLE = {
-    "pooled": ("#0072B2", "o"), "within": ("#56B4E9", "s"), "within, one gene": ("#009E73", "^"),
-    "within, from disk": ("#000000", "D"), "CS-CORE Python": ("#D55E00", "x"), "memento, one gene": ("#E69F00", "+"),
-    "numpy corrcoef": ("#999999", "v"), "BLAS limit": ("#CC79A7", "_"),
-}  # fmt: skip
+    "pooled": ("#0072B2", "o"),
+    "within": ("#56B4E9", "s"),
+    "within, one gene": ("#009E73", "^"),
+    "within, from disk": ("#000000", "D"),
+    "CS-CORE Python": ("#D55E00", "x"),
+    "memento, one gene": ("#E69F00", "+"),
+    "numpy corrcoef": ("#999999", "v"),
+    "BLAS limit": ("#CC79A7", "_"),
+}
 NAMES = {"cells": "cells", "genes": "genes", "nonzero": "share of non-zeros", "samples": "samples"}
 
 
@@ -217,14 +263,31 @@ def figure(table: pd.DataFrame) -> Any:
 
     names = {axis: label for axis, label in NAMES.items() if axis in set(table["axis"])}
     fig, axes = plt.subplots(
-        2, len(names), figsize=(3.5 * len(names) + 2, 7), sharex="col", squeeze=False, layout="constrained"
+        2,
+        len(names),
+        figsize=(3.5 * len(names) + 2, 7),
+        sharex="col",
+        squeeze=False,
+        layout="constrained",
     )
-    best = table.dropna(subset="wall_s").groupby(["axis", "what", *BASE], as_index=False)[["wall_s", "peak_mb"]].min()
+    best = (
+        table.dropna(subset="wall_s")
+        .groupby(["axis", "what", *BASE], as_index=False)[["wall_s", "peak_mb"]]
+        .min()
+    )
     for column, (axis, label) in zip(axes.T, names.items(), strict=True):
         for what, (colour, marker) in STYLE.items():
             g = best[(best["axis"] == axis) & (best["what"] == what)].sort_values(axis)
             for ax, value in zip(column, ("wall_s", "peak_mb"), strict=True):
-                ax.plot(g[axis], g[value].clip(lower=1e-3), marker=marker, color=colour, label=what, lw=1.2, ms=5)
+                ax.plot(
+                    g[axis],
+                    g[value].clip(lower=1e-3),
+                    marker=marker,
+                    color=colour,
+                    label=what,
+                    lw=1.2,
+                    ms=5,
+                )
         for ax, title in zip(column, ("seconds", "peak memory beyond the input, MB"), strict=True):
             ax.set_xscale("log")
             ax.set_yscale("log")
@@ -242,7 +305,9 @@ def figure(table: pd.DataFrame) -> Any:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--peer", type=Path, help="checkout of CS-CORE Python")
     parser.add_argument("--memento", help="interpreter of an environment with memento-de")
     parser.add_argument("--quick", action="store_true", help="small designs; nothing is written")
@@ -253,7 +318,9 @@ def main() -> None:
         default=list(AXES),
         help="what is moved; left out: all. The results of others stay",
     )
-    parser.add_argument("--what", nargs="+", choices=list(CONTESTANTS), default=list(CONTESTANTS), help="who is run")
+    parser.add_argument(
+        "--what", nargs="+", choices=list(CONTESTANTS), default=list(CONTESTANTS), help="who is run"
+    )
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     parser.add_argument("--folder", help=argparse.SUPPRESS)
     for option, kind in (("cells", int), ("genes", int), ("nonzero", float), ("samples", int)):
@@ -268,7 +335,10 @@ def main() -> None:
         try:
             for name in contestants(design, args):
                 rows += run(design, name, args, folder)
-                print({k: round(v, 3) if isinstance(v, float) else v for k, v in rows[-1].items()}, file=sys.stderr)
+                print(
+                    {k: round(v, 3) if isinstance(v, float) else v for k, v in rows[-1].items()},
+                    file=sys.stderr,
+                )
         finally:
             shutil.rmtree(folder)
     table = pd.DataFrame(rows)
@@ -276,7 +346,10 @@ def main() -> None:
     if not args.quick:
         import matplotlib
 
-        from validation.runner import RESULTS, versions  # not above: a peer's environment need not have what it needs
+        from validation.runner import (
+            RESULTS,
+            versions,
+        )  # not above: a peer's environment need not have what it needs
 
         matplotlib.use("Agg")
         path, table = RESULTS / "bench_scaling.csv", table.assign(versions=versions())

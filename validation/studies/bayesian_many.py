@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from hiercorr.bayes import _many
-from hiercorr.bayes._tables import pair_summary
+from hiercorr.bayes import many
 from hiercorr.bayes.priors import read_priors
-from hiercorr.data import read_counts
+from hiercorr.bayes.tables import pair_summary
+from hiercorr.counts.read import read_counts
 from validation.pages import span
 from validation.scores import Tally
 
@@ -38,7 +38,9 @@ def draw(row: dict, rng: np.random.Generator) -> tuple[ad.AnnData, list[tuple[fl
     partners = list(itertools.product(MEANS, ZETAS)) * EACH
     mean = np.log([TARGET_MEAN, *(m for m, _ in partners)]) - SD_WITHIN**2 / 2
     n, k = row["samples"], len(partners)
-    cells = np.maximum(20, np.round(row["cells"] * np.exp(0.4 * rng.standard_normal(n)))).astype(int)
+    cells = np.maximum(20, np.round(row["cells"] * np.exp(0.4 * rng.standard_normal(n)))).astype(
+        int
+    )
     sample = np.repeat(np.arange(n), cells)
 
     def star(z: np.ndarray, size: int) -> np.ndarray:
@@ -51,7 +53,8 @@ def draw(row: dict, rng: np.random.Generator) -> tuple[ad.AnnData, list[tuple[fl
     s = np.exp(0.4 * rng.standard_normal(len(sample)))
     x = rng.poisson(s[:, None] * np.exp(b[sample] + SD_WITHIN * star(z[sample], len(sample))))
     obs = pd.DataFrame(
-        {"sample": np.char.mod("s%02d", sample), "depth": s * 1e4}, index=np.char.mod("cell%d", np.arange(len(s)))
+        {"sample": np.char.mod("s%02d", sample), "depth": s * 1e4},
+        index=np.char.mod("cell%d", np.arange(len(s))),
     )
     var = pd.DataFrame(index=["target", *(f"gene{j}" for j in range(k))])
     return ad.AnnData(sparse.csr_matrix(x.astype(np.int32)), obs, var), partners
@@ -59,7 +62,10 @@ def draw(row: dict, rng: np.random.Generator) -> tuple[ad.AnnData, list[tuple[fl
 
 def run_cell(row: dict, replicates: int, seed: np.random.SeedSequence) -> pd.DataFrame:
     tally, priors = Tally(), read_priors()
-    prior = {"within": _many.log_prior(priors, 2, _many.FINE), "between": _many.log_prior(priors, 3, _many.FINE)}
+    prior = {
+        "within": many.log_prior(priors, 2, many.FINE),
+        "between": many.log_prior(priors, 3, many.FINE),
+    }
     for child in seed.spawn(replicates):
         rng = np.random.default_rng(child)
         adata, partners = draw(row, rng)
@@ -67,7 +73,7 @@ def run_cell(row: dict, replicates: int, seed: np.random.SeedSequence) -> pd.Dat
         if "target" not in adata.var_names:
             continue
         counts = read_counts(adata, sample="sample", depth="depth", min_cells=5)
-        columns = _many.Columns(counts, priors)
+        columns = many.Columns(counts, priors)
         x = columns.dense(int(counts.genes.get_loc("target")))
         own = columns.margin(x)
         design = np.ones((counts.n_samples, 1))
@@ -77,16 +83,23 @@ def run_cell(row: dict, replicates: int, seed: np.random.SeedSequence) -> pd.Dat
             y = columns.dense(int(counts.genes.get_loc(f"gene{j}")))
             both = (own, columns.margin(y))
             for method, errors in (("fit_many", True), ("plug-in sd", False)):
-                c = _many.pair_curves(columns.rows(x, y), both, counts.cells_per_sample, design, priors, True, errors)
-                for level, curve, truth in (("within", c.zeta, zeta), ("between", c.between, Z_BETWEEN)):
+                c = many.pair_curves(
+                    columns.rows(x, y), both, counts.cells_per_sample, design, priors, True, errors
+                )
+                for level, curve, truth in (
+                    ("within", c.zeta, zeta),
+                    ("between", c.between, Z_BETWEEN),
+                ):
                     if level == "between" and method != "fit_many":
                         continue
-                    z = _many.grid_draws((curve + prior[level])[None], 1000, rng)
+                    z = many.grid_draws((curve + prior[level])[None], 1000, rng)
                     found = pair_summary(z, 0.95, 0.1)
                     tally.add(
-                        (method, level, mean, zeta), np.tanh(truth), estimate=found["correlation"],
+                        (method, level, mean, zeta),
+                        np.tanh(truth),
+                        estimate=found["correlation"],
                         interval=(found["ci_lower"], found["ci_upper"]),
-                    )  # fmt: skip
+                    )
     return tally.table(KEYS).assign(**row)
 
 
@@ -121,7 +134,9 @@ def remarks(table: pd.DataFrame) -> list[str]:
         )
         by = part.groupby("samples")["coverage"].mean()
         out.append(
-            f"{level.capitalize()}, by samples: " + ", ".join(f"{s}: {100 * c:.1f}%" for s, c in by.items()) + "."
+            f"{level.capitalize()}, by samples: "
+            + ", ".join(f"{s}: {100 * c:.1f}%" for s, c in by.items())
+            + "."
         )
     plug = table[table["method"] == "plug-in sd"]
     out.append(
@@ -148,7 +163,11 @@ def figures(table: pd.DataFrame) -> dict:
             for k, (mean, colour, marker) in enumerate(
                 zip(MEANS, ("#D55E00", "#009E73", "#0072B2"), "o^s", strict=True)
             ):
-                part = table[(table["method"] == method) & (table["level"] == level) & (table["mean"] == mean)]
+                part = table[
+                    (table["method"] == method)
+                    & (table["level"] == level)
+                    & (table["mean"] == mean)
+                ]
                 part = part if zeta is None else part[part["zeta"] == zeta]
                 if not len(part):
                     continue
@@ -165,10 +184,14 @@ def figures(table: pd.DataFrame) -> dict:
                     label=f"mean {mean:g}, {method}",
                 )
         ax.set_xticks(range(len(designs)), [f"{s} x {n}" for s, n in designs], rotation=60)
-        ax.set_title(f"{level} samples" + ("" if zeta is None else f", true zeta {zeta:g}"), fontsize=11)
+        ax.set_title(
+            f"{level} samples" + ("" if zeta is None else f", true zeta {zeta:g}"), fontsize=11
+        )
         ax.spines[["top", "right"]].set_visible(False)
     axes[0].set_ylabel("coverage of 95% intervals")
     handles, labels = axes[1].get_legend_handles_labels()
-    axes[2].legend(handles, labels, frameon=False, fontsize=8, bbox_to_anchor=(1.02, 1), loc="upper left")
+    axes[2].legend(
+        handles, labels, frameon=False, fontsize=8, bbox_to_anchor=(1.02, 1), loc="upper left"
+    )
     fig.supxlabel("samples x cells")
     return {"": fig}

@@ -22,11 +22,18 @@ SEED = 20261126
 REPLICATES = 80
 QUICK_REPLICATES = 2
 DRAWS, THIN = 250, 5  # of four chains: 199 of 200 thinned draws make the ranks
-MEAN = (float(np.log(0.8)), 0.8)  # prior of the log mean count: 0.15 to 4 counts a cell in nine of ten genes
+MEAN = (
+    float(np.log(0.8)),
+    0.8,
+)  # prior of the log mean count: 0.15 to 4 counts a cell in nine of ten genes
 PARAMETERS = {
-    "zeta": "correlation within (z)", "z_between": "correlation between (z)", "tau": "heterogeneity tau",
-    "sd_within": "sd within", "sd_between": "sd between", "share": "share of the donor",
-}  # fmt: skip
+    "zeta": "correlation within (z)",
+    "z_between": "correlation between (z)",
+    "tau": "heterogeneity tau",
+    "sd_within": "sd within",
+    "sd_between": "sd between",
+    "share": "share of the donor",
+}
 BINS = 10
 
 
@@ -37,7 +44,10 @@ def grid(quick: bool) -> pd.DataFrame:
 
 def draw(row: dict, rng: np.random.Generator) -> tuple[ad.AnnData, dict[str, float]]:
     """Parameters from the prior, two genes' counts from them."""
-    priors, n = read_priors({"intercept": {"distribution": "normal", "mu": MEAN[0], "sigma": MEAN[1]}}), row["samples"]
+    priors, n = (
+        read_priors({"intercept": {"distribution": "normal", "mu": MEAN[0], "sigma": MEAN[1]}}),
+        row["samples"],
+    )
     one = {k: float(priors.draw(k, 1, rng)[0]) for k in ("z_within", "z_between", "tau", "share")}
     sd_w, sd_b = (priors.draw(k, 2, rng) for k in ("sd_within", "sd_between"))
     donor = np.arange(n) // row["per_donor"]
@@ -52,13 +62,22 @@ def draw(row: dict, rng: np.random.Generator) -> tuple[ad.AnnData, dict[str, flo
     level += np.sqrt(1 - share) * correlated(one["z_between"], n)
     mean = rng.normal(*MEAN, 2) + sd_b * level
     z = one["z_within"] + one["tau"] * rng.standard_normal(donor.max() + 1)[donor]
-    cells = np.maximum(20, np.round(row["cells"] * np.exp(0.4 * rng.standard_normal(n)))).astype(int)
+    cells = np.maximum(20, np.round(row["cells"] * np.exp(0.4 * rng.standard_normal(n)))).astype(
+        int
+    )
     sample = np.repeat(np.arange(n), cells)
     s = np.exp(0.4 * rng.standard_normal(len(sample)))
     s /= s.mean()  # rates are those at the mean depth
-    x = rng.poisson(s[:, None] * np.exp(np.minimum(mean[sample] + sd_w * correlated(z[sample], len(sample)), 12)))
+    x = rng.poisson(
+        s[:, None]
+        * np.exp(np.minimum(mean[sample] + sd_w * correlated(z[sample], len(sample)), 12))
+    )
     obs = pd.DataFrame(
-        {"sample": np.char.mod("s%02d", sample), "block": np.char.mod("d%02d", donor[sample]), "depth": s * 1e4},
+        {
+            "sample": np.char.mod("s%02d", sample),
+            "block": np.char.mod("d%02d", donor[sample]),
+            "depth": s * 1e4,
+        },
         index=np.char.mod("cell%d", np.arange(len(s))),
     )
     truth = {
@@ -69,7 +88,9 @@ def draw(row: dict, rng: np.random.Generator) -> tuple[ad.AnnData, dict[str, flo
         "sd_between": sd_b[0],
     }
     truth |= {"share": share} if row["per_donor"] > 1 else {}
-    return ad.AnnData(sparse.csr_matrix(x.astype(np.int32)), obs, pd.DataFrame(index=["a", "b"])), truth
+    return ad.AnnData(
+        sparse.csr_matrix(x.astype(np.int32)), obs, pd.DataFrame(index=["a", "b"])
+    ), truth
 
 
 def run_cell(row: dict, replicates: int, seed: np.random.SeedSequence) -> pd.DataFrame:
@@ -81,14 +102,20 @@ def run_cell(row: dict, replicates: int, seed: np.random.SeedSequence) -> pd.Dat
         rng = np.random.default_rng(child)
         adata, truth = draw(row, rng)
         empty = np.asarray(adata.X.sum(0)).ravel() == 0
-        if empty.any():  # nothing to fit; a choice that rests on the data alone leaves the other ranks uniform
+        if (
+            empty.any()
+        ):  # nothing to fit; a choice that rests on the data alone leaves the other ranks uniform
             continue
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             model = hc.BayesianCorrelation(
-                adata, "sample", ["a", "b"], depth="depth", block="block" if row["per_donor"] > 1 else None,
+                adata,
+                "sample",
+                ["a", "b"],
+                depth="depth",
+                block="block" if row["per_donor"] > 1 else None,
                 priors={"intercept": {"distribution": "normal", "mu": MEAN[0], "sigma": MEAN[1]}},
-            )  # fmt: skip
+            )
             result = model.fit(draws=size, tune=tune, seed=k)
         flag = int(result.dataset["flag"].values[0, 1])
         for name, value in truth.items():
@@ -97,11 +124,20 @@ def run_cell(row: dict, replicates: int, seed: np.random.SeedSequence) -> pd.Dat
             low, high = np.quantile(draws, [0.025, 0.975])
             out.append(
                 {
-                    **row, "replicate": k, "parameter": name, "truth": value, "rank": int((kept < value).sum()), "ranks": len(kept),
-                    "mean": draws.mean(), "sd": draws.std(), "low": low, "high": high,
-                    "divergences": result.dataset.attrs["divergences"], "not_converged": float(flag & int(hc.Flag.NOT_CONVERGED) > 0),
+                    **row,
+                    "replicate": k,
+                    "parameter": name,
+                    "truth": value,
+                    "rank": int((kept < value).sum()),
+                    "ranks": len(kept),
+                    "mean": draws.mean(),
+                    "sd": draws.std(),
+                    "low": low,
+                    "high": high,
+                    "divergences": result.dataset.attrs["divergences"],
+                    "not_converged": float(flag & int(hc.Flag.NOT_CONVERGED) > 0),
                 }
-            )  # fmt: skip
+            )
     return pd.DataFrame(out)
 
 
@@ -150,7 +186,9 @@ def figures(table: pd.DataFrame) -> dict:
     import matplotlib.pyplot as plt
 
     names = [n for n in PARAMETERS if n in set(table["parameter"])]
-    fig, axes = plt.subplots(2, len(names), figsize=(2.9 * len(names), 5.4), squeeze=False, layout="constrained")
+    fig, axes = plt.subplots(
+        2, len(names), figsize=(2.9 * len(names), 5.4), squeeze=False, layout="constrained"
+    )
     for k, name in enumerate(names):
         g = table[table["parameter"] == name]
         u = (g["rank"] + 0.5) / (g["ranks"] + 1)
@@ -168,7 +206,15 @@ def figures(table: pd.DataFrame) -> dict:
             sorted(g["samples"].unique()), ("#D55E00", "#009E73", "#0072B2"), "o^s", strict=False
         ):
             h = g[g["samples"] == samples]
-            ax.plot(h["truth"], h["mean"], marker, ms=3, color=colour, alpha=0.7, label=f"{samples} samples")
+            ax.plot(
+                h["truth"],
+                h["mean"],
+                marker,
+                ms=3,
+                color=colour,
+                alpha=0.7,
+                label=f"{samples} samples",
+            )
         ax.set_xlabel("truth")
     axes[0][0].set_ylabel("fits (grey: 95% if uniform)")
     axes[1][0].set_ylabel("posterior mean")

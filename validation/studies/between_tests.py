@@ -26,7 +26,9 @@ def grid(quick: bool) -> pd.DataFrame:
     """Samples x (no relation, relation of 0.8, no relation but a batch that moves all genes)."""
     samples = [10] if quick else [5, 10, 20]
     cases = [("null", 0.0, 0.0), ("related", 0.8, 0.0), ("batch", 0.0, 1.0)]
-    return pd.DataFrame([{"samples": s, "case": c, "rho": r, "effect": e} for s in samples for c, r, e in cases])
+    return pd.DataFrame(
+        [{"samples": s, "case": c, "rho": r, "effect": e} for s in samples for c, r, e in cases]
+    )
 
 
 def run_cell(row: dict, replicates: int, seed: np.random.SeedSequence) -> pd.DataFrame:
@@ -38,9 +40,16 @@ def run_cell(row: dict, replicates: int, seed: np.random.SeedSequence) -> pd.Dat
         rng = np.random.default_rng(child)
         batch = rng.permutation(np.where(np.arange(s) < (s + 1) // 2, "a", "b"))
         adata, _ = simulate_counts(
-            s, CELLS, GENES, mean=2.0, within=0.3, between=row["rho"], cell_imbalance=0.3,
-            covariates={"batch": (batch, row["effect"])}, seed=rng,
-        )  # fmt: skip
+            s,
+            CELLS,
+            GENES,
+            mean=2.0,
+            within=0.3,
+            between=row["rho"],
+            cell_imbalance=0.3,
+            covariates={"batch": (batch, row["effect"])},
+            seed=rng,
+        )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             # Depths are known here; TMM would take a batch that moves all genes for a difference of depth.
@@ -55,21 +64,38 @@ def run_cell(row: dict, replicates: int, seed: np.random.SeedSequence) -> pd.Dat
                 "permutation": model.fit(permutations=199, seed=rng),
             }
             for name, fit in fits.items():
-                found.setdefault(name, []).append(np.mean(fit.dataset["p_value"].values[first, first + 1] < 0.05))
+                found.setdefault(name, []).append(
+                    np.mean(fit.dataset["p_value"].values[first, first + 1] < 0.05)
+                )
             targets = first[:4]
             for method in ("hc3", "voom"):
-                p = [model.fit(method, target=f"gene{j}").dataset["p_value"].values[0, j + 1] for j in targets]
+                p = [
+                    model.fit(method, target=f"gene{j}").dataset["p_value"].values[0, j + 1]
+                    for j in targets
+                ]
                 found.setdefault(method, []).append(np.mean(np.array(p) < 0.05))
             p = []
             for j in targets:  # one gene at a time is slow: only the pair
-                pair = hc.Pseudobulk(sums, "sample", formula="~ batch", genes=[f"gene{j}", f"gene{j + 1}"], **options)
-                p.append(pair.fit("negative_binomial", target=f"gene{j}").dataset["p_value"].values[0, 1])
+                pair = hc.Pseudobulk(
+                    sums, "sample", formula="~ batch", genes=[f"gene{j}", f"gene{j + 1}"], **options
+                )
+                p.append(
+                    pair.fit("negative_binomial", target=f"gene{j}").dataset["p_value"].values[0, 1]
+                )
             found.setdefault("negative_binomial", []).append(np.mean(np.array(p) < 0.05))
     rows = []
     for name, panels in found.items():
         # Genes of a panel share its samples, so the panel is the unit of the Monte-Carlo error.
         error = np.std(panels, ddof=1) / np.sqrt(replicates)
-        rows.append({"method": name, "panels": replicates, "rejected": np.mean(panels), "mc_error": error, **row})
+        rows.append(
+            {
+                "method": name,
+                "panels": replicates,
+                "rejected": np.mean(panels),
+                "mc_error": error,
+                **row,
+            }
+        )
     return pd.DataFrame(rows)
 
 
@@ -80,12 +106,16 @@ def verdict(table: pd.DataFrame) -> list[str]:
     for r in null.to_dict("records"):
         adjusted = "unadjusted" not in r["method"]
         if (adjusted or r["effect"] == 0) and r["rejected"] > 0.07 + 3 * r["mc_error"]:
-            out.append(f"{r['method']} rejects {r['rejected']:.3f} at S={r['samples']} ({r['case']})")
+            out.append(
+                f"{r['method']} rejects {r['rejected']:.3f} at S={r['samples']} ({r['case']})"
+            )
     largest = table["samples"].max()
     raw = table[(table["case"] == "batch") & (table["method"] == "pearson, unadjusted")]
     if not (raw.loc[raw["samples"] == largest, "rejected"] > 0.3).all():
         out.append("the batch does not mislead the unadjusted test: nothing is shown")
-    power = table[(table["case"] == "related") & (table["method"] == "pearson")].sort_values("samples")["rejected"]
+    power = table[(table["case"] == "related") & (table["method"] == "pearson")].sort_values(
+        "samples"
+    )["rejected"]
     if not power.is_monotonic_increasing:
         out.append("power does not grow with samples")
     return out
@@ -93,11 +123,17 @@ def verdict(table: pd.DataFrame) -> list[str]:
 
 def remarks(table: pd.DataFrame) -> list[str]:
     at = table.groupby(["case", "method"], sort=False)["rejected"]
-    names = {"null": "no relation", "batch": "a batch moves all genes", "related": "true correlation 0.8"}
+    names = {
+        "null": "no relation",
+        "batch": "a batch moves all genes",
+        "related": "true correlation 0.8",
+    }
     out = []
     for case, label in names.items():
         parts = ", ".join(f"{m} {span(g, 0)}" for (c, m), g in at if c == case)
-        out.append(f"{label}, rejected with {'-'.join(str(s) for s in sorted({*table['samples']}))} samples: {parts}.")
+        out.append(
+            f"{label}, rejected with {'-'.join(str(s) for s in sorted({*table['samples']}))} samples: {parts}."
+        )
     out.append(
         "Where we are worse: the unadjusted test has more power where there is no batch, as it spends no degree of freedom."
     )
@@ -122,10 +158,21 @@ def figures(table: pd.DataFrame) -> dict:
         if case != "related":
             ax.axhspan(0, 0.07, color="#e8e8e8", zorder=0)
         for k, (method, colour, marker) in enumerate(zip(methods, colours, markers, strict=False)):
-            part = table[(table["case"] == case) & (table["method"] == method)].set_index("samples").reindex(samples)
+            part = (
+                table[(table["case"] == case) & (table["method"] == method)]
+                .set_index("samples")
+                .reindex(samples)
+            )
             x = np.arange(len(samples)) + (k - 3) * 0.08
             ax.errorbar(
-                x, part["rejected"], 2 * part["mc_error"], fmt=marker, color=colour, label=method, capsize=2, ms=6
+                x,
+                part["rejected"],
+                2 * part["mc_error"],
+                fmt=marker,
+                color=colour,
+                label=method,
+                capsize=2,
+                ms=6,
             )
         ax.set_xticks(range(len(samples)), samples)
         ax.set_title(title, fontsize=11)

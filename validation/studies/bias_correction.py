@@ -30,12 +30,22 @@ def run_cell(row: dict, replicates: int, seed: np.random.SeedSequence) -> pd.Dat
     """Estimates of the pairs (0, 1), (2, 3), ..., from the plain-numpy statement of the sums."""
     first = np.arange(0, GENES, 2)
     pairs = (first, first + 1)
-    found: dict[str, list] = {"plain ratio": [], "debiased denominators": [], "jackknife correction": []}
+    found: dict[str, list] = {
+        "plain ratio": [],
+        "debiased denominators": [],
+        "jackknife correction": [],
+    }
     for child in seed.spawn(replicates):
         adata, _ = simulate_counts(
-            row["samples"], row["cells"], GENES, mean=row["mean"], within=RHO, between=0.8 + 0.2 * np.eye(GENES),
-            cell_imbalance=0.3, seed=np.random.default_rng(child),
-        )  # fmt: skip
+            row["samples"],
+            row["cells"],
+            GENES,
+            mean=row["mean"],
+            within=RHO,
+            between=0.8 + 0.2 * np.eye(GENES),
+            cell_imbalance=0.3,
+            seed=np.random.default_rng(child),
+        )
         code = adata.obs["sample"].cat.codes.to_numpy()
         x, s = adata.X.toarray(), adata.obs["depth"].to_numpy()
         sums = plain.within([(x[code == c], s[code == c]) for c in np.unique(code)])
@@ -46,15 +56,23 @@ def run_cell(row: dict, replicates: int, seed: np.random.SeedSequence) -> pd.Dat
             n = len(sums["num"])
             left = plain.leave_one_out(*debiased)[:, pairs[0], pairs[1]]
             inside = lambda r: np.where(np.abs(r) < 1, r, np.nan)  # noqa: E731
-            corrected = np.tanh(n * np.arctanh(inside(ours)) - (n - 1) * np.arctanh(inside(left)).mean(0))
+            corrected = np.tanh(
+                n * np.arctanh(inside(ours)) - (n - 1) * np.arctanh(inside(left)).mean(0)
+            )
         for name, r in zip(found, (raw, ours, corrected), strict=True):
             found[name].append(r - RHO)
     rows = []
     for name, off in found.items():
         values = np.array(off)
         known = np.isfinite(values)
-        share = {"pairs": values.size, "undefined": 1 - known.mean(), "median_bias": np.nanmedian(values)}
-        panel = np.array([np.median(v[np.isfinite(v)]) if np.isfinite(v).any() else np.nan for v in values])
+        share = {
+            "pairs": values.size,
+            "undefined": 1 - known.mean(),
+            "median_bias": np.nanmedian(values),
+        }
+        panel = np.array(
+            [np.median(v[np.isfinite(v)]) if np.isfinite(v).any() else np.nan for v in values]
+        )
         error = np.nanstd(panel, ddof=1) / np.sqrt(np.isfinite(panel).sum())
         rows.append({"method": name, **share, "mc_error_median_bias": error, **row})
     return pd.DataFrame(rows)
@@ -65,9 +83,13 @@ def verdict(table: pd.DataFrame) -> list[str]:
     out = []
     for where in at.index.droplevel("method").unique():
         raw, ours, jack = (
-            at.loc[(*where, m)] for m in ("plain ratio", "debiased denominators", "jackknife correction")
+            at.loc[(*where, m)]
+            for m in ("plain ratio", "debiased denominators", "jackknife correction")
         )
-        if abs(ours["median_bias"]) > abs(raw["median_bias"]) + 3 * ours["mc_error_median_bias"] + 0.005:
+        if (
+            abs(ours["median_bias"])
+            > abs(raw["median_bias"]) + 3 * ours["mc_error_median_bias"] + 0.005
+        ):
             out.append(f"the plain ratio is nearer the truth at {where}")
         if jack["undefined"] < min(ours["undefined"], raw["undefined"]) - 1e-9:
             out.append(f"the jackknife correction is undefined for fewer pairs at {where}")
@@ -78,8 +100,10 @@ def remarks(table: pd.DataFrame) -> list[str]:
     out = []
     for method, g in table.groupby("method", sort=False):
         sparse = g[g["mean"] <= 0.5]
-        out.append(f"{method}, mean counts 0.1 and 0.5: median bias {sparse['median_bias'].min():+.3f} to "
-                   f"{sparse['median_bias'].max():+.3f}, undefined {span(sparse['undefined'], 0)}.")  # fmt: skip
+        out.append(
+            f"{method}, mean counts 0.1 and 0.5: median bias {sparse['median_bias'].min():+.3f} to "
+            f"{sparse['median_bias'].max():+.3f}, undefined {span(sparse['undefined'], 0)}."
+        )
     return out
 
 
@@ -88,8 +112,14 @@ def figures(table: pd.DataFrame) -> dict:
     import matplotlib.pyplot as plt
 
     designs = list(dict.fromkeys(zip(table["samples"], table["cells"], strict=True)))
-    fig, axes = plt.subplots(2, len(designs), figsize=(3 * len(designs) + 2, 5), sharey="row", squeeze=False,
-                             layout="constrained")  # fmt: skip
+    fig, axes = plt.subplots(
+        2,
+        len(designs),
+        figsize=(3 * len(designs) + 2, 5),
+        sharey="row",
+        squeeze=False,
+        layout="constrained",
+    )
     style = {
         "plain ratio": ("#D55E00", "x"),
         "debiased denominators": ("#0072B2", "o"),
@@ -97,9 +127,9 @@ def figures(table: pd.DataFrame) -> dict:
     }
     for column, (s, n) in enumerate(designs):
         for method, (colour, marker) in style.items():
-            part = table[(table["samples"] == s) & (table["cells"] == n) & (table["method"] == method)].sort_values(
-                "mean"
-            )
+            part = table[
+                (table["samples"] == s) & (table["cells"] == n) & (table["method"] == method)
+            ].sort_values("mean")
             for ax, value in zip(axes[:, column], ("median_bias", "undefined"), strict=True):
                 ax.plot(part["mean"], part[value], marker=marker, color=colour, label=method)
                 ax.set_xscale("log")

@@ -30,7 +30,9 @@ KEYS = ["method", "mean", "between", "rho", "heterogeneity"]
 
 def grid(quick: bool) -> pd.DataFrame:
     """Designs, largest first; each panel holds every mean, correlation within and between samples, and heterogeneity."""
-    samples, cells, unequal = ([3, 8], [300], [True]) if quick else ([20, 12, 8, 5, 3], [2000, 300, 50], [False, True])
+    samples, cells, unequal = (
+        ([3, 8], [300], [True]) if quick else ([20, 12, 8, 5, 3], [2000, 300, 50], [False, True])
+    )
     rows = itertools.product(samples, cells, unequal)
     table = pd.DataFrame(rows, columns=["samples", "cells", "unequal"])
     return (
@@ -66,24 +68,35 @@ def remarks(table: pd.DataFrame) -> list[str]:
     stands = ours[ours["flagged"] <= FLAGGED]
     null, out = stands[stands["rho"] == 0], []
     for label, g, value, low, high in (
-        ("rejects true nulls in", null, "type_1", 0.035, 0.06), ("covers in", stands, "coverage", 0.935, 0.975)
-    ):  # fmt: skip
+        ("rejects true nulls in", null, "type_1", 0.035, 0.06),
+        ("covers in", stands, "coverage", 0.935, 0.975),
+    ):
         inside = g[value].between(low, high).mean()
-        out.append(f"The default {label} {span(g[value])} (mean {100 * g[value].mean():.1f}%) over the {len(g)} cells of the grid in "
-                   f"which it flags at most one pair in five; {inside:.0%} of them lie inside {100 * low:g}-{100 * high:g}% as they are, "
-                   "Monte-Carlo error and all.")  # fmt: skip
-        mean = g.dropna(subset=value).groupby(["mean", "heterogeneity", "rho", "cells"])[value].mean()
-        out.append(f"Averaged over the designs of one mean count, heterogeneity, correlation and number of cells, in which that error is smaller, it "
-                   f"{label} {span(mean)}.")  # fmt: skip
+        out.append(
+            f"The default {label} {span(g[value])} (mean {100 * g[value].mean():.1f}%) over the {len(g)} cells of the grid in "
+            f"which it flags at most one pair in five; {inside:.0%} of them lie inside {100 * low:g}-{100 * high:g}% as they are, "
+            "Monte-Carlo error and all."
+        )
+        mean = (
+            g.dropna(subset=value).groupby(["mean", "heterogeneity", "rho", "cells"])[value].mean()
+        )
+        out.append(
+            f"Averaged over the designs of one mean count, heterogeneity, correlation and number of cells, in which that error is smaller, it "
+            f"{label} {span(mean)}."
+        )
     weak = ours[ours["flagged"] > FLAGGED]
-    out.append(f"In the {len(weak)} other cells it rejects {span(weak.loc[weak['rho'] == 0, 'type_1_all'])} and covers "
-               f"{span(weak['coverage_all'])} of pairs that have an interval; {span(weak['undefined'], 0)} have none.")  # fmt: skip
+    out.append(
+        f"In the {len(weak)} other cells it rejects {span(weak.loc[weak['rho'] == 0, 'type_1_all'])} and covers "
+        f"{span(weak['coverage_all'])} of pairs that have an interval; {span(weak['undefined'], 0)} have none."
+    )
     bias = stands[stands["rho"] > 0]["bias"]
     out.append(
         f"Bias of the default where few pairs are flagged: {bias.min():+.3f} to {bias.max():+.3f} (median {bias.median():+.3f})."
     )
-    out.append("The share of one in five was set after seeing that one cell with 47% flagged pairs rejects 3.2% of the others: a first rule of one in two "
-               "was refuted there.")  # fmt: skip
+    out.append(
+        "The share of one in five was set after seeing that one cell with 47% flagged pairs rejects 3.2% of the others: a first rule of one in two "
+        "was refuted there."
+    )
     null = table.loc[(table["rho"] == 0) & (table["heterogeneity"] == 0), "pairs"]
     out.append(
         f"Every method is scored on {table['pairs'].min():,} pairs or more in each cell of the grid, {null.min():,} or more of the "
@@ -98,14 +111,23 @@ def remarks(table: pd.DataFrame) -> list[str]:
         text = f"{method}: rejects {span(g['type_1_all'])} of true nulls (mean {100 * g['type_1_all'].mean():.1f}%)"
         text += ", those without a relation at either level" if between else ""
         out.append(
-            text + (f"; its intervals cover {100 * covered.mean():.1f}% on average." if covered.notna().any() else ".")
+            text
+            + (
+                f"; its intervals cover {100 * covered.mean():.1f}% on average."
+                if covered.notna().any()
+                else "."
+            )
         )
     width = stands.groupby(["samples", "method"])["width"].mean().droplevel("method")
     out.append(
-        "Mean width of the default's interval by samples: " + ", ".join(f"{s}: {w:.2f}" for s, w in width.items()) + "."
+        "Mean width of the default's interval by samples: "
+        + ", ".join(f"{s}: {w:.2f}" for s, w in width.items())
+        + "."
     )
-    out.append("Where we are worse: cell-level tests call more true pairs, being wrong about the false ones. The interval between samples "
-               "(pseudobulk) is that of the plain correlation, which noise attenuates: see between_corrected.")  # fmt: skip
+    out.append(
+        "Where we are worse: cell-level tests call more true pairs, being wrong about the false ones. The interval between samples "
+        "(pseudobulk) is that of the plain correlation, which noise attenuates: see between_corrected."
+    )
     return out
 
 
@@ -115,12 +137,19 @@ def figures(table: pd.DataFrame) -> dict:
 
 
 COLOURS = {
-    "within, jackknife": ("#0072B2", "o"), "within, cluster": ("#56B4E9", "s"), "within, bootstrap": ("#009E73", "^"),
-    "pooled CS-CORE, jackknife": ("#999999", "D"), "per-sample meta-analysis": ("#000000", "v"),
-    "published CS-CORE test": ("#D55E00", "x"), "cell Pearson": ("#CC79A7", "+"), "cell Spearman": ("#CC79A7", "1"),
-    "repeated-measures correlation": ("#E69F00", "x"), "metacell Pearson": ("#E69F00", "+"),
-    "pseudobulk Pearson": ("#009E73", "P"), "pseudobulk partial": ("#009E73", "X"),
-}  # fmt: skip
+    "within, jackknife": ("#0072B2", "o"),
+    "within, cluster": ("#56B4E9", "s"),
+    "within, bootstrap": ("#009E73", "^"),
+    "pooled CS-CORE, jackknife": ("#999999", "D"),
+    "per-sample meta-analysis": ("#000000", "v"),
+    "published CS-CORE test": ("#D55E00", "x"),
+    "cell Pearson": ("#CC79A7", "+"),
+    "cell Spearman": ("#CC79A7", "1"),
+    "repeated-measures correlation": ("#E69F00", "x"),
+    "metacell Pearson": ("#E69F00", "+"),
+    "pseudobulk Pearson": ("#009E73", "P"),
+    "pseudobulk partial": ("#009E73", "X"),
+}
 
 
 def _designs(table: pd.DataFrame) -> list[tuple]:
@@ -130,7 +159,12 @@ def _designs(table: pd.DataFrame) -> list[tuple]:
 def _panel(ax, part: pd.DataFrame, methods: list[str], designs: list[tuple], value: str) -> None:
     for k, method in enumerate(methods):
         colour, marker = COLOURS[method]
-        points = part[part["method"] == method].groupby(["samples", "cells"])[value].mean().reindex(designs)
+        points = (
+            part[part["method"] == method]
+            .groupby(["samples", "cells"])[value]
+            .mean()
+            .reindex(designs)
+        )
         x = np.arange(len(designs)) + (k - len(methods) / 2) * 0.8 / len(methods)
         ax.plot(x, points, marker, color=colour, label=method, ms=5, mew=1.4, ls="")
     for edge in np.arange(len(designs) - 1) + 0.5:
@@ -141,7 +175,12 @@ def _panel(ax, part: pd.DataFrame, methods: list[str], designs: list[tuple], val
 
 def _flagged(ax, part: pd.DataFrame, designs: list[tuple]) -> None:
     """Shade designs in which the default flags more than one pair in five."""
-    ours = part[part["method"] == "within, jackknife"].groupby(["samples", "cells"])["flagged"].mean().reindex(designs)
+    ours = (
+        part[part["method"] == "within, jackknife"]
+        .groupby(["samples", "cells"])["flagged"]
+        .mean()
+        .reindex(designs)
+    )
     for x in np.flatnonzero(ours.to_numpy() > FLAGGED):
         ax.axvspan(x - 0.5, x + 0.5, color="#f3e5c8", zorder=-1)
 
@@ -152,8 +191,15 @@ def _type_1(table: pd.DataFrame):
     null = table[(table["rho"] == 0) & (table["heterogeneity"] == 0)]
     means, betweens = sorted(null["mean"].unique()), sorted(null["between"].unique())
     designs, methods = _designs(null), list(COLOURS)
-    fig, axes = plt.subplots(len(betweens), len(means), figsize=(4.4 * len(means) + 2, 3.5 * len(betweens) + 0.6),
-                             sharex=True, sharey=True, squeeze=False, layout="constrained")  # fmt: skip
+    fig, axes = plt.subplots(
+        len(betweens),
+        len(means),
+        figsize=(4.4 * len(means) + 2, 3.5 * len(betweens) + 0.6),
+        sharex=True,
+        sharey=True,
+        squeeze=False,
+        layout="constrained",
+    )
     for line, between in zip(axes, betweens, strict=True):
         for ax, mean in zip(line, means, strict=True):
             part = null[(null["mean"] == mean) & (null["between"] == between)]
@@ -180,8 +226,15 @@ def _coverage(table: pd.DataFrame):
     part = table[table["method"].isin(methods) & (table["between"] == 0.8)]
     means, rhos = sorted(part["mean"].unique()), sorted(part["rho"].unique())
     designs = _designs(part)
-    fig, axes = plt.subplots(len(rhos), len(means), figsize=(4 * len(means) + 2, 2.4 * len(rhos) + 0.6), sharex=True, sharey=True,
-                             squeeze=False, layout="constrained")  # fmt: skip
+    fig, axes = plt.subplots(
+        len(rhos),
+        len(means),
+        figsize=(4 * len(means) + 2, 2.4 * len(rhos) + 0.6),
+        sharex=True,
+        sharey=True,
+        squeeze=False,
+        layout="constrained",
+    )
     for row, (line, rho) in enumerate(zip(axes, rhos, strict=True)):
         for ax, mean in zip(line, means, strict=True):
             cell = part[(part["mean"] == mean) & (part["rho"] == rho)]

@@ -49,23 +49,38 @@ def run_cell(row: dict, replicates: int, seed: np.random.SeedSequence) -> pd.Dat
     tally = Tally()
     for child in seed.spawn(replicates):
         rng = np.random.default_rng(child)
-        adata = worlds.draw(panel, worlds.cell_numbers(row["samples"], row["cells"], True, rng), rng, state=state)
+        adata = worlds.draw(
+            panel, worlds.cell_numbers(row["samples"], row["cells"], True, rng), rng, state=state
+        )
         names = adata.var_names
         adata = adata[:, np.asarray(adata.X.sum(0)).ravel() > 0].copy()
         for method, covariates in (("state taken out", "~ stress + phase"), ("as it is", None)):
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                ds = hc.CSCore(adata, "sample", depth="depth", covariates=covariates, min_cells=5).fit().dataset
+                ds = (
+                    hc.CSCore(adata, "sample", depth="depth", covariates=covariates, min_cells=5)
+                    .fit()
+                    .dataset
+                )
             if len(names) > ds.sizes["gene"]:
-                ds = ds.reindex(gene=names, partner=names, fill_value={"flag": int(Flag.TOO_FEW_SAMPLES)})
+                ds = ds.reindex(
+                    gene=names, partner=names, fill_value={"flag": int(Flag.TOO_FEW_SAMPLES)}
+                )
             for key, at in pairs.items():
                 low, high, p, estimate, flag = (
-                    ds[v].values[at] for v in ("ci_lower", "ci_upper", "p_value", "correlation_unclipped", "flag")
+                    ds[v].values[at]
+                    for v in ("ci_lower", "ci_upper", "p_value", "correlation_unclipped", "flag")
                 )
                 bad = (flag.astype(int) & int(INSUFFICIENT)) > 0
                 target = truth.get(key, 0.0)
-                tally.add((method, *key), target, p=p if target == 0 else None, estimate=estimate, interval=(low, high),
-                          insufficient=bad)  # fmt: skip
+                tally.add(
+                    (method, *key),
+                    target,
+                    p=p if target == 0 else None,
+                    estimate=estimate,
+                    interval=(low, high),
+                    insufficient=bad,
+                )
     return tally.table(["method", "mean", "between", "rho", "heterogeneity"]).assign(**row)
 
 
@@ -87,10 +102,12 @@ def remarks(table: pd.DataFrame) -> list[str]:
     for method, g in table.groupby("method", sort=False):
         g = g[g["flagged"] <= FLAGGED]
         null, rest = g[g["rho"] == 0], g[g["rho"] > 0]
-        out.append(f"{method}: rejects {span(null['type_1'])} of true nulls (mean {100 * null['type_1'].mean():.1f}%), covers "
-                   f"{span(g['coverage'])} (mean {100 * g['coverage'].mean():.1f}%), bias of true correlations "
-                   f"{rest['bias'].min():+.3f} to {rest['bias'].max():+.3f}, over the {len(g)} cells of the grid with at most one "
-                   "pair in five flagged.")  # fmt: skip
+        out.append(
+            f"{method}: rejects {span(null['type_1'])} of true nulls (mean {100 * null['type_1'].mean():.1f}%), covers "
+            f"{span(g['coverage'])} (mean {100 * g['coverage'].mean():.1f}%), bias of true correlations "
+            f"{rest['bias'].min():+.3f} to {rest['bias'].max():+.3f}, over the {len(g)} cells of the grid with at most one "
+            "pair in five flagged."
+        )
     out.append(f"Each cell of the grid has {table['pairs'].min():,} pairs or more.")
     return out
 

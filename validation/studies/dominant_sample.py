@@ -24,7 +24,9 @@ GENES = 60
 def grid(quick: bool) -> pd.DataFrame:
     """Samples, cells of the largest, cells of each other, heterogeneity."""
     designs = (
-        [(5, 2000, 100), (20, 2000, 100)] if quick else [(5, 600, 100), (5, 2000, 100), (8, 1000, 100), (20, 2000, 100)]
+        [(5, 2000, 100), (20, 2000, 100)]
+        if quick
+        else [(5, 600, 100), (5, 2000, 100), (8, 1000, 100), (20, 2000, 100)]
     )
     rows = [
         {"samples": s, "largest": a, "others": b, "heterogeneity": t}
@@ -43,9 +45,15 @@ def run_cell(row: dict, replicates: int, seed: np.random.SeedSequence) -> pd.Dat
     found: dict[str, list] = {u: [] for u in ("jackknife", "cluster")}
     for child in seed.spawn(replicates):
         adata, truth = simulate_counts(
-            row["samples"], cells, GENES, mean=1.0, within=0.4, between=between, heterogeneity=row["heterogeneity"],
+            row["samples"],
+            cells,
+            GENES,
+            mean=1.0,
+            within=0.4,
+            between=between,
+            heterogeneity=row["heterogeneity"],
             seed=np.random.default_rng(child),
-        )  # fmt: skip
+        )
         rho = truth["within"].values[pairs]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -55,7 +63,8 @@ def run_cell(row: dict, replicates: int, seed: np.random.SeedSequence) -> pd.Dat
                 panels.append(
                     (
                         ds["p_value"].values[null] < 0.05,
-                        (ds["ci_lower"].values[pairs] <= rho) & (rho <= ds["ci_upper"].values[pairs]),
+                        (ds["ci_lower"].values[pairs] <= rho)
+                        & (rho <= ds["ci_upper"].values[pairs]),
                         (ds["flag"].values[pairs] & int(hc.Flag.DOMINATED)) > 0,
                     )
                 )
@@ -66,10 +75,16 @@ def run_cell(row: dict, replicates: int, seed: np.random.SeedSequence) -> pd.Dat
         error = [x.mean(1).std(ddof=1) / np.sqrt(replicates) for x in (rejected, covered)]
         rows.append(
             {
-                "method": method, "pairs": rejected.size, "type_1": rejected.mean(), "coverage": covered.mean(),
-                "dominated": dominated.mean(), "mc_error_type_1": error[0], "mc_error_coverage": error[1], **row,
+                "method": method,
+                "pairs": rejected.size,
+                "type_1": rejected.mean(),
+                "coverage": covered.mean(),
+                "dominated": dominated.mean(),
+                "mc_error_type_1": error[0],
+                "mc_error_coverage": error[1],
+                **row,
             }
-        )  # fmt: skip
+        )
     return pd.DataFrame(rows)
 
 
@@ -102,15 +117,27 @@ def figures(table: pd.DataFrame) -> dict:
     designs = table.drop_duplicates(["samples", "largest", "heterogeneity"])
     labels = [f"{r.samples}, {r.largest}, {r.heterogeneity:g}" for r in designs.itertuples()]
     for ax, value, band, title in zip(
-        axes, ("type_1", "coverage"), ((0.035, 0.06), (0.935, 0.975)),
-        ("true nulls rejected at 5%", "coverage of 95% interval"), strict=True,
-    ):  # fmt: skip
+        axes,
+        ("type_1", "coverage"),
+        ((0.035, 0.06), (0.935, 0.975)),
+        ("true nulls rejected at 5%", "coverage of 95% interval"),
+        strict=True,
+    ):
         ax.axhspan(*band, color="#dddddd", zorder=0)
-        for method, colour, marker, shift in (("jackknife", "#0072B2", "o", -0.08), ("cluster", "#D55E00", "s", 0.08)):
+        for method, colour, marker, shift in (
+            ("jackknife", "#0072B2", "o", -0.08),
+            ("cluster", "#D55E00", "s", 0.08),
+        ):
             part = table[table["method"] == method]
             x = np.arange(len(part)) + shift
             ax.errorbar(
-                x, part[value], 2 * part[f"mc_error_{value}"], fmt=marker, color=colour, label=method, capsize=2
+                x,
+                part[value],
+                2 * part[f"mc_error_{value}"],
+                fmt=marker,
+                color=colour,
+                label=method,
+                capsize=2,
             )
         ax.set_xticks(range(len(labels)), labels, rotation=60)
         ax.set_title(title)

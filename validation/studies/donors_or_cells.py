@@ -35,7 +35,14 @@ def grid(quick: bool) -> pd.DataFrame:
             cells = BUDGET // s - cost
             if cells >= 30:
                 rows.append(
-                    {"samples": s, "cells": cells, "sample_cost": cost, "mean": 0.5, "rho": 0.25, "heterogeneity": 0.15}
+                    {
+                        "samples": s,
+                        "cells": cells,
+                        "sample_cost": cost,
+                        "mean": 0.5,
+                        "rho": 0.25,
+                        "heterogeneity": 0.15,
+                    }
                 )
     return pd.DataFrame(rows)
 
@@ -52,9 +59,16 @@ def run_cell(row: dict, replicates: int, seed: np.random.SeedSequence) -> pd.Dat
     for child in seed.spawn(replicates):
         rng = np.random.default_rng(child)
         adata, truth = simulate_counts(
-            row["samples"], row["cells"], GENES, mean=row["mean"], within=row["rho"], between=between,
-            heterogeneity=row["heterogeneity"], cell_imbalance=0.3, seed=rng,
-        )  # fmt: skip
+            row["samples"],
+            row["cells"],
+            GENES,
+            mean=row["mean"],
+            within=row["rho"],
+            between=between,
+            heterogeneity=row["heterogeneity"],
+            cell_imbalance=0.3,
+            seed=rng,
+        )
         names = truth["gene"].values
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -64,26 +78,38 @@ def run_cell(row: dict, replicates: int, seed: np.random.SeedSequence) -> pd.Dat
                 "within, jackknife": (model.fit().dataset, "p_value"),
                 "within, cluster": (model.fit(uncertainty="cluster").dataset, "p_value"),
                 "published test": (model.fit("pooled", "none").dataset, "cell_p_value"),
-                "log-Pearson, pooled": (cells.fit(level="pooled", uncertainty="none").dataset, "cell_p_value"),
+                "log-Pearson, pooled": (
+                    cells.fit(level="pooled", uncertainty="none").dataset,
+                    "cell_p_value",
+                ),
                 "log-Pearson, within": (cells.fit().dataset, "p_value"),
             }
         for method, (d, variable) in fits.items():
             d = d.reindex(gene=names, partner=names)
             p = d[variable].values[upper].astype(float)
-            score = np.nan_to_num(np.abs(d["correlation"].values[upper]), nan=0.0)  # not estimable: ranked last
+            score = np.nan_to_num(
+                np.abs(d["correlation"].values[upper]), nan=0.0
+            )  # not estimable: ranked last
             by_q = np.nan_to_num(_adjusted(p), nan=1.0) < 0.05
             found.setdefault(method, []).append(
                 {
-                    "auroc": auroc(score, related), "auprc": average_precision(score, related),
-                    "power": np.mean(p[related] < 0.05), "power_q": by_q[related].mean(),
-                    "fdr": (by_q & ~related).sum() / max(by_q.sum(), 1), "undefined": np.isnan(p[related]).mean(),
+                    "auroc": auroc(score, related),
+                    "auprc": average_precision(score, related),
+                    "power": np.mean(p[related] < 0.05),
+                    "power_q": by_q[related].mean(),
+                    "fdr": (by_q & ~related).sum() / max(by_q.sum(), 1),
+                    "undefined": np.isnan(p[related]).mean(),
                 }
-            )  # fmt: skip
+            )
     rows = []
     for method, scores in found.items():
         table = pd.DataFrame(scores)
-        error = {f"mc_error_{k}": table[k].sem() for k in ("auroc", "auprc", "power", "power_q", "fdr")}
-        rows.append({"method": method, "panels": replicates, **table.mean().to_dict(), **error, **row})
+        error = {
+            f"mc_error_{k}": table[k].sem() for k in ("auroc", "auprc", "power", "power_q", "fdr")
+        }
+        rows.append(
+            {"method": method, "panels": replicates, **table.mean().to_dict(), **error, **row}
+        )
     return pd.DataFrame(rows)
 
 
@@ -101,31 +127,43 @@ def verdict(table: pd.DataFrame) -> list[str]:
     ours = table[table["method"] == "within, jackknife"].set_index(["sample_cost", "samples"])
     for at, r in ours.iterrows():
         if r["fdr"] > 0.05 + 3 * max(r["mc_error_fdr"], 0.01):
-            out.append(f"{r['fdr']:.3f} false among q < 0.05 with {at[1]} samples (a sample costs {at[0]} cells)")
+            out.append(
+                f"{r['fdr']:.3f} false among q < 0.05 with {at[1]} samples (a sample costs {at[0]} cells)"
+            )
     for method in ("published test", "log-Pearson, pooled"):
         peer = table[table["method"] == method].set_index(["sample_cost", "samples"])
         for at in ours.index:
             if ours.loc[at, "auprc"] < peer.loc[at, "auprc"] - 3 * ours.loc[at, "mc_error_auprc"]:
-                out.append(f"{method} ranks better with {at[1]} samples (a sample costs {at[0]} cells)")
+                out.append(
+                    f"{method} ranks better with {at[1]} samples (a sample costs {at[0]} cells)"
+                )
     for cost, part in ours.reset_index().groupby("sample_cost"):
         part = part.sort_values("samples")
         few, best = part.iloc[0], part.loc[part["power"].idxmax()]
         if best["samples"] <= few["samples"]:
-            out.append(f"power is largest with {few['samples']:.0f} samples (a sample costs {cost} cells)")
+            out.append(
+                f"power is largest with {few['samples']:.0f} samples (a sample costs {cost} cells)"
+            )
     return out
 
 
 def remarks(table: pd.DataFrame) -> list[str]:
     out = []
     for method, g in table.groupby("method", sort=False):
-        out.append(f"{method}: power at p < 0.05 {span(g['power'], 0)}, average precision {g['auprc'].min():.2f}-"
-                   f"{g['auprc'].max():.2f}, false among q < 0.05 {span(g['fdr'])} (mean {100 * g['fdr'].mean():.1f}%).")  # fmt: skip
+        out.append(
+            f"{method}: power at p < 0.05 {span(g['power'], 0)}, average precision {g['auprc'].min():.2f}-"
+            f"{g['auprc'].max():.2f}, false among q < 0.05 {span(g['fdr'])} (mean {100 * g['fdr'].mean():.1f}%)."
+        )
     ours = table[table["method"] == "within, jackknife"]
     for cost, g in ours.groupby("sample_cost"):
         best = g.loc[g["power"].idxmax()]
-        out.append(f"Where a sample costs as much as {cost} cells, power is largest with {best['samples']:.0f} samples of "
-                   f"{best['cells']:.0f} cells.")  # fmt: skip
-    out.append("Where we are worse: tests that take cells as units call more true pairs; their lists are mostly false.")
+        out.append(
+            f"Where a sample costs as much as {cost} cells, power is largest with {best['samples']:.0f} samples of "
+            f"{best['cells']:.0f} cells."
+        )
+    out.append(
+        "Where we are worse: tests that take cells as units call more true pairs; their lists are mostly false."
+    )
     return out
 
 
@@ -134,12 +172,16 @@ def figures(table: pd.DataFrame) -> dict:
     import matplotlib.pyplot as plt
 
     costs = sorted(table["sample_cost"].unique())
-    fig, axes = plt.subplots(len(costs), 3, figsize=(12, 3.4 * len(costs) + 0.4), squeeze=False, layout="constrained")
+    fig, axes = plt.subplots(
+        len(costs), 3, figsize=(12, 3.4 * len(costs) + 0.4), squeeze=False, layout="constrained"
+    )
     style = {
-        "within, jackknife": ("#0072B2", "o"), "within, cluster": ("#009E73", "^"),
-        "log-Pearson, within": ("#56B4E9", "s"), "published test": ("#D55E00", "x"),
+        "within, jackknife": ("#0072B2", "o"),
+        "within, cluster": ("#009E73", "^"),
+        "log-Pearson, within": ("#56B4E9", "s"),
+        "published test": ("#D55E00", "x"),
         "log-Pearson, pooled": ("#CC79A7", "+"),
-    }  # fmt: skip
+    }
     for line, cost in zip(axes, costs, strict=True):
         part = table[table["sample_cost"] == cost]
         for ax, value, title in zip(
@@ -150,7 +192,9 @@ def figures(table: pd.DataFrame) -> dict:
         ):
             for method, (colour, marker) in style.items():
                 p = part[part["method"] == method].sort_values("samples")
-                ax.plot(p["samples"], p[value], marker=marker, color=colour, label=method, lw=1.2, ms=6)
+                ax.plot(
+                    p["samples"], p[value], marker=marker, color=colour, label=method, lw=1.2, ms=6
+                )
             if value == "fdr":
                 ax.axhline(0.05, color="#888888", lw=0.8, ls="--")
             ax.set_xscale("log")
@@ -159,7 +203,10 @@ def figures(table: pd.DataFrame) -> dict:
                 ticks,
                 [
                     f"{s}\n{c}"
-                    for s, c in part.drop_duplicates("samples").set_index("samples")["cells"].loc[ticks].items()
+                    for s, c in part.drop_duplicates("samples")
+                    .set_index("samples")["cells"]
+                    .loc[ticks]
+                    .items()
                 ],
             )
             ax.minorticks_off()

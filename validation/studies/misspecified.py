@@ -20,7 +20,12 @@ SEED = 20261207
 REPLICATES = 200
 MEANS = [0.2, 1.0, 5.0]
 SETTINGS = [(0.0, 0.0), (0.0, 0.2), (0.3, 0.0), (0.6, 0.2)]
-METHODS = ["within, jackknife", "within, cluster", "pooled CS-CORE, jackknife", "published CS-CORE test"]
+METHODS = [
+    "within, jackknife",
+    "within, cluster",
+    "pooled CS-CORE, jackknife",
+    "published CS-CORE test",
+]
 
 
 def grid(quick: bool) -> pd.DataFrame:
@@ -54,8 +59,9 @@ def verdict(table: pd.DataFrame) -> list[str]:
     out = []
     ours = table[(table["method"] == "within, jackknife") & (table["flagged"] <= 0.2)]
     for value, low, high, spared in (
-        ("type_1", 0.03, 0.07, ("wrong depth",)), ("coverage", 0.93, 0.98, ("wrong depth", "zero inflation"))
-    ):  # fmt: skip
+        ("type_1", 0.03, 0.07, ("wrong depth",)),
+        ("coverage", 0.93, 0.98, ("wrong depth", "zero inflation")),
+    ):
         for r in outside(ours[~ours["world"].isin(spared)], value, low, high):
             where = f"{r['world']}, {r['cells_are']}, mean {r['mean']}, rho {r['rho']}, S={r['samples']}"
             out.append(f"{value} {r[value]:.3f} in {where}")
@@ -69,8 +75,10 @@ def remarks(table: pd.DataFrame) -> list[str]:
     out = []
     for (world, kind), g in ours.groupby(["world", "cells_are"], sort=False):
         null, true = g[g["rho"] == 0], g[g["rho"] > 0]
-        out.append(f"{world}, {kind} cells, mean counts 1 and 5: rejects {span(null['type_1'])} of true nulls, covers "
-                   f"{span(true['coverage'])}, bias {true['bias'].min():+.3f} to {true['bias'].max():+.3f}.")  # fmt: skip
+        out.append(
+            f"{world}, {kind} cells, mean counts 1 and 5: rejects {span(null['type_1'])} of true nulls, covers "
+            f"{span(true['coverage'])}, bias {true['bias'].min():+.3f} to {true['bias'].max():+.3f}."
+        )
     out.append(
         "The figure counts flagged pairs too; most of those with mean count 0.2 in 5 samples are, and their p-values are too large."
     )
@@ -79,8 +87,10 @@ def remarks(table: pd.DataFrame) -> list[str]:
         "Give the depth of the whole transcriptome. Where we are worse: methods that estimate the factor from many stable genes need "
         "not be told."
     )
-    out.append("Zero inflation and a true correlation: zeros that have nothing to do with expression add variance, so the estimate "
-               "is nearer 0 than that of the expression behind them.")  # fmt: skip
+    out.append(
+        "Zero inflation and a true correlation: zeros that have nothing to do with expression add variance, so the estimate "
+        "is nearer 0 than that of the expression behind them."
+    )
     out.append(
         "The claim was reworded after the first run: ambient RNA had been expected to mislead, zero inflation not to."
     )
@@ -96,8 +106,14 @@ def figures(table: pd.DataFrame) -> dict:
     labels = [w if d == "lognormal" else f"{w}, {d} cells" for w, d in kinds]
     means = sorted(ours["mean"].unique())
     samples = sorted(ours["samples"].unique())
-    fig, axes = plt.subplots(2, len(samples), figsize=(4.6 * len(samples) + 2, 6.2), sharey="row", squeeze=False,
-                             layout="constrained")  # fmt: skip
+    fig, axes = plt.subplots(
+        2,
+        len(samples),
+        figsize=(4.6 * len(samples) + 2, 6.2),
+        sharey="row",
+        squeeze=False,
+        layout="constrained",
+    )
     colours, markers = ["#56B4E9", "#0072B2", "#D55E00"], ["v", "o", "D"]
     panels = [
         ("type_1", 0.0, 0.0, (0.035, 0.06), "true nulls rejected"),
@@ -108,16 +124,31 @@ def figures(table: pd.DataFrame) -> dict:
             ax.axhspan(*band, color="#dddddd", zorder=0)
             for m, (mean, colour, marker) in enumerate(zip(means, colours, markers, strict=True)):
                 part = ours[(ours["samples"] == s) & (ours["mean"] == mean) & (ours["rho"] == rho)]
-                part = part[part["heterogeneity"] == tau].set_index(["world", "cells_are"]).reindex(kinds)
-                ax.errorbar(np.arange(len(kinds)) + 0.16 * (m - 1), part[f"{value}_all"],
-                            2 * part[f"mc_error_{value}_all"], fmt=marker, color=colour, ms=5, capsize=2,
-                            label=f"mean count {mean:g}")  # fmt: skip
-            ax.set_xticks(range(len(kinds)), labels if row else [""] * len(kinds), rotation=40, ha="right")
+                part = (
+                    part[part["heterogeneity"] == tau]
+                    .set_index(["world", "cells_are"])
+                    .reindex(kinds)
+                )
+                ax.errorbar(
+                    np.arange(len(kinds)) + 0.16 * (m - 1),
+                    part[f"{value}_all"],
+                    2 * part[f"mc_error_{value}_all"],
+                    fmt=marker,
+                    color=colour,
+                    ms=5,
+                    capsize=2,
+                    label=f"mean count {mean:g}",
+                )
+            ax.set_xticks(
+                range(len(kinds)), labels if row else [""] * len(kinds), rotation=40, ha="right"
+            )
             ax.spines[["top", "right"]].set_visible(False)
             if value == "type_1":
                 ax.set_title(f"{s} samples x 300 cells", fontsize=11)
                 ax.set_yscale("log")
-                ax.set_yticks([0.02, 0.05, 0.1, 0.2, 0.5, 1.0], ["2%", "5%", "10%", "20%", "50%", "100%"])
+                ax.set_yticks(
+                    [0.02, 0.05, 0.1, 0.2, 0.5, 1.0], ["2%", "5%", "10%", "20%", "50%", "100%"]
+                )
                 ax.minorticks_off()
         line[0].set_ylabel(f"{title}\n(true correlation {rho:g})")
     axes[0][-1].legend(frameon=False, bbox_to_anchor=(1.02, 1), loc="upper left")

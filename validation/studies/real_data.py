@@ -22,7 +22,13 @@ CLAIM = (
 MODELS = ["within", "pooled_cscore", "pseudobulk"]
 SEED = 20261205
 REPLICATES = 20
-METHODS = ("within, jackknife", "published test", "log-Pearson, pooled", "log-Pearson, within", "pseudobulk")
+METHODS = (
+    "within, jackknife",
+    "published test",
+    "log-Pearson, pooled",
+    "log-Pearson, within",
+    "pseudobulk",
+)
 LEAST_MEAN = 0.3  # counts a cell of the PBMC's genes
 NULLS = ("cells within samples", "samples")
 
@@ -31,7 +37,9 @@ def grid(quick: bool) -> pd.DataFrame:
     """Nulls (the target's counts drawn anew), reproducibility over halves of the samples, agreement with known sets."""
     parts = ["null: cells within samples", "null: samples", "split halves", "known sets"]
     data = ["glioblastoma"] if quick else ["glioblastoma", "PBMC monocytes"]
-    return pd.DataFrame([{"data": d, "part": p, "targets": 2 if quick else 20} for d in data for p in parts])
+    return pd.DataFrame(
+        [{"data": d, "part": p, "targets": 2 if quick else 20} for d in data for p in parts]
+    )
 
 
 def load(name: str) -> ad.AnnData:
@@ -56,7 +64,9 @@ def run_cell(row: dict, replicates: int, seed: np.random.SeedSequence) -> pd.Dat
     return _null(adata, row, max(2, replicates // 4), np.random.default_rng(seed))
 
 
-def _fits(adata: ad.AnnData, target: str | None, between: bool = True) -> dict[str, tuple[hc.CorrelationResult, str]]:
+def _fits(
+    adata: ad.AnnData, target: str | None, between: bool = True
+) -> dict[str, tuple[hc.CorrelationResult, str]]:
     options = {"sample": "sample_id", "depth": "total_counts"}
     adata = adata[:, np.asarray(adata.X.sum(0)).ravel() > 0].copy()
     with warnings.catch_warnings():
@@ -65,7 +75,10 @@ def _fits(adata: ad.AnnData, target: str | None, between: bool = True) -> dict[s
         fits = {
             "within, jackknife": (model.fit(target=target), "p_value"),
             "published test": (model.fit("pooled", "none", target=target), "cell_p_value"),
-            "log-Pearson, pooled": (cells.fit(level="pooled", uncertainty="none", target=target), "cell_p_value"),
+            "log-Pearson, pooled": (
+                cells.fit(level="pooled", uncertainty="none", target=target),
+                "cell_p_value",
+            ),
             "log-Pearson, within": (cells.fit(target=target), "p_value"),
         }
         if between:
@@ -84,7 +97,13 @@ def _null(adata: ad.AnnData, row: dict, replicates: int, rng: np.random.Generato
     called: dict[str, list] = {m: [] for m in METHODS}
     for _, target in itertools.product(range(replicates), targets):
         x = np.asarray(adata[:, target].X.todense()).ravel()
-        source = dict(zip(names, rng.permutation(names) if row["part"] == "null: samples" else names, strict=True))
+        source = dict(
+            zip(
+                names,
+                rng.permutation(names) if row["part"] == "null: samples" else names,
+                strict=True,
+            )
+        )
         drawn = np.empty(len(x))
         for name in names:
             cells, donors = np.flatnonzero(sample == name), np.flatnonzero(sample == source[name])
@@ -99,12 +118,16 @@ def _null(adata: ad.AnnData, row: dict, replicates: int, rng: np.random.Generato
     return pd.DataFrame(
         [
             {
-                "method": m, "value": np.mean(v), "mc_error": np.std(v, ddof=1) / np.sqrt(len(v)), "runs": len(v),
-                "measure": "called at p < 0.05", **row,
+                "method": m,
+                "value": np.mean(v),
+                "mc_error": np.std(v, ddof=1) / np.sqrt(len(v)),
+                "runs": len(v),
+                "measure": "called at p < 0.05",
+                **row,
             }
             for m, v in called.items()
         ]
-    )  # fmt: skip
+    )
 
 
 def _halves(adata: ad.AnnData, row: dict) -> pd.DataFrame:
@@ -114,7 +137,9 @@ def _halves(adata: ad.AnnData, row: dict) -> pd.DataFrame:
     scores: dict[tuple[str, str], list] = {}
     for pair in splits:
         half = adata.obs["sample_id"].isin(pair).to_numpy()
-        fits = [_fits(adata[part].copy(), None, between=False) for part in (half, ~half)]  # 2 samples: no correlation
+        fits = [
+            _fits(adata[part].copy(), None, between=False) for part in (half, ~half)
+        ]  # 2 samples: no correlation
         for method in fits[0]:
             first, second = (f[method][0].matrix() for f in fits)
             shared = first.index.intersection(second.index)
@@ -123,7 +148,9 @@ def _halves(adata: ad.AnnData, row: dict) -> pd.DataFrame:
             known = np.isfinite(one[upper]) & np.isfinite(two[upper])
             agreement = stats.spearmanr(one[upper][known], two[upper][known]).statistic
             scores.setdefault((method, "Spearman over halves"), []).append(agreement)
-            scores.setdefault((method, "top 10 partners shared"), []).append(_shared_partners(one, two))
+            scores.setdefault((method, "top 10 partners shared"), []).append(
+                _shared_partners(one, two)
+            )
     return _table(scores, row)
 
 
@@ -145,7 +172,9 @@ def _sets(adata: ad.AnnData, row: dict) -> pd.DataFrame:
         ribosome = [g for g in table.index if g.startswith(("RPL", "RPS"))]
         scores[method, "ribosome AUROC"] = _members_found(table, ribosome)
         sets = [[g for g in genes if g in table.index] for genes in hc.datasets.hallmark().values()]
-        scores[method, "Hallmark AUROC"] = [float(np.mean(_members_found(table, g))) for g in sets if len(g) >= 10]
+        scores[method, "Hallmark AUROC"] = [
+            float(np.mean(_members_found(table, g))) for g in sets if len(g) >= 10
+        ]
     return _table(scores, row)
 
 
@@ -163,12 +192,16 @@ def _table(scores: dict[tuple[str, str], list], row: dict) -> pd.DataFrame:
     return pd.DataFrame(
         [
             {
-                "method": m, "measure": measure, "value": np.mean(v), "runs": len(v),
-                "mc_error": np.std(v, ddof=1) / np.sqrt(len(v)), **row,
+                "method": m,
+                "measure": measure,
+                "value": np.mean(v),
+                "runs": len(v),
+                "mc_error": np.std(v, ddof=1) / np.sqrt(len(v)),
+                **row,
             }
             for (m, measure), v in scores.items()
         ]
-    )  # fmt: skip
+    )
 
 
 def verdict(table: pd.DataFrame) -> list[str]:
@@ -185,7 +218,9 @@ def verdict(table: pd.DataFrame) -> list[str]:
         if at.loc[("null: samples", "called at p < 0.05", "log-Pearson, pooled"), "value"] < 0.1:
             out.append(f"pooled log-Pearson is harmless on {data}")
         halves = at.loc[("split halves", "Spearman over halves")]["value"]
-        if (halves["within, jackknife"] > halves["log-Pearson, pooled"]) != (data == "glioblastoma"):
+        if (halves["within, jackknife"] > halves["log-Pearson, pooled"]) != (
+            data == "glioblastoma"
+        ):
             out.append(f"what comes back better on {data} is the other method")
         if at.loc[("known sets", "ribosome AUROC", "within, jackknife"), "value"] < 0.8:
             out.append(f"within-sample CS-CORE misses the ribosome on {data}")
@@ -197,12 +232,16 @@ def remarks(table: pd.DataFrame) -> list[str]:
     for (data, part, measure), g in table.groupby(["data", "part", "measure"], sort=False):
         values = ", ".join(f"{r['method']} {r['value']:.2f}" for r in g.to_dict("records"))
         out.append(f"{data}, {part}, {measure}: {values}.")
-    out.append("The PBMC are 2 donors in two conditions each, 100 cells a sample: four samples, not four donors. In two of three splits both "
-               "halves hold both conditions, and what separates those makes pooled estimates agree.")  # fmt: skip
+    out.append(
+        "The PBMC are 2 donors in two conditions each, 100 cells a sample: four samples, not four donors. In two of three splits both "
+        "halves hold both conditions, and what separates those makes pooled estimates agree."
+    )
     out.append(
         "Where we are worse: with 100 cells a sample the estimates are noisier than log-Pearson's, which shrinks what it cannot see."
     )
-    out.append("The claim was reworded after the first run, which refuted it for the halves of the PBMC.")
+    out.append(
+        "The claim was reworded after the first run, which refuted it for the halves of the PBMC."
+    )
     return out
 
 
@@ -211,7 +250,11 @@ def figures(table: pd.DataFrame) -> dict:
     import matplotlib.pyplot as plt
 
     panels = [
-        ("null: cells within samples", "called at p < 0.05", "nothing within samples\n(pseudobulk may find between)"),
+        (
+            "null: cells within samples",
+            "called at p < 0.05",
+            "nothing within samples\n(pseudobulk may find between)",
+        ),
         ("null: samples", "called at p < 0.05", "nothing at either level"),
         ("split halves", "Spearman over halves", "agreement over halves\n(Spearman)"),
         ("split halves", "top 10 partners shared", "top 10 partners shared"),
@@ -220,15 +263,29 @@ def figures(table: pd.DataFrame) -> dict:
     ]
     data = list(dict.fromkeys(table["data"]))
     fig, axes = plt.subplots(
-        len(data), len(panels), figsize=(15, 2.7 * len(data) + 0.5), squeeze=False, layout="constrained"
+        len(data),
+        len(panels),
+        figsize=(15, 2.7 * len(data) + 0.5),
+        squeeze=False,
+        layout="constrained",
     )
-    colours = dict(zip(METHODS, ["#0072B2", "#D55E00", "#CC79A7", "#56B4E9", "#009E73"], strict=True))
+    colours = dict(
+        zip(METHODS, ["#0072B2", "#D55E00", "#CC79A7", "#56B4E9", "#009E73"], strict=True)
+    )
     for row, (line, name) in enumerate(zip(axes, data, strict=True)):
         for k, (ax, (part, measure, title)) in enumerate(zip(line, panels, strict=True)):
-            rows = table[(table["data"] == name) & (table["part"] == part) & (table["measure"] == measure)]
+            rows = table[
+                (table["data"] == name) & (table["part"] == part) & (table["measure"] == measure)
+            ]
             rows = rows.set_index("method").reindex(METHODS)
             y = np.arange(len(rows))[::-1]
-            ax.barh(y, rows["value"], xerr=2 * rows["mc_error"], color=[colours[m] for m in rows.index], height=0.6)
+            ax.barh(
+                y,
+                rows["value"],
+                xerr=2 * rows["mc_error"],
+                color=[colours[m] for m in rows.index],
+                height=0.6,
+            )
             ax.set_yticks(y, rows.index if k == 0 else [""] * len(rows))
             for where, value in ((measure.startswith("called"), 0.05), ("AUROC" in measure, 0.5)):
                 if where:

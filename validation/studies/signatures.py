@@ -47,7 +47,9 @@ def run_cell(row: dict, replicates: int, seed: np.random.SeedSequence) -> pd.Dat
     tally = Tally()
     for child in seed.spawn(replicates):
         rng = np.random.default_rng(child)
-        adata = worlds.draw(panel, worlds.cell_numbers(row["samples"], row["cells"], True, rng), rng)
+        adata = worlds.draw(
+            panel, worlds.cell_numbers(row["samples"], row["cells"], True, rng), rng
+        )
         empty = np.asarray(adata.X.sum(0)).ravel() == 0
         names = adata.var_names[~empty]
         logs = np.log1p(adata.X.toarray() / adata.obs["depth"].to_numpy()[:, None] * 1e4)
@@ -61,24 +63,47 @@ def run_cell(row: dict, replicates: int, seed: np.random.SeedSequence) -> pd.Dat
                 answers = {}
                 for weights in ("equal", "expression"):
                     try:
-                        ds = model.signature(members, weights=weights).dataset.sel(gene=partners).isel(target=0)
+                        ds = (
+                            model.signature(members, weights=weights)
+                            .dataset.sel(gene=partners)
+                            .isel(target=0)
+                        )
                     except hc.InputError:  # a gene without enough counts
                         continue
                     values = [
-                        ds[v].values for v in ("p_value", "correlation_unclipped", "ci_lower", "ci_upper", "flag")
+                        ds[v].values
+                        for v in (
+                            "p_value",
+                            "correlation_unclipped",
+                            "ci_lower",
+                            "ci_upper",
+                            "flag",
+                        )
                     ]
                     answers[f"{weights} weights"] = values
                 score = logs[:, 10 * k : 10 * k + MEMBERS].mean(1)
                 r = np.array([stats.pearsonr(score, logs[:, int(g[4:])]) for g in partners])
                 nothing = np.full(len(partners), np.nan)
-                answers["module score over cells"] = [r[:, 1], r[:, 0], nothing, nothing, np.zeros(len(partners), int)]
+                answers["module score over cells"] = [
+                    r[:, 1],
+                    r[:, 0],
+                    nothing,
+                    nothing,
+                    np.zeros(len(partners), int),
+                ]
                 for method, (p, estimate, low, high, flag) in answers.items():
                     bad = (flag.astype(int) & int(INSUFFICIENT)) > 0
                     for value in np.unique(target):
                         at = target == value
                         interval = (low[at], high[at]) if "weights" in method else None
-                        tally.add((method, mean, value > 0), value, p=p[at] if value == 0 else None, estimate=estimate[at],
-                                  interval=interval, insufficient=bad[at])  # fmt: skip
+                        tally.add(
+                            (method, mean, value > 0),
+                            value,
+                            p=p[at] if value == 0 else None,
+                            estimate=estimate[at],
+                            interval=interval,
+                            insufficient=bad[at],
+                        )
     return tally.table(["method", "mean", "related"]).assign(**row)
 
 
@@ -91,7 +116,9 @@ def verdict(table: pd.DataFrame) -> list[str]:
     ours = pd.concat([_standing(table, f"{w} weights") for w in ("equal", "expression")])
     for value, low, high in (("type_1", 0.03, 0.065), ("coverage", 0.935, 0.975)):
         for r in outside(ours, value, low, high):
-            out.append(f"{value} {r[value]:.3f} at {r['samples']} x {r['cells']}, mean {r['mean']:g}, {r['method']}")
+            out.append(
+                f"{value} {r[value]:.3f} at {r['samples']} x {r['cells']}, mean {r['mean']:g}, {r['method']}"
+            )
     cells = table[(table["method"] == "module score over cells") & ~table["related"]]
     if cells["type_1"].max() < 0.2:
         out.append("cells as units do no harm: nothing is shown")
@@ -103,18 +130,31 @@ def remarks(table: pd.DataFrame) -> list[str]:
     for method in ("equal weights", "expression weights"):
         g = _standing(table, method)
         null, rest = g[~g["related"]], g[g["related"]]
-        out.append(f"{method}: rejects {span(null['type_1'])} of true nulls (mean {100 * null['type_1'].mean():.1f}%), covers "
-                   f"{span(g['coverage'])} (mean {100 * g['coverage'].mean():.1f}%), bias of the true correlation of {truth():.2f} "
-                   f"{rest['bias'].min():+.3f} to {rest['bias'].max():+.3f}, over the {len(g)} cells of the grid with at most one "
-                   "pair in five flagged.")  # fmt: skip
+        out.append(
+            f"{method}: rejects {span(null['type_1'])} of true nulls (mean {100 * null['type_1'].mean():.1f}%), covers "
+            f"{span(g['coverage'])} (mean {100 * g['coverage'].mean():.1f}%), bias of the true correlation of {truth():.2f} "
+            f"{rest['bias'].min():+.3f} to {rest['bias'].max():+.3f}, over the {len(g)} cells of the grid with at most one "
+            "pair in five flagged."
+        )
     cells = table[table["method"] == "module score over cells"]
-    out.append(f"Module score over cells: rejects {span(cells.loc[~cells['related'], 'type_1'])} of true nulls; bias "
-               f"{cells.loc[cells['related'], 'bias'].min():+.2f} to {cells.loc[cells['related'], 'bias'].max():+.2f}.")  # fmt: skip
-    out.append(f"Each cell of the grid has {table.loc[~table['related'], 'pairs'].min():,} null pairs or more.")
+    out.append(
+        f"Module score over cells: rejects {span(cells.loc[~cells['related'], 'type_1'])} of true nulls; bias "
+        f"{cells.loc[cells['related'], 'bias'].min():+.2f} to {cells.loc[cells['related'], 'bias'].max():+.2f}."
+    )
+    out.append(
+        f"Each cell of the grid has {table.loc[~table['related'], 'pairs'].min():,} null pairs or more."
+    )
     return out
 
 
 def figures(table: pd.DataFrame) -> dict:
-    style = {"equal weights": ("#0072B2", "o"), "expression weights": ("#009E73", "^"),
-             "module score over cells": ("#D55E00", "x")}  # fmt: skip
-    return {"": size_and_coverage(table, ~table["related"], style, loc="lower right", bbox_to_anchor=(1, 0.12))}
+    style = {
+        "equal weights": ("#0072B2", "o"),
+        "expression weights": ("#009E73", "^"),
+        "module score over cells": ("#D55E00", "x"),
+    }
+    return {
+        "": size_and_coverage(
+            table, ~table["related"], style, loc="lower right", bbox_to_anchor=(1, 0.12)
+        )
+    }

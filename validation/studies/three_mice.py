@@ -23,8 +23,15 @@ REPLICATES = 25
 QUICK_REPLICATES = 2
 MEANS = [0.2, 1.0, 5.0]
 SETTINGS = [(0.0, 0.0), (0.0, 0.2), (0.3, 0.0), (0.6, 0.0)]
-OURS = ["within, jackknife", "within, cluster", "per-sample meta-analysis", "repeated-measures correlation", "metacell Pearson",
-        "cell Pearson", "cell Spearman"]  # fmt: skip
+OURS = [
+    "within, jackknife",
+    "within, cluster",
+    "per-sample meta-analysis",
+    "repeated-measures correlation",
+    "metacell Pearson",
+    "cell Pearson",
+    "cell Spearman",
+]
 SLOW = {"statsmodels MixedLM", "pingouin rm_corr", "memento, difference"}
 
 
@@ -44,7 +51,9 @@ def run_cell(row: dict, replicates: int, seed: np.random.SeedSequence) -> pd.Dat
         adata = worlds.draw(panel, np.full(row["samples"], row["cells"]), rng)
         asked = {}
         for key, (i, j) in pairs.items():
-            some = np.sort(rng.permutation(len(i))[: row["nulls"] if key[2:] == (0.0, 0.0) else len(i)])
+            some = np.sort(
+                rng.permutation(len(i))[: row["nulls"] if key[2:] == (0.0, 0.0) else len(i)]
+            )
             asked[key] = (i[some], j[some])
         for method, answer in answers(adata, OURS, seed=k):
             for key, at in asked.items():
@@ -54,7 +63,11 @@ def run_cell(row: dict, replicates: int, seed: np.random.SeedSequence) -> pd.Dat
                 tally.add((method, *key), truth.get(key, 0.0), **found)
         for name, call in installed().items():
             # up to 0.1 s a pair: nulls of one mean
-            of = {key: at for key, at in asked.items() if name not in SLOW or (key[0] == 1.0 and key[2] == 0.0)}
+            of = {
+                key: at
+                for key, at in asked.items()
+                if name not in SLOW or (key[0] == 1.0 and key[2] == 0.0)
+            }
             every = tuple(np.concatenate([at[side] for at in of.values()]) for side in (0, 1))
             start = time.perf_counter()
             p, estimate = call(adata, every)
@@ -62,7 +75,10 @@ def run_cell(row: dict, replicates: int, seed: np.random.SeedSequence) -> pd.Dat
             edges = np.cumsum([len(at[0]) for at in of.values()])[:-1]
             parts = [None if v is None else np.split(v, edges) for v in (p, estimate)]
             for n, key in enumerate(of):
-                values = {k: None if v is None else v[n] for k, v in zip(("p", "estimate"), parts, strict=True)}
+                values = {
+                    k: None if v is None else v[n]
+                    for k, v in zip(("p", "estimate"), parts, strict=True)
+                }
                 if key[2] != 0 and name != "memento, difference":
                     values["p"] = None
                 if any(v is not None for v in values.values()):
@@ -75,12 +91,18 @@ def verdict(table: pd.DataFrame) -> list[str]:
     null = table[(table["rho"] == 0) & (table["mean"] >= 1)]
     out = []
     for r in null[null["method"].isin(["within, jackknife"])].to_dict("records"):
-        if r["type_1_all"] > 0.06 + 3 * max(r["mc_error_type_1_all"], np.sqrt(0.06 * 0.94 / r["pairs"])):
-            out.append(f"{r['method']} rejects {r['type_1_all']:.3f} of true nulls, {r['samples']} x {r['cells']}")
+        if r["type_1_all"] > 0.06 + 3 * max(
+            r["mc_error_type_1_all"], np.sqrt(0.06 * 0.94 / r["pairs"])
+        ):
+            out.append(
+                f"{r['method']} rejects {r['type_1_all']:.3f} of true nulls, {r['samples']} x {r['cells']}"
+            )
     cells = null[null["method"].isin(["CS-CORE Python", "cell Pearson", "cell Spearman"])]
     if not (cells.groupby("method")["type_1"].max() > 0.2).all():
         out.append("a test that takes cells as units does no harm: nothing is shown")
-    known = table[(table["rho"] > 0) & (table["mean"] >= 1)].set_index(["method", "samples", "mean", "rho"])["rmse"]
+    known = table[(table["rho"] > 0) & (table["mean"] >= 1)].set_index(
+        ["method", "samples", "mean", "rho"]
+    )["rmse"]
     if "CS-CORE Python" in known.index and "within, jackknife" in known.index:
         worse = known["within, jackknife"] > 1.1 * known["CS-CORE Python"] + 0.01
         out += [f"the published estimate is nearer the truth at {at}" for at in worse[worse].index]
@@ -90,22 +112,34 @@ def verdict(table: pd.DataFrame) -> list[str]:
 def remarks(table: pd.DataFrame) -> list[str]:
     null = table[(table["rho"] == 0) & (table["samples"] == 3)]
     rich = null[null["mean"] >= 1].groupby("method")
-    out = [f"Three mice, mean counts 1 and 5, {m}: rejects {span(g['type_1_all'])} of true nulls." for m, g in rich
-           if g["type_1_all"].notna().any() and m != "memento, difference"]  # fmt: skip
+    out = [
+        f"Three mice, mean counts 1 and 5, {m}: rejects {span(g['type_1_all'])} of true nulls."
+        for m, g in rich
+        if g["type_1_all"].notna().any() and m != "memento, difference"
+    ]
     related = table[(table["rho"] > 0) & (table["mean"] >= 1)]
     error = related.groupby("method")["rmse"].mean()
-    out.append("Root mean squared error of the estimate where genes are related (mean counts 1 and 5): "
-               + ", ".join(f"{m} {v:.3f}" for m, v in error.dropna().sort_values().items()) + ".")  # fmt: skip
+    out.append(
+        "Root mean squared error of the estimate where genes are related (mean counts 1 and 5): "
+        + ", ".join(f"{m} {v:.3f}" for m, v in error.dropna().sort_values().items())
+        + "."
+    )
     out.append(
         "Log-scale correlations estimate another quantity, attenuated by dropout; their distance from the truth says so."
     )
     half = table[(table["method"] == "memento, difference")]
     if len(half):
-        out.append(f"memento's test that correlation differs between two halves of the samples, where it does not: {span(half['type_1_all'])}"
-                   " (highest where the correlation varies over samples). memento takes its size factors from the panel itself.")  # fmt: skip
-    ours = table[(table["method"] == "within, jackknife") & (table["samples"] == 3) & (table["rho"] == 0.3)]
-    out.append(f"Where we are worse: with 3 samples the interval is wide (t with at most 2 degrees of freedom; mean width "
-               f"{ours['width'].mean():.2f} at correlation 0.3), and per-sample meta-analysis of rich genes is as good.")  # fmt: skip
+        out.append(
+            f"memento's test that correlation differs between two halves of the samples, where it does not: {span(half['type_1_all'])}"
+            " (highest where the correlation varies over samples). memento takes its size factors from the panel itself."
+        )
+    ours = table[
+        (table["method"] == "within, jackknife") & (table["samples"] == 3) & (table["rho"] == 0.3)
+    ]
+    out.append(
+        f"Where we are worse: with 3 samples the interval is wide (t with at most 2 degrees of freedom; mean width "
+        f"{ours['width'].mean():.2f} at correlation 0.3), and per-sample meta-analysis of rich genes is as good."
+    )
     return out
 
 
@@ -114,16 +148,28 @@ def figures(table: pd.DataFrame) -> dict:
     import matplotlib.pyplot as plt
 
     designs = list(dict.fromkeys(zip(table["samples"], table["cells"], strict=True)))
-    methods = [m for m in dict.fromkeys(table["method"]) if table.loc[table["method"] == m, "type_1_all"].notna().any()]
+    methods = [
+        m
+        for m in dict.fromkeys(table["method"])
+        if table.loc[table["method"] == m, "type_1_all"].notna().any()
+    ]
     taus = sorted(table.loc[table["rho"] == 0, "heterogeneity"].unique())
     size = (5.2 * len(designs) + 1, (0.32 * len(methods) + 1) * len(taus) + 0.6)
     fig, axes = plt.subplots(
-        len(taus), len(designs), figsize=size, sharex=True, sharey=True, squeeze=False, layout="constrained"
+        len(taus),
+        len(designs),
+        figsize=size,
+        sharex=True,
+        sharey=True,
+        squeeze=False,
+        layout="constrained",
     )
     style = {0.2: ("#56B4E9", "v"), 1.0: ("#0072B2", "o"), 5.0: ("#D55E00", "D")}
     for line, tau in zip(axes, taus, strict=True):
         for ax, (s, n) in zip(line, designs, strict=True):
-            part = table[(table["samples"] == s) & (table["rho"] == 0) & (table["heterogeneity"] == tau)]
+            part = table[
+                (table["samples"] == s) & (table["rho"] == 0) & (table["heterogeneity"] == tau)
+            ]
             for mean, (colour, marker) in style.items():
                 row = part[part["mean"] == mean].set_index("method").reindex(methods)
                 y = np.arange(len(methods)) + 0.18 * np.log10(mean)
@@ -141,7 +187,11 @@ def figures(table: pd.DataFrame) -> dict:
             ax.axvspan(0.035, 0.06, color="#dddddd", zorder=0)
             ax.set_yticks(range(len(methods)), methods)
             ax.set_xlim(0, 1)
-            varies = f"correlation varies over samples (sd {tau:g})" if tau else "no correlation in any sample"
+            varies = (
+                f"correlation varies over samples (sd {tau:g})"
+                if tau
+                else "no correlation in any sample"
+            )
             ax.set_title(f"{s} samples x {n:,} cells, {varies}", fontsize=10)
             ax.spines[["top", "right"]].set_visible(False)
     axes[0][0].invert_yaxis()

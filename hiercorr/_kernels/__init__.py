@@ -1,5 +1,0 @@
-"""All compiled loops but those of :mod:`hiercorr.bayes`. Plain arrays in, plain arrays out."""
-
-from hiercorr._kernels import counts, differences, pairs, squares, strips, sums
-
-__all__ = ["counts", "differences", "pairs", "squares", "strips", "sums"]

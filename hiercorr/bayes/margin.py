@@ -1,0 +1,176 @@
+r"""One gene's margin: the distribution of its log rate over the cells of each sample, by marginal likelihood.
+
+.. math:: x_{ij} \sim Poisson(s_i e^{u_{ij}}),\quad u_{ij} \sim N(m_{cj}, \sigma_j^2),\qquad
+          L_i = \sum_g P(x_{ij} | s_i e^{u_g})\, w_g(m_{cj}, \sigma_j)
+
+with weights w of a normal density on a uniform grid, normalised to 1: the sum is the trapezoid rule, which is exact to
+rounding where the spacing is below about the standard deviation of what is integrated.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hiercorr.kernels import bayes as kernels
+
+NODES = 8  # of the Gauss rule over log depth that stands for cells with the same counts
+REACH = 4.5  # standard deviations on both sides of a sample's mean that a grid holds
+MEAN_SD = (
+    1.5  # prior of a sample's log mean around the gene's: keeps a sample without a count finite
+)
+MAX_POINTS = 161
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Cells:
+    """Counts of a few genes in every cell, cells grouped by sample.
+
+    Attributes
+    ----------
+    x : ndarray of int64, shape (n_cells, n_genes)
+    log_s : ndarray, shape (n_cells,)
+        Log depth, relative to the mean depth.
+    starts : ndarray of int64, shape (n_samples + 1,)
+    """
+
+    x: NDArray[np.int64]
+    log_s: Array
+    starts: NDArray[np.int64]
+
+    @property
+    def n_samples(self) -> int:
+        return len(self.starts) - 1
+
+    def rows(self, *genes: int) -> Rows:
+        """The cells as rows for these genes; many cells with the same counts become a few rows."""
+        key = np.zeros(len(self.x), np.int64)
+        for j in genes:
+            key = np.unique(key * (self.x[:, j].max() + 1) + self.x[:, j], return_inverse=True)[1]
+        cell, log_s, weight, starts = kernels.gauss_rows(key, self.log_s, self.starts, NODES)
+        return Rows(self.x[cell][:, list(genes)].astype(float), log_s, weight, starts)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Counts (n_rows, n_genes), log depths and the number of cells each row stands for."""
+
+    x: Array
+    log_s: Array
+    weight: Array
+    starts: NDArray[np.int64]
+
+    def table(self, gene: int, left: Array, spacing: float, points: int) -> Array:
+        """Likelihood of a gene's counts at the grid points, the largest of a row 1."""
+        return np.asarray(
+            kernels.poisson_table(
+                self.x[:, gene].copy(), self.log_s, self.starts, left, spacing, points
+            )[0]
+        )
+
+
+@dataclass(frozen=True)
+class Margin:
+    """Posterior mode of one gene's margin and its curvature.
+
+    Attributes
+    ----------
+    m : ndarray, shape (n_samples,)
+        Mean log rate of each sample.
+    log_sd : float
+        Log standard deviation of the log rate over the cells of a sample.
+    m_se : ndarray, shape (n_samples,)
+        Standard error of m given log_sd.
+    log_sd_se : float
+    slope : ndarray, shape (n_samples,)
+        Change of m per change of log_sd along the ridge of the posterior.
+    prior_mean : float
+        Centre of the weak prior of m.
+    """
+
+    m: Array
+    log_sd: float
+    m_se: Array
+    log_sd_se: float
+    slope: Array
+    prior_mean: float
+
+    @property
+    def sd(self) -> float:
+        return float(np.exp(self.log_sd))
+
+    def grid(self, finest: float) -> tuple[Array, float, int]:
+        """Left ends, spacing and number of points of a grid that holds the posterior; `finest`: spacing / sd at most."""
+        low, high = (np.exp(self.log_sd + k * min(2 * self.log_sd_se, 0.7)) for k in (-1, 1))
+        half = REACH * high + min(3 * float(self.m_se.max()), 3.0)
+        points = int(np.clip(np.ceil(2 * half / (finest * low)) + 1, 25, MAX_POINTS))
+        return self.m - half, 2 * half / (points - 1), points
+
+
+def fit_margin(
+    rows: Rows, gene: int, sd_prior: tuple[float, float], start_sd: float = 0.6
+) -> Margin:
+    """Newton's method on (m_1..m_S, log sd), with the grid laid anew where the mode has moved.
+
+    Parameters
+    ----------
+    rows : Rows
+    gene : int
+        Column of ``rows.x``.
+    sd_prior : tuple of float
+        Mean and standard deviation of log sd.
+    start_sd : float
+        Where to start.
+    """
+    x = rows.x[:, gene].copy()
+    sums = np.add.reduceat(rows.weight * x, rows.starts[:-1])
+    depth = np.add.reduceat(rows.weight * np.exp(rows.log_s), rows.starts[:-1])
+    centre = float(np.log(max(sums.sum(), 0.5) / depth.sum()))
+    log_sd = float(np.log(start_sd))
+    m = np.log((sums + 0.5) / (depth + 0.5 * np.exp(-centre))) - start_sd**2 / 2
+    prior_mean = float(centre - start_sd**2 / 2)
+    prior = np.asarray(sd_prior, float)
+    for _ in range(8):
+        sd = np.exp(log_sd)
+        half = REACH * 1.6 * sd + 1.0
+        points = int(np.clip(np.ceil(2 * half / (0.6 * sd)), 25, 121))
+        left, spacing = m - half, 2 * half / (points - 1)
+        table, _ = kernels.poisson_table(x, rows.log_s, rows.starts, left, spacing, points)
+        args = (table, rows.weight, rows.starts, left, spacing, prior_mean, MEAN_SD, prior)
+        m_new, s_new, terms = _newton(m, log_sd, args)
+        moved = max(abs(s_new - log_sd), float(np.abs(m_new - m).max()) / sd)
+        m, log_sd = m_new, s_new
+        if moved < 0.3:
+            break
+    _, _, _, h_mm, h_ms, h_ss = terms
+    schur = h_ss - (h_ms**2 / h_mm).sum()
+    se = 1 / np.sqrt(max(-schur, 1 / prior[1] ** 2))
+    return Margin(m, log_sd, 1 / np.sqrt(-h_mm), float(se), -h_ms / h_mm, prior_mean)
+
+
+def _newton(m: Array, log_sd: float, args: tuple) -> tuple[Array, float, tuple]:
+    terms = kernels.margin_terms(m, log_sd, *args)
+    for _ in range(40):
+        value, g_m, g_s, h_mm, h_ms, h_ss = terms
+        h_mm = np.minimum(h_mm, -1e-8)
+        schur = h_ss - (h_ms**2 / h_mm).sum()
+        step = (
+            -(g_s - (h_ms * g_m / h_mm).sum()) / min(schur, -1e-3)
+            if schur < 0
+            else np.sign(g_s) * 0.3
+        )
+        step = float(np.clip(step, -0.5, 0.5))
+        move = np.clip(-(g_m + h_ms * step) / h_mm, -1.0, 1.0)
+        for _ in range(12):
+            following = kernels.margin_terms(m + move, log_sd + step, *args)
+            if following[0] >= value - 1e-9 * abs(value):
+                break
+            step, move = step / 2, move / 2
+        m, log_sd, terms = m + move, log_sd + step, following
+        if abs(step) < 1e-7 and np.abs(move).max() < 1e-7:
+            break
+    return m, log_sd, terms

@@ -1,0 +1,175 @@
+"""The routes of :class:`hiercorr.Pseudobulk`: from sums and a design to residuals, regressions and noise."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from hiercorr.between import noise_correction, normalization, pair_tests, regression, residuals
+from hiercorr.between.negative_binomial import negative_binomial
+from hiercorr.between.pair_tests import BetweenEstimates, Options
+from hiercorr.counts.counts import Counts
+from hiercorr.design.matrix import DesignMatrix
+from hiercorr.errors import EstimationWarning, InputError
+from hiercorr.inference.multiplicity import benjamini_hochberg
+from hiercorr.schema import Flag
+
+Array = NDArray[np.float64]
+TYPICAL_COUNT = (
+    20  # a gene with fewer counts in the median sample is weak: its log is mostly noise, and skewed
+)
+
+
+@dataclass(frozen=True)
+class BetweenProblem:
+    """Sums of the chosen genes and the design they are correlated under.
+
+    Attributes
+    ----------
+    counts, expression : ndarray, shape (n_samples, n_genes)
+        Sums, and their log2 counts per million.
+    libraries : ndarray, shape (n_samples,)
+    blocks : ndarray of int, shape (n_samples,) or None
+    clustered : bool
+        Errors by block.
+    contrasts : mapping
+    correlation : float or None
+        Of samples of one block, where the design holds no block effects.
+    interaction : tuple of int
+        Columns of the design whose products with the target are coefficients too.
+    """
+
+    counts: Array
+    expression: Array
+    libraries: Array
+    design: DesignMatrix
+    blocks: NDArray[np.int64] | None
+    clustered: bool
+    contrasts: Mapping[str, str | Sequence[str]]
+    correlation: float | None = None
+    interaction: tuple[int, ...] = ()
+
+    def gene_flags(self) -> NDArray[np.uint16]:
+        """Flags of genes with few counts."""
+        flag = np.zeros(self.counts.shape[1], np.uint16)
+        flag[np.median(self.counts, axis=0) < TYPICAL_COUNT] |= Flag.LOW_INFORMATION.bit
+        flag[(self.counts == 0).any(0)] |= Flag.ABSENT_IN_SAMPLE.bit
+        return flag
+
+    def with_block_correlation(self, method: str) -> BetweenProblem:
+        """The problem with the consensus correlation of its blocks estimated."""
+        assert self.blocks is not None
+        y, weights = self.expression, None
+        if method == "voom":
+            found = normalization.voom(self.counts, self.libraries, self.design.matrix)
+            y, weights = found.expression, found.weights
+        rho = normalization.block_correlation(y, self.design.matrix, self.blocks, weights)
+        return replace(self, correlation=rho)
+
+    def combinations(self, k: int) -> Array:
+        """Coefficients one by one, then the contrasts, as rows of weights of k coefficients."""
+        rows = self.design.contrasts(self.contrasts)
+        return np.vstack([np.eye(k), np.pad(rows, ((0, 0), (0, k - rows.shape[1])))])
+
+    def white(self) -> Array | None:
+        """Matrix that makes samples of a block independent, where they are correlated."""
+        if self.correlation is None:
+            return None
+        assert self.blocks is not None
+        return regression.whitener(self.blocks, self.correlation)
+
+
+def correlate_samples(problem: BetweenProblem, ranks: bool, options: Options) -> BetweenEstimates:
+    """Pearson's or Spearman's correlation of residuals."""
+    y, design = problem.expression, problem.design.matrix
+    covariates = design.shape[1] > 1
+    if ranks:
+        y = stats.rankdata(y.round(12), axis=0)
+        df = len(y) - design.shape[1] - 1
+        if covariates and df + 2 <= residuals.EXACT_SPEARMAN and options.chosen is None:
+            warnings.warn(
+                f"the t test of a partial Spearman correlation on {df} degrees of freedom rejects too often: use "
+                "permutations=",
+                EstimationWarning,
+                stacklevel=4,
+            )
+    white = problem.white()
+    if white is not None:
+        y, design = white @ y, white @ design
+    return pair_tests.correlate_residuals(
+        residuals.residuals(y, design), options, ranks, covariates
+    )
+
+
+def regress_on_target(
+    problem: BetweenProblem, method: str, at: int, name: str, options: Options
+) -> BetweenEstimates:
+    """Each gene on the target (gene number `at`) and the formula."""
+    y, blocks, white = problem.expression, problem.blocks, problem.white()
+    products = problem.design.matrix[:, list(problem.interaction)] * y[:, [at]]
+    design = np.column_stack([problem.design.matrix, products, y[:, at]])
+    fitted = residuals.residuals(y, problem.design.matrix)
+    if fitted.constant[at]:
+        raise InputError(
+            f"target {name!r} does not vary between samples given {problem.design.formula!r}"
+        )
+    weights = problem.combinations(design.shape[1])
+    if method == "negative_binomial":
+        tests, dispersion = negative_binomial(
+            problem.counts, design, problem.libraries, weights, options.progress
+        )
+        return pair_tests.counts_against_target(tests, dispersion, at, fitted, options)
+    precision: Array | None = None
+    if method == "voom":
+        found = normalization.voom(problem.counts, problem.libraries, design)
+        y, precision = found.expression, found.weights
+    errors = "hc3" if method == "hc3" else "cluster" if problem.clustered else "classical"
+    if white is None:
+        fit = regression.least_squares(y, design, precision, errors, blocks)
+    elif precision is None:
+        fit = regression.least_squares(white @ y, white @ design)
+    else:  # the covariance is W^-1/2 R W^-1/2, another one for each gene
+        root = np.sqrt(precision)
+        fit = regression.least_squares(white @ (root * y), white @ (root.T[:, :, None] * design))
+    return pair_tests.against_target(fit, weights, errors != "classical", at, fitted, options)
+
+
+def formula_fit(problem: BetweenProblem) -> dict[str, Array]:
+    """Each gene on the formula alone."""
+    y, design, white = problem.expression, problem.design.matrix, problem.white()
+    if white is not None:
+        y, design = white @ y, white @ design
+    tests = regression.least_squares(y, design).test(problem.combinations(design.shape[1]))
+    tests["beta_q_value"] = np.array([benjamini_hochberg(p) for p in tests["beta_p_value"]])
+    return tests
+
+
+def remove_noise(
+    problem: BetweenProblem,
+    cells: Counts,
+    at: NDArray[np.int64],
+    options: Options,
+    seed: int | np.random.Generator | None,
+) -> BetweenEstimates:
+    """Correlation between samples without the noise of their means.
+
+    Parameters
+    ----------
+    cells : Counts
+        The same genes in the same order.
+    at : ndarray of int
+        Row of the problem of each sample of `cells`, or -1.
+    """
+    y = np.log((problem.counts + 0.5) / problem.libraries[:, None])
+    fitted = residuals.residuals(y, problem.design.matrix)
+    weight = np.zeros(cells.n_samples)
+    weight[at >= 0] = ((1 - (fitted.basis**2).sum(1)) / fitted.df)[at[at >= 0]]
+    noise = noise_correction.measure_noise(
+        cells, weight, 1e-8 if options.dtype == np.float32 else 1e-13
+    )
+    return pair_tests.correlate_without_noise(fitted, noise, options, seed)

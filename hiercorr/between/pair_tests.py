@@ -1,0 +1,244 @@
+"""From residuals to the pair and coefficient variables of a result between samples."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+from scipy import special, stats
+
+from hiercorr.between import noise_correction, regression, residuals
+from hiercorr.between.permutation import freedman_lane_p
+from hiercorr.between.residuals import Residuals
+from hiercorr.design.permutation import Arrangements
+from hiercorr.inference.multiplicity import benjamini_hochberg
+from hiercorr.results import tiling
+from hiercorr.runtime.progress import with_progress
+from hiercorr.schema import Flag
+
+Array = NDArray[np.float64]
+_LAYERS = 32  # arrays of one tile that are alive at a time
+
+
+@dataclass(frozen=True)
+class Options:
+    """What every route needs to know of one call of fit.
+
+    Attributes
+    ----------
+    rows : slice or None
+        The target's position, or None for all pairs.
+    gene_flag : ndarray of uint16, shape (n_genes,)
+    chosen : Arrangements or None
+        For permutation p-values.
+    """
+
+    rows: slice | None
+    dtype: DTypeLike
+    confidence: float
+    gene_flag: NDArray[np.uint16]
+    chosen: Arrangements | None
+    progress: bool | None
+
+
+@dataclass
+class BetweenEstimates:
+    """Variables on their way into the schema."""
+
+    pair: dict[str, NDArray]
+    coefficient: dict[str, Array] = field(default_factory=dict)
+    gene: dict[str, Array] = field(default_factory=dict)
+
+
+def correlate_residuals(
+    fitted: Residuals, options: Options, ranks: bool, covariates: bool
+) -> BetweenEstimates:
+    """Every pair's correlation of residuals, a tile at a time.
+
+    Parameters
+    ----------
+    ranks, covariates : bool
+        The residuals are of ranks; the formula has more than an intercept.
+    """
+    n_genes = fitted.unit.shape[1]
+    output = tiling.PairOutput(n_genes, options.rows, options.dtype, double=("p_value",))
+    flag = options.gene_flag | np.where(fitted.constant, Flag.NONPOSITIVE_VARIANCE.bit, 0).astype(
+        np.uint16
+    )
+    unit = np.where(fitted.constant, np.nan, fitted.unit)
+    df = fitted.df - 1
+    for left, right in with_progress(
+        tiling.tiles(n_genes, 2 * _LAYERS, options.rows, np.float64), options.progress
+    ):
+        r = unit[:, left].T @ unit[:, right]
+        if ranks:
+            tile = residuals.spearman_table(r, df, covariates, options.confidence, options.dtype)
+        else:
+            tile = residuals.t_table(r, df, options.confidence, options.dtype)
+        if options.chosen is not None:
+            tile["p_value"] = freedman_lane_p(
+                unit[:, left], unit[:, right], fitted, options.chosen, r
+            )
+        bits = flag[left, None] | flag[None, right]
+        if df < 2:
+            bits |= Flag.NO_INTERVAL.bit
+        output.write(left, right, {**tile, "correlation": r}, bits)
+    pair = output.finish()
+    tiling.add_q_values(pair, options.rows)
+    return BetweenEstimates(pair)
+
+
+def against_target(
+    fit: regression.Regression,
+    weights: Array,
+    robust: bool,
+    target: int,
+    fitted: Residuals,
+    options: Options,
+) -> BetweenEstimates:
+    """Correlation of every gene with the target from regressions whose last coefficient is the target's.
+
+    The correlation is the partial one, t / sqrt(t^2 + df) of the classical t; with robust errors the standard error of
+    its atanh is the classical one times the ratio of robust to classical standard error of the coefficient.
+    """
+    tests = fit.test(weights)
+    k = fit.coefficients.shape[0] - 1
+    with np.errstate(invalid="ignore", divide="ignore"):
+        classical_se = np.sqrt(fit.classical[:, k, k])
+        t = fit.coefficients[k] / classical_se
+        ratio = tests["beta_se"][k] / classical_se
+    r = t / np.sqrt(t**2 + fit.df)
+    return _from_target(r, ratio, robust, tests, k, fit.df, target, fitted, options)
+
+
+def counts_against_target(
+    tests: dict[str, Array], dispersion: Array, target: int, fitted: Residuals, options: Options
+) -> BetweenEstimates:
+    """As :func:`against_target`, for the negative-binomial regressions."""
+    k = fitted.basis.shape[1]
+    df = fitted.df - 1
+    t = tests["beta_statistic"][k]
+    out = _from_target(
+        t / np.sqrt(t**2 + df), np.ones_like(t), False, tests, k, df, target, fitted, options
+    )
+    out.gene["dispersion"] = dispersion
+    return out
+
+
+def _from_target(
+    r: Array,
+    ratio: Array,
+    robust: bool,
+    tests: dict[str, Array],
+    k: int,
+    df: int,
+    target: int,
+    fitted: Residuals,
+    options: Options,
+) -> BetweenEstimates:
+    missing = fitted.constant | ~np.isfinite(r)
+    missing[target] = True
+    for values in tests.values():
+        values[:, missing] = np.nan
+    with np.errstate(invalid="ignore", divide="ignore"):
+        exact = ~missing & (np.abs(r) >= 1 - 1e-12)  # the same profile twice
+        r = np.where(missing | exact, np.nan, r)
+        z = np.arctanh(r)
+        se = ratio / np.sqrt(df - 1) if df > 1 else np.full_like(r, np.nan)
+        dof = tests["beta_df"][k]
+        level = 0.5 + options.confidence / 2
+        margin = (stats.t.ppf(level, dof) if robust else stats.norm.ppf(level)) * np.where(
+            np.isfinite(z), se, np.nan
+        )
+    p = tests["beta_p_value"][k]
+    if options.chosen is not None:
+        unit = np.where(fitted.constant, np.nan, fitted.unit)
+        p = freedman_lane_p(unit, unit[:, [target]], fitted, options.chosen, r[:, None])[:, 0]
+    p = np.where(exact, np.nan, p)
+    pair: dict[str, NDArray] = {
+        "correlation": r,
+        "fisher_z": z,
+        "se": np.where(np.isfinite(z), se, np.nan),
+        "ci_lower": np.tanh(z - margin),
+        "ci_upper": np.tanh(z + margin),
+        "statistic": tests["beta_statistic"][k],
+        "df": dof,
+        "p_value": p,
+        "q_value": benjamini_hochberg(p),
+    }
+    flag = options.gene_flag | options.gene_flag[target]
+    flag[fitted.constant] |= Flag.NONPOSITIVE_VARIANCE.bit
+    flag[exact] |= Flag.OUT_OF_RANGE.bit
+    flag[~fitted.constant & ~exact & np.isnan(r)] |= Flag.NO_INTERVAL.bit
+    if df < 2:
+        flag |= Flag.NO_INTERVAL.bit
+    flag[target] = (flag[target] & ~Flag.NO_INTERVAL.bit) | Flag.SELF.bit
+    pair["correlation"][target] = 1.0
+    out = {
+        n: v[None].astype(options.dtype if n != "p_value" else np.float64) for n, v in pair.items()
+    }
+    tests["beta_q_value"] = np.array([benjamini_hochberg(v) for v in tests["beta_p_value"]])
+    return BetweenEstimates({**out, "flag": flag[None]}, tests)
+
+
+def correlate_without_noise(
+    fitted: Residuals,
+    noise: noise_correction.Noise,
+    options: Options,
+    seed: int | np.random.Generator | None,
+) -> BetweenEstimates:
+    """Noise-corrected correlation of every pair.
+
+    Parameters
+    ----------
+    fitted : Residuals
+        Of log((T + 1/2) / L), genes in the order of `noise`.
+    """
+    n_genes = len(fitted.constant)
+    variance = fitted.length**2 / fitted.df
+    with np.errstate(divide="ignore", invalid="ignore"):
+        reliability = np.where(fitted.constant, np.nan, 1 - noise.own / variance)
+    usable = np.where(reliability >= noise_correction.LEAST_RELIABILITY, reliability, np.nan)
+    flag = options.gene_flag.copy()
+    flag[fitted.constant] |= Flag.NONPOSITIVE_VARIANCE.bit
+    flag[np.isnan(usable)] |= Flag.LOW_RELIABILITY.bit
+    draws = noise_correction.pivotal_draws(fitted.df, seed)
+    df = fitted.df - 1
+    output = tiling.PairOutput(n_genes, options.rows, options.dtype, double=("p_value",))
+    sd = np.sqrt(variance)
+    for left, right in with_progress(
+        tiling.tiles(n_genes, 2 * _LAYERS, options.rows, np.float64), options.progress
+    ):
+        r = fitted.unit[:, left].T @ fitted.unit[:, right]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            shared = np.clip(
+                noise.shared(left, right, options.dtype) / np.outer(sd[left], sd[right]),
+                -0.99,
+                0.99,
+            )
+            rho, lower, upper = noise_correction.corrected(
+                r, shared, (usable[left], usable[right]), draws, options.confidence, left == right
+            )
+            inside = np.where(np.abs(r) < 1 - 1e-12, r, np.nan)
+            x = np.tanh(np.arctanh(inside) - np.arctanh(shared))
+            t = x * np.sqrt(df / (1 - x**2))
+        bits = flag[left, None] | flag[None, right]
+        bits[np.isfinite(rho) & np.isnan(lower)] |= Flag.NO_INTERVAL.bit
+        nothing = np.isnan(rho)
+        lower[nothing], upper[nothing], t[nothing] = np.nan, np.nan, np.nan
+        tile = {
+            "correlation_unclipped": rho,
+            "fisher_z": np.arctanh(np.where(np.abs(rho) < 1, rho, np.nan)),
+            "ci_lower": lower,
+            "ci_upper": upper,
+            "statistic": t,
+            "df": np.where(nothing, np.nan, float(df)),
+            "p_value": 2 * special.stdtr(df, -np.abs(t)),
+            "observed_correlation": r,
+        }
+        output.write(left, right, tile, bits)
+    pair = output.finish()
+    pair["se"] = np.broadcast_to(np.array(np.nan, options.dtype), output.shape)
+    tiling.add_q_values(pair, options.rows)
+    return BetweenEstimates(pair, gene={"reliability": reliability})

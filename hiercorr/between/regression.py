@@ -1,0 +1,146 @@
+"""Linear regression of many genes on one design each or one for all: coefficients, covariances, robust errors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import special
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Regression:
+    """Fits of G genes with k coefficients.
+
+    Attributes
+    ----------
+    coefficients : ndarray, shape (k, G)
+    covariance : ndarray, shape (G, k, k)
+        Of the coefficients, by the errors asked for.
+    classical : ndarray, shape (G, k, k)
+        Of the coefficients, for independent errors of equal variance.
+    df : int
+        Samples minus coefficients.
+    spread : ndarray, shape (S, n_clusters, k) or None
+        For errors by cluster: what each coefficient's degrees of freedom are made of.
+    """
+
+    coefficients: Array
+    covariance: Array
+    classical: Array
+    df: int
+    spread: Array | None = None
+
+    def test(self, weights: Array) -> dict[str, Array]:
+        """Estimate, standard error, t, df and p of linear combinations.
+
+        Parameters
+        ----------
+        weights : ndarray, shape (n_combinations, k)
+
+        Returns
+        -------
+        dict of ndarray, shape (n_combinations, G)
+        """
+        estimate = weights @ self.coefficients
+        variance = np.einsum("ck,gkl,cl->cg", weights, self.covariance, weights)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            se = np.sqrt(np.where(variance > 0, variance, np.nan))
+            statistic = estimate / se
+        df = (
+            np.full(len(weights), float(self.df))
+            if self.spread is None
+            else self._satterthwaite(weights)
+        )
+        whole = np.broadcast_to(df[:, None], se.shape)
+        p = 2 * special.stdtr(whole, -np.abs(statistic))
+        return {
+            "beta": estimate,
+            "beta_se": se,
+            "beta_statistic": statistic,
+            "beta_df": np.array(whole),
+            "beta_p_value": p,
+        }
+
+    def _satterthwaite(self, weights: Array) -> Array:
+        assert self.spread is not None
+        g = np.einsum("sgk,ck->csg", self.spread, weights)
+        gram = np.swapaxes(g, 1, 2) @ g
+        return np.trace(gram, axis1=1, axis2=2) ** 2 / (gram**2).sum((1, 2))
+
+
+def least_squares(
+    y: Array,
+    design: Array,
+    weights: Array | None = None,
+    errors: str = "classical",
+    clusters: NDArray[np.int64] | None = None,
+) -> Regression:
+    r"""Least squares of each column of `y`.
+
+    Parameters
+    ----------
+    y : ndarray, shape (n_samples, n_genes)
+    design : ndarray, shape (n_samples, k) or (n_genes, n_samples, k)
+        One for all genes, or one a gene (whitened).
+    weights : ndarray, shape (n_samples, n_genes), optional
+        Precision weights.
+    errors : {"classical", "hc3", "cluster"}
+        ``"hc3"``: :math:`(X'X)^{-1} \sum_i x_i x_i' e_i^2/(1-h_i)^2 (X'X)^{-1}` (MacKinnon & White 1985).
+        ``"cluster"``: CR2 with Satterthwaite degrees of freedom (Bell & McCaffrey 2002; Pustejovsky & Tipton 2018),
+        for one design and no weights.
+    clusters : ndarray of int, shape (n_samples,), optional
+    """
+    s, k = design.shape[-2:]
+    df = s - k
+    if weights is None and design.ndim == 2:
+        bread = np.linalg.inv(design.T @ design)
+        beta = bread @ (design.T @ y)
+        e = y - design @ beta
+        classical = ((e**2).sum(0) / df)[:, None, None] * bread
+    else:
+        x = np.broadcast_to(design, (y.shape[1], s, k))
+        w = np.ones_like(y) if weights is None else weights
+        wx = w.T[:, :, None] * x
+        breads = np.linalg.inv(np.swapaxes(wx, 1, 2) @ x)
+        beta = np.einsum("gkl,gsl,sg->kg", breads, wx, y)
+        e = y - np.einsum("gsk,kg->sg", x, beta)
+        classical = ((w * e**2).sum(0) / df)[:, None, None] * breads
+        return Regression(beta, classical, classical, df)
+    if errors == "classical":
+        return Regression(beta, classical, classical, df)
+    hat = design @ bread @ design.T
+    if errors == "hc3":
+        scaled = (e / (1 - np.diag(hat))[:, None]) ** 2
+        meat = np.einsum("sg,sk,sl->gkl", scaled, design, design)
+        return Regression(beta, bread @ meat @ bread, classical, df)
+    assert clusters is not None
+    influence, spread = [], []
+    for g in np.unique(clusters):
+        rows = np.flatnonzero(clusters == g)
+        p = (
+            _inverse_root(np.eye(len(rows)) - hat[np.ix_(rows, rows)]) @ design[rows] @ bread
+        )  # (n_g, k)
+        influence.append(np.einsum("nk,ng->gk", p, e[rows]))
+        spread.append((np.eye(s) - hat)[:, rows] @ p)
+    f = np.array(influence)  # (clusters, genes, k)
+    covariance = np.einsum("cgk,cgl->gkl", f, f)
+    return Regression(beta, covariance, classical, df, np.swapaxes(np.array(spread), 0, 1))
+
+
+def _inverse_root(matrix: Array) -> Array:
+    """Symmetric square root of the Moore-Penrose inverse."""
+    values, vectors = np.linalg.eigh(matrix)
+    good = values > 1e-10
+    return (vectors[:, good] / np.sqrt(values[good])) @ vectors[:, good].T
+
+
+def whitener(blocks: NDArray[np.int64], correlation: float) -> Array:
+    """Matrix that makes samples with `correlation` within blocks independent, shape (n_samples, n_samples)."""
+    same = blocks[:, None] == blocks
+    matrix = np.where(same, correlation, 0.0)
+    np.fill_diagonal(matrix, 1.0)
+    return np.asarray(np.linalg.inv(np.linalg.cholesky(matrix)))

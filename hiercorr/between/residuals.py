@@ -1,0 +1,113 @@
+"""Correlation between samples: residuals, the tables of a t test, Spearman's exact distribution. Pure functions."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+from scipy import stats
+
+from hiercorr import inference, kernels
+
+Array = NDArray[np.float64]
+EXACT_SPEARMAN = 9  # up to so many samples all orders are counted; R switches at the same size
+_CONSTANT = 1e-10  # residual length relative to the values' own, below which a gene is constant given the formula
+
+
+@dataclass(frozen=True)
+class Residuals:
+    """Expression with the formula's fit removed.
+
+    Attributes
+    ----------
+    unit : ndarray, shape (n_samples, n_genes)
+        Residuals scaled to length 1; 0 for a gene that is constant given the formula.
+    length : ndarray, shape (n_genes,)
+    constant : ndarray of bool, shape (n_genes,)
+    df : int
+        Samples minus coefficients.
+    basis : ndarray, shape (n_samples, n_coefficients)
+        Orthonormal columns that span the design.
+    """
+
+    unit: Array
+    length: Array
+    constant: NDArray[np.bool_]
+    df: int
+    basis: Array
+
+    def remove(self, values: Array) -> Array:
+        """Take the formula's fit out of other values (n_samples, ...)."""
+        return values - self.basis @ (self.basis.T @ values)
+
+
+def residuals(values: Array, design: Array) -> Residuals:
+    """Residuals of every column of `values` (n_samples, n_genes) on a full-rank design."""
+    basis = np.linalg.qr(design)[0]
+    r = values - basis @ (basis.T @ values)
+    r -= basis @ (basis.T @ r)  # once more: what rounding left of a large mean
+    length = np.linalg.norm(r, axis=0)
+    constant = length <= _CONSTANT * np.maximum(np.linalg.norm(values, axis=0), 1e-300)
+    unit = np.where(constant, 0.0, r / np.where(constant, 1.0, length))
+    return Residuals(unit, length, constant, len(values) - design.shape[1], basis)
+
+
+def t_table(r: Array, df: int, confidence: float, dtype: DTypeLike) -> dict[str, NDArray]:
+    r"""Interval and t test of correlations whose residuals have df + 1 degrees of freedom.
+
+    .. math:: t = r \sqrt{df / (1 - r^2)}, \qquad \tanh\Big(\operatorname{atanh} r \pm z_{1-\alpha/2} / \sqrt{df - 1}\Big)
+
+    Parameters
+    ----------
+    r : ndarray, shape (left, right)
+    df : int
+        Samples - 2 - covariates.
+    """
+    spread = 1 / np.sqrt(df - 1) if df > 1 else np.nan
+    return _table(r, df, float(spread), confidence, dtype)
+
+
+def spearman_table(
+    r: Array, df: int, covariates: bool, confidence: float, dtype: DTypeLike
+) -> dict[str, NDArray]:
+    """As :func:`t_table` for correlations of ranks: variance 1.06 / (df - 1) of atanh, exact p where it is known."""
+    out = _table(r, df, float(np.sqrt(1.06 / (df - 1))) if df > 1 else np.nan, confidence, dtype)
+    n = df + 2
+    if not covariates and n <= EXACT_SPEARMAN:
+        values, tail = spearman_tail(n)
+        at = np.searchsorted(values, np.abs(r) - 1e-9)
+        out["p_value"] = np.where(
+            np.isfinite(out["fisher_z"]), tail[np.minimum(at, len(tail) - 1)], np.nan
+        )
+        out["p_value"][np.abs(r) >= 1 - 1e-9] = tail[-1]
+    return out
+
+
+def _table(
+    r: Array, df: int, spread: float, confidence: float, dtype: DTypeLike
+) -> dict[str, NDArray]:
+    half = np.tanh(stats.norm.ppf(0.5 + confidence / 2) * spread) if np.isfinite(spread) else np.nan
+    arrays = [np.empty(r.shape, dtype) for _ in range(6)]
+    p = np.empty(r.shape)
+    log_p, step = inference.log_p_table(df, float(np.sqrt(df)))  # t is sqrt(df) sinh z
+    z, se, lower, upper, statistic, dof = arrays
+    kernels.pairs.correlation_table(
+        r, float(df), spread, half, log_p, step, z, se, lower, upper, statistic, dof, p
+    )
+    return dict(
+        zip(("fisher_z", "se", "ci_lower", "ci_upper", "statistic", "df"), arrays, strict=True)
+    ) | {"p_value": p}
+
+
+@lru_cache(maxsize=8)
+def spearman_tail(n: int) -> tuple[Array, Array]:
+    """Sizes that Spearman's rho of n untied pairs can take, ascending, and the probability of one as large or larger."""
+    ranks = np.arange(n, dtype=np.int16)
+    orders = np.array(list(itertools.permutations(range(n))), np.int16)
+    d2 = ((orders - ranks) ** 2).sum(1)
+    size = np.round(np.abs(1 - 6 * d2 / (n * (n**2 - 1))), 9)
+    values, count = np.unique(size, return_counts=True)
+    return values, count[::-1].cumsum()[::-1] / len(orders)

@@ -1,0 +1,116 @@
+"""Validated counts: column by column, cells grouped by sample."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+MIN_CELLS = 10
+
+
+METACELLS = (
+    "hiercorr_metacells"  # in uns: marks an AnnData of metacells, whose results are exploratory
+)
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Validated counts of the chosen cells and genes, column by column, cells grouped by sample.
+
+    Attributes
+    ----------
+    rows, values : ndarray of int32, shape (n_nonzero,)
+        Cell position (cells grouped by sample) and count of every non-zero entry, gene after gene.
+    offsets : ndarray of int64, shape (n_genes, n_samples + 1)
+        Entries of gene j in sample c are ``offsets[j, c]:offsets[j, c + 1]``.
+    starts : ndarray of int64, shape (n_samples + 1,)
+        Cells of sample c are ``starts[c]:starts[c + 1]``.
+    depth : ndarray of float64, shape (n_cells,)
+        Sequencing depth of each cell, in counts.
+    cells : ndarray of int64, shape (n_cells,)
+        Position of each cell in the source.
+    obs : DataFrame
+        The source's cell table, in the order of `cells`.
+    genes, samples : Index
+        Names; `samples` has one entry where no sample column was named.
+    notes : dict
+        What was chosen and left out, for the result's attributes.
+    """
+
+    rows: NDArray[np.int32]
+    values: NDArray[np.int32]
+    offsets: NDArray[np.int64]
+    starts: NDArray[np.int64]
+    depth: NDArray[np.float64]
+    cells: NDArray[np.int64]
+    obs: pd.DataFrame
+    genes: pd.Index
+    samples: pd.Index
+    notes: dict[str, Any]
+
+    @property
+    def n_cells(self) -> int:
+        return len(self.depth)
+
+    @property
+    def n_genes(self) -> int:
+        return len(self.genes)
+
+    @property
+    def n_samples(self) -> int:
+        return len(self.samples)
+
+    @property
+    def cells_per_sample(self) -> NDArray[np.int64]:
+        return np.diff(self.starts)
+
+    @property
+    def detection(self) -> NDArray[np.float64]:
+        """Share of cells with a count of the gene, shape (n_genes,)."""
+        return (self.offsets[:, -1] - self.offsets[:, 0]) / self.n_cells
+
+    @property
+    def median_depth(self) -> NDArray[np.float64]:
+        """Median depth of the cells of each sample, shape (n_samples,)."""
+        return np.array([np.median(self.depth[a:b]) for a, b in itertools.pairwise(self.starts)])
+
+    def take(self, genes: NDArray[np.int64]) -> Counts:
+        """The same counts with the genes in another order; the entries stay where they are."""
+        return replace(self, offsets=self.offsets[genes], genes=self.genes[genes])
+
+    def one_group(self) -> Counts:
+        """The same counts with all cells in one group, for estimators that pool over samples."""
+        return replace(
+            self,
+            offsets=np.ascontiguousarray(self.offsets[:, [0, -1]]),
+            starts=np.array([0, self.n_cells], np.int64),
+            samples=pd.Index(["all"]),
+        )
+
+    def cells_where(self, keep: NDArray[np.bool_]) -> Counts:
+        """The same counts in some of the cells, shape (n_cells,)."""
+        position = np.cumsum(keep) - 1
+        entries = keep[self.rows]
+        before = np.append(0, np.cumsum(entries))
+        return replace(
+            self,
+            rows=position[self.rows[entries]].astype(np.int32),
+            values=self.values[entries],
+            offsets=before[self.offsets],
+            starts=np.append(0, np.cumsum(keep))[self.starts],
+            depth=self.depth[keep],
+            cells=self.cells[keep],
+            obs=self.obs[keep],
+        )
+
+    def toarray(self) -> NDArray[np.int32]:
+        """Dense (n_cells, n_genes) copy, for tests and small panels."""
+        out = np.zeros((self.n_cells, self.n_genes), np.int32)
+        for j, (a, b) in enumerate(self.offsets[:, [0, -1]]):
+            out[self.rows[a:b], j] = self.values[a:b]
+        return out

@@ -1,0 +1,255 @@
+"""Loops over pairs of genes: how correlations differ between samples."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit, prange
+
+from hiercorr.runtime.compile import parallel
+
+
+@njit(cache=True)
+def _invert(matrix, inverse):
+    """Inverse of a small symmetric positive matrix, by Cholesky; False where it is singular. `matrix` is used up."""
+    k = len(matrix)
+    for i in range(k):  # the lower triangle becomes the root
+        for j in range(i + 1):
+            s = matrix[i, j]
+            for m in range(j):
+                s -= matrix[i, m] * matrix[j, m]
+            if i > j:
+                matrix[i, j] = s / matrix[j, j]
+            elif s > 1e-10 * matrix[i, i]:
+                matrix[i, i] = np.sqrt(s)
+            else:
+                return False
+    for column in range(k):
+        x = inverse[column]
+        for i in range(k):
+            x[i] = 1.0 if i == column else 0.0
+            for m in range(i):
+                x[i] -= matrix[i, m] * x[m]
+            x[i] /= matrix[i, i]
+        for i in range(k - 1, -1, -1):
+            for m in range(i + 1, k):
+                x[i] -= matrix[m, i] * x[m]
+            x[i] /= matrix[i, i]
+    return True
+
+
+@njit(cache=True)
+def _influences(num, den, t, u, phi1, phi2, effect1, effect2, share1, share2, x, b):
+    """Correlation of one pair; each sample's influence into `x`, its share into `b` (as in leave_out_variance)."""
+    s = num.shape[0]
+    n_sum = 0.0
+    d_sum = 0.0
+    for c in range(s):
+        n_sum += num[c, t, u]
+        d_sum += den[c, t, u]
+    v = phi1[t] * phi2[u]
+    if not (d_sum > 0 and phi1[t] > 0 and v > 0):
+        return np.nan
+    scale = 1.0 / (np.sqrt(v) * d_sum)
+    ratio = n_sum / d_sum
+    for c in range(s):
+        b[c] = max(0.5 * (share1[c, t] + share2[c, u]), 0.0)
+        x[c] = (num[c, t, u] - ratio * den[c, t, u]) * scale - 0.5 * n_sum * scale * (
+            effect1[c, t] + effect2[c, u]
+        )
+    return n_sum * scale
+
+
+@parallel()
+def difference(num, den, phi1, phi2, effect1, effect2, share1, share2, design, contrast):
+    """Regression of per-sample correlations: combination of coefficients, its HC2 error, Satterthwaite df.
+
+    See :func:`hiercorr.within.differential_tests.tile_difference`.
+    """
+    s, r, cols = num.shape
+    k = design.shape[1]
+    out = np.full((r, cols), np.nan)
+    se = np.full((r, cols), np.nan)
+    df = np.full((r, cols), np.nan)
+    for t in prange(r):
+        x, b, g, side = np.empty(s), np.empty(s), np.empty(s), np.empty((s, k))
+        gram = np.empty((k, k))
+        inverse = np.empty((k, k))
+        beta = np.empty(k)
+        for u in range(cols):
+            rho = _influences(num, den, t, u, phi1, phi2, effect1, effect2, share1, share2, x, b)
+            if rho != rho:
+                continue
+            gram[:] = 0.0
+            for c in range(s):
+                for i in range(k):
+                    for j in range(k):
+                        gram[i, j] += b[c] * design[c, i] * design[c, j]
+            if not _invert(gram, inverse):
+                continue
+            beta[:] = 0.0
+            for c in range(s):
+                y = b[c] * rho + x[c]
+                for i in range(k):
+                    for j in range(k):
+                        beta[i] += inverse[i, j] * design[c, j] * y
+            value = 0.0
+            for i in range(k):
+                value += contrast[i] * beta[i]
+            variance = 0.0
+            expected = 0.0
+            spread = 0.0
+            for c in range(s):
+                fitted, lever, weight = 0.0, 0.0, 0.0
+                for i in range(k):
+                    fitted += design[c, i] * beta[i]
+                    side[c, i] = 0.0
+                    for j in range(k):
+                        side[c, i] += inverse[i, j] * design[c, j]
+                    lever += design[c, i] * side[c, i]
+                    weight += contrast[i] * side[c, i]
+                h = b[c] * lever
+                g[c] = 0.0
+                if h < 1.0 - 1e-8 and b[c] > 0.0:
+                    variance += (weight * (b[c] * (rho - fitted) + x[c])) ** 2 / (1.0 - h)
+                    expected += weight * weight * b[c]
+                    g[c] = (weight * b[c]) ** 2 / (1.0 - h)
+                    spread += (g[c] * (1.0 / b[c] - lever)) ** 2
+            for c in range(s):
+                for d in range(c):
+                    both = 0.0
+                    for i in range(k):
+                        both += design[c, i] * side[d, i]
+                    spread += 2.0 * g[c] * g[d] * both * both
+            out[t, u] = value
+            if variance > 0 and spread > 0:
+                se[t, u] = np.sqrt(variance)
+                df[t, u] = expected * expected / spread
+    return out, se, df
+
+
+@njit(cache=True, fastmath={"contract", "reassoc"})
+def _studentized(values, y, b, weight, strata, mean, room, t2):
+    """Squared t (HC0) of the slope of y / b on a condition, weights b and an intercept for each stratum, of many pairs.
+
+    values : (samples,) the condition; y, b : (samples, lanes), y free of its stratum's mean; weight, mean : (strata, lanes)
+    sums of b, and room; room : (5, lanes); t2 : (lanes,) the result.
+    """
+    s, lanes = y.shape
+    room[:] = 0.0
+    sxx, sxy, first, second, third = room[0], room[1], room[2], room[3], room[4]
+    mean[:] = 0.0
+    for c in range(s):
+        for k in range(lanes):
+            mean[strata[c], k] += b[c, k] * values[c]
+    for g in range(len(mean)):
+        for k in range(lanes):
+            mean[g, k] /= weight[g, k]
+    for c in range(s):
+        for k in range(lanes):
+            d = values[c] - mean[strata[c], k]
+            d2, bd, dy = d * d, b[c, k] * d, d * y[c, k]
+            sxx[k] += bd * d
+            sxy[k] += dy
+            first[k] += dy * dy
+            second[k] += dy * bd * d
+            third[k] += bd * bd * d2
+    for k in range(lanes):
+        slope = sxy[k] / sxx[k] if sxx[k] > 0 else 0.0
+        variance = first[k] - 2.0 * slope * second[k] + slope * slope * third[k]
+        t2[k] = sxy[k] * sxy[k] / variance if variance > 1e-12 * first[k] and sxx[k] > 0 else 0.0
+
+
+@njit(cache=True, fastmath=True)
+def _studentized_groups(members, parts, totals, room, t2):
+    """As :func:`_studentized` where the condition is 1 for `members` and 0 for others, in one stratum: five sums.
+
+    parts : (5, samples, lanes) b, y, y^2, y b, b^2; totals : (5, lanes) their sums over all samples.
+    """
+    lanes = t2.shape[0]
+    room[:] = 0.0
+    for c in members:
+        for q in range(5):
+            for k in range(lanes):
+                room[q, k] += parts[q, c, k]
+    for k in range(lanes):
+        m = room[0, k] / totals[0, k]
+        o = 1.0 - m
+        sxx, sxy = room[0, k] * o, room[1, k]
+        first = o * o * room[2, k] + m * m * (totals[2, k] - room[2, k])
+        second = o * o * o * room[3, k] - m * m * m * (totals[3, k] - room[3, k])
+        third = o * o * o * o * room[4, k] + m * m * m * m * (totals[4, k] - room[4, k])
+        slope = sxy / sxx if sxx > 0 else 0.0
+        variance = first - 2.0 * slope * second + slope * slope * third
+        t2[k] = sxy * sxy / variance if variance > 1e-12 * first and sxx > 0 else 0.0
+
+
+@parallel()
+def permuted_differences(
+    num, den, phi1, phi2, effect1, effect2, share1, share2, observed, values, strata, above
+):
+    """How many of the permuted conditions give a studentised difference as large as the observed one; -1: none exists.
+
+    `above`: only what is above the diagonal of a square tile is filled.
+    """
+    s, r, cols = num.shape
+    n_strata = strata.max() + 1
+    lanes = 32
+    groups = n_strata == 1
+    for v in observed:
+        groups = groups and (v == 0.0 or v == 1.0)
+    size = int(observed.sum()) if groups else 0
+    members = np.zeros((len(values), size), np.int64)
+    if groups:
+        for m in range(len(values)):
+            members[m] = np.flatnonzero(values[m])
+    count = np.full((r, cols), -1, np.int64)
+    for t in prange(r):
+        x, share = np.empty(s), np.empty(s)
+        y, b = np.zeros((s, lanes)), np.ones((s, lanes))
+        weight, mean = np.empty((n_strata, lanes)), np.empty((n_strata, lanes))
+        bound, t2, known = np.empty(lanes), np.empty(lanes), np.empty(lanes, np.bool_)
+        room, parts, totals = np.empty((5, lanes)), np.empty((5, s, lanes)), np.zeros((5, lanes))
+        for u0 in range(t // lanes * lanes if above else 0, cols, lanes):
+            width = min(lanes, cols - u0)
+            y[:] = 0.0
+            b[:] = 1.0
+            weight[:] = 0.0
+            for k in range(width):
+                rho = _influences(
+                    num, den, t, u0 + k, phi1, phi2, effect1, effect2, share1, share2, x, share
+                )
+                known[k] = rho == rho
+                if known[k]:
+                    for c in range(s):
+                        b[c, k] = max(share[c], 1e-12)
+                        y[c, k] = share[c] * rho + x[c]
+            mean[:] = 0.0
+            for c in range(s):
+                for k in range(lanes):
+                    weight[strata[c], k] += b[c, k]
+                    mean[strata[c], k] += y[c, k]
+            for c in range(s):
+                for k in range(lanes):
+                    y[c, k] -= b[c, k] * mean[strata[c], k] / weight[strata[c], k]
+            _studentized(observed, y, b, weight, strata, mean, room, bound)
+            for k in range(width):
+                if known[k]:
+                    count[t, u0 + k] = 0
+            if groups:
+                totals[:] = 0.0
+                for c in range(s):
+                    for k in range(lanes):
+                        v, w = y[c, k], b[c, k]
+                        parts[0, c, k], parts[1, c, k], parts[2, c, k] = w, v, v * v
+                        parts[3, c, k], parts[4, c, k] = v * w, w * w
+                        for q in range(5):
+                            totals[q, k] += parts[q, c, k]
+            for m in range(len(values)):
+                if groups:
+                    _studentized_groups(members[m], parts, totals, room, t2)
+                else:
+                    _studentized(values[m], y, b, weight, strata, mean, room, t2)
+                for k in range(width):
+                    if known[k] and t2[k] >= bound[k] * (1.0 - 1e-9):
+                        count[t, u0 + k] += 1
+    return count

@@ -1,0 +1,83 @@
+"""Logarithm and exponential as arithmetic, which a compiler does for several numbers at once; those of libm it does not.
+
+Arguments are taken apart by their bits. Polynomials: of the logarithm in s = f / (2 + f), coefficients of Sun's fdlibm; of
+the exponential Taylor's, on half an octave.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from llvmlite import ir
+from numba import njit, types
+from numba.extending import intrinsic
+
+_LN2_HIGH, _LN2_LOW = 6.93147180369123816490e-01, 1.90821492927058770002e-10
+_ROOT_HALF, _ONE = 0x3FE6A09E667F3BCD, 0x3FF0000000000000  # their bits
+
+
+@intrinsic
+def _bits(typing_context, x):
+    def generate(context, builder, signature, values):
+        return builder.bitcast(values[0], ir.IntType(64))
+
+    return types.int64(types.float64), generate
+
+
+@intrinsic
+def _from_bits(typing_context, x):
+    def generate(context, builder, signature, values):
+        return builder.bitcast(values[0], ir.DoubleType())
+
+    return types.float64(types.int64), generate
+
+
+@njit(inline="always", error_model="numpy")
+def log(x):
+    """Natural logarithm of a finite x > 0 of normal size, to the last digit; NaN stays, 0 is -709."""
+    k = (_bits(x) - _ROOT_HALF) >> 52
+    octave = np.float64(np.int32(k))
+    f = (
+        _from_bits(_bits(x) - (k << 52)) - 1.0
+    )  # x = 2^k (1 + f) with 1 + f between the roots of 1/2 and 2
+    s = f / (2.0 + f)
+    z = s * s
+    r = 1.531383769920937332e-01 + z * 1.479819860511658591e-01
+    r = 2.222219843214978396e-01 + z * (1.818357216161805012e-01 + z * r)
+    r = z * (
+        6.666666666666735130e-01
+        + z * (3.999999999940941908e-01 + z * (2.857142874366239149e-01 + z * r))
+    )
+    half = 0.5 * f * f
+    return octave * _LN2_HIGH - ((half - (s * (half + r) + octave * _LN2_LOW)) - f) + (x - x)
+
+
+@njit(inline="always", error_model="numpy")
+def exp(x):
+    """Exponential of x below 700, to the last digit but one; as small as numbers get; NaN stays."""
+    x = -800.0 if x < -800.0 else x
+    k = np.floor(x * 1.4426950408889634 + 0.5)
+    r = (x - k * _LN2_HIGH) - k * _LN2_LOW
+    p = 1.0 / 39916800.0 + r * (1.0 / 479001600.0 + r / 6227020800.0)
+    p = 1.0 / 40320.0 + r * (1.0 / 362880.0 + r * (1.0 / 3628800.0 + r * p))
+    p = 1.0 / 120.0 + r * (1.0 / 720.0 + r * (1.0 / 5040.0 + r * p))
+    p = 1.0 + r * (1.0 + r * (0.5 + r * (1.0 / 6.0 + r * (1.0 / 24.0 + r * p))))
+    octave = np.int64(np.int32(k))
+    first = octave >> 1  # in two steps, of which neither is too small for a number
+    return p * _from_bits(_ONE + (first << 52)) * _from_bits(_ONE + ((octave - first) << 52))
+
+
+@njit(inline="always", error_model="numpy")
+def atanh(x):
+    """Inverse hyperbolic tangent to a relative error of 2e-14; NaN where x is not in (-1, 1)."""
+    y = x * x
+    small = x * (1.0 + y * (1.0 / 3.0 + y * (0.2 + y / 7.0)))
+    inside = abs(x) < 1.0
+    other = 0.5 * log((1.0 + x) / (1.0 - x) if inside else np.nan)
+    return small if abs(x) < 0.01 else other
+
+
+@njit(inline="always", error_model="numpy")
+def asinh(x):
+    """Inverse hyperbolic sine of x >= 0 to an absolute error of 1e-15."""
+    x = 1e150 if x > 1e150 else x  # the square of more is infinite
+    return log(x + np.sqrt(x * x + 1.0))

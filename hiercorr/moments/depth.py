@@ -1,0 +1,147 @@
+r"""Sums over cells of functions of sequencing depth, by quadrature.
+
+With depth :math:`s_i`, every weight used here is :math:`f_j(s_i) = 1 / (1 + a_j s_i)`, a function of depth and one number
+per gene. Sums over cells of such functions are therefore a small quadrature: with :math:`L` the (cells x nodes)
+interpolation matrix in log depth, :math:`\sum_i x_{ij} f_j(s_i) = \sum_k f_j(s_k) (L^T x_j)_k` and
+:math:`\sum_i f_j(s_i) g_k(s_i) = f_j(nodes)^T (L^T L) g_k(nodes)`. The counts are passed over once.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hiercorr import kernels
+from hiercorr.counts.counts import Counts
+from hiercorr.moments.entries import Entries
+
+if TYPE_CHECKING:
+    pass
+
+
+Array = NDArray[np.float64]
+
+
+_BASIS_BLOCK = 65_536  # cells whose interpolation matrix exists at one time
+
+
+@dataclass(frozen=True)
+class DepthSums:
+    """What the moment regressions need of the counts, from one pass.
+
+    Attributes
+    ----------
+    depth : ndarray, shape (n_cells,)
+        Depth divided by its mean, so that numbers are near 1.
+    unit : float
+        That mean, in counts.
+    nodes : ndarray, shape (m,)
+        Depths of the interpolation nodes.
+    first, second : ndarray, shape (n_genes, n_samples, m)
+        Sums over the cells of a sample of x L and x^2 L.
+    power : ndarray, shape (5, n_samples, m)
+        Sums of s^r L, r = 0..4.
+    gram : ndarray, shape (2, n_samples, m, m)
+        Sums of s^2 L L^T and s^3 L L^T.
+    """
+
+    depth: Array
+    unit: float
+    nodes: Array
+    first: Array
+    second: Array
+    power: Array
+    gram: Array
+
+    def one_group(self) -> DepthSums:
+        """The sums over all samples, as one group."""
+        return DepthSums(
+            self.depth,
+            self.unit,
+            self.nodes,
+            self.first.sum(1, keepdims=True),
+            self.second.sum(1, keepdims=True),
+            self.power.sum(1, keepdims=True),
+            self.gram.sum(1, keepdims=True),
+        )
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Chebyshev nodes in log depth; the same for all blocks of cells whose sums are to be added.
+
+    Attributes
+    ----------
+    unit : float
+        Mean depth, in counts; depths are divided by it.
+    centre, half : float
+        Middle and half width of the range of log depth.
+    size : int
+        Number of nodes.
+    """
+
+    unit: float
+    centre: float
+    half: float
+    size: int
+
+    @classmethod
+    def over(cls, depth: Array, tolerance: float) -> Grid:
+        """Nodes for these cells; `tolerance` is the interpolation error of a weight.
+
+        1 / (1 + e^(u + log a)) has its nearest poles at distance pi from the real line, which fixes the convergence rate.
+        """
+        unit = float(depth.mean())
+        low, high = math.log(depth.min() / unit), math.log(depth.max() / unit)
+        half = max((high - low) / 2, 1e-6)
+        rate = math.pi / half + math.hypot(1, math.pi / half)
+        size = int(np.clip(math.ceil(math.log(100 / tolerance) / math.log(rate)), 4, 160))
+        return cls(unit, (high + low) / 2, half, size)
+
+    @property
+    def _x(self) -> Array:
+        return np.cos((2 * np.arange(self.size) + 1) * np.pi / (2 * self.size))
+
+    @property
+    def nodes(self) -> Array:
+        return np.exp(self.centre + self.half * self._x)
+
+    def basis(self, depth: Array) -> Array:
+        """The matrix (cells, nodes) that interpolates from the nodes to cells of these depths (in units)."""
+        angle = (2 * np.arange(self.size) + 1) * np.pi / (2 * self.size)
+        difference = ((np.log(depth) - self.centre) / self.half)[:, None] - self._x
+        exact = difference == 0
+        difference[exact] = 1
+        basis = (-1.0) ** np.arange(self.size) * np.sin(angle) / difference
+        basis /= basis.sum(1, keepdims=True)
+        hit = exact.any(1)
+        basis[hit] = exact[hit]
+        return basis
+
+
+def depth_sums(counts: Counts, tolerance: float, grid: Grid | None = None) -> DepthSums:
+    """Pass once over the counts, a block of cells of one sample at a time; `grid` None: that of these cells."""
+    grid = grid or Grid.over(counts.depth, tolerance)
+    depth = counts.depth / grid.unit
+    s, m = counts.n_samples, grid.size
+    first, second = np.zeros((counts.n_genes, s, m)), np.zeros((counts.n_genes, s, m))
+    power, gram = np.zeros((5, s, m)), np.zeros((2, s, m, m))
+    for c in range(s):
+        entries = Entries(counts, slice(None), c)
+        begin, end = int(counts.starts[c]), int(counts.starts[c + 1])
+        for cell in range(begin, end, _BASIS_BLOCK):
+            stop = min(cell + _BASIS_BLOCK, end)
+            d = depth[cell:stop]
+            b = grid.basis(d)
+            kernels.sums.nodal_sums(
+                counts.rows, counts.values, *entries.until(stop), cell, b, first[:, c], second[:, c]
+            )
+            for r in range(5):
+                power[r, c] += d**r @ b
+            for r in range(2):
+                gram[r, c] += (b * d[:, None] ** (2 + r)).T @ b
+    return DepthSums(depth, grid.unit, grid.nodes, first, second, power, gram)

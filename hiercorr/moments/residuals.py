@@ -1,0 +1,48 @@
+"""Dense blocks of weighted residuals of one sample."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from hiercorr import kernels
+from hiercorr.counts.counts import Counts
+from hiercorr.moments.entries import Entries
+
+Array = NDArray[np.float64]
+ExpectedCounts = Callable[["slice | NDArray", slice], NDArray]  # (genes, cells) -> expected counts
+CELL_BLOCK = 4096  # cells whose residuals are dense at one time
+
+
+def residual_blocks(
+    counts: Counts,
+    depth: Array,
+    mu: Array,
+    slope: Array,
+    genes: slice | NDArray,
+    sample: int,
+    dtype: DTypeLike,
+    fitted: ExpectedCounts | None = None,
+) -> Iterator[tuple[slice, NDArray]]:
+    """Dense (genes, cells) blocks of (x - s mu) / (1 + a s) for one sample, a few thousand cells at a time.
+
+    With `fitted` its expected counts stand in the place of s mu. A block is overwritten by the next.
+    """
+    begin, end = int(counts.starts[sample]), int(counts.starts[sample + 1])
+    m, a, entries = mu[genes], slope[genes], Entries(counts, genes, sample)
+    if fitted is not None:
+        m = np.zeros_like(m)
+    s = depth.astype(dtype, copy=False)
+    buffer = np.empty(len(m) * min(CELL_BLOCK, end - begin), dtype)
+    for cell in range(begin, end, CELL_BLOCK):
+        stop = min(cell + CELL_BLOCK, end)
+        out = buffer[: len(m) * (stop - cell)].reshape(len(m), stop - cell)
+        kernels.sums.weighted_residuals(
+            counts.rows, counts.values, *entries.until(stop), s, cell, m, a, out
+        )
+        if fitted is not None:
+            cells = slice(cell, stop)
+            kernels.sums.take_off_weighted(out, fitted(genes, cells), s[cells], a.astype(dtype))
+        yield slice(cell, stop), out

@@ -1,0 +1,355 @@
+"""Results as one HTML file that needs nothing else: no network, no other files."""
+
+from __future__ import annotations
+
+import base64
+import importlib.metadata
+import io
+import platform
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from hiercorr.errors import InputError, one_of
+from hiercorr.exploratory.traps import Traps
+from hiercorr.interpretation.evidence import Evidence
+from hiercorr.planning.check import DesignCheck
+from hiercorr.reporting.methods_text import citations, methods_text
+from hiercorr.reporting.translations import LANGUAGES, said, said_in_table
+from hiercorr.results.result import CorrelationResult
+from hiercorr.runtime.files import write_text
+
+_HEATMAP_GENES = 300
+_PACKAGES = (
+    "numpy",
+    "scipy",
+    "pandas",
+    "xarray",
+    "anndata",
+    "numba",
+    "statsmodels",
+    "formulaic",
+    "matplotlib",
+    "gseapy",
+)
+
+
+def report(
+    path: str | Path,
+    *results: CorrelationResult,
+    design: DesignCheck | None = None,
+    traps: Traps | None = None,
+    evidence: Evidence | None = None,
+    enrichment: pd.DataFrame | Mapping[str, pd.DataFrame] | None = None,
+    figures: Mapping[str, Any] | None = None,
+    gene: str | None = None,
+    n: int = 500,
+    title: str | None = None,
+    language: str = "en",
+) -> Path:
+    """Write design, traps, evidence, estimates, plots, methods and provenance as one HTML file.
+
+    Parameters
+    ----------
+    path : str or Path
+        Name of the file; written whole or not at all, replacing an earlier report.
+    *results : CorrelationResult
+        One section each, with a table that can be sorted and searched.
+    design : DesignCheck, optional
+    traps : Traps, optional
+    evidence : Evidence, optional
+    enrichment : DataFrame or mapping of DataFrame, optional
+        Tables of :func:`hiercorr.enrichment.enrich` or :func:`hiercorr.enrichment.gsea`, by caption.
+    figures : mapping, optional
+        Caption -> matplotlib Figure or Axes, for plots of one's own.
+    gene : str, optional
+        Show this gene's partners in results of all pairs; None: the strongest pairs.
+    n : int
+        Rows of a table at most.
+    title : str, optional
+    language : {"en", "zh"}
+        Of headings, captions and columns; sentences for a paper (Methods) stay English.
+
+    Returns
+    -------
+    Path
+
+    Raises
+    ------
+    InputError
+        If there is nothing to report.
+
+    Examples
+    --------
+    >>> import hiercorr as hc, tempfile, pathlib
+    >>> r = hc.CSCore(hc.datasets.glioblastoma(), "patient_id", genes=20, depth="total_counts").fit(target="FTL")
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     hc.report(pathlib.Path(folder) / "r.html", r).stat().st_size > 10_000
+    True
+    """
+    if not results and design is None and traps is None and evidence is None:
+        raise InputError(
+            "there is nothing to report: pass a result, a design check, traps or evidence"
+        )
+    if not Path(path).parent.is_dir():
+        raise InputError(f"cannot write the report: there is no folder {str(Path(path).parent)!r}")
+    one_of("language", language, LANGUAGES)
+    template = _template(language)
+    sections = []
+    if design is not None:
+        sections.append(_design_section(design))
+    if traps is not None:
+        sections.append(
+            _Section(
+                "traps",
+                "Traps of cell-level correlation",
+                str(traps).splitlines(),
+                figures=[
+                    _figure(
+                        traps.plot(),
+                        "Dropout attenuates, depth correlates, cells as units exaggerate",
+                    )
+                ],
+            )
+        )
+    if evidence is not None:
+        sections.append(_evidence_section(evidence, n))
+    sections += [_result_section(k, r, gene, n) for k, r in enumerate(results)]
+    if enrichment is not None:
+        tables = {"": enrichment} if isinstance(enrichment, pd.DataFrame) else dict(enrichment)
+        shown = [
+            _table(f"enrichment{k}", t.head(n), caption)
+            for k, (caption, t) in enumerate(tables.items())
+        ]
+        sections.append(_Section("enrichment", "Enrichment", tables=shown))
+    if figures:
+        sections.append(
+            _Section(
+                "figures",
+                "Figures",
+                figures=[_figure(f, c, close=False) for c, f in figures.items()],
+            )
+        )
+    sections += [_methods_section(results), _provenance_section(results)]
+    heading = title or (f"Correlation with {evidence.target}" if evidence else _heading(results))
+    created = results[0].dataset.attrs.get("created", "") if results else ""
+    html = template.render(
+        title=heading,
+        language=language,
+        sections=sections,
+        footer=f"hiercorr {_version('hiercorr')}, {created}",
+    )
+    return write_text(Path(path), html)
+
+
+def _template(language: str) -> Any:
+    try:
+        import jinja2
+        import matplotlib  # noqa: F401 - said here, before the work
+    except ImportError as error:
+        raise ImportError(
+            'reports need jinja2 and matplotlib: pip install "hiercorr[report]"'
+        ) from error
+    text = (resources.files("hiercorr") / "_templates" / "report.html").read_text(encoding="utf-8")
+    environment = jinja2.Environment(autoescape=True, trim_blocks=True)
+    environment.filters["said"] = partial(said, language=language)
+    environment.filters["said_in_table"] = partial(said_in_table, language=language)
+    return environment.from_string(text)
+
+
+@dataclass
+class _Section:
+    id: str
+    title: str
+    text: list[str] = field(default_factory=list)
+    items: list[str] = field(default_factory=list)
+    tables: list[dict[str, Any]] = field(default_factory=list)
+    figures: list[dict[str, Any]] = field(default_factory=list)
+    exploratory: bool = False
+
+
+def _table(
+    name: str, table: pd.DataFrame, caption: str = "", search: bool = True
+) -> dict[str, Any]:
+    heads = [str(table.index.name or ""), *(str(c).replace("_", " ") for c in table.columns)]
+    records = zip(table.index, table.to_dict("records"), strict=True)
+    rows = [[_cell(i), *(_cell(v, str(c)) for c, v in row.items())] for i, row in records]
+    return {"id": name, "caption": caption, "heads": heads, "rows": rows, "search": search}
+
+
+def _cell(value: Any, column: str = "") -> dict[str, Any]:
+    if isinstance(value, bool | np.bool_):
+        return {"shown": "yes" if value else "no", "value": str(bool(value)), "text": True}
+    if isinstance(value, int | np.integer):
+        return {"shown": f"{value:,}", "value": int(value), "text": False}
+    if isinstance(value, float | np.floating):
+        number = float(value)
+        if not np.isfinite(number):
+            return {"shown": "", "value": "", "text": False}
+        return {"shown": _shown(number, column), "value": repr(number), "text": False}
+    return {"shown": "" if value is None else str(value), "value": str(value), "text": True}
+
+
+def _shown(number: float, column: str) -> str:
+    if abs(number) < 1e-3 and number:
+        return f"{number:.1e}"
+    whole = abs(number) >= 1000 or (
+        number == round(number) and not column.endswith(("correlation", "lower", "upper"))
+    )
+    return f"{number:,.0f}" if whole else f"{number:.1f}" if abs(number) >= 100 else f"{number:.3f}"
+
+
+def _figure(figure: Any, caption: str, close: bool = True) -> dict[str, Any]:
+    figure = getattr(figure, "figure", figure)
+    width, height = figure.get_size_inches()
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=110, bbox_inches="tight")
+    if close:
+        import matplotlib.pyplot as plt
+
+        plt.close(figure)
+    return {
+        "caption": caption,
+        "data": base64.b64encode(buffer.getvalue()).decode(),
+        "wide": width > 2 * height,
+    }
+
+
+def _design_section(design: DesignCheck) -> _Section:
+    f = design.facts
+    text = [
+        f"{f['n_samples']:,.0f} samples, {f['n_cells']:,.0f} cells, {f['n_genes']:,.0f} genes. "
+        f"{f['variance_share']:.0%} of the variance of expression lies between samples (median gene), a design effect of "
+        f"{f['design_effect']:,.1f}: for a mean, {f['n_cells']:,.0f} cells are worth {f['effective_cells']:,.0f}.",
+        f"Recommendation: {design.recommendation}.",
+    ]
+    tables = [
+        _table(
+            "conditions",
+            design.conditions_said(),
+            "Conditions for pseudobulk: two or more, use it",
+            search=False,
+        ),
+        _table("samples", design.samples, "Samples"),
+    ]
+    if design.groups is not None:
+        tables.append(_table("groups", design.groups, "Cells of each sample and type"))
+    return _Section("design", "Design", text, [*design.reasons, *design.problems], tables)
+
+
+def _evidence_section(evidence: Evidence, n: int) -> _Section:
+    from hiercorr import plotting
+
+    counts: dict[str, int] = evidence.counts().to_dict()
+    text = [
+        f"Partners of {evidence.target} at q < {evidence.q:g}: "
+        + ", ".join(f"{k} {name}" for name, k in counts.items())
+        + ". One level passing is no proof that there is nothing at the other: see its interval."
+    ]
+    columns = [c for c in evidence.table.columns if c not in ("sign_agreement", "within_tau2")]
+    first = ["evidence", *(c for c in columns if c != "evidence")]
+    table = evidence.table[first].assign(evidence=evidence.table["evidence"].astype(str))
+    figures = _drawn({"Within against between samples": lambda: plotting.levels(evidence)})
+    return _Section(
+        "evidence",
+        "Evidence at two levels",
+        text,
+        tables=[_table("evidence-table", table.head(n))],
+        figures=figures,
+    )
+
+
+def _drawn(plots: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The plots that have something to show."""
+    out = []
+    for caption, draw in plots.items():
+        try:
+            out.append(_figure(draw(), caption))
+        except InputError as error:
+            warnings.warn(f"no plot {caption!r}: {error}", UserWarning, stacklevel=4)
+    return out
+
+
+def _result_section(number: int, result: CorrelationResult, gene: str | None, n: int) -> _Section:
+    a = result.dataset.attrs
+    named = result.target or (gene if gene is not None and gene in result.genes else None)
+    table = result.top(named, n) if named else result.pairs(n=n).set_index("gene_a")
+    total = len(result.genes) - 1 if named else None
+    flags = result.flag_counts()
+    flags = flags[flags > 0]
+    plot = result.plot
+    plots: dict[str, Any] = {}
+    if named:
+        plots[f"Partners of {named}"] = lambda: plot.ranked(named, n=25)
+        if "p_value" in table:
+            plots["Evidence against size"] = lambda: plot.volcano(named)
+        strongest = next((g for g in table.index if np.isfinite(table.loc[g, "correlation"])), None)
+        if "sample_correlation" in result.dataset and strongest is not None:
+            pair = (strongest,) if result.target else (named, strongest)
+            plots[f"{named} and {strongest}, sample by sample"] = lambda: plot.forest(*pair)
+            plots["Strongest partners, sample by sample"] = lambda: plot.strip(named)
+    if result.target is None:
+        plots["Clustered correlations"] = lambda: plot.heatmap(max_genes=_HEATMAP_GENES)
+    if "p_value" in result.dataset and bool(result.dataset["p_value"].notnull().any()):
+        plots["p-values, samples as units"] = plot.p_histogram
+        plots["QQ plot"] = plot.qq
+    plots["What carries the result"] = plot.diagnostics
+    shown = "" if total is None or total <= n else f" The first {n} of {total:,} are shown."
+    text = [repr(result)[1:-1] + "." + shown, *([str(a["note"])] if a.get("note") else [])]
+    tables = [
+        _table(f"result{number}", table, f"Partners of {named}" if named else "Strongest pairs")
+    ]
+    if len(flags):
+        tables.append(_table(f"flags{number}", flags.to_frame(), "Flags", search=False))
+    tables.append(_table(f"samples{number}", result.sample_table(), "Samples", search=False))
+    return _Section(
+        f"result-{number}",
+        _heading([result]),
+        text,
+        tables=tables,
+        figures=_drawn(plots),
+        exploratory=bool(a.get("exploratory")),
+    )
+
+
+def _methods_section(results: Sequence[CorrelationResult]) -> _Section:
+    cited = list(dict.fromkeys(c for r in results for c in citations(r)))
+    return _Section(
+        "methods", "Methods", list(dict.fromkeys(methods_text(r) for r in results)), cited
+    )
+
+
+def _provenance_section(results: Sequence[CorrelationResult]) -> _Section:
+    tables = []
+    for k, r in enumerate(results):
+        attrs = pd.DataFrame(
+            {"value": {str(n): str(v) for n, v in r.dataset.attrs.items() if n != "note"}}
+        )
+        tables.append(
+            _table(f"provenance{k}", attrs, str(r.dataset.attrs.get("title", "")), search=False)
+        )
+    versions = {
+        "Python": platform.python_version(),
+        **{p: v for p in _PACKAGES if (v := _version(p))},
+    }
+    tables.append(_table("session", pd.DataFrame({"version": versions}), "Session", search=False))
+    return _Section("provenance", "Provenance", tables=tables)
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return ""
+
+
+def _heading(results: Sequence[CorrelationResult]) -> str:
+    title = str(results[0].dataset.attrs.get("title", "hiercorr")) if results else "hiercorr"
+    return title[0].upper() + title[1:]

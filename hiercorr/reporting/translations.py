@@ -1,0 +1,115 @@
+"""Words of the report in other languages; what is not here (names, sentences for a paper's Methods) stays English."""
+
+from __future__ import annotations
+
+LANGUAGES = ("en", "zh")
+
+_ZH = {
+    "Design": "实验设计",
+    "Traps of cell-level correlation": "细胞水平相关的陷阱",
+    "Evidence at two levels": "两层证据",
+    "Enrichment": "富集分析",
+    "Figures": "图",
+    "Methods": "方法",
+    "Provenance": "来源与版本",
+    "Samples": "样本",
+    "Flags": "标记",
+    "Session": "运行环境",
+    "Strongest pairs": "最强的基因对",
+    "Evidence against size": "证据与效应大小",
+    "exploratory": "探索性",
+    "Conditions for pseudobulk: two or more, use it": "适用伪批量的条件(满足两条或以上则使用)",
+    "Cells of each sample and type": "各样本各类型的细胞数",
+    "Clustered correlations": "聚类相关矩阵",
+    "p-values, samples as units": "p 值(以样本为单位)",
+    "QQ plot": "QQ 图",
+    "What carries the result": "结果由什么支撑",
+    "Strongest partners, sample by sample": "最强伙伴基因(逐样本)",
+    "Within against between samples": "样本内与样本间",
+    "Dropout attenuates, depth correlates, cells as units exaggerate": "丢失使相关减弱,深度造成相关,以细胞为单位夸大显著性",
+    "search": "搜索",
+    "search in the table": "在表格中搜索",
+    "rows shown": "行",
+    "skip to the content": "跳到正文",
+    "sections": "章节",
+    "sort by": "按此列排序",
+    "scroll the table": "滚动表格",
+    "plot": "图",
+    "the numbers are in the table of this section": "数值见本节表格",
+    "gene": "基因",
+    "partner": "伙伴基因",
+    "gene a": "基因 A",
+    "gene b": "基因 B",
+    "correlation": "相关系数",
+    "ci lower": "区间下限",
+    "ci upper": "区间上限",
+    "statistic": "统计量",
+    "df": "自由度",
+    "p value": "p 值",
+    "q value": "q 值",
+    "se": "标准误",
+    "flag": "标记",
+    "evidence": "证据",
+    "n cells": "细胞数",
+    "depth": "测序深度",
+    "sample": "样本",
+    "value": "值",
+    "version": "版本",
+    "holds": "成立",
+    "why": "原因",
+    "prediction lower": "预测下限",
+    "prediction upper": "预测上限",
+    "tau2": "τ²",
+    "i2": "I²",
+    "condition": "条件",
+    "difference": "差异",
+    "mean": "均值",
+    "count": "数量",
+    "median depth": "测序深度中位数",
+    "genes per cell": "每细胞基因数",
+    "total depth": "总测序深度",
+    "library size": "文库大小",
+    "pairs": "基因对数",
+    "CS-CORE, within samples": "CS-CORE(样本内)",
+    "CS-CORE, pooled over samples": "CS-CORE(合并各样本)",
+    "Correlation between samples": "样本间相关",
+    "Difference of correlation within samples": "样本内相关的差异",
+}
+_ZH_CELLS = {
+    "yes": "是",
+    "no": "否",
+    "not said": "未说明",
+    "both levels": "两层皆有",
+    "cell-state only": "仅样本内",
+    "between-sample only": "仅样本间",
+    "discordant": "方向相反",
+    "insufficient": "证据不足",
+    "several samples": "有多个样本",
+    "few samples but many cells": "样本少而细胞多",
+    "a test is wanted for the main claim": "主要结论需要检验",
+    "individual or batch differences matter": "个体或批次差异不可忽视",
+    "it must withstand review": "须经得起审稿",
+}
+_ZH_LAYERS = {
+    "within ": "样本内",
+    "between ": "样本间",
+    "exploratory ": "探索性",
+    "bayesian ": "贝叶斯",
+}
+
+
+def said(text: str, language: str) -> str:
+    """A word or heading in a language; ``"Partners of X"`` with its gene."""
+    if language == "en":
+        return text
+    if text.startswith("Partners of "):
+        return f"{text.removeprefix('Partners of ')} 的伙伴基因"
+    for layer, word in _ZH_LAYERS.items():
+        if text.startswith(layer) and text.removeprefix(layer) in _ZH:
+            return word + _ZH[text.removeprefix(layer)]
+    return _ZH.get(text, text)
+
+
+def said_in_table(text: str, language: str) -> str:
+    """What stands in a table: only classes and answers have words, names stay as they are."""
+    return text if language == "en" else _ZH_CELLS.get(text, text)

@@ -1,0 +1,147 @@
+"""All pairs straight to disk: tiles are written to a zarr folder as they are made, so the result need not fit in memory."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import DTypeLike, NDArray
+
+from hiercorr import kernels
+from hiercorr.errors import InputError
+from hiercorr.results import storage, tiling
+from hiercorr.schema import pair_attributes
+
+_BUCKET_BITS = (
+    8  # of a float32 that are dropped when p-values are counted: a bucket is 3e-5 of its p wide
+)
+_TOP = (int(np.float32(1).view(np.uint32)) >> _BUCKET_BITS) + 1
+
+
+class ZarrOutput:
+    """What :class:`hiercorr.results.tiling.PairOutput` is for memory, for a folder.
+
+    Parameters
+    ----------
+    path : Path
+        Name of the result; it appears there only when it is whole.
+    tiles : list of (slice, slice)
+        A tile is a chunk on disk.
+    dtype : dtype
+    overwrite : bool
+    """
+
+    def __init__(
+        self, path: Path, tiles: list[tuple[slice, slice]], dtype: DTypeLike, overwrite: bool
+    ) -> None:
+        if path.suffix != ".zarr":
+            raise InputError(
+                f"out={path.name!r}: a result is streamed to a name that ends in .zarr"
+            )
+        storage.check_target(path, overwrite)
+        import zarr
+
+        self._path, self._dtype = path, np.dtype(dtype)
+        self._spans = [left for left, right in tiles if left == right]
+        self._side = max(s.stop - s.start for s in self._spans)
+        self._folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+        self._draft = self._folder / path.name
+        self._group = zarr.open_group(str(self._draft), mode="w", zarr_format=2)
+        self.missing = 0
+        self._count = np.zeros(_TOP + 1, np.int64)
+
+    def _array(self, name: str, dtype: DTypeLike) -> Any:
+        if name not in self._group:
+            n = self._spans[-1].stop
+            array = self._group.create_array(
+                name, shape=(n, n), chunks=(self._side, self._side), dtype=dtype, fill_value=None
+            )
+            array.attrs["_ARRAY_DIMENSIONS"] = ["gene", "partner"]
+            array.attrs.update({k: storage.plain(v) for k, v in pair_attributes(name).items()})
+        return self._group[name]
+
+    def write(self, left: slice, right: slice, tile: dict[str, NDArray], flag: NDArray) -> None:
+        """Put one tile and its mirror image."""
+        flag = tiling.settle(left, right, tile, flag)
+        self.missing += int(np.isnan(tile["correlation"]).sum()) * (1 if left == right else 2)
+        for name, values in {**tile, "flag": flag}.items():
+            dtype = (
+                np.uint16
+                if name == "flag"
+                else np.float64
+                if name == "cell_p_value"
+                else self._dtype
+            )
+            block = values.astype(dtype)
+            array = self._array(name, dtype)
+            if left == right:
+                kernels.squares.mirror(block)
+            else:
+                array[right, left] = block.T
+            array[left, right] = block
+            if name == "p_value":
+                p = block[np.triu_indices(len(block), 1)] if left == right else block.ravel()
+                self._count += np.bincount(_bucket(p[~np.isnan(p)]), minlength=len(self._count))
+
+    def q_values(self) -> None:
+        """Benjamini-Hochberg over distinct pairs from a count of the p-values in narrow buckets.
+
+        A p-value is taken for the upper edge of its bucket, so that q is too large by at most 3e-5 of itself.
+        """
+        if "p_value" not in self._group:
+            return
+        rank = np.cumsum(self._count)
+        edge = (
+            ((np.arange(len(rank), dtype=np.uint32) + 1) << _BUCKET_BITS)
+            .view(np.float32)
+            .astype(np.float64)
+        )
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            q = np.where(
+                self._count > 0, np.minimum(edge, 1) * rank[-1] / np.maximum(rank, 1), np.inf
+            )
+        q = np.minimum(np.minimum.accumulate(q[::-1])[::-1], 1)
+        for left, right in itertools.product(self._spans, self._spans):
+            p = np.asarray(self._array("p_value", self._dtype)[left, right])
+            known = ~np.isnan(p)
+            out = np.full(p.shape, np.nan, self._dtype)
+            out[known] = q[_bucket(p[known])]
+            self._array("q_value", self._dtype)[left, right] = out
+
+    def finish(self, rest: xr.Dataset) -> Path:
+        """Add everything that is not a pair variable and move the whole into place."""
+        storage.as_zarr(rest, self._draft, mode="a")
+        storage.into_place(self._draft, self._path, self._folder)
+        return self._path
+
+    def close(self) -> None:
+        """Remove what is unfinished."""
+        with contextlib.suppress(OSError):
+            shutil.rmtree(self._folder)
+
+
+@contextlib.contextmanager
+def opened(*args: Any) -> Iterator[ZarrOutput]:
+    """A :class:`ZarrOutput` of which nothing is left behind if the work fails."""
+    output = ZarrOutput(*args)
+    try:
+        yield output
+    finally:
+        output.close()
+
+
+def _bucket(p: NDArray) -> NDArray[np.int64]:
+    """The leading bits of float32 p-values, which are in the order of the values."""
+    bits = (
+        np.nextafter(p.astype(np.float32), np.float32(2)).view(np.uint32)
+        if p.dtype != np.float32
+        else p.view(np.uint32)
+    )
+    return np.minimum(bits >> _BUCKET_BITS, _TOP).astype(np.int64)

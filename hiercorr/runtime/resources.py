@@ -1,0 +1,97 @@
+"""Memory and threads: how much of each may be used, and what is refused before it starts."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from collections.abc import Iterator
+
+import numba
+
+from hiercorr.errors import InputError
+from hiercorr.runtime import blas
+
+_UNITS = {
+    "": 1,
+    "k": 10**3,
+    "m": 10**6,
+    "g": 10**9,
+    "t": 10**12,
+    "ki": 2**10,
+    "mi": 2**20,
+    "gi": 2**30,
+    "ti": 2**40,
+}
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def memory_bytes(limit: int | str | None) -> int | None:
+    """Bytes of a limit such as ``"4GiB"`` or ``2_000_000_000``; None: what is free now, or None where nobody knows."""
+    if limit is None:
+        return available_memory()
+    if isinstance(limit, str):
+        found = re.fullmatch(r"\s*([0-9.]+)\s*([kmgt]i?)?b?\s*", limit.lower())
+        try:
+            size = float(found[1]) * _UNITS[found[2] or ""] if found else -1.0
+        except ValueError:
+            size = -1.0
+    else:
+        size = float(limit)
+    if not size > 0:
+        raise InputError(
+            f"memory_limit={limit!r} is not an amount of memory: give bytes, or text such as '4GiB'"
+        )
+    return int(size)
+
+
+def available_memory() -> int | None:
+    try:
+        with open(
+            "/proc/meminfo"
+        ) as lines:  # counts what caches would give back, unlike SC_AVPHYS_PAGES
+            for line in lines:
+                if line.startswith("MemAvailable:"):
+                    return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    try:
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):
+        return None
+
+
+def gib(size: float) -> str:
+    return f"{size / 2**30:.1f} GiB" if size >= 2**30 / 10 else f"{size / 2**20:.1f} MiB"
+
+
+@contextlib.contextmanager
+def threads(n_jobs: int | None) -> Iterator[int]:
+    """Run BLAS and the compiled loops on `n_jobs` threads; None: as many as both are allowed already.
+
+    A limit on BLAS set around the call (threadpoolctl, OMP_NUM_THREADS) holds for the compiled loops too.
+    """
+    before = numba.get_num_threads()
+    if n_jobs is None:
+        use, limit = min(before, blas.allowed() or before), None
+    else:
+        if isinstance(n_jobs, bool) or not isinstance(n_jobs, int) or n_jobs < 1:
+            raise InputError(f"n_jobs must be a whole number of at least 1, not {n_jobs!r}")
+        use, limit = min(n_jobs, numba.config.NUMBA_NUM_THREADS), n_jobs
+    with compiled_threads(use), blas.at_most(limit) if limit else contextlib.nullcontext():
+        yield use
+
+
+@contextlib.contextmanager
+def compiled_threads(n: int) -> Iterator[None]:
+    """The compiled loops of the calling thread on `n` threads."""
+    before = numba.get_num_threads()
+    numba.set_num_threads(n)
+    try:
+        yield
+    finally:
+        numba.set_num_threads(before)

@@ -1,0 +1,221 @@
+"""Differences of correlation between samples: a regression of each pair's per-sample moments on what describes the samples.
+
+A sample's part in a pair's correlation is linear in its sums (see :func:`hiercorr.inference.pairs.pair_estimate`): with share b_c
+and influence x_c, :math:`L_c = \\rho + x_c / b_c` is to first order the correlation in that sample, without the noise of a
+ratio, and it exists also where the sample alone could not be estimated. The regression weighs samples by b_c.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hiercorr import kernels
+from hiercorr.design.permutation import distinct_orders, random_orders
+from hiercorr.errors import InputError
+from hiercorr.inference.pairs import fisher_z, gene_sides, pair_estimate
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Question:
+    """What the correlation is regressed on.
+
+    Attributes
+    ----------
+    design : ndarray, shape (n_samples, k)
+    contrast : ndarray, shape (k,)
+        The combination of coefficients that is asked for.
+    groups : ndarray of int, shape (n_samples,) or None
+        Level of each sample, where the condition has levels.
+    labels : list of str
+        Of the levels.
+    """
+
+    design: Array
+    contrast: Array
+    groups: NDArray[np.int64] | None
+    labels: list[str]
+
+
+@dataclass(frozen=True)
+class Shuffles:
+    """Other assignments of the condition to the samples.
+
+    Attributes
+    ----------
+    values : ndarray, shape (n, n_samples)
+        The condition, as numbers, in each of them.
+    strata : ndarray of int, shape (n_samples,)
+        Samples change places only within these.
+    observed : ndarray, shape (n_samples,)
+    exact : bool
+        These are all there are, the observed one among them.
+    """
+
+    values: Array
+    strata: NDArray[np.int64]
+    observed: Array
+    exact: bool
+
+    @property
+    def smallest_p(self) -> float:
+        """The smallest p-value that can be reached."""
+        if not self.exact:
+            return 1 / (len(self.values) + 1)
+        # the statistic changes no more than its sign where the condition is turned around
+        turned = -self._centred(self.observed)
+        mirrored = any(np.allclose(self._centred(v), turned) for v in self.values)
+        return (1 + mirrored) / len(self.values)
+
+    def _centred(self, values: Array) -> Array:
+        means = np.bincount(self.strata, values) / np.bincount(self.strata)
+        return values - means[self.strata]
+
+
+def tile_difference(
+    question: Question,
+    num: NDArray,
+    den: NDArray,
+    gene_num: tuple[Array, Array],
+    gene_den: tuple[Array, Array],
+    noise: tuple[Array, Array],
+    shuffles: Shuffles | None,
+    above: bool = False,
+) -> dict[str, NDArray]:
+    r"""Difference of every pair of a tile: estimate, standard error, degrees of freedom, correlation of each group.
+
+    .. math:: \hat\beta = M \sum_c X_c (b_c \rho + x_c), \quad M = \Big(\sum_c b_c X_c X_c'\Big)^{-1}, \quad
+              u_c = b_c(\rho - X_c\hat\beta) + x_c, \quad
+              \operatorname{Var}(c'\hat\beta) = \sum_c \frac{(c'M X_c u_c)^2}{1 - h_c}, \quad h_c = b_c X_c' M X_c
+
+    which is HC2; its degrees of freedom are Satterthwaite's under variances proportional to 1 / b_c (Bell & McCaffrey
+    2002). Two groups of equal samples give Welch's test, pairs of samples in blocks the paired t test.
+
+    Parameters
+    ----------
+    question : Question
+    num, den, gene_num, gene_den, noise
+        As for :func:`hiercorr.inference.pairs.pair_estimate`.
+    shuffles : Shuffles, optional
+        Permutations whose studentised statistics are compared with the observed one.
+    above : bool
+        The tile is square and symmetric: permutations of its upper triangle are enough.
+
+    Returns
+    -------
+    dict of ndarray
+        ``difference``, ``se``, ``df`` (left, right); ``group_correlation`` (group, left, right) where there are groups;
+        ``permutation_p`` with shuffles.
+    """
+    given = (num, den, *gene_sides(gene_num, gene_den, noise))
+    out: dict[str, NDArray] = dict(
+        zip(
+            ("difference", "se", "df"),
+            kernels.differences.difference(*given, question.design, question.contrast),
+            strict=True,
+        )
+    )
+    if question.groups is not None:
+        out["group_correlation"] = _by_group(
+            question.groups, len(question.labels), num, den, gene_num, gene_den
+        )
+    if shuffles is not None:
+        count = kernels.differences.permuted_differences(
+            *given, shuffles.observed, shuffles.values, shuffles.strata, above
+        )
+        extra = 0 if shuffles.exact else 1
+        p = (count + extra) / (len(shuffles.values) + extra)
+        out["permutation_p"] = np.where(np.isfinite(out["difference"]) & (count >= 0), p, np.nan)
+    return out
+
+
+def pooled_difference(
+    question: Question,
+    num: NDArray,
+    den: NDArray,
+    gene_num: tuple[Array, Array],
+    gene_den: tuple[Array, Array],
+    noise: tuple[Array, Array],
+    uncertainty: str,
+) -> dict[str, NDArray]:
+    r"""Difference of the correlations of two groups, each from its own sums, compared on Fisher's scale.
+
+    .. math:: t = \frac{\operatorname{atanh}\hat\rho_2 - \operatorname{atanh}\hat\rho_1}{\sqrt{s_1^2 + s_2^2}}, \quad
+              s_g = \frac{se(\hat\rho_g)}{1 - \hat\rho_g^2}, \quad
+              df = \frac{(s_1^2 + s_2^2)^2}{s_1^4/df_1 + s_2^4/df_2}
+
+    Returns
+    -------
+    dict of ndarray
+        As :func:`tile_difference`, and ``statistic`` (t).
+    """
+    assert question.groups is not None
+    parts = []
+    for g in range(2):
+        own = question.groups == g
+        nums, dens = (
+            [np.ascontiguousarray(v[:, own]) for v in pair] for pair in (gene_num, gene_den)
+        )
+        sides = ((nums[0], nums[1]), (dens[0], dens[1]))
+        parts.append(pair_estimate(num[own], den[own], *sides, uncertainty, noise))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        r, se, df = (
+            np.array([getattr(e, k) for e in parts], float) for k in ("correlation", "se", "df")
+        )
+        z, s2 = fisher_z(r), (se / (1 - r**2)) ** 2
+        statistic = (z[1] - z[0]) / np.sqrt(s2.sum(0))
+        welch = s2.sum(0) ** 2 / (s2**2 / df).sum(0)
+    return {
+        "difference": r[1] - r[0],
+        "se": np.sqrt((se**2).sum(0)),
+        "df": np.where(np.isfinite(statistic), welch, np.nan),
+        "statistic": statistic,
+        "group_correlation": np.where(np.abs(r) < 1, r, np.nan),
+    }
+
+
+def _by_group(
+    groups: NDArray[np.int64],
+    n: int,
+    num: NDArray,
+    den: NDArray,
+    gene_num: tuple[Array, Array],
+    gene_den: tuple[Array, Array],
+) -> NDArray:
+    """Correlation within samples of each group by itself: the ratio of its sums."""
+    out = np.full((n, *num.shape[1:]), np.nan)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        for g in range(n):
+            own = groups == g
+            variance = [
+                a[:, own].sum(1) / b[:, own].sum(1) for a, b in zip(gene_num, gene_den, strict=True)
+            ]
+            variance = [np.where(v > 0, v, np.nan) for v in variance]
+            below = den[own].sum(0, dtype=np.float64)
+            out[g] = num[own].sum(0, dtype=np.float64) / np.where(below > 0, below, np.nan)
+            out[g] /= np.sqrt(np.outer(*variance))
+    return out
+
+
+def shuffles(
+    values: Array, strata: NDArray[np.int64], n: int, seed: int | np.random.Generator | None
+) -> Shuffles:
+    """All distinct assignments where there are at most `n`, else that many at random."""
+    found = distinct_orders(values, strata, n)
+    if found is not None:
+        return Shuffles(found, strata, values, True)
+    return Shuffles(
+        values[random_orders(strata, n, np.random.default_rng(seed))], strata, values, False
+    )
+
+
+def check_reach(found: Shuffles, condition: str) -> None:
+    """Refuse permutations that cannot change anything."""
+    if len(found.values) < 2:
+        raise InputError(
+            f"no sample can change its {condition!r}: every stratum has one value of it; leave out permutations="
+        )
