@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import anndata as ad
 import numpy as np
@@ -18,6 +17,8 @@ from hiercorr.counts.sources import open_source
 from hiercorr.datasets import hallmark, read_gmt
 from hiercorr.errors import DataWarning, InputError, one_of, unknown_name
 from hiercorr.results.result import CorrelationResult
+from hiercorr.runtime.optional import optional
+from hiercorr.runtime.user_warnings import warn
 
 Sets = Mapping[str, Iterable[str]] | str | Path
 DIRECTIONS = ("both", "positive", "negative")
@@ -100,7 +101,7 @@ def enrich(
     >>> enrich(r, direction="positive").columns[:3].tolist()
     ['overlap', 'size', 'expected']
     """
-    gseapy = _gseapy()
+    gseapy = optional("gseapy", "enrichment tests")
     background, chosen = _question(result, gene, partners, q, min_correlation, direction)
     usable = _usable(gene_sets(sets), background, min_size, max_size)
     with warnings.catch_warnings():
@@ -165,7 +166,7 @@ def gsea(
     ----------
     Subramanian et al. 2005, PNAS 102:15545; Fang, Liu & Peltz 2023, Bioinformatics 39:btac757 (gseapy).
     """
-    gseapy = _gseapy()
+    gseapy = optional("gseapy", "enrichment tests")
     name, row = result._row(gene)
     variable = (
         "statistic" if "statistic" in row and bool(row["statistic"].notnull().any()) else "fisher_z"
@@ -283,14 +284,6 @@ def sum_gene_sets(
     return ad.AnnData(sparse.csr_matrix(total), obs=obs, var=pd.DataFrame(index=[*keep, *usable]))
 
 
-def _gseapy() -> Any:
-    try:
-        import gseapy
-    except ImportError as error:
-        raise ImportError('enrichment needs gseapy: pip install "hiercorr[report]"') from error
-    return gseapy
-
-
 def _question(
     result: CorrelationResult,
     gene: str | None,
@@ -341,9 +334,8 @@ def _usable(
         )
     left = len(sets) - len(usable)
     if left > len(sets) / 2:
-        warnings.warn(
+        warn(
             f"{left} of {len(sets)} gene sets have fewer than {least} or more than {most} genes in the background: left out",
             DataWarning,
-            stacklevel=4,
         )
     return usable

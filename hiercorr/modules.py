@@ -16,6 +16,7 @@ from scipy.spatial.distance import squareform
 
 from hiercorr.errors import InputError, one_of
 from hiercorr.results.result import CorrelationResult
+from hiercorr.runtime.optional import optional
 
 Array = NDArray[np.float64]
 MODULE_METHODS = ("leiden", "hierarchical")
@@ -226,10 +227,7 @@ def _group(
 
 
 def _leiden(weight: Array, resolution: float, seed: int) -> NDArray[np.int64]:
-    try:
-        import igraph
-    except ImportError as error:
-        raise ImportError('Leiden modules need igraph: pip install "hiercorr[network]"') from error
+    igraph = optional("igraph", "Leiden modules")
     graph = igraph.Graph.Weighted_Adjacency(weight, mode="undirected", loops=False)
     igraph.set_random_number_generator(random.Random(seed))
     try:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import time
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from hiercorr.counts.read import read_counts
 from hiercorr.errors import EstimationWarning, InputError, between_0_and_1, one_of, unknown_name
 from hiercorr.results.result import CorrelationResult
 from hiercorr.runtime.progress import with_progress
+from hiercorr.runtime.user_warnings import warn
 from hiercorr.schema import Flag, build_dataset
 
 MAX_GENES = 20
@@ -441,10 +441,9 @@ class BayesianCorrelation:
         dataset = tables.joined(datasets, drawn, self.design.names)
         failed = int(((dataset["flag"].values & int(Flag.NOT_CONVERGED)) > 0).sum()) // 2
         if failed:
-            warnings.warn(
+            warn(
                 f"{failed} pairs flagged not_converged: {tables.ADVICE}",
                 EstimationWarning,
-                stacklevel=3,
             )
         return CorrelationResult(dataset)
 

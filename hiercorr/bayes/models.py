@@ -9,7 +9,7 @@ import numpy as np
 from hiercorr.bayes.margin import Array, Cells
 from hiercorr.bayes.pair import Pair, Population, coefficient_prior
 from hiercorr.bayes.priors import Priors
-from hiercorr.bayes.sampling import _import
+from hiercorr.runtime.optional import optional
 
 
 def marginal_model(pair: Pair) -> Any:
@@ -25,7 +25,7 @@ def marginal_model(pair: Pair) -> Any:
     pymc.Model
         With variables mean (sample, gene), coefficient, sd_within, sd_between, zeta, z_between, tau, z_unit, share.
     """
-    pm, pt = _import("pymc"), _import("pytensor.tensor")
+    pm, pt = optional("pymc", "Bayesian models"), optional("pytensor.tensor", "Bayesian models")
     n, k = pair.population.design.shape
     unit, block, priors = pair.unit, pair.population.block, pair.priors
     with pm.Model() as model:
@@ -78,7 +78,7 @@ def latent_model(cells: Cells, population: Population, priors: Priors) -> Any:
     Means of samples are centred, cells non-centred; correlations have LKJ priors with the eta of the pairs' priors (2 where
     those are not LKJ). No heterogeneity and no blocks.
     """
-    pm, pt = _import("pymc"), _import("pytensor.tensor")
+    pm, pt = optional("pymc", "Bayesian models"), optional("pytensor.tensor", "Bayesian models")
     n, k = population.design.shape
     n_genes = cells.x.shape[1]
     sample = np.repeat(np.arange(n), np.diff(cells.starts))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import warnings
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from hiercorr.counts.counts import MIN_CELLS, Counts
 from hiercorr.design.matrix import DesignMatrix, sample_design
 from hiercorr.design.samples import check_block, sample_table, warn_of_repeated_donors
 from hiercorr.errors import DataWarning, InputError
+from hiercorr.runtime.user_warnings import warn
 
 MAX_CELLS = 20_000
 _SECONDS = 2e-7  # per row, pair of grid points and gradient; 15 gradients a draw, measured on one 2 GHz core
@@ -39,7 +39,6 @@ def population_of(
             n,
             "intervals are too narrow",
             "block={column}",
-            stacklevel=5,
         )
         return design, Population(design.matrix, np.arange(n))
     check_block(block, table, varying, counts.obs.columns)
@@ -85,9 +84,8 @@ def thinned(counts: Counts, many_cells: str, seed: Any) -> Counts:
     for a, b in itertools.pairwise(counts.starts):
         size = max(min(MIN_CELLS, b - a), int((b - a) * MAX_CELLS / n))
         keep[a + rng.choice(b - a, size, replace=False)] = True
-    warnings.warn(
+    warn(
         f"{int(keep.sum()):,} of {n:,} cells are used (many_cells='subsample')",
         DataWarning,
-        stacklevel=4,
     )
     return counts.cells_where(keep)

@@ -19,6 +19,7 @@ from hiercorr.bayes.priors import read_priors
 from hiercorr.errors import EstimationWarning, InputError
 from hiercorr.kernels import bayes as kernels
 from hiercorr.results.posterior import arviz_groups
+from hiercorr.runtime.user_warnings import warn
 
 if TYPE_CHECKING:
     from hiercorr.bayes.model import BayesianCorrelation
@@ -289,10 +290,9 @@ def compare_structures(
         )
         table = az.compare(fits, **exact)
     if any("shape parameter" in str(w.message) for w in said):
-        warnings.warn(
+        warn(
             "leave-one-out is unreliable for some cells (Pareto k > 0.7)",
             EstimationWarning,
-            stacklevel=3,
         )
     return table.join(pd.DataFrame(widely).T)
 

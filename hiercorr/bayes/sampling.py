@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from hiercorr.bayes.margin import Array
 from hiercorr.bayes.pair import Pair
 from hiercorr.runtime import blas
+from hiercorr.runtime.optional import optional
 from hiercorr.runtime.resources import cores
 
 SAMPLERS = ("nutpie", "pymc")
@@ -79,7 +80,7 @@ def sample_pair(pair: Pair, settings: Settings, seed: int) -> Draws:
 
 
 def _nutpie(pair: Pair, settings: Settings, target_accept: float, seed: int) -> Draws:
-    nutpie = _import("nutpie")
+    nutpie = optional("nutpie", "Bayesian models")
     from nutpie.compiled_pyfunc import from_pyfunc
 
     n = pair.layout.size
@@ -207,7 +208,7 @@ def sample_model(
 ) -> Any:
     """Draws of a PyMC model, as ArviZ gives them."""
     if settings.sampler == "nutpie":
-        nutpie = _import("nutpie")
+        nutpie = optional("nutpie", "Bayesian models")
         compiled = nutpie.compile_pymc_model(model)
         return nutpie.sample(
             compiled,
@@ -220,7 +221,7 @@ def sample_model(
             save_warmup=False,
             target_accept=target_accept,
         )
-    pm = _import("pymc")
+    pm = optional("pymc", "Bayesian models")
     with model:
         return pm.sample(
             draws=settings.draws,
@@ -235,16 +236,7 @@ def sample_model(
         )
 
 
-def _import(name: str) -> Any:
-    from importlib import import_module
-
-    try:
-        return import_module(name)
-    except ImportError as error:
-        raise ImportError(f'Bayesian models need {name}: pip install "hiercorr[bayes]"') from error
-
-
 def require(*names: str) -> None:
-    """Say what is missing before the work starts."""
+    """Raise before the work starts if one of these packages is missing."""
     for name in names:
-        _import(name)
+        optional(name, "Bayesian models")

@@ -18,6 +18,7 @@ from hiercorr.between.pseudobulk import Pseudobulk
 from hiercorr.counts.aggregate import MIN_COUNTS
 from hiercorr.counts.counts import MIN_CELLS
 from hiercorr.errors import InputError
+from hiercorr.runtime.optional import optional
 
 
 def differential_expression(
@@ -69,13 +70,8 @@ def differential_expression(
     ...     depth="total_counts", block="patient_id",
     ... )  # doctest: +SKIP
     """
-    try:
-        from pydeseq2.dds import DeseqDataSet
-        from pydeseq2.ds import DeseqStats
-    except ImportError as error:
-        raise ImportError(
-            'differential expression needs pydeseq2: pip install "hiercorr[de]"'
-        ) from error
+    purpose = "tests of differential expression"
+    dds, ds = (optional(f"pydeseq2.{m}", purpose) for m in ("dds", "ds"))
     model = Pseudobulk(
         data,
         sample,
@@ -97,11 +93,11 @@ def differential_expression(
     design = pd.DataFrame(model.design.matrix, at, model.design.names)
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
-        fitted = DeseqDataSet(
+        fitted = dds.DeseqDataSet(
             counts=counts, metadata=model.samples.obs, design=design, quiet=True, n_cpus=1
         )
         fitted.deseq2()
-        tests = DeseqStats(fitted, contrast=weights, quiet=True, n_cpus=1)
+        tests = ds.DeseqStats(fitted, contrast=weights, quiet=True, n_cpus=1)
         tests.summary()
     found = tests.results_df
     table = pd.DataFrame(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -17,6 +16,7 @@ from hiercorr.counts.counts import Counts
 from hiercorr.design.matrix import DesignMatrix
 from hiercorr.errors import EstimationWarning, InputError
 from hiercorr.inference.multiplicity import benjamini_hochberg
+from hiercorr.runtime.user_warnings import warn
 from hiercorr.schema import Flag
 
 Array = NDArray[np.float64]
@@ -92,11 +92,10 @@ def correlate_samples(problem: BetweenProblem, ranks: bool, options: Options) ->
         y = stats.rankdata(y.round(12), axis=0)
         df = len(y) - design.shape[1] - 1
         if covariates and df + 2 <= residuals.EXACT_SPEARMAN and options.chosen is None:
-            warnings.warn(
+            warn(
                 f"the t test of a partial Spearman correlation on {df} degrees of freedom rejects too often: use "
                 "permutations=",
                 EstimationWarning,
-                stacklevel=4,
             )
     white = problem.white()
     if white is not None:

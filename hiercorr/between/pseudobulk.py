@@ -34,6 +34,7 @@ from hiercorr.errors import (
 from hiercorr.results import tiling
 from hiercorr.results.result import CorrelationResult
 from hiercorr.runtime.resources import available_memory
+from hiercorr.runtime.user_warnings import warn
 from hiercorr.schema import build_dataset
 
 PSEUDOBULK_METHODS = ("pearson", "spearman", "ols", "hc3", "voom", "negative_binomial", "corrected")
@@ -336,8 +337,9 @@ class Pseudobulk:
             return None
         chosen = arrangements(self.samples.n_obs, permutations, blocks, seed)
         if chosen.smallest_p > 0.05:
-            _warn(
-                f"{chosen.possible} arrangements can give no p-value below {chosen.smallest_p:.2g}"
+            warn(
+                f"{chosen.possible} arrangements can give no p-value below {chosen.smallest_p:.2g}",
+                EstimationWarning,
             )
         return chosen
 
@@ -417,8 +419,9 @@ class Pseudobulk:
     ) -> CorrelationResult:
         missing = float(np.mean(np.isnan(fitted.pair["correlation"])))
         if missing > 0:
-            _warn(
-                f"{missing:.1%} of the pairs could not be estimated; they are NaN and flagged, see result.flag_counts()"
+            warn(
+                f"{missing:.1%} of the pairs could not be estimated; they are NaN and flagged, see result.flag_counts()",
+                EstimationWarning,
             )
         obs, chosen = self.samples.obs, options.chosen
         depth = obs["depth"].to_numpy(float)
@@ -490,10 +493,6 @@ _NOTES = {
     "voom": "correlation is the weighted partial correlation, t / sqrt(t^2 + df).",
     "corrected": "Correlations beyond 1 are withheld (see correlation_unclipped), their interval is not.",
 }
-
-
-def _warn(text: str) -> None:
-    warnings.warn(text, EstimationWarning, stacklevel=4)
 
 
 def _aggregated(data: ad.AnnData, sample: str, layer: Any, depth: Any, subset: Any) -> ad.AnnData:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -14,6 +13,7 @@ from scipy import sparse
 from hiercorr import kernels
 from hiercorr.counts.sources import Source, blocks
 from hiercorr.errors import DataWarning, InputError, unknown_name
+from hiercorr.runtime.user_warnings import warn
 
 PANEL_GENES = 1000  # below this many genes the row sum is a panel's, not the library's
 
@@ -59,11 +59,10 @@ def warn_of_panel_depth(
 ) -> None:
     """Warn where the depth is a panel's row sum, also under the name of a column."""
     if n_genes < PANEL_GENES and np.array_equal(depth, row_sum):
-        warnings.warn(
+        warn(
             f"depth is the sum over only {n_genes} genes, which for a targeted panel follows the genes' own "
             "expression; pass depth= (a numeric obs column or an array of size factors) if the full depth is known",
             DataWarning,
-            stacklevel=5,
         )
 
 
@@ -186,7 +185,7 @@ def leave_out(
         raise InputError(
             f"{text}; fewer than 2 samples are left, lower {option}= or choose other cells"
         )
-    warnings.warn(f"{text}; they are left out ({option}=)", DataWarning, stacklevel=6)
+    warn(f"{text}; they are left out ({option}=)", DataWarning)
     new = np.where(low, -1, np.cumsum(~low) - 1)
     return np.where(codes >= 0, new[codes], -1), names[~low]
 
@@ -263,10 +262,9 @@ def choose_genes(
     if genes is None:
         chosen = np.flatnonzero(total > 0)
         if len(chosen) < len(names):
-            warnings.warn(
+            warn(
                 f"{len(names) - len(chosen)} of {len(names)} genes have no count in the chosen cells and are left out",
                 DataWarning,
-                stacklevel=5,
             )
     elif isinstance(genes, int | np.integer) and not isinstance(genes, bool):
         if genes < 1:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -10,6 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from hiercorr.errors import DataWarning, InputError, unknown_name
+from hiercorr.runtime.user_warnings import warn
 
 _DONOR_WORDS = (
     "donor",
@@ -78,15 +78,13 @@ def warn_of_repeated_donors(
     n_samples: int,
     consequence: str,
     remedy: str,
-    stacklevel: int = 4,
 ) -> None:
     """Warn of samples of one donor; `remedy` may name the {column}."""
     for column, n in repeated_donors(columns, sample).items():
-        warnings.warn(
+        warn(
             f"{n_samples} samples of {sample!r} come from {n} values of {column!r}: samples of one donor are not "
             f"independent, so {consequence}; use {remedy.format(column=repr(column))}, or one sample a donor with subset=",
             DataWarning,
-            stacklevel=stacklevel,
         )
 
 

@@ -17,6 +17,7 @@ from scipy.sparse.linalg import LinearOperator, svds
 from hiercorr.counts.counts import METACELLS, MIN_CELLS, Counts
 from hiercorr.counts.read import read_counts
 from hiercorr.errors import DataWarning, InputError, unknown_name
+from hiercorr.runtime.user_warnings import warn
 from hiercorr.within.cscore import CSCore
 
 _DENSE_SIDE = 1000  # cells or genes up to which one sample's Gram matrix is made
@@ -295,7 +296,5 @@ def _given(counts: Counts, labels: str) -> tuple[NDArray[np.int64], pd.Index]:
         )
     single = float(np.mean(np.bincount(codes) == 1))
     if single > 0.5:
-        warnings.warn(
-            f"{single:.0%} of the metacells of {labels!r} hold one cell", DataWarning, stacklevel=3
-        )
+        warn(f"{single:.0%} of the metacells of {labels!r} hold one cell", DataWarning)
     return codes.astype(np.int64), pd.Index(names)

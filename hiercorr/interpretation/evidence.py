@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +10,7 @@ import pandas as pd
 
 from hiercorr.errors import DataWarning, InputError, between_0_and_1, one_of
 from hiercorr.results.result import CorrelationResult
+from hiercorr.runtime.user_warnings import warn
 
 CLASSES = ("both levels", "cell-state only", "between-sample only", "discordant", "insufficient")
 _COLUMNS = ("correlation", "ci_lower", "ci_upper", "p_value", "q_value")
@@ -133,11 +133,10 @@ def evidence(
             "the two results share no gene but the target; fit both with the same genes="
         )
     if len(shared) < max(len(parts[0]), len(parts[1])):
-        warnings.warn(
+        warn(
             f"{len(shared)} genes are in both results (within {len(parts[0])}, between {len(parts[1])}); the others are left "
             "out",
             DataWarning,
-            stacklevel=2,
         )
     joined = pd.concat([p.reindex(shared) for p in parts], axis=1)
     joined["sign_agreement"] = np.sign(joined["within_correlation"]) == np.sign(
@@ -179,9 +178,8 @@ def _same_data(within: CorrelationResult, between: CorrelationResult) -> None:
             f"{sorted(names[1])[0]!r}, and none is in both"
         )
     if names[0] != names[1]:
-        warnings.warn(
+        warn(
             f"the results rest on different samples: {len(names[0] - names[1])} only within, {len(names[1] - names[0])} only "
             "between",
             DataWarning,
-            stacklevel=3,
         )

@@ -10,6 +10,7 @@ import pandas as pd
 
 from hiercorr.errors import InputError
 from hiercorr.results.result import CorrelationResult
+from hiercorr.runtime.optional import optional
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -29,12 +30,8 @@ MARKERS = "osD^v<>Ph*"
 
 
 def pyplot() -> Any:
-    """matplotlib.pyplot, or how to get it."""
-    try:
-        import matplotlib.pyplot as plt
-    except ImportError as error:
-        raise ImportError('plots need matplotlib: pip install "hiercorr[report]"') from error
-    return plt
+    """Import matplotlib.pyplot."""
+    return optional("matplotlib.pyplot", "plots")
 
 
 def axes(ax: Axes | None, width: float = 5.0, height: float = 4.0) -> Axes:
@@ -57,10 +54,7 @@ def label(ax: Axes, x: Sequence[float], y: Sequence[float], names: Sequence[str]
     if not len(names):
         return
     texts = [ax.text(a, b, n, fontsize=8) for a, b, n in zip(x, y, names, strict=True)]
-    try:
-        from adjustText import adjust_text
-    except ImportError as error:
-        raise ImportError('labels need adjustText: pip install "hiercorr[report]"') from error
+    adjust_text = optional("adjustText", "labels").adjust_text
     low, high = ax.get_ylim()
     ax.set_ylim(low - 0.06 * (high - low), high + 0.12 * (high - low))  # room to move them to
     ax.figure.canvas.draw()

@@ -6,7 +6,6 @@ import base64
 import importlib.metadata
 import io
 import platform
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -25,6 +24,8 @@ from hiercorr.reporting.methods_text import citations, methods_text
 from hiercorr.reporting.translations import LANGUAGES, said, said_in_table
 from hiercorr.results.result import CorrelationResult
 from hiercorr.runtime.files import write_text
+from hiercorr.runtime.optional import optional
+from hiercorr.runtime.user_warnings import warn
 
 _HEATMAP_GENES = 300
 _PACKAGES = (
@@ -150,13 +151,8 @@ def report(
 
 
 def _template(language: str) -> Any:
-    try:
-        import jinja2
-        import matplotlib  # noqa: F401 - said here, before the work
-    except ImportError as error:
-        raise ImportError(
-            'reports need jinja2 and matplotlib: pip install "hiercorr[report]"'
-        ) from error
+    jinja2 = optional("jinja2", "reports")
+    optional("matplotlib", "reports")
     text = (resources.files("hiercorr") / "_templates" / "report.html").read_text(encoding="utf-8")
     environment = jinja2.Environment(autoescape=True, trim_blocks=True)
     environment.filters["said"] = partial(said, language=language)
@@ -273,7 +269,7 @@ def _drawn(plots: Mapping[str, Any]) -> list[dict[str, Any]]:
         try:
             out.append(_figure(draw(), caption))
         except InputError as error:
-            warnings.warn(f"no plot {caption!r}: {error}", UserWarning, stacklevel=4)
+            warn(f"no plot {caption!r}: {error}", UserWarning)
     return out
 
 

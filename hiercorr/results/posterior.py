@@ -7,6 +7,7 @@ from typing import Any
 import xarray as xr
 
 from hiercorr.errors import InputError, unknown_name
+from hiercorr.runtime.optional import optional
 from hiercorr.schema import PAIR_VARIABLES
 
 DRAWS, STATS = "posterior_", "stats_"  # prefixes of the draws and of what the sampler said of them
@@ -49,10 +50,7 @@ def to_arviz(dataset: xr.Dataset) -> Any:
 
 def arviz_groups(data: dict[str, xr.Dataset]) -> Any:
     """An ArviZ object of some groups, of whichever ArviZ there is."""
-    try:
-        import arviz as az
-    except ImportError as error:
-        raise ImportError('posterior draws need arviz: pip install "hiercorr[bayes]"') from error
+    az = optional("arviz", "posterior draws")
     if int(az.__version__.split(".")[0]) < 1:
         make: Any = az.InferenceData
         return make(**data)

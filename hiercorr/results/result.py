@@ -15,6 +15,7 @@ from hiercorr._version import __version__
 from hiercorr.errors import InputError, unknown_name
 from hiercorr.results import pairs, posterior
 from hiercorr.results.storage import read_dataset, write_dataset
+from hiercorr.runtime.optional import optional
 from hiercorr.schema import (
     COEFFICIENT_VARIABLES,
     GENE_VARIABLES,
@@ -394,10 +395,7 @@ class CorrelationResult:
         networkx.Graph
             Edge attributes are the pair variables; ``weight`` is the correlation.
         """
-        try:
-            import networkx as nx
-        except ImportError as error:
-            raise ImportError('graphs need networkx: pip install "hiercorr[network]"') from error
+        nx = optional("networkx", "graphs")
         table = self.pairs(q=q, min_correlation=min_correlation).assign(
             weight=lambda t: t["correlation"]
         )

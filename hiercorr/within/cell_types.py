@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from hiercorr.errors import DataWarning, InputError, one_of, unknown_name
 from hiercorr.inference.multiplicity import benjamini_hochberg
 from hiercorr.results.result import CorrelationResult
 from hiercorr.results.storage import write_dataset
+from hiercorr.runtime.user_warnings import warn
 from hiercorr.within.cscore import CSCore
 
 FAMILIES = ("all", "type")
@@ -203,7 +203,7 @@ def by_cell_type(
         raise InputError(f"no cell type could be fitted; {first!r}: {left_out[first]}")
     if left_out:
         said = "; ".join(f"{k!r}: {v}" for k, v in left_out.items())
-        warnings.warn(f"{len(left_out)} cell types are left out: {said}", DataWarning, stacklevel=2)
+        warn(f"{len(left_out)} cell types are left out: {said}", DataWarning)
     return CellTypes(_one_family(results) if family == "all" else results, left_out)
 
 

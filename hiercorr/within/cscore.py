@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +23,7 @@ from hiercorr.results import stream, tiling
 from hiercorr.results.result import CorrelationResult, load
 from hiercorr.runtime import blas
 from hiercorr.runtime.resources import memory_bytes, threads
+from hiercorr.runtime.user_warnings import warn
 from hiercorr.schema import build_dataset
 from hiercorr.within import fitting, pooled_covariates
 from hiercorr.within.checkpoint import Checkpoint, fingerprint
@@ -480,11 +480,10 @@ class CSCore:
         if "p_value" in fitted.pair:
             tiling.add_q_values(fitted.pair, plan.rows)
         if not fitted.converged:
-            warnings.warn(
+            warn(
                 f"the mean and variance regressions still changed after {fitted.iterations} rounds of reweighting "
                 "(attribute converged is 0); genes near zero variance cause this: choose fewer with genes=N",
                 EstimationWarning,
-                stacklevel=3,
             )
         share = (
             missing / counts.n_genes**2
@@ -492,11 +491,10 @@ class CSCore:
             else float(np.mean(np.isnan(fitted.pair["correlation"])))
         )
         if share > 0:
-            warnings.warn(
+            warn(
                 f"{share:.1%} of the pairs could not be estimated (no variance beyond noise, or an estimate outside "
                 "-1..1); they are NaN and flagged, see result.flag_counts()",
                 EstimationWarning,
-                stacklevel=3,
             )
         dataset = build_dataset(
             genes=counts.genes,

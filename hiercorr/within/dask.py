@@ -24,6 +24,7 @@ from hiercorr.counts.layout import EntryLayout, Scan, by_sample, scanned
 from hiercorr.counts.sources import Source, canonical, in_memory, open_source, sound
 from hiercorr.errors import InputError
 from hiercorr.moments.products import cross_products
+from hiercorr.runtime.optional import optional
 from hiercorr.runtime.progress import with_progress
 from hiercorr.runtime.resources import compiled_threads
 from hiercorr.within.fitting import Output, WithinProblem, problem_of, tile_of
@@ -51,10 +52,7 @@ class Cluster:
     """
 
     def __init__(self, data: ad.AnnData | str | Path, layer: str | None, scheduler: Any) -> None:
-        try:
-            import dask
-        except ImportError as error:
-            raise ImportError('scheduler= needs dask: pip install "hiercorr[dask]"') from error
+        dask = optional("dask", "cluster fits (scheduler=)")
         self._dask, self._data, self._layer, self._scheduler = dask, data, layer, scheduler
         self._blocks: list[Any] = []
         self._edges: list[tuple[int, int]] = []

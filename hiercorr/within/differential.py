@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from hiercorr.errors import EstimationWarning, InputError, between_0_and_1, one_
 from hiercorr.results import tiling
 from hiercorr.results.result import CorrelationResult
 from hiercorr.runtime.resources import available_memory, threads
+from hiercorr.runtime.user_warnings import warn
 from hiercorr.schema import Flag, build_dataset
 from hiercorr.within import differential_tests, fitting
 from hiercorr.within.options import Plan
@@ -239,10 +239,9 @@ def differential(
         },
     )
     if missing > 1 / counts.n_genes:  # more than the diagonal
-        warnings.warn(
+        warn(
             f"{missing:.1%} of the pairs have no difference (no variance beyond noise); they are NaN and flagged",
             EstimationWarning,
-            stacklevel=2,
         )
     return CorrelationResult(dataset)
 
@@ -324,9 +323,7 @@ def _design(
             f"formula {design.formula!r} has {k} coefficients for {n} samples: nothing is left for an error; drop terms"
         )
     if block is None:
-        warn_of_repeated_donors(
-            table, sample, n, "p-values are too small", "block={column}", stacklevel=4
-        )
+        warn_of_repeated_donors(table, sample, n, "p-values are too small", "block={column}")
     if contrast is not None:
         return design, design.contrasts({"contrast": contrast})[0], levels
     own = own_coefficients(design.names, condition)
@@ -382,10 +379,9 @@ def _shuffles(
     found = differential_tests.shuffles(values, strata, n, seed)
     differential_tests.check_reach(found, condition)
     if found.smallest_p > 0.05:
-        warnings.warn(
+        warn(
             f"{len(found.values)} arrangements of {condition!r} can give no p-value below {found.smallest_p:.2g}",
             EstimationWarning,
-            stacklevel=3,
         )
     return found
 

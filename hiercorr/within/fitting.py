@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -22,6 +21,7 @@ from hiercorr.errors import EstimationWarning
 from hiercorr.results import tiling
 from hiercorr.runtime import blas
 from hiercorr.runtime.progress import with_progress
+from hiercorr.runtime.user_warnings import warn
 from hiercorr.schema import Flag
 from hiercorr.within import cell_covariates, pooled_covariates
 from hiercorr.within.checkpoint import Checkpoint
@@ -354,12 +354,11 @@ def fit_covariates(
     negative = fit.negative_means()
     if (negative > 0).any():
         worst = int(negative.argmax())
-        warnings.warn(
+        warn(
             f"the mean regression is linear in the covariates and not positive in some cells for {(negative > 0).sum()} of "
             f"{counts.n_genes} genes ({negative[worst]:.0%} of cells for {counts.genes[worst]!r}), as in the published "
             "method; such cells get arbitrary weights: use fewer or coarser covariates if these genes matter",
             EstimationWarning,
-            stacklevel=4,
         )
     mu, sigma = fit.mean[0], fit.variance[0]
     shares = np.diff(counts.offsets, axis=1).astype(float)

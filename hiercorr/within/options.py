@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +12,7 @@ from hiercorr import inference
 from hiercorr.counts.counts import Counts
 from hiercorr.errors import EstimationWarning, InputError, between_0_and_1, one_of
 from hiercorr.results import tiling
+from hiercorr.runtime.user_warnings import warn
 
 _TOLERANCE = {"single": 1e-8, "double": 1e-13}  # of the depth interpolation
 
@@ -97,11 +97,10 @@ def make_plan(
             )
     chosen = uncertainty or ("none" if not sampled or published else "jackknife")
     if chosen != "none" and counts.n_samples < 3:
-        warnings.warn(
+        warn(
             f"{counts.n_samples} samples give an estimate but no interval: at least 3 are needed; se, p_value and "
             "q_value are NaN and flagged too_few_samples",
             EstimationWarning,
-            stacklevel=3,
         )
     draws = None
     if chosen == "bootstrap" and counts.n_samples >= 3:
