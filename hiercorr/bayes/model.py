@@ -17,10 +17,17 @@ from numpy.typing import ArrayLike
 from hiercorr.bayes import predictive, sampling, tables
 from hiercorr.bayes.margin import Cells, Margin, fit_margin
 from hiercorr.bayes.pair import STRUCTURES, Pair, make_pair
-from hiercorr.bayes.population import cells_of, minutes, population_of, predicted_seconds, thinned
+from hiercorr.bayes.population import (
+    cells_of,
+    chosen_cells,
+    minutes,
+    population_of,
+    predicted_seconds,
+)
 from hiercorr.bayes.priors import Priors, read_priors
 from hiercorr.counts.counts import MIN_CELLS, Counts
-from hiercorr.counts.read import read_counts
+from hiercorr.counts.read import CountReader
+from hiercorr.counts.selection import Selection
 from hiercorr.errors import EstimationWarning, InputError, between_0_and_1, one_of, unknown_name
 from hiercorr.results.result import CorrelationResult
 from hiercorr.runtime.progress import with_progress
@@ -123,22 +130,19 @@ class BayesianCorrelation:
             structure,
         )
         self.priors: Priors = read_priors(priors)
-        self._read = lambda always: thinned(
-            read_counts(
-                data,
-                sample=sample,
-                genes=genes,
-                layer=layer,
-                depth=depth,
-                subset=subset,
-                min_cells=min_cells,
-                small_samples=small_samples,
-                always=always,
-            ),
-            many_cells,
-            seed,
+        selection = Selection(
+            sample,
+            genes=genes,
+            layer=layer,
+            depth=depth,
+            subset=subset,
+            min_cells=min_cells,
+            small_samples=small_samples,
+            block=block,
         )
-        self.counts: Counts = self._read(())
+        self._reader = CountReader(data, selection)
+        self._cells = chosen_cells(self._reader.counts, many_cells, seed)
+        self.counts: Counts = self._with(None)
         n = self.counts.n_samples
         if n < 3:
             raise InputError(
@@ -357,8 +361,10 @@ class BayesianCorrelation:
             structure=structure or self.structure,
         )
 
-    def _with(self, target: str) -> Counts:
-        return self.counts if target in self.counts.genes else self._read((target,))
+    def _with(self, target: str | None) -> Counts:
+        """Return the counts of the model's cells, with the target among the genes."""
+        counts = self._reader.with_gene(target)
+        return counts if self._cells is None else counts.cells_where(self._cells)
 
     def _position(self, gene: str) -> int:
         if gene not in self.counts.genes:

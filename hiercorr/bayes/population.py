@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from hiercorr.bayes.margin import Cells
 from hiercorr.bayes.pair import Population
@@ -68,11 +69,11 @@ def minutes(seconds: float) -> str:
     return f"{seconds / 60:,.0f} minutes" if seconds >= 90 else f"{seconds:.0f} s"
 
 
-def thinned(counts: Counts, many_cells: str, seed: Any) -> Counts:
-    """Refuse or thin what is too large."""
+def chosen_cells(counts: Counts, many_cells: str, seed: Any) -> NDArray[np.bool_] | None:
+    """Choose the cells to use where there are too many, shape (n_cells,); None: all of them."""
     n = counts.n_cells
     if n <= MAX_CELLS or many_cells == "all":
-        return counts
+        return None
     if many_cells == "refuse":
         raise InputError(
             f"{n:,} cells: more than {MAX_CELLS:,}, for which a pair would take up to about "
@@ -88,4 +89,4 @@ def thinned(counts: Counts, many_cells: str, seed: Any) -> Counts:
         f"{int(keep.sum()):,} of {n:,} cells are used (many_cells='subsample')",
         DataWarning,
     )
-    return counts.cells_where(keep)
+    return keep

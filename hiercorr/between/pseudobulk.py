@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +13,16 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from hiercorr import kernels
 from hiercorr.between import methods
 from hiercorr.between.normalization import library_sizes, log_cpm
 from hiercorr.between.pair_tests import BetweenEstimates, Options
 from hiercorr.counts import validate
-from hiercorr.counts.aggregate import KEY, MIN_COUNTS, aggregate
+from hiercorr.counts.aggregate import KEY, MIN_COUNTS, sum_over_cells
 from hiercorr.counts.counts import MIN_CELLS, Counts
 from hiercorr.counts.read import read_counts
+from hiercorr.counts.selection import Selection
+from hiercorr.counts.sources import DataSource
 from hiercorr.design.matrix import own_coefficients, sample_design
 from hiercorr.design.permutation import Arrangements, arrangements
 from hiercorr.design.samples import check_block, warn_of_repeated_donors
@@ -116,30 +119,25 @@ class Pseudobulk:
             raise InputError(
                 f"block_method={block_method!r} needs block=, the column that holds the blocks"
             )
-        self.sample, self.normalization, self._genes = sample, normalization, genes
+        selection = Selection(
+            sample,
+            genes=genes,
+            layer=layer,
+            depth=depth,
+            subset=subset,
+            min_cells=min_cells,
+            small_samples=small_samples,
+            block=block,
+            cell_type=cell_type,
+        )
+        self.sample, self.normalization, self._selection = sample, normalization, selection
+        self._cells: SummedCells | None = None
         if isinstance(data, ad.AnnData) and KEY in data.uns:
-            self.samples, self._cells = _aggregated(data, sample, layer, depth, subset), None
+            self.samples = _aggregated(data, selection).copy()
         else:
-            self.samples = aggregate(
-                data,
-                sample,
-                cell_type,
-                layer=layer,
-                depth=depth,
-                subset=subset,
-                min_cells=min_cells,
-                min_counts=min_counts,
-                small_samples=small_samples,
-            )
-            self._cells = lambda names: read_counts(
-                data,
-                sample=sample,
-                genes=names,
-                layer=layer,
-                depth=depth,
-                subset=subset,
-                min_cells=1,
-            )
+            source = DataSource(data, layer)
+            self.samples, digest = sum_over_cells(source, selection, min_counts)
+            self._cells = SummedCells(source, replace(selection, min_cells=1), digest)
         obs = self.samples.obs
         types = obs[cell_type].nunique() if cell_type is not None and cell_type in obs else 1
         self.block = block or (sample if types > 1 else None)
@@ -178,7 +176,7 @@ class Pseudobulk:
 
     def _expression(self, always: Sequence[str]) -> pd.DataFrame:
         x, names = np.asarray(self.samples.X), self.samples.var_names
-        chosen = validate.choose_genes(names, self._genes, x.sum(0).astype(float), always)
+        chosen = validate.choose_genes(names, self._selection.genes, x.sum(0).astype(float), always)
         return pd.DataFrame(
             log_cpm(x[:, chosen], self.library_sizes), self.samples.obs_names, names[chosen]
         )
@@ -273,7 +271,9 @@ class Pseudobulk:
                 problem, method, int(genes.get_loc(target)), str(target), options
             )
         elif method == "corrected":
-            fitted = methods.remove_noise(problem, *self._same_cells(genes), options, seed)
+            assert self._cells is not None  # refused in _check
+            cells, at = self._cells.of(self.samples, genes)
+            fitted = methods.remove_noise(problem, cells, at, options, seed)
         else:
             fitted = methods.correlate_samples(problem, method == "spearman", options)
         if not fitted.coefficient and method != "spearman":
@@ -342,19 +342,6 @@ class Pseudobulk:
                 EstimationWarning,
             )
         return chosen
-
-    def _same_cells(self, genes: pd.Index) -> tuple[Counts, NDArray[np.int64]]:
-        """The cells that were summed, and the row of the sums that each of their samples is."""
-        assert self._cells is not None
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DataWarning)  # said when the counts were summed
-            cells = self._cells(list(genes))
-        at = self.samples.obs_names.get_indexer(cells.samples)
-        if (at >= 0).sum() != self.samples.n_obs:
-            raise InputError(
-                "method='corrected' needs units that are samples: choose one cell type with subset="
-            )
-        return cells, at
 
     def _check(
         self,
@@ -495,14 +482,55 @@ _NOTES = {
 }
 
 
-def _aggregated(data: ad.AnnData, sample: str, layer: Any, depth: Any, subset: Any) -> ad.AnnData:
-    if layer is not None or depth is not None or subset is not None:
+@dataclass(frozen=True)
+class SummedCells:
+    """The cells behind the sums, read only where a method needs them.
+
+    Attributes
+    ----------
+    source : DataSource
+    selection : Selection
+    digest : ndarray of uint64, shape (n_samples, n_vars)
+        Identifies the counts that were summed.
+    """
+
+    source: DataSource
+    selection: Selection
+    digest: NDArray[np.uint64]
+
+    def of(self, samples: ad.AnnData, genes: pd.Index) -> tuple[Counts, NDArray[np.int64]]:
+        """Read the cells of some genes, and find the row of the sums for each of their samples (-1: excluded)."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DataWarning)  # issued when the counts were summed
+            cells = read_counts(self.source, replace(self.selection, genes=list(genes)))
+        at = samples.obs_names.get_indexer(cells.samples)
+        if (at >= 0).sum() != samples.n_obs:
+            raise InputError(
+                "method='corrected' needs units that are samples: choose one cell type with subset="
+            )
+        columns = samples.var_names.get_indexer(cells.genes)
+        digest = kernels.counts.entry_digest(cells.cells[cells.rows], cells.values, cells.offsets)[
+            :, at >= 0
+        ]
+        changed = (digest != self.digest[at[at >= 0]][:, columns].T).any(1)
+        if changed.any():
+            raise InputError(
+                f"the data have changed since this model summed them: the counts of {changed.sum()} genes are not the "
+                f"same, e.g. {cells.genes[changed][0]!r}; create a new model"
+            )
+        return cells, at
+
+
+def _aggregated(data: ad.AnnData, selection: Selection) -> ad.AnnData:
+    if selection.layer is not None or selection.depth is not None or selection.subset is not None:
         raise InputError(
             "layer, depth and subset choose cells: pass them to hiercorr.aggregate instead"
         )
     made_of = data.uns[KEY]["sample"]
-    if sample != made_of:
-        raise InputError(f"these counts were aggregated by {made_of!r}, not by {sample!r}")
+    if selection.sample != made_of:
+        raise InputError(
+            f"these counts were aggregated by {made_of!r}, not by {selection.sample!r}"
+        )
     return data
 
 

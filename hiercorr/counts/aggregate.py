@@ -15,7 +15,8 @@ from hiercorr import kernels
 from hiercorr._version import __version__
 from hiercorr.counts import validate
 from hiercorr.counts.counts import MIN_CELLS
-from hiercorr.counts.sources import open_source
+from hiercorr.counts.selection import Selection
+from hiercorr.counts.sources import DataSource
 from hiercorr.design.samples import constant_columns
 from hiercorr.errors import InputError, unknown_name
 
@@ -75,13 +76,45 @@ def aggregate(
     >>> pb.shape, int(pb.obs["n_cells"].iloc[0])
     ((10, 300), 500)
     """
-    with open_source(data, layer) as source:
+    selection = Selection(
+        sample,
+        layer=layer,
+        depth=depth,
+        subset=subset,
+        min_cells=min_cells,
+        small_samples=small_samples,
+        cell_type=cell_type,
+    )
+    return sum_over_cells(DataSource(data, layer), selection, min_counts)[0]
+
+
+def sum_over_cells(
+    data: DataSource, selection: Selection, min_counts: int = MIN_COUNTS
+) -> tuple[ad.AnnData, NDArray[np.uint64]]:
+    """Sum counts over the cells of each unit, as :func:`aggregate`.
+
+    Returns
+    -------
+    AnnData
+        Samples x genes.
+    ndarray of uint64, shape (n_samples, n_genes)
+        Identifies the counts of each gene in each sample, to notice changed data (:func:`hiercorr.kernels.counts.mix`).
+    """
+    sample, cell_type, depth = selection.sample, selection.cell_type, selection.depth
+    small_samples = selection.small_samples
+    if not isinstance(sample, str):
+        raise InputError(
+            f"sample must be the obs column with the sample of each cell, not {sample!r}"
+        )
+    with data.open() as source:
         validate.check_gene_names(source.genes)
-        keep = validate.subset_mask(source.obs, subset)
+        keep = validate.subset_mask(source.obs, selection.subset)
         codes, rows = _groups(source.obs, sample, cell_type, keep)
         notes: dict[str, Any] = {"source": source.name, "n_cells_input": source.shape[0]}
         label = sample if cell_type is None else f"{sample} x {cell_type}"
-        codes, rows = validate.drop_small(codes, rows, label, min_cells, small_samples, notes)
+        codes, rows = validate.drop_small(
+            codes, rows, label, selection.min_cells, small_samples, notes
+        )
         n, p = source.shape
         given = None if depth is None else validate.given_depth(source.obs, depth)
         sums, row_sum, detected = (
@@ -89,9 +122,19 @@ def aggregate(
             np.zeros(n),
             np.zeros(p, np.int64),
         )
+        digest = np.zeros(sums.shape, np.uint64)
         for i, j, block in validate.checked_blocks(source):
             kernels.counts.sum_block(
-                block.indptr, block.indices, block.data, codes, i, j, sums, row_sum, detected
+                block.indptr,
+                block.indices,
+                block.data,
+                codes,
+                i,
+                j,
+                sums,
+                row_sum,
+                detected,
+                digest,
             )
         used = np.flatnonzero(codes >= 0)
         detected_in = len(used)
@@ -110,7 +153,7 @@ def aggregate(
             codes, rows = validate.leave_out(
                 codes, rows, shallow, text, "min_counts", small_samples
             )
-            sums = sums[~shallow]
+            sums, digest = sums[~shallow], digest[~shallow]
         used = np.flatnonzero(codes >= 0)
         obs, varying = _sample_table(source.obs.iloc[used], codes[used], rows)
         obs["n_cells"] = np.bincount(codes[used], minlength=len(rows))
@@ -130,7 +173,7 @@ def aggregate(
         "varying": ", ".join(varying),
         "hiercorr_version": __version__,
     }
-    return out
+    return out, digest
 
 
 def _groups(

@@ -6,7 +6,7 @@ import os
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,17 +17,24 @@ from hiercorr.counts.sources import Source, blocks
 from hiercorr.errors import InputError
 from hiercorr.runtime.resources import gib
 
+Stored = tuple[NDArray[np.int32], NDArray[np.int32], Any]  # rows and values, or blocks on a cluster
+
 
 class Backend(Protocol):
-    """Who passes over the matrix."""
+    """Process or cluster that passes over the matrix and stores its entries."""
 
     def scan(self, source: Source, codes: NDArray[np.int64], n_samples: int) -> Scan:
-        """Non-zeros per gene and sample, counts per gene, counts per cell, genes seen; refuses what is not a count."""
+        """Add up the totals of the matrix; raise an error at the first value that is not a count."""
 
-    def fill(
-        self, source: Source, layout: EntryLayout
-    ) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int64]]:
-        """Rows, values and offsets as of :class:`Counts`."""
+    def fill(self, source: Source, layout: EntryLayout) -> Stored:
+        """Store the entries: rows and values as in :class:`Counts`, or remote blocks."""
+
+
+class RemoteBackend(Backend, Protocol):
+    """Cluster whose workers store the entries."""
+
+    def digest(self, codes: NDArray[np.int64], gene: int) -> int:
+        """Return the digest of the counts of one gene in the used cells."""
 
 
 @dataclass(frozen=True)
@@ -48,12 +55,24 @@ class LocalBackend:
     def scan(self, source: Source, codes: NDArray[np.int64], n_samples: int) -> Scan:
         return scanned(validate.checked_blocks(source), codes, source.shape[1], n_samples)
 
-    def fill(
-        self, source: Source, layout: EntryLayout
-    ) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int64]]:
+    def fill(self, source: Source, layout: EntryLayout) -> Stored:
         rows, values = self._entries(layout.size)
         layout.scatter(blocks(source), source.shape, rows, values)
-        return rows, values, layout.offsets
+        return rows, values, None
+
+    def append(
+        self,
+        rows: NDArray[np.int32],
+        values: NDArray[np.int32],
+        more_rows: NDArray[np.int32],
+        more_values: NDArray[np.int32],
+    ) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+        """Return the entries with more of them at the end; the arrays given stay as they are."""
+        n = len(rows)
+        all_rows, all_values = self._entries(n + len(more_rows))
+        all_rows[:n], all_values[:n] = rows, values
+        all_rows[n:], all_values[n:] = more_rows, more_values
+        return all_rows, all_values
 
     def _entries(self, n: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
         if self.scratch is not None:

@@ -39,7 +39,9 @@ class Counts:
     genes, samples : Index
         Names; `samples` has one entry where no sample column was named.
     notes : dict
-        What was chosen and left out, for the result's attributes.
+        What was selected and left out, for the result's attributes.
+    remote : sequence, optional
+        Blocks of counts on the workers of a cluster, which store the entries instead of this process.
     """
 
     rows: NDArray[np.int32]
@@ -52,6 +54,7 @@ class Counts:
     genes: pd.Index
     samples: pd.Index
     notes: dict[str, Any]
+    remote: Any = None
 
     @property
     def n_cells(self) -> int:

@@ -79,21 +79,68 @@ class EntryLayout:
             )
 
 
-def scanned(blocks: Blocks, codes: NDArray[np.int64], n_genes: int, n_samples: int) -> Scan:
-    """Add up what :meth:`Backend.scan` tells over blocks of counts."""
-    count, total = np.zeros((n_genes, n_samples), np.int64), np.zeros(n_genes)
-    row_sum, seen = np.zeros(len(codes)), np.zeros(n_genes, bool)
-    for i, j, block in blocks:
-        kernels.counts.scan_block(
-            block.indptr, block.indices, block.data, codes, i, j, count, total, row_sum, seen
-        )
-    return count, total, row_sum, seen
+@dataclass(frozen=True)
+class Scan:
+    """Totals from the first pass over the matrix.
+
+    Attributes
+    ----------
+    count : ndarray of int64, shape (n_vars, n_samples)
+        Non-zeros of each gene in each sample.
+    total : ndarray, shape (n_vars,)
+        Counts of each gene in the used cells.
+    row_sum : ndarray, shape (n_obs,)
+        Counts of each cell.
+    seen : ndarray of bool, shape (n_vars,)
+        Whether any cell, used or not, has a count of the gene.
+    digest : ndarray of uint64, shape (n_vars,)
+        Identifies the counts of each gene in the used cells.
+    """
+
+    count: NDArray[np.int64]
+    total: NDArray[np.float64]
+    row_sum: NDArray[np.float64]
+    seen: NDArray[np.bool_]
+    digest: NDArray[np.uint64]
 
 
 Blocks = Iterable[tuple[int, int, sparse.csr_matrix]]  # first cell, first gene, entries
 
 
-Scan = tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]
+def scanned(
+    blocks: Blocks, codes: NDArray[np.int64], n_genes: int, n_samples: int, first_cell: int = 0
+) -> Scan:
+    """Add up the totals of blocks of counts.
+
+    Parameters
+    ----------
+    blocks : iterable of (int, int, csr_matrix)
+        First cell, first gene and entries of each block.
+    codes : ndarray of int64, shape (n_obs,)
+        Sample of each cell, -1 for cells that are not used.
+    n_genes, n_samples : int
+    first_cell : int
+        Position in the source of the first cell of `codes`, for a part of the cells.
+    """
+    count, total = np.zeros((n_genes, n_samples), np.int64), np.zeros(n_genes)
+    row_sum, seen = np.zeros(len(codes)), np.zeros(n_genes, bool)
+    digest = np.zeros(n_genes, np.uint64)
+    for i, j, block in blocks:
+        kernels.counts.scan_block(
+            block.indptr,
+            block.indices,
+            block.data,
+            codes,
+            i,
+            j,
+            count,
+            total,
+            row_sum,
+            seen,
+            digest,
+            first_cell,
+        )
+    return Scan(count, total, row_sum, seen, digest)
 
 
 def by_sample(

@@ -1,114 +1,223 @@
-"""The one door in: AnnData or a file becomes validated counts."""
+"""The one door in: AnnData or a file becomes validated counts, and a model answers from what was read."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import anndata as ad
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import NDArray
 
+from hiercorr import kernels
 from hiercorr.counts import validate
-from hiercorr.counts.backend import Backend, LocalBackend
-from hiercorr.counts.counts import MIN_CELLS, Counts
-from hiercorr.counts.layout import EntryLayout, by_sample
-from hiercorr.counts.sources import open_source
-from hiercorr.errors import InputError
+from hiercorr.counts.backend import LocalBackend, RemoteBackend
+from hiercorr.counts.counts import Counts
+from hiercorr.counts.layout import EntryLayout, by_sample, positions
+from hiercorr.counts.selection import Selection
+from hiercorr.counts.sources import DataSource, Source, blocks
+from hiercorr.errors import InputError, unknown_name
 
 
 def read_counts(
-    data: ad.AnnData | str | Path,
+    data: ad.AnnData | DataSource | str | Path,
+    selection: Selection,
     *,
-    sample: str | tuple[str, str] | None,
-    genes: Sequence[str] | ArrayLike | int | None = None,
-    layer: str | None = None,
-    depth: str | ArrayLike | None = None,
-    subset: ArrayLike | Mapping[str, Any] | None = None,
-    min_cells: int = MIN_CELLS,
-    small_samples: str = "exclude",
     always: Sequence[str] = (),
     allow_empty_genes: bool = False,
-    place: Backend | None = None,
+    backend: LocalBackend | RemoteBackend | None = None,
 ) -> Counts:
-    """Read and validate counts; the input is never modified.
+    """Read and validate the counts of a selection; see :class:`CountReader` for the arguments."""
+    return CountReader(
+        data, selection, always=always, allow_empty_genes=allow_empty_genes, backend=backend
+    ).counts
+
+
+class CountReader:
+    """Validated counts of a selection, and of further genes from the same data.
+
+    The data are never modified. A gene outside the selection is read later from the same matrix, and only if its counts
+    are still those seen in the first pass.
 
     Parameters
     ----------
-    data : AnnData or path
+    data : AnnData, DataSource or path
         Cells x genes raw counts: AnnData in memory or backed (dense, CSR, CSC), or a .h5ad, .zarr or 10x .h5 file.
-    sample : str, (str, str) or None
-        Column of ``obs`` that names the sample (mouse, donor, patient) of each cell; two columns: a sample is what both say.
-        None: all cells are one group.
-    genes : sequence of str, bool mask, int, optional
-        Names, a mask over all genes, or N for the N most highly expressed in the chosen cells. None: every gene that is
-        expressed in them.
-    layer : str, optional
-        A layer's name, ``"raw"`` for ``adata.raw``, None for ``X``.
-    depth : str or array of float, shape (n_obs,), optional
-        Sequencing depth (counts): a numeric ``obs`` column or an array. None: row sums over all genes.
-    subset : bool array, shape (n_obs,), or mapping, optional
-        Cells to use, or ``{"obs column": value or list of values}``; values must match exactly.
-    min_cells : int
-        A sample with fewer cells is left out or refused.
-    small_samples : {"exclude", "error"}
-        What happens to such a sample.
+    selection : Selection
+        Samples, cells and genes to use.
     always : sequence of str
-        Genes that are kept whatever `genes` selects (the target).
+        Genes that are kept in addition to those selected (the target).
     allow_empty_genes : bool
-        Leave out genes that are zero in all of the data instead of refusing them, where `genes` is None. Genes that are
-        zero only in the chosen cells are left out with a warning.
-    place : Backend, optional
-        Who passes over the matrix and where the entries stay. None: this process, in memory.
+        With ``genes=None``, leave out genes that are zero in all of the data instead of raising an error. Genes that are
+        zero only in the selected cells are left out with a warning.
+    backend : LocalBackend or RemoteBackend, optional
+        Process or cluster that passes over the matrix and stores its entries. None: this process, in memory.
 
-    Returns
-    -------
-    Counts
+    Attributes
+    ----------
+    counts : Counts
+        The counts of the selection.
 
     Raises
     ------
     InputError
-        If the input cannot be right.
+        If the input is not valid.
     """
-    place = place or LocalBackend()
-    with open_source(data, layer) as source:
+
+    def __init__(
+        self,
+        data: ad.AnnData | DataSource | str | Path,
+        selection: Selection,
+        *,
+        always: Sequence[str] = (),
+        allow_empty_genes: bool = False,
+        backend: LocalBackend | RemoteBackend | None = None,
+    ) -> None:
+        self.selection = selection
+        self._backend: LocalBackend | RemoteBackend = backend or LocalBackend()
+        self._data = data if isinstance(data, DataSource) else DataSource(data, selection.layer)
+        with self._data.open() as source:
+            self._read(source, always, allow_empty_genes)
+
+    def _read(self, source: Source, always: Sequence[str], allow_empty_genes: bool) -> None:
+        chosen_by = self.selection
         validate.check_gene_names(source.genes)
-        keep = validate.subset_mask(source.obs, subset)
-        codes, samples = validate.sample_codes(source.obs, sample, keep)
+        keep = validate.subset_mask(source.obs, chosen_by.subset)
+        codes, samples = validate.sample_codes(source.obs, chosen_by.sample, keep)
         notes: dict[str, Any] = {"source": source.name, "n_cells_input": source.shape[0]}
         codes, samples = validate.drop_small(
-            codes, samples, sample, min_cells, small_samples, notes
+            codes,
+            samples,
+            chosen_by.sample,
+            chosen_by.min_cells,
+            chosen_by.small_samples,
+            notes,
         )
-        given_depth = None if depth is None else validate.given_depth(source.obs, depth)
-
-        count, total, row_sum, seen = place.scan(source, codes, len(samples))
-        if genes is None and not seen.all() and not allow_empty_genes:
-            empty = source.genes[~seen]
-            raise InputError(
-                f"{len(empty)} of {len(seen)} genes are zero in every cell of the data, e.g. {empty[0]!r}; drop them "
-                "(adata[:, adata.X.sum(0) > 0]) or say which genes to use: names, a mask, or genes=N for the N highest"
-            )
-        chosen = validate.choose_genes(source.genes, genes, total, always)
+        given = (
+            None if chosen_by.depth is None else validate.given_depth(source.obs, chosen_by.depth)
+        )
+        scan = self._backend.scan(source, codes, len(samples))
+        if chosen_by.genes is None and not allow_empty_genes:
+            validate.refuse_empty_genes(source.genes, scan.seen)
+        chosen = validate.choose_genes(source.genes, chosen_by.genes, scan.total, always)
         order, starts = by_sample(codes, len(samples))
-        depth_all = row_sum if given_depth is None else given_depth
-        validate.check_depth(depth_all[order], source.obs.index[order], depth)
-        validate.warn_of_panel_depth(source.shape[1], depth_all[order], row_sum[order])
-        rows, values, offsets = place.fill(
-            source, EntryLayout(codes, order, count, chosen, depth_all)
-        )
-        notes["depth"] = (
-            depth if isinstance(depth, str) else "row sums" if depth is None else "given array"
-        )
-        return Counts(
+        depth = scan.row_sum if given is None else given
+        validate.check_depth(depth[order], source.obs.index[order], chosen_by.depth)
+        validate.warn_of_panel_depth(source.shape[1], depth[order], scan.row_sum[order])
+        layout = EntryLayout(codes, order, scan.count, chosen, depth)
+        rows, values, remote = self._backend.fill(source, layout)
+        notes["depth"] = _depth_note(chosen_by.depth)
+        self._scan, self._layout, self._genes = scan, layout, source.genes
+        self.counts = Counts(
             rows=rows,
             values=values,
-            offsets=offsets,
+            offsets=layout.offsets,
             starts=starts,
-            depth=np.ascontiguousarray(depth_all[order], dtype=np.float64),
+            depth=np.ascontiguousarray(depth[order], dtype=np.float64),
             cells=order,
             obs=source.obs.iloc[order],
             genes=source.genes[chosen].astype(str),
             samples=samples,
             notes=notes,
+            remote=remote,
         )
+
+    def with_gene(self, gene: str | None) -> Counts:
+        """Return the counts of the selection and of one more gene.
+
+        Parameters
+        ----------
+        gene : str or None
+            None, or a gene of the selection: the counts as they are.
+
+        Returns
+        -------
+        Counts
+            Genes in the order of the data where `gene` is not one of the selection.
+
+        Raises
+        ------
+        InputError
+            If the gene is unknown, has no count in the selected cells, or its counts have changed since the data were read.
+        """
+        if gene is None or gene in self.counts.genes:
+            return self.counts
+        if gene not in self._genes:
+            raise unknown_name("target gene", gene, self._genes)
+        at = int(self._genes.get_loc(gene))
+        if self._scan.total[at] == 0:
+            raise InputError(f"gene {gene!r} has no count in the chosen cells")
+        chosen = np.append(self._layout.chosen, at)
+        order = np.argsort(chosen, kind="stable")
+        with self._data.open() as source:
+            if source.shape != (
+                len(self._layout.codes),
+                len(self._genes),
+            ) or not source.genes.equals(self._genes):
+                raise _changed(gene, "the cells or genes are not the same")
+            if not isinstance(self._backend, LocalBackend):
+                return self._remote_with_gene(source, self._backend, at, gene, chosen[order])
+            more_rows, more_values, more_offsets = self._one_gene(source, gene, at)
+        rows, values = self._backend.append(
+            self.counts.rows, self.counts.values, more_rows, more_values
+        )
+        offsets = np.vstack([self.counts.offsets, more_offsets + len(self.counts.rows)])
+        genes = self._genes[chosen].astype(str)
+        joined = replace(self.counts, rows=rows, values=values, offsets=offsets, genes=genes)
+        return joined.take(order)
+
+    def _remote_with_gene(
+        self,
+        source: Source,
+        backend: RemoteBackend,
+        at: int,
+        gene: str,
+        chosen: NDArray[np.int64],
+    ) -> Counts:
+        if backend.digest(self._layout.codes, at) != self._scan.digest[at]:
+            raise _changed(gene)
+        layout = replace(self._layout, chosen=chosen)
+        rows, values, remote = backend.fill(source, layout)
+        return replace(
+            self.counts,
+            rows=rows,
+            values=values,
+            offsets=layout.offsets,
+            genes=self._genes[chosen].astype(str),
+            remote=remote,
+        )
+
+    def _one_gene(
+        self, source: Source, gene: str, at: int
+    ) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int64]]:
+        """Entries of one gene in the selected cells, if they are those of the first pass."""
+        place = positions(self._layout.order, source.shape[0])
+        found: list[tuple[NDArray[np.int64], NDArray]] = []
+        for first_cell, first_gene, block in blocks(source):
+            if first_gene <= at < first_gene + block.shape[1]:
+                column = block[:, [at - first_gene]].tocoo()
+                found.append((first_cell + column.row.astype(np.int64), column.data))
+        cells = np.concatenate([c for c, _ in found])
+        values = np.concatenate([v for _, v in found])
+        used = (place[cells] >= 0) & (values != 0)
+        cells, values = cells[used], values[used]
+        order = np.argsort(place[cells], kind="stable")
+        cells, rows = cells[order], place[cells][order].astype(np.int32)
+        values = values[order].astype(np.int32)
+        offsets = np.searchsorted(rows, self.counts.starts).astype(np.int64)[None]
+        if kernels.counts.entry_digest(cells, values, offsets).sum() != self._scan.digest[at]:
+            raise _changed(gene)
+        return rows, values, offsets
+
+
+def _changed(gene: str, how: str = "its counts are not the same") -> InputError:
+    return InputError(
+        f"the data have changed since this model read them: gene {gene!r} was not among its genes, and {how} now; "
+        "create a new model, with the gene in genes="
+    )
+
+
+def _depth_note(depth: object) -> str:
+    return depth if isinstance(depth, str) else "row sums" if depth is None else "given array"

@@ -69,6 +69,32 @@ def open_source(data: ad.AnnData | str | Path, layer: str | None = None) -> Iter
         yield _opened(path, lambda: read(handle, layer, path.name))
 
 
+class DataSource:
+    """Data that a model reads more than once.
+
+    Of an AnnData object the matrix, the cell table and the gene names are kept, not the object itself: replacing or
+    subsetting them in the object does not change what is read here.
+
+    Parameters
+    ----------
+    data : AnnData or path
+    layer : str, optional
+    """
+
+    def __init__(self, data: ad.AnnData | str | Path, layer: str | None = None) -> None:
+        self.data, self.layer = (None if isinstance(data, ad.AnnData) else data), layer
+        self._source = _from_anndata(data, layer) if isinstance(data, ad.AnnData) else None
+
+    @contextmanager
+    def open(self) -> Iterator[Source]:
+        """Open the data for reading, and close again what was opened here."""
+        if self._source is not None:
+            yield self._source
+            return
+        with open_source(self.data, self.layer) as source:
+            yield source
+
+
 def _opened(path: Path | str, read: Any) -> Any:
     try:
         return read()

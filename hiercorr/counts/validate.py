@@ -249,6 +249,16 @@ def _holds_counts(matrix: Any) -> bool:
     return bool(len(values)) and kernels.counts.first_bad_count(np.ascontiguousarray(values)) < 0
 
 
+def refuse_empty_genes(names: pd.Index, seen: NDArray[np.bool_]) -> None:
+    """Raise an error if a gene is zero in every cell of the data."""
+    if not seen.all():
+        empty = names[~seen]
+        raise InputError(
+            f"{len(empty)} of {len(seen)} genes are zero in every cell of the data, e.g. {empty[0]!r}; drop them "
+            "(adata[:, adata.X.sum(0) > 0]) or say which genes to use: names, a mask, or genes=N for the N highest"
+        )
+
+
 def choose_genes(
     names: pd.Index,
     genes: Sequence[str] | ArrayLike | int | None,

@@ -15,7 +15,8 @@ from scipy import special, stats
 
 from hiercorr import inference, moments
 from hiercorr.counts.counts import MIN_CELLS, Counts
-from hiercorr.counts.read import read_counts
+from hiercorr.counts.read import CountReader
+from hiercorr.counts.selection import Selection
 from hiercorr.errors import InputError, one_of
 from hiercorr.moments.products import cross_products
 from hiercorr.results import tiling
@@ -66,18 +67,17 @@ class CellCorrelation:
         small_samples: str = "exclude",
     ) -> None:
         self.sample = sample
-        self._read = lambda always: read_counts(
-            data,
-            sample=sample,
+        selection = Selection(
+            sample,
             genes=genes,
             layer=layer,
             depth=depth,
             subset=subset,
             min_cells=min_cells,
             small_samples=small_samples,
-            always=always,
         )
-        self.counts: Counts = self._read(())
+        self._reader = CountReader(data, selection)
+        self.counts: Counts = self._reader.counts
 
     def fit(
         self,
@@ -137,9 +137,7 @@ class CellCorrelation:
             raise InputError(
                 f"uncertainty={chosen!r} needs samples: name the obs column that holds them with sample="
             )
-        counts = (
-            self.counts if target is None or target in self.counts.genes else self._read((target,))
-        )
+        counts = self._reader.with_gene(target)
         dtype = tiling.DTYPE[precision]
         rows = tiling.rows_of(target, counts.genes)
         tiling.check_memory(

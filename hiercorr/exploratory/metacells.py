@@ -16,6 +16,7 @@ from scipy.sparse.linalg import LinearOperator, svds
 
 from hiercorr.counts.counts import METACELLS, MIN_CELLS, Counts
 from hiercorr.counts.read import read_counts
+from hiercorr.counts.selection import Selection
 from hiercorr.errors import DataWarning, InputError, unknown_name
 from hiercorr.runtime.user_warnings import warn
 from hiercorr.within.cscore import CSCore
@@ -82,11 +83,7 @@ def metacells(
     """
     counts = read_counts(
         data,
-        sample=sample,
-        layer=layer,
-        depth=depth,
-        subset=subset,
-        min_cells=min_cells,
+        Selection(sample=sample, layer=layer, depth=depth, subset=subset, min_cells=min_cells),
         allow_empty_genes=True,
     )
     x = _matrix(counts)

@@ -19,6 +19,7 @@ from scipy import special, stats
 from hiercorr.between.pseudobulk import Pseudobulk
 from hiercorr.counts.counts import MIN_CELLS, Counts
 from hiercorr.counts.read import read_counts
+from hiercorr.counts.selection import Selection
 from hiercorr.errors import InputError
 from hiercorr.exploratory.cells import CellCorrelation, log_values
 from hiercorr.within.cscore import CSCore
@@ -133,7 +134,9 @@ def traps(
         cells = CellCorrelation(data, sample, **options)
         known = target in cells.counts.genes
         counts = (
-            cells.counts if known else read_counts(data, sample=sample, always=(target,), **options)
+            cells.counts
+            if known
+            else read_counts(data, Selection(sample, **options), always=(target,))
         )
         if counts.n_samples < 3:
             raise InputError(

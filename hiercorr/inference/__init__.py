@@ -1,6 +1,6 @@
-"""Uncertainty whose n is the number of samples: jackknife, cluster and bootstrap errors, meta-analysis, multiplicity.
+"""Inference with samples as the units: standard errors, tests, meta-analysis, multiple testing.
 
-Pure functions on arrays, which do not know what was summed.
+Pure functions on arrays, independent of the estimator that supplies the sums.
 """
 
 from hiercorr.inference.meta import MetaAnalysis, meta_analysis

@@ -8,23 +8,21 @@ import numpy as np
 from scipy import stats
 
 from hiercorr.errors import InputError, one_of
-from hiercorr.inference.pairs import (
-    Array,
-)
+from hiercorr.inference.pairs import Array
 
 
 @dataclass(frozen=True)
 class MetaAnalysis:
-    """Random-effects summary of k estimates, one entry a pair.
+    """Random-effects summary of k estimates, one entry per pair.
 
     Attributes
     ----------
     estimate, se : ndarray
-        Weighted mean and its standard error (Knapp-Hartung where asked for).
+        Weighted mean and its standard error (Knapp-Hartung if requested).
     lower, upper, prediction_lower, prediction_upper : ndarray
-        Confidence interval of the mean and prediction interval of a new sample.
+        Confidence interval of the mean and prediction interval for a new sample.
     tau2, i2, q, p_q : ndarray
-        Variance over samples, its share of the total (0..1), Cochran's Q and its p.
+        Between-sample variance, its proportion of the total (0..1), Cochran's Q and its p-value.
     """
 
     estimate: Array
@@ -46,7 +44,7 @@ def meta_analysis(
     knapp_hartung: bool = True,
     confidence: float = 0.95,
 ) -> MetaAnalysis:
-    r"""Random-effects meta-analysis of many pairs at once.
+    r"""Fit random-effects meta-analyses of many pairs at once.
 
     .. math:: \hat z_c \sim N(\zeta, v_c + \tau^2), \quad w_c = 1/(v_c + \tau^2), \quad
               \hat\zeta = \frac{\sum w_c \hat z_c}{\sum w_c}
@@ -54,12 +52,15 @@ def meta_analysis(
     Parameters
     ----------
     estimates, variances : ndarray, shape (k, ...)
-        Estimates of the k samples and their sampling variances; NaN in any sample gives NaN for that pair.
+        Estimates of the k samples and their sampling variances; a NaN in any sample gives NaN for
+        the pair.
     method : {"PM", "DL", "REML"}
         Paule-Mandel, DerSimonian-Laird or restricted maximum likelihood estimate of tau^2.
     knapp_hartung : bool
-        Standard error from the weighted residuals with t(k - 1), not truncated; else 1 / sqrt(sum w) with the normal.
+        Standard error from the weighted residuals, not truncated, with t(k - 1); otherwise
+        1 / sqrt(sum w) with the normal distribution.
     confidence : float
+        Confidence level of the intervals.
 
     Returns
     -------
@@ -109,7 +110,7 @@ def _dersimonian_laird(z: Array, v: Array, q: Array, spread: Array) -> Array:
 
 
 def _paule_mandel(z: Array, v: Array, q: Array, spread: Array) -> Array:
-    """Solve Q(tau^2) = k - 1 by Newton's method, which climbs from 0 because Q is convex and decreasing."""
+    """Solve Q(tau^2) = k - 1 by Newton's method, monotone from 0 as Q is convex and decreasing."""
     tau2 = np.where(np.isfinite(q), 0.0, np.nan)
     for _ in range(200):
         w = 1 / (v + tau2)
@@ -123,7 +124,7 @@ def _paule_mandel(z: Array, v: Array, q: Array, spread: Array) -> Array:
 
 
 def _reml(z: Array, v: Array, q: Array, spread: Array) -> Array:
-    """Fisher scoring from the DerSimonian-Laird start, truncated at 0."""
+    """Estimate tau^2 by Fisher scoring of the restricted likelihood, truncated at 0."""
     tau2 = _dersimonian_laird(z, v, q, spread)
     for _ in range(1000):
         w = 1 / (v + tau2)

@@ -1,4 +1,4 @@
-"""Multiple testing: adjusted p-values of vectors and matrices of tests, NaN where there is no test."""
+"""Multiple testing: adjusted p-values of vectors and matrices of tests; NaN marks no test."""
 
 from __future__ import annotations
 
@@ -13,21 +13,22 @@ Array = NDArray[np.float64]
 
 
 def benjamini_hochberg(p: NDArray) -> NDArray:
-    """BH-adjusted p-values of a vector in its own precision; NaN stays NaN and is not counted.
+    """Adjust the p-values of a vector for the false discovery rate, in its own precision.
 
-    As scipy.stats.false_discovery_control, which needs five float64 copies: too many for tens of millions of pairs.
+    NaN stays NaN and is not counted. Equals scipy.stats.false_discovery_control, whose five float64
+    copies are too many for tens of millions of pairs.
     """
-    ordered, place = _in_order(p)
+    ordered, position = _sorted(p)
     q = np.full(p.shape, np.nan, p.dtype)
     m = int(np.isfinite(p).sum())
-    kernels.pairs.step_up(ordered[:m], place[:m], q)
+    kernels.pairs.step_up(ordered[:m], position[:m], q)
     return q
 
 
-def _in_order(p: NDArray) -> tuple[NDArray, NDArray]:
-    """Numbers of at least 0 in order, NaN last, and where each stood.
+def _sorted(p: NDArray) -> tuple[NDArray, NDArray]:
+    """Sort non-negative numbers, NaN last; return them with their original positions.
 
-    numpy sorts whole numbers, here value and place in one, much faster than it finds the order of others.
+    Sorting integers that combine value and position is much faster in numpy than argsort of floats.
     """
     if p.dtype != np.float32 or len(p) >= 1 << 32:
         order = np.argsort(np.where(np.isnan(p), np.inf, p))
@@ -41,20 +42,27 @@ def _in_order(p: NDArray) -> tuple[NDArray, NDArray]:
 
 
 def benjamini_yekutieli(p: Array) -> Array:
-    """BH times the harmonic sum: valid under any dependence."""
+    """Multiply BH-adjusted p-values by the harmonic sum: valid under any dependence."""
     m = int(np.isfinite(p).sum())
     return np.minimum(benjamini_hochberg(p) * (1 / np.arange(1, m + 1)).sum(), 1)
 
 
 def storey(p: Array) -> Array:
-    r"""BH times the share of true nulls, :math:`\hat\pi_0 = (\#\{p > 1/2\} + 1) / (m / 2)`, at most 1 (Storey et al. 2004)."""
+    r"""Multiply BH-adjusted p-values by the estimated proportion of true null hypotheses.
+
+    .. math:: \hat\pi_0 = \min\Big(1, \frac{\#\{p > 1/2\} + 1}{m / 2}\Big)
+
+    References
+    ----------
+    Storey, Taylor & Siegmund 2004.
+    """
     known = p[np.isfinite(p)]
-    share = min(1.0, ((known > 0.5).sum() + 1) / max(0.5 * len(known), 1))
-    return benjamini_hochberg(p) * share
+    pi0 = min(1.0, ((known > 0.5).sum() + 1) / max(0.5 * len(known), 1))
+    return benjamini_hochberg(p) * pi0
 
 
 def simes(p: Array) -> Array:
-    """p-value of no relation at all in each row: min of m p_(k) / k; NaN where a row has none."""
+    """Test each row's global null hypothesis by Simes: min of m p_(k) / k; NaN without p-values."""
     m = np.isfinite(p).sum(1)
     ranked = np.sort(np.where(np.isfinite(p), p, np.inf), axis=1)
     with np.errstate(invalid="ignore"):
@@ -63,15 +71,19 @@ def simes(p: Array) -> Array:
 
 
 def hierarchical(p: Array, level: float) -> Array:
-    """Rows first, then pairs within the rows that are left (Benjamini & Bogomolov 2014).
+    """Adjust p-values of a matrix by row first, then within the selected rows.
 
-    Rows are chosen by BH of their Simes p-values at `level`; in R of G rows that stay, BH of the pairs is multiplied by G / R.
-    Pairs of other rows get 1.
+    Rows are selected by BH of their Simes p-values at `level`. If R of G rows are selected, the
+    BH-adjusted p-values within them are multiplied by G / R; pairs of all other rows get 1.
+
+    References
+    ----------
+    Benjamini & Bogomolov 2014.
     """
     rows = benjamini_hochberg(simes(p))
-    chosen = rows <= level
-    total, kept = int(np.isfinite(rows).sum()), int(chosen.sum())
+    selected = rows <= level
+    n_rows, n_selected = int(np.isfinite(rows).sum()), int(selected.sum())
     q = np.where(np.isfinite(p), 1.0, np.nan)
-    for k in np.flatnonzero(chosen):
-        q[k] = np.minimum(benjamini_hochberg(p[k]) * total / kept, 1)
+    for k in np.flatnonzero(selected):
+        q[k] = np.minimum(benjamini_hochberg(p[k]) * n_rows / n_selected, 1)
     return q

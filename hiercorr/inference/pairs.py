@@ -1,4 +1,4 @@
-"""Correlation of gene pairs with uncertainty over samples: jackknife, cluster and bootstrap standard errors, t tests."""
+"""Correlations of gene pairs: standard errors over samples, t tests and confidence intervals."""
 
 from __future__ import annotations
 
@@ -15,27 +15,25 @@ Array = NDArray[np.float64]
 
 
 UNCERTAINTIES = ("jackknife", "cluster", "bootstrap", "none")
-
-
-LEAST_DF = 0.05  # 95% of such a t lies within +-1e25: no interval
+LEAST_DF = 0.05  # below it no interval: 95% of this t distribution already reaches +-1e25
 
 
 @dataclass(frozen=True)
 class PairEstimate:
-    """Correlation of the pairs of one tile with its uncertainty over samples; all arrays (left, right).
+    """Correlations of the pairs of one tile and their standard errors; arrays are (left, right).
 
     Attributes
     ----------
     correlation : ndarray
         Ratio of sums, not clipped.
     se : ndarray
-        Its standard error; NaN with fewer than 3 samples.
+        Standard error of the correlation; NaN with fewer than 3 samples.
     df : ndarray
-        Degrees of freedom of its t distribution.
+        Degrees of freedom of the t distribution.
     carrying : ndarray of int
-        Samples that hold information on the pair.
+        Number of samples with information on the pair.
     largest_share : ndarray
-        Share of the sample that holds most of it.
+        Largest proportion of that information in one sample.
     """
 
     correlation: NDArray
@@ -46,36 +44,47 @@ class PairEstimate:
 
 
 def variance_shares(num: Array, den: Array, noise: Array) -> Array:
-    r"""Each sample's part in the variance of a gene, shape (n_samples, n_genes): its leverage on correlations.
+    r"""Estimate each sample's share in the variance of a gene: its leverage on correlations.
 
-    .. math:: b_c = q_c + \sqrt\kappa\,\Big(\frac{N_c^+}{\sum N^+} - q_c\Big), \quad q_c = \frac{D_c}{\sum D}, \quad
+    .. math:: b_c = q_c + \sqrt\kappa\,\Big(\frac{N_c^+}{\sum N^+} - q_c\Big), \quad
+              q_c = \frac{D_c}{\sum D}, \quad
               \kappa = 1 - \frac{v / (D \phi^2)}{\sum_c (N_c^+ / \sum N^+ - q_c)^2}
 
-    The share in the sum of squares N, drawn towards the share in the information D by what Poisson noise alone makes of
-    their difference; :math:`\kappa` is cut at 0.
+    The share in the sum of squares N is shrunk towards the share in the information D, by the part
+    of their difference that Poisson noise alone explains; :math:`\kappa` is truncated at 0.
 
     Parameters
     ----------
     num, den : ndarray, shape (n_genes, n_samples)
+        Sums N and D of the variances.
     noise : ndarray, shape (n_genes,)
         v, the variance of N_c under Poisson noise alone divided by D_c.
+
+    Returns
+    -------
+    ndarray, shape (n_samples, n_genes)
     """
     with np.errstate(divide="ignore", invalid="ignore"):
         total = den.sum(1, keepdims=True)
         q = np.clip(den, 0, None) / np.clip(den, 0, None).sum(1, keepdims=True)
         positive = np.clip(num, 0, None)
-        off = positive / positive.sum(1, keepdims=True) - q
-        by_chance = noise[:, None] / (total * (num.sum(1, keepdims=True) / total) ** 2)
-        kappa = np.clip(1 - by_chance / (off**2).sum(1, keepdims=True), 0, 1)
-        return np.ascontiguousarray((q + np.sqrt(np.nan_to_num(kappa)) * np.nan_to_num(off)).T)
+        excess = positive / positive.sum(1, keepdims=True) - q
+        expected = noise[:, None] / (total * (num.sum(1, keepdims=True) / total) ** 2)
+        kappa = np.clip(1 - expected / (excess**2).sum(1, keepdims=True), 0, 1)
+        return np.ascontiguousarray((q + np.sqrt(np.nan_to_num(kappa)) * np.nan_to_num(excess)).T)
 
 
 def sample_effects(num: Array, den: Array) -> Array:
-    """Each sample's relative influence on a ratio of sums, (N_c - f D_c) / (f D); shape (n_samples, n_genes).
+    """Compute each sample's relative influence on a ratio of sums, (N_c - f D_c) / (f D).
 
     Parameters
     ----------
     num, den : ndarray, shape (n_genes, n_samples)
+        Sums N and D, with f the ratio of their totals.
+
+    Returns
+    -------
+    ndarray, shape (n_samples, n_genes)
     """
     with np.errstate(divide="ignore", invalid="ignore"):
         total = den.sum(1, keepdims=True)
@@ -86,7 +95,21 @@ def sample_effects(num: Array, den: Array) -> Array:
 def gene_sides(
     gene_num: tuple[Array, Array], gene_den: tuple[Array, Array], noise: tuple[Array, Array]
 ) -> tuple[Array, Array, Array, Array, Array, Array]:
-    """What the kernels of pairs need of the genes of both sides: variances (-1: none), samples' effects and shares."""
+    """Compute variances (-1: none), sample effects and variance shares of the genes of both sides.
+
+    Parameters
+    ----------
+    gene_num, gene_den, noise : pair of ndarray
+        As for :func:`pair_estimate`.
+
+    Returns
+    -------
+    phi1, phi2 : ndarray, shapes (left,) and (right,)
+    effect1, effect2 : ndarray, shapes (n_samples, left) and (n_samples, right)
+        See :func:`sample_effects`.
+    share1, share2 : ndarray, shapes (n_samples, left) and (n_samples, right)
+        See :func:`variance_shares`.
+    """
     sides = list(zip(gene_num, gene_den, noise, strict=True))
     with np.errstate(divide="ignore", invalid="ignore"):
         phi = [n.sum(1) / d.sum(1) for n, d, _ in sides]
@@ -105,9 +128,10 @@ def pair_estimate(
     noise: tuple[Array, Array],
     draws: NDArray[np.int64] | None = None,
 ) -> PairEstimate:
-    r"""Correlation of every pair of a tile from each sample's sums, with its standard error.
+    r"""Estimate the correlation of every pair of a tile, with its standard error over samples.
 
-    .. math:: \phi = \frac{\sum_c N_c}{\sum_c D_c}, \quad \rho_{jk} = \phi_{jk} / \sqrt{\phi_{jj}\phi_{kk}}
+    .. math:: \phi = \frac{\sum_c N_c}{\sum_c D_c}, \quad
+              \rho_{jk} = \phi_{jk} / \sqrt{\phi_{jj}\phi_{kk}}
 
     To first order a sample's influence on rho is
 
@@ -115,27 +139,34 @@ def pair_estimate(
                     - \frac{\rho}{2} \Big(\frac{N_{c,jj} - \phi_{jj} D_{c,jj}}{\phi_{jj} D_{jj}}
                     + \frac{N_{c,kk} - \phi_{kk} D_{c,kk}}{\phi_{kk} D_{kk}}\Big)
 
-    and without the sample rho is :math:`\rho - x_c / (1 - b_c)`, b_c the mean of its shares in both variances
-    (:func:`variance_shares`). ``"jackknife"`` takes
+    and without the sample rho is :math:`\rho - x_c / (1 - b_c)`, where b_c is the mean of the
+    sample's shares in both variances (:func:`variance_shares`). ``"jackknife"`` uses
 
     .. math:: d_c = \frac{x_c}{1 - b_c}, \quad se^2 = \frac{k-1}{k} \sum_c (d_c - \bar d)^2, \quad
               df = \frac{1}{\sum_c b_c^2} - 1
 
-    over the k samples that carry the pair. First order, because the ratio itself is undefined without one sample for many
-    pairs of sparse genes. df is k - 1 if all samples weigh the same, and never more: a sum of squares of unequal terms
-    varies more than their number says (Satterthwaite). ``"cluster"`` sums :math:`x_c^2 / (1 - b_c)`; ``"bootstrap"`` takes
-    the variance over samples drawn with replacement, times k / (k - 1); df is the same.
+    over the k samples with information on the pair. It is first order because, for many pairs of
+    sparse genes, the ratio itself is undefined without one sample. df is k - 1 if all samples have
+    equal weight and smaller otherwise (Satterthwaite). ``"cluster"`` sums
+    :math:`x_c^2 / (1 - b_c)`; ``"bootstrap"`` takes the variance over samples drawn with
+    replacement, times k / (k - 1); both use the same df.
 
     Parameters
     ----------
     num, den : ndarray, shape (n_samples, left, right)
+        Sums N and D of the pairs.
     gene_num, gene_den : pair of ndarray, shapes (left, n_samples) and (right, n_samples)
-        The sums for the variances of the genes of both sides.
+        Sums N and D for the variances of the genes of both sides.
     uncertainty : {"jackknife", "cluster", "bootstrap", "none"}
+        Method for the standard error.
     noise : pair of ndarray, shapes (left,) and (right,)
         As for :func:`variance_shares`.
     draws : ndarray, shape (n_draws, n_samples), optional
-        How often each sample is drawn, for the bootstrap.
+        Number of times each sample is drawn in each bootstrap resample.
+
+    Returns
+    -------
+    PairEstimate
     """
     sides = gene_sides(gene_num, gene_den, noise)
     estimate = PairEstimate(
@@ -154,7 +185,19 @@ def pair_estimate(
 def one_group(
     num: NDArray, den: NDArray, gene_num: tuple[Array, Array], gene_den: tuple[Array, Array]
 ) -> dict[str, NDArray]:
-    """As :func:`pair_estimate` from the sums of all cells: the correlation alone, and its atanh."""
+    """Compute correlations and their atanh from the sums over all cells, without standard errors.
+
+    Parameters
+    ----------
+    num, den : ndarray, shape (left, right)
+    gene_num, gene_den : pair of ndarray
+        As for :func:`pair_estimate`.
+
+    Returns
+    -------
+    dict of ndarray, shape (left, right)
+        ``correlation_unclipped`` and ``fisher_z``.
+    """
     with np.errstate(divide="ignore", invalid="ignore"):
         phi1, phi2 = (n.sum(1) / d.sum(1) for n, d in zip(gene_num, gene_den, strict=True))
     tile = {"correlation_unclipped": np.empty_like(num), "fisher_z": np.empty_like(num)}
@@ -163,7 +206,7 @@ def one_group(
 
 
 def fisher_z(correlation: NDArray) -> NDArray:
-    """atanh of the correlation; NaN outside (-1, 1)."""
+    """Transform correlations by atanh; NaN outside (-1, 1)."""
     with np.errstate(invalid="ignore"):
         return np.arctanh(np.where(np.abs(correlation) < 1, correlation, np.nan))
 
@@ -171,17 +214,31 @@ def fisher_z(correlation: NDArray) -> NDArray:
 def pair_table(
     estimate: PairEstimate, confidence: float, dtype: DTypeLike = np.float64
 ) -> dict[str, NDArray]:
-    """Test and interval of every pair: t = rho / se, rho -+ t se cut at -1 and 1, also for an estimate beyond 1.
+    """Test every correlation and compute its confidence interval.
 
-    On the scale of rho, not of atanh(rho): the noise of counts does not shrink as rho goes to 1, as Fisher's z would have
-    it. ``se`` of the table is that of atanh(rho), se / (1 - rho^2), for those who combine results.
+    The statistic is t = rho / se and the limits are rho -+ t se, truncated at -1 and 1, also for an
+    estimate beyond 1. The scale is that of rho, not of atanh(rho): unlike the error that Fisher's z
+    assumes, the noise of counts does not vanish as rho approaches 1.
+
+    Parameters
+    ----------
+    estimate : PairEstimate
+    confidence : float
+        Confidence level of the intervals.
+    dtype : dtype
+        Precision of the result.
+
+    Returns
+    -------
+    dict of ndarray, shape (left, right)
+        ``fisher_z``, ``se`` (of fisher_z: se / (1 - rho^2)), ``ci_lower``, ``ci_upper``,
+        ``statistic``, ``df``, ``p_value``.
     """
     names = ("fisher_z", "se", "ci_lower", "ci_upper", "statistic", "df", "p_value")
     out = {name: np.empty(estimate.se.shape, dtype) for name in names}
-    most = float(np.nanmax(estimate.df, initial=1.0))
-    table = student_table(
-        2.0 ** np.ceil(np.log2(max(most, 1.0))), confidence
-    )  # one table for all tiles of a fit
+    largest_df = float(np.nanmax(estimate.df, initial=1.0))
+    # Rounded up to a power of 2, so that the tiles of a fit share a table.
+    table = student_table(2.0 ** np.ceil(np.log2(max(largest_df, 1.0))), confidence)
     kernels.pairs.t_inference(estimate.correlation, estimate.se, estimate.df, *table, *out.values())
     return out
 
@@ -189,11 +246,17 @@ def pair_table(
 def bootstrap_draws(
     n_samples: int, n_draws: int, seed: int | np.random.Generator | None
 ) -> NDArray[np.int64]:
-    """How often each sample is drawn in each resample; draws of one sample only are redrawn.
+    """Draw bootstrap resamples of the samples; a resample of a single sample is redrawn.
+
+    Parameters
+    ----------
+    n_samples, n_draws : int
+    seed : int, numpy.random.Generator or None
 
     Returns
     -------
     ndarray, shape (n_draws, n_samples)
+        Number of times each sample is drawn.
     """
     rng = np.random.default_rng(seed)
     draws = rng.multinomial(n_samples, np.full(n_samples, 1 / n_samples), size=n_draws)
@@ -205,18 +268,30 @@ def bootstrap_draws(
 
 
 @lru_cache(maxsize=8)
-def student_table(most: float, confidence: float) -> tuple[Array, Array, float, float, float]:
-    """Student's t on a grid, for :func:`hiercorr.kernels.pairs.t_inference`: relative error of p and quantile below 1e-6.
+def student_table(max_df: float, confidence: float) -> tuple[Array, Array, float, float, float]:
+    """Tabulate Student's t for :func:`hiercorr.kernels.pairs.t_inference`.
+
+    Interpolated p-values and quantiles have a relative error below 1e-6.
+
+    Parameters
+    ----------
+    max_df : float
+        Largest degrees of freedom of the table.
+    confidence : float
+        Confidence level of the quantiles.
 
     Returns
     -------
     log_p : ndarray, shape (n_df, n_t)
-        log of the two-sided p, at log df from log LEAST_DF to log `most` and asinh |t| from 0 to 20.
+        Log of the two-sided p-value on a grid of log df, from log LEAST_DF to log `max_df`, and
+        asinh |t|, from 0 to 20.
     log_quantile : ndarray, shape (n_df,)
+        Log of the quantile at the same df.
     low, step_df, step_t : float
+        First log df and the two spacings of the grid.
     """
     low = float(np.log(LEAST_DF))
-    grid = np.linspace(low, np.log(most), 4 + int((np.log(most) - low) / 0.03))
+    grid = np.linspace(low, np.log(max_df), 4 + int((np.log(max_df) - low) / 0.03))
     step_t = 0.01
     df, t = np.exp(grid)[:, None], np.sinh(np.arange(0, 20, step_t))
     with np.errstate(divide="ignore"):
@@ -227,7 +302,21 @@ def student_table(most: float, confidence: float) -> tuple[Array, Array, float, 
 
 @lru_cache(maxsize=32)
 def log_p_table(df: float, scale: float = 1.0) -> tuple[Array, float]:
-    """log of the two-sided p at asinh(t / scale) = 0, step, 2 step, ... up to where p leaves float64's range."""
+    """Tabulate the log of the two-sided p-value of Student's t as far as float64 represents p.
+
+    Parameters
+    ----------
+    df : float
+        Degrees of freedom.
+    scale : float
+        Unit of t on the grid.
+
+    Returns
+    -------
+    log_p : ndarray
+        Values at asinh(t / scale) = 0, step, 2 step, ...
+    step : float
+    """
     step = 1e-4
     with np.errstate(divide="ignore", over="ignore"):
         log_p = np.log(2 * special.stdtr(df, -scale * np.sinh(np.arange(0, 20, step))))

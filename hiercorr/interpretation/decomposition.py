@@ -24,6 +24,7 @@ from numpy.typing import ArrayLike, NDArray
 from hiercorr import moments
 from hiercorr.counts.counts import MIN_CELLS, Counts
 from hiercorr.counts.read import read_counts
+from hiercorr.counts.selection import Selection
 from hiercorr.errors import InputError
 from hiercorr.results import tiling
 from hiercorr.results.result import CorrelationResult
@@ -81,13 +82,15 @@ def decompose(
     """
     counts = read_counts(
         data,
-        sample=sample,
-        genes=genes,
-        layer=layer,
-        depth=depth,
-        subset=subset,
-        min_cells=min_cells,
-        small_samples=small_samples,
+        Selection(
+            sample=sample,
+            genes=genes,
+            layer=layer,
+            depth=depth,
+            subset=subset,
+            min_cells=min_cells,
+            small_samples=small_samples,
+        ),
         always=() if target is None else (target,),
     )
     if counts.n_samples < 2:

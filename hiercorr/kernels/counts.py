@@ -32,11 +32,31 @@ def first_bad_count(values):
     return -1
 
 
+@njit(inline="always")
+def mix(cell):
+    """Hash of a cell's position, so that moving counts between cells changes a digest."""
+    h = (np.uint64(cell) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
+    h = (h ^ (h >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    return h ^ (h >> np.uint64(27))
+
+
 @njit(cache=True)
-def scan_block(indptr, indices, values, codes, row0, col0, count, total, row_sum, seen):
+def entry_digest(cells, values, offsets):
+    """Digest of the entries between consecutive offsets, shape (genes, samples); `cells` are positions in the source."""
+    out = np.zeros((offsets.shape[0], offsets.shape[1] - 1), np.uint64)
+    for j in range(out.shape[0]):
+        for c in range(out.shape[1]):
+            for e in range(offsets[j, c], offsets[j, c + 1]):
+                out[j, c] += np.uint64(values[e]) * mix(cells[e])
+    return out
+
+
+@njit(cache=True)
+def scan_block(indptr, indices, values, codes, row0, col0, count, total, row_sum, seen, digest, cell0):
     """Add a CSR block to non-zeros per gene and sample and counts per gene (both of used cells) and counts per cell.
 
-    `seen` becomes True for a gene with a count in any cell, used or not.
+    `seen` becomes True for a gene with a count in any cell, used or not. `digest` identifies the counts of a gene in the
+    used cells, whose positions in the source begin at `cell0`.
     """
     for r in range(len(indptr) - 1):
         c = codes[row0 + r]
@@ -51,6 +71,7 @@ def scan_block(indptr, indices, values, codes, row0, col0, count, total, row_sum
             if c >= 0:
                 count[g, c] += 1
                 total[g] += v
+                digest[g] += np.uint64(v) * mix(cell0 + row0 + r)
         row_sum[row0 + r] += s
 
 
@@ -89,8 +110,11 @@ def fill_block(
 
 
 @njit(cache=True)
-def sum_block(indptr, indices, values, codes, row0, col0, sums, row_sum, detected):
-    """Add a CSR block to the sums per group and gene, the sums per cell and the cells per gene; code -1: not used."""
+def sum_block(indptr, indices, values, codes, row0, col0, sums, row_sum, detected, digest):
+    """Add a CSR block to the sums per group and gene, the sums per cell and the cells per gene; code -1: not used.
+
+    `digest` identifies the counts of a gene in each group.
+    """
     for r in range(len(indptr) - 1):
         c = codes[row0 + r]
         s = 0.0
@@ -100,6 +124,7 @@ def sum_block(indptr, indices, values, codes, row0, col0, sums, row_sum, detecte
                 s += v
                 sums[c, col0 + indices[e]] += np.int64(v)
                 detected[col0 + indices[e]] += v > 0
+                digest[c, col0 + indices[e]] += np.uint64(v) * mix(row0 + r)
         row_sum[row0 + r] += s
 
 

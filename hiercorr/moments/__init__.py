@@ -1,4 +1,4 @@
-"""Sums over the cells of each sample, from which every estimator is built: pure functions on arrays."""
+"""Sums over the cells of each sample, used by all moment estimators: pure functions on arrays."""
 
 from hiercorr.moments.cell_adjustment import CellAdjustment
 from hiercorr.moments.depth import DepthSums, Grid, depth_sums

@@ -1,4 +1,4 @@
-"""ExpectedCounts covariates of cells, which the sums over cells take out."""
+"""Fitted covariates of cells, removed from the sums over cells."""
 
 from __future__ import annotations
 
@@ -15,16 +15,17 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class CellAdjustment:
-    """ExpectedCounts covariates of cells.
+    """Regression of each gene's counts on covariates of cells, by sample.
 
     Attributes
     ----------
     scaled : ndarray, shape (n_cells, k)
-        s u, u the covariates of a cell turned so that ``u' S W0 u`` is the identity in each sample.
+        s u: depth times the covariates u, rotated so that ``u' S W0 u`` is the identity in each
+        sample.
     beta : ndarray, shape (n_samples, k, n_genes)
         Coefficients of u.
     gram : ndarray, shape (n_samples, m, m)
-        Sums of v L L^T.
+        Sums of v L L^T (see :mod:`hiercorr.within.cell_covariates`), m the number of nodes.
     """
 
     scaled: Array
@@ -32,11 +33,11 @@ class CellAdjustment:
     gram: Array
 
     def fitted(self, sample: int, dtype: DTypeLike) -> ExpectedCounts:
-        """Expected counts of cells of one sample."""
-        return partial(_means, self.scaled, self.beta[sample], np.dtype(dtype))
+        """Return a function of (genes, cells) that gives the expected counts of one sample."""
+        return partial(_expected_counts, self.scaled, self.beta[sample], np.dtype(dtype))
 
 
-def _means(
+def _expected_counts(
     scaled: Array, beta: Array, dtype: np.dtype, genes: slice | NDArray, cells: slice
 ) -> NDArray:
     return beta[:, genes].T.astype(dtype) @ scaled[cells].T.astype(dtype)

@@ -1,16 +1,17 @@
 r"""Sums over cells of functions of sequencing depth, by quadrature.
 
-With depth :math:`s_i`, every weight used here is :math:`f_j(s_i) = 1 / (1 + a_j s_i)`, a function of depth and one number
-per gene. Sums over cells of such functions are therefore a small quadrature: with :math:`L` the (cells x nodes)
-interpolation matrix in log depth, :math:`\sum_i x_{ij} f_j(s_i) = \sum_k f_j(s_k) (L^T x_j)_k` and
-:math:`\sum_i f_j(s_i) g_k(s_i) = f_j(nodes)^T (L^T L) g_k(nodes)`. The counts are passed over once.
+Every weight is a function of sequencing depth :math:`s_i` with one parameter per gene,
+:math:`f_j(s_i) = 1 / (1 + a_j s_i)`. Sums over cells of such functions therefore reduce to a small
+quadrature: with :math:`L` the (cells x nodes) interpolation matrix in log depth,
+:math:`\sum_i x_{ij} f_j(s_i) = \sum_k f_j(s_k) (L^T x_j)_k` and
+:math:`\sum_i f_j(s_i) g_k(s_i) = f_j(nodes)^T (L^T L) g_k(nodes)`. This takes one pass over
+the counts.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,28 +20,22 @@ from hiercorr import kernels
 from hiercorr.counts.counts import Counts
 from hiercorr.moments.entries import Entries
 
-if TYPE_CHECKING:
-    pass
-
-
 Array = NDArray[np.float64]
-
-
-_BASIS_BLOCK = 65_536  # cells whose interpolation matrix exists at one time
+_BASIS_BLOCK = 65_536  # cells per block of the interpolation matrix
 
 
 @dataclass(frozen=True)
 class DepthSums:
-    """What the moment regressions need of the counts, from one pass.
+    """Sums over cells that the moment regressions need, from one pass over the counts.
 
     Attributes
     ----------
     depth : ndarray, shape (n_cells,)
-        Depth divided by its mean, so that numbers are near 1.
+        Depth divided by the mean depth.
     unit : float
-        That mean, in counts.
+        Mean depth, in counts.
     nodes : ndarray, shape (m,)
-        Depths of the interpolation nodes.
+        Depths of the interpolation nodes, in units of mean depth.
     first, second : ndarray, shape (n_genes, n_samples, m)
         Sums over the cells of a sample of x L and x^2 L.
     power : ndarray, shape (5, n_samples, m)
@@ -58,7 +53,7 @@ class DepthSums:
     gram: Array
 
     def one_group(self) -> DepthSums:
-        """The sums over all samples, as one group."""
+        """Add the sums over all samples, as one group."""
         return DepthSums(
             self.depth,
             self.unit,
@@ -72,7 +67,7 @@ class DepthSums:
 
 @dataclass(frozen=True)
 class Grid:
-    """Chebyshev nodes in log depth; the same for all blocks of cells whose sums are to be added.
+    """Chebyshev nodes in log depth, common to all blocks of cells whose sums are added.
 
     Attributes
     ----------
@@ -91,9 +86,21 @@ class Grid:
 
     @classmethod
     def over(cls, depth: Array, tolerance: float) -> Grid:
-        """Nodes for these cells; `tolerance` is the interpolation error of a weight.
+        """Choose nodes that cover the depths of all cells.
 
-        1 / (1 + e^(u + log a)) has its nearest poles at distance pi from the real line, which fixes the convergence rate.
+        The weight 1 / (1 + e^(u + log a)) has its nearest poles at distance pi from the real line,
+        which determines the convergence rate.
+
+        Parameters
+        ----------
+        depth : ndarray, shape (n_cells,)
+            Sequencing depth, in counts.
+        tolerance : float
+            Maximum interpolation error of a weight.
+
+        Returns
+        -------
+        Grid
         """
         unit = float(depth.mean())
         low, high = math.log(depth.min() / unit), math.log(depth.max() / unit)
@@ -108,23 +115,47 @@ class Grid:
 
     @property
     def nodes(self) -> Array:
+        """Depths of the nodes, in units of mean depth, shape (size,)."""
         return np.exp(self.centre + self.half * self._x)
 
     def basis(self, depth: Array) -> Array:
-        """The matrix (cells, nodes) that interpolates from the nodes to cells of these depths (in units)."""
+        """Build the matrix that interpolates from the nodes to cells.
+
+        Parameters
+        ----------
+        depth : ndarray, shape (n_cells,)
+            Sequencing depth, in units of mean depth.
+
+        Returns
+        -------
+        ndarray, shape (n_cells, size)
+        """
         angle = (2 * np.arange(self.size) + 1) * np.pi / (2 * self.size)
         difference = ((np.log(depth) - self.centre) / self.half)[:, None] - self._x
         exact = difference == 0
         difference[exact] = 1
         basis = (-1.0) ** np.arange(self.size) * np.sin(angle) / difference
         basis /= basis.sum(1, keepdims=True)
-        hit = exact.any(1)
-        basis[hit] = exact[hit]
+        on_node = exact.any(1)
+        basis[on_node] = exact[on_node]
         return basis
 
 
 def depth_sums(counts: Counts, tolerance: float, grid: Grid | None = None) -> DepthSums:
-    """Pass once over the counts, a block of cells of one sample at a time; `grid` None: that of these cells."""
+    """Sum over the cells of each sample in one pass over the counts, in blocks of cells.
+
+    Parameters
+    ----------
+    counts : Counts
+    tolerance : float
+        Maximum interpolation error of a weight.
+    grid : Grid, optional
+        Nodes; None: nodes for the depths of these cells.
+
+    Returns
+    -------
+    DepthSums
+    """
     grid = grid or Grid.over(counts.depth, tolerance)
     depth = counts.depth / grid.unit
     s, m = counts.n_samples, grid.size

@@ -1,4 +1,4 @@
-"""Non-zero entries of some genes in one sample, block of cells by block of cells."""
+"""Non-zero entries of some genes in one sample, in consecutive blocks of cells."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from hiercorr.counts.counts import Counts
 
 
 class Entries:
-    """The entries of some genes in one sample, up to one cell after the other."""
+    """Cursor over the entries of some genes in one sample, by ascending cell."""
 
     def __init__(self, counts: Counts, genes: slice | NDArray, sample: int) -> None:
         self._rows = counts.rows
-        self._start, self._last = counts.offsets[genes, sample], counts.offsets[genes, sample + 1]
+        self._start, self._end = counts.offsets[genes, sample], counts.offsets[genes, sample + 1]
 
     def until(self, cell: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """First and last entry of each gene between the cell of the call before and this one."""
+        """Return each gene's entries (start, stop) from the previous call's cell up to `cell`."""
         start = self._start
-        self._start = kernels.counts.entries_before(self._rows, start, self._last, cell)
+        self._start = kernels.counts.entries_before(self._rows, start, self._end, cell)
         return start, self._start

@@ -1,38 +1,37 @@
-"""Moment regressions: mean and variance of each gene, pooled over samples as published or within samples."""
+"""Moment regressions of the mean and variance of each gene, pooled over or within samples."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from hiercorr import kernels
-
-if TYPE_CHECKING:
-    from hiercorr.moments.cell_adjustment import CellAdjustment
+from hiercorr.moments.cell_adjustment import CellAdjustment
 from hiercorr.moments.depth import Array, DepthSums
 
 
 @dataclass(frozen=True)
 class GeneMoments:
-    """Mean and variance of each gene, in units of mean depth, with each sample's share in the variance.
+    """Mean and variance of each gene, per unit of mean depth, with each sample's contribution.
 
     Attributes
     ----------
     mu, slope : ndarray, shape (n_genes, n_samples) or (n_genes, 1)
-        Mean expression and the a of the weight 1 / (1 + a s) used for covariances.
+        Mean expression, and a in the weight 1 / (1 + a s) of the covariances.
     num, den : ndarray, shape (n_genes, n_samples)
         Sums whose ratio is the variance: ``num.sum(1) / den.sum(1)``.
     theta : float
         Median of mean^2 / variance over genes.
     iterations : int
-        Rounds of reweighting.
+        Number of reweighting iterations.
+    converged : bool
+        Whether the iterations converged.
     centred : bool
-        True if every sample has its own mean.
+        Whether each sample is centred at its own mean.
     adjustment : CellAdjustment, optional
-        Covariates of cells that are taken out.
+        Covariates of cells removed from the sums.
     """
 
     mu: Array
@@ -47,7 +46,7 @@ class GeneMoments:
 
     @property
     def variance(self) -> Array:
-        """Ratio of the sums over samples, shape (n_genes,)."""
+        """Variance of each gene, the ratio of the sums over samples, shape (n_genes,)."""
         den = self.den.sum(1)
         return np.divide(self.num.sum(1), den, out=np.full(len(den), np.nan), where=den > 0)
 
@@ -60,13 +59,28 @@ def _median_positive(theta: Array) -> float:
 def pooled_moments(
     sums: DepthSums, max_iterations: int = 11, tolerance: float = 0.05
 ) -> GeneMoments:
-    r"""Published CS-CORE: iteratively reweighted regressions of x on s and of (x - s mu)^2 - s mu on s^2.
+    r"""Fit the moment regressions of published CS-CORE, pooled over samples.
+
+    Iteratively reweighted regressions of x on s and of (x - s mu)^2 - s mu on s^2:
 
     .. math:: \mu_j = \frac{\sum_i f_{ij} x_{ij}}{\sum_i f_{ij} s_i},\quad
-              \sigma_{jj} = \frac{\sum_i f_{ij}^2 [(x_{ij} - s_i\mu_j)^2 - s_i\mu_j]}{\sum_i f_{ij}^2 s_i^2},\quad
+              \sigma_{jj} = \frac{\sum_i f_{ij}^2 [(x_{ij} - s_i\mu_j)^2 - s_i\mu_j]}
+              {\sum_i f_{ij}^2 s_i^2},\quad
               f_{ij} = \frac{1}{1 + s_i\mu_j/\theta}
 
     with theta the median of :math:`\mu^2/\sigma` over genes where it is positive (Su et al. 2023).
+
+    Parameters
+    ----------
+    sums : DepthSums
+    max_iterations : int
+        Maximum number of reweighting iterations.
+    tolerance : float
+        Maximum change of log theta over genes at convergence.
+
+    Returns
+    -------
+    GeneMoments
     """
     s = sums.nodes
     first, second = sums.first.sum(1), sums.second.sum(1)  # (genes, nodes): all samples together
@@ -109,16 +123,30 @@ def pooled_moments(
 def within_moments(
     sums: DepthSums, max_iterations: int = 30, tolerance: float = 1e-4
 ) -> GeneMoments:
-    r"""Each sample's mean, and the variance within samples on the squared-CV scale.
+    r"""Fit each sample's mean, and the variance within samples on the squared-CV scale.
 
-    With :math:`w = 1/(1 + s\mu_c/\theta)`, :math:`W = \sum w s`, :math:`\mu_c = \sum w x / W`, r = x - s mu_c:
+    With :math:`w = 1/(1 + s\mu_c/\theta)`, :math:`W = \sum w s`, :math:`\mu_c = \sum w x / W` and
+    r = x - s mu_c:
 
-    .. math:: N_c = \sum_i w_i^2 (r_i^2 - s_i\mu_c) + \text{(noise that fitting } \mu_c \text{ removed)}, \quad
+    .. math:: N_c = \sum_i w_i^2 (r_i^2 - s_i\mu_c)
+              + \text{(noise removed by fitting } \mu_c \text{)}, \quad
               D_c = B_c\,(\mu_c^2 - \widehat{\operatorname{Var}}\,\hat\mu_c)
 
-    where :math:`E N_c = \sigma B_c` exactly for given weights. Squaring an estimated mean adds its variance, which for
-    a sparse gene in a small sample is most of it; without the subtraction the variance is too small and every
-    correlation too large.
+    where :math:`E N_c = \sigma B_c` exactly for given weights. Squaring an estimated mean adds the
+    variance of the estimate, which dominates for a sparse gene in a small sample; without the
+    subtraction the variance would be too small and every correlation too large.
+
+    Parameters
+    ----------
+    sums : DepthSums
+    max_iterations : int
+        Maximum number of reweighting iterations.
+    tolerance : float
+        Change of log theta at convergence.
+
+    Returns
+    -------
+    GeneMoments
     """
     shape = sums.first.shape[:2]
     mu, num, den = sums.first.sum(2) / sums.power[1].sum(1), np.empty(shape), np.empty(shape)

@@ -1,9 +1,8 @@
-"""Numerators and denominators of the covariance of gene pairs, per sample."""
+"""Numerators and denominators of the covariances of gene pairs, per sample."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import numba
 import numpy as np
@@ -11,16 +10,11 @@ from numpy.typing import DTypeLike, NDArray
 
 from hiercorr import kernels
 from hiercorr.counts.counts import Counts
-from hiercorr.moments.products import adjusted_products, cross_products
-
-if TYPE_CHECKING:
-    pass
 from hiercorr.moments.depth import Array, DepthSums
 from hiercorr.moments.genes import GeneMoments
+from hiercorr.moments.products import adjusted_products, cross_products
 
-Kept = Callable[
-    [str, Callable[[], NDArray]], NDArray
-]  # a named array, computed only where it is not kept already
+Cache = Callable[[str, Callable[[], NDArray]], NDArray]  # (name, compute) -> stored or new array
 
 
 def weight_products(
@@ -32,9 +26,32 @@ def weight_products(
     dtype: DTypeLike,
     out: NDArray | None = None,
 ) -> NDArray:
-    """Sum over the cells of one sample of s^2 f_j f_k for the genes of two slices, into `out` if it is given."""
-    f = lambda g: 1 / (1 + np.outer(slope[g], sums.nodes))  # noqa: E731
-    a, b = (f(left) @ sums.gram[0, sample]).astype(dtype), f(right).astype(dtype)
+    """Sum s^2 f_j f_k over the cells of one sample for all pairs of two slices of genes.
+
+    Parameters
+    ----------
+    sums : DepthSums
+    slope : ndarray, shape (n_genes,)
+        a of the weights f = 1 / (1 + a s).
+    left, right : slice
+        Genes of the two sides.
+    sample : int
+        Position of the sample.
+    dtype : dtype
+        Precision of the result.
+    out : ndarray, shape (left, right), optional
+        Array for the result.
+
+    Returns
+    -------
+    ndarray, shape (left, right)
+    """
+
+    def weights(genes: slice) -> Array:
+        return 1 / (1 + np.outer(slope[genes], sums.nodes))
+
+    a = (weights(left) @ sums.gram[0, sample]).astype(dtype)
+    b = weights(right).astype(dtype)
     if out is None:
         out = np.empty((len(a), len(b)), dtype)
     kernels.sums.row_products(
@@ -52,13 +69,29 @@ def numerators(
     left: slice,
     right: slice,
     out: NDArray,
-    kept: Kept | None = None,
+    cache: Cache | None = None,
     upper: bool = False,
 ) -> NDArray:
-    r"""Each sample's sum :math:`N_c` of the pairs of two slices of genes, written into `out` (n_samples, left, right).
+    r"""Compute each sample's sum :math:`N_c` for all pairs of two slices of genes.
 
-    `kept` may know some of them from an interrupted run, and keeps the others. With `upper` and the same slice twice, what is
-    below the diagonal may be anything.
+    Parameters
+    ----------
+    counts : Counts
+    sums : DepthSums
+    fit : GeneMoments
+    left, right : slice
+        Genes of the two sides.
+    out : ndarray, shape (n_samples, left, right)
+        Array for the result.
+    cache : callable, optional
+        Returns arrays stored by an interrupted run and stores new ones.
+    upper : bool
+        Leave the entries below the diagonal undefined if both slices are equal.
+
+    Returns
+    -------
+    ndarray
+        `out`.
     """
     for c in range(counts.n_samples):
         k = c if fit.centred else 0
@@ -82,22 +115,39 @@ def numerators(
                 upper,
             )
 
-        if kept is None:
+        if cache is None:
             product()
         else:
-            out[c] = kept(f"{left.start}-{right.start}-{c}", product)
+            out[c] = cache(f"{left.start}-{right.start}-{c}", product)
     return out
 
 
 def denominators(
     sums: DepthSums, fit: GeneMoments, left: slice, right: slice, num: NDArray, out: NDArray
 ) -> NDArray:
-    r"""Each sample's D of the pairs, from the nodes alone; the covariance is the ratio of the sums over samples.
+    r"""Compute each sample's sum :math:`D_c` of the pairs by quadrature.
 
-    Centred at each sample's mean, :math:`D_c = \mu_j\mu_k B - N K / (W_j W_k)` with :math:`K = \sum w_j w_k s^2` and
+    The covariance is the sum of N over samples divided by the sum of D. If centred at each sample's
+    mean, :math:`D_c = \mu_j\mu_k B - N K / (W_j W_k)` with :math:`K = \sum w_j w_k s^2` and
     :math:`B = K - \sum w_j w_k^2 s^3/W_k - \sum w_j^2 w_k s^3/W_j + K^2/(W_j W_k)`, so that
-    :math:`E N_c = \sigma_{jk} B`; with covariates of cells :math:`B = \sum w_j w_k v` (:mod:`hiercorr.within.cell_covariates`); not centred,
-    :math:`D_c = K`. They are written into `out`.
+    :math:`E N_c = \sigma_{jk} B`; with covariates of cells, :math:`B = \sum w_j w_k v`
+    (:mod:`hiercorr.within.cell_covariates`). If not centred, :math:`D_c = K`.
+
+    Parameters
+    ----------
+    sums : DepthSums
+    fit : GeneMoments
+    left, right : slice
+        Genes of the two sides.
+    num : ndarray, shape (n_samples, left, right)
+        See :func:`numerators`.
+    out : ndarray, shape (n_samples, left, right)
+        Array for the result.
+
+    Returns
+    -------
+    ndarray
+        `out`.
     """
     if not fit.centred:
         for c in range(len(num)):
@@ -123,7 +173,10 @@ def denominators(
 def _centred_side(
     sums: DepthSums, fit: GeneMoments, genes: slice, dtype: DTypeLike, left: bool
 ) -> tuple[NDArray, NDArray, NDArray]:
-    """Factors of one side: B mu mu without its K^2 term, K / (W_j W_k), and W mu; each starts with (n_samples, genes)."""
+    """Compute one side's factors of B mu mu without its K^2 term and of K / (W_j W_k), and W mu.
+
+    The first two axes of each are (n_samples, genes).
+    """
     f = (1 / (1 + fit.slope[genes].T[:, :, None] * sums.nodes)).astype(dtype)
     power, (g2, g3) = sums.power[1].astype(dtype), sums.gram.astype(dtype)
     mu = fit.mu[genes].T.astype(dtype)[:, :, None]

@@ -1,4 +1,4 @@
-"""Dense blocks of weighted residuals of one sample."""
+"""Dense blocks of the weighted residuals of one sample."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hiercorr.moments.entries import Entries
 
 Array = NDArray[np.float64]
 ExpectedCounts = Callable[["slice | NDArray", slice], NDArray]  # (genes, cells) -> expected counts
-CELL_BLOCK = 4096  # cells whose residuals are dense at one time
+CELL_BLOCK = 4096  # cells per dense block of residuals
 
 
 def residual_blocks(
@@ -26,9 +26,29 @@ def residual_blocks(
     dtype: DTypeLike,
     fitted: ExpectedCounts | None = None,
 ) -> Iterator[tuple[slice, NDArray]]:
-    """Dense (genes, cells) blocks of (x - s mu) / (1 + a s) for one sample, a few thousand cells at a time.
+    """Yield dense blocks of the residuals (x - s mu) / (1 + a s) of one sample.
 
-    With `fitted` its expected counts stand in the place of s mu. A block is overwritten by the next.
+    Parameters
+    ----------
+    counts : Counts
+    depth : ndarray, shape (n_cells,)
+        Depth s, in units of mean depth.
+    mu, slope : ndarray, shape (n_genes,)
+        Mean per unit of depth, and a of the weights 1 / (1 + a s).
+    genes : slice or ndarray of int
+        Genes of the blocks.
+    sample : int
+        Position of the sample.
+    dtype : dtype
+        Precision of the residuals.
+    fitted : callable, optional
+        Expected counts of (genes, cells), used instead of s mu.
+
+    Yields
+    ------
+    cells : slice
+    residuals : ndarray, shape (genes, cells)
+        Overwritten by the next block.
     """
     begin, end = int(counts.starts[sample]), int(counts.starts[sample + 1])
     m, a, entries = mu[genes], slope[genes], Entries(counts, genes, sample)

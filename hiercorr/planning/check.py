@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike
 from hiercorr import moments
 from hiercorr.counts.counts import MIN_CELLS, Counts
 from hiercorr.counts.read import read_counts
+from hiercorr.counts.selection import Selection
 from hiercorr.design.matrix import sample_design
 from hiercorr.design.samples import repeated_donors, sample_columns
 from hiercorr.errors import InputError, unknown_name
@@ -146,11 +147,7 @@ def check_design(
     """
     counts = read_counts(
         data,
-        sample=sample,
-        layer=layer,
-        depth=depth,
-        subset=subset,
-        min_cells=min_cells,
+        Selection(sample=sample, layer=layer, depth=depth, subset=subset, min_cells=min_cells),
         allow_empty_genes=True,
     )
     constant = sample_columns(counts.obs.drop(columns=sample), counts.starts, counts.samples)

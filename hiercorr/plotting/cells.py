@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 
 from hiercorr.counts.counts import MIN_CELLS
 from hiercorr.counts.read import read_counts
+from hiercorr.counts.selection import Selection
 from hiercorr.plotting import style
 
 if TYPE_CHECKING:
@@ -51,12 +52,7 @@ def pair_scatter(
     """
     counts = read_counts(
         data,
-        sample=sample,
-        genes=[gene_a, gene_b],
-        layer=layer,
-        depth=depth,
-        subset=subset,
-        min_cells=min_cells,
+        Selection(sample=sample, genes=[gene_a, gene_b], layer=layer, depth=depth, subset=subset, min_cells=min_cells),
     )
     rng = np.random.default_rng(seed)
     x = counts.toarray()[:, counts.genes.get_indexer([gene_a, gene_b])]

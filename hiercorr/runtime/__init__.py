@@ -1,0 +1,1 @@
+"""The process around the models: threads, memory, files, progress, warnings, optional packages."""

@@ -1,4 +1,4 @@
-"""How many threads BLAS may use: one number for the whole process, which several of its threads may want to lower."""
+"""Limit the threads of BLAS: one limit per process, which several of its threads may lower."""
 
 from __future__ import annotations
 
@@ -10,41 +10,41 @@ from typing import Any
 
 
 class _Limits:
-    """The limits that hold now, and what holds when there are none."""
+    """Limits in force, and the number of threads to restore when the last one ends."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._asked: list[int] = []
-        self._before: Any = None  # gives back what was before the first limit
-        self._threads: int | None = None  # and how many threads that is
+        self._active: list[int] = []
+        self._original: Any = None  # restores the setting before the first limit
+        self._threads: int | None = None  # the number of threads in that setting
 
     @contextlib.contextmanager
     def at_most(self, n: int) -> Iterator[None]:
-        """BLAS on `n` threads, or on fewer while others ask for fewer; as it was before when nobody asks any more."""
+        """Run BLAS on at most `n` threads; the lowest active limit applies, the last restores."""
         with self._lock:
-            if not self._asked:
+            if not self._active:
                 self._threads = _threads()
-                self._before = _libraries().limit(limits=n, user_api="blas")
-            self._change([*self._asked, n])
+                self._original = _libraries().limit(limits=n, user_api="blas")
+            self._change([*self._active, n])
         try:
             yield
         finally:
             with self._lock:
-                left = list(self._asked)
-                left.remove(n)
-                self._change(left)
-                if not left:
-                    self._before.restore_original_limits()
+                remaining = list(self._active)
+                remaining.remove(n)
+                self._change(remaining)
+                if not remaining:
+                    self._original.restore_original_limits()
 
     def allowed(self) -> int | None:
-        """Threads of BLAS when nobody asks for fewer; None where no BLAS is known."""
+        """Return the number of BLAS threads without these limits; None if no BLAS is found."""
         with self._lock:
-            return self._threads if self._asked else _threads()
+            return self._threads if self._active else _threads()
 
-    def _change(self, asked: list[int]) -> None:
-        if asked and self._asked and min(asked) != min(self._asked):
-            _libraries().limit(limits=min(asked), user_api="blas")
-        self._asked = asked
+    def _change(self, limits: list[int]) -> None:
+        if limits and self._active and min(limits) != min(self._active):
+            _libraries().limit(limits=min(limits), user_api="blas")
+        self._active = limits
 
 
 _limits = _Limits()
@@ -59,8 +59,8 @@ def _threads() -> int | None:
 
 @functools.lru_cache(maxsize=1)
 def _libraries() -> Any:
-    """The BLAS of numpy and of scipy, which is that of compiled loops."""
-    import scipy.linalg  # noqa: F401, loads it
+    """Find the BLAS libraries of numpy and scipy; compiled loops use the latter."""
+    import scipy.linalg  # noqa: F401, loads its BLAS
     from threadpoolctl import ThreadpoolController
 
     return ThreadpoolController()

@@ -1,4 +1,4 @@
-"""How compiled loops that use several threads are made: cached, and safe where numba's threads are not."""
+"""Compile multi-threaded loops: cached, and safe to call from several threads of a process."""
 
 from __future__ import annotations
 
@@ -12,21 +12,30 @@ import numba
 
 from hiercorr.runtime.blas import at_most
 
-_TURNS = threading.RLock()
+_LOCK = threading.RLock()
+_NO_LOCK = contextlib.nullcontext()
 
 
 def parallel(
     *, blas: bool = False, **options: Any
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """``njit(cache=True, parallel=True)`` whose calls from several threads of a process take turns if they must.
+    """Compile a function with ``njit(cache=True, parallel=True)``; calls are serialised if needed.
 
-    With OpenMP or TBB they need not. numba's own layer, where it has neither, aborts the process when two threads enter it.
+    OpenMP and TBB accept concurrent calls. numba's own threading layer, used where neither is
+    available, aborts the process when a second thread enters it.
 
     Parameters
     ----------
     blas : bool
-        The loops call BLAS from their own threads, on each of which it runs alone. Threads of BLAS beside those of the
-        loops would wait for more work with a core in hand: a third of the time of a fit, where they took turns.
+        Whether the loops call BLAS, then limited to one thread per call. Idle BLAS threads spin
+        and occupy cores that the compiled loops need, which cost a third of the time of a fit.
+    **options
+        Further arguments of ``numba.njit``.
+
+    Returns
+    -------
+    callable
+        Decorator.
     """
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -36,7 +45,7 @@ def parallel(
         def call(*args: Any) -> Any:
             with (
                 at_most(1) if blas else contextlib.nullcontext(),
-                _NO_TURN if _any_threads() else _TURNS,
+                _NO_LOCK if _concurrent() else _LOCK,
             ):
                 return compiled(*args)
 
@@ -45,11 +54,9 @@ def parallel(
     return decorate
 
 
-_NO_TURN = contextlib.nullcontext()
-
-
-def _any_threads() -> bool:
+def _concurrent() -> bool:
+    """Check that numba's threading layer accepts concurrent calls."""
     try:
         return numba.threading_layer() in ("omp", "tbb")
-    except ValueError:  # not known before the first loop has run
+    except ValueError:  # unknown before the first loop has run
         return False

@@ -10,12 +10,28 @@ T = TypeVar("T")
 
 
 def with_progress(work: Sequence[T], show: bool | None) -> Iterable[T]:
-    """Wrap tiles or pairs in a progress bar where asked for, or in a terminal when there are many."""
+    """Wrap a sequence of tiles or gene pairs in a progress bar; see :func:`shown`."""
     return shown(work, len(work), show, "gene pairs")
 
 
 def shown(work: Iterable[T], total: int, show: bool | None, what: str) -> Iterable[T]:
-    """The same of work whose length has to be said."""
+    """Wrap an iterable in a progress bar.
+
+    Parameters
+    ----------
+    work : iterable
+    total : int
+        Number of its items.
+    show : bool or None
+        None: only in a terminal and for more than 3 items.
+    what : str
+        Label of the bar.
+
+    Returns
+    -------
+    iterable
+        The items of `work`.
+    """
     if show is None:
         show = total > 3 and sys.stderr.isatty()
     if not show:

@@ -1,4 +1,4 @@
-"""Memory and threads: how much of each may be used, and what is refused before it starts."""
+"""Memory and threads: how much of each is available or allowed."""
 
 from __future__ import annotations
 
@@ -26,34 +26,51 @@ _UNITS = {
 
 
 def cores() -> int:
-    """Cores that this process may use."""
+    """Count the cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def memory_bytes(limit: int | str | None) -> int | None:
-    """Bytes of a limit such as ``"4GiB"`` or ``2_000_000_000``; None: what is free now, or None where nobody knows."""
+    """Convert a memory limit to bytes.
+
+    Parameters
+    ----------
+    limit : int, str or None
+        Bytes, or text such as ``"4GiB"`` or ``"500MB"``; None: the memory available now.
+
+    Returns
+    -------
+    int or None
+        Bytes; None if `limit` is None and the available memory is unknown.
+
+    Raises
+    ------
+    InputError
+        If `limit` is not an amount of memory.
+    """
     if limit is None:
         return available_memory()
     if isinstance(limit, str):
-        found = re.fullmatch(r"\s*([0-9.]+)\s*([kmgt]i?)?b?\s*", limit.lower())
+        match = re.fullmatch(r"\s*([0-9.]+)\s*([kmgt]i?)?b?\s*", limit.lower())
         try:
-            size = float(found[1]) * _UNITS[found[2] or ""] if found else -1.0
+            size = float(match[1]) * _UNITS[match[2] or ""] if match else -1.0
         except ValueError:
             size = -1.0
     else:
         size = float(limit)
     if not size > 0:
         raise InputError(
-            f"memory_limit={limit!r} is not an amount of memory: give bytes, or text such as '4GiB'"
+            f"memory_limit={limit!r} is not an amount of memory: "
+            "pass a number of bytes or text such as '4GiB'"
         )
     return int(size)
 
 
 def available_memory() -> int | None:
+    """Return the available memory in bytes; None if it is unknown."""
     try:
-        with open(
-            "/proc/meminfo"
-        ) as lines:  # counts what caches would give back, unlike SC_AVPHYS_PAGES
+        # Includes reclaimable caches, unlike SC_AVPHYS_PAGES.
+        with open("/proc/meminfo") as lines:
             for line in lines:
                 if line.startswith("MemAvailable:"):
                     return int(line.split()[1]) * 1024
@@ -66,14 +83,24 @@ def available_memory() -> int | None:
 
 
 def gib(size: float) -> str:
+    """Format a number of bytes in GiB, or in MiB below 0.1 GiB."""
     return f"{size / 2**30:.1f} GiB" if size >= 2**30 / 10 else f"{size / 2**20:.1f} MiB"
 
 
 @contextlib.contextmanager
 def threads(n_jobs: int | None) -> Iterator[int]:
-    """Run BLAS and the compiled loops on `n_jobs` threads; None: as many as both are allowed already.
+    """Run BLAS and the compiled loops on a number of threads.
 
-    A limit on BLAS set around the call (threadpoolctl, OMP_NUM_THREADS) holds for the compiled loops too.
+    Parameters
+    ----------
+    n_jobs : int or None
+        Number of threads; None: all that both may use. A limit on BLAS set by the caller
+        (threadpoolctl, OMP_NUM_THREADS) then also applies to the compiled loops.
+
+    Yields
+    ------
+    int
+        Number of threads of the compiled loops.
     """
     before = numba.get_num_threads()
     if n_jobs is None:
@@ -88,7 +115,7 @@ def threads(n_jobs: int | None) -> Iterator[int]:
 
 @contextlib.contextmanager
 def compiled_threads(n: int) -> Iterator[None]:
-    """The compiled loops of the calling thread on `n` threads."""
+    """Run the compiled loops of the calling thread on `n` threads."""
     before = numba.get_num_threads()
     numba.set_num_threads(n)
     try:

@@ -12,9 +12,10 @@ import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike
 
-from hiercorr.counts.backend import Backend, LocalBackend
+from hiercorr.counts.backend import LocalBackend
 from hiercorr.counts.counts import METACELLS, MIN_CELLS, Counts
-from hiercorr.counts.read import read_counts
+from hiercorr.counts.read import CountReader
+from hiercorr.counts.selection import Selection
 from hiercorr.design.matrix import make_design
 from hiercorr.design.samples import sample_columns, warn_of_repeated_donors
 from hiercorr.design.terms import split_terms
@@ -119,31 +120,24 @@ class CSCore:
         self._cluster: Cluster | None = None
         if scheduler is not None and (scratch is not None or covariates is not None):
             raise InputError(
-                "scheduler= goes with neither scratch= nor covariates=: workers hold the counts"
+                "scheduler= cannot be combined with scratch= or covariates=: the workers store the counts"
             )
+        if scheduler is not None:
+            from hiercorr.within.dask import Cluster
 
-        def read(always: Sequence[str]) -> Counts:
-            if scheduler is None:
-                place: Backend = LocalBackend(memory_bytes(memory_limit), scratch)
-            else:
-                from hiercorr.within.dask import Cluster
-
-                place = self._cluster = Cluster(data, layer, scheduler)
-            return read_counts(
-                data,
-                sample=sample,
-                genes=genes,
-                layer=layer,
-                depth=depth,
-                subset=subset,
-                min_cells=min_cells,
-                small_samples=small_samples,
-                always=always,
-                place=place,
-            )
-
-        self._read = read
-        self.counts = self._read(())
+            self._cluster = Cluster(data, layer, scheduler)
+        selection = Selection(
+            sample,
+            genes=genes,
+            layer=layer,
+            depth=depth,
+            subset=subset,
+            min_cells=min_cells,
+            small_samples=small_samples,
+        )
+        backend = self._cluster or LocalBackend(memory_bytes(memory_limit), scratch)
+        self._reader = CountReader(data, selection, backend=backend)
+        self.counts = self._reader.counts
         columns = sample_columns(self.counts.obs, self.counts.starts, self.counts.samples)
         self._of_cells: list[
             str
@@ -240,7 +234,7 @@ class CSCore:
         EstimationWarning
             If some of the result could not be estimated.
         """
-        counts = self._with_target(target)
+        counts = self._reader.with_gene(target)
         published = self.covariates is not None and estimator == "pooled"
         plan = make_plan(
             counts,
@@ -452,11 +446,6 @@ class CSCore:
             "cell_terms": " + ".join(self._of_cells),
             "sample_terms": " + ".join(self._of_samples) or "none",
         }
-
-    def _with_target(self, target: str | None) -> Counts:
-        if target is not None and target not in self.counts.genes:
-            return self._read((target,))
-        return self.counts
 
     def _cell_design(self, counts: Counts) -> np.ndarray:
         """Design matrix of the terms that vary between the cells of a sample."""

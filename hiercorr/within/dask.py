@@ -8,7 +8,7 @@ its blocks with it, and the scheduler has them made again.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ from scipy import sparse
 
 from hiercorr import moments
 from hiercorr.counts import validate
+from hiercorr.counts.backend import Stored
 from hiercorr.counts.counts import Counts
 from hiercorr.counts.layout import EntryLayout, Scan, by_sample, scanned
 from hiercorr.counts.sources import Source, canonical, in_memory, open_source, sound
@@ -40,6 +41,22 @@ _FAN = 8  # partial sums that are added in one task
 SampleSums = dict[int, NDArray]  # sample -> its sums
 
 
+@dataclass(frozen=True)
+class RemoteCounts:
+    """Blocks of counts on the workers.
+
+    Attributes
+    ----------
+    blocks : list
+        Delayed blocks.
+    digest : ndarray of uint64, shape (n_genes,)
+        Identifies the counts of each gene, to notice changed data.
+    """
+
+    blocks: list[Any]
+    digest: NDArray[np.uint64]
+
+
 class Cluster:
     """A matrix in blocks of cells on a Dask scheduler.
 
@@ -56,7 +73,7 @@ class Cluster:
         self._dask, self._data, self._layer, self._scheduler = dask, data, layer, scheduler
         self._blocks: list[Any] = []
         self._edges: list[tuple[int, int]] = []
-        self._counts: list[Any] = []
+        self._digest = np.empty(0, np.uint64)
 
     def _compute(self, *tasks: Any) -> tuple[Any, ...]:
         return self._dask.compute(*tasks, scheduler=self._scheduler)
@@ -77,15 +94,21 @@ class Cluster:
             self._blocks = list(self._dask.persist(*self._blocks, scheduler=self._scheduler))
         found = self._compute(
             *(
-                task(b, codes[i:j], p, n_samples)
+                task(b, codes[i:j], p, n_samples, i)
                 for (i, j), b in zip(self._edges, self._blocks, strict=True)
             )
         )
         for (i, _), part in zip(self._edges, found, strict=True):
             if isinstance(part, validate.BadCount):
                 raise validate.not_counts(source, i, 0, part)
-        count, total, row_sum, seen = zip(*found, strict=True)
-        return sum(count), sum(total), np.concatenate(row_sum), np.logical_or.reduce(seen)
+        self._digest = sum(part.digest for part in found)
+        return Scan(
+            sum(part.count for part in found),
+            sum(part.total for part in found),
+            np.concatenate([part.row_sum for part in found]),
+            np.logical_or.reduce([part.seen for part in found]),
+            self._digest,
+        )
 
     def _made(self, source: Source) -> Iterator[tuple[tuple[int, int], Any]]:
         """First and last cell of each block, and the task that gives it as CSR."""
@@ -110,31 +133,46 @@ class Cluster:
             else:
                 yield (a, b), delayed(_as_csr)(_rows(matrix, a, b))
 
-    def fill(
-        self, source: Source, layout: EntryLayout
-    ) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int64]]:
-        """No entries come here: the blocks of :class:`Counts` are made, and stay, on the workers."""
+    def fill(self, source: Source, layout: EntryLayout) -> Stored:
+        """Make the blocks of counts on the workers, where they stay; no entries come to this process."""
         make = self._dask.delayed(_block_counts, pure=False)
         chosen = self._dask.delayed(layout.chosen)
         s = layout.count.shape[1]
-        self._counts = [
-            make(block, layout.codes[i:j], layout.depth[i:j], chosen, s)
+        blocks = [
+            make(block, layout.codes[i:j], layout.depth[i:j], chosen, s, i)
             for (i, j), block in zip(self._edges, self._blocks, strict=True)
             if (layout.codes[i:j] >= 0).any()
         ]
         empty = np.empty(0, np.int32)
-        return empty, empty, layout.offsets
+        return empty, empty, RemoteCounts(blocks, self._digest[layout.chosen])
+
+    def digest(self, codes: NDArray[np.int64], gene: int) -> int:
+        """Return the digest of the counts of one gene in the used cells, as they are now."""
+        task = self._dask.delayed(_gene_digest, pure=False)
+        found = self._compute(
+            *(
+                task(b, codes[i:j], gene, i)
+                for (i, j), b in zip(self._edges, self._blocks, strict=True)
+            )
+        )
+        return int(np.array(found, np.uint64).sum())
 
     def fit(self, counts: Counts, plan: Plan, output: Output) -> WithinProblem:
         """As :func:`hiercorr.within.fitting.fit_here`; of `counts` only names and numbers are read."""
         delayed = self._dask.delayed
         grid = moments.Grid.over(counts.depth, plan.tolerance)
         blocks = self._dask.persist(
-            *(delayed(_ready, pure=False)(b, plan.tolerance, grid) for b in self._counts),
+            *(delayed(_ready, pure=False)(b, plan.tolerance, grid) for b in counts.remote.blocks),
             scheduler=self._scheduler,
         )
         parts = [delayed(_gene_sums)(b) for b in blocks]
-        first, second, power, gram = self._compute(_tree(delayed, _add_arrays, parts))[0]
+        first, second, power, gram, digest = self._compute(_tree(delayed, _add_arrays, parts))[0]
+        changed = np.flatnonzero(digest != counts.remote.digest)
+        if len(changed):
+            raise InputError(
+                f"the data have changed since this model read them: the counts of {len(changed)} genes are not the same, "
+                f"e.g. {counts.genes[changed[0]]!r}; create a new model"
+            )
         sums = moments.DepthSums(
             counts.depth / grid.unit, grid.unit, grid.nodes, first, second, power, gram
         )
@@ -186,11 +224,19 @@ def _read_rows(path: str, layer: str | None, a: int, b: int) -> sparse.csr_matri
 
 
 def _scan_block(
-    block: sparse.csr_matrix, codes: NDArray[np.int64], p: int, n_samples: int
+    block: sparse.csr_matrix, codes: NDArray[np.int64], p: int, n_samples: int, first_cell: int
 ) -> Scan | validate.BadCount:
-    """Counts of one block, or its first entry that is no count."""
+    """Totals of one block, or its first entry that is not a count."""
     bad = validate.first_bad(block)
-    return scanned([(0, 0, block)], codes, p, n_samples) if bad is None else bad
+    return scanned([(0, 0, block)], codes, p, n_samples, first_cell) if bad is None else bad
+
+
+def _gene_digest(
+    block: sparse.csr_matrix, codes: NDArray[np.int64], gene: int, first_cell: int
+) -> np.uint64:
+    return scanned(
+        [(0, 0, block[:, [gene]].tocsr())], codes, 1, int(codes.max()) + 1, first_cell
+    ).digest[0]
 
 
 def _block_counts(
@@ -199,14 +245,15 @@ def _block_counts(
     depth: NDArray[np.float64],
     chosen: NDArray[np.int64],
     n_samples: int,
-) -> Counts:
-    """The chosen genes of one block, gene by gene and sample by sample."""
+    first_cell: int,
+) -> tuple[Counts, NDArray[np.uint64]]:
+    """Counts of the chosen genes in one block, gene by gene and sample by sample, and their digests."""
     order, starts = by_sample(codes, n_samples)
-    count, *_ = scanned([(0, 0, block)], codes, block.shape[1], n_samples)
-    layout = EntryLayout(codes, order, count, chosen, depth)
+    scan = scanned([(0, 0, block)], codes, block.shape[1], n_samples, first_cell)
+    layout = EntryLayout(codes, order, scan.count, chosen, depth)
     rows, values = (np.empty(layout.size, np.int32) for _ in range(2))
     layout.scatter([(0, 0, block)], block.shape, rows, values)
-    return Counts(
+    counts = Counts(
         rows,
         values,
         layout.offsets,
@@ -218,29 +265,31 @@ def _block_counts(
         pd.RangeIndex(n_samples),
         {},
     )
+    return counts, scan.digest[chosen]
 
 
 def _ready(
-    counts: Counts, tolerance: float, grid: moments.Grid
-) -> tuple[Counts, moments.DepthSums]:
+    block: tuple[Counts, NDArray[np.uint64]], tolerance: float, grid: moments.Grid
+) -> tuple[Counts, moments.DepthSums, NDArray[np.uint64]]:
+    counts, digest = block
     with compiled_threads(1):
-        return counts, moments.depth_sums(counts, tolerance, grid)
+        return counts, moments.depth_sums(counts, tolerance, grid), digest
 
 
-def _gene_sums(block: tuple[Counts, moments.DepthSums]) -> list[NDArray]:
-    _, sums = block
-    return [sums.first, sums.second, sums.power, sums.gram]
+def _gene_sums(block: tuple[Counts, moments.DepthSums, NDArray[np.uint64]]) -> list[NDArray]:
+    _, sums, digest = block
+    return [sums.first, sums.second, sums.power, sums.gram, digest]
 
 
 def _pair_sums(
-    block: tuple[Counts, moments.DepthSums],
+    block: tuple[Counts, moments.DepthSums, NDArray[np.uint64]],
     problem: WithinProblem,
     sides: tuple[int, int, int, int],
     test: bool,
     pooled: bool,
 ) -> SampleSums:
     """N of the samples that have cells in this block."""
-    counts, sums = block
+    counts, sums, _ = block
     if pooled:
         counts, sums = counts.one_group(), sums.one_group()
     fit = problem.test if test else problem.fit

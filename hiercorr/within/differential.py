@@ -15,6 +15,7 @@ from scipy import special
 from hiercorr import inference
 from hiercorr.counts.counts import MIN_CELLS, Counts
 from hiercorr.counts.read import read_counts
+from hiercorr.counts.selection import Selection
 from hiercorr.design import formulas
 from hiercorr.design.matrix import DesignMatrix, make_design, own_coefficients, sample_design
 from hiercorr.design.samples import check_block, sample_table, warn_of_repeated_donors
@@ -137,13 +138,15 @@ def differential(
     )
     counts = read_counts(
         data,
-        sample=units,
-        genes=genes,
-        layer=layer,
-        depth=depth,
-        subset=subset,
-        min_cells=min_cells,
-        small_samples=small_samples,
+        Selection(
+            sample=units,
+            genes=genes,
+            layer=layer,
+            depth=depth,
+            subset=subset,
+            min_cells=min_cells,
+            small_samples=small_samples,
+        ),
         always=() if target is None else (target,),
     )
     table, varying = sample_table(counts.obs, counts.starts, counts.samples)

@@ -13,6 +13,7 @@ from hiercorr.bayes import many
 from hiercorr.bayes.priors import read_priors
 from hiercorr.bayes.tables import pair_summary
 from hiercorr.counts.read import read_counts
+from hiercorr.counts.selection import Selection
 from validation.pages import span
 from validation.scores import Tally
 
@@ -72,7 +73,7 @@ def run_cell(row: dict, replicates: int, seed: np.random.SeedSequence) -> pd.Dat
         adata = adata[:, np.asarray(adata.X.sum(0)).ravel() > 0].copy()
         if "target" not in adata.var_names:
             continue
-        counts = read_counts(adata, sample="sample", depth="depth", min_cells=5)
+        counts = read_counts(adata, Selection(sample="sample", depth="depth", min_cells=5))
         columns = many.Columns(counts, priors)
         x = columns.dense(int(counts.genes.get_loc("target")))
         own = columns.margin(x)

@@ -1,0 +1,105 @@
+"""What the user selected: samples, cells, genes and sequencing depth, as one immutable value."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+
+from hiercorr.counts.counts import MIN_CELLS
+from hiercorr.errors import InputError, one_of
+
+SMALL_SAMPLES = ("exclude", "error")
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Samples, cells and genes of an analysis, checked and copied once.
+
+    Arrays are copied, so that an analysis does not change when the user's arrays do.
+
+    Parameters
+    ----------
+    sample : str, (str, str) or None
+        Column of ``obs`` with the sample (mouse, donor, patient) of each cell; with two columns, a sample is a combination
+        of their values. None: all cells form one group.
+    genes : sequence of str, bool mask or int, optional
+        Names, a mask over all genes, or N for the N most highly expressed genes. None: all expressed genes.
+    layer : str, optional
+        Name of a layer, ``"raw"`` for ``adata.raw``, None for ``X``.
+    depth : str or array of float, shape (n_obs,), optional
+        Sequencing depth (counts): a numeric ``obs`` column or an array. None: row sums over all genes.
+    subset : bool array, shape (n_obs,), or mapping, optional
+        Cells to use, or ``{"obs column": value or list of values}``.
+    min_cells : int
+        Minimum number of cells per sample.
+    small_samples : {"exclude", "error"}
+        Whether samples with fewer cells are excluded or raise an error.
+    block : str, optional
+        Column of ``obs`` with the donor of each sample.
+    cell_type : str, optional
+        Column of ``obs`` that splits samples into cell types.
+
+    Raises
+    ------
+    InputError
+        If an option has a wrong type or value.
+    """
+
+    sample: str | tuple[str, str] | None
+    genes: Sequence[str] | ArrayLike | int | None = None
+    layer: str | None = None
+    depth: str | ArrayLike | None = None
+    subset: ArrayLike | Mapping[str, Any] | None = None
+    min_cells: int = MIN_CELLS
+    small_samples: str = "exclude"
+    block: str | None = None
+    cell_type: str | None = None
+
+    def __post_init__(self) -> None:
+        """Check every option and copy the arrays."""
+        pair = isinstance(self.sample, tuple) and len(self.sample) == 2
+        for name in (self.sample or ()) if pair else (self.sample,):
+            _optional_name("sample", name, "the obs column with the sample of each cell")
+        _optional_name("layer", self.layer, "the name of a layer, or 'raw'")
+        _optional_name("block", self.block, "the obs column with the donor of each sample")
+        _optional_name("cell_type", self.cell_type, "the obs column with the cell types")
+        whole = isinstance(self.min_cells, int | np.integer) and not isinstance(
+            self.min_cells, bool
+        )
+        if not whole or self.min_cells < 1:
+            raise InputError(
+                f"min_cells must be a whole number of at least 1, not {self.min_cells!r}"
+            )
+        one_of("small_samples", self.small_samples, SMALL_SAMPLES)
+        object.__setattr__(self, "genes", _copied("genes", self.genes, (str, int, np.integer)))
+        object.__setattr__(self, "depth", _copied("depth", self.depth, (str,)))
+        subset = dict(self.subset) if isinstance(self.subset, Mapping) else self.subset
+        object.__setattr__(self, "subset", _copied("subset", subset, (dict,)))
+
+
+def _optional_name(option: str, value: object, meaning: str) -> None:
+    if value is not None and not isinstance(value, str):
+        raise InputError(f"{option} must be a string ({meaning}), not {value!r}")
+
+
+def _copied(option: str, value: Any, scalars: tuple[type, ...]) -> Any:
+    """Copy an array-like; strings, numbers and mappings pass unchanged."""
+    if value is None or isinstance(value, scalars) and not isinstance(value, bool):
+        return value
+    if isinstance(value, pd.Series | pd.Index | np.ndarray):
+        return np.array(value)
+    if isinstance(value, Sequence | set | frozenset) and not isinstance(value, str | bytes):
+        return list(value)
+    raise InputError(f"{option}={value!r} is not accepted: {_EXPECTED[option]}")
+
+
+_EXPECTED = {
+    "genes": "pass gene names, a boolean mask or one integer N",
+    "depth": "pass the name of a numeric obs column or an array with one value per cell",
+    "subset": "pass a boolean array with one entry per cell or {'obs column': value}",
+}
