@@ -3,71 +3,222 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Iterable
+from numbers import Integral, Real
+
+import numpy as np
 
 
 class InputError(ValueError):
-    """Input that cannot be right: the message names it, the value found and the way out."""
+    """Invalid input; the message names the argument, its value and a remedy."""
 
 
 class EstimationWarning(UserWarning):
-    """Part of a result is missing or weak; the result's ``flag`` says which part."""
+    """Part of a result could not be estimated or is unreliable; the result's ``flag`` marks these parts."""
 
 
 class DataWarning(UserWarning):
-    """Questionable input that was accepted; the message says what was done with it."""
+    """Questionable input was accepted; the message states how it was treated."""
 
 
 def one_of(name: str, value: object, known: Iterable[object]) -> None:
-    """Refuse a value of an option that is none of those known.
+    """Raise an error if the value of an option is not one of those known.
 
     Parameters
     ----------
     name : str
-        Of the option.
+        Name of the option.
     value : object
+        Value that was given.
     known : iterable
-        None among them is accepted and not named.
+        Accepted values; None may be among them and is not listed in the message.
 
     Raises
     ------
     InputError
+        If the value is not known.
     """
     known = tuple(known)
-    if value not in known:
+    if not isinstance(value, str | int | float | None) or value not in known:
         raise InputError(
             f"{name} must be one of {tuple(k for k in known if k is not None)}, not {value!r}"
         )
 
 
 def between_0_and_1(name: str, value: float) -> None:
-    """Refuse a level or a share that is not inside 0 and 1.
+    """Raise an error if a level or proportion is not strictly between 0 and 1.
 
     Parameters
     ----------
     name : str
-        Of the option.
+        Name of the option.
     value : float
+        Value that was given.
 
     Raises
     ------
     InputError
+        If the value is not a number between 0 and 1.
     """
-    if not 0 < value < 1:
+    if not _is_number(value) or not 0 < value < 1:
         raise InputError(f"{name} must lie between 0 and 1, not {value!r}")
 
 
+def number(
+    name: str, value: float, low: float = -math.inf, high: float = math.inf, optional: bool = False
+) -> None:
+    """Raise an error if a value is not a finite number from `low` to `high`.
+
+    Parameters
+    ----------
+    name : str
+        Name of the option.
+    value : float
+        Value that was given.
+    low, high : float
+        Smallest and largest accepted value.
+    optional : bool
+        Whether None is accepted.
+
+    Raises
+    ------
+    InputError
+        If the value is not a number in this range.
+    """
+    if value is None and optional:
+        return
+    if not _is_number(value) or not math.isfinite(value) or not low <= value <= high:
+        limits = f" of at least {low:g}" if high == math.inf and low > -math.inf else ""
+        limits = f" from {low:g} to {high:g}" if high < math.inf else limits
+        raise InputError(f"{name} must be a number{limits}, not {value!r}")
+
+
+def whole_number(name: str, value: int, minimum: int = 1, optional: bool = False) -> None:
+    """Raise an error if a value is not a whole number of at least `minimum`.
+
+    Parameters
+    ----------
+    name : str
+        Name of the option.
+    value : int
+        Value that was given.
+    minimum : int
+        Smallest accepted value.
+    optional : bool
+        Whether None is accepted.
+
+    Raises
+    ------
+    InputError
+        If the value is not such a number.
+    """
+    if value is None and optional:
+        return
+    if not isinstance(value, Integral) or isinstance(value, bool) or value < minimum:
+        raise InputError(f"{name} must be a whole number of at least {minimum}, not {value!r}")
+
+
+def true_or_false(name: str, value: bool, optional: bool = False) -> None:
+    """Raise an error if a switch is neither True nor False.
+
+    Parameters
+    ----------
+    name : str
+        Name of the option.
+    value : bool
+        Value that was given.
+    optional : bool
+        Whether None is accepted.
+
+    Raises
+    ------
+    InputError
+        If the value is not a boolean.
+    """
+    if not (value is None and optional) and not isinstance(value, bool | np.bool_):
+        raise InputError(f"{name} must be True or False, not {value!r}")
+
+
+def text(name: str, value: str, optional: bool = False) -> None:
+    """Raise an error if a name is not a string.
+
+    Parameters
+    ----------
+    name : str
+        Name of the option.
+    value : str
+        Value that was given.
+    optional : bool
+        Whether None is accepted.
+
+    Raises
+    ------
+    InputError
+        If the value is not a string.
+    """
+    if not (value is None and optional) and not isinstance(value, str):
+        raise InputError(f"{name} must be a string, not {value!r}")
+
+
+def valid_seed(value: object) -> None:
+    """Raise an error if a seed is neither None, a non-negative whole number nor a numpy Generator.
+
+    Parameters
+    ----------
+    value : object
+        Value of ``seed``.
+
+    Raises
+    ------
+    InputError
+        If it cannot seed a generator of random numbers.
+    """
+    whole = isinstance(value, Integral) and not isinstance(value, bool) and value >= 0
+    if value is not None and not whole and not isinstance(value, np.random.Generator):
+        raise InputError(
+            f"seed must be a non-negative whole number or a numpy Generator, not {value!r}"
+        )
+
+
+def without_effect(**options: tuple[object, object, str]) -> None:
+    """Raise an error for options that were given although they cannot act.
+
+    Parameters
+    ----------
+    **options : tuple of (value, default, str)
+        For each option its value, its default and what it needs to act.
+
+    Raises
+    ------
+    InputError
+        At the first option whose value is not its default.
+
+    Examples
+    --------
+    >>> from hiercorr.errors import without_effect
+    >>> without_effect(n_bootstrap=(1000, 1000, "uncertainty='bootstrap'"))
+    """
+    for name, (value, default, needs) in options.items():
+        if value is not default and not (isinstance(value, type(default)) and value == default):
+            raise InputError(f"{name}={value!r} has no effect without {needs}: leave it out")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
 def unknown_name(kind: str, name: object, known: Iterable[object]) -> InputError:
-    """Build the error for a name that is not there, offering the nearest ones.
+    """Build the error for an unknown name, offering the nearest ones.
 
     Parameters
     ----------
     kind : str
-        What was looked up, e.g. ``"gene"``.
+        Kind of name, e.g. ``"gene"``.
     name : object
-        The name asked for.
+        Name that was given.
     known : iterable
-        The names there are.
+        Known names.
 
     Returns
     -------
