@@ -1,8 +1,7 @@
-"""Pages and figures that are made of other files: model pages, benchmark tables, the two diagrams."""
+"""Pages and figures made from other files: model pages, benchmark tables, the two diagrams."""
 
 from __future__ import annotations
 
-import itertools
 import re
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import pandas as pd
+from _structure import read_structure, structure_figure
 from matplotlib.patches import FancyBboxPatch
 
 from hiercorr.specification import Specification, read_specification, shipped_models
@@ -27,10 +27,11 @@ def write(docs: Path) -> None:
         _put(out / f"model_{name}.md", model_page(read_specification(name)))
     _put(out / "models.md", model_index())
     _put(out / "benchmarks.md", benchmark_page())
-    for name, draw in (("route", route_figure), ("house", house_figure)):
-        figure = draw()
-        figure.savefig(out / f"{name}.svg", metadata={"Date": None})
-        plt.close(figure)
+    figures = {"route": route_figure(), "structure": structure_figure(read_structure())}
+    with plt.rc_context({"svg.fonttype": "none", "svg.hashsalt": "hiercorr"}):  # text stays text
+        for name, figure in figures.items():
+            figure.savefig(out / f"{name}.svg", metadata={"Date": None})
+            plt.close(figure)
 
 
 def _put(path: Path, text: str) -> None:
@@ -50,7 +51,7 @@ def model_index() -> str:
         [
             "# Models",
             "",
-            "One file each in `models/`: a stated analysis, which the command line runs and studies read.",
+            "Each file in `models/` states an analysis; the command line and the studies read it.",
             "",
             "| model | question |",
             "|---|---|",
@@ -67,7 +68,7 @@ def model_index() -> str:
 
 
 def model_page(spec: Specification) -> str:
-    """A specification as a page: question, estimand, equations, assumptions, when it fails, how to run it."""
+    """Return a specification as a page: question, estimand, equations, limits, how to run it."""
     lines = [
         f"# {spec.title}",
         "",
@@ -199,9 +200,11 @@ def route_figure():
     for at, label in zip(x, ("within", "between (6 or more)", "change", "both"), strict=True):
         _arrow(ax, (7.6 + (at - 7.6) * 0.16, 4.15), (at, 3.26), label)
     notes = (
-        "states of cells in the way:\ncovariates=\na gene set as target:\n.signature()\nmany cell types:\nby_cell_type()",
-        "covariates: formula=\nseveral samples a donor:\nblock=\nfew counts:\nfit('corrected')",
-        "donors gave both conditions:\nblock=\nslopes between samples:\nPseudobulk.fit(\ninteraction=)",
+        "states of cells in the way:\ncovariates=\na gene set as target:\n.signature()\n"
+        "many cell types:\nby_cell_type()",
+        "covariates: formula=\nseveral samples per donor:\nblock=\nfew counts:\nfit('corrected')",
+        "donors gave both conditions:\nblock=\nslopes between samples:\n"
+        "Pseudobulk.fit(\ninteraction=)",
         "thousands of partners:\nfit_many()\n3-5 samples: mostly prior\nbetween samples",
     )
     for at, note in zip(x, notes, strict=True):
@@ -215,46 +218,4 @@ def route_figure():
         7.2,
         0.5,
     )
-    return fig
-
-
-def house_figure():
-    """Modules and the one way that data flow."""
-    fig, ax = _canvas(10.5, 5.2, (0, 12), (0, 6))
-    rows = [
-        (5.5, [("AnnData, .h5ad, .zarr", GREY), ("formula, columns of obs", GREY)]),
-        (
-            4.5,
-            [
-                ("data: the one door in\n_sources, _validate", BLUE),
-                ("design\nformulas to matrices", BLUE),
-            ],
-        ),
-        (
-            3.4,
-            [
-                ("moments, _products, _kernels\nsums over cells, per sample", BLUE),
-                ("aggregation, normalization\nsums of samples", GREEN),
-            ],
-        ),
-        (
-            2.3,
-            [
-                ("cscore, _differential,\n_signature, celllevel", BLUE),
-                ("pseudobulk\n_between*", GREEN),
-                ("bayes/\ngrids and NUTS", RED),
-            ],
-        ),
-        (1.3, [("inference: samples to intervals,   schema, results: one dataset", ORANGE)]),
-        (0.4, [("_evidence, _compare, enrichment, modules, plotting, reporting, cli", GREY)]),
-    ]
-    for y, boxes in rows:
-        n = len(boxes)
-        width = 7.6 if n == 1 else 3.2
-        for k, (text, colour) in enumerate(boxes):
-            _box(ax, 6.6 + (k - (n - 1) / 2) * 3.6, y, text, colour, width, 0.6)
-    for (upper, _), (lower, _) in itertools.pairwise(rows):
-        _arrow(ax, (6.6, upper - 0.36), (6.6, lower + 0.36))
-    ax.text(0, 3.4, "sums, pure\nfunctions\non arrays", fontsize=8.5, color=GREY, va="center")
-    ax.text(0, 2.3, "thin\nmodels", fontsize=8.5, color=GREY, va="center")
     return fig

@@ -1,4 +1,4 @@
-"""Sphinx: notebooks are executed, warnings are errors (``sphinx-build -W``), model pages come from models/*.toml."""
+"""Sphinx: notebooks are executed, warnings are errors (``sphinx-build -W``)."""
 
 import sys
 from pathlib import Path

@@ -16,6 +16,7 @@ from hiercorr.counts import validate
 from hiercorr.counts.sources import open_source
 from hiercorr.datasets import hallmark, read_gmt
 from hiercorr.errors import DataWarning, InputError, one_of, unknown_name
+from hiercorr.results.pairs import row_of
 from hiercorr.results.result import CorrelationResult
 from hiercorr.runtime.optional import optional
 from hiercorr.runtime.user_warnings import warn
@@ -167,7 +168,7 @@ def gsea(
     Subramanian et al. 2005, PNAS 102:15545; Fang, Liu & Peltz 2023, Bioinformatics 39:btac757 (gseapy).
     """
     gseapy = optional("gseapy", "enrichment tests")
-    name, row = result._row(gene)
+    name, row = row_of(result.dataset, gene)
     variable = (
         "statistic" if "statistic" in row and bool(row["statistic"].notnull().any()) else "fisher_z"
     )
@@ -301,7 +302,7 @@ def _question(
             if name not in background:
                 raise unknown_name("gene among partners", name, background)
     else:
-        name, row = result._row(gene)
+        name, row = row_of(result.dataset, gene)
         background = pd.Index(row["gene"].values).drop(name)
         if "q_value" not in row or not bool(row["q_value"].notnull().any()):
             raise InputError("this result has no q-values to choose partners by; pass partners=")

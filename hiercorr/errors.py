@@ -15,7 +15,7 @@ class InputError(ValueError):
 
 
 class EstimationWarning(UserWarning):
-    """Part of a result could not be estimated or is unreliable; the result's ``flag`` marks these parts."""
+    """Part of a result could not be estimated or is unreliable; see the result's ``flag``."""
 
 
 class DataWarning(UserWarning):

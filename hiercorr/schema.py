@@ -95,7 +95,7 @@ GENE_VARIABLES = {
     "within_variance": ("within-sample variance of expression / mean^2", "1"),
     "between_variance": ("variance of the sample means / mean^2", "1"),
     "variance_share": ("proportion of the variance of expression between samples", "1"),
-    "effective_samples": ("effective number of samples, 1 / sum of squared information shares", "1"),
+    "effective_samples": ("1 / sum over samples of (share of the information)^2", "samples"),
     "signature_weight": ("weight of the gene's relative expression in the signature", "1"),
     "gene_flag": ("reasons why the gene is unreliable", None),
 }

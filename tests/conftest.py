@@ -4,12 +4,26 @@ import numpy as np
 import pytest
 
 import hiercorr as hc
+from hiercorr.results import tiling
 from hiercorr.simulate import simulate_counts
+from tests.support import OPTIONS, VEHICLE
 
 
 @pytest.fixture(scope="session")
 def gbm():
     return hc.datasets.glioblastoma()
+
+
+@pytest.fixture(scope="session")
+def within(gbm):
+    """Correlation within the untreated samples of glioblastoma, all genes."""
+    return hc.CSCore(gbm, **VEHICLE).fit(per_sample=True)
+
+
+@pytest.fixture(scope="session")
+def between(gbm):
+    """Correlation between the untreated samples of glioblastoma, all genes."""
+    return hc.Pseudobulk(gbm, **VEHICLE).fit()
 
 
 @pytest.fixture(scope="session")
@@ -20,18 +34,39 @@ def small():
     return adata
 
 
+@pytest.fixture(scope="session")
+def forty_genes():
+    adata, _ = simulate_counts(
+        5, 120, 40, mean=np.geomspace(0.05, 4, 40), within=0.4, cell_imbalance=0.4, seed=5
+    )
+    rng = np.random.default_rng(0)
+    return adata[rng.permutation(adata.n_obs)].copy()  # cells of a sample are not together in files
+
+
+@pytest.fixture(scope="session")
+def forty_genes_fit(forty_genes):
+    return hc.CSCore(forty_genes, **OPTIONS).fit().dataset
+
+
+@pytest.fixture
+def small_tiles(monkeypatch):
+    """Tiles of 13 genes, so that 40 genes are 10 tiles."""
+    monkeypatch.setattr(tiling, "_TILE_GENES", 13)
+    monkeypatch.setattr(tiling, "_PART_GENES", 13)
+    monkeypatch.setattr(tiling, "WIDE", 13)
+    monkeypatch.setattr(tiling, "_LEAST_GENES", 1)
+
+
+@pytest.fixture(scope="session")
+def fitted():
+    """A Bayesian model of 3 genes, its fit, the truth and the counts."""
+    adata, truth = simulate_counts(6, 150, 3, mean=[0.8, 2.0, 3.0], within=0.5, between=0.3, seed=5)
+    model = hc.BayesianCorrelation(adata, "sample", depth="depth")
+    return model, model.fit(draws=400, tune=300, seed=1), truth, adata
+
+
 @pytest.fixture
 def quiet():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
-
-
-def fit(adata, *, model=None, **options):
-    """Fit without the warnings about flagged pairs."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", hc.EstimationWarning)
-        warnings.simplefilter("ignore", hc.DataWarning)
-        return hc.CSCore(adata, **{"sample": "sample", "depth": "depth", **(model or {})}).fit(
-            **options
-        )

@@ -1,4 +1,4 @@
-"""Files that are damaged or written to harm: a refusal in our words, nothing run, nothing written elsewhere."""
+"""Damaged and malicious files: refused, no code run, nothing written elsewhere."""
 
 import contextlib
 import json
@@ -12,13 +12,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import fit
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import hiercorr as hc
 from hiercorr.datasets import read_gmt
 from hiercorr.specification import read_specification
+from tests.support import fit
 
 
 class Harm:
@@ -95,7 +95,7 @@ def damage(path, where, length, cut):
 )
 @given(where=st.floats(0, 1), length=st.integers(1, 400), cut=st.booleans())
 def test_damaged_results_are_refused_or_read(result, tmp_path, suffix, where, length, cut):
-    """Bytes cut off or overwritten: either our refusal, or a dataset (where the damage hit a value)."""
+    """Bytes cut off or overwritten: our refusal, or a dataset (where the damage hit a value)."""
     path = tmp_path / f"r{suffix}"
     result.save(path, overwrite=True)
     damage(path, where, length, cut)
@@ -203,7 +203,7 @@ def test_a_specification_runs_no_code(small_module, tmp_path):
 
 
 def test_names_are_not_paths_and_not_markup(small_module, tmp_path):
-    """Names of genes and samples come from files: none may leave the folder of a result or become part of a page."""
+    """Names from files neither leave the folder of a result nor become part of a page."""
     hostile = small_module.copy()
     hostile.var_names = ["../../up", "<script>alert(1)</script>", "a/b", "g3", "g4"]
     hostile.obs["sample"] = hostile.obs["sample"].astype(str).map(lambda s: f"../{s}<b>")

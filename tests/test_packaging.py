@@ -1,4 +1,4 @@
-"""The wheel and the sdist as users get them: built, installed outside the checkout, run. Slow: run with -m packaging."""
+"""The wheel and the sdist: built, installed outside the checkout, run (-m packaging)."""
 
 import shutil
 import subprocess
@@ -12,8 +12,12 @@ from pathlib import Path
 import pytest
 
 pytestmark = pytest.mark.packaging
+
 ROOT = Path(__file__).parent.parent
+
+
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
 
 SMOKE = """
 import sys, tempfile, pathlib, warnings
@@ -39,16 +43,19 @@ assert len(shipped_models()) >= 10 and read_specification("within").model == "CS
 print("works", hc.__version__)
 """
 
+
 EXTRAS = {
-    "report": "hc.report(folder / 'r.html', within); within.plot.volcano(); from hiercorr.enrichment import gsea; "
-    "gsea(hc.CSCore(adata, **options).fit(target='FTL'))",
+    "report": "hc.report(folder / 'r.html', within); within.plot.volcano(); "
+    "from hiercorr.enrichment import gsea; gsea(hc.CSCore(adata, **options).fit(target='FTL'))",
     "network": "hc.CSCore(adata, genes=30, **options).fit().to_networkx(q=None)",
     "dask": "hc.CSCore(adata, genes=20, scheduler='synchronous', **options).fit()",
-    "de": "hc.differential_expression(adata, 'sample_id', '~ condition', ('condition', 'panobinostat', 'ctrl'), "
-    "depth='total_counts')",
-    "bayes": "hc.BayesianCorrelation(adata, 'sample_id', ['FTL', 'FTH1'], depth='total_counts', subset={'condition': 'ctrl'})"
-    ".fit(draws=100, tune=100, chains=2, seed=1, progress=False)",
+    "de": "hc.differential_expression(adata, 'sample_id', '~ condition', "
+    "('condition', 'panobinostat', 'ctrl'), depth='total_counts')",
+    "bayes": "hc.BayesianCorrelation(adata, 'sample_id', ['FTL', 'FTH1'], depth='total_counts', "
+    "subset={'condition': 'ctrl'}).fit(draws=100, tune=100, chains=2, seed=1, progress=False)",
 }
+
+
 WITHOUT = {
     "report": ("hc.report(folder / 'r.html', within)", 'pip install "hiercorr[report]"'),
     "bayes": (
@@ -57,7 +64,8 @@ WITHOUT = {
     ),
     "dask": ("hc.CSCore(adata, genes=20, scheduler='synchronous', **options)", "hiercorr[dask]"),
     "de": (
-        "hc.differential_expression(adata, 'sample_id', '~ condition', ('condition', 'ctrl', 'panobinostat'))",
+        "hc.differential_expression(adata, 'sample_id', '~ condition', "
+        "('condition', 'ctrl', 'panobinostat'))",
         "hiercorr[de]",
     ),
 }
@@ -119,7 +127,7 @@ def test_contents(built):
         "README.md",
         "LICENSE",
         "models/within.toml",
-        "tests/test_within.py",
+        "tests/within/test_cscore.py",
         "docs/index.md",
         "validation/plain.py",
     ):
@@ -132,7 +140,8 @@ def test_core_works_without_extras(core):
     assert done.returncode == 0, done.stderr[-3000:]
     assert f"works {PROJECT.get('version', '0.1.0')}" in done.stdout
     heavy = core.run(
-        "import sys, hiercorr; print([m for m in ('pymc', 'matplotlib', 'dask', 'gseapy') if m in sys.modules])"
+        "import sys, hiercorr; "
+        "print([m for m in ('pymc', 'matplotlib', 'dask', 'gseapy') if m in sys.modules])"
     )
     assert heavy.stdout.strip() == "[]"
 

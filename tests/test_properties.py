@@ -3,12 +3,12 @@
 import warnings
 
 import numpy as np
-from conftest import fit
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import hiercorr as hc
 from hiercorr.simulate import simulate_counts
+from tests.support import fit
 
 designs = st.fixed_dictionaries(
     {
@@ -93,7 +93,7 @@ def numbers(result):
 
 
 def all_models(adata, sums=True):
-    """The same question to every moment model, in double precision; `sums`: also to those of samples' sums."""
+    """Fit every moment model in double precision; `sums`: also the models of sample sums."""
     options = {"sample": "sample", "depth": "depth"}
     yield "within", fit(adata, precision="double", per_sample=True)
     yield "pooled", fit(adata, estimator="pooled", precision="double")
@@ -180,7 +180,7 @@ def test_format_of_the_matrix_plays_no_part(seed, kind):
 @settings(max_examples=4, deadline=None, derandomize=True)
 @given(st.integers(0, 1000))
 def test_a_sample_given_twice_is_not_a_new_sample_of_the_same_weight(seed):
-    """All cells twice: the estimate stays almost as it is, and n is the number of samples as before."""
+    """With all cells twice the estimate hardly moves, and n remains the number of samples."""
     import anndata as ad
 
     adata = panel(seed)

@@ -1,4 +1,4 @@
-"""Bad input, one line each: what is asked, and the words of the refusal. Input that only the door sees is in test_data.py too."""
+"""Bad input, one line each: the call and the words of the refusal."""
 
 import warnings
 

@@ -1,4 +1,4 @@
-"""Type-I error and coverage of the default in simulation, with margins of three Monte-Carlo errors."""
+"""Type-I error and coverage of the default; the studies and benchmarks in validation/."""
 
 import json
 import subprocess
@@ -7,9 +7,9 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import fit
 
 from hiercorr.simulate import simulate_counts
+from tests.support import fit
 from validation import worlds
 from validation.pages import PAGES, pages
 from validation.peers import PEERS, installed
@@ -211,3 +211,19 @@ def test_peers_give_a_number_for_each_pair(peer):
     p, estimate = installed()[peer](adata, at)
     for values in (p, estimate):
         assert values is None or np.isfinite(values).all()
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::hiercorr.DataWarning")
+@pytest.mark.slow
+def test_simulation_based_calibration_with_20_replicates():
+    _, refuted = run_study("bayesian_sbc", quick=True, replicates=20)
+    assert not refuted
+
+
+@pytest.mark.slow
+def test_scaling_benchmark_runs():
+    command = [sys.executable, "-m", "validation.benchmarks.scaling", "--quick"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "failed" not in done.stderr
+    for name in ("pooled", "within, from disk", "numpy corrcoef", "BLAS limit"):
+        assert name in done.stdout

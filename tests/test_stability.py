@@ -1,4 +1,4 @@
-"""What users rely on from one version to the next: saved results, public names, docstrings, versions said in one way."""
+"""What users rely on across versions: saved results, public names, docstrings, the README."""
 
 import importlib
 import inspect
@@ -13,6 +13,8 @@ import hiercorr as hc
 from hiercorr.schema import SCHEMA_VERSION
 
 DATA = Path(__file__).parent / "data"
+
+
 SAVED = sorted(DATA.glob("*.nc"))
 
 
@@ -126,3 +128,28 @@ def test_public_functions_are_typed():
             untyped += [f"{name}: {p}" for p in [*wanted, "return"] if p not in hints]
     assert not untyped, "\n".join(untyped)
     assert (Path(hc.__file__).parent / "py.typed").exists()
+
+
+def test_public_names():
+    for name in hc.__all__:
+        assert getattr(hc, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        hc.nothing  # noqa: B018
+    assert set(dir(hc)) == set(hc.__all__)
+
+
+def test_readme_code_runs(tmp_path, monkeypatch, quiet):
+    import matplotlib
+    import matplotlib.pyplot as plt
+
+    matplotlib.use("Agg")
+    text = (Path(__file__).parent.parent / "README.md").read_text()
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+    assert len(blocks) >= 3
+    code = "\n".join(blocks).replace(
+        "draws=500", "draws=100, tune=100"
+    )  # what is sampled is tested elsewhere
+    exec(code, {})
+    plt.close("all")
+    assert (tmp_path / "ftl.html").exists()

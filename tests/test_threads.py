@@ -1,14 +1,22 @@
-"""Fits from several threads of one process, with any of numba's threading layers."""
+"""Fits from several threads and on any number of threads, with each threading layer."""
 
 import os
 import subprocess
 import sys
 
+import numba
 import pytest
-from threadpoolctl import threadpool_info, threadpool_limits
+import threadpoolctl
 
-from hiercorr.runtime import blas
-from hiercorr.runtime.resources import threads
+import hiercorr as hc
+from hiercorr import inference
+from tests.support import OPTIONS, assert_same
+
+
+@pytest.fixture(scope="module")
+def data(forty_genes):
+    return forty_genes
+
 
 CODE = """
 import warnings; warnings.simplefilter("ignore")
@@ -18,18 +26,27 @@ from threadpoolctl import threadpool_info
 import hiercorr as hc
 from hiercorr.simulate import simulate_counts
 
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::hiercorr.DataWarning", "ignore::hiercorr.EstimationWarning"
+)
+
+
 adata, _ = simulate_counts(4, 150, 60, mean=1.0, within=0.3, seed=1)
 obs = adata.obs
 obs["arm"] = np.where(obs["sample"].isin(obs["sample"].unique()[:2]), "a", "b")
 
 def one(k):
     if k % 3 == 0:
-        return hc.CSCore(adata, "sample", depth="depth").fit(per_sample=True).dataset["p_value"].values
+        model = hc.CSCore(adata, "sample", depth="depth")
+        return model.fit(per_sample=True).dataset["p_value"].values
     if k % 3 == 1:
         return hc.Pseudobulk(adata, "sample", depth="depth").fit().dataset["p_value"].values
     return hc.differential(adata, "sample", "arm", depth="depth").dataset["p_value"].values
 
-blas = lambda: {p["filepath"]: p["num_threads"] for p in threadpool_info() if p["user_api"] == "blas"}
+def blas():
+    pools = [p for p in threadpool_info() if p["user_api"] == "blas"]
+    return {p["filepath"]: p["num_threads"] for p in pools}
+
 before = blas()
 alone = [one(k) for k in range(3)]
 with ThreadPoolExecutor(6) as pool:
@@ -55,23 +72,36 @@ def test_fits_in_threads_give_the_numbers_of_one(layer):
         assert "workqueue" in done.stdout
 
 
-def _blas_threads() -> set[int]:
-    return {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"}
+@pytest.mark.parametrize("estimator", ["within", "pooled"])
+def test_numbers_do_not_depend_on_threads(data, estimator):
+    model = hc.CSCore(data, **OPTIONS)
+    one = model.fit(estimator, n_jobs=1, precision="double").dataset
+    two = model.fit(estimator, n_jobs=2, precision="double").dataset
+    assert_same(two, one, rtol=1e-9, atol=1e-12)
 
 
-def test_limits_on_blas_end_in_any_order():
-    with threadpool_limits(3):
-        first, second = blas.at_most(1), blas.at_most(2)
-        first.__enter__()
-        second.__enter__()
-        assert _blas_threads() == {1}
-        assert blas.allowed() == 3
-        first.__exit__(None, None, None)  # the one that began first is not the last to end
-        assert _blas_threads() == {2}
-        second.__exit__(None, None, None)
-        assert _blas_threads() == {3} == {blas.allowed()}
+def test_limits_on_threads_hold(data, monkeypatch):
+    seen = []
+    inner = inference.pair_estimate
 
+    def noted(*args):
+        seen.append(
+            (
+                numba.get_num_threads(),
+                max(
+                    p["num_threads"]
+                    for p in threadpoolctl.threadpool_info()
+                    if p["user_api"] == "blas"
+                ),
+            )
+        )
+        return inner(*args)
 
-def test_loops_have_what_blas_may_use_while_another_thread_holds_it_back():
-    with threadpool_limits(2), threads(2), blas.at_most(1), threads(None) as n:
-        assert n == 2
+    monkeypatch.setattr(inference, "pair_estimate", noted)
+    before = numba.get_num_threads()
+    model = hc.CSCore(data, **OPTIONS)
+    model.fit(n_jobs=1)
+    with threadpoolctl.threadpool_limits(1):
+        model.fit()
+    assert seen == [(1, 1), (1, 1)]
+    assert numba.get_num_threads() == before

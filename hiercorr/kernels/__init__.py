@@ -1,4 +1,4 @@
-"""All compiled loops but those of :mod:`hiercorr.bayes`. Plain arrays in, plain arrays out."""
+"""Compiled loops on plain arrays; :mod:`hiercorr.kernels.bayes` is imported separately."""
 
 from hiercorr.kernels import counts, differences, pairs, squares, strips, sums
 

@@ -1,20 +1,45 @@
-"""Compiled loops of the Bayesian models; what they mean is said in :mod:`hiercorr.bayes.pair` and ``_margin``."""
+"""Loops of the Bayesian models; :mod:`hiercorr.bayes.pair` and ``margin`` explain their meaning.
+
+Arguments shared by the functions:
+
+- `pa`, `pb`: Poisson likelihoods of genes a and b, (rows, grid points); see :func:`poisson_table`
+- `weight`: number of cells that each row represents
+- `starts`: first row of each sample, and the number of rows
+- `left_a`, `step_a`, `left_b`, `step_b`: first point and spacing of the grids of log rates
+- `m_a`, `m_b`, `sd_a`, `sd_b`, `rho`: means, standard deviations and correlation of log rates
+"""
 
 from __future__ import annotations
 
 import numpy as np
 from numba import njit
 
-NORMAL, LOGNORMAL, HALFNORMAL, LKJ, BETA = range(
-    5
-)  # families of priors, on the scale that is sampled
-_SINGULAR = 1e-12  # 1 - rho^2 below it counts as no density
-_FAR = 200.0  # twice the negative log density beyond which a grid point holds nothing
+NORMAL, LOGNORMAL, HALFNORMAL, LKJ, BETA = range(5)  # prior families, see log_prior
+_SINGULAR = 1e-12  # value of 1 - rho^2 at and below which the density is taken as 0
+_FAR = 200.0  # value of -2 log density from which a grid point has weight 0
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def poisson_table(x, log_s, starts, left, spacing, points):
-    """Likelihood of each row's count at the grid points of its sample, largest 1, and the log of that largest."""
+    """Tabulate the Poisson likelihood of each row's count on the grid of its sample.
+
+    Parameters
+    ----------
+    x, log_s : ndarray, shape (rows,)
+        Counts and log depth.
+    starts : ndarray of int, shape (samples + 1,)
+    left : ndarray, shape (samples,)
+        First grid point of each sample, a log rate.
+    spacing : float
+    points : int
+
+    Returns
+    -------
+    out : ndarray, shape (rows, points)
+        Likelihood, divided by its maximum over the grid.
+    peak : ndarray, shape (rows,)
+        Log of that maximum.
+    """
     out = np.empty((len(x), points))
     peak = np.empty(len(x))
     for c in range(len(starts) - 1):
@@ -35,7 +60,26 @@ def poisson_table(x, log_s, starts, left, spacing, points):
 def margin_terms(
     m, log_sd, table, weight, starts, left, spacing, prior_mean, prior_sd, log_sd_prior
 ):
-    """Log posterior of one gene's margin with gradient and Hessian: (value, g_m, g_s, h_mm, h_ms, h_ss)."""
+    """Compute the log posterior of one gene's margin with its gradient and Hessian.
+
+    Parameters
+    ----------
+    m : ndarray, shape (samples,)
+        Mean log rates.
+    log_sd : float
+        Log of the within-sample standard deviation.
+    table : ndarray, shape (rows, points)
+        See :func:`poisson_table`.
+    prior_mean, prior_sd : float
+        Normal prior of `m`.
+    log_sd_prior : (float, float)
+        Mean and standard deviation of the normal prior of `log_sd`.
+
+    Returns
+    -------
+    value, g_m, g_s, h_mm, h_ms, h_ss
+        m : samples' means; s : `log_sd`. The Hessian is diagonal in m.
+    """
     n_samples, points = len(m), table.shape[1]
     sd = np.exp(log_sd)
     g_m, h_mm, h_ms = np.zeros(n_samples), np.zeros(n_samples), np.zeros(n_samples)
@@ -73,7 +117,8 @@ def margin_terms(
             value += weight[i] * np.log(like)
             g_m[c] += weight[i] * (e1 - s1) / sd
             g_s += weight[i] * (e2 - s2)
-            # second derivatives of an average of exp: mean of the second derivative plus variance of the first
+            # Second derivatives of a log mean of exp: the mean of the exponent's second
+            # derivative plus the variance of its first.
             h_mm[c] += weight[i] * ((e2 - e1 * e1) - (s2 - s1 * s1)) / sd**2
             h_ms[c] += weight[i] * ((e3 - e1 * e2 - 2 * e1) - (s3 - s1 * s2 - 2 * s1)) / sd
             h_ss += weight[i] * ((e4 - e2 * e2 - 2 * e2) - (s4 - s2 * s2 - 2 * s2))
@@ -82,14 +127,14 @@ def margin_terms(
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def log_prior(x, family, a, b):
-    """Log density and its derivative at the unconstrained x, up to a constant."""
-    if family in (NORMAL, LOGNORMAL):  # a lognormal is sampled as its logarithm
+    """Return a prior's log density, up to a constant, and its derivative at the unconstrained x."""
+    if family in (NORMAL, LOGNORMAL):  # x is the log of a lognormal variable
         z = (x - a) / b
         return -0.5 * z * z, -z / b
     if family == HALFNORMAL:
         v = np.exp(2 * x) / a**2
         return x - 0.5 * v, 1 - v
-    if family == LKJ:  # of tanh x: (1 - rho^2)^a with the Jacobian
+    if family == LKJ:  # (1 - rho^2)^a with rho = tanh x and its Jacobian
         return -2 * a * (abs(x) + np.log1p(np.exp(-2 * abs(x)))), -2 * a * np.tanh(x)
     p = 1 / (1 + np.exp(-x))
     return -a * np.log1p(np.exp(-x)) - b * np.log1p(np.exp(x)), a * (1 - p) - b * p
@@ -97,7 +142,7 @@ def log_prior(x, family, a, b):
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def bivariate_weights(w, m_a, m_b, sd_a, sd_b, rho, left_a, step_a, left_b, step_b):
-    """Normal density at the grid's points, up to a constant, in place; returns its sum."""
+    """Fill `w` with the bivariate normal density on the grid, up to a constant; return its sum."""
     inverse, total = 1 / (1 - rho * rho), 0.0
     for g in range(w.shape[0]):
         x = (left_a + g * step_a - m_a) / sd_a
@@ -111,7 +156,7 @@ def bivariate_weights(w, m_a, m_b, sd_a, sd_b, rho, left_a, step_a, left_b, step
 
 @njit(nogil=True, cache=True, error_model="numpy", fastmath={"reassoc", "contract"})
 def _row_sums(t, pb, out):
-    """Sums over columns of t * pb; the order of the sum is free, so that it runs on vectors."""
+    """Sum t * pb over columns; the order of summation is free, so that the loop vectorises."""
     for i in range(t.shape[0]):
         like = t.dtype.type(0)
         for h in range(t.shape[1]):
@@ -121,9 +166,18 @@ def _row_sums(t, pb, out):
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def sample_likelihood(w, total, pa, pb, weight):
-    """Sum of weighted log likelihoods of a sample's rows and its derivative by the normalised grid weights.
+    """Sum the weighted log likelihoods of a sample's rows; differentiate by the grid weights.
 
-    Tables and weights are in single precision where the tables are: products of thousands of rows are what a fit waits for.
+    The matrix products, which dominate the time of a fit, use the precision of the tables.
+
+    Returns
+    -------
+    value : float
+        Log likelihood; -inf if it is not positive for a row.
+    slope : ndarray, shape of `w`
+        Derivative by the normalised grid weights.
+    cells : float
+        Number of cells.
     """
     t = np.dot(pa, w)
     like = np.empty(len(weight), pa.dtype)
@@ -142,13 +196,17 @@ def sample_likelihood(w, total, pa, pb, weight):
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def weight_moments(w, total, slope, cells, m_a, m_b, sd_a, sd_b, left_a, step_a, left_b, step_b):
-    """Posterior less prior sums over cells of x, y, x^2, y^2 and xy, the latent values in standard units."""
+    """Sum posterior minus prior moments of the latent values over cells.
+
+    The five sums are those of x, y, x^2, y^2 and x y in standard units. `slope` and `cells` are
+    results of :func:`sample_likelihood`.
+    """
     sx = sy = sxx = syy = sxy = 0.0
     mean = cells / total
     for g in range(w.shape[0]):
         x = (left_a + g * step_a - m_a) / sd_a
         for h in range(w.shape[1]):
-            if w[g, h] > 0.0:  # where it is 0 the slope can be infinite
+            if w[g, h] > 0.0:  # at 0 the slope can be infinite
                 d = w[g, h] * (slope[g, h] - mean)
                 y = (left_b + h * step_b - m_b) / sd_b
                 sx += d * x
@@ -186,13 +244,40 @@ def pair_density(
     within_on,
     between_on,
 ):
-    """Log posterior of a pair, cells summed out on a grid; its gradient goes to `grad`."""
+    """Compute the log posterior of a pair, with cells marginalised on a grid, and its gradient.
+
+    Parameters
+    ----------
+    theta : ndarray
+        Unconstrained parameters: samples' means of each gene (standardised by `centre`, `scale`),
+        coefficients of each gene, log sd within (2), log sd between (2), zeta, z between, and then
+        [log tau, effects of the units] if `heterogeneity` and [logit share] if `blocked`.
+    grad : ndarray
+        Result: gradient at `theta`.
+    centre, scale : ndarray, shape (samples, 2)
+    design : ndarray, shape (samples, coefficients)
+    block, unit : ndarray of int, shape (samples,)
+        Block and unit of heterogeneity of each sample.
+    centred : ndarray, shape (units,)
+        Degree of centring of the units' effects, 0 to 1.
+    coef_mean, coef_sd : ndarray, shape (2, coefficients)
+        Normal priors of the coefficients.
+    family, prior : ndarray, shapes (6,) and (6, 2)
+        Prior families and their arguments, by group of parameters; see :func:`log_prior`.
+    heterogeneity, blocked : bool
+        Whether the within-sample correlation varies; whether samples share blocks.
+    within_on, between_on : bool
+        Whether each correlation is estimated; otherwise it is 0.
+
+    Returns
+    -------
+    float
+        Log density up to a constant; -inf outside the range of the grid.
+    """
     n, k, n_units = len(starts) - 1, design.shape[1], unit.max() + 1
     grad[:] = 0.0
     at_coef = 2 * n
-    at = (
-        at_coef + 2 * k
-    )  # log sd within (2), log sd between (2), zeta, z between, [log tau, eta...], [logit share]
+    at = at_coef + 2 * k
     sd_a, sd_b = np.exp(theta[at]), np.exp(theta[at + 1])
     out_a, out_b = np.exp(theta[at + 2]), np.exp(theta[at + 3])
     zeta, z_between = theta[at + 4], theta[at + 5]
@@ -207,7 +292,7 @@ def pair_density(
         v, d = log_prior(theta[at_tau], family[4], prior[4, 0], prior[4, 1])
         value += v
         grad[at_tau] += d
-        for j in range(n_units):  # psi ~ N(lam zeta, tau^lam): lam = 0 is non-centred, 1 centred
+        for j in range(n_units):  # psi ~ N(lam zeta, tau^lam): lam = 0 non-centred, 1 centred
             lam, log_tau = centred[j], theta[at_tau]
             size_j = np.exp(lam * log_tau)
             v = (theta[at_tau + 1 + j] - lam * zeta) / size_j
@@ -223,7 +308,7 @@ def pair_density(
         value += v
         grad[at_share] += d
 
-    # cells given the samples' means
+    # Cells, given the samples' means
     b = np.empty((n, 2))
     gb = np.zeros((n, 2))
     w = np.empty((pa.shape[1], pb.shape[1]), pa.dtype)
@@ -242,7 +327,7 @@ def pair_density(
         total = bivariate_weights(
             w, b[c, 0], b[c, 1], sd_a, sd_b, rho, left_a[c], step_a, left_b[c], step_b
         )
-        if not total > 0.0:  # no grid point near: the mean has left the grid
+        if not total > 0.0:  # the mean is outside the grid
             return -np.inf
         v, slope, cells = sample_likelihood(w, total, pa[i:e], pb[i:e], weight[i:e])
         value += v
@@ -274,7 +359,7 @@ def pair_density(
                 grad[at_tau] += dz * (1 - lam) * stretch * deviation
                 grad[at_tau + 1 + unit[c]] += dz * stretch
 
-    # samples' means given the population: matrix normal, rows correlated by share within a block
+    # Samples' means, given the population: matrix normal, rows of a block correlated by `share`
     r = np.empty((n, 2))
     for c in range(n):
         for j in range(2):
@@ -316,9 +401,8 @@ def pair_density(
         d_maa = d_mab = d_mbb = d_log = 0.0
         for j in range(n_blocks):
             tail = 1 - share + size[j] * share
-            value -= (size[j] - 1) * np.log(1 - share) + np.log(
-                tail
-            )  # half the log determinant, twice (two genes)
+            # Half the log determinant, for each of two genes.
+            value -= (size[j] - 1) * np.log(1 - share) + np.log(tail)
             d_log -= -(size[j] - 1) / (1 - share) + (size[j] - 1) / tail
             slope_k = 1 / tail**2 / (1 - share)
             d_maa -= slope_k * s[j, 0] ** 2
@@ -344,7 +428,7 @@ def pair_density(
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def row_likelihoods(w, total, pa, pb):
-    """Log likelihood of each row given the grid weights of its sample."""
+    """Compute the log likelihood of each row, given the grid weights of its sample."""
     t = np.dot(pa, w)
     out = np.empty(len(pa))
     for i in range(len(pa)):
@@ -357,7 +441,7 @@ def row_likelihoods(w, total, pa, pb):
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def _gauss(t, nodes):
-    """Gauss rule of the points t, all of weight 1: nodes and weights whose sum is their number."""
+    """Compute the Gauss rule of points t of weight 1: nodes, and weights that sum to len(t)."""
     n, low, high = len(t), t.min(), t.max()
     mid, half = (low + high) / 2, max((high - low) / 2, 1e-300)
     u = (t - mid) / half
@@ -369,7 +453,7 @@ def _gauss(t, nodes):
         following = (u - alpha[k]) * current - (beta[k] * previous)
         following_norm = (following * following).sum()
         if k + 1 < nodes:
-            if following_norm <= 1e-24 * norm:  # no more distinct points than this
+            if following_norm <= 1e-24 * norm:  # no more distinct points
                 used = k + 1
                 break
             beta[k + 1] = following_norm / norm
@@ -385,9 +469,18 @@ def _gauss(t, nodes):
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def gauss_rows(key, log_s, starts, nodes):
-    """Replace the cells of a sample that share a key by a Gauss rule over their log depth, where that is fewer rows.
+    """Replace cells of a sample with the same key by a Gauss rule over their log depth.
 
-    Returns the cell each row stands for, log depth and weight of the rows, and where each sample's rows start.
+    Only groups of more than `nodes` cells are replaced.
+
+    Returns
+    -------
+    cell : ndarray of int
+        A cell of each row's group.
+    depth, weight : ndarray
+        Log depth and weight of each row.
+    starts : ndarray of int
+        First row of each sample, and the number of rows.
     """
     n = len(key)
     cell, depth, weight = np.empty(n, np.int64), np.empty(n), np.empty(n)
@@ -414,7 +507,12 @@ def gauss_rows(key, log_s, starts, nodes):
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def z_profile(z, pa, pb, weight, starts, m_a, m_b, sd_a, sd_b, left_a, step_a, left_b, step_b):
-    """Log likelihood of each sample's rows at each z of its correlation, the margins given: (samples, nodes)."""
+    """Profile the log likelihood of each sample over z = atanh(rho), given the margins.
+
+    Returns
+    -------
+    ndarray, shape (samples, nodes)
+    """
     out = np.zeros((len(starts) - 1, len(z)))
     w = np.empty((pa.shape[1], pb.shape[1]))
     for c in range(len(starts) - 1):
@@ -446,7 +544,14 @@ def z_profile_slopes(
     left_b,
     step_b,
 ):
-    """Log likelihood of each sample at each z, and its derivatives by the two log sd along the ridges of the margins."""
+    """Compute :func:`z_profile` and its derivatives by the log sd of both genes.
+
+    A sample's mean moves with the log sd by `ridge_a`, `ridge_b`.
+
+    Returns
+    -------
+    value, slope_a, slope_b : ndarray, shape (samples, nodes)
+    """
     n = len(starts) - 1
     value, slope_a, slope_b = np.zeros((n, len(z))), np.zeros((n, len(z))), np.zeros((n, len(z)))
     w = np.empty((pa.shape[1], pb.shape[1]), pa.dtype)
@@ -485,9 +590,22 @@ def z_profile_slopes(
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def between_posterior(mean, noise, design, log_sd_a, log_sd_b, z):
-    """Log likelihood of noisy means (samples, 2) with noise (samples, 3: aa, ab, bb) at every sd and z, coefficients out.
+    """Compute the restricted log likelihood of noisy means on a grid of between-sample parameters.
 
-    The coefficients have flat priors and are integrated out, as in restricted likelihood.
+    The coefficients have flat priors and are integrated out.
+
+    Parameters
+    ----------
+    mean : ndarray, shape (samples, 2)
+    noise : ndarray, shape (samples, 3)
+        Variances and covariance of the means' errors: aa, ab, bb.
+    design : ndarray, shape (samples, coefficients)
+    log_sd_a, log_sd_b, z : ndarray
+        Grid of the log standard deviations and atanh of the correlation.
+
+    Returns
+    -------
+    ndarray, shape (len(log_sd_a), len(log_sd_b), len(z))
     """
     n, k = design.shape
     out = np.empty((len(log_sd_a), len(log_sd_b), len(z)))

@@ -1,4 +1,4 @@
-"""Loops over pairs of genes: how correlations differ between samples."""
+"""Loops over gene pairs that test differences in correlation between samples."""
 
 from __future__ import annotations
 
@@ -10,9 +10,12 @@ from hiercorr.runtime.compile import parallel
 
 @njit(cache=True)
 def _invert(matrix, inverse):
-    """Inverse of a small symmetric positive matrix, by Cholesky; False where it is singular. `matrix` is used up."""
+    """Invert a small positive definite matrix by Cholesky; return False if it is singular.
+
+    `matrix` is overwritten.
+    """
     k = len(matrix)
-    for i in range(k):  # the lower triangle becomes the root
+    for i in range(k):  # the lower triangle becomes the Cholesky factor
         for j in range(i + 1):
             s = matrix[i, j]
             for m in range(j):
@@ -39,7 +42,10 @@ def _invert(matrix, inverse):
 
 @njit(cache=True)
 def _influences(num, den, t, u, phi1, phi2, effect1, effect2, share1, share2, x, b):
-    """Correlation of one pair; each sample's influence into `x`, its share into `b` (as in leave_out_variance)."""
+    """Return the correlation of one pair; write the samples' influences to `x`, shares to `b`.
+
+    Arguments are those of :func:`hiercorr.kernels.pairs.leave_out_variance`.
+    """
     s = num.shape[0]
     n_sum = 0.0
     d_sum = 0.0
@@ -61,9 +67,21 @@ def _influences(num, den, t, u, phi1, phi2, effect1, effect2, share1, share2, x,
 
 @parallel()
 def difference(num, den, phi1, phi2, effect1, effect2, share1, share2, design, contrast):
-    """Regression of per-sample correlations: combination of coefficients, its HC2 error, Satterthwaite df.
+    """Regress the correlation per sample on a design matrix and estimate a contrast, by pair.
 
     See :func:`hiercorr.within.differential_tests.tile_difference`.
+
+    Parameters
+    ----------
+    num, den, phi1, phi2, effect1, effect2, share1, share2 : ndarray
+        See :func:`hiercorr.kernels.pairs.leave_out_variance`.
+    design : ndarray, shape (samples, coefficients)
+    contrast : ndarray, shape (coefficients,)
+
+    Returns
+    -------
+    out, se, df : ndarray, shape (rows, columns)
+        Contrast, its HC2 standard error and Satterthwaite degrees of freedom.
     """
     s, r, cols = num.shape
     k = design.shape[1]
@@ -129,10 +147,23 @@ def difference(num, den, phi1, phi2, effect1, effect2, share1, share2, design, c
 
 @njit(cache=True, fastmath={"contract", "reassoc"})
 def _studentized(values, y, b, weight, strata, mean, room, t2):
-    """Squared t (HC0) of the slope of y / b on a condition, weights b and an intercept for each stratum, of many pairs.
+    """Compute squared t statistics (HC0) of the slope of y / b on a condition for several pairs.
 
-    values : (samples,) the condition; y, b : (samples, lanes), y free of its stratum's mean; weight, mean : (strata, lanes)
-    sums of b, and room; room : (5, lanes); t2 : (lanes,) the result.
+    The weights are b, with an intercept for each stratum.
+
+    Parameters
+    ----------
+    values : ndarray, shape (samples,)
+        Condition.
+    y, b : ndarray, shape (samples, lanes)
+        b times the response, centred within strata, and the weights.
+    weight, mean : ndarray, shape (strata, lanes)
+        Sums of b, and workspace.
+    strata : ndarray of int, shape (samples,)
+    room : ndarray, shape (5, lanes)
+        Workspace.
+    t2 : ndarray, shape (lanes,)
+        Result.
     """
     s, lanes = y.shape
     room[:] = 0.0
@@ -161,9 +192,20 @@ def _studentized(values, y, b, weight, strata, mean, room, t2):
 
 @njit(cache=True, fastmath=True)
 def _studentized_groups(members, parts, totals, room, t2):
-    """As :func:`_studentized` where the condition is 1 for `members` and 0 for others, in one stratum: five sums.
+    """Compute the statistics of :func:`_studentized` for two groups in one stratum, from five sums.
 
-    parts : (5, samples, lanes) b, y, y^2, y b, b^2; totals : (5, lanes) their sums over all samples.
+    Parameters
+    ----------
+    members : ndarray of int
+        Samples with condition 1; it is 0 for the others.
+    parts : ndarray, shape (5, samples, lanes)
+        b, y, y^2, y b and b^2.
+    totals : ndarray, shape (5, lanes)
+        Sums of `parts` over all samples.
+    room : ndarray, shape (5, lanes)
+        Workspace.
+    t2 : ndarray, shape (lanes,)
+        Result.
     """
     lanes = t2.shape[0]
     room[:] = 0.0
@@ -187,9 +229,24 @@ def _studentized_groups(members, parts, totals, room, t2):
 def permuted_differences(
     num, den, phi1, phi2, effect1, effect2, share1, share2, observed, values, strata, above
 ):
-    """How many of the permuted conditions give a studentised difference as large as the observed one; -1: none exists.
+    """Count the permutations with a studentised difference at least as large as the observed one.
 
-    `above`: only what is above the diagonal of a square tile is filled.
+    Parameters
+    ----------
+    num, den, phi1, phi2, effect1, effect2, share1, share2 : ndarray
+        See :func:`hiercorr.kernels.pairs.leave_out_variance`.
+    observed : ndarray, shape (samples,)
+        Condition.
+    values : ndarray, shape (permutations, samples)
+        Permuted conditions.
+    strata : ndarray of int, shape (samples,)
+    above : bool
+        Fill only the entries above the diagonal of a square tile.
+
+    Returns
+    -------
+    ndarray of int, shape (rows, columns)
+        Counts; -1 for pairs that cannot be estimated.
     """
     s, r, cols = num.shape
     n_strata = strata.max() + 1

@@ -1,4 +1,4 @@
-"""Loops over pairs of genes: estimate, error, test and interval from sums that are there."""
+"""Loops over gene pairs: estimates, standard errors, tests and intervals from sums over cells."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hiercorr.runtime.compile import parallel
 
 @njit(inline="always", error_model="numpy")
 def _cubic(where, last):
-    """First of the four nodes around `where` (nodes 0 .. last) and the weights of cubic interpolation."""
+    """Return the first of four nodes around `where` (0 .. last) and cubic interpolation weights."""
     i = min(max(int(where) - 1, 0), last - 3)
     x = where - i
     a, b, c, d = x, x - 1.0, x - 2.0, x - 3.0
@@ -20,12 +20,33 @@ def _cubic(where, last):
 
 @parallel(fastmath={"contract", "arcp", "reassoc"})
 def leave_out_variance(num, den, phi1, phi2, effect1, effect2, share1, share2, cluster):
-    """Correlation of each pair of a tile, its standard error over samples and their degrees of freedom.
+    """Estimate the correlation of each pair of a tile and its standard error over samples.
 
-    num, den : (samples, r, c) sums N_c and D_c; phi1 (r,), phi2 (c,) the variances; effect1 (samples, r), effect2 (samples,
-    c) each sample's relative influence on a variance, share1, share2 its part of it (see hiercorr.inference). Returns rho,
-    se (NaN with fewer than 3 samples), df = 1 / sum(b^2) - 1 with b the mean of the genes' shares (at most carrying - 1),
-    number of samples that carry the pair, largest share of D.
+    See :func:`hiercorr.inference.pairs.pair_estimate`.
+
+    Parameters
+    ----------
+    num, den : ndarray, shape (samples, rows, columns)
+        Sums N_c and D_c.
+    phi1, phi2 : ndarray, shapes (rows,) and (columns,)
+        Variances of the genes.
+    effect1, effect2 : ndarray, shapes (samples, rows) and (samples, columns)
+        Relative influence of each sample on a variance.
+    share1, share2 : ndarray, shapes (samples, rows) and (samples, columns)
+        Share of each sample in a variance.
+    cluster : bool
+        Cluster-robust instead of jackknife standard errors.
+
+    Returns
+    -------
+    rho, se : ndarray, shape (rows, columns)
+        Correlation and standard error (NaN with fewer than 3 samples).
+    df : ndarray
+        1 / sum(b^2) - 1, b the mean of the two genes' shares; no more than `carrying` - 1.
+    carrying : ndarray of int32
+        Number of samples with information on the pair.
+    largest : ndarray of float32
+        Largest proportion of D in one sample.
     """
     s, r, c = num.shape
     rho = np.empty((r, c), num.dtype)
@@ -78,10 +99,21 @@ def leave_out_variance(num, den, phi1, phi2, effect1, effect2, share1, share2, c
 
 @parallel()
 def bootstrap_variance(num, den, weights, phi1, phi2, drawn1, drawn2):
-    """Variance of each correlation over resamples of the samples, to first order.
+    """Compute the first-order variance of each correlation over bootstrap resamples of the samples.
 
-    weights : (draws, samples) how often each sample is drawn; drawn1 (draws, r), drawn2 (draws, c) the genes' variances in
-    each draw. NaN where more than one draw of twenty has no variance.
+    Parameters
+    ----------
+    num, den, phi1, phi2 : ndarray
+        See :func:`leave_out_variance`.
+    weights : ndarray, shape (draws, samples)
+        Number of times each sample is drawn.
+    drawn1, drawn2 : ndarray, shapes (draws, rows) and (draws, columns)
+        Variances of the genes in each draw.
+
+    Returns
+    -------
+    ndarray, shape (rows, columns)
+        NaN where at least 5% of the draws give no correlation.
     """
     s, r, c = num.shape
     draws = weights.shape[0]
@@ -129,7 +161,10 @@ def bootstrap_variance(num, den, weights, phi1, phi2, drawn1, drawn2):
 
 @parallel(fastmath={"contract"})
 def ratio(num, den, phi1, phi2, rho, z):
-    """Correlation of each pair from its sums and the variances phi1 (r,), phi2 (c,), and its atanh, into rho and z."""
+    """Compute correlations from sums and variances phi1 (rows,), phi2 (columns,), and their atanh.
+
+    Results are written to `rho` and `z`.
+    """
     for t in prange(num.shape[0]):
         for u in range(num.shape[1]):
             v = phi1[t] * phi2[u]
@@ -141,7 +176,10 @@ def ratio(num, den, phi1, phi2, rho, z):
 
 @parallel()
 def withhold(unclipped, limit, bit, correlation, flag):
-    """correlation = unclipped where its size is below `limit`, else NaN; `bit` is set in `flag` for numbers that are not."""
+    """Copy `unclipped` to `correlation`, with NaN where its absolute value is not below `limit`.
+
+    `bit` is set in `flag` for finite values beyond the limit.
+    """
     for t in prange(unclipped.shape[0]):
         for u in range(unclipped.shape[1]):
             x = unclipped[t, u]
@@ -155,17 +193,24 @@ def withhold(unclipped, limit, bit, correlation, flag):
 def t_inference(
     r, spread, df, log_p, log_q, low, step_df, step_t, z, se, lower, upper, statistic, dof, p
 ):
-    """Fill the variables of a t test of each correlation r with its own standard error and df, in one pass.
+    """Test each correlation r with its own standard error and df, in one pass.
 
-    log_p : log of the two-sided p at log df = low, low + step_df, ... and asinh |t| = 0, step_t, ...; log_q : log of the
-    quantile at those df. Past the last t, log p goes on as a straight line, as it does for Student's t. `se` becomes that
-    of z = atanh(r). The interval is cut at -1 and 1; NaN where nothing of it is left.
+    Past the last t of the table, log p is extrapolated linearly, as it is for Student's t.
+
+    Parameters
+    ----------
+    r, spread, df : ndarray, shape (rows, columns)
+        Correlation, standard error and degrees of freedom.
+    log_p, log_q, low, step_df, step_t
+        See :func:`hiercorr.inference.pairs.student_table`.
+    z, se, lower, upper, statistic, dof, p : ndarray, shape (rows, columns)
+        Results: atanh(r) and its standard error, limits truncated at -1 and 1 (NaN if no interval
+        remains), t, df and two-sided p-value.
     """
     last_df, last_t = log_p.shape[0] - 1, log_p.shape[1] - 1
     c = r.shape[1]
-    for t in prange(
-        r.shape[0]
-    ):  # arithmetic, tables, arithmetic: only the tables are done one pair at a time
+    # Arithmetic and table look-up are separate loops, so that the former is vectorised.
+    for t in prange(r.shape[0]):
         at = np.empty(c)
         size = np.empty(c)
         log_half = np.empty(c)
@@ -210,7 +255,11 @@ def t_inference(
 
 @parallel(fastmath={"contract"})
 def cell_test(num, weight, mu1, mu2, log_p, step, statistic, p):
-    """Normal test T = num / sqrt(mu mu weight) of every pair with its two-sided p, log p by cubic interpolation."""
+    """Compute T = num / sqrt(mu1 mu2 weight) of every pair and its two-sided normal p-value.
+
+    Log p is interpolated from `log_p`, tabulated at |T| = 0, step, 2 step, ... Results are written
+    to `statistic` and `p`.
+    """
     last = len(log_p) - 1
     c = num.shape[1]
     for t in prange(num.shape[0]):
@@ -231,7 +280,7 @@ def cell_test(num, weight, mu1, mu2, log_p, step, statistic, p):
 
 @njit(cache=True)
 def step_up(ordered, place, q):
-    """q[place[k]] = least over i >= k of m p_i / i for p-values in order (Benjamini & Hochberg 1995)."""
+    """Adjust sorted p-values: q[place[k]] = min over i >= k of m p_i / i (Benjamini & Hochberg)."""
     m = len(ordered)
     least = 1.0
     for k in range(m - 1, -1, -1):
@@ -241,9 +290,18 @@ def step_up(ordered, place, q):
 
 @parallel()
 def correlation_table(r, df, spread, half, log_p, step, z, se, lower, upper, statistic, dof, p):
-    """Fill the variables of a t test for each correlation; half = tanh(quantile * spread), log_p at z = 0, step, ...
+    """Test each correlation by a t test with common degrees of freedom; NaN outside (-1, 1).
 
-    What is not inside (-1, 1) is NaN.
+    Parameters
+    ----------
+    r : ndarray, shape (rows, columns)
+        Correlation.
+    df, spread, half : float
+        Degrees of freedom, standard error of z = atanh(r), and tanh(quantile * spread).
+    log_p, step
+        See :func:`hiercorr.inference.pairs.log_p_table`, here on a grid of z.
+    z, se, lower, upper, statistic, dof, p : ndarray, shape (rows, columns)
+        Results.
     """
     for t in prange(r.shape[0]):
         for u in range(r.shape[1]):
@@ -275,12 +333,26 @@ def correlation_table(r, df, spread, half, log_p, step, z, se, lower, upper, sta
 
 @parallel()
 def noise_interval(r, noise, reliable1, reliable2, a, b, c, low, high, above, lower, upper):
-    """Quantiles `low`, `high` of the generalised pivotal quantity of a correlation with known noise in it.
+    """Compute quantiles of the generalised pivotal quantity of a correlation with known noise.
 
-    r, noise : (rows, columns) observed correlation and the noise's share in it; reliable1 (rows,), reliable2 (columns,)
-    shares of the variances that are not noise. With Bartlett's decomposition of a Wishart matrix on n degrees of freedom:
-    a = sqrt(n) / t11, b = t21 / t22, c = sqrt(n) / t22 (draws,). The first half of the draws takes the row's gene first,
-    the second half the column's, so that the result does not depend on the order.
+    Half of the draws take the row's gene first and half the column's, so that the result does not
+    depend on the order.
+
+    Parameters
+    ----------
+    r, noise : ndarray, shape (rows, columns)
+        Observed correlation and the part of it due to noise.
+    reliable1, reliable2 : ndarray, shapes (rows,) and (columns,)
+        Reliability: proportion of each variance that is not noise.
+    a, b, c : ndarray, shape (draws,)
+        sqrt(n) / t11, t21 / t22 and sqrt(n) / t22 of Bartlett's decomposition of a Wishart matrix
+        with n degrees of freedom.
+    low, high : float
+        Probabilities of the quantiles.
+    above : bool
+        Fill only the entries above the diagonal of a square tile.
+    lower, upper : ndarray, shape (rows, columns)
+        Results; NaN with too few valid draws.
     """
     draws = len(a)
     for t in prange(r.shape[0]):

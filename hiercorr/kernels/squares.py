@@ -1,4 +1,4 @@
-"""Loops that move values within and between square arrays."""
+"""Loops that copy values within and between square arrays."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hiercorr.runtime.compile import parallel
 
 @njit(cache=True)
 def upper_triangle(matrix):
-    """The entries above the diagonal, row after row."""
+    """Return the entries above the diagonal of a square matrix, row by row."""
     p = matrix.shape[0]
     out = np.empty(p * (p - 1) // 2, matrix.dtype)
     k = 0
@@ -23,7 +23,7 @@ def upper_triangle(matrix):
 
 @njit(cache=True)
 def fill_upper(upper, matrix):
-    """Write what :func:`upper_triangle` gives back; the rest stays."""
+    """Fill the entries above the diagonal, in the order of :func:`upper_triangle`."""
     p = matrix.shape[0]
     k = 0
     for i in range(p):
@@ -34,7 +34,7 @@ def fill_upper(upper, matrix):
 
 @parallel()
 def mirror(matrix):
-    """Copy the upper triangle of a square matrix to the lower one, in squares that stay in cache."""
+    """Copy the upper triangle of a square matrix to the lower one, in cache-sized squares."""
     side = 64
     across = (matrix.shape[0] + side - 1) // side
     for block in prange(across * across):
@@ -47,9 +47,10 @@ def mirror(matrix):
 
 @parallel()
 def place(values, left, right, out):
-    """out[left + i, right + j] = out[right + j, left + i] = values[i, j], in squares that stay in cache.
+    """Set out[left + i, right + j] = out[right + j, left + i] = values[i, j].
 
-    Where left = right, the two triangles of `values` may differ in the last digit: the upper one is taken.
+    Works in cache-sized squares. If left = right, the triangles of `values` may differ in the last
+    digit, and the upper one is used.
     """
     side = 64
     n, m = values.shape
@@ -70,7 +71,7 @@ def place(values, left, right, out):
 
 @parallel()
 def copy_window(values, i0, j0, out):
-    """out[c, i, j] = values[c, i0 + i, j0 + j]."""
+    """Set out[c, i, j] = values[c, i0 + i, j0 + j]."""
     s, n, m = out.shape
     for row in prange(s * n):
         c, i = row // n, row % n

@@ -1,4 +1,4 @@
-"""Loops over dense residuals, which stand in strips: (strips, cells, STRIP genes), what is past the last gene is 0."""
+"""Loops over dense residuals in strips: (strips, cells, STRIP genes), with 0 past the last gene."""
 
 from __future__ import annotations
 
@@ -16,13 +16,29 @@ from hiercorr.kernels.vectors import (
 )
 from hiercorr.runtime.compile import parallel
 
-_ROWS = 32  # genes whose sums are put into place together
-_CHUNK = 512  # cells of a strip that are multiplied at one time: a few strips of them stay in the cache of one core
+_ROWS = 32  # genes whose sums are copied to the result together
+_CHUNK = 512  # cells multiplied at a time: a few strips of them fit into the cache of a core
 
 
 @parallel(fastmath=True)
 def fill(rows, values, start, stop, depth, cell0, mu, a, out, threads):
-    """Residuals (x - s mu_t) / (1 + s a_t) of the cells from `cell0`, from the entries start:stop of each gene."""
+    """Fill strips with the residuals (x - s mu_t) / (1 + s a_t) of consecutive cells.
+
+    Parameters
+    ----------
+    rows, values : ndarray
+        Cell and count of each entry.
+    start, stop : ndarray of int, shape (genes,)
+        Entries of each gene in these cells.
+    depth : ndarray
+        Depth s of all cells.
+    cell0 : int
+        First cell.
+    mu, a : ndarray, shape (genes,)
+    out : ndarray, shape (strips, cells, STRIP)
+        Result.
+    threads : int
+    """
     n, cells, _ = out.shape
     one = out.dtype.type(1.0)
     counter = np.zeros(1, np.int64)
@@ -50,7 +66,7 @@ def fill(rows, values, start, stop, depth, cell0, mu, a, out, threads):
 
 @parallel()
 def turn(block, out):
-    """The strips of an array (genes, cells)."""
+    """Rearrange an array (genes, cells) into strips."""
     n, cells, _ = out.shape
     for strip in prange(n):
         t0 = strip * STRIP
@@ -67,12 +83,12 @@ def turn(block, out):
 def add_products(x, y, own, out, threads):
     """Add the sums over cells of x_t y_u to tiles `out` (strips of x, strips of y, STRIP, STRIP).
 
-    `own`: both are the same, and only the tiles on and above the diagonal are filled.
+    If `own`, x and y are the same and only tiles on and above the diagonal are filled.
     """
     n, cells, _ = x.shape
     m = len(y)
     wide = TILE_REGISTERS * REGISTER // out.itemsize
-    group = 4 if n * m >= 64 * threads else 1  # strips whose chunks meet in the cache
+    group = 4 if n * m >= 64 * threads else 1  # strips whose chunks share the cache
     across = (m + group - 1) // group
     pieces = (n + group - 1) // group * across
     counter = np.zeros(1, np.int64)
@@ -96,7 +112,10 @@ def add_products(x, y, own, out, threads):
 
 @parallel()
 def put(tiles, before1, before2, own, row, column, out):
-    """out[row[t], column[u]] = values of the tiles from gene before1, before2 on; `own`: for u >= t alone."""
+    """Copy tiles to out[row[t], column[u]], without the first `before1` and `before2` genes.
+
+    If `own`, only u >= t is copied.
+    """
     n, m, _, _ = tiles.shape
     for i in prange(n):
         for r in range(STRIP):
@@ -131,10 +150,29 @@ def visit(
     out,
     threads,
 ):
-    """out[row[t], column[u]] = sum over the entries of gene t of x / (1 + s a_t) times the residual of gene u, from skip[t] on.
+    """Sum, over the entries of gene t, x / (1 + s a_t) times the residual of gene u >= skip[t].
 
-    `add`: on top of what is there; else the product of mean[t] and gene u in the strips `rest` (strips, k, STRIP) is taken
-    off. `turned`: the mirror image is meant; `own`: the one of both that is above the diagonal.
+    Parameters
+    ----------
+    rows, values, start, stop, depth, cell0
+        See :func:`fill`.
+    a : ndarray, shape (genes t,)
+    skip : ndarray of int, shape (genes t,)
+    residuals : ndarray, shape (strips, cells, STRIP)
+        Residuals of the genes u.
+    mean : ndarray, shape (genes t, k)
+    rest : ndarray, shape (strips, k, STRIP)
+    turned : bool
+        Write to out[column[u], row[t]] instead of out[row[t], column[u]].
+    own : bool
+        Write to whichever of the two is in the upper triangle.
+    row, column : ndarray of int
+        Positions of the genes t and u in `out`.
+    add : bool
+        Add to `out`; otherwise overwrite it with the sum minus the product of mean[t] and `rest`.
+    out : ndarray
+        Result.
+    threads : int
     """
     n, p = len(row), len(column)
     one = residuals.dtype.type(1.0)
@@ -158,7 +196,7 @@ def visit(
         while strip < len(residuals):
             u0 = strip * STRIP
             u1 = min(u0 + STRIP, p)
-            near = residuals[strip]  # stays in the cache of one core
+            near = residuals[strip]  # fits into the cache of a core
             for t0 in range(0, n, _ROWS):
                 t1 = min(t0 + _ROWS, n)
                 for t in range(t0, t1):
@@ -177,7 +215,7 @@ def visit(
                                     value + out[row[t], column[u]] if add else value
                                 )
                 if turned or own:
-                    for u in range(u0, u1):  # along the rows of `out` again
+                    for u in range(u0, u1):  # along the rows of `out`, as above
                         for t in range(t0, t1):
                             if u >= skip[t] and (turned or row[t] > column[u]):
                                 value = total[t - t0, u - u0]

@@ -1,4 +1,4 @@
-"""Loops over cells: the sums that estimates are made of. What they mean is said in :mod:`hiercorr.moments`."""
+"""Loops that compute sums over cells; :mod:`hiercorr.moments` explains their meaning."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from hiercorr.runtime.compile import parallel
 
 @parallel()
 def nodal_sums(rows, values, start, stop, cell0, basis, first, second):
-    """Add the sums of x L and x^2 L over the entries start:stop of each gene to two arrays (genes, nodes).
+    """Add the sums of x L and x^2 L over the entries start:stop of each gene to two arrays.
 
-    The rows of `basis` are the cells from `cell0`.
+    The arrays are (genes, nodes); the rows of `basis`, L, are the cells from `cell0`.
     """
     m = basis.shape[1]
     for j in prange(len(start)):
@@ -33,9 +33,20 @@ def nodal_sums(rows, values, start, stop, cell0, basis, first, second):
 
 @parallel()
 def sample_moments(first, second, power, nodes, theta, mu, num, den):
-    """Mean, N and D of every gene in every sample for weights 1 / (1 + s mu / theta): :func:`hiercorr.moments.genes.within_moments`.
+    """Compute mean, N and D of every gene in every sample for weights 1 / (1 + s mu / theta).
 
-    mu (genes, samples) holds where to start; the mean is the fixed point of the weighted mean with the weights it gives.
+    See :func:`hiercorr.moments.genes.within_moments`. The mean is the fixed point of the weighted
+    mean, whose weights depend on it.
+
+    Parameters
+    ----------
+    first, second, power, nodes : ndarray
+        See :class:`hiercorr.moments.depth.DepthSums`.
+    theta : float
+    mu : ndarray, shape (genes, samples)
+        Starting values; overwritten by the means.
+    num, den : ndarray, shape (genes, samples)
+        Results.
     """
     m = len(nodes)
     for j in prange(len(mu)):
@@ -75,9 +86,10 @@ def sample_moments(first, second, power, nodes, theta, mu, num, den):
 
 @parallel(fastmath=True)
 def weighted_residuals(rows, values, start, stop, depth, cell0, mu, a, out):
-    """out[t, i] = (x - s mu_t) / (1 + s a_t) for the cells from `cell0`; genes are the rows of `out`.
+    """Set out[t, i] = (x - s mu_t) / (1 + s a_t) for the cells from `cell0`.
 
-    `start`, `stop`: the entries of each gene among these cells. The dtype of `out` is the precision.
+    Rows of `out` are genes, whose entries in these cells are start:stop. The dtype of `out` is the
+    precision of the computation.
     """
     p, n = out.shape
     one = out.dtype.type(1.0)
@@ -92,7 +104,7 @@ def weighted_residuals(rows, values, start, stop, depth, cell0, mu, a, out):
 
 @parallel()
 def take_off_weighted(block, fitted, depth, slope):
-    """block -= fitted / (1 + a s), arrays (genes, cells)."""
+    """Subtract fitted / (1 + a s) from `block`, arrays (genes, cells)."""
     one = block.dtype.type(1.0)
     for t in prange(block.shape[0]):
         for i in range(block.shape[1]):
@@ -101,9 +113,9 @@ def take_off_weighted(block, fitted, depth, slope):
 
 @parallel(fastmath=True)
 def narrow_products(rows, values, start, stop, depth, cell0, a, residuals, add, out):
-    """out[t, u] = sum over the entries of gene t of x / (1 + s a_t) times the residual of gene u, of few (`add`: += ).
+    """Sum, over the entries of gene t, x / (1 + s a_t) times the residual of each of a few genes u.
 
-    residuals : (genes, cells).
+    `residuals` is (genes u, cells). The sums overwrite out[t, u] or, if `add`, are added to it.
     """
     zero, one = residuals.dtype.type(0.0), residuals.dtype.type(1.0)
     for t in prange(len(start)):
@@ -141,12 +153,36 @@ def shared_products(
     out,
     threads,
 ):
-    """Sums of x_t x_u / ((1 + s a_t) (1 + s a_u)) over the cells that hold counts of both, to out[row[t], column[u]].
+    """Sum x_t x_u / ((1 + s a_t) (1 + s a_u)) over the cells with counts of both genes.
 
-    Row by row of a sparse product (Gustavson 1978): the right genes' entries are sorted by cell, and each left gene adds up
-    the cells it has in one dense row. `own`: both sides are the same genes, and only u >= t is filled; `add`: on top of what
-    is there, else less1[t] less2[u]' is taken off. `pairs` (entries of the right, 2) and `genes`, the same memory as whole
-    numbers, hold the sorted entries: gene and value in one place, because fetching them is what takes the time.
+    A row-wise sparse product (Gustavson 1978): entries of the right genes are sorted by cell, and
+    each left gene accumulates its cells in a dense row.
+
+    Parameters
+    ----------
+    rows, values : ndarray
+        Cell and count of each entry.
+    start1, stop1, start2, stop2 : ndarray of int, shape (genes,)
+        Entries of each left and right gene in these cells.
+    depth : ndarray
+        Depth s of all cells.
+    cell0, n_cells : int
+        First cell and number of cells.
+    a1, a2 : ndarray, shape (genes,)
+    less1, less2 : ndarray, shape (genes, k)
+        Their product less1[t] less2[u]' is subtracted unless `add`.
+    own : bool
+        Both sides are the same genes; only u >= t is filled.
+    row, column : ndarray of int
+        Positions of the genes t and u in `out`.
+    add : bool
+        Add to `out` instead of overwriting it.
+    pairs, genes : ndarray, shape (entries of the right genes, 2)
+        Workspace for the sorted entries, and a view of it as unsigned integers: gene and value are
+        adjacent, because memory access dominates the run time.
+    out : ndarray
+        Result.
+    threads : int
     """
     n, p = len(row), len(column)
     begin = np.zeros(n_cells + 1, np.int64)
@@ -199,7 +235,10 @@ def shared_products(
 
 @parallel(blas=True)
 def row_products(a, b, own, scale, add, out, threads):
-    """out[t, u] = scale times the product of row t of `a` and row u of `b` (`add`: += ); `own`: for u >= t at least."""
+    """Set out[t, u] to `scale` times the product of row t of `a` and row u of `b`.
+
+    If `add`, the product is added to `out`; if `own`, only u >= t is guaranteed to be filled.
+    """
     n = len(a)
     for worker in prange(threads):
         for strip in range(worker, (n + 63) // 64, threads):
@@ -216,7 +255,10 @@ def row_products(a, b, own, scale, add, out, threads):
 
 @parallel(blas=True, fastmath={"contract"})
 def centred_denominators(a, b, k_left, k_right, left, right, num, out):
-    """out = a b' + k (k left right - num) with k = k_left k_right', by sample (:func:`hiercorr.moments.pairs.denominators`)."""
+    """Set out = a b' + k (k left right - num) with k = k_left k_right', by sample.
+
+    See :func:`hiercorr.moments.pairs.denominators`.
+    """
     s, n, m = out.shape
     strips = (n + 63) // 64
     for piece in prange(s * strips):
@@ -232,10 +274,25 @@ def centred_denominators(a, b, k_left, k_right, left, right, num, out):
 
 @parallel()
 def regress_on_cells(rows, values, start, stop, cell0, depth, slope, wu, h, outer, beta, noise):
-    """Coefficients of each gene in one sample, and the Poisson noise left in the squares of its residuals.
+    """Estimate coefficients of cell covariates and the Poisson noise in the squared residuals.
 
-    depth, wu, h : of the cells from `cell0`; outer : (genes, k, k) sums of w_j^2 s^2 u u'. `beta` (k, genes) and `noise`
-    (genes) are filled; see :mod:`hiercorr.within.cell_covariates`.
+    See :mod:`hiercorr.within.cell_covariates`.
+
+    Parameters
+    ----------
+    rows, values : ndarray
+        Cell and count of each entry.
+    start, stop : ndarray of int, shape (genes,)
+        Entries of each gene in one sample.
+    cell0 : int
+        First cell of the sample.
+    depth, wu, h : ndarray, shapes (cells,), (cells, k) and (cells,)
+        Depth, weighted covariates and leverage of the cells of the sample.
+    slope : ndarray, shape (genes,)
+    outer : ndarray, shape (genes, k, k)
+        Sums of w_j^2 s^2 u u'.
+    beta, noise : ndarray, shapes (k, genes) and (genes,)
+        Results.
     """
     k = wu.shape[1]
     for j in prange(len(start)):

@@ -1,4 +1,4 @@
-"""What loops cannot say: sums that stay in the registers of the processor, and work that threads take as they get free."""
+"""Intrinsics for numba: sums in vector registers, and an atomic counter to schedule threads."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numba.extending import intrinsic
 
 
 def _registers() -> tuple[int, int]:
-    """Bytes of a vector register of the processor that numba compiles for, and how many there are."""
+    """Return the size of a vector register in bytes, and their number, on numba's target CPU."""
     features = numba.config.CPU_FEATURES
     if features is None:
         features = llvmlite.binding.get_host_cpu_features().flatten()
@@ -23,16 +23,16 @@ def _registers() -> tuple[int, int]:
     return 16, 32 if platform.machine().lower() in ("arm64", "aarch64") else 16
 
 
-STRIP = 48  # genes that stand side by side for one cell: whole registers of any size, and lines of the cache
+STRIP = 48  # adjacent genes of a cell: fills registers of any size, and whole cache lines
 REGISTER, _COUNT = _registers()
-TILE_ROWS, TILE_REGISTERS = (8 if _COUNT == 32 else 4), 3  # sums of a tile, next to what is loaded
+TILE_ROWS, TILE_REGISTERS = (8 if _COUNT == 32 else 4), 3  # leaves registers for the operands
 
 _INDEX, _LANE = ir.IntType(64), ir.IntType(32)
-_CONTRACT = ("contract",)  # multiply and add as one instruction
+_CONTRACT = ("contract",)  # fused multiply-add
 
 
 class _Vectors:
-    """Code for vectors of numbers of one type."""
+    """Generator of LLVM code for vectors of one number type."""
 
     def __init__(self, context, builder, number) -> None:
         self.builder, self.size = builder, number.bitwidth // 8
@@ -46,7 +46,7 @@ class _Vectors:
         return ir.Constant(self.type, [0.0] * self.lanes)
 
     def place(self, array, first, k):
-        """Where the k-th vector from element `first` is."""
+        """Return a pointer to the k-th vector from element `first`."""
         at = self.builder.gep(array, [self.builder.add(first, self.number(k * self.lanes))])
         return self.builder.bitcast(at, self.type.as_pointer())
 
@@ -57,7 +57,7 @@ class _Vectors:
         self.builder.store(value, place, align=self.size)
 
     def spread(self, array, at):
-        """A vector of one element of an array."""
+        """Fill a vector with one element of an array."""
         nothing = ir.Constant(self.type, ir.Undefined)
         value = self.builder.load(self.builder.gep(array, [at]))
         one = self.builder.insert_element(nothing, value, ir.Constant(_LANE, 0))
@@ -69,7 +69,7 @@ class _Vectors:
         return self.builder.fadd(c, self.builder.fmul(a, b, flags=_CONTRACT), flags=_CONTRACT)
 
     def loop(self, first, last, step, sums, body):
-        """Sums after `body(k, sums)` for k = first, first + step, ... below last."""
+        """Run ``sums = body(k, sums)`` for k = first, first + step, ... below last."""
         b = self.builder
         before = b.basic_block
         head, inside, after = (b.append_basic_block(name) for name in ("head", "inside", "after"))
@@ -102,10 +102,11 @@ def _indices(context, builder, kinds, values):
 
 @intrinsic
 def sum_of_rows(typing_context, total, weight, row, table, begin, end):
-    """total[u] = sum over e in begin:end of weight[e] table[row[e], u], u < STRIP; all arrays are contiguous.
+    """Set total[u] to the sum over e in begin:end of weight[e] table[row[e], u], u < STRIP.
 
-    A compiler keeps such sums in memory, and loads and stores them for every few entries; here an entry costs the loads of
-    its row. Where registers allow it several entries have sums of their own, so that none waits for another.
+    Arrays must be contiguous. The sums stay in registers, so that an entry only costs the loads of
+    its row; compilers would load and store them repeatedly. If there are enough registers, several
+    entries have separate sums, so that none waits for another.
     """
 
     def generate(context, builder, signature, values):
@@ -149,9 +150,10 @@ def sum_of_rows(typing_context, total, weight, row, table, begin, end):
 
 @intrinsic
 def add_tile(typing_context, out, at, x, first, y, second, cells):
-    """Add the sums over cells of x[first + STRIP i + t] y[second + STRIP i + u] to out[at + STRIP t + u].
+    """Add sums over cells i of products of two strips to a tile.
 
-    For t < TILE_ROWS and as many u as TILE_REGISTERS registers hold; arrays are taken as flat.
+    out[at + STRIP t + u] += sum of x[first + STRIP i + t] y[second + STRIP i + u] for t < TILE_ROWS
+    and u in the elements of TILE_REGISTERS registers; arrays are indexed as flat.
     """
 
     def generate(context, builder, signature, values):
@@ -187,7 +189,7 @@ def add_tile(typing_context, out, at, x, first, y, second, cells):
 
 @intrinsic
 def take(typing_context, counter):
-    """The number in an array of one int64, which becomes one more, as one step: no two threads are given the same."""
+    """Return and increment, atomically, the number in an array of one int64."""
 
     def generate(context, builder, signature, values):
         (place,) = _pointers(context, builder, signature.args, values)

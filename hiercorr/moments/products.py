@@ -1,10 +1,12 @@
-"""Sums over the cells of one sample of products of two genes' weighted residuals: the only work that grows with pairs x cells."""
+"""Sums over the cells of one sample of products of two genes' weighted residuals.
+
+This is the only computation whose cost grows with pairs x cells.
+"""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import numba
 import numpy as np
@@ -13,28 +15,17 @@ from numpy.typing import DTypeLike, NDArray
 from hiercorr import kernels
 from hiercorr.counts.counts import Counts
 from hiercorr.kernels.vectors import STRIP
-from hiercorr.moments.strips import Dense, Strips
-
-if TYPE_CHECKING:
-    from hiercorr.moments.depth import DepthSums
+from hiercorr.moments.depth import DepthSums
 from hiercorr.moments.entries import Entries
 from hiercorr.moments.residuals import CELL_BLOCK, ExpectedCounts, residual_blocks
+from hiercorr.moments.strips import Dense, Strips
 
 Array = NDArray[np.float64]
 
-
-DENSE = 0.14  # from this detection on, a dense product beats visiting the cells that hold a count
-
-
-SPARSE = (
-    0.1  # of two genes below this detection only the cells that hold a count of both are visited
-)
-
-
-NARROW = 7  # genes of a side, at most, with which all of the other side are visited
-
-
-SPARSE_BLOCK = 32_768  # cells whose entries are sorted by cell at one time
+DENSE = 0.14  # detection above which a dense product is faster than visiting cells with counts
+SPARSE = 0.1  # detection below which two genes are visited only in cells with counts of both
+NARROW = 7  # number of genes of a side up to which all genes of the other side are visited
+SPARSE_BLOCK = 32_768  # cells per block of entries sorted by cell
 
 
 def cross_products(
@@ -49,16 +40,37 @@ def cross_products(
     out: NDArray | None = None,
     upper: bool = False,
 ) -> NDArray:
-    r"""Sum over the cells of one sample of f_j r_j f_k r_k for the genes of two slices, into `out` if it is given.
+    r"""Sum f_j r_j f_k r_k over the cells of one sample for all pairs of two slices of genes.
 
     A gene with counts in few cells is visited only there:
 
-    .. math:: \sum_i f_j r_j f_k r_k = \sum_{i: x_{ij} > 0} f_j x_{ij} f_k r_k - \mu_j \sum_i f_j s_i f_k r_k
+    .. math:: \sum_i f_j r_j f_k r_k
+              = \sum_{i: x_{ij} > 0} f_j x_{ij} f_k r_k - \mu_j \sum_i f_j s_i f_k r_k
 
-    where the last sum is a quadrature over the nodes. Of two genes with counts in very few the first sum is taken apart in
-    the same way, so that only cells with counts of both are visited. The other pairs are a dense product.
+    where the last sum is a quadrature over the nodes. For two genes with counts in very few cells,
+    the first sum is split in the same way, so that only cells with counts of both are visited. The
+    other pairs are a dense product.
 
-    With `upper` and the same slice twice, what is below the diagonal is left as it is.
+    Parameters
+    ----------
+    counts : Counts
+    sums : DepthSums
+    mu, slope : ndarray, shape (n_genes,)
+        Mean per unit of depth, and a of the weights f = 1 / (1 + a s).
+    left, right : slice
+        Genes of the two sides.
+    sample : int
+        Position of the sample.
+    dtype : dtype
+        Precision of the sums.
+    out : ndarray, shape (left, right), optional
+        Array for the result.
+    upper : bool
+        Leave the entries below the diagonal undefined if both slices are equal.
+
+    Returns
+    -------
+    ndarray, shape (left, right)
     """
     total = (
         np.empty((left.stop - left.start, right.stop - right.start), dtype) if out is None else out
@@ -66,16 +78,16 @@ def cross_products(
     if counts.starts[sample] == counts.starts[sample + 1]:
         total[...] = 0
         return total
-    own = left == right  # symmetric: half the work
+    symmetric = left == right  # half the work
     work = _Sample(counts, sums, mu, slope, sample)
-    if min(total.shape) <= NARROW and not own:
-        turned = total.shape[0] <= total.shape[1]
-        work.few_with_all(*((right, left, total.T) if turned else (left, right, total)))
+    if min(total.shape) <= NARROW and not symmetric:
+        narrow_left = total.shape[0] <= total.shape[1]
+        work.narrow_pairs(*((right, left, total.T) if narrow_left else (left, right, total)))
         return total
     sides = _Side(left, counts.detection[left]), _Side(right, counts.detection[right])
-    work.with_dense(*sides, own, total)
-    work.both_sparse(*sides, own, total)
-    if own and not upper:
+    work.expanded_pairs(*sides, symmetric, total)
+    work.sparse_pairs(*sides, symmetric, total)
+    if symmetric and not upper:
         kernels.squares.mirror(total)
     return total
 
@@ -90,49 +102,78 @@ def adjusted_products(
     fitted: ExpectedCounts,
     out: NDArray,
 ) -> NDArray:
-    """As :func:`cross_products`, of residuals from `fitted`: no cell is left out, so every gene is a dense one."""
-    own = left == right
-    none = np.zeros_like(slope)
-    sides = [
-        Strips(genes.stop - genes.start, out.dtype) for genes in ((left,) if own else (left, right))
-    ]
-    dense = Dense(sides[0].n, sides[-1].n, own, out.dtype)
+    """Sum products as :func:`cross_products` does, for residuals from given expected counts.
+
+    These need all cells of every gene, so that all pairs are a dense product.
+
+    Parameters
+    ----------
+    counts, slope, left, right, sample
+        As for :func:`cross_products`.
+    depth : ndarray, shape (n_cells,)
+        Depth, in units of mean depth.
+    fitted : callable
+        Expected counts of (genes, cells).
+    out : ndarray, shape (left, right)
+        Array for the result.
+
+    Returns
+    -------
+    ndarray
+        `out`.
+    """
+    symmetric = left == right
+    zero = np.zeros_like(slope)
+    sides = (left,) if symmetric else (left, right)
+    strips = [Strips(genes.stop - genes.start, out.dtype) for genes in sides]
+    dense = Dense(strips[0].n, strips[-1].n, symmetric, out.dtype)
     blocks = [
-        residual_blocks(counts, depth, none, slope, genes, sample, out.dtype, fitted)
-        for genes in (left, right)[: len(sides)]
+        residual_blocks(counts, depth, zero, slope, genes, sample, out.dtype, fitted)
+        for genes in sides
     ]
     for parts in zip(*blocks, strict=True):
-        xs = [side.turn(block) for side, (_, block) in zip(sides, parts, strict=True)]
+        xs = [side.turn(block) for side, (_, block) in zip(strips, parts, strict=True)]
         dense.add(xs[0], xs[-1])
     dense.put(np.arange(left.stop - left.start), np.arange(right.stop - right.start), out)
-    if own:
+    if symmetric:
         kernels.squares.mirror(out)
     return out
 
 
 class _Side:
-    """Genes of one side of a tile by how many cells hold them: where each stands in the tile and among all."""
+    """Positions of the sparse, medium and dense genes of one side of a tile.
+
+    Attributes
+    ----------
+    sparse, dense : ndarray of uint64
+        Genes with a detection below SPARSE, and of at least DENSE; the others are medium.
+    visited : ndarray of uint64
+        Sparse, then medium genes: loops visit their counts.
+    expanded : ndarray of uint64
+        Medium, then dense genes: their residuals are computed for all cells.
+    """
 
     def __init__(self, genes: slice, detection: NDArray[np.float64]) -> None:
         kind = np.digitize(detection, (SPARSE, DENSE))
-        # Without a sign: compiled loops look at no index from the end.
-        self.sparse, middle, self.dense = (
+        # Unsigned: compiled loops then need no check for negative indices.
+        self.sparse, medium, self.dense = (
             np.flatnonzero(kind == k).astype(np.uint64) for k in range(3)
         )
-        self.visited = np.concatenate([self.sparse, middle])
-        self.blocks = np.concatenate(
-            [middle, self.dense]
-        )  # whose residuals the others' counts meet
-        self.n_middle, self.start = len(middle), genes.start
+        self.visited = np.concatenate([self.sparse, medium])
+        self.expanded = np.concatenate([medium, self.dense])
+        self.n_medium, self.start = len(medium), genes.start
 
     def skip(self, n: int | None = None) -> NDArray[np.int64]:
-        """How many of the blocks' first genes each visited gene is not to meet: the middle ones' `n`, or those before."""
-        own = np.arange(self.n_middle) if n is None else np.full(self.n_middle, n)
-        return np.concatenate([np.zeros(len(self.sparse), np.int64), own])
+        """Count the first expanded genes of the other side that each visited gene leaves out.
+
+        0 for sparse genes; for medium genes `n`, or None: the genes before it on the same side.
+        """
+        medium = np.arange(self.n_medium) if n is None else np.full(self.n_medium, n)
+        return np.concatenate([np.zeros(len(self.sparse), np.int64), medium])
 
 
 class _Sample:
-    """The cells of one sample and what weighs them."""
+    """Sums over the cells of one sample."""
 
     def __init__(
         self, counts: Counts, sums: DepthSums, mu: Array, slope: Array, sample: int
@@ -141,20 +182,15 @@ class _Sample:
         self.begin, self.end = int(counts.starts[sample]), int(counts.starts[sample + 1])
         self.threads = numba.get_num_threads()
 
-    def few_with_all(self, genes: slice, few: slice, total: NDArray) -> None:
-        """Products of all of one side, which are visited where they have counts, with the few of the other."""
-        counts, all_genes, others = (
-            self.counts,
-            np.arange(genes.start, genes.stop),
-            np.arange(few.start, few.stop),
-        )
-        entries = Entries(counts, all_genes, self.sample)
-        depth, out = (
-            self.sums.depth.astype(total.dtype, copy=False),
-            np.empty(total.shape, total.dtype),
-        )
+    def narrow_pairs(self, wide: slice, narrow: slice, total: NDArray) -> None:
+        """Visit the counts of all genes of one side, with the residuals of the few of the other."""
+        counts = self.counts
+        wide_genes, narrow_genes = (np.arange(g.start, g.stop) for g in (wide, narrow))
+        entries = Entries(counts, wide_genes, self.sample)
+        depth = self.sums.depth.astype(total.dtype, copy=False)
+        out = np.empty(total.shape, total.dtype)
         for cells, block in residual_blocks(
-            counts, self.sums.depth, self.mu, self.slope, few, self.sample, total.dtype
+            counts, self.sums.depth, self.mu, self.slope, narrow, self.sample, total.dtype
         ):
             kernels.sums.narrow_products(
                 counts.rows,
@@ -162,34 +198,42 @@ class _Sample:
                 *entries.until(cells.stop),
                 depth,
                 cells.start,
-                self.slope[genes],
+                self.slope[wide],
                 block,
                 cells.start > self.begin,
                 out,
             )
-        total[...] = out - self.node_sums(all_genes)[1] @ self.node_sums(others)[2].T
+        total[...] = out - self.node_sums(wide_genes)[1] @ self.node_sums(narrow_genes)[2].T
 
-    def with_dense(self, left: _Side, right: _Side, own: bool, total: NDArray) -> None:
-        """Products of two dense genes, and of one that is visited with the residuals of the other.
+    def expanded_pairs(self, left: _Side, right: _Side, symmetric: bool, total: NDArray) -> None:
+        """Sum products of two dense genes, and of a visited gene with an expanded one.
 
-        Where both sides are the same, the upper triangle.
+        If both sides are the same genes, only the upper triangle is filled.
         """
-        visits = [_Visits(self, left, right, left.skip(None if own else 0), (False, own), total)]
-        if not own:
+        visits = [
+            _Visits(
+                self, left, right, left.skip(None if symmetric else 0), (False, symmetric), total
+            )
+        ]
+        if not symmetric:
             visits.append(
-                _Visits(self, right, left, right.skip(left.n_middle), (True, False), total)
+                _Visits(self, right, left, right.skip(left.n_medium), (True, False), total)
             )
         dense = (
-            _DenseGenes(left, right, own, total.dtype)
+            _DensePairs(left, right, symmetric, total.dtype)
             if len(left.dense) and len(right.dense)
             else None
         )
-        ys = self._strips(right, total.dtype, dense is not None or visits[0].wanted)
-        xs = ys if own else self._strips(left, total.dtype, dense is not None or visits[1].wanted)
+        ys = self._strips(right, total.dtype, dense is not None or visits[0].needed)
+        xs = (
+            ys
+            if symmetric
+            else self._strips(left, total.dtype, dense is not None or visits[1].needed)
+        )
         for cell in range(self.begin, self.end, CELL_BLOCK):
             cells = slice(cell, min(cell + CELL_BLOCK, self.end))
             y = next(ys)
-            x = y if own else next(xs)
+            x = y if symmetric else next(xs)
             if dense is not None and x is not None and y is not None:
                 dense.add(x, y)
             for visit, strips in zip(visits, (y, x), strict=False):
@@ -198,16 +242,16 @@ class _Sample:
         if dense is not None:
             dense.put(total)
 
-    def _strips(self, side: _Side, dtype: DTypeLike, wanted: bool) -> Iterator[NDArray | None]:
-        """The residuals of a side's blocks, a few thousand cells at a time; each is overwritten by the next."""
-        if not (wanted and len(side.blocks)):
+    def _strips(self, side: _Side, dtype: DTypeLike, needed: bool) -> Iterator[NDArray | None]:
+        """Yield the residuals of a side's expanded genes by block of cells, in reused memory."""
+        if not (needed and len(side.expanded)):
             yield from itertools.repeat(None)
-        genes = side.start + side.blocks
+        genes = side.start + side.expanded
         depth = self.sums.depth.astype(dtype, copy=False)
-        room, entries = Strips(len(genes), dtype), Entries(self.counts, genes, self.sample)
+        memory, entries = Strips(len(genes), dtype), Entries(self.counts, genes, self.sample)
         for cell in range(self.begin, self.end, CELL_BLOCK):
             stop = min(cell + CELL_BLOCK, self.end)
-            out = room.array(stop - cell)
+            out = memory.array(stop - cell)
             kernels.strips.fill(
                 self.counts.rows,
                 self.counts.values,
@@ -221,21 +265,24 @@ class _Sample:
             )
             yield out
 
-    def both_sparse(self, left: _Side, right: _Side, own: bool, total: NDArray) -> None:
-        """Products of two sparse genes."""
+    def sparse_pairs(self, left: _Side, right: _Side, symmetric: bool, total: NDArray) -> None:
+        """Sum products of two sparse genes."""
         if not (len(left.sparse) and len(right.sparse)):
             return
         counts, genes = self.counts, [side.start + side.sparse for side in (left, right)]
-        (weight, mean, _), (_, mean2, rest) = (self.node_sums(g) for g in genes)
-        less = [np.hstack(x).astype(total.dtype) for x in ((mean, weight), (rest, mean2))]
+        (left_count, left_mean, _), (_, right_mean, right_residual) = (
+            self.node_sums(g) for g in genes
+        )
+        corrections = [
+            np.hstack(x).astype(total.dtype)
+            for x in ((left_mean, left_count), (right_residual, right_mean))
+        ]
         entries = [Entries(counts, g, self.sample) for g in genes]
         for cell in range(self.begin, self.end, SPARSE_BLOCK):
             stop = min(cell + SPARSE_BLOCK, self.end)
             (start1, stop1), (start2, stop2) = (e.until(stop) for e in entries)
             pairs = np.empty((int((stop2 - start2).sum()), 2), total.dtype)
-            numbers = pairs.view(
-                f"u{total.itemsize}"
-            )  # an index without a sign is not looked at from the end
+            integers = pairs.view(f"u{total.itemsize}")  # unsigned, as in _Side
             kernels.sums.shared_products(
                 counts.rows,
                 counts.values,
@@ -248,80 +295,86 @@ class _Sample:
                 stop - cell,
                 self.slope[genes[0]],
                 self.slope[genes[1]],
-                *less,
-                own,
+                *corrections,
+                symmetric,
                 left.sparse,
                 right.sparse,
                 cell > self.begin,
                 pairs,
-                numbers,
+                integers,
                 total,
                 self.threads,
             )
 
     def node_sums(self, genes: NDArray[np.int64]) -> tuple[Array, Array, Array]:
-        """At each node (genes, nodes): what adds up to sum x f f_k s, mu f at the node, what adds up to sum r f f_k s."""
+        """Compute factors at the nodes, each (genes, nodes).
+
+        Multiplied by another gene's f_k and summed over nodes, the first gives sum x f f_k s and
+        the third sum r f f_k s; the second is mu f.
+        """
         sums = self.sums
         f = 1 / (1 + np.outer(self.slope[genes], sums.nodes))
-        weight = sums.nodes * f * sums.first[genes, self.sample]
+        count = sums.nodes * f * sums.first[genes, self.sample]
         mu = self.mu[genes, None]
-        return weight, mu * f, weight - mu * (f @ sums.gram[0, self.sample])
+        return count, mu * f, count - mu * (f @ sums.gram[0, self.sample])
 
 
-class _DenseGenes:
-    """Products of the dense genes of two sides, from the strips of their blocks, where middle genes come first."""
+class _DensePairs:
+    """Products of the dense genes of two sides, from strips in which medium genes come first."""
 
-    def __init__(self, left: _Side, right: _Side, own: bool, dtype: DTypeLike) -> None:
-        self._places = left.dense, right.dense
-        self._first = [
-            side.n_middle // STRIP for side in (left, right)
-        ]  # strips of middle genes alone are left out
-        self._before = [side.n_middle % STRIP for side in (left, right)]
-        n, m = (
-            len(side.dense) + before
-            for side, before in zip((left, right), self._before, strict=True)
-        )
-        self._sums = Dense(n, m, own, dtype)
+    def __init__(self, left: _Side, right: _Side, symmetric: bool, dtype: DTypeLike) -> None:
+        sides = left, right
+        self._positions = left.dense, right.dense
+        self._first = [side.n_medium // STRIP for side in sides]  # skips strips of medium genes
+        self._skip = [side.n_medium % STRIP for side in sides]
+        n, m = (len(side.dense) + skip for side, skip in zip(sides, self._skip, strict=True))
+        self._sums = Dense(n, m, symmetric, dtype)
 
     def add(self, x: NDArray, y: NDArray) -> None:
         self._sums.add(*(strips[first:] for strips, first in zip((x, y), self._first, strict=True)))
 
     def put(self, total: NDArray) -> None:
-        self._sums.put(*self._places, total, *self._before)
+        self._sums.put(*self._positions, total, *self._skip)
 
 
 class _Visits:
-    """Products of the counts of one side's visited genes with the residuals of the other side's blocks, put into `total`.
+    """Products of the counts of one side's visited genes with the other side's residuals.
 
     Parameters
     ----------
+    work : _Sample
+    visited, expanded : _Side
+        Sides of the counts and of the residuals.
     skip : ndarray
-        How many of the blocks' first genes are not wanted of each visited gene.
-    place : (bool, bool)
-        The visited side is the right one; both are the same and the upper triangle is wanted.
+        See :meth:`_Side.skip`.
+    layout : (bool, bool)
+        Whether the visited side is the right one; whether both are the same and the upper triangle
+        is filled.
+    total : ndarray
+        Array for the result.
     """
 
     def __init__(
         self,
         work: _Sample,
         visited: _Side,
-        other: _Side,
+        expanded: _Side,
         skip: NDArray[np.int64],
-        place: tuple[bool, bool],
+        layout: tuple[bool, bool],
         total: NDArray,
     ) -> None:
         self._work, self._skip, self._genes = work, skip, visited.start + visited.visited
-        self._place = (*place, visited.visited, other.blocks)
+        self._layout = (*layout, visited.visited, expanded.expanded)
         self._entries, self._total = Entries(work.counts, self._genes, work.sample), total
-        self.wanted = len(self._genes) > 0 and len(other.blocks) > 0
-        if self.wanted:
-            rest = work.node_sums(other.start + other.blocks)[2].astype(total.dtype)
+        self.needed = len(self._genes) > 0 and len(expanded.expanded) > 0
+        if self.needed:
+            residual = work.node_sums(expanded.start + expanded.expanded)[2].astype(total.dtype)
             self._mean = work.node_sums(self._genes)[1].astype(total.dtype)
-            self._rest = Strips(len(rest), total.dtype).turn(rest)
+            self._residual = Strips(len(residual), total.dtype).turn(residual)
 
     def add(self, cells: slice, residuals: NDArray) -> None:
-        """Some cells, with the others' residuals in strips."""
-        if self.wanted:
+        """Add the products over some cells, given the other side's residuals in strips."""
+        if self.needed:
             work = self._work
             kernels.strips.visit(
                 work.counts.rows,
@@ -333,8 +386,8 @@ class _Visits:
                 self._skip,
                 residuals,
                 self._mean,
-                self._rest,
-                *self._place,
+                self._residual,
+                *self._layout,
                 cells.start > work.begin,
                 self._total,
                 work.threads,

@@ -65,9 +65,7 @@ class Dense:
         skip_right: int = 0,
     ) -> None:
         """Copy the sums to rows and columns of `out`, without the first genes of each side."""
-        kernels.strips.put(
-            self._tiles, skip_left, skip_right, self._symmetric, row, column, out
-        )
+        kernels.strips.put(self._tiles, skip_left, skip_right, self._symmetric, row, column, out)
 
 
 def _aligned(n: int, dtype: DTypeLike) -> NDArray:

@@ -1,4 +1,4 @@
-"""Results: one xarray Dataset in the schema of :mod:`hiercorr.schema`, with tables, exports and files."""
+"""Results of all models: one xarray Dataset with tables, text, plots and files."""
 
 from hiercorr.results.result import CorrelationResult, load
 

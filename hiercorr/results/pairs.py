@@ -1,4 +1,4 @@
-"""Pair variables of a dataset as tables: which of them say anything, which pairs are wanted, in which order."""
+"""Gene pairs in the Dataset of a result: the pairs of one gene, distinct pairs, their order."""
 
 from __future__ import annotations
 
@@ -8,24 +8,72 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from hiercorr.errors import InputError, unknown_name
 from hiercorr.schema import PAIR_VARIABLES, Flag, describe_flag
 
 _PART = 20_000_000  # entries of a pair variable on disk that are read at one time
+_FIRST_COLUMNS = (
+    "correlation",
+    "difference",
+    "difference_lower",
+    "difference_upper",
+    "ci_lower",
+    "ci_upper",
+    "sd",
+    "probability_of_direction",
+    "se",
+    "statistic",
+    "df",
+    "p_value",
+    "q_value",
+)
 
 
-def _columns(dataset: xr.Dataset) -> list[str]:
-    """Pair variables that say anything, in the schema's order."""
-    known = [
-        n
-        for n in PAIR_VARIABLES
-        if n in dataset and not n.startswith(("sample_", "group_")) and n != "flag"
-    ]
-    said = [n for n in known if n != "correlation_unclipped" and says(dataset, n)]
-    return said if "correlation" in said else ["correlation", *said]
+def target_of(dataset: xr.Dataset) -> str | None:
+    """Return the target gene, or None if all pairs were estimated."""
+    return str(dataset["target"].values[0]) if "target" in dataset.dims else None
 
 
-def says(dataset: xr.Dataset, name: str) -> bool:
-    """Whether a pair variable holds anything; of one on disk, a few rows answer for it."""
+def genes_of(dataset: xr.Dataset) -> pd.Index:
+    """Return the names of the genes."""
+    return pd.Index(dataset["gene"].values)
+
+
+def row_of(dataset: xr.Dataset, gene: str | None) -> tuple[str, xr.Dataset]:
+    """Select the pairs of one gene.
+
+    Parameters
+    ----------
+    dataset : xarray.Dataset
+    gene : str or None
+        None: the target.
+
+    Returns
+    -------
+    gene : str
+    row : xarray.Dataset
+        Pair variables over `gene`, the partners.
+
+    Raises
+    ------
+    InputError
+        If the gene is unknown, or not the target of a result that has one.
+    """
+    target = target_of(dataset)
+    if target is not None:
+        if gene not in (None, target):
+            raise InputError(f"this result has pairs of target {target!r} only, not of {gene!r}")
+        return target, dataset.isel(target=0, drop=True)
+    if gene is None:
+        raise InputError("name a gene: this result contains all pairs")
+    genes = genes_of(dataset)
+    if gene not in genes:
+        raise unknown_name("gene", gene, genes)
+    return gene, dataset.sel(gene=gene, drop=True).rename(partner="gene")
+
+
+def has_values(dataset: xr.Dataset, name: str) -> bool:
+    """Check whether a pair variable has any value; on disk, only a few rows are read."""
     values = dataset[name]
     if not values.variable._in_memory:
         rows = np.linspace(0, values.shape[0] - 1, min(8, values.shape[0])).astype(int)
@@ -33,52 +81,70 @@ def says(dataset: xr.Dataset, name: str) -> bool:
     return bool(values.notnull().any())
 
 
-def parts(dataset: xr.Dataset) -> Iterator[tuple[int, xr.Dataset]]:
-    """First row and part of the dataset: the whole where it is in memory, else as many rows as are read at once."""
+def row_blocks(dataset: xr.Dataset) -> Iterator[tuple[int, xr.Dataset]]:
+    """Yield blocks of rows and the index of their first row; one block if held in memory."""
     flag = dataset["flag"]
     rows, columns = flag.shape
     step = rows if flag.variable._in_memory else max(1, _PART // columns)
-    for a in range(0, rows, step):
-        yield a, dataset.isel({flag.dims[0]: slice(a, a + step)})
+    for start in range(0, rows, step):
+        yield start, dataset.isel({flag.dims[0]: slice(start, start + step)})
 
 
-def columns_in_order(dataset: xr.Dataset) -> list[str]:
-    """The same with what readers look at first in front."""
-    first = [
-        "correlation",
-        "difference",
-        "difference_lower",
-        "difference_upper",
-        "ci_lower",
-        "ci_upper",
-        "sd",
-        "probability_of_direction",
-        "se",
-        "statistic",
-        "df",
-        "p_value",
-        "q_value",
+def table_columns(dataset: xr.Dataset) -> list[str]:
+    """List the pair variables that have values, in the order of the columns of tables."""
+    known = [
+        n
+        for n in PAIR_VARIABLES
+        if n in dataset and not n.startswith(("sample_", "group_")) and n != "flag"
     ]
-    have = _columns(dataset)
-    return [c for c in first if c in have] + [c for c in have if c not in first and c != "fisher_z"]
+    have = [n for n in known if n != "correlation_unclipped" and has_values(dataset, n)]
+    have = have if "correlation" in have else ["correlation", *have]
+    first = [c for c in _FIRST_COLUMNS if c in have]
+    return first + [c for c in have if c not in first and c != "fisher_z"]
 
 
 def distinct_pairs(
     dataset: xr.Dataset, q: float | None, min_correlation: float, n: int | None
 ) -> pd.DataFrame:
-    """Distinct pairs that pass the thresholds, the `n` strongest of them, strongest evidence first."""
-    columns = columns_in_order(dataset)
+    """Tabulate the distinct pairs that pass the thresholds, strongest evidence first.
+
+    Parameters
+    ----------
+    dataset : xarray.Dataset
+    q : float or None
+        Maximum ``q_value``; None: no threshold.
+    min_correlation : float
+        Minimum absolute correlation.
+    n : int or None
+        Maximum number of pairs; None: all.
+
+    Returns
+    -------
+    DataFrame
+    """
+    if q is not None and not ("q_value" in dataset and has_values(dataset, "q_value")):
+        raise InputError(f"this result has no q-values: {_why_no_q(dataset)}; pass q=None")
+    columns = table_columns(dataset)
     tables = [
-        _pairs_of(first, part, columns, q, min_correlation, n) for first, part in parts(dataset)
+        _block_of_pairs(first, block, columns, q, min_correlation, n)
+        for first, block in row_blocks(dataset)
     ]
-    tables = [t for t in tables if len(t)] or tables[:1]  # an empty part has no type of its names
-    table = by_evidence(pd.concat(tables, ignore_index=True)).reset_index(drop=True)
+    tables = [t for t in tables if len(t)] or tables[:1]  # empty blocks have names without a dtype
+    table = sort_by_evidence(pd.concat(tables, ignore_index=True)).reset_index(drop=True)
     table = table if n is None else table.head(n)
     flag = [describe_flag(f) for f in table.pop("flag")]
     return table.assign(flag=flag)
 
 
-def _pairs_of(
+def _why_no_q(dataset: xr.Dataset) -> str:
+    if dataset.attrs.get("n_samples", 0) < 3:
+        return "too few samples for an interval"
+    if "probability_of_direction" in dataset:
+        return "it is a posterior"
+    return "it was fitted without uncertainty"
+
+
+def _block_of_pairs(
     first: int,
     ds: xr.Dataset,
     columns: Sequence[str],
@@ -86,7 +152,7 @@ def _pairs_of(
     min_correlation: float,
     n: int | None,
 ) -> pd.DataFrame:
-    """Distinct pairs of some rows of the dataset, the first of which is the `first` of all."""
+    """Tabulate the distinct pairs in a block of rows that starts at row `first`."""
     r, flag = ds["correlation"].values, ds["flag"].values
     keep = np.isfinite(r) & (np.abs(r) >= min_correlation) & ((flag & int(Flag.SELF)) == 0)
     if q is not None:
@@ -94,7 +160,7 @@ def _pairs_of(
     if "target" not in ds.dims:
         keep &= np.triu(np.ones(keep.shape, bool), first + 1)
     i, j = np.nonzero(keep)
-    if n is not None and len(i) > n:  # before the table is made: there can be millions
+    if n is not None and len(i) > n:  # before the table is made: there can be millions of pairs
         has_p = "p_value" in columns
         key = ds["p_value"].values[i, j] if has_p else -np.abs(r[i, j])
         strongest = np.argpartition(np.nan_to_num(key, nan=2.0), n)[:n]
@@ -111,8 +177,8 @@ def _pairs_of(
     return pd.DataFrame({**table, "flag": flag[i, j]})
 
 
-def by_evidence(table: pd.DataFrame) -> pd.DataFrame:
-    """Rows by p-value, then by size of the correlation; those without one last."""
+def sort_by_evidence(table: pd.DataFrame) -> pd.DataFrame:
+    """Sort rows by p-value, then by absolute correlation; rows without a correlation come last."""
     size = -table["correlation"].abs()
     p = table["p_value"] if "p_value" in table else pd.Series(0.0, table.index)
     order = np.lexsort(

@@ -1,4 +1,4 @@
-"""Results on disk: written whole or not at all, read back as they were."""
+"""Results on disk: atomic writing to zarr or netCDF, and reading."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from hiercorr.runtime.files import refuse_code
 
 
 def check_target(path: Path, overwrite: bool) -> None:
-    """Refuse a name that nothing could be saved under, before the work is done."""
+    """Raise an error if a result could not be saved under this name, before it is computed."""
     if path.suffix not in (".zarr", ".nc"):
         raise InputError(f"cannot save as {path.name!r}: the name must end in .zarr or .nc")
     if path.exists() and not overwrite:
@@ -28,7 +28,7 @@ def check_target(path: Path, overwrite: bool) -> None:
 
 
 def write_dataset(dataset: xr.Dataset, path: Path, overwrite: bool) -> Path:
-    """Write to a temporary neighbour, then move it into place."""
+    """Write to a temporary folder next to `path`, then move the result into place."""
     check_target(path, overwrite)
     scratch = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
     try:
@@ -50,7 +50,7 @@ def write_dataset(dataset: xr.Dataset, path: Path, overwrite: bool) -> Path:
 
 
 def as_zarr(dataset: xr.Dataset, path: Path, mode: Literal["w", "a"]) -> None:
-    """Write a dataset as a zarr folder, or add it to one."""
+    """Write a dataset to a new or an existing zarr folder."""
     plain_attrs = dataset.assign_attrs({k: plain(v) for k, v in dataset.attrs.items()})
     for variable in plain_attrs.variables.values():
         variable.attrs = {k: plain(v) for k, v in variable.attrs.items()}
@@ -58,7 +58,7 @@ def as_zarr(dataset: xr.Dataset, path: Path, mode: Literal["w", "a"]) -> None:
 
 
 def into_place(draft: Path, path: Path, scratch: Path) -> None:
-    """Move a whole draft to its name; what was there comes back if that fails."""
+    """Move a finished draft to its final name; restore the replaced file if that fails."""
     old = scratch / "replaced"
     if path.exists():
         os.replace(path, old)
@@ -71,14 +71,14 @@ def into_place(draft: Path, path: Path, scratch: Path) -> None:
 
 
 def plain(value: Any) -> Any:
-    """Attributes of zarr are JSON."""
+    """Convert an attribute to a type that JSON, and so zarr, can store."""
     if isinstance(value, np.ndarray):
         return value.tolist()
     return value.item() if isinstance(value, np.generic) else value
 
 
 def read_dataset(path: Path, lazy: bool = False) -> xr.Dataset:
-    """Read a whole dataset into memory, or leave it on disk and read what is asked for."""
+    """Read a dataset into memory, or open it and leave the values on disk."""
     if not path.exists():
         raise InputError(f"no such result: {str(path)!r}")
     if path.is_dir():
@@ -92,7 +92,7 @@ def read_dataset(path: Path, lazy: bool = False) -> xr.Dataset:
             else:
                 with xr.open_dataset(path, engine=engine, mask_and_scale=False) as opened:
                     dataset = opened.load()
-    except Exception as error:  # the backends raise many types on a damaged file
+    except Exception as error:  # backends raise many types of errors for damaged files
         raise InputError(
             f"cannot read {str(path)!r} as a hiercorr result ({type(error).__name__}: {error})"
         ) from error

@@ -1,4 +1,4 @@
-"""All pairs straight to disk: tiles are written to a zarr folder as they are made, so the result need not fit in memory."""
+"""All pairs streamed to disk: each tile is written to a zarr folder, so memory is not a limit."""
 
 from __future__ import annotations
 
@@ -19,21 +19,19 @@ from hiercorr.errors import InputError
 from hiercorr.results import storage, tiling
 from hiercorr.schema import pair_attributes
 
-_BUCKET_BITS = (
-    8  # of a float32 that are dropped when p-values are counted: a bucket is 3e-5 of its p wide
-)
+_BUCKET_BITS = 8  # trailing bits of float32 p-values to ignore: a bucket is 3e-5 p wide
 _TOP = (int(np.float32(1).view(np.uint32)) >> _BUCKET_BITS) + 1
 
 
 class ZarrOutput:
-    """What :class:`hiercorr.results.tiling.PairOutput` is for memory, for a folder.
+    """Pair variables on disk, with the interface of :class:`hiercorr.results.tiling.PairOutput`.
 
     Parameters
     ----------
     path : Path
-        Name of the result; it appears there only when it is whole.
+        Name of the result, which appears there only when it is complete.
     tiles : list of (slice, slice)
-        A tile is a chunk on disk.
+        Tiles of the upper triangle; each becomes a chunk on disk.
     dtype : dtype
     overwrite : bool
     """
@@ -42,9 +40,7 @@ class ZarrOutput:
         self, path: Path, tiles: list[tuple[slice, slice]], dtype: DTypeLike, overwrite: bool
     ) -> None:
         if path.suffix != ".zarr":
-            raise InputError(
-                f"out={path.name!r}: a result is streamed to a name that ends in .zarr"
-            )
+            raise InputError(f"out={path.name!r}: results can only be streamed to a .zarr folder")
         storage.check_target(path, overwrite)
         import zarr
 
@@ -68,7 +64,7 @@ class ZarrOutput:
         return self._group[name]
 
     def write(self, left: slice, right: slice, tile: dict[str, NDArray], flag: NDArray) -> None:
-        """Put one tile and its mirror image."""
+        """Write one tile and its mirror image."""
         flag = tiling.settle(left, right, tile, flag)
         self.missing += int(np.isnan(tile["correlation"]).sum()) * (1 if left == right else 2)
         for name, values in {**tile, "flag": flag}.items():
@@ -91,9 +87,10 @@ class ZarrOutput:
                 self._count += np.bincount(_bucket(p[~np.isnan(p)]), minlength=len(self._count))
 
     def q_values(self) -> None:
-        """Benjamini-Hochberg over distinct pairs from a count of the p-values in narrow buckets.
+        """Write Benjamini-Hochberg q-values over distinct pairs, from a histogram of the p-values.
 
-        A p-value is taken for the upper edge of its bucket, so that q is too large by at most 3e-5 of itself.
+        Each p-value is rounded up to the edge of its bin, so q-values are too large by a relative
+        error of at most 3e-5.
         """
         if "p_value" not in self._group:
             return
@@ -116,20 +113,20 @@ class ZarrOutput:
             self._array("q_value", self._dtype)[left, right] = out
 
     def finish(self, rest: xr.Dataset) -> Path:
-        """Add everything that is not a pair variable and move the whole into place."""
+        """Add all other variables and move the finished result into place."""
         storage.as_zarr(rest, self._draft, mode="a")
         storage.into_place(self._draft, self._path, self._folder)
         return self._path
 
     def close(self) -> None:
-        """Remove what is unfinished."""
+        """Delete the temporary folder."""
         with contextlib.suppress(OSError):
             shutil.rmtree(self._folder)
 
 
 @contextlib.contextmanager
 def opened(*args: Any) -> Iterator[ZarrOutput]:
-    """A :class:`ZarrOutput` of which nothing is left behind if the work fails."""
+    """Open a :class:`ZarrOutput` that is deleted if the work fails."""
     output = ZarrOutput(*args)
     try:
         yield output
@@ -138,7 +135,7 @@ def opened(*args: Any) -> Iterator[ZarrOutput]:
 
 
 def _bucket(p: NDArray) -> NDArray[np.int64]:
-    """The leading bits of float32 p-values, which are in the order of the values."""
+    """Return the leading bits of float32 p-values, which sort like the values."""
     bits = (
         np.nextafter(p.astype(np.float32), np.float32(2)).view(np.uint32)
         if p.dtype != np.float32

@@ -1,6 +1,9 @@
-"""A result as text: statsmodels' Summary with the design on top and the strongest pairs below."""
+"""Text summaries: a statsmodels Summary with the design and the strongest pairs."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
 
 import pandas as pd
 import xarray as xr
@@ -45,7 +48,21 @@ _HEADS = {
 def make_summary(
     dataset: xr.Dataset, flags: pd.Series, table: pd.DataFrame, gene: str | None
 ) -> Summary:
-    """Build the Summary of one dataset and one table of pairs."""
+    """Build a Summary from a result and a table of its pairs.
+
+    Parameters
+    ----------
+    dataset : xarray.Dataset
+    flags : Series
+        Number of pairs with each flag.
+    table : DataFrame
+        Pairs to show, indexed by partner if `gene` is given.
+    gene : str or None
+
+    Returns
+    -------
+    statsmodels.iolib.summary.Summary
+    """
     a = dataset.attrs
     left = [
         ("Model:", a.get("model", "")),
@@ -75,30 +92,39 @@ def make_summary(
     summary.tables.append(
         SimpleTable(body or [["no pair could be estimated"]], headers=heads if body else None)
     )
-    notes = [f"{count:,} pairs {name}" for name, count in flags.items() if count]
-    extra = [a["note"]] if a.get("note") else []
-    if a.get("cell_terms"):
-        rest = (
-            f"; sample terms: {a['sample_terms']} (in each sample's own mean)"
-            if a.get("sample_terms", "none") != "none"
-            else ""
-        )
-        extra.append(
-            f"Taken out of the counts of each sample, cell terms: {a['cell_terms']}{rest}."
-        )
-    extra += [f"q: {a['q_method']} over {a['q_family']}."] if "q_value" in table else []
-    extra += ["Flags: " + "; ".join(notes) + "."] if notes else []
-    if extra:
-        summary.add_extra_txt(["", *extra])
+    notes = _notes(a, flags, "q_value" in table)
+    if notes:
+        summary.add_extra_txt(["", *notes])
     return summary
 
 
+def _notes(attrs: Mapping[str, Any], flags: pd.Series, has_q: bool) -> list[str]:
+    """Return the sentences below the tables."""
+    notes = [attrs["note"]] if attrs.get("note") else []
+    if attrs.get("cell_terms"):
+        rest = (
+            f"; sample terms: {attrs['sample_terms']} (absorbed by the sample means)"
+            if attrs.get("sample_terms", "none") != "none"
+            else ""
+        )
+        notes.append(
+            f"Cell terms regressed out of the counts of each sample: {attrs['cell_terms']}{rest}."
+        )
+    if has_q:
+        notes.append(f"q: {attrs['q_method']} over {attrs['q_family']}.")
+    flagged = [f"{count:,} pairs {name}" for name, count in flags.items() if count]
+    if flagged:
+        notes.append("Flags: " + "; ".join(flagged) + ".")
+    return notes
+
+
 def _cell(column: str, value: object) -> str:
+    """Format one entry of the table."""
     if not isinstance(value, float):
         return str(value)
     if value != value:
         return ""
     if column in ("p_value", "q_value", "cell_p_value"):
         return f"{value:.3f}" if value >= 0.001 else f"{value:.1e}"
-    whole = column in ("ess_bulk", "ess_tail") or (column == "df" and value == round(value))
-    return f"{value:.0f}" if whole else f"{value:.3f}"
+    integer = column in ("ess_bulk", "ess_tail") or (column == "df" and value == round(value))
+    return f"{value:.0f}" if integer else f"{value:.3f}"

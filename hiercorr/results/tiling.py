@@ -1,4 +1,4 @@
-"""Gene pairs in tiles: how large, and where their values go."""
+"""Tiles of gene pairs: their size, the arrays they are written to, and their memory."""
 
 from __future__ import annotations
 
@@ -17,41 +17,40 @@ from hiercorr.schema import Flag
 
 DTYPE: dict[str, DTypeLike] = {"single": np.float32, "double": np.float64}
 
-
 _TILE_BYTES = 256 * 2**20
-
-
-_TILE_GENES, _PART_GENES, _LEAST_GENES = 1700, 1100, 64
-
-
-WIDE = 6000  # genes of a side of a tile of sums that are made in this process
-
-
+_TILE_GENES, _PART_GENES, _LEAST_GENES = 1700, 1100, 64  # genes per side of a tile
+WIDE = 6000  # maximum genes per side of a tile whose sums are computed in this process
 _INTERVAL = ("se", "ci_lower", "ci_upper", "statistic", "df", "p_value", "q_value")
 
 
-_PER_SAMPLE = ("sample_correlation", "sample_se")
-
-
 def rows_of(target: str | None, genes: pd.Index) -> slice | None:
-    """The row of the target among the genes, None for all pairs."""
+    """Return the position of the target among the genes, or None for all pairs."""
     if target is None:
         return None
-    at = int(genes.get_loc(target))
-    return slice(at, at + 1)
+    position = int(genes.get_loc(target))
+    return slice(position, position + 1)
 
 
 def tiles(
     n_genes: int, n_layers: int, rows: slice | None, dtype: DTypeLike, widest: int | None = None
 ) -> list[tuple[slice, slice]]:
-    """Slices (left, right) that cover the upper triangle, or one target against all genes.
+    """Split the upper triangle, or the row of one target, into tiles.
 
     Parameters
     ----------
+    n_genes : int
     n_layers : int
-        Arrays of the pairs of a tile that are held at one time.
+        Number of arrays per tile that are in memory at one time.
+    rows : slice or None
+        Position of the target, or None for all pairs.
+    dtype : dtype
     widest : int, optional
-        Genes of a side at most.
+        Maximum number of genes per side.
+
+    Returns
+    -------
+    list of (slice, slice)
+        Genes on the left and on the right of each tile.
     """
     fit = (_TILE_BYTES / (n_layers * np.dtype(dtype).itemsize)) ** (0.5 if rows is None else 1.0)
     spans = _stretches(slice(0, n_genes), int(max(_LEAST_GENES, min(widest or _TILE_GENES, fit))))
@@ -63,7 +62,10 @@ def tiles(
 def parts(
     left: slice, right: slice, n_layers: int, dtype: DTypeLike
 ) -> Iterator[tuple[slice, slice]]:
-    """The tiles of a tile, of which each has `n_layers` arrays in a quarter of the memory; above its diagonal only."""
+    """Split a tile into sub-tiles whose `n_layers` arrays fit in a quarter of the tile memory.
+
+    Of a tile on the diagonal, only the upper triangle is covered.
+    """
     fit = (_TILE_BYTES / 4 / (n_layers * np.dtype(dtype).itemsize)) ** 0.5
     side = int(max(_LEAST_GENES, min(_PART_GENES, fit)))
     for a, b in itertools.product(_stretches(left, side), _stretches(right, side)):
@@ -78,19 +80,19 @@ def _stretches(genes: slice, side: int) -> list[slice]:
 
 
 class PairOutput:
-    """Arrays of the pair variables, filled tile by tile; square ones get both triangles.
+    """Arrays of the pair variables, filled tile by tile; symmetric if all pairs are estimated.
 
     Parameters
     ----------
     n_genes : int
     rows : slice or None
-        The target's position, or None for all pairs.
+        Position of the target, or None for all pairs.
     dtype : dtype
-        Of everything but `double`.
+        Type of all variables not in `double`.
     without_interval : bool
-        Nothing of the interval will be written: those variables are NaN at no cost in memory.
+        Do not allocate the variables of the interval; they are NaN everywhere.
     double : tuple of str
-        Variables kept in float64: p-values that could underflow in float32.
+        Variables stored as float64: p-values that could underflow in float32.
     """
 
     def __init__(
@@ -116,7 +118,7 @@ class PairOutput:
         return self.arrays[name]
 
     def write(self, left: slice, right: slice, tile: dict[str, NDArray], flag: NDArray) -> None:
-        """Put the values of one tile, with what is outside (-1, 1) withheld and flagged (see :func:`settle`)."""
+        """Write the values of one tile; estimates outside (-1, 1) are withheld (:func:`settle`)."""
         flag = settle(left, right, tile, flag)
         self.missing += int(np.isnan(tile["correlation"]).sum()) * (
             1 if self.rows is not None or left == right else 2
@@ -135,19 +137,29 @@ class PairOutput:
             kernels.squares.place(values, left.start, right.start, array)
 
     def finish(self) -> dict[str, NDArray]:
-        """The arrays in the schema's terms."""
+        """Return the arrays by name of the pair variable."""
         if self.without_interval:
-            nothing = np.broadcast_to(np.array(np.nan, self.dtype), self.shape)
-            self.arrays |= dict.fromkeys(_INTERVAL, nothing)
+            missing = np.broadcast_to(np.array(np.nan, self.dtype), self.shape)
+            self.arrays |= dict.fromkeys(_INTERVAL, missing)
         return {**self.arrays, "flag": self.flag}
 
 
 def settle(
     left: slice, right: slice, tile: dict[str, NDArray], flag: NDArray
 ) -> NDArray[np.uint16]:
-    """Finish a tile in place and return its flags: estimates outside (-1, 1) withheld, a gene with itself marked.
+    """Withhold estimates outside (-1, 1), mark genes paired with themselves, return the flags.
 
-    A tile with a `correlation` that cannot leave (-1, 1) has no `correlation_unclipped`.
+    Parameters
+    ----------
+    left, right : slice
+    tile : dict
+        Pair variables of the tile, changed in place. ``correlation_unclipped`` is absent if the
+        estimator cannot leave (-1, 1).
+    flag : array
+
+    Returns
+    -------
+    array
     """
     unclipped = tile.get("correlation_unclipped", tile.get("correlation"))
     assert unclipped is not None
@@ -156,42 +168,44 @@ def settle(
     kernels.pairs.withhold(
         unclipped, limit, np.uint16(Flag.OUT_OF_RANGE.bit), tile["correlation"], flag
     )
-    own = np.arange(max(left.start, right.start), min(left.stop, right.stop))
-    at = (own - left.start, own - right.start)
-    flag[at] = (flag[at] & ~(Flag.OUT_OF_RANGE | Flag.NO_INTERVAL).bit) | Flag.SELF.bit
-    known = (flag[at] & Flag.NONPOSITIVE_VARIANCE.bit) == 0
+    shared = np.arange(max(left.start, right.start), min(left.stop, right.stop))
+    diagonal = (shared - left.start, shared - right.start)
+    flag[diagonal] = (flag[diagonal] & ~(Flag.OUT_OF_RANGE | Flag.NO_INTERVAL).bit) | Flag.SELF.bit
+    has_variance = (flag[diagonal] & Flag.NONPOSITIVE_VARIANCE.bit) == 0
     for name, values in tile.items():
-        values[(..., *at)] = np.nan
+        values[(..., *diagonal)] = np.nan
         if name in ("correlation", "correlation_unclipped"):
-            values[at] = np.where(known, 1.0, np.nan)
+            values[diagonal] = np.where(has_variance, 1.0, np.nan)
     return flag
 
 
 class Workspace:
-    """Memory for the sums of one tile, used again for the next: fresh pages cost as much as the arithmetic.
+    """Reusable memory for the sums of one tile; fresh memory costs as much as the arithmetic.
 
     Parameters
     ----------
-    work : sequence of tiles
+    work : iterable of (slice, slice)
+        Tiles that will use the memory.
     n_layers : int
+        Number of arrays per tile.
     dtype : dtype
     """
 
     def __init__(
         self, work: Iterable[tuple[slice, slice]], n_layers: int, dtype: DTypeLike
     ) -> None:
-        most = max((a.stop - a.start) * (b.stop - b.start) for a, b in work)
-        self._flat = np.empty(n_layers * most, dtype)
+        largest = max((a.stop - a.start) * (b.stop - b.start) for a, b in work)
+        self._flat = np.empty(n_layers * largest, dtype)
         self._n = n_layers
 
     def array(self, left: slice, right: slice) -> NDArray:
-        """An array (n_layers, left, right)."""
+        """Return an uninitialised array (n_layers, left, right) in this memory."""
         shape = (self._n, left.stop - left.start, right.stop - right.start)
         return self._flat[: int(np.prod(shape))].reshape(shape)
 
 
 def add_q_values(pair: dict[str, NDArray], rows: slice | None) -> None:
-    """Benjamini-Hochberg over distinct pairs, into ``pair["q_value"]``."""
+    """Add Benjamini-Hochberg q-values over distinct pairs to the pair variables."""
     p = pair["p_value"]
     if "q_value" in pair:
         return
@@ -215,14 +229,20 @@ def check_memory(
     limit: int | None,
     streams: bool = False,
 ) -> None:
-    """Refuse work whose result cannot fit, before it starts.
+    """Raise an error if the result would not fit in memory, before it is computed.
 
     Parameters
     ----------
+    n_genes, n_samples : int
+    one_row : bool
+        Whether there is a target.
+    per_sample : bool
+        Whether per-sample estimates are kept.
+    dtype : dtype
     limit : int or None
-        Bytes that may be used.
+        Bytes that may be used; None: no limit.
     streams : bool
-        The model can write its result to disk as it goes.
+        Whether the model can stream its result to disk.
     """
     entries = n_genes * (1 if one_row else n_genes)
     size = np.dtype(dtype).itemsize
@@ -233,5 +253,6 @@ def check_memory(
         less = fewer if one_row else f"estimate one gene against all with target=, or {fewer}"
         more = " or per_sample=False" if per_sample else ""
         raise InputError(
-            f"the result of {n_genes:,} genes would take {gib(need)} of memory and {gib(limit)} may be used; {disk}{less}{more}"
+            f"the result for {n_genes:,} genes would take {gib(need)} of memory and only "
+            f"{gib(limit)} may be used; {disk}{less}{more}"
         )
