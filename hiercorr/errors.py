@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Iterable
-from numbers import Integral, Real
+from numbers import Real
 
 import numpy as np
 
@@ -94,7 +94,7 @@ def number(
         raise InputError(f"{name} must be a number{limits}, not {value!r}")
 
 
-def whole_number(name: str, value: int, minimum: int = 1, optional: bool = False) -> None:
+def whole_number(name: str, value: object, minimum: int = 1, optional: bool = False) -> None:
     """Raise an error if a value is not a whole number of at least `minimum`.
 
     Parameters
@@ -115,11 +115,11 @@ def whole_number(name: str, value: int, minimum: int = 1, optional: bool = False
     """
     if value is None and optional:
         return
-    if not isinstance(value, Integral) or isinstance(value, bool) or value < minimum:
+    if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < minimum:
         raise InputError(f"{name} must be a whole number of at least {minimum}, not {value!r}")
 
 
-def true_or_false(name: str, value: bool, optional: bool = False) -> None:
+def true_or_false(name: str, value: object, optional: bool = False) -> None:
     """Raise an error if a switch is neither True nor False.
 
     Parameters
@@ -140,7 +140,7 @@ def true_or_false(name: str, value: bool, optional: bool = False) -> None:
         raise InputError(f"{name} must be True or False, not {value!r}")
 
 
-def text(name: str, value: str, optional: bool = False) -> None:
+def text(name: str, value: object, optional: bool = False) -> None:
     """Raise an error if a name is not a string.
 
     Parameters
@@ -174,7 +174,7 @@ def valid_seed(value: object) -> None:
     InputError
         If it cannot seed a generator of random numbers.
     """
-    whole = isinstance(value, Integral) and not isinstance(value, bool) and value >= 0
+    whole = isinstance(value, int | np.integer) and not isinstance(value, bool) and value >= 0
     if value is not None and not whole and not isinstance(value, np.random.Generator):
         raise InputError(
             f"seed must be a non-negative whole number or a numpy Generator, not {value!r}"

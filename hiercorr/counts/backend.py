@@ -27,7 +27,7 @@ class Backend(Protocol):
         """Add up the totals of the matrix; raise an error at the first value that is not a count."""
 
     def fill(self, source: Source, layout: EntryLayout) -> Stored:
-        """Store the entries: rows and values as in :class:`Counts`, or remote blocks."""
+        """Store the entries: rows and values as in ``Counts``, or remote blocks."""
 
 
 class RemoteBackend(Backend, Protocol):

@@ -37,7 +37,7 @@ class EntryLayout:
 
     @property
     def offsets(self) -> NDArray[np.int64]:
-        """As of :class:`Counts`."""
+        """As of :class:`hiercorr.counts.counts.Counts`."""
         flat = np.append(0, np.cumsum(self.count[self.chosen].ravel())).astype(np.int64)
         s = self.count.shape[1]
         return np.column_stack([flat[:-1].reshape(-1, s), flat[s::s]])

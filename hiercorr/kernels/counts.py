@@ -1,4 +1,4 @@
-"""Loops over stored counts: what is read, checked, sorted and added up before anything is estimated."""
+"""Loops over stored counts that check, sort, sum and identify them."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ def _is_count(v):
 
 @parallel()
 def first_bad_count(values):
-    """Position of the first value that is not a non-negative whole number of 32 bits, or -1."""
+    """Return the position of the first value that is not a non-negative int32, or -1."""
     size = 65_536
     parts = (len(values) + size - 1) // size
     bad = np.zeros(parts, np.int64)
     for part in prange(parts):
         n = 0
         for k in range(part * size, min(part * size + size, len(values))):
-            n += 1 - _is_count(values[k])  # no way out of the loop: it is one of vectors
+            n += 1 - _is_count(values[k])  # no early exit, so that the loop vectorises
         bad[part] = n
     for part in range(parts):
         if bad[part] > 0:
@@ -34,7 +34,7 @@ def first_bad_count(values):
 
 @njit(inline="always")
 def mix(cell):
-    """Hash of a cell's position, so that moving counts between cells changes a digest."""
+    """Hash the position of a cell, so that moving counts between cells changes a digest."""
     h = (np.uint64(cell) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
     h = (h ^ (h >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     return h ^ (h >> np.uint64(27))
@@ -42,7 +42,19 @@ def mix(cell):
 
 @njit(cache=True)
 def entry_digest(cells, values, offsets):
-    """Digest of the entries between consecutive offsets, shape (genes, samples); `cells` are positions in the source."""
+    """Compute a digest of the entries of each gene and sample.
+
+    Parameters
+    ----------
+    cells, values : ndarray, shape (entries,)
+        Position in the source and count of each entry.
+    offsets : ndarray of int, shape (genes, samples + 1)
+        First entry of each gene and sample.
+
+    Returns
+    -------
+    ndarray of uint64, shape (genes, samples)
+    """
     out = np.zeros((offsets.shape[0], offsets.shape[1] - 1), np.uint64)
     for j in range(out.shape[0]):
         for c in range(out.shape[1]):
@@ -52,11 +64,31 @@ def entry_digest(cells, values, offsets):
 
 
 @njit(cache=True)
-def scan_block(indptr, indices, values, codes, row0, col0, count, total, row_sum, seen, digest, cell0):
-    """Add a CSR block to non-zeros per gene and sample and counts per gene (both of used cells) and counts per cell.
+def scan_block(
+    indptr, indices, values, codes, row0, col0, count, total, row_sum, seen, digest, cell0
+):
+    """Add a CSR block to the totals of a first pass over the matrix.
 
-    `seen` becomes True for a gene with a count in any cell, used or not. `digest` identifies the counts of a gene in the
-    used cells, whose positions in the source begin at `cell0`.
+    Parameters
+    ----------
+    indptr, indices, values : ndarray
+        CSR block.
+    codes : ndarray of int, shape (cells,)
+        Sample of each cell; -1: not used.
+    row0, col0 : int
+        First cell and gene of the block.
+    count : ndarray, shape (genes, samples)
+        Non-zero entries in the used cells.
+    total : ndarray, shape (genes,)
+        Counts in the used cells.
+    row_sum : ndarray, shape (cells,)
+        Counts per cell.
+    seen : ndarray of bool, shape (genes,)
+        Whether a gene has a count in any cell, used or not.
+    digest : ndarray of uint64, shape (genes,)
+        Digest of the counts in the used cells.
+    cell0 : int
+        Position in the source of the first cell of `codes`.
     """
     for r in range(len(indptr) - 1):
         c = codes[row0 + r]
@@ -90,9 +122,24 @@ def fill_block(
     rows_out,
     values_out,
 ):
-    """Scatter a CSR block into columns grouped by sample; `cursor` is the next free entry per gene and sample.
+    """Scatter a CSR block into columns grouped by sample.
 
     Each thread reads the whole block and writes the genes between two of `edges`.
+
+    Parameters
+    ----------
+    indptr, indices, values, codes, row0, col0
+        See :func:`scan_block`.
+    position : ndarray of int, shape (cells,)
+        Position of each cell in the result.
+    column : ndarray of int, shape (all genes,)
+        Position of each gene in the result; outside the range of `edges`: not used.
+    edges : ndarray of int
+        Limits of the genes of each thread.
+    cursor : ndarray of int, shape (genes, samples)
+        Next free entry of each gene and sample.
+    rows_out, values_out : ndarray of int32, shape (entries,)
+        Results.
     """
     for part in prange(len(edges) - 1):
         first, last = edges[part], edges[part + 1]
@@ -111,9 +158,22 @@ def fill_block(
 
 @njit(cache=True)
 def sum_block(indptr, indices, values, codes, row0, col0, sums, row_sum, detected, digest):
-    """Add a CSR block to the sums per group and gene, the sums per cell and the cells per gene; code -1: not used.
+    """Add a CSR block to sums over groups of cells.
 
-    `digest` identifies the counts of a gene in each group.
+    Parameters
+    ----------
+    indptr, indices, values, row0, col0
+        See :func:`scan_block`.
+    codes : ndarray of int, shape (cells,)
+        Group of each cell; -1: not used.
+    sums : ndarray of int64, shape (groups, genes)
+        Counts.
+    row_sum : ndarray, shape (cells,)
+        Counts per used cell.
+    detected : ndarray of int, shape (genes,)
+        Number of used cells with a count.
+    digest : ndarray of uint64, shape (groups, genes)
+        Digest of the counts.
     """
     for r in range(len(indptr) - 1):
         c = codes[row0 + r]
@@ -130,7 +190,7 @@ def sum_block(indptr, indices, values, codes, row0, col0, sums, row_sum, detecte
 
 @njit(cache=True)
 def entries_before(rows, start, stop, cell):
-    """For each gene the first entry in start:stop whose cell is not before `cell`."""
+    """Find each gene's first entry in start:stop whose cell is at or after `cell`."""
     out = np.empty(len(start), np.int64)
     for t in range(len(start)):
         lo, hi = start[t], stop[t]

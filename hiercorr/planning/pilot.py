@@ -21,7 +21,7 @@ def pilot(
     depth: str | None = None,
     **options: Any,
 ) -> dict[str, Any]:
-    """What a pilot data set says of a pair, as arguments of :func:`power`.
+    """What a pilot data set says of a pair, as arguments of :func:`hiercorr.power`.
 
     Parameters
     ----------

@@ -1,6 +1,7 @@
-"""Plots of results (matplotlib). Every function takes `ax`, returns it and is safe for colour-blind readers.
+"""Plots of results (Matplotlib), safe for colour-blind readers.
 
-``result.plot.volcano()`` is ``hiercorr.plotting.volcano(result)``.
+Every function takes ``ax`` and returns it; ``result.plot.volcano()`` is short for
+``hiercorr.plotting.volcano(result)``.
 """
 
 from __future__ import annotations

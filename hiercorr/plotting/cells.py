@@ -1,4 +1,4 @@
-"""A pair of genes in the cells, with the samples' sums over it."""
+"""Scatter plot of two genes in single cells and in pseudobulk samples."""
 
 from __future__ import annotations
 
@@ -33,7 +33,9 @@ def pair_scatter(
     seed: int = 0,
     ax: Axes | None = None,
 ) -> Axes:
-    """Cells coloured by sample, and over them each sample's pseudobulk on the same scale.
+    """Plot two genes in cells, coloured by sample, and in the pseudobulk of each sample.
+
+    Both are log-normalised to the median sequencing depth of the cells.
 
     Parameters
     ----------
@@ -41,9 +43,9 @@ def pair_scatter(
         As for :class:`hiercorr.CSCore`.
     gene_a, gene_b : str
     max_cells : int
-        Where there are more, so many are drawn at random, and the title says so.
+        Maximum number of cells shown, drawn at random.
     seed : int
-        For that draw and the jitter that keeps equal counts apart.
+        Seed of the random draw and of the jitter that separates cells without counts.
     ax : Axes, optional
 
     Returns
@@ -52,7 +54,14 @@ def pair_scatter(
     """
     counts = read_counts(
         data,
-        Selection(sample=sample, genes=[gene_a, gene_b], layer=layer, depth=depth, subset=subset, min_cells=min_cells),
+        Selection(
+            sample=sample,
+            genes=[gene_a, gene_b],
+            layer=layer,
+            depth=depth,
+            subset=subset,
+            min_cells=min_cells,
+        ),
     )
     rng = np.random.default_rng(seed)
     x = counts.toarray()[:, counts.genes.get_indexer([gene_a, gene_b])]
@@ -67,14 +76,14 @@ def pair_scatter(
     colours = np.array(style.PALETTE if few else [style.SKY])[
         code % len(style.PALETTE) if few else code * 0
     ]
-    point = value[keep] + jitter[keep]
-    ax.scatter(point[:, 0], point[:, 1], s=5, c=colours[keep], alpha=0.35, lw=0, rasterized=True)
+    x_cells, y_cells = (value[keep] + jitter[keep]).T
+    ax.scatter(x_cells, y_cells, s=5, c=colours[keep], alpha=0.35, lw=0, rasterized=True)
     for c, name in enumerate(counts.samples):
         cells = slice(counts.starts[c], counts.starts[c + 1])
-        at = np.log1p(x[cells].sum(0) / counts.depth[cells].sum() * scale)
+        pseudobulk = np.log1p(x[cells].sum(0) / counts.depth[cells].sum() * scale)
         ax.scatter(
-            at[0],
-            at[1],
+            pseudobulk[0],
+            pseudobulk[1],
             s=90,
             marker=style.MARKERS[c % len(style.MARKERS)] if few else "o",
             zorder=4,
@@ -92,7 +101,8 @@ def pair_scatter(
             title="pseudobulk",
             title_fontsize=8,
         )
-    ax.set_xlabel(f"{gene_a}, log normalised")
-    ax.set_ylabel(f"{gene_b}, log normalised")
-    title = f"{counts.n_samples} samples, {counts.n_cells:,} cells{style.shown(len(keep), counts.n_cells, 'drawn')}"
+    ax.set_xlabel(f"{gene_a} (log-normalised)")
+    ax.set_ylabel(f"{gene_b} (log-normalised)")
+    drawn = style.shown(len(keep), counts.n_cells, "drawn", order="")
+    title = f"{counts.n_samples} samples, {counts.n_cells:,} cells{drawn}"
     return style.finish(ax, None, title)

@@ -1,11 +1,12 @@
-"""Plots that set levels or tests against each other: within and between, the traps."""
+"""Plots that compare levels, models or units: evidence, comparisons, traps."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
+import pandas as pd
 
 from hiercorr.errors import InputError
 from hiercorr.plotting import style
@@ -13,10 +14,6 @@ from hiercorr.plotting import style
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-    from hiercorr.exploratory.traps import Traps
-    from hiercorr.interpretation.compare import Comparison
-    from hiercorr.interpretation.evidence import Evidence
 
 _CLASS = {
     "insufficient": (style.GREY, "o"),
@@ -27,14 +24,51 @@ _CLASS = {
 }
 
 
-def levels(evidence: Evidence, n_labels: int = 10, ax: Axes | None = None) -> Axes:
-    """Correlation between samples against that within, by class of evidence.
+class EvidenceLike(Protocol):
+    """The attributes of :class:`hiercorr.Evidence` that are plotted."""
+
+    @property
+    def target(self) -> str:
+        """The gene whose partners are classified."""
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """Estimates at both levels and class of evidence, one row per gene."""
+
+    @property
+    def q(self) -> float:
+        """Threshold of the classes."""
+
+
+class TrapsLike(Protocol):
+    """The attributes of :class:`hiercorr.Traps` that are plotted."""
+
+    @property
+    def target(self) -> str:
+        """The gene whose correlations are examined."""
+
+    @property
+    def genes(self) -> pd.DataFrame:
+        """Effects of the traps, one row per gene."""
+
+
+class ComparisonLike(Protocol):
+    """The attributes of :class:`hiercorr.Comparison` that are plotted."""
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """Estimates, one row per pair, level and result."""
+
+
+def levels(evidence: EvidenceLike, n_labels: int = 10, ax: Axes | None = None) -> Axes:
+    """Plot correlations between samples against those within samples, by class of evidence.
 
     Parameters
     ----------
     evidence : Evidence
+        From :func:`hiercorr.evidence`.
     n_labels : int
-        Names of the first genes of the table.
+        Number of genes to label, from the top of the table.
     ax : Axes, optional
 
     Returns
@@ -57,10 +91,10 @@ def levels(evidence: Evidence, n_labels: int = 10, ax: Axes | None = None) -> Ax
                 alpha=0.75,
                 lw=0,
                 label=f"{name} ({len(part):,})",
-                rasterized=len(table) > 3000,
+                rasterized=len(table) > style.MANY_POINTS,
             )
-    ax.axhline(0, color="#bbbbbb", lw=0.8, zorder=0)
-    ax.axvline(0, color="#bbbbbb", lw=0.8, zorder=0)
+    ax.axhline(0, **style.ZERO_LINE)
+    ax.axvline(0, **style.ZERO_LINE)
     first = table.head(n_labels)
     style.label(
         ax,
@@ -69,24 +103,18 @@ def levels(evidence: Evidence, n_labels: int = 10, ax: Axes | None = None) -> Ax
         list(first.index),
     )
     ax.set_xlabel(f"correlation with {evidence.target} within samples")
-    ax.set_ylabel("between samples")
-    ax.legend(
-        fontsize=8,
-        frameon=False,
-        loc="upper left",
-        bbox_to_anchor=(0, -0.12),
-        ncols=3,
-        handletextpad=0.1,
-    )
-    return style.finish(ax, None, f"{evidence.target}: two levels (q < {evidence.q:g})")
+    ax.set_ylabel(f"correlation with {evidence.target} between samples")
+    style.legend_below(ax, 0, -0.12, ncols=3)
+    return style.finish(ax, None, f"{evidence.target}: evidence at two levels (q < {evidence.q:g})")
 
 
-def traps(found: Traps, axes: Sequence[Any] | None = None) -> Figure:
-    """One panel a trap: dropout, depth, pseudo-replication.
+def traps(found: TrapsLike, axes: Sequence[Any] | None = None) -> Figure:
+    """Plot dropout, sequencing depth and pseudoreplication, one panel each.
 
     Parameters
     ----------
     found : Traps
+        From :func:`hiercorr.traps`.
     axes : sequence of three Axes, optional
 
     Returns
@@ -96,54 +124,63 @@ def traps(found: Traps, axes: Sequence[Any] | None = None) -> Figure:
     if axes is None:
         _, axes = style.pyplot().subplots(1, 3, figsize=(12.5, 3.9), layout="constrained")
     if len(axes) != 3:
-        raise InputError(f"traps draws on 3 axes, not {len(axes)}")
-    t = found.genes
-    a, b, c = axes
-    a.scatter(t["within"], t["naive"], s=14, c=t["detection"], cmap="viridis", lw=0)
-    low, high = np.nanmin(t[["within", "naive"]]), np.nanmax(t[["within", "naive"]])
-    a.plot([low, high], [low, high], color=style.GREY, lw=1)
-    a.set_xlabel("CS-CORE within samples")
-    a.set_ylabel("log-Pearson over cells")
-    a.figure.colorbar(a.collections[0], ax=a, label="detection", shrink=0.7)
-    style.finish(a, None, f"dropout: correlation with {found.target}")
-    bins = np.linspace(-1, 1, 41)
+        raise InputError(f"traps needs 3 axes, not {len(axes)}")
+    dropout, depth, replication = axes
+    _dropout(dropout, found.genes, found.target)
+    _depth(depth, found.genes)
+    _pseudoreplication(replication, found.genes)
+    return dropout.figure
+
+
+def _dropout(ax: Axes, genes: pd.DataFrame, target: str) -> None:
+    """Plot log-normalised correlations of cells against corrected ones."""
+    points = ax.scatter(
+        genes["within"], genes["naive"], s=14, c=genes["detection"], cmap="viridis", lw=0
+    )
+    limits = [np.nanmin(genes[["within", "naive"]]), np.nanmax(genes[["within", "naive"]])]
+    ax.plot(limits, limits, color=style.GREY, lw=1)
+    ax.set_xlabel("CS-CORE, within samples")
+    ax.set_ylabel("Pearson, log-normalised cells")
+    ax.figure.colorbar(points, ax=ax, label="proportion of cells with a count", shrink=0.9)
+    style.finish(ax, None, f"dropout: correlation with {target}")
+
+
+def _depth(ax: Axes, genes: pd.DataFrame) -> None:
+    """Plot histograms of the correlation of genes with sequencing depth."""
+    bins = list(np.linspace(-1, 1, 41))
     for name, colour, text in (
         ("depth_raw", style.ORANGE, "raw"),
         ("depth_normalised", style.BLUE, "normalised"),
     ):
-        b.hist(t[name].dropna(), bins, color=colour, alpha=0.6, label=text)
-    b.axvline(0, color="#444444", lw=0.8)
-    b.set_xlabel("correlation of a gene with depth")
-    b.set_ylabel("genes")
-    b.legend(frameon=False, fontsize=8)
-    style.finish(b, None, "depth")
-    expected = -np.log10((np.arange(len(t)) + 0.5) / len(t))
+        ax.hist(genes[name].dropna(), bins, color=colour, alpha=0.6, label=text)
+    ax.axvline(0, color="#444444", lw=0.8)
+    ax.set_xlabel("correlation of genes with sequencing depth")
+    ax.set_ylabel("number of genes")
+    ax.legend(frameon=False, fontsize=8)
+    style.finish(ax, None, "sequencing depth")
+
+
+def _pseudoreplication(ax: Axes, genes: pd.DataFrame) -> None:
+    """Plot quantiles of p-values with cells and with samples as units."""
+    expected = -np.log10((np.arange(len(genes)) + 0.5) / len(genes))
     for name, colour, marker, text in (
         ("p_cells", style.RED, "x", "cells as units"),
         ("p_shuffled", style.ORANGE, "+", "cells, target shuffled in samples"),
         ("p_within", style.BLUE, "o", "samples, within"),
         ("p_between", style.GREEN, "s", "samples, between"),
     ):
-        p = np.sort(t[name].dropna().clip(lower=1e-50))
-        c.plot(expected[: len(p)], -np.log10(p), marker, color=colour, ms=4, ls="", label=text)
-    c.plot(expected, expected, color=style.GREY, lw=1)
-    c.set_yscale("symlog", linthresh=5)
-    c.set_xlabel("-log10 p, uniform")
-    c.set_ylabel("-log10 p (cut at 50)")
-    c.legend(
-        frameon=False,
-        fontsize=7,
-        loc="upper left",
-        bbox_to_anchor=(-0.1, -0.16),
-        ncols=2,
-        handletextpad=0.1,
-    )
-    style.finish(c, None, "pseudo-replication")
-    return a.figure
+        p = np.sort(genes[name].dropna().clip(lower=1e-50))
+        ax.plot(expected[: len(p)], -np.log10(p), marker, color=colour, ms=4, ls="", label=text)
+    ax.plot(expected, expected, color=style.GREY, lw=1)
+    ax.set_yscale("symlog", linthresh=5)
+    ax.set_xlabel("expected -log10 p-value (uniform)")
+    ax.set_ylabel("observed -log10 p-value (max. 50)")
+    style.legend_below(ax, -0.1, -0.16, ncols=2, fontsize=7)
+    style.finish(ax, None, "pseudoreplication")
 
 
-def comparison(compared: Comparison, ax: Axes | None = None) -> Axes:
-    """Estimates and intervals of several results for the same pairs, level by level.
+def comparison(compared: ComparisonLike, ax: Axes | None = None) -> Axes:
+    """Plot the estimates and intervals of several results, pair by pair and level by level.
 
     Parameters
     ----------
@@ -161,18 +198,18 @@ def comparison(compared: Comparison, ax: Axes | None = None) -> Axes:
     ax = style.axes(ax, 6.0, 1.2 + 0.42 * len(groups))
     for k, name in enumerate(names):
         part = table[table["result"] == name]
-        at = [
+        row = [
             groups.index(g) for g in zip(part["gene_a"], part["gene_b"], part["level"], strict=True)
         ]
-        y = np.array(at) + (k - (len(names) - 1) / 2) * 0.6 / max(len(names), 2)
+        y = np.array(row) + (k - (len(names) - 1) / 2) * 0.6 / max(len(names), 2)
         x, low, high = (part[c].to_numpy() for c in ("correlation", "ci_lower", "ci_upper"))
         colour = style.PALETTE[k % len(style.PALETTE)]
         ax.hlines(y, low, high, color=colour, lw=1.3)
         ax.plot(x, y, style.MARKERS[k % len(style.MARKERS)], color=colour, ms=5, ls="", label=name)
-    ax.axvline(0, color="#bbbbbb", lw=0.8, zorder=0)
+    ax.axvline(0, **style.ZERO_LINE)
     ax.set_yticks(range(len(groups)), [f"{a} - {b}, {level}" for a, b, level in groups])
     ax.set_ylim(len(groups) - 0.5, -0.5)
     ax.set_xlim(-1.02, 1.02)
-    ax.set_xlabel("correlation (within: of expression; between: of log expression)")
+    ax.set_xlabel("correlation (within: expression; between: log expression)")
     ax.legend(fontsize=8, frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
-    return style.finish(ax, None, "the same pairs by several models")
+    return style.finish(ax, None, "estimates of the same pairs by model")

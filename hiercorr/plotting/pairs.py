@@ -1,4 +1,4 @@
-"""Plots of gene pairs: heatmap, volcano, ranked partners, p-values."""
+"""Plots of gene pairs: heatmap, volcano plot, ranked partners, p-values."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.cluster import hierarchy
 from scipy.spatial.distance import squareform
 
@@ -16,8 +17,8 @@ from hiercorr.results.result import CorrelationResult
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_MOST_PAIRS = 100_000  # points of a volcano
-_LABELLED = 60  # more gene names than this cannot be read
+_MAX_PAIRS = 100_000  # maximum number of points of a volcano plot
+_MAX_GENE_NAMES = 60  # more names cannot be read on a heatmap
 
 
 def heatmap(
@@ -27,46 +28,26 @@ def heatmap(
     max_genes: int = 3000,
     ax: Axes | None = None,
 ) -> Axes:
-    """Clustered heatmap with its dendrogram (average linkage of 1 - r).
+    """Plot a clustered heatmap with its dendrogram (average linkage of 1 - r).
 
     Parameters
     ----------
     result : CorrelationResult
-        All pairs.
+        Result for all pairs.
     genes : sequence of str, optional
-        Which genes; None: all.
+        Genes to show; None: all.
     variable : str
-        A pair variable between -1 and 1.
+        Pair variable with values between -1 and 1.
     max_genes : int
-        Where there are more, those with the largest sum of squared correlations are shown, and the title says so.
+        Maximum number of genes: those with the largest sums of squared correlations.
     ax : Axes, optional
 
     Returns
     -------
     Axes
     """
-    if result.target is not None:
-        raise InputError(
-            "a heatmap needs all pairs; this result holds one target: use ranked() or fit without target="
-        )
-    table = result.matrix(variable)
-    if genes is not None:
-        for g in genes:
-            if g not in table.index:
-                raise unknown_name("gene", g, table.index)
-        table = table.loc[list(genes), list(genes)]
-    r, total = np.array(table, float), len(table)
-    np.fill_diagonal(r, 1.0)
-    if len(r) > max_genes:
-        keep = np.sort(np.argsort(-np.nansum(r**2, 1), kind="stable")[:max_genes])
-        r, table = r[np.ix_(keep, keep)], table.iloc[keep, keep]
-    if len(r) < 2:
-        raise InputError(f"a heatmap needs at least 2 genes; {len(r)} chosen")
-    distance = 1 - np.nan_to_num((r + r.T) / 2)
-    np.fill_diagonal(distance, 0.0)
-    tree = hierarchy.linkage(
-        squareform(distance, checks=False), "average", optimal_ordering=len(r) <= 500
-    )
+    r, names, total = _chosen(result, genes, variable, max_genes)
+    tree = _linkage(r)
     order = hierarchy.leaves_list(tree)
     ax = style.axes(ax, 6.4, 6.0)
     cmap = style.pyplot().get_cmap("RdBu_r").with_extremes(bad="#dddddd")
@@ -79,31 +60,60 @@ def heatmap(
         aspect="auto",
         interpolation="nearest",
     )
-    names = table.index.to_numpy()[order]
-    if len(r) <= _LABELLED:
+    if len(r) <= _MAX_GENE_NAMES:
         size = min(9.0, 260 / len(r) + 2)
-        ax.set_xticks(range(len(r)), names, rotation=90, fontsize=size)
-        ax.set_yticks(range(len(r)), names, fontsize=size)
+        ax.set_xticks(range(len(r)), names[order], rotation=90, fontsize=size)
+        ax.set_yticks(range(len(r)), names[order], fontsize=size)
     else:
         ax.set_xticks([])
         ax.set_yticks([])
         ax.set_xlabel(f"{len(r):,} genes")
     tree_ax = ax.inset_axes((0, 1.01, 1, 0.14))
     _dendrogram(tree_ax, tree, len(r))
-    ax.figure.colorbar(image, ax=ax, shrink=0.5, label=variable.replace("_", " "), pad=0.02)
-    style.finish(
-        tree_ax,
-        result,
-        f"{variable.replace('_', ' ')}{style.shown(len(r), total, 'genes, the strongest')}",
-    )
-    for side in ax.spines.values():
-        side.set_visible(False)
-    tree_ax.spines[:].set_visible(False)
+    text = variable.replace("_", " ")
+    ax.figure.colorbar(image, ax=ax, shrink=0.5, label=text, pad=0.02)
+    style.finish(tree_ax, result, f"{text}{style.shown(len(r), total, 'genes')}")
+    for each in (ax, tree_ax):
+        each.spines[:].set_visible(False)
     return ax
 
 
-def _dendrogram(ax: Axes, tree: np.ndarray, n: int) -> None:
-    """Drawn here rather than by scipy, whose recursion ends at some thousand leaves."""
+def _chosen(
+    result: CorrelationResult, genes: Sequence[str] | None, variable: str, max_genes: int
+) -> tuple[NDArray, NDArray, int]:
+    """Return the matrix and names of the genes to show, and how many there were to choose from."""
+    if result.target is not None:
+        raise InputError(
+            "a heatmap needs all pairs, and this result has one target: "
+            "use ranked() or fit without target="
+        )
+    table = result.matrix(variable)
+    if genes is not None:
+        for g in genes:
+            if g not in table.index:
+                raise unknown_name("gene", g, table.index)
+        table = table.loc[list(genes), list(genes)]
+    r, names = np.array(table, float), table.index.to_numpy()
+    np.fill_diagonal(r, 1.0)
+    if len(r) > max_genes:
+        keep = np.sort(np.argsort(-np.nansum(r**2, 1), kind="stable")[:max_genes])
+        r, names = r[np.ix_(keep, keep)], names[keep]
+    if len(r) < 2:
+        raise InputError(f"a heatmap needs at least 2 genes, not {len(r)}")
+    return r, names, len(table)
+
+
+def _linkage(r: NDArray) -> NDArray:
+    """Cluster genes by average linkage of 1 - r."""
+    distance = 1 - np.nan_to_num((r + r.T) / 2)
+    np.fill_diagonal(distance, 0.0)
+    return hierarchy.linkage(
+        squareform(distance, checks=False), "average", optimal_ordering=len(r) <= 500
+    )
+
+
+def _dendrogram(ax: Axes, tree: NDArray, n: int) -> None:
+    """Draw a dendrogram; SciPy's own function exceeds the recursion limit for large trees."""
     from matplotlib.collections import LineCollection
 
     x = np.empty(2 * n - 1)
@@ -128,16 +138,17 @@ def volcano(
     n_labels: int = 10,
     ax: Axes | None = None,
 ) -> Axes:
-    """Correlation against -log10 p of a gene's partners (of all pairs without a gene).
+    """Plot -log10 p-values against correlations (volcano plot).
 
     Parameters
     ----------
     result : CorrelationResult
     gene : str, optional
+        Show the partners of this gene; None: of the target, or all pairs.
     q : float
-        Partners with a smaller q-value are coloured by sign.
+        Pairs with a smaller q-value are coloured by sign.
     n_labels : int
-        Names of the strongest ones.
+        Number of pairs to label, strongest evidence first.
     ax : Axes, optional
 
     Returns
@@ -146,19 +157,21 @@ def volcano(
     """
     if gene is None and result.target is None:
         total = int(result.dataset["correlation"].notnull().sum() - len(result.genes)) // 2
-        table = result.pairs(n=_MOST_PAIRS)
-        title = f"all pairs{style.shown(len(table), total, 'the strongest')}"
+        table = result.pairs(n=_MAX_PAIRS)
+        title = f"all pairs{style.shown(len(table), total)}"
         names = table["gene_a"] + "-" + table["gene_b"]
     else:
         gene, table = style.partners(result, gene)
         title, names = f"partners of {gene}", table.index.to_series()
     if "p_value" not in table:
-        raise InputError("a volcano needs p-values; this result has no uncertainty: use ranked()")
+        raise InputError(
+            "a volcano plot needs p-values, and this result has no uncertainty: use ranked()"
+        )
     table, names = table[table["p_value"].notna()], names[table["p_value"].notna().to_numpy()]
     ax = style.axes(ax)
     y = style.minus_log10(table["p_value"])
     passed = table["q_value"] < q
-    many = len(table) > 3000
+    many = len(table) > style.MANY_POINTS
     for mask, colour, marker, text in (
         (~passed, style.GREY, "o", f"q >= {q:g}"),
         (passed & (table["correlation"] > 0), style.RED, "^", "positive"),
@@ -180,17 +193,10 @@ def volcano(
     style.label(
         ax, table["correlation"].to_numpy()[first], y.to_numpy()[first], names.to_numpy()[first]
     )
-    ax.axvline(0, color="#bbbbbb", lw=0.8, zorder=0)
+    ax.axvline(0, **style.ZERO_LINE)
     ax.set_xlabel("correlation")
-    ax.set_ylabel("-log10 p")
-    ax.legend(
-        fontsize=8,
-        frameon=False,
-        loc="upper left",
-        bbox_to_anchor=(0, -0.14),
-        ncols=3,
-        handletextpad=0.1,
-    )
+    ax.set_ylabel("-log10 p-value")
+    style.legend_below(ax, 0, -0.14, ncols=3)
     return style.finish(ax, result, title)
 
 
@@ -201,16 +207,17 @@ def ranked(
     q: float = 0.05,
     ax: Axes | None = None,
 ) -> Axes:
-    """The partners with the strongest evidence, with their intervals, in order of the correlation.
+    """Plot the partners with the strongest evidence and their intervals, sorted by correlation.
 
     Parameters
     ----------
     result : CorrelationResult
     gene : str, optional
+        May be omitted if the result has a target.
     n : int
-        How many.
+        Number of partners.
     q : float
-        Filled points pass it.
+        Partners with a smaller q-value are shown as filled points.
     ax : Axes, optional
 
     Returns
@@ -234,34 +241,34 @@ def ranked(
         edgecolors=list(colour),
         zorder=3,
     )
-    ax.axvline(0, color="#bbbbbb", lw=0.8, zorder=0)
+    ax.axvline(0, **style.ZERO_LINE)
     ax.set_yticks(y, table.index, fontsize=8)
     ax.set_ylim(-0.7, len(table) - 0.3)
     ax.set_xlabel(f"correlation with {name} (filled: q < {q:g})")
-    return style.finish(
-        ax, result, f"partners of {name}{style.shown(len(table), total, 'genes, the strongest')}"
-    )
+    return style.finish(ax, result, f"partners of {name}{style.shown(len(table), total, 'genes')}")
 
 
-def _p_values(result: CorrelationResult, variable: str) -> np.ndarray:
+def _p_values(result: CorrelationResult, variable: str) -> NDArray:
+    """Return the p-values of the distinct pairs."""
     p = result.matrix(variable).to_numpy(float)
     p = p[np.triu_indices(len(p), 1)] if result.target is None else p.ravel()
     p = p[np.isfinite(p)]
     if not len(p):
-        raise InputError(f"this result has no {variable}: it has no uncertainty")
+        raise InputError(f"this result has no {variable}: it was fitted without uncertainty")
     return p
 
 
 def p_histogram(
     result: CorrelationResult, variable: str = "p_value", bins: int = 40, ax: Axes | None = None
 ) -> Axes:
-    """Histogram of p-values, flat where nothing is related; the line is the share a flat one would have.
+    """Plot a histogram of p-values; the line marks the uniform distribution.
 
     Parameters
     ----------
     result : CorrelationResult
     variable : {"p_value", "cell_p_value"}
     bins : int
+        Number of bins.
     ax : Axes, optional
 
     Returns
@@ -273,12 +280,14 @@ def p_histogram(
     ax.hist(p, list(np.linspace(0, 1, bins + 1)), color=style.SKY, edgecolor="white", lw=0.4)
     ax.axhline(len(p) / bins, color=style.RED, lw=1, ls="--")
     ax.set_xlabel(variable.replace("_", " "))
-    ax.set_ylabel("pairs")
+    ax.set_ylabel("number of pairs")
     return style.finish(ax, result, f"{len(p):,} {variable.replace('_', ' ')}s")
 
 
 def qq(result: CorrelationResult, variable: str = "p_value", ax: Axes | None = None) -> Axes:
-    """Observed against uniform -log10 p, with the pointwise 95% band of independent tests.
+    """Plot observed against expected -log10 p-values, with a pointwise 95% band.
+
+    Expected values and band are those of independent tests under the null hypothesis.
 
     Parameters
     ----------
@@ -307,6 +316,6 @@ def qq(result: CorrelationResult, variable: str = "p_value", ax: Axes | None = N
         color=style.BLUE,
         ms=4,
     )
-    ax.set_xlabel("-log10 p, uniform")
-    ax.set_ylabel(f"-log10 {variable.replace('_', ' ')}")
+    ax.set_xlabel("expected -log10 p-value (uniform)")
+    ax.set_ylabel(f"observed -log10 {variable.replace('_', ' ')}")
     return style.finish(ax, result, f"QQ of {m:,} tests")

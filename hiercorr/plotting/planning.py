@@ -1,4 +1,4 @@
-"""Plots of designs: power over samples or cells, designs by their cost."""
+"""Plots of study designs: power curves, and designs by number of samples and cost."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _LABELS = {
-    "samples": "samples",
+    "samples": "number of samples",
     "cells": "cells per sample",
-    "mean": "mean count in a cell",
+    "mean": "mean count per cell",
     "rho": "correlation",
-    "heterogeneity": "standard deviation of the correlation over samples",
+    "heterogeneity": "between-sample standard deviation of the correlation",
 }
 
 
@@ -27,14 +27,14 @@ def power_curve(
     goal: float | None = 0.8,
     ax: Axes | None = None,
 ) -> Axes:
-    """Power over one quantity, one line a design.
+    """Plot power against one quantity, one line per design.
 
     Parameters
     ----------
     curves : DataFrame or mapping
-        Of :func:`hiercorr.planning.power_curve`, by the name each line gets.
+        Power curve from :func:`hiercorr.planning.power_curve`, or several by name.
     goal : float, optional
-        A line at this power.
+        Power marked by a horizontal line.
     ax : Axes, optional
 
     Returns
@@ -45,12 +45,13 @@ def power_curve(
     --------
     >>> import hiercorr as hc
     >>> from hiercorr.planning.power_analysis import power_curve
-    >>> few, many = (power_curve(hc.power(samples=8, cells=n), "samples", range(3, 30)) for n in (100, 1000))
-    >>> ax = hc.plotting.power_curve({"100 cells": few, "1,000 cells": many})
+    >>> curve = power_curve(hc.power(samples=8, cells=100), "samples", range(3, 30))
+    >>> more = power_curve(hc.power(samples=8, cells=1000), "samples", range(3, 30))
+    >>> ax = hc.plotting.power_curve({"100 cells": curve, "1,000 cells": more})
     """
     named = {"": curves} if isinstance(curves, pd.DataFrame) else dict(curves)
     if not named:
-        raise InputError("no curve is given: make one with hiercorr.planning.power_curve")
+        raise InputError("no curve is given: compute one with hiercorr.planning.power_curve")
     ax = axes(ax)
     over = str(next(iter(named.values())).index.name)
     for k, (name, table) in enumerate(named.items()):
@@ -71,15 +72,16 @@ def power_curve(
     ax.set_ylim(0, 1.02)
     if any(named):
         ax.legend(frameon=False, fontsize=9)
-    return finish(ax, None, f"power over {over}")
+    return finish(ax, None, "power curves" if len(named) > 1 else "power curve")
 
 
 def designs(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
-    """Donors or cells: designs of :func:`hiercorr.planning.best_design` by samples and cost, the best one marked.
+    """Plot designs by number of samples and cost (or power), and mark the best one.
 
     Parameters
     ----------
     table : DataFrame
+        From :func:`hiercorr.planning.best_design`.
     ax : Axes, optional
 
     Returns
@@ -90,12 +92,13 @@ def designs(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
     --------
     >>> import hiercorr as hc
     >>> from hiercorr.planning.best_design import best_design
-    >>> ax = hc.plotting.designs(best_design(hc.power(samples=8, cells=300), donor_cost=1500, cell_cost=0.15))
+    >>> table = best_design(hc.power(samples=8, cells=300), donor_cost=1500, cell_cost=0.15)
+    >>> ax = hc.plotting.designs(table)
     """
     ax = axes(ax)
     best, shown = table.iloc[0], table.sort_values("samples")
     budget = shown["power"].nunique() > 1 and shown["cost"].max() <= 1.05 * shown["cost"].min()
-    value, label = ("power", "power") if budget else ("cost", "cost")
+    value = "power" if budget else "cost"
     near = (
         shown[shown[value] >= 0.2 * best[value]]
         if budget
@@ -103,13 +106,13 @@ def designs(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
     )
     ax.plot(near["samples"], near[value], color=PALETTE[0], marker="o", ms=3)
     ax.plot([best["samples"]], [best[value]], marker="*", ms=13, color=PALETTE[1], ls="")
-    said = f"best: {best['samples']:.0f} samples x {best['cells']:,.0f} cells"
-    said += f"\ncost {best['cost']:,.0f}, power {best['power']:.2f}"
-    x, y, side, level = (0.97, 0.04, "right", "bottom") if budget else (0.03, 0.96, "left", "top")
-    ax.text(x, y, said, transform=ax.transAxes, fontsize=9, ha=side, va=level)
+    text = f"best: {best['samples']:.0f} samples x {best['cells']:,.0f} cells"
+    text += f"\ncost {best['cost']:,.0f}, power {best['power']:.2f}"
+    x, y, ha, va = (0.97, 0.04, "right", "bottom") if budget else (0.03, 0.96, "left", "top")
+    ax.text(x, y, text, transform=ax.transAxes, fontsize=9, ha=ha, va=va)
     ax.locator_params(axis="x", integer=True)
-    ax.set_xlabel("samples")
-    ax.set_ylabel(label)
+    ax.set_xlabel("number of samples")
+    ax.set_ylabel(value)
     return finish(
-        ax, None, "designs that reach the power" if not budget else "designs that the budget buys"
+        ax, None, "designs within the budget" if budget else "designs with the required power"
     )

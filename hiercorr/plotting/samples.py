@@ -1,4 +1,4 @@
-"""Plots over samples: forest, strip, diagnostics."""
+"""Plots of per-sample estimates (forest, strip) and diagnostics of genes."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import numpy as np
 
 from hiercorr.errors import InputError
 from hiercorr.plotting import style
+from hiercorr.results.pairs import row_of
 from hiercorr.results.result import CorrelationResult
 
 if TYPE_CHECKING:
@@ -17,14 +18,14 @@ if TYPE_CHECKING:
 def forest(
     result: CorrelationResult, gene_a: str, gene_b: str | None = None, ax: Axes | None = None
 ) -> Axes:
-    """A pair's correlation in every sample, all samples together, and the prediction interval of a new sample.
+    """Plot the correlation of a pair per sample and overall, with the prediction interval.
 
     Parameters
     ----------
     result : CorrelationResult
         Fitted with ``per_sample=True``.
     gene_a, gene_b : str
-        The pair; one gene is enough where the result has a target.
+        The pair; one gene suffices if the result has a target.
     ax : Axes, optional
 
     Returns
@@ -33,17 +34,18 @@ def forest(
     """
     table = result.sample_table(gene_a, gene_b)
     first, second = (gene_a, gene_b) if gene_b is not None else (result.target, gene_a)
-    pair = result._row(first)[1].sel(gene=second)
+    pair = row_of(result.dataset, first)[1].sel(gene=second)
     known = table[table["correlation"].notna()].iloc[::-1]
     if not len(known):
-        raise InputError(f"no sample can estimate the correlation of {first!r} and {second!r}")
+        raise InputError(
+            f"the correlation of {first!r} and {second!r} is not estimable in any sample"
+        )
     ax = style.axes(ax, 5.2, 1.4 + 0.28 * len(known))
     y = np.arange(len(known)) + 2
     z, se = np.arctanh(known["correlation"].clip(-0.9999, 0.9999)), known["se"]
-    has = se.notna().to_numpy()
-    ax.hlines(
-        y[has], np.tanh(z - 1.96 * se)[has], np.tanh(z + 1.96 * se)[has], color=style.GREY, lw=1.4
-    )
+    has_se = se.notna().to_numpy()
+    lower, upper = np.tanh(z - 1.96 * se), np.tanh(z + 1.96 * se)
+    ax.hlines(y[has_se], lower[has_se], upper[has_se], color=style.GREY, lw=1.4)
     size = 20 + 80 * known["n_cells"] / known["n_cells"].max()
     ax.scatter(known["correlation"], y, s=size, marker="s", color=style.BLUE, zorder=3)
     value = {v: float(pair[v]) for v in ("correlation", "ci_lower", "ci_upper")}
@@ -71,12 +73,12 @@ def forest(
             ls=":",
         )
         ticks, labels = [0, *ticks], ["a new sample (95%)", *labels]
-    ax.axvline(0, color="#bbbbbb", lw=0.8, zorder=0)
+    ax.axvline(0, **style.ZERO_LINE)
     ax.set_yticks(ticks, labels, fontsize=8)
     ax.set_ylim(-0.6, len(known) + 1.6)
-    left = len(table) - len(known)
+    missing = len(table) - len(known)
     ax.set_xlabel(
-        "correlation, 95% interval" + (f"; {left} samples cannot estimate it" if left else "")
+        "correlation (95% interval)" + (f"; not estimable in {missing} samples" if missing else "")
     )
     return style.finish(ax, result, f"{first} and {second}")
 
@@ -84,7 +86,7 @@ def forest(
 def strip(
     result: CorrelationResult, gene: str | None = None, n: int = 20, ax: Axes | None = None
 ) -> Axes:
-    """Every sample's correlation with the strongest partners of a gene, and the overall estimate.
+    """Plot the per-sample and overall correlations of a gene with its strongest partners.
 
     Parameters
     ----------
@@ -92,7 +94,7 @@ def strip(
         Fitted with ``per_sample=True``.
     gene : str, optional
     n : int
-        Partners.
+        Number of partners.
     ax : Axes, optional
 
     Returns
@@ -104,7 +106,7 @@ def strip(
     name, table = style.partners(result, gene)
     total = len(table)
     table = table.head(n).sort_values("correlation", ascending=False)
-    values = result._row(name)[1]["sample_correlation"].sel(gene=list(table.index))
+    values = row_of(result.dataset, name)[1]["sample_correlation"].sel(gene=list(table.index))
     samples = values["sample"].values
     ax = style.axes(ax, 1.6 + 0.3 * len(table), 4.0)
     x = np.arange(len(table))
@@ -122,21 +124,18 @@ def strip(
             ls="",
         )
     ax.hlines(table["correlation"], x - 0.38, x + 0.38, color="#222222", lw=1.6, zorder=3)
-    ax.axhline(0, color="#bbbbbb", lw=0.8, zorder=0)
+    ax.axhline(0, **style.ZERO_LINE)
     ax.set_xticks(x, table.index, rotation=90, fontsize=8)
     ax.set_xlim(-0.6, len(table) - 0.4)
+    ax.set_xlabel("points: samples, lines: all samples")
     ax.set_ylabel(f"correlation with {name}")
     if few:
         ax.legend(fontsize=7, frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
-    return style.finish(
-        ax,
-        result,
-        f"samples (points), together (lines){style.shown(len(table), total, 'genes, the strongest')}",
-    )
+    return style.finish(ax, result, f"partners of {name}{style.shown(len(table), total, 'genes')}")
 
 
 def diagnostics(result: CorrelationResult, ax: Axes | None = None) -> Axes:
-    """Detection of each gene against the size of its correlations, flagged genes apart: what carries the result?
+    """Plot the size of each gene's correlations against its detection, by flag.
 
     Parameters
     ----------
@@ -179,12 +178,12 @@ def diagnostics(result: CorrelationResult, ax: Axes | None = None) -> Axes:
             alpha=0.7,
             lw=1 if marker == "x" else 0,
             label=f"{text} ({int(mask.sum()):,})",
-            rasterized=len(table) > 3000,
+            rasterized=len(table) > style.MANY_POINTS,
         )
     ax.plot([], [], " ", label=f"not estimable ({int(missing.sum()):,})")
-    ax.set_xlabel("share of cells with a count")
+    ax.set_xlabel("proportion of cells with a count")
     ax.set_ylabel(
         "median |correlation|" if result.target is None else f"|correlation with {result.target}|"
     )
     ax.legend(fontsize=8, frameon=False)
-    return style.finish(ax, result, "genes")
+    return style.finish(ax, result, "genes: detection and correlation")

@@ -1,4 +1,4 @@
-"""What all plots share: axes, colours, labels that do not overlap, the word exploratory."""
+"""Shared elements of all plots: axes, colours, labels, titles."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ import numpy as np
 import pandas as pd
 
 from hiercorr.errors import InputError
+from hiercorr.results.pairs import row_of
 from hiercorr.results.result import CorrelationResult
 from hiercorr.runtime.optional import optional
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# Okabe & Ito's palette, told apart by colour-blind readers.
+# The palette of Okabe & Ito, safe for colour-blind readers.
 BLUE, RED, GREEN, ORANGE, PURPLE, SKY, GREY = (
     "#0072B2",
     "#D55E00",
@@ -27,6 +28,8 @@ BLUE, RED, GREEN, ORANGE, PURPLE, SKY, GREY = (
 )
 PALETTE = [BLUE, RED, GREEN, ORANGE, PURPLE, SKY, "#F0E442", "#000000"]
 MARKERS = "osD^v<>Ph*"
+ZERO_LINE: dict[str, Any] = {"color": "#bbbbbb", "lw": 0.8, "zorder": 0}
+MANY_POINTS = 3000  # more points than this are rasterised in vector files
 
 
 def pyplot() -> Any:
@@ -35,28 +38,40 @@ def pyplot() -> Any:
 
 
 def axes(ax: Axes | None, width: float = 5.0, height: float = 4.0) -> Axes:
-    """The axes given, or new ones of this size in inches."""
+    """Return the given axes, or create a figure of this size in inches."""
     if ax is None:
         _, ax = pyplot().subplots(figsize=(width, height), layout="constrained")
     return ax
 
 
 def finish(ax: Axes, result: CorrelationResult | None, title: str) -> Axes:
-    """Title (with the word exploratory where the result is) and bare spines."""
+    """Set the title, marked as exploratory where the result is, and remove spines."""
     exploratory = result is not None and bool(result.dataset.attrs.get("exploratory"))
     ax.set_title(f"{title} (exploratory)" if exploratory else title, fontsize=11)
     ax.spines[["top", "right"]].set_visible(False)
     return ax
 
 
+def legend_below(ax: Axes, x: float, y: float, ncols: int, fontsize: int = 8) -> None:
+    """Place the legend below the axes, with its upper left corner at (x, y)."""
+    ax.legend(
+        fontsize=fontsize,
+        frameon=False,
+        loc="upper left",
+        bbox_to_anchor=(x, y),
+        ncols=ncols,
+        handletextpad=0.1,
+    )
+
+
 def label(ax: Axes, x: Sequence[float], y: Sequence[float], names: Sequence[str]) -> None:
-    """Write names beside points, moved so that they do not overlap."""
+    """Label points, moving the labels so that they do not overlap."""
     if not len(names):
         return
     texts = [ax.text(a, b, n, fontsize=8) for a, b, n in zip(x, y, names, strict=True)]
     adjust_text = optional("adjustText", "labels").adjust_text
     low, high = ax.get_ylim()
-    ax.set_ylim(low - 0.06 * (high - low), high + 0.12 * (high - low))  # room to move them to
+    ax.set_ylim(low - 0.06 * (high - low), high + 0.12 * (high - low))  # room for moved labels
     ax.figure.canvas.draw()
     adjust_text(
         texts,
@@ -72,8 +87,8 @@ def label(ax: Axes, x: Sequence[float], y: Sequence[float], names: Sequence[str]
 
 
 def partners(result: CorrelationResult, gene: str | None) -> tuple[str, pd.DataFrame]:
-    """A gene's partners that could be estimated, strongest evidence first."""
-    name, _ = result._row(gene)
+    """Tabulate the partners of a gene that could be estimated, strongest evidence first."""
+    name, _ = row_of(result.dataset, gene)
     table = result.top(name, n=len(result.genes))
     table = table[table["correlation"].notna()]
     if not len(table):
@@ -81,11 +96,11 @@ def partners(result: CorrelationResult, gene: str | None) -> tuple[str, pd.DataF
     return name, table
 
 
-def shown(number: int, total: int, what: str) -> str:
-    """How many of how many are shown; empty if all."""
-    return "" if number >= total else f", {number:,} of {total:,} {what}"
+def shown(number: int, total: int, noun: str = "", order: str = "top ") -> str:
+    """Return how many items are shown, as part of a title; an empty string if all are."""
+    return "" if number >= total else f", {order}{number:,} of {total:,} {noun}".rstrip()
 
 
 def minus_log10(p: pd.Series) -> pd.Series:
-    """-log10 with p of 0 at the smallest positive float."""
+    """Return -log10 of p-values, with 0 replaced by the smallest positive float."""
     return -np.log10(p.clip(lower=np.nextafter(0, 1)))

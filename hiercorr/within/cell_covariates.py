@@ -1,14 +1,16 @@
 r"""Covariates of cells in the within-sample model: each sample's counts are regressed on them by itself.
 
-With covariates Z of cells (an intercept among them), depth s and one weight w0 a cell that all genes share,
+With covariates Z of cells (an intercept among them), depth s and one weight w0 a cell that all
+genes share,
 
 .. math:: \hat\beta_{cj} = (Z' S W_0 Z)^{-1} Z' W_0 x_j, \quad r_j = x_j - S Z\hat\beta_{cj} = (I - H)(x_j - E x_j),
           \quad H = S Z (Z' S W_0 Z)^{-1} Z' W_0 .
 
-H is the same for every gene, so what fitting the covariates takes from a product of residuals is known:
-:math:`E\, r_{ij} r_{ik} = \sigma_{jk} v_i` with :math:`v_i = \sum_l (I - H)_{il}^2 s_l^2` for two genes, to which a gene
-with itself adds the Poisson noise :math:`\sum_l (I - H)_{il}^2 s_l z_l`, estimated without bias by the counts in the place
-of :math:`s_l z_l`. The sums over cells keep their form with v in the place of s^2.
+H is the same for every gene, so what fitting the covariates takes from a product of residuals is
+known: :math:`E\, r_{ij} r_{ik} = \sigma_{jk} v_i` with :math:`v_i = \sum_l (I - H)_{il}^2 s_l^2`
+for two genes, to which a gene with itself adds the Poisson noise :math:`\sum_l (I - H)_{il}^2 s_l
+z_l`, estimated without bias by the counts in the place of :math:`s_l z_l`. The sums over cells keep
+their form with v in the place of s^2.
 """
 
 from __future__ import annotations
@@ -35,7 +37,8 @@ Array = NDArray[np.float64]
 _BLOCK = 65_536  # cells whose interpolation matrix exists at one time
 
 
-_RANK = 1e-10  # part of the largest eigenvalue below which a direction of covariates is not there in a sample
+# part of the largest eigenvalue below which a direction of covariates is not there in a sample
+_RANK = 1e-10
 
 
 def regress_out_covariates(
@@ -53,8 +56,10 @@ def regress_out_covariates(
     if len(small):
         c = int(small[0])
         raise InputError(
-            f"covariates of cells have {k} coefficients and sample {counts.samples[c]!r} has {counts.cells_per_sample[c]} "
-            f"cells, of which at least {k + 2} are needed; use fewer covariates or min_cells={k + 2}"
+            f"covariates of cells have {k} coefficients and sample {counts.samples[c]!r} has "
+            f"{counts.cells_per_sample[c]} "
+            f"cells, of which at least {k + 2} are needed; use fewer covariates or "
+            f"min_cells={k + 2}"
         )
     scaled = np.zeros((counts.n_cells, k))
     beta = np.zeros((s, k, counts.n_genes))

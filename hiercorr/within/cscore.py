@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import anndata as ad
 import numpy as np
-import xarray as xr
 from numpy.typing import ArrayLike
 
 from hiercorr.counts.backend import LocalBackend
@@ -19,17 +18,15 @@ from hiercorr.counts.selection import Selection
 from hiercorr.design.matrix import make_design
 from hiercorr.design.samples import sample_columns, warn_of_repeated_donors
 from hiercorr.design.terms import split_terms
-from hiercorr.errors import EstimationWarning, InputError, unknown_name
-from hiercorr.results import stream, tiling
-from hiercorr.results.result import CorrelationResult, load
+from hiercorr.errors import InputError, text
+from hiercorr.results import CorrelationResult, load, stream, tiling
 from hiercorr.runtime import blas
 from hiercorr.runtime.resources import memory_bytes, threads
-from hiercorr.runtime.user_warnings import warn
-from hiercorr.schema import build_dataset
 from hiercorr.within import fitting, pooled_covariates
 from hiercorr.within.checkpoint import Checkpoint, fingerprint
-from hiercorr.within.options import Plan, make_plan
-from hiercorr.within.signature import fit_signature
+from hiercorr.within.dataset import Provenance, within_dataset
+from hiercorr.within.options import FitOptions, ModelFacts, Plan, make_plan
+from hiercorr.within.signature import check_signature, fit_signature
 
 if TYPE_CHECKING:
     from hiercorr.within.dask import Cluster
@@ -38,47 +35,59 @@ if TYPE_CHECKING:
 class CSCore:
     r"""Correlation of genes between the cells of one type, from raw counts.
 
-    Counts are Poisson around expression, :math:`x_{ij} | z_{ij} \sim Poisson(s_i z_{ij})`; the correlation is that of z,
-    so neither dropout nor depth is part of it. ``"within"`` (default) centres every sample at its own mean and pools the
-    moments of the samples; ``"pooled"`` is CS-CORE as published, over all cells. In both, the uncertainty comes from the
-    samples.
+    Counts are Poisson given expression, :math:`x_{ij} | z_{ij} \sim Poisson(s_i z_{ij})`; the
+    estimand is the correlation of z, which is free of dropout and sequencing depth. ``"within"``
+    (default) centres every sample at its own mean and pools the moments of the samples;
+    ``"pooled"`` is CS-CORE as published, over all cells. In both cases the uncertainty comes from
+    the samples.
 
     Parameters
     ----------
     data : AnnData or path
-        Cells x genes raw counts of ONE cell type (see `subset`); AnnData in memory or backed, .h5ad, .zarr, 10x .h5.
+        Cells x genes raw counts of ONE cell type (see `subset`); AnnData in memory or backed,
+        .h5ad, .zarr, 10x .h5.
     sample : str or None
-        Column of ``obs`` with the sample (donor, mouse) of each cell; None only with ``estimator="pooled"``.
+        Column of ``obs`` with the sample (donor, mouse) of each cell; None only with
+        ``estimator="pooled"``.
     genes : sequence of str, bool mask or int, optional
-        Names, mask, or N for the N most highly expressed. None: all expressed genes.
+        Names, mask, or N for the N most highly expressed genes. None: all expressed genes.
     layer : str, optional
         Layer with the raw counts, ``"raw"`` for ``adata.raw``; None for ``X``.
     depth : str or array, shape (n_obs,), optional
-        Sequencing depth in counts: obs column or array. None: row sums over all genes, before `genes` is applied.
+        Sequencing depth in counts: obs column or array. None: row sums over all genes, before
+        `genes` is applied.
     covariates : str or sequence of str, optional
-        Formula (``"~ percent_mito + phase"``) or columns of obs. ``"within"``: terms that vary between the cells of a sample
-        are regressed out of the counts in each sample by itself (:mod:`hiercorr.within.cell_covariates`), so that the correlation is that
-        of cells alike in them; terms with one value a sample are part of the samples' own means already. ``"pooled"``:
-        adjusted for in the mean, variance and covariance regressions, as published.
+        Formula (``"~ percent_mito + phase"``) or columns of obs. ``"within"``: terms that vary
+        between the cells of a sample are regressed out of the counts of each sample separately
+        (:mod:`hiercorr.within.cell_covariates`), so that the correlation is that of cells with
+        equal covariates; terms with one value per sample are already part of the sample means.
+        ``"pooled"``: adjusted for in the mean, variance and covariance regressions, as published.
     subset : bool array or mapping, optional
         Cells to use, e.g. ``{"cell_type": "B cells"}``.
     min_cells : int
-        Samples with fewer cells are left out (``small_samples="exclude"``) or refused (``"error"``).
+        Minimum number of cells per sample.
     small_samples : {"exclude", "error"}
+        Whether samples with fewer cells are excluded or raise an error.
     memory_limit : int or str, optional
-        Memory that counts and result may take, in bytes or as text (``"4GiB"``); None: what is free. Work that needs more
-        is refused with the amount.
+        Maximum memory for counts and result, in bytes or as text (``"4GiB"``); None: the memory
+        that is free. Work that needs more raises an error that states the amount.
     scratch : path, optional
-        Folder for a file (8 bytes a non-zero count) that holds the counts in the place of memory; it is gone when the
-        model is.
+        Folder for a temporary file (8 bytes per non-zero count) that holds the counts instead of
+        memory; deleted with the model.
     scheduler : dask.distributed.Client or str, optional
-        Where the sums over cells are made: a Dask client, or a name as ``dask.compute`` takes it. The data may be any of
-        the above; of a Dask-backed AnnData each chunk stays on the worker that has it. See :mod:`hiercorr.within.dask`.
+        Where the sums over cells are computed: a Dask client, or a name that ``dask.compute``
+        accepts. The data may be any of the above; the chunks of a Dask-backed AnnData stay on their
+        workers. See :mod:`hiercorr.within.dask`.
 
     Attributes
     ----------
     counts : Counts
         The validated counts.
+
+    Notes
+    -----
+    A model answers from the data that it read. A target outside `genes` is read from the same
+    matrix, and raises an error if its counts have changed since.
 
     References
     ----------
@@ -88,7 +97,7 @@ class CSCore:
     --------
     >>> import hiercorr as hc
     >>> adata = hc.datasets.glioblastoma()
-    >>> vehicle = {"condition": "ctrl"}  # one sample a patient
+    >>> vehicle = {"condition": "ctrl"}  # one sample per patient
     >>> genes = ["FTL", "FTH1", "SPP1"]
     >>> model = hc.CSCore(adata, sample="sample_id", depth="total_counts", genes=genes, subset=vehicle)
     >>> r = model.fit()
@@ -116,16 +125,7 @@ class CSCore:
         self.covariates = covariates
         self.memory_limit = memory_limit
         self._metacells = isinstance(data, ad.AnnData) and METACELLS in data.uns
-        memory_bytes(memory_limit)
-        self._cluster: Cluster | None = None
-        if scheduler is not None and (scratch is not None or covariates is not None):
-            raise InputError(
-                "scheduler= cannot be combined with scratch= or covariates=: the workers store the counts"
-            )
-        if scheduler is not None:
-            from hiercorr.within.dask import Cluster
-
-            self._cluster = Cluster(data, layer, scheduler)
+        limit = memory_bytes(memory_limit)
         selection = Selection(
             sample,
             genes=genes,
@@ -135,18 +135,26 @@ class CSCore:
             min_cells=min_cells,
             small_samples=small_samples,
         )
-        backend = self._cluster or LocalBackend(memory_bytes(memory_limit), scratch)
+        self._cluster: Cluster | None = None
+        if scheduler is not None:
+            if scratch is not None or covariates is not None:
+                raise InputError(
+                    "scheduler= cannot be combined with scratch= or covariates=: the workers "
+                    "store the counts"
+                )
+            from hiercorr.within.dask import Cluster
+
+            self._cluster = Cluster(data, layer, scheduler)
+        backend = self._cluster or LocalBackend(limit, scratch)
         self._reader = CountReader(data, selection, backend=backend)
         self.counts = self._reader.counts
         columns = sample_columns(self.counts.obs, self.counts.starts, self.counts.samples)
-        self._of_cells: list[
-            str
-        ] = []  # terms of the covariates that vary between cells of a sample, and those that do not
-        self._of_samples: list[str] = []
+        self._cell_terms: list[str] = []
+        self._sample_terms: list[str] = []
         if covariates is not None:
             make_design(covariates, self.counts.obs)
             known = [str(c) for c in self.counts.obs.columns]
-            self._of_cells, self._of_samples = split_terms(covariates, columns, known)
+            self._cell_terms, self._sample_terms = split_terms(covariates, columns, known)
         if sample is not None:
             columns.pop(sample, None)
             warn_of_repeated_donors(
@@ -156,6 +164,12 @@ class CSCore:
                 "intervals are too narrow",
                 "sample={column}",
             )
+
+    @property
+    def _facts(self) -> ModelFacts:
+        return ModelFacts(
+            self.sample is not None, self.covariates is not None, self._cluster is not None
+        )
 
     def fit(
         self,
@@ -182,43 +196,47 @@ class CSCore:
         Parameters
         ----------
         estimator : {"within", "pooled"}
-            ``"within"``: moments centred in each sample, :math:`\phi_{jk} = \sum_c N_c / \sum_c D_c`,
-            :math:`\rho = \phi_{jk}/\sqrt{\phi_{jj}\phi_{kk}}`. ``"pooled"``: CS-CORE as published, with its cell-level
-            test as ``cell_statistic`` and ``cell_p_value``.
+            ``"within"``: moments centred in each sample, :math:`\phi_{jk} = \sum_c N_c / \sum_c
+            D_c`, :math:`\rho = \phi_{jk}/\sqrt{\phi_{jj}\phi_{kk}}`. ``"pooled"``: CS-CORE as
+            published, with its cell-level test as ``cell_statistic`` and ``cell_p_value``.
         uncertainty : {"jackknife", "cluster", "bootstrap", "none"}, optional
-            How samples give the standard error (see :func:`hiercorr.inference.pairs.pair_estimate`). None: ``"jackknife"``,
-            or ``"none"`` where there are no samples, and for ``"pooled"`` with covariates.
+            Standard error over samples (see :func:`hiercorr.inference.pairs.pair_estimate`). None:
+            ``"jackknife"``, or ``"none"`` without samples and for ``"pooled"`` with covariates.
         target : str, optional
-            Estimate this gene against all others only; it joins the genes if it is not among them.
+            Estimate this gene against all others only; added to the genes if it is not among them.
         per_sample : bool
-            Also estimate every pair in every sample, with tau^2 (Paule-Mandel), I^2 and a 95% prediction interval where
-            every sample can (estimator ``"within"``).
+            Also estimate every pair in every sample, with tau^2 (Paule-Mandel), I^2 and a 95%
+            prediction interval where every sample can be estimated (estimator ``"within"``).
         precision : {"single", "double"}
-            Of the large sums and outputs.
+            Precision of the large sums and of the output.
         standardize : bool
-            Pooled: centre and scale covariates before the regressions, as the front end of the R package does.
+            Centre and scale covariates before the pooled regressions, as the front end of the R
+            package does.
         covariate_level : {"cell", "count"}
-            Pooled: covariates act on expression or on the observed counts.
+            Whether covariates of the pooled estimator act on expression or on the observed counts.
         adjust : sequence of {"mean", "variance", "covariance"}
-            Pooled: regressions that the covariates enter.
+            Pooled regressions that include the covariates.
         n_bootstrap : int
-            Resamples of the samples for ``uncertainty="bootstrap"``.
+            Number of resamples for ``uncertainty="bootstrap"``.
         confidence : float
-            Level of the intervals.
+            Confidence level of the intervals.
         seed : int or Generator, optional
-            For the bootstrap.
+            Seed of the bootstrap.
         out : path, optional
-            Name of a ``.zarr`` result that all pairs are written to as they are made, so that it need not fit in memory;
-            the result that is returned reads from there. q-values are then exact to 3e-5 of themselves.
+            Name of a ``.zarr`` result to which all pairs are written during the fit, so that they
+            need not fit in memory; the returned result reads from it. q-values then have a relative
+            error of at most 3e-5.
         overwrite : bool
-            Replace what is at `out`.
+            Replace an existing `out`.
         checkpoint : path, optional
-            Folder in which the sums of each sample and tile are kept until the result is whole: the same call after an
-            interruption, also after the death of the process, goes on from there and ends with the same numbers.
+            Folder for the sums of each sample and tile until the result is complete: after an
+            interruption, or the death of the process, the same call resumes the fit and gives
+            identical results.
         n_jobs : int, optional
-            Threads. None: what BLAS and numba may use (``OMP_NUM_THREADS``, ``NUMBA_NUM_THREADS``, threadpoolctl).
+            Number of threads. None: as many as BLAS and numba may use (``OMP_NUM_THREADS``,
+            ``NUMBA_NUM_THREADS``, threadpoolctl).
         progress : bool, optional
-            Show a progress bar. None: in a terminal, for long work.
+            Whether to show a progress bar. None: in a terminal, for long work.
 
         Returns
         -------
@@ -227,33 +245,35 @@ class CSCore:
         Raises
         ------
         InputError
-            If an option is unknown or does not fit the data.
+            If an option is not valid, does not fit the data, or has no effect with the others.
 
         Warns
         -----
         EstimationWarning
-            If some of the result could not be estimated.
+            If part of the result could not be estimated.
         """
-        counts = self._reader.with_gene(target)
-        published = self.covariates is not None and estimator == "pooled"
-        plan = make_plan(
-            counts,
-            estimator,
-            uncertainty,
-            target,
-            precision,
-            confidence,
-            n_bootstrap,
-            seed,
-            progress,
-            sampled=self.sample is not None,
-            published=published,
-            apart=out is not None or self._cluster is not None,
+        options = FitOptions(
+            estimator=estimator,
+            uncertainty=uncertainty,
+            target=target,
+            per_sample=per_sample,
+            precision=precision,
+            standardize=standardize,
+            covariate_level=covariate_level,
+            adjust=adjust,
+            n_bootstrap=n_bootstrap,
+            confidence=confidence,
+            seed=seed,
+            out=out,
+            overwrite=overwrite,
+            checkpoint=checkpoint,
+            progress=progress,
         )
+        options.check(self._facts)
+        counts = self._reader.with_gene(target)
+        plan = make_plan(counts, options, self._facts)
         if estimator == "within" and self.covariates is not None:
             plan = replace(plan, cells=self._cell_design(counts))
-        self._refuse_combinations(estimator, target, per_sample, out, checkpoint)
-        limit = memory_bytes(self.memory_limit)
         if out is None:
             tiling.check_memory(
                 counts.n_genes,
@@ -261,41 +281,13 @@ class CSCore:
                 target is not None,
                 per_sample,
                 plan.dtype,
-                limit,
+                memory_bytes(self.memory_limit),
                 streams=target is None,
             )
         with threads(n_jobs):
-            if self.covariates is not None and published:
-                design = make_design(self.covariates, counts.obs, standardize)
-                fitted = fitting.fit_covariates(
-                    counts, plan, design, covariate_level, tuple(adjust)
-                )
-                return CorrelationResult(self._dataset(counts, plan, fitted, target, seed))
-            kept = None
-            if checkpoint is not None:
-                key = fingerprint(
-                    counts, (plan.estimator, plan.precision, plan.uncertainty == "none", plan.tiles)
-                )
-                kept = Checkpoint(Path(checkpoint), key)
-            if out is None:
-                silent = plan.silent(counts.n_samples)
-                output = tiling.PairOutput(
-                    counts.n_genes, plan.rows, plan.dtype, without_interval=silent
-                )
-                problem = self._run(counts, plan, output, kept, per_sample)
-                fitted = problem.fitted(output.finish())
-                result = CorrelationResult(self._dataset(counts, plan, fitted, target, seed))
-            else:
-                with stream.opened(Path(out), plan.tiles, plan.dtype, overwrite) as streamed:
-                    problem = self._run(counts, plan, streamed, kept, per_sample)
-                    streamed.q_values()
-                    rest = self._dataset(
-                        counts, plan, problem.fitted({}), target, seed, missing=streamed.missing
-                    )
-                    result = load(streamed.finish(rest), lazy=True)
-            if kept is not None:
-                kept.finish()
-            return result
+            if options.published(self._facts):
+                return self._fit_published(counts, plan, options)
+            return self._fit_pairs(counts, plan, options)
 
     def signature(
         self,
@@ -308,35 +300,39 @@ class CSCore:
         n_jobs: int | None = None,
         progress: bool | None = None,
     ) -> CorrelationResult:
-        r"""Correlation within samples of a group of genes, as one target, with every gene.
+        r"""Estimate the correlation within samples of a group of genes, as one target, with every gene.
 
-        The group's expression is the weighted sum of its genes' expression; noise of counts is taken out as from a gene's.
-        A gene of the group is compared with the others of the group.
+        The expression of the group is the weighted sum of the expression of its genes, corrected
+        for the noise of counts as that of a gene. A gene of the group is compared with the others
+        of the group.
 
         Parameters
         ----------
         genes : sequence of str
             At least 2 of the model's genes.
         name : str
-            Of the group, as the result's target.
+            Name of the group, as the target of the result.
         weights : {"equal", "expression"} or mapping
-            ``"equal"``: every gene counts the same relative to its mean, as in a module score. ``"expression"``: the plain
-            sum of expression, in which highly expressed genes weigh most, and which is the more precise for sparse genes. A
-            mapping gives each gene its weight on relative expression; genes that go down have negative ones.
+            ``"equal"``: equal weights relative to the mean of each gene, as in a module score.
+            ``"expression"``: the plain sum of expression, in which highly expressed genes weigh
+            most, and which is more precise for sparse genes. A mapping gives the weight of each
+            gene on relative expression; genes that go down have negative weights.
         uncertainty : {"jackknife", "cluster", "none"}, optional
-            As for :meth:`fit`.
-        confidence, n_jobs, progress
+            Standard error over samples, as for :meth:`fit`.
+        confidence : float
+            Confidence level of the intervals.
+        n_jobs, progress
             As for :meth:`fit`.
 
         Returns
         -------
         CorrelationResult
-            One target; ``signature_weight`` is each gene's weight.
+            One target; ``signature_weight`` is the weight of each gene.
 
         Raises
         ------
         InputError
-            If a gene is not in the model or its counts are too few to be part of the group.
+            If a gene is not in the model or has too few counts to be part of the group.
 
         Examples
         --------
@@ -347,190 +343,117 @@ class CSCore:
         >>> r.target, r.dataset.sizes["gene"]
         ('ferritin', 50)
         """
-        chosen = list(dict.fromkeys(genes))
         if self.sample is None or self._cluster is not None:
             raise InputError(
                 "a signature needs samples, named with sample=, and the counts in this process"
             )
         if uncertainty == "bootstrap":
             raise InputError(
-                "uncertainty='bootstrap' is not available for a signature: use 'jackknife' or 'cluster'"
+                "uncertainty='bootstrap' is not available for a signature: use 'jackknife' or "
+                "'cluster'"
             )
-        if len(chosen) < 2:
-            raise InputError(
-                f"a signature needs at least 2 genes; {len(chosen)} given: use fit(target=)"
-            )
-        if name in self.counts.genes:
-            raise InputError(
-                f"name={name!r} is the name of a gene; choose another for the signature"
-            )
-        for gene in chosen:
-            if gene not in self.counts.genes:
-                raise unknown_name("gene of the signature", gene, self.counts.genes)
-        given = _signature_weights(weights, chosen)
-        plan = make_plan(
-            self.counts,
-            "within",
-            uncertainty,
-            None,
-            "double",
-            confidence,
-            progress=progress,
-            sampled=True,
+        text("name", name)
+        members, given = check_signature(genes, name, weights, self.counts.genes)
+        options = FitOptions(
+            uncertainty=uncertainty, precision="double", confidence=confidence, progress=progress
         )
+        options.check(self._facts)
         cells = None if self.covariates is None else self._cell_design(self.counts)
-        plan = replace(plan, rows=slice(0, 1), cells=cells)
+        plan = replace(make_plan(self.counts, options, self._facts), rows=slice(0, 1), cells=cells)
         with threads(n_jobs), blas.at_most(1):
-            members = self.counts.genes.get_indexer(chosen).astype(np.int64)
-            fitted, extra = fit_signature(self.counts, members, given, plan)
+            at = self.counts.genes.get_indexer(members).astype(np.int64)
+            fitted, extra = fit_signature(self.counts, at, given, plan)
         fitted.gene |= extra
-        said = f"{name}: {', '.join(chosen[:20])}{', ...' if len(chosen) > 20 else ''}"
-        fitted.note = f"{said}; a gene of the group is compared with the others of the group."
-        dataset = self._dataset(self.counts, plan, fitted, name, None)
+        listed = f"{', '.join(members[:20])}{', ...' if len(members) > 20 else ''}"
+        fitted.note = (
+            f"{name}: {listed}; a gene of the group is compared with the others of the group."
+        )
+        provenance = self._provenance(plan, options)
+        dataset = within_dataset(self.counts, plan, fitted, name, provenance)
         return CorrelationResult(
             dataset.assign_attrs(
                 signature=name, weights=weights if isinstance(weights, str) else "given"
             )
         )
 
+    def _fit_published(self, counts: Counts, plan: Plan, options: FitOptions) -> CorrelationResult:
+        """Fit the pooled regressions with covariates."""
+        assert self.covariates is not None
+        design = make_design(self.covariates, counts.obs, options.standardize)
+        fitted = fitting.fit_covariates(
+            counts, plan, design, options.covariate_level, tuple(options.adjust)
+        )
+        provenance = self._provenance(plan, options)
+        return CorrelationResult(within_dataset(counts, plan, fitted, options.target, provenance))
+
+    def _fit_pairs(self, counts: Counts, plan: Plan, options: FitOptions) -> CorrelationResult:
+        """Fit all pairs, or the target's, in memory or streamed to disk."""
+        stored = None
+        if options.checkpoint is not None:
+            asked = (plan.estimator, plan.precision, plan.uncertainty == "none", plan.tiles)
+            stored = Checkpoint(Path(options.checkpoint), fingerprint(counts, asked))
+        provenance = self._provenance(plan, options)
+        if options.out is None:
+            output = tiling.PairOutput(
+                counts.n_genes,
+                plan.rows,
+                plan.dtype,
+                without_interval=plan.silent(counts.n_samples),
+            )
+            problem = self._run(counts, plan, output, stored, options.per_sample)
+            fitted = problem.fitted(output.finish())
+            result = CorrelationResult(
+                within_dataset(counts, plan, fitted, options.target, provenance)
+            )
+        else:
+            folder = Path(options.out)
+            with stream.opened(folder, plan.tiles, plan.dtype, options.overwrite) as streamed:
+                problem = self._run(counts, plan, streamed, stored, options.per_sample)
+                streamed.q_values()
+                rest = within_dataset(
+                    counts, plan, problem.fitted({}), options.target, provenance, streamed.missing
+                )
+                result = load(streamed.finish(rest), lazy=True)
+        if stored is not None:
+            stored.finish()
+        return result
+
     def _run(
         self,
         counts: Counts,
         plan: Plan,
         output: fitting.Output,
-        kept: Checkpoint | None,
+        stored: Checkpoint | None,
         per_sample: bool,
     ) -> fitting.WithinProblem:
         if self._cluster is None:
             also = [fitting.each_sample(counts)] if per_sample else []
-            return fitting.fit_here(counts, plan, output, kept, also)
+            return fitting.fit_here(counts, plan, output, stored, also)
         return self._cluster.fit(counts, plan, output)
 
-    def _refuse_combinations(
-        self, estimator: str, target: str | None, per_sample: bool, out: Any, checkpoint: Any
-    ) -> None:
-        if out is not None:
-            for unfit, why in (
-                (
-                    target is not None,
-                    "one gene against all fits in memory: leave out= and use save()",
-                ),
-                (
-                    per_sample,
-                    "per_sample=True keeps every sample's estimates, which are not streamed: use target=",
-                ),
-                (
-                    self.covariates is not None and estimator == "pooled",
-                    "covariates= of the pooled estimator are fitted in memory: choose fewer genes (genes=N)",
-                ),
-            ):
-                if unfit:
-                    raise InputError(f"out= is for all pairs of a large fit; {why}")
-        if per_sample and estimator != "within":
-            raise InputError("per_sample=True goes with estimator='within'")
-        if checkpoint is not None and (self.covariates is not None or self._cluster is not None):
-            raise InputError(
-                "checkpoint= keeps sums of this process without covariates: leave it out"
-            )
-        if self._cluster is not None and per_sample:
-            raise InputError(
-                "per_sample=True needs the cells in this process: leave out scheduler=, e.g. with fewer genes (genes=)"
-            )
-
-    def _terms(self, plan: Plan) -> dict[str, str]:
-        """What the covariates were taken for."""
-        if plan.cells is None:
-            return {}
-        return {
-            "formula": "~ " + " + ".join(self._of_cells + self._of_samples),
-            "cell_terms": " + ".join(self._of_cells),
-            "sample_terms": " + ".join(self._of_samples) or "none",
-        }
+    def _provenance(self, plan: Plan, options: FitOptions) -> Provenance:
+        """Collect what the attributes of the result record."""
+        recorded: dict[str, Any] = {}
+        if plan.cells is not None:
+            recorded = {
+                "formula": "~ " + " + ".join(self._cell_terms + self._sample_terms),
+                "cell_terms": " + ".join(self._cell_terms),
+                "sample_terms": " + ".join(self._sample_terms) or "none",
+            }
+        seed = options.seed
+        return Provenance(
+            self.sample,
+            self._metacells,
+            {**recorded, "seed": seed if isinstance(seed, int) else None},
+        )
 
     def _cell_design(self, counts: Counts) -> np.ndarray:
-        """Design matrix of the terms that vary between the cells of a sample."""
-        if not self._of_cells:
+        """Build the design matrix of the terms that vary between the cells of a sample."""
+        if not self._cell_terms:
             raise InputError(
-                f"covariates {self.covariates!r} have one value in each sample, which cannot change a correlation within "
-                "samples: leave them out, or compare samples with hc.differential; or fit(estimator='pooled')"
+                f"covariates {self.covariates!r} have one value in each sample, which cannot "
+                "change a correlation within "
+                "samples: leave them out, or compare samples with hc.differential; or "
+                "fit(estimator='pooled')"
             )
-        return make_design("~ " + " + ".join(self._of_cells), counts.obs).matrix
-
-    def _dataset(
-        self,
-        counts: Counts,
-        plan: Plan,
-        fitted: fitting.WithinEstimates,
-        target: str | None,
-        seed: Any,
-        missing: int | None = None,
-    ) -> xr.Dataset:
-        """The result in the schema; with `missing` (entries without a correlation), all but its pair variables."""
-        if "p_value" in fitted.pair:
-            tiling.add_q_values(fitted.pair, plan.rows)
-        if not fitted.converged:
-            warn(
-                f"the mean and variance regressions still changed after {fitted.iterations} rounds of reweighting "
-                "(attribute converged is 0); genes near zero variance cause this: choose fewer with genes=N",
-                EstimationWarning,
-            )
-        share = (
-            missing / counts.n_genes**2
-            if missing is not None
-            else float(np.mean(np.isnan(fitted.pair["correlation"])))
-        )
-        if share > 0:
-            warn(
-                f"{share:.1%} of the pairs could not be estimated (no variance beyond noise, or an estimate outside "
-                "-1..1); they are NaN and flagged, see result.flag_counts()",
-                EstimationWarning,
-            )
-        dataset = build_dataset(
-            genes=counts.genes,
-            samples=counts.samples,
-            pair=fitted.pair,
-            gene=fitted.gene,
-            sample={"n_cells": counts.cells_per_sample, "depth": counts.median_depth},
-            target=target,
-            tested=not plan.silent(counts.n_samples),
-            attrs={
-                "title": ("exploratory: metacells, " if self._metacells else "")
-                + "CS-CORE, "
-                + ("within samples" if plan.estimator == "within" else "pooled over samples"),
-                "model": "CSCore",
-                "estimator": plan.estimator,
-                "level": "within" if plan.estimator == "within" else "pooled",
-                "formula": fitted.formula,
-                **self._terms(plan),
-                "uncertainty": plan.uncertainty,
-                "confidence": plan.confidence,
-                "precision": plan.precision,
-                "n_cells": counts.n_cells,
-                "sample_column": self.sample,
-                "theta": fitted.theta,
-                "iterations": fitted.iterations,
-                "converged": int(fitted.converged),
-                "seed": seed if isinstance(seed, int) else None,
-                "note": fitted.note,
-                "exploratory": 1 if self._metacells else None,
-                **{k: v for k, v in counts.notes.items() if v},
-            },
-        )
-        return dataset.assign(fitted.extra)
-
-
-def _signature_weights(weights: str | Mapping[str, float], genes: list[str]) -> np.ndarray | str:
-    if isinstance(weights, str):
-        if weights not in ("equal", "expression"):
-            raise InputError(
-                f"weights must be 'equal', 'expression' or a mapping from gene to weight, not {weights!r}"
-            )
-        return weights
-    for gene in genes:
-        if gene not in weights:
-            raise InputError(f"weights= has no weight of gene {gene!r}")
-    given = np.array([weights[g] for g in genes], float)
-    if not np.isfinite(given).all() or not given.all():
-        k = int(np.flatnonzero(~np.isfinite(given) | (given == 0))[0])
-        raise InputError(f"the weight of {genes[k]!r} is {given[k]}: weights are finite and not 0")
-    return given
+        return make_design("~ " + " + ".join(self._cell_terms), counts.obs).matrix

@@ -1,8 +1,9 @@
 """The sums over cells on a Dask cluster: blocks of cells are mapped, sums added, tiles of pairs estimated where they lie.
 
-No task holds a dense (cells x genes) array: a block of cells is sparse, and of a tile of genes some thousand cells at a time
-are dense. What travels are sums: of genes (genes x samples x nodes), then of pairs, tile by tile. A worker that dies takes
-its blocks with it, and the scheduler has them made again.
+No task holds a dense (cells x genes) array: a block of cells is sparse, and of a tile of genes some
+thousand cells at a time are dense. What travels are sums: of genes (genes x samples x nodes), then
+of pairs, tile by tile. A worker that dies takes its blocks with it, and the scheduler has them made
+again.
 """
 
 from __future__ import annotations
@@ -170,7 +171,8 @@ class Cluster:
         changed = np.flatnonzero(digest != counts.remote.digest)
         if len(changed):
             raise InputError(
-                f"the data have changed since this model read them: the counts of {len(changed)} genes are not the same, "
+                f"the data have changed since this model read them: the counts of {len(changed)} "
+                "genes are not the same, "
                 f"e.g. {counts.genes[changed[0]]!r}; create a new model"
             )
         sums = moments.DepthSums(

@@ -1,4 +1,4 @@
-"""differential: is the correlation of a pair within samples different between groups of samples, or along a covariate?"""
+"""Differential correlation: does the correlation within samples differ between groups, or along a covariate?"""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import anndata as ad
 import numpy as np
-import pandas as pd
+import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
@@ -16,18 +16,32 @@ from hiercorr import inference
 from hiercorr.counts.counts import MIN_CELLS, Counts
 from hiercorr.counts.read import read_counts
 from hiercorr.counts.selection import Selection
-from hiercorr.design import formulas
-from hiercorr.design.matrix import DesignMatrix, make_design, own_coefficients, sample_design
-from hiercorr.design.samples import check_block, sample_table, warn_of_repeated_donors
-from hiercorr.design.terms import split_terms
-from hiercorr.errors import EstimationWarning, InputError, between_0_and_1, one_of, unknown_name
-from hiercorr.results import tiling
-from hiercorr.results.result import CorrelationResult
+from hiercorr.errors import (
+    EstimationWarning,
+    between_0_and_1,
+    one_of,
+    text,
+    true_or_false,
+    valid_seed,
+    whole_number,
+    without_effect,
+)
+from hiercorr.results import CorrelationResult, tiling
 from hiercorr.runtime.resources import available_memory, threads
 from hiercorr.runtime.user_warnings import warn
 from hiercorr.schema import Flag, build_dataset
 from hiercorr.within import differential_tests, fitting
+from hiercorr.within.condition import (
+    Condition,
+    ConditionDesign,
+    check_pooled,
+    condition_design,
+    condition_shuffles,
+)
 from hiercorr.within.options import Plan
+
+DIFFERENTIAL_METHODS = ("regression", "pooled")
+_UNCERTAINTIES = ("jackknife", "cluster")
 
 
 def differential(
@@ -54,12 +68,14 @@ def differential(
     n_jobs: int | None = None,
     progress: bool | None = None,
 ) -> CorrelationResult:
-    r"""Difference of the correlation within samples between groups of samples, or its slope on a covariate.
+    r"""Test differences of the correlation within samples between groups of samples, or its slope on a covariate.
 
-    Samples are the units. To first order a sample's part in a pair's correlation is :math:`L_c = \rho + x_c / b_c` (share
-    b_c, influence x_c, as in :func:`hiercorr.inference.pairs.pair_estimate`), free of the noise of a ratio; L is regressed on the
-    design with weights b. Errors are HC2 with Satterthwaite degrees of freedom (:func:`hiercorr.within.differential_tests.tile_difference`):
-    Welch's test for two groups, the paired t test for pairs in blocks.
+    Samples are the units. To first order, the contribution of a sample to the correlation of a pair
+    is :math:`L_c = \rho + x_c / b_c` (share b_c, influence x_c, as in
+    :func:`hiercorr.inference.pairs.pair_estimate`), which avoids the noise of a ratio; L is
+    regressed on the design with weights b. Standard errors are HC2 with Satterthwaite degrees of
+    freedom (:func:`hiercorr.within.differential_tests.tile_difference`): Welch's test for two
+    groups, the paired t test for pairs in blocks.
 
     Parameters
     ----------
@@ -68,55 +84,65 @@ def differential(
     sample : str
         Column of ``obs`` with the sample of each cell.
     condition : str
-        Column with one value a sample: two groups (or more, with `contrast`), or a number, whose slope per unit is
-        estimated. With ``block=sample`` it may vary within samples (a cell type, a state, a stimulus given to part of the
-        cells): the units are then sample x condition, compared within samples.
+        Column with one value per sample: two groups (or more, with `contrast`), or a number, whose
+        slope per unit is estimated. With ``block=sample`` it may vary within samples (a cell type,
+        a state, a stimulus applied to some of the cells): the units are then sample x condition,
+        compared within samples.
     formula : str, optional
-        Covariates to adjust for, e.g. ``"~ gender + age + percent_mito"``; `condition` joins it. Terms with one value a sample
-        are covariates of the correlation; those that vary between cells of a sample are regressed out of its counts, as by
-        :class:`hiercorr.CSCore`.
+        Covariates to adjust for, e.g. ``"~ gender + age + percent_mito"``; `condition` is added.
+        Terms with one value per sample are covariates of the correlation; terms that vary between
+        the cells of a sample are regressed out of its counts, as in :class:`hiercorr.CSCore`.
     block : str, optional
-        Column whose values hold several samples each (the donor): an effect for each, so that conditions are compared
-        within donors.
+        Column with the donor of each sample: a fixed effect for each donor, so that conditions are
+        compared within donors.
     target : str, optional
-        One gene against all others.
+        Estimate this gene against all others only.
     contrast : str or (column, level, baseline), optional
-        Which combination of coefficients; needed where `condition` has more than two groups.
+        Linear combination of coefficients; required where `condition` has more than two groups.
     method : {"regression", "pooled"}
-        ``"regression"``: as above. ``"pooled"``: each group's correlation from its own sums, with its own error, and their
-        difference on Fisher's scale (:func:`hiercorr.within.differential_tests.pooled_difference`); two groups of at least 3 samples, without
-        covariates or blocks.
+        ``"regression"``: as above. ``"pooled"``: the correlation of each group from its own sums,
+        with its own standard error, compared on Fisher's scale
+        (:func:`hiercorr.within.differential_tests.pooled_difference`); for two groups of at least 3
+        samples, without covariates or blocks.
     uncertainty : {"jackknife", "cluster"}
-        Of each group's correlation, with ``"pooled"``.
+        Standard error of the correlation of each group, for ``method="pooled"``.
     permutations : int, optional
-        p-values by permutation of the condition over samples (within blocks) in the place of the t test: all distinct
-        arrangements where there are at most so many, else so many at random. The studentised difference is compared. Not
-        with other covariates.
+        Test by permutation of the condition over samples (within blocks) instead of the t test: all
+        distinct arrangements if there are no more than this number, otherwise this number at
+        random. The statistic is the studentised difference. Not available with covariates of
+        samples.
     genes, layer, depth, subset, min_cells, small_samples
         As for :class:`hiercorr.CSCore`.
     precision : {"single", "double"}
+        Precision of the large sums and of the output.
     confidence : float
+        Confidence level of the intervals.
     seed : int or Generator, optional
-        For the permutations.
+        Seed of the permutations.
     n_jobs : int, optional
+        Number of threads, as for :meth:`hiercorr.CSCore.fit`.
     progress : bool, optional
+        Whether to show a progress bar. None: in a terminal, for long work.
 
     Returns
     -------
     CorrelationResult
-        ``difference`` with ``difference_se`` and limits ``difference_lower``, ``difference_upper``; ``statistic``, ``df``,
-        ``p_value``, ``q_value`` are of no difference; ``correlation`` is that of all samples together, and
-        ``group_correlation`` that of each group by itself.
+        ``difference`` with ``difference_se`` and limits ``difference_lower`` and
+        ``difference_upper``; ``statistic``, ``df``, ``p_value`` and ``q_value`` test the null
+        hypothesis of no difference; ``correlation`` is the correlation over all samples, and
+        ``group_correlation`` that of each group.
 
     Raises
     ------
     InputError
-        If the condition varies within samples, has one sample in a group, is confounded with a covariate or with blocks.
+        If an option is not valid, or if the condition varies within samples, has one sample in a
+        group, or is confounded with a covariate or with blocks.
 
     References
     ----------
-    Bell & McCaffrey 2002, Survey Methodology 28:169; Pustejovsky & Tipton 2018, J. Business & Economic Statistics 36:672;
-    Janssen 1997, Statistics & Probability Letters 36:9 (studentised permutation).
+    Bell & McCaffrey 2002, Survey Methodology 28:169; Pustejovsky & Tipton 2018, J. Business &
+    Economic Statistics 36:672; Janssen 1997, Statistics & Probability Letters 36:9 (studentised
+    permutation).
 
     Examples
     --------
@@ -127,270 +153,181 @@ def differential(
     >>> r.top(n=1).columns[:2].tolist()
     ['correlation', 'difference']
     """
+    text("sample", sample)
+    text("condition", condition)
+    for name, value in (("formula", formula), ("block", block), ("target", target)):
+        text(name, value, optional=True)
     one_of("precision", precision, tiling.DTYPE)
     between_0_and_1("confidence", confidence)
     one_of("method", method, DIFFERENTIAL_METHODS)
-    if uncertainty not in ("jackknife", "cluster"):
-        raise InputError(f"uncertainty must be 'jackknife' or 'cluster', not {uncertainty!r}")
-    # Cells of one sample in both conditions: the units are sample x condition, compared within the sample.
-    units: str | tuple[str, str] = (
-        (sample, condition) if block == sample and condition != sample else sample
+    one_of("uncertainty", uncertainty, _UNCERTAINTIES)
+    whole_number("permutations", permutations, optional=True)
+    valid_seed(seed)
+    true_or_false("progress", progress, optional=True)
+    if method != "pooled":
+        without_effect(uncertainty=(uncertainty, "jackknife", "method='pooled'"))
+    asked = Condition(condition, sample, formula, block, contrast)
+    selection = Selection(
+        asked.units,
+        genes=genes,
+        layer=layer,
+        depth=depth,
+        subset=subset,
+        min_cells=min_cells,
+        small_samples=small_samples,
+        block=block,
     )
-    counts = read_counts(
-        data,
-        Selection(
-            sample=units,
-            genes=genes,
-            layer=layer,
-            depth=depth,
-            subset=subset,
-            min_cells=min_cells,
-            small_samples=small_samples,
-        ),
-        always=() if target is None else (target,),
-    )
-    table, varying = sample_table(counts.obs, counts.starts, counts.samples)
-    of_cells, of_samples = split_terms(
-        formula or "~ 1", table.columns, [str(c) for c in counts.obs.columns]
-    )
-    formula = "~ " + " + ".join(of_samples) if of_samples else None
-    design, weights, levels = _design(
-        counts, table, varying, sample, condition, formula, block, contrast
-    )
-    cells = make_design("~ " + " + ".join(of_cells), counts.obs).matrix if of_cells else None
-    found = None
+    counts = read_counts(data, selection, always=() if target is None else (target,))
+    found = condition_design(counts, asked)
+    shuffles = None
     if permutations is not None:
-        found = _shuffles(table, condition, formula, block, levels, permutations, seed)
-    groups = (
-        None
-        if levels is None
-        else np.asarray(pd.Index(levels).get_indexer(table[condition].astype(str)), np.int64)
-    )
+        shuffles = condition_shuffles(found, asked, permutations, seed)
     if method == "pooled":
-        _check_pooled(design, groups, block, permutations, condition)
-    question = differential_tests.Question(
-        design.matrix, weights, groups, [] if levels is None else levels
+        check_pooled(found, asked, permutations)
+    test = PairTest(
+        differential_tests.Question(
+            found.design.matrix, found.contrast, found.groups(condition), found.levels or []
+        ),
+        uncertainty if method == "pooled" else None,
+        shuffles,
+        confidence,
     )
-    rows = tiling.rows_of(target, counts.genes)
-    dtype = tiling.DTYPE[precision]
+    plan = _plan(counts, target, precision, confidence, found, progress)
+    output = tiling.PairOutput(counts.n_genes, plan.rows, plan.dtype)
+    with threads(n_jobs):
+        problem = fitting.fit_here(counts, plan, output, None, [test])
+    pair = output.finish()
+    tiling.add_q_values(pair, plan.rows)
+    missing = float(np.mean(np.isnan(pair["difference"])))
+    if missing > 1 / counts.n_genes:  # more than the diagonal
+        warn(
+            f"{missing:.1%} of the pairs have no difference (no variance beyond noise); they are "
+            "NaN and flagged",
+            EstimationWarning,
+        )
+    attrs = {
+        **_attributes(asked, found, test, method),
+        "confidence": confidence,
+        "precision": precision,
+        "n_cells": counts.n_cells,
+        "sample_column": sample,
+        "theta": problem.fit.theta,
+        "seed": seed if isinstance(seed, int) else None,
+        "note": "statistic, df, p_value and q_value test the null hypothesis of no difference; correlation is that of all "
+        "samples together.",
+        **{k: v for k, v in counts.notes.items() if v},
+    }
+    return CorrelationResult(_dataset(counts, pair, problem, target, test.question, attrs))
+
+
+def _plan(
+    counts: Counts,
+    target: str | None,
+    precision: str,
+    confidence: float,
+    found: ConditionDesign,
+    progress: bool | None,
+) -> Plan:
+    rows, dtype = tiling.rows_of(target, counts.genes), tiling.DTYPE[precision]
     tiling.check_memory(counts.n_genes, 0, target is not None, False, dtype, available_memory())
     tiles = tiling.tiles(counts.n_genes, counts.n_samples, rows, dtype, tiling.WIDE)
-    plan = Plan("within", "none", precision, confidence, rows, None, progress, tiles, cells)
-    output = tiling.PairOutput(counts.n_genes, rows, dtype)
+    return Plan("within", "none", precision, confidence, rows, None, progress, tiles, found.cells)
 
-    def compared(
+
+class PairTest:
+    """Test of the difference for every pair of a tile, added to the estimates of a fit.
+
+    Parameters
+    ----------
+    question : Question
+        Design, contrast and groups.
+    pooled : str or None
+        Uncertainty of the separate groups; None: the regression of samples.
+    shuffles : Shuffles, optional
+        Permutations.
+    confidence : float
+        Confidence level of the intervals.
+    """
+
+    def __init__(
+        self,
+        question: differential_tests.Question,
+        pooled: str | None,
+        shuffles: differential_tests.Shuffles | None,
+        confidence: float,
+    ) -> None:
+        self.question, self.pooled, self.shuffles = question, pooled, shuffles
+        self.confidence = confidence
+
+    def __call__(
+        self,
         problem: fitting.WithinProblem,
         left: slice,
         right: slice,
         num: NDArray,
         den: NDArray,
-        tile: dict,
-    ) -> NDArray:
-        given = problem.variance_sums(left, right)
-        noise = (problem.noise[left], problem.noise[right])
-        above = left == right and rows is None
-        if method == "pooled":
-            differences = differential_tests.pooled_difference(
-                question, num, den, *given, noise, uncertainty
-            )
+        tile: dict[str, NDArray],
+    ) -> NDArray[np.uint16]:
+        """Add the variables of the test to a tile, and return its flags."""
+        sums = differential_tests.TileSums(
+            num,
+            den,
+            *problem.variance_sums(left, right),
+            (problem.noise[left], problem.noise[right]),
+        )
+        if self.pooled is not None:
+            found = differential_tests.pooled_difference(self.question, sums, self.pooled)
         else:
-            differences = differential_tests.tile_difference(
-                question, num, den, *given, noise, found, above
-            )
-        tile |= _table(differences, confidence, dtype)
+            upper = left == right and problem.plan.rows is None
+            found = differential_tests.tile_difference(self.question, sums, self.shuffles, upper)
+        tile |= _table(found, self.confidence, problem.plan.dtype)
         return np.where(np.isnan(tile["p_value"]), Flag.NO_INTERVAL.bit, 0).astype(np.uint16)
 
-    with threads(n_jobs):
-        problem = fitting.fit_here(counts, plan, output, None, [compared])
-    pair = output.finish()
-    tiling.add_q_values(pair, rows)
-    missing = float(np.mean(np.isnan(pair["difference"])))
-    dataset = build_dataset(
+
+def _attributes(
+    asked: Condition, found: ConditionDesign, test: PairTest, method: str
+) -> dict[str, Any]:
+    shuffles = test.shuffles
+    by_permutation = "permutation" + (", exact" if shuffles is not None and shuffles.exact else "")
+    return {
+        "title": "difference of correlation within samples",
+        "model": "differential",
+        "estimator": "within",
+        "level": "within",
+        "formula": found.design.formula,
+        "cell_terms": " + ".join(found.cell_terms) or None,
+        "condition": asked.column,
+        "contrast": found.describe_contrast(),
+        "block": asked.block,
+        "method": method,
+        "uncertainty": test.pooled or ("HC2" if shuffles is None else by_permutation),
+        "permutations": None if shuffles is None else len(shuffles.values),
+        "smallest_p": None if shuffles is None else shuffles.smallest_p,
+    }
+
+
+def _dataset(
+    counts: Counts,
+    pair: dict[str, NDArray],
+    problem: fitting.WithinProblem,
+    target: str | None,
+    question: differential_tests.Question,
+    attrs: dict[str, Any],
+) -> xr.Dataset:
+    return build_dataset(
         genes=counts.genes,
         samples=counts.samples,
         pair=pair,
         gene=problem.gene,
         sample={"n_cells": counts.cells_per_sample, "depth": counts.median_depth},
         target=target,
-        groups=question.labels if levels is not None else None,
-        attrs={
-            "title": "difference of correlation within samples",
-            "model": "differential",
-            "estimator": "within",
-            "level": "within",
-            "formula": design.formula,
-            "cell_terms": " + ".join(of_cells) or None,
-            "condition": condition,
-            "contrast": _said(design, weights),
-            "block": block,
-            "method": method,
-            "uncertainty": uncertainty
-            if method == "pooled"
-            else "HC2"
-            if found is None
-            else "permutation" + (", exact" if found.exact else ""),
-            "permutations": None if found is None else len(found.values),
-            "smallest_p": None if found is None else found.smallest_p,
-            "confidence": confidence,
-            "precision": precision,
-            "n_cells": counts.n_cells,
-            "sample_column": sample,
-            "theta": problem.fit.theta,
-            "seed": seed if isinstance(seed, int) else None,
-            "note": "statistic, df, p_value and q_value are of no difference; correlation is that of all samples together.",
-            **{k: v for k, v in counts.notes.items() if v},
-        },
+        groups=question.labels if question.groups is not None else None,
+        attrs=attrs,
     )
-    if missing > 1 / counts.n_genes:  # more than the diagonal
-        warn(
-            f"{missing:.1%} of the pairs have no difference (no variance beyond noise); they are NaN and flagged",
-            EstimationWarning,
-        )
-    return CorrelationResult(dataset)
-
-
-DIFFERENTIAL_METHODS = ("regression", "pooled")
-
-
-def _check_pooled(
-    design: DesignMatrix,
-    groups: NDArray[np.int64] | None,
-    block: str | None,
-    permutations: int | None,
-    condition: str,
-) -> None:
-    """Refuse what a comparison of two groups by themselves cannot answer."""
-    for unfit, what in (
-        (block is not None, "block="),
-        (permutations is not None, "permutations="),
-        (design.matrix.shape[1] != 2, "covariates, contrasts or more than two groups"),
-        (groups is None, "a number"),
-    ):
-        if unfit:
-            raise InputError(
-                f"method='pooled' compares two groups by themselves and does not go with {what}: use 'regression'"
-            )
-    assert groups is not None
-    least = np.bincount(groups).min()
-    if least < 3:
-        raise InputError(
-            f"method='pooled' needs at least 3 samples in each group of {condition!r}, one has {least}"
-        )
-
-
-def _design(
-    counts: Counts,
-    table: pd.DataFrame,
-    varying: Sequence[str],
-    sample: str,
-    condition: str,
-    formula: str | None,
-    block: str | None,
-    contrast: Any,
-) -> tuple[DesignMatrix, NDArray[np.float64], list[str] | None]:
-    """DesignMatrix with the condition in it, the combination that is asked for, and the condition's levels (None: a number)."""
-    if condition in varying:
-        raise InputError(
-            f"condition {condition!r} varies within samples: a sample must have one value of it; or compare the conditions "
-            f"within samples, with block={sample!r}"
-        )
-    if condition not in table:
-        raise unknown_name("condition column", condition, counts.obs.columns)
-    values = table[condition]
-    if values.isna().any():
-        raise InputError(
-            f"condition {condition!r} is missing for sample {values.index[values.isna()][0]!r}; leave it out with subset="
-        )
-    numeric = pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values)
-    levels = None if numeric else sorted(values.astype(str).unique())
-    if levels is not None:
-        size = values.astype(str).value_counts()
-        if len(levels) < 2:
-            raise InputError(
-                f"condition {condition!r} has one value, {levels[0]!r}, in all samples: nothing to compare"
-            )
-        if (size < 2).any():
-            raise InputError(
-                f"condition {condition!r} has one sample in group {size.index[size < 2][0]!r}: a difference needs at least 2 "
-                "samples in each group"
-            )
-    if block is not None:
-        check_block(block, table, varying, counts.obs.columns)
-        _check_blocks(table, condition, block)
-    base = (formula or "~ 1") if "~" in (formula or "~ 1") else f"~ {formula}"
-    text = base if condition in formulas.columns(base) else f"{base} + `{condition}`"
-    design = sample_design(text, table, varying, block)
-    n, k = design.matrix.shape
-    if n - k < 1:
-        raise InputError(
-            f"formula {design.formula!r} has {k} coefficients for {n} samples: nothing is left for an error; drop terms"
-        )
-    if block is None:
-        warn_of_repeated_donors(table, sample, n, "p-values are too small", "block={column}")
-    if contrast is not None:
-        return design, design.contrasts({"contrast": contrast})[0], levels
-    own = own_coefficients(design.names, condition)
-    if len(own) != 1:
-        said = ", ".join(design.names[k] for k in own)
-        other, baseline = (levels or ["a", "b"])[1::-1]
-        raise InputError(
-            f"condition {condition!r} has {len(own)} coefficients ({said}): say which difference with contrast=, e.g. "
-            f"contrast=({condition!r}, {other!r}, {baseline!r})"
-        )
-    return design, np.eye(k)[own[0]], levels
-
-
-def _check_blocks(table: pd.DataFrame, condition: str, block: str) -> None:
-    both = table.groupby(block, observed=True)[condition].nunique() > 1
-    if both.sum() < 2:
-        raise InputError(
-            f"{int(both.sum())} values of block {block!r} have samples of more than one {condition!r}: nothing can be compared "
-            "within blocks; leave out block="
-        )
-
-
-def _shuffles(
-    table: pd.DataFrame,
-    condition: str,
-    formula: str | None,
-    block: str | None,
-    levels: list[str] | None,
-    n: int,
-    seed: Any,
-) -> differential_tests.Shuffles:
-    if n < 19:
-        raise InputError(f"permutations={n}: at least 19 are needed for a p-value of 0.05")
-    if formula is not None and set(formulas.columns(formula)) - {condition}:
-        raise InputError(
-            "permutations hold for the condition and blocks alone: name a covariate with levels as block=, or leave out "
-            "permutations= (the t test adjusts for covariates)"
-        )
-    if levels is not None and len(levels) > 2:
-        raise InputError(
-            f"permutations go with two groups or a number; choose two of {levels} with subset="
-        )
-    values = (
-        table[condition].to_numpy(float)
-        if levels is None
-        else (table[condition].astype(str) == levels[1]).to_numpy(float)
-    )
-    strata = (
-        np.zeros(len(table), np.int64)
-        if block is None
-        else pd.factorize(table[block])[0].astype(np.int64)
-    )
-    found = differential_tests.shuffles(values, strata, n, seed)
-    differential_tests.check_reach(found, condition)
-    if found.smallest_p > 0.05:
-        warn(
-            f"{len(found.values)} arrangements of {condition!r} can give no p-value below {found.smallest_p:.2g}",
-            EstimationWarning,
-        )
-    return found
 
 
 def _table(found: dict[str, NDArray], confidence: float, dtype: Any) -> dict[str, NDArray]:
-    """Test and interval of the differences; they lie in -2..2."""
+    """Variables of the test and the interval; a difference lies between -2 and 2."""
     half = inference.PairEstimate(
         found["difference"] / 2,
         found["se"] / 2,
@@ -399,7 +336,7 @@ def _table(found: dict[str, NDArray], confidence: float, dtype: Any) -> dict[str
         np.empty(0, np.float32),
     )
     tested = inference.pair_table(half, confidence, dtype)
-    if "statistic" in found:  # on another scale than the interval
+    if "statistic" in found:  # on a different scale from the interval
         tested["statistic"] = found["statistic"].astype(dtype)
         tested["p_value"] = (2 * special.stdtr(found["df"], -np.abs(found["statistic"]))).astype(
             dtype
@@ -418,12 +355,3 @@ def _table(found: dict[str, NDArray], confidence: float, dtype: Any) -> dict[str
     if "group_correlation" in found:
         out["group_correlation"] = found["group_correlation"].astype(dtype)
     return out
-
-
-def _said(design: DesignMatrix, weights: NDArray[np.float64]) -> str:
-    parts = [f"{w:+g} {name}" for w, name in zip(weights, design.names, strict=True) if w]
-    return (
-        " ".join(parts).removeprefix("+").replace("1 ", "", 1)
-        if len(parts) == 1
-        else " ".join(parts)
-    )

@@ -1,8 +1,9 @@
-"""Differences of correlation between samples: a regression of each pair's per-sample moments on what describes the samples.
+r"""Differences of correlation between samples: a regression of each pair's per-sample moments on the design.
 
-A sample's part in a pair's correlation is linear in its sums (see :func:`hiercorr.inference.pairs.pair_estimate`): with share b_c
-and influence x_c, :math:`L_c = \\rho + x_c / b_c` is to first order the correlation in that sample, without the noise of a
-ratio, and it exists also where the sample alone could not be estimated. The regression weighs samples by b_c.
+The contribution of a sample to the correlation of a pair is linear in its sums (see
+:func:`hiercorr.inference.pairs.pair_estimate`): with share b_c and influence x_c, :math:`L_c = \rho
++ x_c / b_c` is to first order the correlation in that sample, without the noise of a ratio, and it
+also exists for samples that could not be estimated alone. The regression weights samples by b_c.
 """
 
 from __future__ import annotations
@@ -22,17 +23,17 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Question:
-    """What the correlation is regressed on.
+    """Design and contrast of the regression.
 
     Attributes
     ----------
     design : ndarray, shape (n_samples, k)
     contrast : ndarray, shape (k,)
-        The combination of coefficients that is asked for.
+        Linear combination of coefficients to test.
     groups : ndarray of int, shape (n_samples,) or None
-        Level of each sample, where the condition has levels.
+        Level of each sample; None for a numeric condition.
     labels : list of str
-        Of the levels.
+        Names of the levels.
     """
 
     design: Array
@@ -43,17 +44,17 @@ class Question:
 
 @dataclass(frozen=True)
 class Shuffles:
-    """Other assignments of the condition to the samples.
+    """Assignments of the condition to the samples under the null hypothesis.
 
     Attributes
     ----------
     values : ndarray, shape (n, n_samples)
-        The condition, as numbers, in each of them.
+        The condition, as numbers, in each arrangement.
     strata : ndarray of int, shape (n_samples,)
-        Samples change places only within these.
+        Samples are permuted only within strata.
     observed : ndarray, shape (n_samples,)
     exact : bool
-        These are all there are, the observed one among them.
+        Whether these are all distinct arrangements, including the observed one.
     """
 
     values: Array
@@ -63,10 +64,10 @@ class Shuffles:
 
     @property
     def smallest_p(self) -> float:
-        """The smallest p-value that can be reached."""
+        """Smallest p-value that these arrangements can give."""
         if not self.exact:
             return 1 / (len(self.values) + 1)
-        # the statistic changes no more than its sign where the condition is turned around
+        # swapping the groups changes only the sign of the statistic
         turned = -self._centred(self.observed)
         mirrored = any(np.allclose(self._centred(v), turned) for v in self.values)
         return (1 + mirrored) / len(self.values)
@@ -76,42 +77,56 @@ class Shuffles:
         return values - means[self.strata]
 
 
+@dataclass(frozen=True)
+class TileSums:
+    """Sums of the pairs of a tile per sample, as :func:`hiercorr.inference.pairs.pair_estimate` takes them.
+
+    Attributes
+    ----------
+    num, den : ndarray, shape (n_samples, left, right)
+        N and D of each sample.
+    gene_num, gene_den : pair of ndarray, shape (genes, n_samples)
+        N and D of the variances of the genes of both sides.
+    noise : pair of ndarray
+        Poisson noise of the genes of both sides.
+    """
+
+    num: NDArray
+    den: NDArray
+    gene_num: tuple[Array, Array]
+    gene_den: tuple[Array, Array]
+    noise: tuple[Array, Array]
+
+
 def tile_difference(
-    question: Question,
-    num: NDArray,
-    den: NDArray,
-    gene_num: tuple[Array, Array],
-    gene_den: tuple[Array, Array],
-    noise: tuple[Array, Array],
-    shuffles: Shuffles | None,
-    above: bool = False,
+    question: Question, sums: TileSums, shuffles: Shuffles | None, upper: bool = False
 ) -> dict[str, NDArray]:
-    r"""Difference of every pair of a tile: estimate, standard error, degrees of freedom, correlation of each group.
+    r"""Estimate the difference of every pair of a tile, with its standard error and degrees of freedom.
 
     .. math:: \hat\beta = M \sum_c X_c (b_c \rho + x_c), \quad M = \Big(\sum_c b_c X_c X_c'\Big)^{-1}, \quad
-              u_c = b_c(\rho - X_c\hat\beta) + x_c, \quad
-              \operatorname{Var}(c'\hat\beta) = \sum_c \frac{(c'M X_c u_c)^2}{1 - h_c}, \quad h_c = b_c X_c' M X_c
+              u_c = b_c(\rho - X_c\hat\beta) + x_c, \quad \operatorname{Var}(c'\hat\beta) = \sum_c
+              \frac{(c'M X_c u_c)^2}{1 - h_c}, \quad h_c = b_c X_c' M X_c
 
-    which is HC2; its degrees of freedom are Satterthwaite's under variances proportional to 1 / b_c (Bell & McCaffrey
-    2002). Two groups of equal samples give Welch's test, pairs of samples in blocks the paired t test.
+    which is HC2, with Satterthwaite degrees of freedom under variances proportional to 1 / b_c
+    (Bell & McCaffrey 2002). Two groups of equal samples give Welch's test, pairs of samples in
+    blocks the paired t test.
 
     Parameters
     ----------
     question : Question
-    num, den, gene_num, gene_den, noise
-        As for :func:`hiercorr.inference.pairs.pair_estimate`.
+    sums : TileSums
     shuffles : Shuffles, optional
         Permutations whose studentised statistics are compared with the observed one.
-    above : bool
-        The tile is square and symmetric: permutations of its upper triangle are enough.
+    upper : bool
+        Whether permutations are needed for the upper triangle only (a symmetric tile).
 
     Returns
     -------
     dict of ndarray
-        ``difference``, ``se``, ``df`` (left, right); ``group_correlation`` (group, left, right) where there are groups;
-        ``permutation_p`` with shuffles.
+        ``difference``, ``se``, ``df`` (left, right); ``group_correlation`` (group, left, right)
+        where there are groups; ``permutation_p`` with shuffles.
     """
-    given = (num, den, *gene_sides(gene_num, gene_den, noise))
+    given = (sums.num, sums.den, *gene_sides(sums.gene_num, sums.gene_den, sums.noise))
     out: dict[str, NDArray] = dict(
         zip(
             ("difference", "se", "df"),
@@ -120,12 +135,10 @@ def tile_difference(
         )
     )
     if question.groups is not None:
-        out["group_correlation"] = _by_group(
-            question.groups, len(question.labels), num, den, gene_num, gene_den
-        )
+        out["group_correlation"] = _by_group(question.groups, len(question.labels), sums)
     if shuffles is not None:
         count = kernels.differences.permuted_differences(
-            *given, shuffles.observed, shuffles.values, shuffles.strata, above
+            *given, shuffles.observed, shuffles.values, shuffles.strata, upper
         )
         extra = 0 if shuffles.exact else 1
         p = (count + extra) / (len(shuffles.values) + extra)
@@ -133,16 +146,8 @@ def tile_difference(
     return out
 
 
-def pooled_difference(
-    question: Question,
-    num: NDArray,
-    den: NDArray,
-    gene_num: tuple[Array, Array],
-    gene_den: tuple[Array, Array],
-    noise: tuple[Array, Array],
-    uncertainty: str,
-) -> dict[str, NDArray]:
-    r"""Difference of the correlations of two groups, each from its own sums, compared on Fisher's scale.
+def pooled_difference(question: Question, sums: TileSums, uncertainty: str) -> dict[str, NDArray]:
+    r"""Compare the correlations of two groups, each from its own sums, on Fisher's scale.
 
     .. math:: t = \frac{\operatorname{atanh}\hat\rho_2 - \operatorname{atanh}\hat\rho_1}{\sqrt{s_1^2 + s_2^2}}, \quad
               s_g = \frac{se(\hat\rho_g)}{1 - \hat\rho_g^2}, \quad
@@ -158,10 +163,11 @@ def pooled_difference(
     for g in range(2):
         own = question.groups == g
         nums, dens = (
-            [np.ascontiguousarray(v[:, own]) for v in pair] for pair in (gene_num, gene_den)
+            [np.ascontiguousarray(v[:, own]) for v in pair]
+            for pair in (sums.gene_num, sums.gene_den)
         )
         sides = ((nums[0], nums[1]), (dens[0], dens[1]))
-        parts.append(pair_estimate(num[own], den[own], *sides, uncertainty, noise))
+        parts.append(pair_estimate(sums.num[own], sums.den[own], *sides, uncertainty, sums.noise))
     with np.errstate(divide="ignore", invalid="ignore"):
         r, se, df = (
             np.array([getattr(e, k) for e in parts], float) for k in ("correlation", "se", "df")
@@ -178,25 +184,19 @@ def pooled_difference(
     }
 
 
-def _by_group(
-    groups: NDArray[np.int64],
-    n: int,
-    num: NDArray,
-    den: NDArray,
-    gene_num: tuple[Array, Array],
-    gene_den: tuple[Array, Array],
-) -> NDArray:
-    """Correlation within samples of each group by itself: the ratio of its sums."""
-    out = np.full((n, *num.shape[1:]), np.nan)
+def _by_group(groups: NDArray[np.int64], n: int, sums: TileSums) -> NDArray:
+    """Correlation within samples of each group alone: the ratio of its sums."""
+    out = np.full((n, *sums.num.shape[1:]), np.nan)
     with np.errstate(divide="ignore", invalid="ignore"):
         for g in range(n):
             own = groups == g
             variance = [
-                a[:, own].sum(1) / b[:, own].sum(1) for a, b in zip(gene_num, gene_den, strict=True)
+                a[:, own].sum(1) / b[:, own].sum(1)
+                for a, b in zip(sums.gene_num, sums.gene_den, strict=True)
             ]
             variance = [np.where(v > 0, v, np.nan) for v in variance]
-            below = den[own].sum(0, dtype=np.float64)
-            out[g] = num[own].sum(0, dtype=np.float64) / np.where(below > 0, below, np.nan)
+            below = sums.den[own].sum(0, dtype=np.float64)
+            out[g] = sums.num[own].sum(0, dtype=np.float64) / np.where(below > 0, below, np.nan)
             out[g] /= np.sqrt(np.outer(*variance))
     return out
 
@@ -204,7 +204,7 @@ def _by_group(
 def shuffles(
     values: Array, strata: NDArray[np.int64], n: int, seed: int | np.random.Generator | None
 ) -> Shuffles:
-    """All distinct assignments where there are at most `n`, else that many at random."""
+    """Return all distinct arrangements if there are no more than `n`, otherwise `n` random ones."""
     found = distinct_orders(values, strata, n)
     if found is not None:
         return Shuffles(found, strata, values, True)
@@ -214,8 +214,9 @@ def shuffles(
 
 
 def check_reach(found: Shuffles, condition: str) -> None:
-    """Refuse permutations that cannot change anything."""
+    """Raise an error if no permutation changes the condition."""
     if len(found.values) < 2:
         raise InputError(
-            f"no sample can change its {condition!r}: every stratum has one value of it; leave out permutations="
+            f"no permutation changes {condition!r}: it has one value in every stratum; leave out "
+            "permutations="
         )

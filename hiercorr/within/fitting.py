@@ -66,8 +66,9 @@ def _gene_table(
 ) -> tuple[dict[str, NDArray], NDArray[np.uint16]]:
     """Gene variables and flags. `share`: each sample's part in the information; `expected`: sum of (s mu w)^2.
 
-    Under Poisson counts the variance of the overdispersion estimate is 2 / sum (s mu w)^2. It is held against the typical
-    overdispersion 1 / theta, not against the gene's own estimate: selecting on an estimate would bias what is kept.
+    Under Poisson counts the variance of the overdispersion estimate is 2 / sum (s mu w)^2. It is
+    held against the typical overdispersion 1 / theta, not against the gene's own estimate:
+    selecting on an estimate would bias what is kept.
     """
     with np.errstate(divide="ignore", invalid="ignore"):
         information = np.sqrt(expected / 2) / theta
@@ -355,9 +356,12 @@ def fit_covariates(
     if (negative > 0).any():
         worst = int(negative.argmax())
         warn(
-            f"the mean regression is linear in the covariates and not positive in some cells for {(negative > 0).sum()} of "
-            f"{counts.n_genes} genes ({negative[worst]:.0%} of cells for {counts.genes[worst]!r}), as in the published "
-            "method; such cells get arbitrary weights: use fewer or coarser covariates if these genes matter",
+            "the mean regression is linear in the covariates and not positive in some cells for "
+            f"{(negative > 0).sum()} of "
+            f"{counts.n_genes} genes ({negative[worst]:.0%} of cells for "
+            f"{counts.genes[worst]!r}), as in the published "
+            "method; such cells get arbitrary weights: use fewer or coarser covariates if these "
+            "genes matter",
             EstimationWarning,
         )
     mu, sigma = fit.mean[0], fit.variance[0]
@@ -388,7 +392,8 @@ def fit_covariates(
 
     def per_gene(values: NDArray, power: int, label: str) -> xr.DataArray:
         full = np.full((k, counts.n_genes), np.nan)
-        # The intercept scales with depth; at the count level the covariates' own coefficients do not.
+        # The intercept scales with depth; at the count level the covariates' own coefficients do
+        # not.
         scale = np.full(len(values), unit**power)
         if level == "count":
             scale[1:] = 1

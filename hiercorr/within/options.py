@@ -1,8 +1,10 @@
-"""What one call of fit is asked for: options checked and turned into what the estimates need."""
+"""Options of a fit within samples: checked, and translated into a plan for the estimates."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,110 +12,271 @@ from numpy.typing import DTypeLike, NDArray
 
 from hiercorr import inference
 from hiercorr.counts.counts import Counts
-from hiercorr.errors import EstimationWarning, InputError, between_0_and_1, one_of
+from hiercorr.errors import (
+    EstimationWarning,
+    InputError,
+    between_0_and_1,
+    one_of,
+    text,
+    true_or_false,
+    valid_seed,
+    whole_number,
+    without_effect,
+)
 from hiercorr.results import tiling
 from hiercorr.runtime.user_warnings import warn
+from hiercorr.within.pooled_covariates import LEVELS, PARTS
 
-_TOLERANCE = {"single": 1e-8, "double": 1e-13}  # of the depth interpolation
+ESTIMATORS = ("within", "pooled")
+_TOLERANCE = {"single": 1e-8, "double": 1e-13}  # relative error of the depth interpolation
+_BOOTSTRAP = 1000
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What one call of fit was asked for, checked."""
+    """What the estimates need to know of a fit.
+
+    Attributes
+    ----------
+    estimator, uncertainty, precision : str
+    confidence : float
+        Confidence level of the intervals.
+    rows : slice or None
+        Position of the target, or None for all pairs.
+    draws : ndarray of int or None
+        Bootstrap weights of the samples.
+    progress : bool or None
+    tiles : list of (slice, slice)
+        Tiles of gene pairs.
+    cells : ndarray, shape (n_cells, k), optional
+        Design matrix of the covariates of cells that are regressed out within samples.
+    """
 
     estimator: str
     uncertainty: str
     precision: str
     confidence: float
-    rows: slice | None  # the target's position, or None for all pairs
+    rows: slice | None
     draws: NDArray[np.int64] | None
     progress: bool | None
     tiles: list[tuple[slice, slice]]
-    cells: NDArray[np.float64] | None = (
-        None  # design matrix of cells, whose covariates are taken out within samples
-    )
+    cells: NDArray[np.float64] | None = None
 
     @property
     def dtype(self) -> DTypeLike:
+        """Floating-point type of the large sums and outputs."""
         return tiling.DTYPE[self.precision]
 
     @property
     def tolerance(self) -> float:
+        """Relative error of the depth interpolation."""
         return _TOLERANCE[self.precision]
 
     def few(self, n_samples: int) -> bool:
-        """An interval was asked for and there are too few samples for one."""
+        """Return whether an interval was requested but there are too few samples."""
         return self.uncertainty != "none" and n_samples < 3
 
     def silent(self, n_samples: int) -> bool:
-        """The result has no interval."""
+        """Return whether the result has no interval."""
         return self.uncertainty == "none" or n_samples < 3
 
 
-def make_plan(
-    counts: Counts,
-    estimator: str,
-    uncertainty: str | None,
-    target: str | None,
-    precision: str,
-    confidence: float,
-    n_bootstrap: int = 1000,
-    seed: Any = None,
-    progress: bool | None = None,
-    *,
-    sampled: bool,
-    published: bool = False,
-    apart: bool = False,
-) -> Plan:
-    """Check the options of a fit, as :meth:`hiercorr.CSCore.fit` takes them.
+@dataclass(frozen=True)
+class ModelFacts:
+    """Properties of a model that limit the options of its fits.
+
+    Attributes
+    ----------
+    sampled : bool
+        Whether samples were named.
+    covariates : bool
+        Whether covariates of cells were given.
+    remote : bool
+        Whether the counts are on a cluster.
+    """
+
+    sampled: bool
+    covariates: bool = False
+    remote: bool = False
+
+
+@dataclass(frozen=True)
+class FitOptions:
+    """Options of :meth:`hiercorr.CSCore.fit`, which documents them.
+
+    Raises
+    ------
+    InputError
+        If an option has a wrong type or value, or has no effect with the others.
+    """
+
+    estimator: str = "within"
+    uncertainty: str | None = None
+    target: str | None = None
+    per_sample: bool = False
+    precision: str = "single"
+    standardize: bool = True
+    covariate_level: str = "cell"
+    adjust: Sequence[str] = PARTS
+    n_bootstrap: int = _BOOTSTRAP
+    confidence: float = 0.95
+    seed: Any = None
+    out: str | Path | None = None
+    overwrite: bool = False
+    checkpoint: str | Path | None = None
+    progress: bool | None = None
+
+    def __post_init__(self) -> None:
+        """Check every option alone."""
+        one_of("estimator", self.estimator, ESTIMATORS)
+        one_of("uncertainty", self.uncertainty, (None, *inference.UNCERTAINTIES))
+        text("target", self.target, optional=True)
+        for name in ("per_sample", "standardize", "overwrite"):
+            true_or_false(name, getattr(self, name))
+        true_or_false("progress", self.progress, optional=True)
+        one_of("precision", self.precision, tiling.DTYPE)
+        one_of("covariate_level", self.covariate_level, LEVELS)
+        parts = self.adjust
+        known = (
+            isinstance(parts, Sequence) and not isinstance(parts, str) and set(parts) <= set(PARTS)
+        )
+        if not known:
+            raise InputError(f"adjust must be a sequence of any of {PARTS}, not {parts!r}")
+        whole_number("n_bootstrap", self.n_bootstrap)
+        between_0_and_1("confidence", self.confidence)
+        valid_seed(self.seed)
+        for name in ("out", "checkpoint"):
+            if not isinstance(getattr(self, name), str | Path | None):
+                raise InputError(f"{name} must be a path, not {getattr(self, name)!r}")
+
+    def published(self, model: ModelFacts) -> bool:
+        """Return whether covariates enter the pooled regressions, as published."""
+        return model.covariates and self.estimator == "pooled"
+
+    def chosen_uncertainty(self, model: ModelFacts) -> str:
+        """Return the uncertainty, with the default for the model filled in."""
+        default = "none" if not model.sampled or self.published(model) else "jackknife"
+        return self.uncertainty or default
+
+    def check(self, model: ModelFacts) -> None:
+        """Raise an error for options that do not fit the model or each other."""
+        published = self.published(model)
+        if self.estimator == "within" and not model.sampled:
+            raise InputError(
+                "estimator='within' needs samples: name the obs column that holds them with sample="
+            )
+        if self.uncertainty not in (None, "none"):
+            if published:
+                raise InputError(
+                    f"uncertainty={self.uncertainty!r} is not available for 'pooled' with "
+                    "covariates; use "
+                    "uncertainty='none', or estimator='within'"
+                )
+            if not model.sampled:
+                raise InputError(
+                    f"uncertainty={self.uncertainty!r} needs samples: name their obs column with "
+                    "sample="
+                )
+        self._check_output(model)
+        if not published:
+            needs = "covariates= and estimator='pooled'"
+            without_effect(
+                standardize=(self.standardize, True, needs),
+                covariate_level=(self.covariate_level, "cell", needs),
+                adjust=(tuple(self.adjust), PARTS, needs),
+            )
+        chosen = self.chosen_uncertainty(model)
+        if chosen != "bootstrap":
+            without_effect(n_bootstrap=(self.n_bootstrap, _BOOTSTRAP, "uncertainty='bootstrap'"))
+        if chosen == "none":
+            without_effect(confidence=(self.confidence, 0.95, "an uncertainty"))
+
+    def _check_output(self, model: ModelFacts) -> None:
+        published = self.published(model)
+        if self.out is None:
+            without_effect(overwrite=(self.overwrite, False, "out="))
+        else:
+            for refused, why in (
+                (
+                    self.target is not None,
+                    "one gene against all fits in memory: leave out out= and use save()",
+                ),
+                (
+                    self.per_sample,
+                    "per_sample=True keeps the estimates of every sample, which are not streamed: "
+                    "use target=",
+                ),
+                (
+                    published,
+                    "covariates= of the pooled estimator are fitted in memory: choose fewer genes "
+                    "(genes=N)",
+                ),
+            ):
+                if refused:
+                    raise InputError(f"out= is for all pairs of a large fit; {why}")
+        if self.per_sample and self.estimator != "within":
+            raise InputError("per_sample=True requires estimator='within'")
+        if self.checkpoint is not None and (model.covariates or model.remote):
+            raise InputError(
+                "checkpoint= stores sums of this process without covariates: leave it out"
+            )
+        if model.remote and self.per_sample:
+            raise InputError(
+                "per_sample=True needs the cells in this process: leave out scheduler=, e.g. with "
+                "fewer genes (genes=)"
+            )
+
+
+def make_plan(counts: Counts, options: FitOptions, model: ModelFacts) -> Plan:
+    """Translate the options of a fit into the plan of its estimates.
 
     Parameters
     ----------
-    sampled : bool
-        The cells have samples.
-    published : bool
-        Covariates of cells enter the pooled regressions, which have no uncertainty over samples.
-    apart : bool
-        A tile is a chunk on disk, or a task.
+    counts : Counts
+        Counts with the target among the genes.
+    options : FitOptions
+        Options that passed :meth:`FitOptions.check`.
+    model : ModelFacts
+
+    Returns
+    -------
+    Plan
+
+    Warns
+    -----
+    EstimationWarning
+        If there are too few samples for an interval.
     """
-    if estimator not in ("within", "pooled"):
-        raise InputError(f"estimator must be 'within' or 'pooled', not {estimator!r}")
-    one_of("uncertainty", uncertainty, (None, *inference.UNCERTAINTIES))
-    one_of("precision", precision, tiling.DTYPE)
-    between_0_and_1("confidence", confidence)
-    if estimator == "within" and not sampled:
-        raise InputError(
-            "estimator='within' needs samples: name the obs column that holds them with sample="
-        )
-    if uncertainty not in (None, "none"):
-        if published:
-            raise InputError(
-                f"uncertainty={uncertainty!r} is not available for 'pooled' with covariates; use uncertainty='none', or "
-                "estimator='within'"
-            )
-        if not sampled:
-            raise InputError(
-                f"uncertainty={uncertainty!r} needs samples: name their obs column with sample="
-            )
-    chosen = uncertainty or ("none" if not sampled or published else "jackknife")
+    chosen = options.chosen_uncertainty(model)
     if chosen != "none" and counts.n_samples < 3:
         warn(
-            f"{counts.n_samples} samples give an estimate but no interval: at least 3 are needed; se, p_value and "
+            f"{counts.n_samples} samples give an estimate but no interval: at least 3 are needed; "
+            "se, p_value and "
             "q_value are NaN and flagged too_few_samples",
             EstimationWarning,
         )
     draws = None
     if chosen == "bootstrap" and counts.n_samples >= 3:
-        if n_bootstrap < 100:
+        if options.n_bootstrap < 100:
             raise InputError(
-                f"n_bootstrap={n_bootstrap}: at least 100 resamples are needed for a standard error"
+                f"n_bootstrap={options.n_bootstrap}: at least 100 resamples are needed for a "
+                "standard error"
             )
-        draws = inference.bootstrap_draws(counts.n_samples, n_bootstrap, seed)
-    dtype = tiling.DTYPE[precision]
-    rows = tiling.rows_of(target, counts.genes)
-    layers = 1 if estimator == "pooled" and chosen == "none" else counts.n_samples
-    if apart:
+        draws = inference.bootstrap_draws(counts.n_samples, options.n_bootstrap, options.seed)
+    dtype = tiling.DTYPE[options.precision]
+    rows = tiling.rows_of(options.target, counts.genes)
+    layers = 1 if options.estimator == "pooled" and chosen == "none" else counts.n_samples
+    if options.out is not None or model.remote:  # a tile is a chunk on disk, or a task
         tiles = tiling.tiles(counts.n_genes, 2 * counts.n_samples, rows, dtype)
     else:
         tiles = tiling.tiles(counts.n_genes, layers, rows, dtype, tiling.WIDE)
-    return Plan(estimator, chosen, precision, confidence, rows, draws, progress, tiles)
+    return Plan(
+        options.estimator,
+        chosen,
+        options.precision,
+        options.confidence,
+        rows,
+        draws,
+        options.progress,
+        tiles,
+    )

@@ -25,14 +25,14 @@ def per_sample_pairs(
     r"""Correlation in each sample with the delta-method variance of its z, and their heterogeneity.
 
     With y = w r and q = y^2 - w^2 s mu, a cell's influence on the correlation of a sample is
-    :math:`u = \rho\,[\,y_j y_k / N_{jk} - q_j / (2 N_{jj}) - q_k / (2 N_{kk})]`, which sums to zero; the variance is
-    :math:`\sum u^2`, expanded into four cross products.
+    :math:`u = \rho\,[\,y_j y_k / N_{jk} - q_j / (2 N_{jj}) - q_k / (2 N_{kk})]`, which sums to
+    zero; the variance is :math:`\sum u^2`, expanded into four cross products.
 
     Returns
     -------
     dict
-        ``sample_correlation``, ``sample_se`` (samples, left, right), ``tau2``, ``i2``, ``prediction_lower``,
-        ``prediction_upper`` (left, right).
+        ``sample_correlation``, ``sample_se`` (samples, left, right), ``tau2``, ``i2``,
+        ``prediction_lower``, ``prediction_upper`` (left, right).
     ndarray of bool
         Pairs that some sample cannot estimate: their heterogeneity is NaN.
     """

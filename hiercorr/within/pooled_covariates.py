@@ -1,12 +1,14 @@
 r"""CS-CORE's moment regressions with cell covariates (R package 1.1.0), a block of cells at a time.
 
-Mean, variance and covariance may each depend on the covariates C, either of expression ("cell" level)
+Mean, variance and covariance may each depend on the covariates C, either of expression ("cell"
+level)
 
 .. math:: E x_{ij} = s_i C_i\beta_j,\quad E (x_{ij}-m_{ij})^2 - m_{ij} = s_i^2 C_i\gamma_j,\quad
           E (x_{ij}-m_{ij})(x_{ik}-m_{ik}) = s_i^2 C_i\delta_{jk}
 
-or of the counts ("count" level: the covariate columns are not multiplied by the depth). Weights depend on the cell
-through the covariates, so the depth quadrature of :mod:`hiercorr.moments` does not apply.
+or of the counts ("count" level: the covariate columns are not multiplied by the depth). Weights
+depend on the cell through the covariates, so the depth quadrature of :mod:`hiercorr.moments` does
+not apply.
 """
 
 from __future__ import annotations
@@ -57,7 +59,8 @@ class CovariateFit:
     def products(self, left: slice, right: slice, tested: bool) -> tuple[Array, Array]:
         """Intercept of the covariance regression and its z for the pairs of two slices of genes.
 
-        `tested`: weights from each gene's own variance (the test) instead of the median one (the estimate).
+        `tested`: weights from each gene's own variance (the test) instead of the median one (the
+        estimate).
         """
         d = self.designs[2]
         k = d.shape[1]

@@ -1,25 +1,29 @@
 r"""A group of genes as one target: correlation within samples of their weighted sum with every gene.
 
-With weights a on the genes' expression relative to their means, :math:`z_S = \sum_j a_j z_j / \mu_j`, covariances add up,
+With weights a on the genes' expression relative to their means, :math:`z_S = \sum_j a_j z_j /
+\mu_j`, covariances add up,
 
 .. math:: \phi_{Sk} = \sum_j a_j \phi_{jk}, \quad \phi_{SS} = \sum_{jl} a_j a_l \phi_{jl},
 
-and so do the samples' influences on them. A gene of the group is compared with the others of the group, so that it does not
-correlate with itself. In the terms of :func:`hiercorr.inference.pairs.pair_estimate` the group has the sums
-:math:`N_c = \psi_c + b_c \phi, D_c = b_c`, with psi the influences and b the shares of the samples.
+and so do the samples' influences on them. A gene of the group is compared with the others of the
+group, so that it does not correlate with itself. In the terms of
+:func:`hiercorr.inference.pairs.pair_estimate` the group has the sums :math:`N_c = \psi_c + b_c
+\phi, D_c = b_c`, with psi the influences and b the shares of the samples.
 """
 
 from __future__ import annotations
 
 import itertools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from hiercorr import inference, moments
 from hiercorr.counts.counts import Counts
-from hiercorr.errors import InputError
+from hiercorr.errors import InputError, unknown_name
 from hiercorr.results import tiling
 from hiercorr.runtime.progress import with_progress
 from hiercorr.schema import Flag
@@ -97,7 +101,8 @@ def fit_signature(
     WithinEstimates
         Pair variables (1, n_genes).
     dict
-        ``signature_weight``, shape (n_genes,): weights on relative expression, 0 of genes that are not in the group.
+        ``signature_weight``, shape (n_genes,): weights on relative expression, 0 of genes that are
+        not in the group.
     """
     g, p = len(members), counts.n_genes
     order = np.concatenate([members, np.setdiff1d(np.arange(p), members)])
@@ -129,7 +134,8 @@ def fit_signature(
             if not np.isfinite(pairs.value).all():
                 j = int(np.flatnonzero(~np.isfinite(pairs.value).all(1))[0])
                 raise InputError(
-                    f"gene {counts.genes[j]!r} of the group has too few counts to be part of it; leave it out"
+                    f"gene {counts.genes[j]!r} of the group has too few counts to be part of it; "
+                    "leave it out"
                 )
             cross = pairs.combined(weights)  # the group with each of its genes
             whole = cross.combined(weights)
@@ -228,3 +234,62 @@ def _table(
     if plan.few(n_samples):
         flag |= Flag.TOO_FEW_SAMPLES.bit
     return tile, flag
+
+
+def check_signature(
+    genes: Sequence[str], name: str, weights: str | Mapping[str, float], known: pd.Index
+) -> tuple[list[str], Array | str]:
+    """Check the genes and weights of a signature.
+
+    Parameters
+    ----------
+    genes : sequence of str
+        Genes of the group.
+    name : str
+        Name of the group.
+    weights : {"equal", "expression"} or mapping
+    known : Index
+        Genes of the model.
+
+    Returns
+    -------
+    list of str
+        Genes of the group, each once.
+    ndarray or str
+        Weight of each of them, or the name of the weights.
+
+    Raises
+    ------
+    InputError
+        If there are fewer than 2 genes, one is unknown, or a weight is missing or not valid.
+    """
+    if isinstance(genes, str):
+        raise InputError(f"genes={genes!r} is one string; pass a list of names")
+    members = list(dict.fromkeys(genes))
+    if len(members) < 2:
+        raise InputError(
+            f"a signature needs at least 2 genes; {len(members)} given: use fit(target=)"
+        )
+    if name in known:
+        raise InputError(f"name={name!r} is the name of a gene; choose another for the signature")
+    for gene in members:
+        if gene not in known:
+            raise unknown_name("gene of the signature", gene, known)
+    if isinstance(weights, str) and weights in ("equal", "expression"):
+        return members, weights
+    if not isinstance(weights, Mapping):
+        raise InputError(
+            "weights must be 'equal', 'expression' or a mapping from gene to weight, not "
+            f"{weights!r}"
+        )
+    for gene in members:
+        if gene not in weights:
+            raise InputError(f"weights= has no weight of gene {gene!r}")
+    given = np.array([weights[g] for g in members], float)
+    invalid = np.flatnonzero(~np.isfinite(given) | (given == 0))
+    if len(invalid):
+        k = int(invalid[0])
+        raise InputError(
+            f"the weight of {members[k]!r} is {given[k]}: weights are finite and not 0"
+        )
+    return members, given

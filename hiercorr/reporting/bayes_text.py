@@ -1,0 +1,133 @@
+"""Methods paragraph of the Bayesian model."""
+
+from __future__ import annotations
+
+from hiercorr.reporting import wording
+from hiercorr.reporting.references import cite
+from hiercorr.reporting.wording import Facts, data, listed, paragraph, percent, seeded, software
+
+_STRUCTURES = {
+    "both": "Correlations of log expression {pairs} were modelled within and between samples",
+    "within": "Correlations of log expression {pairs} were modelled within samples only, with "
+    "independence between samples",
+    "independent": "Log expression was modelled without correlation {pairs}, within or between "
+    "samples",
+}
+_PRIORS = {
+    "sd_within": "standard deviation within samples",
+    "sd_between": "standard deviation between samples",
+    "z_within": "correlation within samples",
+    "z_between": "correlation between samples",
+    "tau": "heterogeneity over samples",
+    "share": "variance shared within blocks",
+    "intercept": "intercept",
+    "coefficient": "coefficients",
+}
+
+
+def bayesian(f: Facts) -> str:
+    """Describe a fit of :class:`hiercorr.BayesianCorrelation`."""
+    terms = wording.covariates(str(f.get("formula", "~ 1")))
+    given = f"; sample means depend on {listed(terms)}" if terms else ""
+    structure = _STRUCTURES[str(f.get("structure", "both"))]
+    return paragraph(
+        "A Poisson-lognormal hierarchical model of cells within samples "
+        f"({cite('poisson_lognormal')}) was fitted to {data(f)}, using {software(f)}.",
+        f"{structure.format(pairs=wording.between_genes(f))}{given}.",
+        wording.excluded(f),
+        wording.metacells(f),
+        _variation(f),
+        _grid(f) if _on_grid(f) else _sampling(f),
+        f"Estimates are posterior means with {percent(f)} highest-density intervals, together with "
+        f"the posterior probability of a correlation within {f.get('rope', 0.1):g} of zero (region "
+        f"of practical equivalence; {cite('rope')}).",
+        _projection(f),
+        _priors(f, bool(terms)),
+    )
+
+
+def _on_grid(f: Facts) -> bool:
+    return f.get("chains") is None
+
+
+def _variation(f: Facts) -> str:
+    varies = (
+        "On Fisher's z scale, correlations within samples vary over samples with a normal "
+        "distribution."
+        if f.get("heterogeneity")
+        else "Correlations within samples are the same in all samples."
+    )
+    block = f.get("block")
+    shared = (
+        f"Samples of the same {block} have the same correlation within samples, and their means "
+        "share part of their variance."
+        if block
+        else ""
+    )
+    return paragraph("" if f.get("structure") == "independent" else varies, shared)
+
+
+def _grid(f: Facts) -> str:
+    shrink = (
+        " The prior mean and standard deviation of the correlations within samples were estimated "
+        "from all pairs by maximum marginal likelihood."
+        if f.get("shrink")
+        else ""
+    )
+    return (
+        "The model was fitted by empirical Bayes: the parameters of each gene's margin were "
+        "estimated first, and the posterior of the correlations was then computed by integration "
+        f"on grids and represented by {f.get('draws', 0):,} independent draws{seeded(f)}.{shrink}"
+    )
+
+
+def _sampling(f: Facts) -> str:
+    estimator = str(f.get("estimator"))
+    latent = estimator.startswith("latent")
+    sampler = "nutpie" if "nutpie" in estimator else "pymc"
+    name = {"nutpie": f"nutpie ({cite('nutpie')})", "pymc": f"PyMC ({cite('pymc')})"}[sampler]
+    if latent and sampler == "nutpie":
+        name = f"PyMC ({cite('pymc')}) with {name}"
+    accept = f", target acceptance {f.get('target_accept'):g}" if f.get("target_accept") else ""
+    cells = (
+        "with the latent expression of each cell as a parameter"
+        if latent
+        else "separately for each pair of genes, with the latent expression of the cells "
+        "integrated out on a grid"
+    )
+    return (
+        f"Posterior draws were obtained with the No-U-Turn sampler ({cite('nuts')}) in {name}, "
+        f"{cells} ({f.get('chains')} chains of {f.get('draws'):,} draws after "
+        f"{f.get('tune'):,} tuning steps{accept}{seeded(f)}). Convergence was assessed by "
+        f"rank-normalised split R-hat and effective sample sizes ({cite('r_hat')}) with ArviZ "
+        f"({cite('arviz')}), the energy diagnostic ({cite('bfmi')}) and the number of divergent "
+        f"transitions ({f.get('divergences', 0):,})."
+    )
+
+
+def _projection(f: Facts) -> str:
+    levels = [level for level in ("within", "between") if f.get(f"positive_definite_{level}") == 0]
+    if not levels:
+        return ""
+    return (
+        f"The matrix of correlations {listed(levels)} samples was not positive definite; the "
+        f"nearest correlation matrix ({cite('nearest')}) is reported alongside."
+    )
+
+
+def _priors(f: Facts, covariates: bool) -> str:
+    structure = f.get("structure", "both")
+    used = {
+        "z_within": structure != "independent",
+        "z_between": structure == "both",
+        "tau": bool(f.get("heterogeneity")) and structure != "independent",
+        "share": f.get("block") is not None,
+        "coefficient": covariates,
+    }
+    stated = {k: f.get(f"prior_{k}") for k in _PRIORS if f.get(f"prior_{k}") and used.get(k, True)}
+    if not stated:
+        return ""
+    text = "; ".join(f"{_PRIORS[k]} {v}" for k, v in stated.items())
+    lkj = any(str(v).startswith("lkj") for v in stated.values())
+    source = f" (LKJ: {cite('lkj')})" if lkj else ""
+    return f"Priors: {text}{source}."

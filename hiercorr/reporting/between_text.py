@@ -1,0 +1,205 @@
+"""Methods paragraphs of the models between samples."""
+
+from __future__ import annotations
+
+from hiercorr.between.noise_correction import DRAWS
+from hiercorr.between.residuals import EXACT_SPEARMAN
+from hiercorr.reporting import wording
+from hiercorr.reporting.references import cite
+from hiercorr.reporting.wording import Facts, listed, paragraph, percent, software
+
+
+def pseudobulk(f: Facts) -> str:
+    """Describe a fit of :class:`hiercorr.Pseudobulk`."""
+    return paragraph(
+        f"Counts were summed over the cells of each of {_units(f)} ({wording.cells(f)}, "
+        f"{wording.depth(f)}), and {_normalization(f)}.",
+        wording.excluded(f),
+        wording.metacells(f),
+        _METHODS[str(f.get("estimator"))](f),
+        _interaction(f),
+        _permutation(f),
+        _contrasts(f),
+        wording.adjustment(f),
+        f"The sample is the unit of inference; computations used {software(f)}.",
+    )
+
+
+def _units(f: Facts) -> str:
+    n = f"{f.get('n_samples', 0):,}"
+    return f"{n} combinations of sample and {c}" if (c := f.get("cell_type")) else f"{n} samples"
+
+
+def _normalization(f: Facts) -> str:
+    method = str(f.get("normalization"))
+    return {
+        "tmm": "library sizes were normalised by the trimmed mean of M-values "
+        f"(TMM; {cite('tmm')})",
+        "median_of_ratios": "library sizes were normalised by the median of ratios "
+        f"({cite('median_of_ratios')})",
+        "cpm": "the samples' total depths were used as library sizes (counts per million, without "
+        "further normalisation)",
+    }.get(method, f"library sizes were normalised by {method}")
+
+
+_EXPRESSION = "log2 counts per million"
+_PRIOR_COUNT = f"(prior count 2; {cite('edger')})"
+
+
+def _terms(f: Facts) -> list[str]:
+    block, target = f.get("block"), f.target
+    formula = str(f.get("formula", "~ 1")).partition(f" + {target}:")[0]
+    return wording.covariates(formula, without=(block,) if _fixed(f) else ())
+
+
+def _fixed(f: Facts) -> bool:
+    return f.get("block_method") == "fixed"
+
+
+def _given(f: Facts) -> str:
+    """Return covariates and blocks as an addition to a phrase."""
+    terms, block = _terms(f), f.get("block")
+    out = f", adjusting for {listed(terms)}" if terms else ""
+    if _fixed(f):
+        out += f", with a fixed effect of each {block}"
+    if f.get("block_method") == "correlation":
+        rho = float(f.get("block_correlation", float("nan")))
+        out += (
+            f", by generalised least squares with a consensus correlation of {rho:.2f} between "
+            f"samples of the same {block} (duplicateCorrelation; {cite('block_correlation')})"
+        )
+    return out
+
+
+def _correlation(f: Facts) -> str:
+    partial = "Partial Pearson" if _terms(f) or _fixed(f) else "Pearson"
+    test = "" if _permutations(f) else " and two-sided t tests"
+    return (
+        f"{partial} correlations between samples, {wording.between_genes(f)}, were computed from "
+        f"{_EXPRESSION} {_PRIOR_COUNT}{_given(f)}, with {percent(f)} confidence intervals on "
+        f"Fisher's z scale{test}."
+    )
+
+
+def _rank_correlation(f: Facts) -> str:
+    given = bool(_terms(f) or f.get("block"))
+    partial = "Partial Spearman" if given else "Spearman"
+    exact = not given and f.get("n_samples", 0) <= EXACT_SPEARMAN
+    test = f" and exact p-values ({cite('spearman_exact')})" if exact else " and two-sided t tests"
+    return (
+        f"{partial} correlations between samples, {wording.between_genes(f)}, were computed from "
+        f"{_EXPRESSION} {_PRIOR_COUNT}{_given(f)}, with {percent(f)} confidence intervals on "
+        f"Fisher's z scale ({cite('spearman_interval')}){'' if _permutations(f) else test}."
+    )
+
+
+def _regression(f: Facts) -> str:
+    how = {
+        "ols": "" if f.get("block_method") == "correlation" else ", by ordinary least squares",
+        "hc3": ", with HC3 heteroscedasticity-consistent standard errors "
+        f"({cite('mackinnon_white')})",
+        "voom": "",
+    }[str(f.get("estimator"))]
+    if f.get("block_method") == "cluster":
+        how += (
+            f", with CR2 standard errors clustered by {f.get('block')} and Satterthwaite degrees "
+            f"of freedom ({cite('bell_mccaffrey', 'pustejovsky_tipton')})"
+        )
+    weights = (
+        f", with voom precision weights ({cite('voom')})," if f.get("estimator") == "voom" else ""
+    )
+    return (
+        f"Across samples, the {_EXPRESSION} of each of {f.genes - 1:,} genes{weights} were "
+        f"regressed on the {_EXPRESSION} of {f.target} {_PRIOR_COUNT}{_given(f)}{how}; "
+        f"{_partial(f)}"
+    )
+
+
+def _partial(f: Facts) -> str:
+    test = "" if _permutations(f) else ", with two-sided t tests"
+    return (
+        "correlations are partial correlations, t / sqrt(t^2 + df), with "
+        f"{percent(f)} confidence intervals on Fisher's z scale{test}."
+    )
+
+
+def _counts(f: Facts) -> str:
+    return (
+        f"Across samples, the summed counts of each of {f.genes - 1:,} genes were modelled by "
+        "negative-binomial regression with the log library size as offset "
+        f"(statsmodels; {cite('statsmodels')}) on the {_EXPRESSION} of {f.target} "
+        f"{_PRIOR_COUNT}{_given(f)}, "
+        "with dispersions that equate Pearson's statistic to the residual degrees of freedom "
+        f"({cite('moment_dispersion')}) and two-sided Wald t tests; correlations are "
+        f"t / sqrt(t^2 + df), with {percent(f)} confidence intervals on Fisher's z scale."
+    )
+
+
+def _without_noise(f: Facts) -> str:
+    return (
+        f"Correlations between samples, {wording.between_genes(f)}, were computed from log "
+        f"expression{_given(f)}, after subtracting the sampling noise of the sample means, "
+        "estimated from the cells, from variances and covariances; two-sided p-values are from t "
+        f"tests and {percent(f)} confidence intervals are quantiles of a generalised pivotal "
+        f"quantity ({cite('pivotal')}; {DRAWS} quasi-random draws{wording.seeded(f)})."
+    )
+
+
+_METHODS = {
+    "pearson": _correlation,
+    "spearman": _rank_correlation,
+    **dict.fromkeys(("ols", "hc3", "voom"), _regression),
+    "negative_binomial": _counts,
+    "corrected": _without_noise,
+}
+
+
+def _interaction(f: Facts) -> str:
+    column = f.get("interaction")
+    if not column and f" + {f.target}:" not in str(f.get("formula")):
+        return ""
+    over = f" on {column}" if column else " on covariates"
+    return (
+        f"The slope on {f.target} was allowed to depend{over} (interaction); the correlation and "
+        "the main slope refer to its baseline level or to zero."
+    )
+
+
+def _permutations(f: Facts) -> bool:
+    return "permutation" in str(f.get("uncertainty"))
+
+
+def _permutation(f: Facts) -> str:
+    if not _permutations(f):
+        return ""
+    kind = str(f.get("uncertainty"))
+    count = f.get("permutations") or int("".join(c for c in kind if c.isdigit()))
+    terms, block = _terms(f), f.get("block")
+    what = "the residuals given the covariates" if terms else "samples"
+    what += f" within {block}" if block else ""
+    references = cite("freedman_lane") if terms else ""
+    return wording.permuted(f, count, kind.startswith("exact"), what, references)
+
+
+def _contrasts(f: Facts) -> str:
+    if not f.get("contrasts"):
+        return ""
+    return (
+        f"Contrasts of the coefficients ({f.get('contrasts')}) were tested for each gene, with "
+        f"Benjamini-Hochberg adjustment over genes ({cite('bh')})."
+    )
+
+
+def differential_expression(f: Facts) -> str:
+    """Describe a table of :func:`hiercorr.differential_expression`."""
+    block = f.get("block")
+    terms = wording.covariates(str(f.get("formula", "~ 1")), without=(block,))
+    blocks = f" and a fixed effect of each {block}" if block else ""
+    return (
+        f"Differential expression between {f.get('n_samples', 0):,} samples was tested on summed "
+        f"counts with the negative-binomial model of DESeq2 ({cite('deseq2')}) in PyDESeq2 "
+        f"({cite('pydeseq2')}), with median-of-ratios size factors ({cite('median_of_ratios')}), "
+        f"the terms {listed(terms)}{blocks}, and Wald tests of the contrast {f.get('contrast')}; "
+        "p-values were adjusted by the Benjamini-Hochberg procedure after independent filtering "
+        f"({cite('bh')})."
+    )

@@ -1,0 +1,195 @@
+"""Methods paragraphs of the models within samples and over cells."""
+
+from __future__ import annotations
+
+from hiercorr.reporting import wording
+from hiercorr.reporting.references import cite
+from hiercorr.reporting.wording import Facts, data, listed, paragraph, percent, software
+
+
+def cscore(f: Facts) -> str:
+    """Describe a fit of :class:`hiercorr.CSCore` or of several cell types."""
+    within = f.get("estimator") == "within"
+    pooled = (
+        "over all cells, pooled across samples," if f.get("sample_column") else "over all cells"
+    )
+    moments = (
+        "Moments were centred within each sample and pooled over samples as ratios of sums."
+        if within
+        else "Moments were computed over all cells, as published."
+    )
+    return paragraph(
+        f"Correlations of expression {_pairs(f)} were estimated "
+        f"{'within samples' if within else pooled} from raw counts with the CS-CORE moment "
+        f"estimator ({cite('cscore')}) in {data(f)}, using {software(f)}.",
+        wording.excluded(f),
+        wording.metacells(f),
+        moments,
+        _signature(f),
+        _covariates(f),
+        wording.over_samples(f),
+        "" if within else _CELL_TEST,
+        wording.heterogeneity(f),
+        wording.adjustment(f),
+    )
+
+
+_CELL_TEST = (
+    "The published cell-level test is reported alongside; it treats cells as independent and was "
+    "not used for inference."
+)
+
+
+def _pairs(f: Facts) -> str:
+    if f.get("signature") is None:
+        return wording.between_genes(f)
+    return f"between the signature {f.get('signature')} and {f.genes:,} genes"
+
+
+def _signature(f: Facts) -> str:
+    if f.get("signature") is None:
+        return ""
+    how = {
+        "equal": "with equal weights on the genes' relative expression",
+        "expression": "as the plain sum of the genes' expression",
+    }.get(str(f.get("weights")), "with user-supplied weights on the genes' relative expression")
+    size = f" of {f.get('signature_size')} genes" if f.get("signature_size") else ""
+    return (
+        f"The signature{size} was formed {how}; each of its genes was compared with the remaining "
+        "genes of the signature."
+    )
+
+
+def _covariates(f: Facts) -> str:
+    terms = wording.covariates(str(f.get("formula", "~ 1")))
+    if not terms:
+        return ""
+    if f.get("estimator") != "pooled":
+        return paragraph(_cell_terms(f), _sample_terms(f))
+    parts = str(f.get("adjusted_parts") or "mean, variance, covariance").split(", ")
+    scaled = " after centring and scaling" if f.get("standardized") else ""
+    level = f.get("covariate_level")
+    acted = {
+        "cell": "; they act on expression",
+        "count": "; they act on the observed counts",
+    }.get(str(level), "")
+    return (
+        f"The covariates {listed(terms)} entered the {listed(parts)} "
+        f"regression{'s' if len(parts) > 1 else ''} of CS-CORE{scaled}{acted}."
+    )
+
+
+def _cell_terms(f: Facts) -> str:
+    terms = wording.covariates(f"~ {f.get('cell_terms') or ''}")
+    if not terms:
+        return ""
+    return (
+        f"Covariates of cells ({', '.join(terms)}) were regressed out of the counts within each "
+        "sample."
+    )
+
+
+def _sample_terms(f: Facts) -> str:
+    terms = wording.covariates(f"~ {f.get('sample_terms') or ''}", without=("none",))
+    if not terms:
+        return ""
+    return (
+        f"Covariates that are constant within samples ({', '.join(terms)}) do not affect "
+        "correlations within samples."
+    )
+
+
+def differential(f: Facts) -> str:
+    """Describe a fit of :func:`hiercorr.differential`."""
+    groups = "group" in f.variables
+    condition = str(f.get("condition"))
+    what = (
+        f"Differences between levels of {condition} in correlations of expression within samples"
+        if groups
+        else f"The dependence on {condition} of correlations of expression within samples"
+    )
+    paired = f.get("block") is not None and f.get("block") == f.get("sample_column")
+    units = f"combinations of sample and {condition}" if paired else "samples"
+    return paragraph(
+        f"{what}, {wording.between_genes(f)}, were estimated from raw counts with CS-CORE moments "
+        f"({cite('cscore')}) in {data(f, units)}, using {software(f)}.",
+        wording.excluded(f),
+        _cell_terms(f),
+        wording.metacells(f),
+        _two_groups(f) if f.get("method") == "pooled" else _regression(f),
+        wording.adjustment(f),
+    )
+
+
+def _two_groups(f: Facts) -> str:
+    return (
+        "Each group's correlation was estimated from its own samples, with a standard error from "
+        f"{wording.standard_error(f)}, and the two were compared on Fisher's z scale with "
+        f"Welch-Satterthwaite degrees of freedom ({cite('welch')}); {percent(f)} confidence "
+        "intervals are for the difference of the correlations."
+    )
+
+
+def _regression(f: Facts) -> str:
+    condition, block = str(f.get("condition")), f.get("block")
+    others = wording.covariates(str(f.get("formula", "~ 1")), without=(condition, block))
+    adjusted = f", adjusting for {listed(others)}" if others else ""
+    blocks = f", with a fixed effect of each {block}" if block else ""
+    text = (
+        "To first order, each sample's contribution to a correlation was regressed on "
+        f"{condition}{adjusted}{blocks}, weighted by the sample's share of the information; the "
+        f"tested contrast was {f.get('contrast')}. Standard errors are of type HC2 "
+        f"({cite('mackinnon_white')}) with Satterthwaite degrees of freedom "
+        f"({cite('bell_mccaffrey')}), with {percent(f)} confidence intervals"
+    )
+    kind = str(f.get("uncertainty"))
+    if not kind.startswith("permutation"):
+        return text + " and two-sided t tests of no difference."
+    within = f" within {block}" if block else ""
+    permuted = wording.permuted(
+        f,
+        int(f.get("permutations", 0)),
+        "exact" in kind,
+        f"{condition} over samples{within}, with a studentised statistic",
+        cite("janssen"),
+    )
+    return f"{text}. {permuted}"
+
+
+def cell_correlation(f: Facts) -> str:
+    """Describe a fit of :class:`hiercorr.CellCorrelation`."""
+    spearman = f.get("estimator") == "spearman"
+    within = f.get("level") == "within"
+    ranks = " after ranking the cells of each sample" if within else " after ranking all cells"
+    level = (
+        "within samples, around each sample's mean "
+        f"(repeated-measures correlation; {cite('repeated_measures')})"
+        if within
+        else "over all cells, whatever their sample"
+    )
+    return paragraph(
+        f"For exploration, {str(f.get('estimator')).capitalize()} correlations "
+        f"{wording.between_genes(f)} were computed from log-normalised counts "
+        f"{level}{ranks if spearman else ''}, in {data(f)}, using {software(f)}.",
+        wording.excluded(f),
+        wording.metacells(f),
+        wording.over_samples(f),
+        wording.adjustment(f),
+        "Such correlations are affected by dropout and sequencing depth and are exploratory; "
+        "cell-level p-values treat cells as independent and were not used for inference.",
+    )
+
+
+def decomposition(f: Facts) -> str:
+    """Describe a fit of :func:`hiercorr.decompose`."""
+    return paragraph(
+        f"The variance of expression and its correlation {wording.between_genes(f)} over "
+        f"{data(f)}, were split into components within and between samples by the law of total "
+        f"covariance, using {software(f)}.",
+        wording.excluded(f),
+        wording.metacells(f),
+        "The component within samples is based on CS-CORE moments "
+        f"({cite('cscore')}), the component between samples on the covariance of the sample means, "
+        "corrected for their sampling noise. The decomposition describes these samples; no tests "
+        "were carried out.",
+    )

@@ -1,0 +1,344 @@
+"""Phrases that the Methods paragraphs of several models share."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pandas as pd
+
+from hiercorr.errors import InputError
+from hiercorr.reporting.references import cite
+from hiercorr.results.result import CorrelationResult
+from hiercorr.within.cell_types import CellTypes
+
+MIN_SAMPLES = 3  # fewer give no interval
+
+
+@dataclass(frozen=True)
+class CellTypeSize:
+    """Cells, samples and genes of one of several cell types."""
+
+    cells: int
+    samples: int
+    genes: int
+
+
+@dataclass(frozen=True)
+class Facts:
+    """The properties of a result on which its Methods paragraph depends.
+
+    Attributes
+    ----------
+    attrs : mapping
+        Attributes of the result.
+    variables : frozenset of str
+        Names of its variables and coordinates.
+    genes : int
+        Number of genes.
+    target : str or None
+    target_is_gene : bool
+        False for a signature.
+    types : dict
+        Cell type -> its size, for a result of several cell types.
+    left_out : tuple of str
+        Cell types without a result.
+    """
+
+    attrs: Mapping[str, Any]
+    variables: frozenset[str] = frozenset()
+    genes: int = 0
+    target: str | None = None
+    target_is_gene: bool = True
+    types: Mapping[str, CellTypeSize] = field(default_factory=dict)
+    left_out: tuple[str, ...] = ()
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """Return an attribute, or the default if it is absent."""
+        return self.attrs.get(name, default)
+
+    @property
+    def tested(self) -> bool:
+        """Whether the result has p-values with samples as units."""
+        silent = str(self.get("uncertainty", "none")).startswith(("none", "posterior"))
+        enough = self.get("n_samples", 0) >= MIN_SAMPLES or self.get("model") == "differential"
+        return "p_value" in self.variables and not silent and enough
+
+
+def facts_of(result: object) -> Facts:
+    """Collect the facts of a result, of several cell types, or of a table with attributes."""
+    if isinstance(result, CellTypes):
+        return _of_cell_types(result)
+    if isinstance(result, CorrelationResult):
+        names = frozenset(str(n) for n in (*result.dataset.variables,))
+        is_gene = result.target in result.genes
+        return Facts(result.dataset.attrs, names, len(result.genes), result.target, is_gene)
+    if isinstance(result, pd.DataFrame):
+        attrs = {str(k): v for k, v in result.attrs.items()}
+        return Facts(attrs, frozenset(map(str, result.columns)), target=attrs.get("gene"))
+    raise InputError(f"a {type(result).__name__} has no Methods text: pass a result of hiercorr")
+
+
+def _of_cell_types(types: CellTypes) -> Facts:
+    parts = [facts_of(r) for r in types.values()]
+    first = parts[0].attrs
+    shared = {k: v for k, v in first.items() if all(p.attrs.get(k) == v for p in parts)}
+    sizes = {
+        name: CellTypeSize(p.attrs["n_cells"], p.attrs["n_samples"], p.genes)
+        for name, p in zip(types, parts, strict=True)
+    }
+    shared["n_samples"] = max(s.samples for s in sizes.values())
+    for name in ("excluded_samples", "excluded_shallow"):
+        shared[name] = ", ".join(str(p.attrs[name]) for p in parts if p.attrs.get(name))
+    names = frozenset().union(*(p.variables for p in parts))
+    return Facts(
+        shared,
+        names,
+        max(s.genes for s in sizes.values()),
+        parts[0].target,
+        parts[0].target_is_gene,
+        sizes,
+        tuple(types.left_out),
+    )
+
+
+def paragraph(*sentences: str) -> str:
+    """Join the sentences that are not empty."""
+    return " ".join(s for s in sentences if s)
+
+
+def listed(names: Iterable[str]) -> str:
+    """Join names as in ``"a, b and c"``."""
+    *first, last = names
+    return f"{', '.join(first)} and {last}" if first else last
+
+
+def percent(f: Facts) -> str:
+    """Return the confidence level, e.g. ``"95%"``."""
+    return f"{100 * f.get('confidence', 0.95):g}%"
+
+
+def software(f: Facts) -> str:
+    """Return the name of this package with the version that made the result."""
+    return f"hiercorr {f.get('hiercorr_version', '')}".strip()
+
+
+def seeded(f: Facts) -> str:
+    """Return the seed as an addition to a phrase on random numbers."""
+    return "" if f.get("seed") is None else f", seed {f.get('seed')}"
+
+
+def between_genes(f: Facts) -> str:
+    """Return the pairs analysed, e.g. ``"between all pairs of 300 genes"``."""
+    sizes = sorted({s.genes for s in f.types.values()} or {f.genes})
+    other = int(f.target is not None and f.target_is_gene)
+    number = " to ".join(f"{n - other:,}" for n in dict.fromkeys((sizes[0], sizes[-1])))
+    genes = f"{number} {'other genes' if other else 'genes'}"
+    if f.get("gene_sets"):
+        genes += f" or gene sets ({f.get('gene_sets'):,} sets, entered as summed counts)"
+    if f.target is not None:
+        return f"between {f.target} and {genes}"
+    return f"between {genes}" if sizes == [2] else f"between all pairs of {genes}"
+
+
+def data(f: Facts, units: str = "samples") -> str:
+    """Return cells, samples and sequencing depth, e.g. ``"5,000 cells from 10 samples, with ..."``.
+
+    Parameters
+    ----------
+    f : Facts
+    units : str
+        Name of the units.
+    """
+    if f.types:
+        sizes = [
+            f"{name}: {s.cells:,} {_noun(f)} from {s.samples:,} {units}"
+            for name, s in f.types.items()
+        ]
+        text = f"each of {len(sizes)} cell types separately ({'; '.join(sizes)})"
+    elif f.get("sample_column") is None:
+        text = cells(f)
+    else:
+        text = f"{cells(f)} from {f.get('n_samples', 0):,} {units}"
+    return f"{text}, {depth(f)}"
+
+
+def cells(f: Facts) -> str:
+    """Return the cells analysed, e.g. ``"5,000 cells"``."""
+    text = f"{f.get('n_cells', 0):,} {_noun(f)}"
+    if f.get("subsampled_from"):
+        text = f"a random subset of {f.get('n_cells'):,} of {f.get('subsampled_from'):,} {_noun(f)}"
+    return f"{text} ({f.get('subset')})" if f.get("subset") else text
+
+
+def _noun(f: Facts) -> str:
+    return "metacells" if _metacells(f) else "cells"
+
+
+def depth(f: Facts) -> str:
+    """Return the source of the sequencing depth."""
+    source = str(f.get("depth", "row sums"))
+    known = {
+        "row sums": "with each cell's total count as sequencing depth",
+        "given array": "with user-supplied sequencing depths",
+    }
+    return known.get(source, f"with {source} as sequencing depth")
+
+
+def excluded(f: Facts) -> str:
+    """Return a sentence on excluded samples and cell types."""
+    out = []
+    if f.get("excluded_samples"):
+        fewer = f"fewer than {f.get('min_cells')}" if f.get("min_cells") else "too few"
+        out.append(f"Samples with {fewer} cells were excluded.")
+    if f.get("excluded_shallow"):
+        fewer = f"fewer than {f.get('min_counts'):,}" if f.get("min_counts") else "too few"
+        out.append(f"Samples with {fewer} counts in total were excluded.")
+    if f.left_out:
+        out.append(f"Cell types that could not be analysed were left out ({listed(f.left_out)}).")
+    return " ".join(out)
+
+
+def _metacells(f: Facts) -> bool:
+    exploratory = f.get("model") == "CSCore" and bool(f.get("exploratory"))
+    return exploratory or any(k.startswith("metacell_") for k in f.attrs)
+
+
+def metacells(f: Facts) -> str:
+    """Return a sentence on how metacells were made."""
+    if not _metacells(f):
+        return ""
+    if f.get("metacell_labels"):
+        how = f"using predefined labels ({f.get('metacell_labels')})"
+    elif f.get("metacell_size"):
+        how = f"of at least {f.get('metacell_size')} similar cells"
+        if f.get("metacell_n_components"):
+            how += (
+                f", formed by nearest neighbours in {f.get('metacell_n_components')} principal "
+                f"components of the {f.get('metacell_n_genes'):,} most variable genes"
+            )
+        how += f" ({cite('metacells')})"
+    else:
+        how = "of similar cells"
+    return (
+        f"Counts had been summed within samples over metacells {how}; correlations over metacells "
+        "depend on metacell size and are exploratory."
+    )
+
+
+def over_samples(f: Facts) -> str:
+    """Return a sentence on the uncertainty of a within-sample estimate, with samples as units."""
+    kind = str(f.get("uncertainty"))
+    if kind == "none":
+        return "No uncertainty over samples was estimated."
+    if not f.tested:
+        return (
+            f"No uncertainty over samples was estimated, because at least {MIN_SAMPLES} samples "
+            "are needed."
+        )
+    few = [name for name, s in f.types.items() if s.samples < MIN_SAMPLES]
+    only = f" except in {listed(few)} (fewer than {MIN_SAMPLES} samples)" if few else ""
+    return (
+        f"Standard errors were obtained by {standard_error(f)}, so that the sample is the unit of "
+        f"inference{only}; {percent(f)} confidence intervals and two-sided p-values are based on "
+        f"t distributions with Satterthwaite degrees of freedom ({cite('satterthwaite')})."
+    )
+
+
+def standard_error(f: Facts) -> str:
+    """Return the method behind the standard error of a within-sample correlation."""
+    kind = str(f.get("uncertainty"))
+    if kind == "bootstrap":
+        n = f"{f.get('n_bootstrap'):,} resamples; " if f.get("n_bootstrap") else ""
+        return f"a linearised bootstrap over samples ({n}{cite('bootstrap')}{seeded(f)})"
+    return {
+        "jackknife": "a first-order jackknife, leaving one sample out at a time "
+        f"({cite('jackknife')})",
+        "cluster": "a cluster-robust sandwich estimator with samples as clusters and a leverage "
+        f"correction ({cite('bell_mccaffrey')})",
+    }.get(kind, kind)
+
+
+def heterogeneity(f: Facts) -> str:
+    """Return a sentence on per-sample estimates and how far they differ."""
+    if "sample_correlation" not in f.variables:
+        return ""
+    return (
+        "Correlations were also estimated in each sample, and their heterogeneity was summarised "
+        f"on Fisher's z scale by the Paule-Mandel estimate of tau^2 ({cite('paule_mandel')}), "
+        f"I^2 ({cite('i2')}) and a 95% prediction interval for a new sample "
+        f"({cite('knapp_hartung', 'prediction')})."
+    )
+
+
+_PROCEDURES = {
+    "Benjamini-Hochberg": "bh",
+    "Benjamini-Yekutieli": "by",
+    "Storey": "storey",
+    "Benjamini-Bogomolov": "hierarchical",
+}
+
+
+def adjustment(f: Facts) -> str:
+    """Return a sentence on the correction for multiple testing."""
+    method = str(f.get("q_method", ""))
+    if not method or not f.tested:
+        return ""
+    if method == "Benjamini-Bogomolov":
+        level = f" at level {f.get('q_level'):g}" if f.get("q_level") else ""
+        return (
+            "p-values were adjusted hierarchically: genes were selected by the Benjamini-Hochberg "
+            f"procedure ({cite('bh')}) applied to their Simes p-values ({cite('simes')}){level}, "
+            "and the pairs of each selected gene were adjusted for this selection "
+            f"({cite('hierarchical')})."
+        )
+    source = f" ({cite(_PROCEDURES[method])})" if method in _PROCEDURES else ""
+    return (
+        f"p-values were adjusted for multiple testing by the {method} procedure{source} over "
+        f"{_family(f)}."
+    )
+
+
+def _family(f: Facts) -> str:
+    family = str(f.get("q_family", ""))
+    shared = re.fullmatch(r"(.*) of (\d+ cell types)", family)
+    family, types = (shared[1], f" in {shared[2]} together") if shared else (family, "")
+    known = {
+        "all distinct pairs": "all distinct pairs of genes",
+        "pairs of the target": f"the pairs with {f.target}",
+        "pairs of each gene": "the pairs of each gene separately",
+    }
+    each = ", separately for each cell type" if f.types and not types else ""
+    return known.get(family, family) + types + each
+
+
+def covariates(formula: str, without: Sequence[object] = ()) -> list[str]:
+    """Return the terms of a formula without its intercept and some further terms."""
+    terms = [t.strip().replace("`", "") for t in formula.partition("~")[2].split(" + ")]
+    names = [re.sub(r"^C\(([^(),]+)\)$", r"\1", t) for t in terms]
+    return [n for n in names if n not in {"", "1", *without}]
+
+
+def permuted(f: Facts, count: int, exact: bool, what: str, references: str) -> str:
+    """Return a sentence on permutation p-values.
+
+    Parameters
+    ----------
+    f : Facts
+    count : int
+        Number of permutations.
+    exact : bool
+        Whether these are all permutations.
+    what : str
+        The quantity that is permuted, and how.
+    references : str
+    """
+    if exact:
+        number = f"all {count:,} possible permutations"
+    else:
+        number = f"{count:,} random permutations{seeded(f)}"
+        references = "; ".join(r for r in (references, cite("phipson_smyth")) if r)
+    source = f"; {references}" if references else ""
+    return f"Two-sided p-values were obtained by permuting {what} ({number}{source})."

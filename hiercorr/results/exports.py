@@ -1,0 +1,48 @@
+"""Exports of a result to AnnData and NetworkX."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import xarray as xr
+
+from hiercorr.errors import InputError
+from hiercorr.results import pairs, tables
+from hiercorr.runtime.optional import optional
+
+if TYPE_CHECKING:
+    import anndata as ad
+    import networkx as nx
+
+
+def to_anndata(dataset: xr.Dataset, adata: ad.AnnData, key: str) -> ad.AnnData:
+    """Copy the genes of a result from an AnnData object and add the result to the copy."""
+    genes, target = pairs.genes_of(dataset), pairs.target_of(dataset)
+    missing = genes.difference(adata.var_names)
+    if len(missing):
+        raise InputError(
+            f"{len(missing)} genes of the result are not in the AnnData, e.g. {missing[0]!r}"
+        )
+    out = adata[:, genes].copy()
+    for name in dataset.data_vars:
+        values = dataset[name]
+        if values.dims == ("gene", "partner"):
+            out.varp[f"{key}_{name}"] = np.array(values.values)
+        elif values.dims == ("target", "gene"):
+            out.var[f"{key}_{target}_{name}"] = np.array(values.values[0])
+        elif values.dims == ("gene",):
+            out.var[f"{key}_{name}"] = np.array(values.values)
+    out.uns[key] = {str(k): v for k, v in dataset.attrs.items()}
+    return out
+
+
+def to_networkx(dataset: xr.Dataset, q: float | None, min_correlation: float) -> nx.Graph:
+    """Build a graph of the pairs that pass the thresholds, with every gene as a node."""
+    nx = optional("networkx", "graphs")
+    table = pairs.distinct_pairs(dataset, q, min_correlation, None)
+    table = table.assign(weight=table["correlation"])
+    graph = nx.from_pandas_edgelist(table, "gene_a", "gene_b", edge_attr=True)
+    for name, row in tables.gene_table(dataset).iterrows():
+        graph.add_node(name, **row.to_dict())
+    return graph

@@ -1,0 +1,112 @@
+"""Tables of a result: partners of a gene, matrices, genes, samples, coefficients, flags."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import pandas as pd
+import xarray as xr
+
+from hiercorr.errors import InputError, unknown_name
+from hiercorr.results import pairs
+from hiercorr.schema import (
+    COEFFICIENT_VARIABLES,
+    GENE_VARIABLES,
+    PAIR_VARIABLES,
+    SAMPLE_VARIABLES,
+    Flag,
+    describe_flag,
+)
+
+
+def top(dataset: xr.Dataset, gene: str | None, n: int) -> pd.DataFrame:
+    """Tabulate the partners of a gene, strongest evidence first."""
+    name, row = pairs.row_of(dataset, gene)
+    columns = [c for c in pairs.table_columns(dataset) if c in row]
+    table = pd.DataFrame(
+        {c: row[c].values.astype(float) for c in columns}, index=pd.Index(row["gene"].values)
+    )
+    if "group_correlation" in row:
+        for group in row["group"].values:
+            of_group = row["group_correlation"].sel(group=group)
+            table[f"correlation[{group}]"] = of_group.values.astype(float)
+    table["flag"] = [describe_flag(f) for f in row["flag"].values]
+    table.index.name = "gene"
+    table = table.drop(index=name, errors="ignore")
+    return pairs.sort_by_evidence(table).head(n)
+
+
+def matrix(dataset: xr.Dataset, variable: str) -> pd.DataFrame:
+    """Return one pair variable as a table of genes x partners, or target x genes."""
+    known = [n for n in PAIR_VARIABLES if n in dataset and not n.startswith(("sample_", "group_"))]
+    if variable not in known:
+        raise unknown_name("pair variable", variable, known)
+    values = dataset[variable]
+    return pd.DataFrame(
+        values.values.copy(), *(pd.Index(values[d].values, name=d) for d in values.dims)
+    )
+
+
+def gene_table(dataset: xr.Dataset) -> pd.DataFrame:
+    """Tabulate the gene variables."""
+    return _one_dimensional(dataset, GENE_VARIABLES, "gene")
+
+
+def sample_table(dataset: xr.Dataset, gene_a: str | None, gene_b: str | None) -> pd.DataFrame:
+    """Tabulate the sample variables and, for a pair, the per-sample estimates."""
+    table = _one_dimensional(dataset, SAMPLE_VARIABLES, "sample")
+    if gene_a is None and gene_b is None:
+        return table
+    if "sample_correlation" not in dataset:
+        raise InputError("per-sample estimates were not kept; fit with per_sample=True")
+    first, second = (gene_a, gene_b) if gene_b is not None else (None, gene_a)
+    _, row = pairs.row_of(dataset, first if first is not None else pairs.target_of(dataset))
+    genes = pairs.genes_of(dataset)
+    if second not in genes:
+        raise unknown_name("gene", second, genes)
+    pair = row.sel(gene=second)
+    table["correlation"] = pair["sample_correlation"].values.astype(float)
+    table["se"] = pair["sample_se"].values.astype(float)
+    return table
+
+
+def _one_dimensional(dataset: xr.Dataset, names: Iterable[str], dim: str) -> pd.DataFrame:
+    index = pd.Index(dataset[dim].values, name=dim)
+    table = pd.DataFrame({n: dataset[n].values for n in names if n in dataset}, index=index)
+    if "gene_flag" in table:
+        table["gene_flag"] = [describe_flag(f) for f in table["gene_flag"]]
+    return table
+
+
+def coefficients(dataset: xr.Dataset, term: str | None) -> pd.DataFrame:
+    """Tabulate the regression coefficients of one term, or of all terms."""
+    if "coefficient" not in dataset.dims or "beta" not in dataset:
+        raise InputError("this result has no coefficients: fit Pseudobulk with a formula")
+    names = [n for n in COEFFICIENT_VARIABLES if n in dataset]
+    if term is None:
+        table = dataset[names].to_dataframe().reset_index()
+        return table.set_index(["coefficient", "gene"])[names]
+    if term not in dataset["coefficient"].values:
+        raise unknown_name("coefficient", term, dataset["coefficient"].values)
+    table = dataset[names].sel(coefficient=term, drop=True).to_dataframe()[names]
+    return table.sort_values("beta_p_value", kind="stable")
+
+
+def flag_counts(dataset: xr.Dataset) -> pd.Series:
+    """Count the distinct pairs with each flag."""
+    times = 2 if pairs.target_of(dataset) is None else 1  # how often each distinct pair is stored
+    counts = {describe_flag(f): 0 for f in Flag if f != Flag.SELF}
+    for _, block in pairs.row_blocks(dataset):
+        flag = block["flag"].values
+        for f in Flag:
+            if f != Flag.SELF:
+                counts[describe_flag(f)] += int(((flag & f) > 0).sum())
+    return pd.Series({k: v // times for k, v in counts.items()}, name="pairs")
+
+
+def missing_share(dataset: xr.Dataset) -> float:
+    """Return the proportion of pairs without a correlation."""
+    missing = sum(
+        float(block["correlation"].isnull().sum()) for _, block in pairs.row_blocks(dataset)
+    )
+    return missing / dataset["correlation"].size

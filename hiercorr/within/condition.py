@@ -1,0 +1,277 @@
+"""The condition of a differential analysis: its design matrix, contrast, groups and permutations."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from hiercorr.counts.counts import Counts
+from hiercorr.design import formulas
+from hiercorr.design.matrix import DesignMatrix, make_design, own_coefficients, sample_design
+from hiercorr.design.samples import check_block, sample_table, warn_of_repeated_donors
+from hiercorr.design.terms import split_terms
+from hiercorr.errors import EstimationWarning, InputError, unknown_name
+from hiercorr.runtime.user_warnings import warn
+from hiercorr.within import differential_tests
+
+Contrast = str | Sequence[str] | None
+
+
+@dataclass(frozen=True)
+class Condition:
+    """The condition as the user stated it.
+
+    Attributes
+    ----------
+    column : str
+        Column of ``obs``.
+    sample : str
+        Column with the sample of each cell.
+    formula : str or None
+        Covariates.
+    block : str or None
+        Column with the donor of each sample.
+    contrast : str or (column, level, baseline), optional
+        Linear combination of coefficients.
+    """
+
+    column: str
+    sample: str
+    formula: str | None
+    block: str | None
+    contrast: Contrast
+
+    @property
+    def units(self) -> str | tuple[str, str]:
+        """Column or columns that define the units: sample x condition where conditions are compared within samples."""
+        within = self.block == self.sample and self.column != self.sample
+        return (self.sample, self.column) if within else self.sample
+
+
+@dataclass(frozen=True)
+class ConditionDesign:
+    """Design matrix of the units and the contrast to test.
+
+    Attributes
+    ----------
+    table : DataFrame
+        One row per unit, with the columns that are constant within units.
+    design : DesignMatrix
+        Matrix with the condition, covariates of samples and blocks.
+    contrast : ndarray, shape (n_coefficients,)
+        Weights of the coefficients.
+    levels : list of str or None
+        Levels of the condition; None for a numeric condition.
+    cell_terms, sample_terms : list of str
+        Terms of the formula that vary between the cells of a sample, and those that do not.
+    cells : ndarray, shape (n_cells, k), or None
+        Design matrix of the covariates of cells.
+    """
+
+    table: pd.DataFrame
+    design: DesignMatrix
+    contrast: NDArray[np.float64]
+    levels: list[str] | None
+    cell_terms: list[str]
+    sample_terms: list[str]
+    cells: NDArray[np.float64] | None
+
+    def groups(self, condition: str) -> NDArray[np.int64] | None:
+        """Return the position of each unit's level, shape (n_units,); None for a numeric condition."""
+        if self.levels is None:
+            return None
+        codes = pd.Index(self.levels).get_indexer(self.table[condition].astype(str))
+        return np.asarray(codes, np.int64)
+
+    def describe_contrast(self) -> str:
+        """Describe the contrast as a linear combination of coefficients."""
+        parts = [f"{w:+g} {n}" for w, n in zip(self.contrast, self.design.names, strict=True) if w]
+        if len(parts) == 1:
+            return parts[0].removeprefix("+").replace("1 ", "", 1)
+        return " ".join(parts)
+
+
+def condition_design(counts: Counts, condition: Condition) -> ConditionDesign:
+    """Build the design matrix with the condition in it, and find the contrast.
+
+    Parameters
+    ----------
+    counts : Counts
+        Counts whose samples are the units.
+    condition : Condition
+
+    Returns
+    -------
+    ConditionDesign
+
+    Raises
+    ------
+    InputError
+        If the condition is unknown, varies within samples, has a group of one sample or is
+        confounded, or if the contrast is ambiguous.
+    """
+    table, varying = sample_table(counts.obs, counts.starts, counts.samples)
+    known = [str(c) for c in counts.obs.columns]
+    of_cells, of_samples = split_terms(condition.formula or "~ 1", table.columns, known)
+    levels = _levels(condition, table, varying, known)
+    if condition.block is not None:
+        check_block(condition.block, table, varying, known)
+        _check_blocks(table, condition)
+    text = "~ " + " + ".join(of_samples or ["1"])
+    if condition.column not in formulas.columns(text):
+        text += f" + `{condition.column}`"
+    design = sample_design(text, table, varying, condition.block)
+    n, k = design.matrix.shape
+    if n - k < 1:
+        raise InputError(
+            f"formula {design.formula!r} has {k} coefficients for {n} samples, which leaves no "
+            "residual degrees of freedom; "
+            "drop terms"
+        )
+    if condition.block is None:
+        warn_of_repeated_donors(
+            table, condition.sample, n, "p-values are too small", "block={column}"
+        )
+    cells = make_design("~ " + " + ".join(of_cells), counts.obs).matrix if of_cells else None
+    contrast = _contrast(condition, design, levels)
+    return ConditionDesign(table, design, contrast, levels, of_cells, of_samples, cells)
+
+
+def _levels(
+    condition: Condition, table: pd.DataFrame, varying: Sequence[str], known: Sequence[str]
+) -> list[str] | None:
+    """Levels of the condition, each with at least 2 samples; None for a numeric condition."""
+    name = condition.column
+    if name in varying:
+        raise InputError(
+            f"condition {name!r} varies within samples: a sample must have one value of it; or "
+            "compare the conditions "
+            f"within samples, with block={condition.sample!r}"
+        )
+    if name not in table:
+        raise unknown_name("condition column", name, known)
+    values = table[name]
+    if values.isna().any():
+        raise InputError(
+            f"condition {name!r} is missing for sample {values.index[values.isna()][0]!r}; leave "
+            "it out with subset="
+        )
+    if pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values):
+        return None
+    levels = sorted(values.astype(str).unique())
+    size = values.astype(str).value_counts()
+    if len(levels) < 2:
+        raise InputError(
+            f"condition {name!r} has one value, {levels[0]!r}, in all samples: nothing to compare"
+        )
+    if (size < 2).any():
+        raise InputError(
+            f"condition {name!r} has one sample in group {size.index[size < 2][0]!r}: a "
+            "difference needs at least 2 "
+            "samples in each group"
+        )
+    return levels
+
+
+def _check_blocks(table: pd.DataFrame, condition: Condition) -> None:
+    both = table.groupby(condition.block, observed=True)[condition.column].nunique() > 1
+    if both.sum() < 2:
+        raise InputError(
+            f"{int(both.sum())} values of block {condition.block!r} have samples of more than one "
+            f"{condition.column!r}: nothing can be compared within blocks; leave out block="
+        )
+
+
+def _contrast(
+    condition: Condition, design: DesignMatrix, levels: list[str] | None
+) -> NDArray[np.float64]:
+    if condition.contrast is not None:
+        return design.contrasts({"contrast": condition.contrast})[0]
+    coefficients = own_coefficients(design.names, condition.column)
+    if len(coefficients) != 1:
+        named = ", ".join(design.names[k] for k in coefficients)
+        other, baseline = (levels or ["a", "b"])[1::-1]
+        raise InputError(
+            f"condition {condition.column!r} has {len(coefficients)} coefficients ({named}): "
+            "state the difference with "
+            f"contrast=, e.g. contrast=({condition.column!r}, {other!r}, {baseline!r})"
+        )
+    return np.eye(len(design.names))[coefficients[0]]
+
+
+def check_pooled(found: ConditionDesign, condition: Condition, permutations: int | None) -> None:
+    """Raise an error where ``method="pooled"`` cannot answer: it compares two groups without adjustment."""
+    groups = found.groups(condition.column)
+    for refused, what in (
+        (condition.block is not None, "block="),
+        (permutations is not None, "permutations="),
+        (found.design.matrix.shape[1] != 2, "covariates, contrasts or more than two groups"),
+        (groups is None, "a numeric condition"),
+    ):
+        if refused:
+            raise InputError(
+                "method='pooled' compares two separate groups and cannot be combined with "
+                f"{what}: use 'regression'"
+            )
+    assert groups is not None
+    smallest = np.bincount(groups).min()
+    if smallest < 3:
+        raise InputError(
+            f"method='pooled' needs at least 3 samples in each group of {condition.column!r}, and "
+            f"the smallest has {smallest}"
+        )
+
+
+def condition_shuffles(
+    found: ConditionDesign, condition: Condition, n: int, seed: Any
+) -> differential_tests.Shuffles:
+    """Permute the condition over samples, within blocks.
+
+    Parameters
+    ----------
+    found : ConditionDesign
+    condition : Condition
+    n : int
+        Maximum number of arrangements.
+    seed : int, Generator or None
+
+    Returns
+    -------
+    Shuffles
+    """
+    if n < 19:
+        raise InputError(f"permutations={n}: at least 19 are needed for a p-value of 0.05")
+    covariates = "~ " + " + ".join(found.sample_terms or ["1"])
+    if set(formulas.columns(covariates)) - {condition.column}:
+        raise InputError(
+            "permutations are valid for the condition and blocks only: name a categorical "
+            "covariate as block=, or leave out "
+            "permutations= (the t test adjusts for covariates)"
+        )
+    if found.levels is not None and len(found.levels) > 2:
+        raise InputError(
+            f"permutations need two groups or a numeric condition; choose two of {found.levels} "
+            "with subset="
+        )
+    values = found.table[condition.column]
+    numbers = values.to_numpy(float) if found.levels is None else found.groups(condition.column)
+    strata = (
+        np.zeros(len(values), np.int64)
+        if condition.block is None
+        else pd.factorize(found.table[condition.block])[0].astype(np.int64)
+    )
+    shuffles = differential_tests.shuffles(np.asarray(numbers, float), strata, n, seed)
+    differential_tests.check_reach(shuffles, condition.column)
+    if shuffles.smallest_p > 0.05:
+        warn(
+            f"{len(shuffles.values)} arrangements of {condition.column!r} can give no p-value "
+            "below "
+            f"{shuffles.smallest_p:.2g}",
+            EstimationWarning,
+        )
+    return shuffles

@@ -1,0 +1,119 @@
+"""Estimates within samples as a dataset in the schema, with the warnings that go into it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from hiercorr.counts.counts import Counts
+from hiercorr.errors import EstimationWarning
+from hiercorr.results import tiling
+from hiercorr.runtime.user_warnings import warn
+from hiercorr.schema import build_dataset
+from hiercorr.within.fitting import WithinEstimates
+from hiercorr.within.options import Plan
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """What the attributes of a result record of its model and its options.
+
+    Attributes
+    ----------
+    sample : str or None
+        Column with the sample of each cell.
+    metacells : bool
+        Whether the counts are those of metacells, so that the result is exploratory.
+    options : dict
+        Further attributes: terms of the covariates, options that were given.
+    """
+
+    sample: str | None
+    metacells: bool
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+def within_dataset(
+    counts: Counts,
+    plan: Plan,
+    fitted: WithinEstimates,
+    target: str | None,
+    provenance: Provenance,
+    missing: int | None = None,
+) -> xr.Dataset:
+    """Build the dataset of a fit.
+
+    Parameters
+    ----------
+    counts : Counts
+    plan : Plan
+    fitted : WithinEstimates
+        Without pair variables where these are streamed.
+    target : str or None
+    provenance : Provenance
+    missing : int, optional
+        Number of entries without a correlation, where pair variables are streamed.
+
+    Returns
+    -------
+    xarray.Dataset
+
+    Warns
+    -----
+    EstimationWarning
+        If the regressions did not converge or pairs could not be estimated.
+    """
+    if "p_value" in fitted.pair:
+        tiling.add_q_values(fitted.pair, plan.rows)
+    if not fitted.converged:
+        warn(
+            f"the mean and variance regressions still changed after {fitted.iterations} rounds of "
+            "reweighting (attribute converged is 0); genes near zero variance cause this: choose "
+            "fewer with genes=N",
+            EstimationWarning,
+        )
+    if missing is None:
+        share = float(np.mean(np.isnan(fitted.pair["correlation"])))
+    else:
+        share = missing / counts.n_genes**2
+    if share > 0:
+        warn(
+            f"{share:.1%} of the pairs could not be estimated (no variance beyond noise, or an "
+            "estimate outside -1..1); they are NaN and flagged, see result.flag_counts()",
+            EstimationWarning,
+        )
+    within = plan.estimator == "within"
+    dataset = build_dataset(
+        genes=counts.genes,
+        samples=counts.samples,
+        pair=fitted.pair,
+        gene=fitted.gene,
+        sample={"n_cells": counts.cells_per_sample, "depth": counts.median_depth},
+        target=target,
+        tested=not plan.silent(counts.n_samples),
+        attrs={
+            "title": ("exploratory: metacells, " if provenance.metacells else "")
+            + "CS-CORE, "
+            + ("within samples" if within else "pooled over samples"),
+            "model": "CSCore",
+            "estimator": plan.estimator,
+            "level": "within" if within else "pooled",
+            "formula": fitted.formula,
+            "uncertainty": plan.uncertainty,
+            "confidence": plan.confidence,
+            "precision": plan.precision,
+            "n_cells": counts.n_cells,
+            "sample_column": provenance.sample,
+            "theta": fitted.theta,
+            "iterations": fitted.iterations,
+            "converged": int(fitted.converged),
+            "note": fitted.note,
+            "exploratory": 1 if provenance.metacells else None,
+            **provenance.options,
+            **{k: v for k, v in counts.notes.items() if v},
+        },
+    )
+    return dataset.assign(fitted.extra)
