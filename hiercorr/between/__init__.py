@@ -1,0 +1,1 @@
+"""Correlation between samples, from counts summed per sample."""

@@ -1,4 +1,4 @@
-"""Differential expression between samples for the same sums and formula, by DESeq2's model through pydeseq2."""
+"""Differential expression between samples by DESeq2's model, through pydeseq2."""
 
 from __future__ import annotations
 
@@ -35,38 +35,41 @@ def differential_expression(
     min_counts: int = MIN_COUNTS,
     small_samples: str = "exclude",
 ) -> pd.DataFrame:
-    """Test each gene's difference between samples.
+    """Test each gene for differential expression between samples.
 
-    The sums of :func:`hiercorr.aggregate` and the design of :class:`hiercorr.Pseudobulk`, fitted by negative-binomial
-    regression with shrunken dispersions. Library sizes are medians of ratios; Cook's distances and independent filtering
-    are pydeseq2's.
+    The sums of :func:`hiercorr.aggregate` and the design of :class:`hiercorr.Pseudobulk`, fitted by
+    negative-binomial regression with shrunken dispersions. Library sizes are medians of ratios;
+    Cook's distances and independent filtering are pydeseq2's.
 
     Parameters
     ----------
     data, sample, layer, depth, subset, min_cells, min_counts, small_samples
         As for :class:`hiercorr.Pseudobulk`.
     formula : str
-        E.g. ``"~ gender + condition"``.
+        Covariates and the condition, e.g. ``"~ gender + condition"``.
     contrast : str or sequence of str
-        A linear combination of coefficients, or ``(column, level, baseline)``.
+        Linear combination of coefficients, or ``(column, level, baseline)``.
     block : str, optional
-        Column of samples that belong together (the donor): an effect for each of its values joins the formula.
+        Column with the donor of each sample: a fixed effect for each donor is added to the formula.
 
     Returns
     -------
     DataFrame
-        Indexed by gene, smallest p first: base_mean (counts), log2_fold_change, se, statistic, p_value, q_value, flag
-        (``outlier``: no p-value because one count dominates; ``filtered``: too low for the adjustment).
+        Indexed by gene, smallest p first: base_mean (counts), log2_fold_change, se, statistic,
+        p_value, q_value, flag (``outlier``: no p-value because one count dominates; ``filtered``:
+        too low for the adjustment).
 
     References
     ----------
-    Love, Huber & Anders 2014, Genome Biology 15:550; Muzellec et al. 2023, Bioinformatics 39:btad547 (pydeseq2).
+    Love, Huber & Anders 2014, Genome Biology 15:550; Muzellec et al. 2023, Bioinformatics
+    39:btad547 (pydeseq2).
 
     Examples
     --------
     >>> import hiercorr as hc
+    >>> contrast = ("condition", "panobinostat", "ctrl")
     >>> table = hc.differential_expression(
-    ...     hc.datasets.glioblastoma(), "sample_id", "~ condition", ("condition", "panobinostat", "ctrl"),
+    ...     hc.datasets.glioblastoma(), "sample_id", "~ condition", contrast,
     ...     depth="total_counts", block="patient_id",
     ... )  # doctest: +SKIP
     """

@@ -1,4 +1,4 @@
-"""The routes of :class:`hiercorr.Pseudobulk`: from sums and a design to residuals, regressions and noise."""
+"""Methods of :class:`hiercorr.Pseudobulk`: from sums and a design to estimates."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
 from hiercorr.between import noise_correction, normalization, pair_tests, regression, residuals
 from hiercorr.between.negative_binomial import negative_binomial
-from hiercorr.between.pair_tests import BetweenEstimates, Options
+from hiercorr.between.options import REGRESSIONS, BetweenOptions
+from hiercorr.between.pair_tests import BetweenEstimates, PairOptions
 from hiercorr.counts.counts import Counts
 from hiercorr.design.matrix import DesignMatrix
 from hiercorr.errors import EstimationWarning, InputError
@@ -20,30 +22,37 @@ from hiercorr.runtime.user_warnings import warn
 from hiercorr.schema import Flag
 
 Array = NDArray[np.float64]
-TYPICAL_COUNT = (
-    20  # a gene with fewer counts in the median sample is weak: its log is mostly noise, and skewed
-)
+# Below this count in the median sample the log of a gene is mostly noise, and skewed.
+TYPICAL_COUNT = 20
 
 
 @dataclass(frozen=True)
 class BetweenProblem:
-    """Sums of the chosen genes and the design they are correlated under.
+    """Sums of the chosen genes, and the design under which they are correlated.
 
     Attributes
     ----------
+    genes : Index
+        Names of the genes.
     counts, expression : ndarray, shape (n_samples, n_genes)
         Sums, and their log2 counts per million.
     libraries : ndarray, shape (n_samples,)
+        Effective library sizes.
+    design : DesignMatrix
+        Covariates of samples, with fixed block effects.
     blocks : ndarray of int, shape (n_samples,) or None
+        Block of each sample.
     clustered : bool
-        Errors by block.
+        Whether standard errors are cluster-robust by block.
     contrasts : mapping
+        Linear combinations of coefficients by name.
     correlation : float or None
-        Of samples of one block, where the design holds no block effects.
+        Correlation of the samples of a block, where the design has no block effects.
     interaction : tuple of int
-        Columns of the design whose products with the target are coefficients too.
+        Columns of the design whose products with the target are further coefficients.
     """
 
+    genes: pd.Index
     counts: Array
     expression: Array
     libraries: Array
@@ -55,14 +64,14 @@ class BetweenProblem:
     interaction: tuple[int, ...] = ()
 
     def gene_flags(self) -> NDArray[np.uint16]:
-        """Flags of genes with few counts."""
+        """Return the flags of genes with few counts."""
         flag = np.zeros(self.counts.shape[1], np.uint16)
         flag[np.median(self.counts, axis=0) < TYPICAL_COUNT] |= Flag.LOW_INFORMATION.bit
         flag[(self.counts == 0).any(0)] |= Flag.ABSENT_IN_SAMPLE.bit
         return flag
 
     def with_block_correlation(self, method: str) -> BetweenProblem:
-        """The problem with the consensus correlation of its blocks estimated."""
+        """Estimate the consensus correlation of the samples of a block."""
         assert self.blocks is not None
         y, weights = self.expression, None
         if method == "voom":
@@ -72,28 +81,63 @@ class BetweenProblem:
         return replace(self, correlation=rho)
 
     def combinations(self, k: int) -> Array:
-        """Coefficients one by one, then the contrasts, as rows of weights of k coefficients."""
+        """Return weights of k coefficients, one row per coefficient and then per contrast."""
         rows = self.design.contrasts(self.contrasts)
         return np.vstack([np.eye(k), np.pad(rows, ((0, 0), (0, k - rows.shape[1])))])
 
     def white(self) -> Array | None:
-        """Matrix that makes samples of a block independent, where they are correlated."""
+        """Return the matrix that whitens the samples of correlated blocks, or None."""
         if self.correlation is None:
             return None
         assert self.blocks is not None
         return regression.whitener(self.blocks, self.correlation)
 
 
-def correlate_samples(problem: BetweenProblem, ranks: bool, options: Options) -> BetweenEstimates:
-    """Pearson's or Spearman's correlation of residuals."""
+def estimate(
+    problem: BetweenProblem,
+    asked: BetweenOptions,
+    options: PairOptions,
+    cells: tuple[Counts, NDArray[np.int64]] | None,
+) -> BetweenEstimates:
+    """Estimate the correlations by the method that was asked for.
+
+    Parameters
+    ----------
+    problem : BetweenProblem
+    asked : BetweenOptions
+    options : PairOptions
+    cells : (Counts, ndarray of int) or None
+        The cells behind the sums and the row of each of their samples, for ``"corrected"``.
+
+    Returns
+    -------
+    BetweenEstimates
+    """
+    if asked.method in REGRESSIONS:
+        at = int(problem.genes.get_loc(asked.target))
+        fitted = regress_on_target(problem, asked.method, at, options)
+    elif cells is not None:
+        fitted = remove_noise(problem, *cells, options, asked.seed)
+    else:
+        fitted = correlate_samples(problem, asked.method == "spearman", options)
+    if not fitted.coefficient and asked.method != "spearman":
+        fitted.coefficient = formula_fit(problem)
+    return fitted
+
+
+def correlate_samples(
+    problem: BetweenProblem, ranks: bool, options: PairOptions
+) -> BetweenEstimates:
+    """Estimate Pearson's or Spearman's correlation of residuals."""
     y, design = problem.expression, problem.design.matrix
     covariates = design.shape[1] > 1
     if ranks:
         y = stats.rankdata(y.round(12), axis=0)
         df = len(y) - design.shape[1] - 1
-        if covariates and df + 2 <= residuals.EXACT_SPEARMAN and options.chosen is None:
+        if covariates and df + 2 <= residuals.EXACT_SPEARMAN and options.orders is None:
             warn(
-                f"the t test of a partial Spearman correlation on {df} degrees of freedom rejects too often: use "
+                f"the t test of a partial Spearman correlation on {df} degrees of freedom rejects "
+                "too often: use "
                 "permutations=",
                 EstimationWarning,
             )
@@ -106,16 +150,17 @@ def correlate_samples(problem: BetweenProblem, ranks: bool, options: Options) ->
 
 
 def regress_on_target(
-    problem: BetweenProblem, method: str, at: int, name: str, options: Options
+    problem: BetweenProblem, method: str, at: int, options: PairOptions
 ) -> BetweenEstimates:
-    """Each gene on the target (gene number `at`) and the formula."""
+    """Regress each gene on the target (gene number `at`) and the formula."""
     y, blocks, white = problem.expression, problem.blocks, problem.white()
     products = problem.design.matrix[:, list(problem.interaction)] * y[:, [at]]
     design = np.column_stack([problem.design.matrix, products, y[:, at]])
     fitted = residuals.residuals(y, problem.design.matrix)
     if fitted.constant[at]:
         raise InputError(
-            f"target {name!r} does not vary between samples given {problem.design.formula!r}"
+            f"target {problem.genes[at]!r} does not vary between samples given "
+            f"{problem.design.formula!r}"
         )
     weights = problem.combinations(design.shape[1])
     if method == "negative_binomial":
@@ -132,14 +177,14 @@ def regress_on_target(
         fit = regression.least_squares(y, design, precision, errors, blocks)
     elif precision is None:
         fit = regression.least_squares(white @ y, white @ design)
-    else:  # the covariance is W^-1/2 R W^-1/2, another one for each gene
+    else:  # the covariance is W^-1/2 R W^-1/2, which differs between genes
         root = np.sqrt(precision)
         fit = regression.least_squares(white @ (root * y), white @ (root.T[:, :, None] * design))
     return pair_tests.against_target(fit, weights, errors != "classical", at, fitted, options)
 
 
 def formula_fit(problem: BetweenProblem) -> dict[str, Array]:
-    """Each gene on the formula alone."""
+    """Regress each gene on the formula alone."""
     y, design, white = problem.expression, problem.design.matrix, problem.white()
     if white is not None:
         y, design = white @ y, white @ design
@@ -152,17 +197,20 @@ def remove_noise(
     problem: BetweenProblem,
     cells: Counts,
     at: NDArray[np.int64],
-    options: Options,
+    options: PairOptions,
     seed: int | np.random.Generator | None,
 ) -> BetweenEstimates:
-    """Correlation between samples without the noise of their means.
+    """Estimate correlations between samples corrected for the sampling noise of their means.
 
     Parameters
     ----------
+    problem : BetweenProblem
     cells : Counts
-        The same genes in the same order.
+        Counts of the same genes in the same order.
     at : ndarray of int
-        Row of the problem of each sample of `cells`, or -1.
+        Row of the problem for each sample of `cells`, or -1.
+    options : PairOptions
+    seed : int, Generator or None
     """
     y = np.log((problem.counts + 0.5) / problem.libraries[:, None])
     fitted = residuals.residuals(y, problem.design.matrix)

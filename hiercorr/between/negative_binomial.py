@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 import warnings
-from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import optimize, special
+
+from hiercorr.runtime.progress import shown
 
 Array = NDArray[np.float64]
 _LARGEST = 100.0  # dispersion; beyond it a gene is noise
@@ -18,10 +18,11 @@ _LARGEST = 100.0  # dispersion; beyond it a gene is noise
 def negative_binomial(
     counts: Array, design: Array, libraries: Array, weights: Array, show: bool | None = None
 ) -> tuple[dict[str, Array], Array]:
-    r"""Log-linear model :math:`T_{cj} \sim NB(L_c e^{x_c\beta_j}, \alpha_j)` of each gene.
+    r"""Fit the model :math:`T_{cj} \sim NB(L_c e^{x_c\beta_j}, \alpha_j)` of each gene.
 
-    The dispersion solves Pearson's :math:`\chi^2` = residual degrees of freedom, which unlike maximum likelihood is not
-    biased downwards at few samples; tests are Wald t on those degrees of freedom.
+    The dispersion solves Pearson's :math:`\chi^2` = residual degrees of freedom, which unlike
+    maximum likelihood is not biased downwards at few samples; tests are Wald t on those degrees of
+    freedom.
 
     Parameters
     ----------
@@ -30,17 +31,20 @@ def negative_binomial(
     libraries : ndarray, shape (n_samples,)
     weights : ndarray, shape (n_combinations, k)
         Linear combinations of the coefficients to test.
+    show : bool, optional
+        Whether to show a progress bar. None: in a terminal, for many genes.
 
     Returns
     -------
     dict of ndarray, shape (n_combinations, n_genes)
-        beta (natural log), beta_se, beta_statistic, beta_df, beta_p_value; NaN where the fit did not converge.
+        beta (natural log), beta_se, beta_statistic, beta_df, beta_p_value; NaN where the fit did
+        not converge.
     ndarray, shape (n_genes,)
         Dispersions.
     """
     n, g, df = len(weights), counts.shape[1], len(counts) - design.shape[1]
     beta, se, dispersion = np.full((n, g), np.nan), np.full((n, g), np.nan), np.full(g, np.nan)
-    for j in _track(range(g), show):
+    for j in shown(range(g), g, show if g > 200 or show else False, "genes"):
         found = _one(counts[:, j], design, np.log(libraries), df)
         if found is not None:
             coefficients, covariance, dispersion[j] = found
@@ -95,14 +99,3 @@ def _one(y: Array, design: Array, offset: Array, df: int) -> tuple[Array, Array,
             np.asarray(result.cov_params(scale=1.0)),
             float(np.exp(alpha)),
         )
-
-
-def _track(work: range, show: bool | None) -> Iterable[int]:
-    if show is None:
-        show = len(work) > 200 and sys.stderr.isatty()
-    if not show:
-        return work
-    from rich.console import Console
-    from rich.progress import track
-
-    return track(work, description="genes", console=Console(stderr=True), transient=True)

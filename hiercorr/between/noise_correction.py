@@ -1,20 +1,23 @@
-r"""Correlation between samples with the sampling noise of their means taken out.
+r"""Correlation between samples, corrected for the sampling noise of their means.
 
-The log expression of a pseudobulk, :math:`y_{cj} = \log\big((T_{cj} + 1/2)/L_c\big)`, is the sample's own level plus the
-noise of a finite number of cells and counts. Both parts of the noise, Poisson and cell to cell, are in the residuals
-:math:`r_{ij} = x_{ij} - s_i T_{cj}/\sum s` of the sample's n cells:
+The log expression of a pseudobulk, :math:`y_{cj} = \log\big((T_{cj} + 1/2)/L_c\big)`, is the
+sample's own level plus the noise of a finite number of cells and counts. Both parts of the noise,
+Poisson and cell to cell, are in the residuals :math:`r_{ij} = x_{ij} - s_i T_{cj}/\sum s` of the
+sample's n cells:
 
-.. math:: N_{c,jk} = \frac{n}{n-1}\,\frac{\sum_i r_{ij} r_{ik}}{(T_{cj} + 1/2)(T_{ck} + 1/2)}, \qquad
+.. math:: N_{c,jk} = \frac{n}{n-1}\,
+          \frac{\sum_i r_{ij} r_{ik}}{(T_{cj} + 1/2)(T_{ck} + 1/2)}, \qquad
           \bar N = \frac{1}{S - k}\sum_c (1 - h_c) N_c
 
 (h: leverages of the design with k coefficients), and the correlation of the levels is
 
-.. math:: \rho = \frac{r - r_N}{\sqrt{R_j R_k}}, \qquad r_N = \frac{\bar N_{jk}}{\sqrt{V_j V_k}}, \qquad
-          R_j = 1 - \frac{\bar N_{jj}}{V_j}
+.. math:: \rho = \frac{r - r_N}{\sqrt{R_j R_k}}, \qquad
+          r_N = \frac{\bar N_{jk}}{\sqrt{V_j V_k}}, \qquad R_j = 1 - \frac{\bar N_{jj}}{V_j}
 
-with V the residual variances of y. Interval: quantiles of the generalised pivotal quantity (Weerahandi 1993): the residual
-covariance is Wishart, so :math:`\Sigma^* = L_A T^{-1} T^{-\top} L_A^\top` with Bartlett's T is a draw of what it estimates;
-:math:`\bar N` is subtracted from each draw and draws without variance above it are dropped.
+with V the residual variances of y. Interval: quantiles of the generalised pivotal quantity
+(Weerahandi 1993): the residual covariance is Wishart, so :math:`\Sigma^* = L_A T^{-1} T^{-\top}
+L_A^\top` with Bartlett's T is a draw of what it estimates; :math:`\bar N` is subtracted from each
+draw and draws without variance above it are dropped.
 """
 
 from __future__ import annotations
@@ -31,12 +34,12 @@ from hiercorr.moments.products import cross_products
 
 Array = NDArray[np.float64]
 DRAWS = 512
-LEAST_RELIABILITY = 0.2  # share of the variance above noise below which nothing is estimated
+MIN_RELIABILITY = 0.2  # minimum proportion of the variance that is not noise
 
 
 @dataclass(frozen=True)
 class Noise:
-    """What the noise of each pair of genes is computed from.
+    """Cells and weights from which the noise of each pair of genes is computed.
 
     Attributes
     ----------
@@ -52,7 +55,7 @@ class Noise:
     own: Array
 
     def shared(self, left: slice, right: slice, dtype: DTypeLike) -> Array:
-        """Noise covariance of the pairs of two slices of genes."""
+        """Return the noise covariance of the pairs of two slices of genes."""
         flat = np.zeros(self.counts.n_genes)
         out = np.zeros((left.stop - left.start, right.stop - right.start))
         for c in np.flatnonzero(self.weight):
@@ -65,7 +68,7 @@ class Noise:
 
 
 def measure_noise(counts: Counts, weight: Array, tolerance: float) -> Noise:
-    """Noise variances from the cells.
+    """Estimate the noise variances from the cells.
 
     Parameters
     ----------
@@ -85,7 +88,7 @@ def measure_noise(counts: Counts, weight: Array, tolerance: float) -> Noise:
 
 
 def pivotal_draws(df: int, seed: int | np.random.Generator | None) -> tuple[Array, Array, Array]:
-    """Quasi-random draws of Bartlett's decomposition, as :func:`hiercorr.kernels.pairs.noise_interval` takes them."""
+    """Draw quasi-random values of Bartlett's decomposition for the pivotal quantity."""
     u = stats.qmc.Sobol(
         3, scramble=True, rng=np.random.default_rng(0 if seed is None else seed)
     ).random(DRAWS)
@@ -101,16 +104,16 @@ def corrected(
     confidence: float,
     above: bool = False,
 ) -> tuple[Array, Array, Array]:
-    """Noise-corrected correlation and its interval, arrays (left, right).
+    """Correct correlations for noise, with intervals; arrays (left, right).
 
     Parameters
     ----------
     r, noise : ndarray, shape (left, right)
-        Observed correlation and the part of it that noise makes, r_N.
+        Observed correlation, and the part of it due to noise, r_N.
     reliable : pair of ndarray
-        R of the genes of both sides; NaN where it is below the least.
+        Reliability of the genes of both sides; NaN below the minimum.
     above : bool
-        The interval is needed above the diagonal only.
+        Whether the interval is needed above the diagonal only.
     """
     lower, upper = np.full(r.shape, np.nan), np.full(r.shape, np.nan)
     low = (1 - confidence) / 2

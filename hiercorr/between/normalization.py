@@ -1,4 +1,4 @@
-"""Pseudobulk counts -> library sizes, log expression and precision weights; pure functions on (samples, genes) arrays."""
+"""Library sizes, log expression and precision weights of pseudobulk counts (samples x genes)."""
 
 from __future__ import annotations
 
@@ -15,17 +15,18 @@ NORMALIZATIONS = ("tmm", "median_of_ratios", "cpm")
 
 
 def library_sizes(counts: ArrayLike, totals: ArrayLike, method: str = "tmm") -> Array:
-    r"""Effective library size of each sample, :math:`L_c f_c` with factors f of geometric mean 1.
+    r"""Return effective library sizes :math:`L_c f_c`, with factors f of geometric mean 1.
 
     Parameters
     ----------
     counts : array, shape (n_samples, n_genes)
         Sums of counts over ALL genes measured, not only those to be correlated.
     totals : array, shape (n_samples,)
-        Depth of each sample in counts.
+        Sequencing depth of each sample in counts.
     method : {"tmm", "median_of_ratios", "cpm"}
-        Trimmed mean of M-values as in edgeR; medians of ratios to the geometric mean as in DESeq2; none. The first two
-        measure a sample's library by its counts, so that `totals` only sets the common scale.
+        Trimmed mean of M-values as in edgeR; medians of ratios to the geometric mean as in DESeq2;
+        none. The first two measure a sample's library by its counts, so that `totals` only sets the
+        common scale.
 
     Returns
     -------
@@ -34,12 +35,12 @@ def library_sizes(counts: ArrayLike, totals: ArrayLike, method: str = "tmm") -> 
     Raises
     ------
     InputError
-        If the method is unknown, or no gene can serve it.
+        If the method is unknown, or no gene is suitable for it.
 
     References
     ----------
-    Robinson & Oshlack 2010, Genome Biology 11:R25 (TMM, computed by rnanorm); Anders & Huber 2010, Genome Biology
-    11:R106 (median of ratios).
+    Robinson & Oshlack 2010, Genome Biology 11:R25 (TMM, computed by rnanorm); Anders & Huber 2010,
+    Genome Biology 11:R106 (median of ratios).
 
     Examples
     --------
@@ -71,14 +72,17 @@ def _median_of_ratios(counts: Array) -> Array:
     everywhere = (counts > 0).all(0)
     if not everywhere.any():
         raise InputError(
-            "median_of_ratios needs genes with counts in every sample and there is none; use normalization='tmm'"
+            "median_of_ratios needs genes with counts in every sample and there is none; use "
+            "normalization='tmm'"
         )
     log = np.log(counts[:, everywhere])
     return np.exp(np.median(log - log.mean(0), axis=1))
 
 
 def log_cpm(counts: ArrayLike, libraries: ArrayLike, prior_count: float = 2.0) -> Array:
-    r"""log2 counts per million with a prior count in proportion to the library, as edgeR's ``cpm(log=TRUE)``.
+    r"""Return log2 counts per million as edgeR's ``cpm(log=TRUE)``.
+
+    The prior count is proportional to the library size:
 
     .. math:: y_{cj} = \log_2 \frac{T_{cj} + a_c}{L_c + 2 a_c}\,10^6, \qquad a_c = a L_c / \bar L
 
@@ -88,7 +92,7 @@ def log_cpm(counts: ArrayLike, libraries: ArrayLike, prior_count: float = 2.0) -
     libraries : array, shape (n_samples,)
         Effective library sizes.
     prior_count : float
-        The average a, in counts.
+        Average prior count a.
 
     Returns
     -------
@@ -101,17 +105,17 @@ def log_cpm(counts: ArrayLike, libraries: ArrayLike, prior_count: float = 2.0) -
 
 @dataclass(frozen=True)
 class Voom:
-    """log2 counts per million and the precision weight of each observation, arrays (n_samples, n_genes)."""
+    """log2 counts per million and precision weights, arrays (n_samples, n_genes)."""
 
     expression: Array
     weights: Array
 
 
 def voom(counts: ArrayLike, libraries: ArrayLike, design: ArrayLike) -> Voom:
-    r"""Precision weights from the trend of residual standard deviation with log count (limma-voom).
+    r"""Estimate precision weights from the mean-variance trend (limma-voom).
 
-    A lowess curve of :math:`\sqrt{sd_j}` on the mean log2 count of the genes is read at each fitted count;
-    the weight is its value to the power -4.
+    A lowess curve of :math:`\sqrt{sd_j}` on the mean log2 count of the genes is read at each fitted
+    count; the weight is its value to the power -4.
 
     Parameters
     ----------
@@ -145,7 +149,8 @@ def voom(counts: ArrayLike, libraries: ArrayLike, design: ArrayLike) -> Voom:
     used = (x > 0).any(0)
     if used.sum() < 10:
         raise InputError(
-            f"precision weights need a trend over genes; {used.sum()} genes are too few: use method='ols'"
+            f"precision weights need a trend over genes; {used.sum()} genes are too few: use "
+            "method='ols'"
         )
     sd = np.sqrt(((y - fitted) ** 2).sum(0) / df)
     level = y.mean(0) + np.mean(np.log2(size + 1)) - np.log2(1e6)
@@ -162,17 +167,17 @@ def voom(counts: ArrayLike, libraries: ArrayLike, design: ArrayLike) -> Voom:
 def block_correlation(
     expression: Array, design: Array, blocks: NDArray[np.int64], weights: Array | None = None
 ) -> float:
-    r"""Consensus correlation of samples of one block, over genes, by REML (limma's duplicateCorrelation).
+    r"""Estimate the consensus correlation within blocks by REML (limma's duplicateCorrelation).
 
-    Each gene's residual correlation matrix has :math:`\rho_j` between samples of a block; the consensus is the tanh of
-    the 15%-trimmed mean of atanh(rho).
+    Each gene's residual correlation matrix has :math:`\rho_j` between samples of a block; the
+    consensus is the tanh of the 15%-trimmed mean of atanh(rho).
 
     Parameters
     ----------
     expression : ndarray, shape (n_samples, n_genes)
     design : ndarray, shape (n_samples, n_coefficients)
     blocks : ndarray of int, shape (n_samples,)
-        Code of each sample's block.
+        Block of each sample.
     weights : ndarray, shape (n_samples, n_genes), optional
         Precision weights.
 
@@ -202,14 +207,15 @@ def block_correlation(
     alive = squares.sum(1) > 1e-12
     if not alive.any():
         raise InputError(
-            "the within-block correlation cannot be estimated: every gene is constant given the formula"
+            "the within-block correlation cannot be estimated: every gene is constant given the "
+            "formula"
         )
     found = _reml_correlation(squares[alive], eigen[alive], low, high)
     return float(np.tanh(stats.trim_mean(np.arctanh(found), 0.15)))
 
 
 def _reml_correlation(squares: Array, eigen: Array, low: float, high: float) -> Array:
-    """Maximise the restricted likelihood over rho of each gene: a grid, then golden section around its best point."""
+    """Maximise the restricted likelihood of each gene over rho: a grid, then golden section."""
     m = squares.shape[1]
 
     def loss(rho: Array) -> Array:

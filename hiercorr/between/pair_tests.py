@@ -1,4 +1,4 @@
-"""From residuals to the pair and coefficient variables of a result between samples."""
+"""Pair and coefficient variables between samples, from residuals and regressions."""
 
 from __future__ import annotations
 
@@ -18,33 +18,40 @@ from hiercorr.runtime.progress import with_progress
 from hiercorr.schema import Flag
 
 Array = NDArray[np.float64]
-_LAYERS = 32  # arrays of one tile that are alive at a time
+_LAYERS = 32  # arrays of one tile that exist at the same time
 
 
 @dataclass(frozen=True)
-class Options:
-    """What every route needs to know of one call of fit.
+class PairOptions:
+    """Options that every method needs for its pairs.
 
     Attributes
     ----------
     rows : slice or None
-        The target's position, or None for all pairs.
+        Position of the target, or None for all pairs.
+    dtype : dtype
+        Type of the output.
+    confidence : float
+        Confidence level of the intervals.
     gene_flag : ndarray of uint16, shape (n_genes,)
-    chosen : Arrangements or None
-        For permutation p-values.
+        Flags of the genes.
+    orders : Arrangements or None
+        Permutations of the samples.
+    progress : bool or None
+        Whether to show a progress bar.
     """
 
     rows: slice | None
     dtype: DTypeLike
     confidence: float
     gene_flag: NDArray[np.uint16]
-    chosen: Arrangements | None
+    orders: Arrangements | None
     progress: bool | None
 
 
 @dataclass
 class BetweenEstimates:
-    """Variables on their way into the schema."""
+    """Pair, coefficient and gene variables of a fit."""
 
     pair: dict[str, NDArray]
     coefficient: dict[str, Array] = field(default_factory=dict)
@@ -52,14 +59,14 @@ class BetweenEstimates:
 
 
 def correlate_residuals(
-    fitted: Residuals, options: Options, ranks: bool, covariates: bool
+    fitted: Residuals, options: PairOptions, ranks: bool, covariates: bool
 ) -> BetweenEstimates:
-    """Every pair's correlation of residuals, a tile at a time.
+    """Correlate the residuals of every pair, tile by tile.
 
     Parameters
     ----------
     ranks, covariates : bool
-        The residuals are of ranks; the formula has more than an intercept.
+        Whether the residuals are those of ranks; whether the formula has more than an intercept.
     """
     n_genes = fitted.unit.shape[1]
     output = tiling.PairOutput(n_genes, options.rows, options.dtype, double=("p_value",))
@@ -76,9 +83,9 @@ def correlate_residuals(
             tile = residuals.spearman_table(r, df, covariates, options.confidence, options.dtype)
         else:
             tile = residuals.t_table(r, df, options.confidence, options.dtype)
-        if options.chosen is not None:
+        if options.orders is not None:
             tile["p_value"] = freedman_lane_p(
-                unit[:, left], unit[:, right], fitted, options.chosen, r
+                unit[:, left], unit[:, right], fitted, options.orders, r
             )
         bits = flag[left, None] | flag[None, right]
         if df < 2:
@@ -89,18 +96,47 @@ def correlate_residuals(
     return BetweenEstimates(pair)
 
 
+@dataclass(frozen=True)
+class TargetTests:
+    """Regressions of every gene on the target.
+
+    Attributes
+    ----------
+    r : ndarray, shape (n_genes,)
+        Partial correlations.
+    ratio : ndarray, shape (n_genes,)
+        Ratio of the standard error of the target's coefficient to the classical one.
+    robust : bool
+        Whether standard errors are robust.
+    tests : dict of ndarray, shape (n_combinations, n_genes)
+        Tests of the coefficients and contrasts.
+    position : int
+        Position of the target's coefficient.
+    df : int
+        Residual degrees of freedom.
+    """
+
+    r: Array
+    ratio: Array
+    robust: bool
+    tests: dict[str, Array]
+    position: int
+    df: int
+
+
 def against_target(
     fit: regression.Regression,
     weights: Array,
     robust: bool,
     target: int,
     fitted: Residuals,
-    options: Options,
+    options: PairOptions,
 ) -> BetweenEstimates:
-    """Correlation of every gene with the target from regressions whose last coefficient is the target's.
+    """Correlate every gene with the target, from regressions with the target as last covariate.
 
-    The correlation is the partial one, t / sqrt(t^2 + df) of the classical t; with robust errors the standard error of
-    its atanh is the classical one times the ratio of robust to classical standard error of the coefficient.
+    The correlation is the partial one, t / sqrt(t^2 + df) of the classical t; with robust errors
+    the standard error of its atanh is the classical one times the ratio of robust to classical
+    standard error of the coefficient.
     """
     tests = fit.test(weights)
     k = fit.coefficients.shape[0] - 1
@@ -109,34 +145,26 @@ def against_target(
         t = fit.coefficients[k] / classical_se
         ratio = tests["beta_se"][k] / classical_se
     r = t / np.sqrt(t**2 + fit.df)
-    return _from_target(r, ratio, robust, tests, k, fit.df, target, fitted, options)
+    return _from_target(TargetTests(r, ratio, robust, tests, k, fit.df), target, fitted, options)
 
 
 def counts_against_target(
-    tests: dict[str, Array], dispersion: Array, target: int, fitted: Residuals, options: Options
+    tests: dict[str, Array], dispersion: Array, target: int, fitted: Residuals, options: PairOptions
 ) -> BetweenEstimates:
-    """As :func:`against_target`, for the negative-binomial regressions."""
+    """Correlate as :func:`against_target`, from the negative-binomial regressions."""
     k = fitted.basis.shape[1]
     df = fitted.df - 1
     t = tests["beta_statistic"][k]
-    out = _from_target(
-        t / np.sqrt(t**2 + df), np.ones_like(t), False, tests, k, df, target, fitted, options
-    )
+    found = TargetTests(t / np.sqrt(t**2 + df), np.ones_like(t), False, tests, k, df)
+    out = _from_target(found, target, fitted, options)
     out.gene["dispersion"] = dispersion
     return out
 
 
 def _from_target(
-    r: Array,
-    ratio: Array,
-    robust: bool,
-    tests: dict[str, Array],
-    k: int,
-    df: int,
-    target: int,
-    fitted: Residuals,
-    options: Options,
+    found: TargetTests, target: int, fitted: Residuals, options: PairOptions
 ) -> BetweenEstimates:
+    r, tests, k, df = found.r, found.tests, found.position, found.df
     missing = fitted.constant | ~np.isfinite(r)
     missing[target] = True
     for values in tests.values():
@@ -145,16 +173,16 @@ def _from_target(
         exact = ~missing & (np.abs(r) >= 1 - 1e-12)  # the same profile twice
         r = np.where(missing | exact, np.nan, r)
         z = np.arctanh(r)
-        se = ratio / np.sqrt(df - 1) if df > 1 else np.full_like(r, np.nan)
+        se = found.ratio / np.sqrt(df - 1) if df > 1 else np.full_like(r, np.nan)
         dof = tests["beta_df"][k]
         level = 0.5 + options.confidence / 2
-        margin = (stats.t.ppf(level, dof) if robust else stats.norm.ppf(level)) * np.where(
+        margin = (stats.t.ppf(level, dof) if found.robust else stats.norm.ppf(level)) * np.where(
             np.isfinite(z), se, np.nan
         )
     p = tests["beta_p_value"][k]
-    if options.chosen is not None:
+    if options.orders is not None:
         unit = np.where(fitted.constant, np.nan, fitted.unit)
-        p = freedman_lane_p(unit, unit[:, [target]], fitted, options.chosen, r[:, None])[:, 0]
+        p = freedman_lane_p(unit, unit[:, [target]], fitted, options.orders, r[:, None])[:, 0]
     p = np.where(exact, np.nan, p)
     pair: dict[str, NDArray] = {
         "correlation": r,
@@ -185,21 +213,21 @@ def _from_target(
 def correlate_without_noise(
     fitted: Residuals,
     noise: noise_correction.Noise,
-    options: Options,
+    options: PairOptions,
     seed: int | np.random.Generator | None,
 ) -> BetweenEstimates:
-    """Noise-corrected correlation of every pair.
+    """Estimate the noise-corrected correlation of every pair.
 
     Parameters
     ----------
     fitted : Residuals
-        Of log((T + 1/2) / L), genes in the order of `noise`.
+        Residuals of log((T + 1/2) / L), genes in the order of `noise`.
     """
     n_genes = len(fitted.constant)
     variance = fitted.length**2 / fitted.df
     with np.errstate(divide="ignore", invalid="ignore"):
         reliability = np.where(fitted.constant, np.nan, 1 - noise.own / variance)
-    usable = np.where(reliability >= noise_correction.LEAST_RELIABILITY, reliability, np.nan)
+    usable = np.where(reliability >= noise_correction.MIN_RELIABILITY, reliability, np.nan)
     flag = options.gene_flag.copy()
     flag[fitted.constant] |= Flag.NONPOSITIVE_VARIANCE.bit
     flag[np.isnan(usable)] |= Flag.LOW_RELIABILITY.bit

@@ -1,4 +1,4 @@
-"""Permutation tests of correlations between samples: exact, Monte-Carlo, Freedman-Lane, within blocks."""
+"""Permutation tests of correlations between samples."""
 
 from __future__ import annotations
 
@@ -14,20 +14,26 @@ Array = NDArray[np.float64]
 def freedman_lane_p(
     left: Array, right: Array, fitted: Residuals, chosen: Arrangements, observed: Array
 ) -> Array:
-    r"""Two-sided p of each pair (left, right) by Freedman & Lane (1983).
+    r"""Return the two-sided p-value of each pair (left, right) by Freedman & Lane (1983).
 
-    The residuals of the genes of `left` change places, the formula's fit is removed again, and the size of the
-    correlation is compared:
+    The residuals of the genes of `left` are permuted over samples, the fit of the formula is
+    removed again, and the absolute correlation is compared:
 
     .. math:: p = \frac{\#\{|r^*| \ge |r|\} + 1}{N + 1}
 
-    with the observed arrangement among the N + 1; where all arrangements are listed it is one of them.
+    where the observed arrangement is one of the N + 1; it is also one of the list where all
+    arrangements are listed.
 
     Parameters
     ----------
     left, right : ndarray, shapes (n_samples, l) and (n_samples, r)
         Unit residuals.
+    fitted : Residuals
+        Residuals given the formula.
+    chosen : Arrangements
+        Permutations of the samples.
     observed : ndarray, shape (l, r)
+        Observed correlations.
     """
     count = np.zeros(observed.shape, np.int64)
     bound = np.abs(observed) - 1e-9  # ties with the observed value count, whatever the rounding

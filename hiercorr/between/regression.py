@@ -1,4 +1,4 @@
-"""Linear regression of many genes on one design each or one for all: coefficients, covariances, robust errors."""
+"""Linear regression of many genes: coefficients, covariances, robust standard errors."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ class Regression:
     ----------
     coefficients : ndarray, shape (k, G)
     covariance : ndarray, shape (G, k, k)
-        Of the coefficients, by the errors asked for.
+        Covariance of the coefficients, by the requested type of standard errors.
     classical : ndarray, shape (G, k, k)
-        Of the coefficients, for independent errors of equal variance.
+        Covariance of the coefficients for independent errors of equal variance.
     df : int
         Samples minus coefficients.
     spread : ndarray, shape (S, n_clusters, k) or None
-        For errors by cluster: what each coefficient's degrees of freedom are made of.
+        Components of the Satterthwaite degrees of freedom of cluster-robust errors.
     """
 
     coefficients: Array
@@ -35,7 +35,7 @@ class Regression:
     spread: Array | None = None
 
     def test(self, weights: Array) -> dict[str, Array]:
-        """Estimate, standard error, t, df and p of linear combinations.
+        """Test linear combinations of the coefficients.
 
         Parameters
         ----------
@@ -79,19 +79,19 @@ def least_squares(
     errors: str = "classical",
     clusters: NDArray[np.int64] | None = None,
 ) -> Regression:
-    r"""Least squares of each column of `y`.
+    r"""Fit each column of `y` by least squares.
 
     Parameters
     ----------
     y : ndarray, shape (n_samples, n_genes)
     design : ndarray, shape (n_samples, k) or (n_genes, n_samples, k)
-        One for all genes, or one a gene (whitened).
+        One design for all genes, or one per gene (whitened).
     weights : ndarray, shape (n_samples, n_genes), optional
         Precision weights.
     errors : {"classical", "hc3", "cluster"}
-        ``"hc3"``: :math:`(X'X)^{-1} \sum_i x_i x_i' e_i^2/(1-h_i)^2 (X'X)^{-1}` (MacKinnon & White 1985).
-        ``"cluster"``: CR2 with Satterthwaite degrees of freedom (Bell & McCaffrey 2002; Pustejovsky & Tipton 2018),
-        for one design and no weights.
+        ``"hc3"``: :math:`(X'X)^{-1} \sum_i x_i x_i' e_i^2/(1-h_i)^2 (X'X)^{-1}` (MacKinnon & White
+        1985). ``"cluster"``: CR2 with Satterthwaite degrees of freedom (Bell & McCaffrey 2002;
+        Pustejovsky & Tipton 2018), for one design and no weights.
     clusters : ndarray of int, shape (n_samples,), optional
     """
     s, k = design.shape[-2:]
@@ -132,14 +132,14 @@ def least_squares(
 
 
 def _inverse_root(matrix: Array) -> Array:
-    """Symmetric square root of the Moore-Penrose inverse."""
+    """Return the symmetric square root of the Moore-Penrose inverse."""
     values, vectors = np.linalg.eigh(matrix)
     good = values > 1e-10
     return (vectors[:, good] / np.sqrt(values[good])) @ vectors[:, good].T
 
 
 def whitener(blocks: NDArray[np.int64], correlation: float) -> Array:
-    """Matrix that makes samples with `correlation` within blocks independent, shape (n_samples, n_samples)."""
+    """Return the matrix (n_samples, n_samples) that whitens samples correlated within blocks."""
     same = blocks[:, None] == blocks
     matrix = np.where(same, correlation, 0.0)
     np.fill_diagonal(matrix, 1.0)

@@ -1,4 +1,4 @@
-"""Correlation between samples: residuals, the tables of a t test, Spearman's exact distribution. Pure functions."""
+"""Residuals between samples, t tests of their correlation, Spearman's exact distribution."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from scipy import stats
 from hiercorr import inference, kernels
 
 Array = NDArray[np.float64]
-EXACT_SPEARMAN = 9  # up to so many samples all orders are counted; R switches at the same size
-_CONSTANT = 1e-10  # residual length relative to the values' own, below which a gene is constant given the formula
+EXACT_SPEARMAN = 9  # maximum number of samples for the exact distribution, as in R
+# residual length relative to the values' own, below which a gene is constant given the formula
+_CONSTANT = 1e-10
 
 
 @dataclass(frozen=True)
@@ -40,12 +41,12 @@ class Residuals:
     basis: Array
 
     def remove(self, values: Array) -> Array:
-        """Take the formula's fit out of other values (n_samples, ...)."""
+        """Remove the fit of the formula from other values (n_samples, ...)."""
         return values - self.basis @ (self.basis.T @ values)
 
 
 def residuals(values: Array, design: Array) -> Residuals:
-    """Residuals of every column of `values` (n_samples, n_genes) on a full-rank design."""
+    """Return the residuals of each column of `values` (n_samples, n_genes) on a design."""
     basis = np.linalg.qr(design)[0]
     r = values - basis @ (basis.T @ values)
     r -= basis @ (basis.T @ r)  # once more: what rounding left of a large mean
@@ -56,9 +57,10 @@ def residuals(values: Array, design: Array) -> Residuals:
 
 
 def t_table(r: Array, df: int, confidence: float, dtype: DTypeLike) -> dict[str, NDArray]:
-    r"""Interval and t test of correlations whose residuals have df + 1 degrees of freedom.
+    r"""Test correlations of residuals with df + 1 degrees of freedom, with intervals.
 
-    .. math:: t = r \sqrt{df / (1 - r^2)}, \qquad \tanh\Big(\operatorname{atanh} r \pm z_{1-\alpha/2} / \sqrt{df - 1}\Big)
+    .. math:: t = r \sqrt{df / (1 - r^2)}, \qquad
+              \tanh\Big(\operatorname{atanh} r \pm z_{1-\alpha/2} / \sqrt{df - 1}\Big)
 
     Parameters
     ----------
@@ -73,7 +75,11 @@ def t_table(r: Array, df: int, confidence: float, dtype: DTypeLike) -> dict[str,
 def spearman_table(
     r: Array, df: int, covariates: bool, confidence: float, dtype: DTypeLike
 ) -> dict[str, NDArray]:
-    """As :func:`t_table` for correlations of ranks: variance 1.06 / (df - 1) of atanh, exact p where it is known."""
+    """Test correlations of ranks, as :func:`t_table`.
+
+    The variance of atanh r is 1.06 / (df - 1); the p-value is exact for few samples without
+    covariates.
+    """
     out = _table(r, df, float(np.sqrt(1.06 / (df - 1))) if df > 1 else np.nan, confidence, dtype)
     n = df + 2
     if not covariates and n <= EXACT_SPEARMAN:
@@ -104,7 +110,7 @@ def _table(
 
 @lru_cache(maxsize=8)
 def spearman_tail(n: int) -> tuple[Array, Array]:
-    """Sizes that Spearman's rho of n untied pairs can take, ascending, and the probability of one as large or larger."""
+    """Return the values of abs(rho) for n untied pairs (Spearman) and their tail probabilities."""
     ranks = np.arange(n, dtype=np.int16)
     orders = np.array(list(itertools.permutations(range(n))), np.int16)
     d2 = ((orders - ranks) ** 2).sum(1)

@@ -1,0 +1,127 @@
+"""Estimates between samples as a dataset in the schema."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import xarray as xr
+
+from hiercorr.between.methods import BetweenProblem
+from hiercorr.between.options import REGRESSIONS, BetweenOptions
+from hiercorr.between.pair_tests import BetweenEstimates, PairOptions
+from hiercorr.counts.aggregate import KEY
+from hiercorr.errors import EstimationWarning
+from hiercorr.runtime.user_warnings import warn
+from hiercorr.schema import build_dataset
+
+if TYPE_CHECKING:
+    import anndata as ad
+
+_NOTES = {
+    "negative_binomial": "correlation is t / sqrt(t^2 + df) of the target's coefficient.",
+    "voom": "correlation is the weighted partial correlation, t / sqrt(t^2 + df).",
+    "corrected": "Correlations beyond 1 are withheld (see correlation_unclipped), their interval "
+    "is not.",
+}
+
+
+def between_dataset(
+    samples: ad.AnnData,
+    problem: BetweenProblem,
+    fitted: BetweenEstimates,
+    asked: BetweenOptions,
+    options: PairOptions,
+    attrs: dict[str, Any],
+) -> xr.Dataset:
+    """Build the dataset of a fit.
+
+    Parameters
+    ----------
+    samples : AnnData
+        Sums of the samples.
+    problem : BetweenProblem
+    fitted : BetweenEstimates
+    asked : BetweenOptions
+        Options of the fit.
+    options : PairOptions
+    attrs : dict
+        Attributes of the model.
+
+    Returns
+    -------
+    xarray.Dataset
+
+    Warns
+    -----
+    EstimationWarning
+        If pairs could not be estimated.
+    """
+    missing = float(np.mean(np.isnan(fitted.pair["correlation"])))
+    if missing > 0:
+        warn(
+            f"{missing:.1%} of the pairs could not be estimated; they are NaN and flagged, see "
+            "result.flag_counts()",
+            EstimationWarning,
+        )
+    obs, orders, target = samples.obs, options.orders, asked.target
+    depth = obs["depth"].to_numpy(float)
+    products = [f"{target}:{problem.design.names[k]}" for k in problem.interaction]
+    regressed = [str(target)] if asked.method in REGRESSIONS else []
+    dataset = build_dataset(
+        genes=problem.genes,
+        samples=samples.obs_names,
+        pair=fitted.pair,
+        gene={
+            "mean": problem.counts.sum(0) / depth.sum(),
+            "detection": samples.var["detection"].loc[problem.genes].to_numpy(),
+            **fitted.gene,
+            "gene_flag": options.gene_flag,
+        },
+        sample={
+            "n_cells": obs["n_cells"].to_numpy(),
+            "total_depth": depth,
+            "library_size": problem.libraries,
+        },
+        target=target,
+        coefficient=fitted.coefficient,
+        coefficient_names=[*problem.design.names, *products, *regressed, *problem.contrasts],
+        beta_units="natural log" if asked.method == "negative_binomial" else "log2",
+        attrs={
+            "title": "correlation between samples",
+            "model": "Pseudobulk",
+            "estimator": asked.method,
+            "level": "between",
+            "formula": problem.design.formula + "".join(f" + {p}" for p in products),
+            "uncertainty": _uncertainty(problem, asked, options),
+            "smallest_p_value": None if orders is None else orders.smallest_p,
+            "confidence": options.confidence,
+            "n_cells": int(obs["n_cells"].sum()),
+            "block_correlation": problem.correlation,
+            "seed": asked.seed if isinstance(asked.seed, int) else None,
+            "note": _NOTES.get(asked.method),
+            **attrs,
+            **_provenance(samples),
+        },
+    )
+    expression = {"long_name": "expression of the sample", "units": "log2 counts per million"}
+    values = (("sample", "gene"), problem.expression, expression)
+    return dataset.assign(expression=values)
+
+
+def _uncertainty(problem: BetweenProblem, asked: BetweenOptions, options: PairOptions) -> str:
+    """Describe the source of the p-values."""
+    orders = options.orders
+    if orders is not None:
+        kind = "exact" if orders.exact else "Monte-Carlo"
+        return f"{kind} permutation, {len(orders.orders):,} arrangements"
+    if problem.clustered:
+        return "t, CR2 errors by block"
+    return {"corrected": "generalised pivotal quantity", "hc3": "t, HC3 errors"}.get(
+        asked.method, "t"
+    )
+
+
+def _provenance(samples: ad.AnnData) -> dict[str, Any]:
+    known = ("sample", "cell_type", "hiercorr_version")
+    return {k: v for k, v in samples.uns[KEY].items() if v and k not in known}
