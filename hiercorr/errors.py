@@ -6,6 +6,7 @@ import difflib
 import math
 from collections.abc import Iterable
 from numbers import Real
+from typing import TypeGuard
 
 import numpy as np
 
@@ -46,7 +47,7 @@ def one_of(name: str, value: object, known: Iterable[object]) -> None:
         )
 
 
-def between_0_and_1(name: str, value: float) -> None:
+def between_0_and_1(name: str, value: object) -> None:
     """Raise an error if a level or proportion is not strictly between 0 and 1.
 
     Parameters
@@ -66,7 +67,7 @@ def between_0_and_1(name: str, value: float) -> None:
 
 
 def number(
-    name: str, value: float, low: float = -math.inf, high: float = math.inf, optional: bool = False
+    name: str, value: object, low: float = -math.inf, high: float = math.inf, optional: bool = False
 ) -> None:
     """Raise an error if a value is not a finite number from `low` to `high`.
 
@@ -204,7 +205,7 @@ def without_effect(**options: tuple[object, object, str]) -> None:
             raise InputError(f"{name}={value!r} has no effect without {needs}: leave it out")
 
 
-def _is_number(value: object) -> bool:
+def _is_number(value: object) -> TypeGuard[float]:
     return isinstance(value, Real) and not isinstance(value, bool)
 
 

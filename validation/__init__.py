@@ -1,1 +1,1 @@
-"""Simulation studies that can refute what hiercorr claims, and benchmarks. Run: ``python -m validation run NAME``."""
+"""Simulation studies that test the claims of hiercorr, and benchmarks (``python -m validation``)."""

@@ -1,4 +1,4 @@
-"""``python -m validation run [NAME] [--quick]`` reruns studies; ``python -m validation pages`` rewrites their pages."""
+"""Rerun studies (``python -m validation run [NAME] [--quick]``) or rewrite their pages (``pages``)."""
 
 from __future__ import annotations
 

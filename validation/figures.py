@@ -10,7 +10,7 @@ import pandas as pd
 def size_and_coverage(
     table: pd.DataFrame, null: pd.Series, style: dict[str, tuple[str, str]], **legend: Any
 ) -> Any:
-    """True nulls rejected, and coverage of the others, by design; a column each for the genes' mean count.
+    """Draw type-I error and coverage by design, one column per mean count of the genes.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Every method that a study scores, as (p-value, estimate, interval, insufficient) of all pairs of one panel.
+"""Every method that a study scores: p-value, estimate, interval and flag of all pairs of a panel.
 
 A method is called as a user would call it; what it is asked is in its name.
 """
@@ -23,7 +23,7 @@ BOOTSTRAP_DRAWS = 200
 
 @dataclass
 class Answer:
-    """Matrices (gene, partner) in the panel's order of genes; what a method does not give is None."""
+    """Matrices (gene, partner) in the order of the panel's genes; None where a method has none."""
 
     p: np.ndarray | None = None
     estimate: np.ndarray | None = None
@@ -53,7 +53,7 @@ class Panel:
         self.cells = hc.CellCorrelation(adata, **options)
 
     def matrix(self, result: hc.CorrelationResult, name: str) -> np.ndarray:
-        """A pair variable in the panel's order; genes without a count are not in the result: NaN."""
+        """Pair variable in the panel's order of genes; NaN for genes without counts."""
         table = result.dataset[name]
         if table.sizes["gene"] < len(self.names):
             table = table.reindex(gene=self.names, partner=self.names)
@@ -136,7 +136,7 @@ def answers(
     seed: int,
     pairs: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> Iterable[tuple[str, Answer]]:
-    """Each method on one panel, one at a time: an answer holds several matrices, right at `pairs` (None: all)."""
+    """Run each method on one panel, one at a time; matrices are valid at `pairs` (None: all)."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         panel = Panel(adata, np.triu_indices(adata.n_vars, 1) if pairs is None else pairs, seed)

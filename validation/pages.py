@@ -1,4 +1,4 @@
-"""Write the documentation pages of the studies from their committed results, and from nothing else."""
+"""Write the documentation pages of the studies from their committed results only."""
 
 from __future__ import annotations
 
@@ -37,7 +37,8 @@ def page(name: str) -> str:
     )
     panels = f"{about['replicates']} panels a cell of the grid"
     lines += [
-        f"Models: {models}. Table: `validation/results/{name}.nc`, {len(table):,} rows; {panels}, seed {about['seed']}; "
+        f"Models: {models}. Table: `validation/results/{name}.nc`, {len(table):,} rows; {panels}, "
+        f"seed {about['seed']}; "
         f"{about['versions']}. Rerun: `python -m validation run {name}`.",
         "",
     ]
@@ -50,7 +51,8 @@ def index(names: list[str]) -> str:
         _, about = read_results(name)
         refuted = json.loads(about["refuted_by"])
         rows.append(
-            f"| [{name}]({name}.md) | {about['title'].splitlines()[0]} | {'refuted' if refuted else 'held'} |"
+            f"| [{name}]({name}.md) | {about['title'].splitlines()[0]} | "
+            f"{'refuted' if refuted else 'held'} |"
         )
     head = [
         "# Validation",

@@ -40,7 +40,7 @@ def rm_corr(adata: ad.AnnData, pairs: Pairs) -> Found:
 
 
 def mixed_lm(adata: ad.AnnData, pairs: Pairs) -> Found:
-    """statsmodels MixedLM: one gene on the other with a random intercept for the sample; p of the slope."""
+    """statsmodels MixedLM of one gene on the other with a random intercept per sample; slope's p."""
     import statsmodels.api as sm
 
     x, sample = _log_normalised(adata), adata.obs["sample"].to_numpy()
@@ -95,7 +95,7 @@ def memento_estimate(adata: ad.AnnData, pairs: Pairs) -> Found:
 
 
 def memento_difference(adata: ad.AnnData, pairs: Pairs) -> Found:
-    """memento: test of a difference in correlation between two halves of the samples, with the samples as replicates."""
+    """memento: test a difference in correlation between two halves of the samples (replicates)."""
     import memento
 
     data = adata.copy()

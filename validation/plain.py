@@ -1,6 +1,7 @@
-"""The within-sample estimator written out with whole matrices: slow, plain numpy, no quadrature, no tiles.
+"""The within-sample estimator with whole matrices: slow, plain numpy, no quadrature, no tiles.
 
-An independent statement of the equations in DESIGN terms, which tests hold against the package and studies vary.
+An independent statement of the equations in DESIGN terms, which tests hold against the package and
+studies vary.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ def sample_sums(x, s, theta, iterations=200):
 
 
 def within(samples, theta=None):
-    """Sums of every sample and theta. samples: list of (x, s); depth in units of its overall mean."""
+    """Sums of every sample, and theta. samples: list of (x, s); depth in units of its mean."""
     unit = np.concatenate([s for _, s in samples]).mean()
     samples = [(x, s / unit) for x, s in samples]
     fixed = theta is not None
@@ -81,7 +82,7 @@ def leave_one_out(num, den, own, own_den):
 
 
 def cscore_covariates(x, s, covariates, level="cell", adjust=("mean", "variance", "covariance")):
-    """CS-CORE with covariates, cell by cell and pair by pair: estimate, test statistic, mean and variance coefficients.
+    """CS-CORE with covariates, cell by cell and pair by pair: estimates, tests and coefficients.
 
     covariates : (cells, K) design matrix, intercept first.
     """
@@ -134,10 +135,10 @@ def cscore_covariates(x, s, covariates, level="cell", adjust=("mean", "variance"
 
 
 def adjusted_sums(x, s, z, mu, slope):
-    """N, D of the pairs and of the genes themselves in one sample, covariates z of cells regressed out, with whole hat matrices.
+    """N and D of pairs and genes in one sample, with covariates z regressed out by whole hat matrices.
 
-    x : (cells, genes) counts; s : (cells,) depth; z : (cells, k) with an intercept; mu, slope : (genes,) of the fit without
-    covariates, whose weights are used.
+    x : (cells, genes) counts; s : (cells,) depth; z : (cells, k) with an intercept; mu, slope :
+    (genes,) of the fit without covariates, whose weights are used.
     """
     x, s = np.asarray(x, float), np.asarray(s, float)
     w = 1 / (1 + np.outer(s, slope))

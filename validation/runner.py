@@ -1,7 +1,8 @@
-"""Run the cells of a study's grid in processes, resume after an interruption, write table and figures.
+"""Run the cells of a study's grid in processes, resume interrupted runs, write table and figures.
 
-A study is a module with CLAIM, SEED, REPLICATES, MODELS (names of files in models/), ``grid(quick)``,
-``run_cell(row, replicates, seed)``, ``verdict(table)``, ``remarks(table)`` and ``figures(table)``.
+A study is a module with CLAIM, SEED, REPLICATES, MODELS (names of files in models/),
+``grid(quick)``, ``run_cell(row, replicates, seed)``, ``verdict(table)``, ``remarks(table)`` and
+``figures(table)``.
 """
 
 from __future__ import annotations
@@ -124,7 +125,8 @@ def _shown(work: Iterator, name: str, total: int, quick: bool) -> Iterator:
 
 def versions() -> str:
     python = platform.python_version()
-    return f"hiercorr {hiercorr.__version__}, Python {python}, numpy {np.__version__}, scipy {scipy.__version__}"
+    numpy_scipy = f"numpy {np.__version__}, scipy {scipy.__version__}"
+    return f"hiercorr {hiercorr.__version__}, Python {python}, {numpy_scipy}"
 
 
 def write_results(

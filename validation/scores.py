@@ -10,10 +10,11 @@ from scipy import stats
 
 
 class Tally:
-    """Sums over panels of what a method says about pairs of one kind, with the panel as the unit of Monte-Carlo error.
+    """Sums over panels for pairs of one kind; the panel is the unit of Monte-Carlo error.
 
-    Pairs that the method itself flags as insufficient are counted apart: `type_1` and `coverage` are those of the pairs
-    that it stands by, `type_1_all` and `coverage_all` of all that have a p-value or an interval.
+    Pairs that the method itself flags as insufficient are counted apart: `type_1` and `coverage`
+    are those of the pairs that it stands by, `type_1_all` and `coverage_all` of all that have a
+    p-value or an interval.
     """
 
     def __init__(self) -> None:
@@ -29,7 +30,7 @@ class Tally:
         interval: tuple[np.ndarray, np.ndarray] | None = None,
         insufficient: np.ndarray | None = None,
     ) -> None:
-        """One panel's pairs; NaN is what the method could not say. `truth`: what the interval is to cover."""
+        """Add the pairs of one panel; NaN where a method has no answer. `truth`: value to cover."""
         some = p if p is not None else estimate
         assert some is not None
         stands = np.ones(len(some), bool) if insufficient is None else ~insufficient
@@ -83,7 +84,7 @@ class Tally:
 
 
 def outside(table: pd.DataFrame, value: str, low: float, high: float) -> list[dict]:
-    """Rows whose share lies outside low..high by more than three Monte-Carlo errors, its own or that of the bound."""
+    """Rows outside low..high by more than three Monte-Carlo standard errors."""
     out = []
     for r in table.dropna(subset=value).to_dict("records"):
         bound = low if r[value] < low else high

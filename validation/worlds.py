@@ -1,8 +1,8 @@
-"""Panels of genes that hold every setting of a grid at once, drawn from the model or from a world that breaks it.
+"""Panels with every setting of a grid, simulated from the model or from a world that violates it.
 
-Genes of a block correlate within samples, and with no other gene. Genes of one mean and one setting between samples share
-what moves their means. So the pairs of a block have a known correlation, and pairs across blocks of one mean are true
-nulls within samples.
+Genes of a block correlate within samples, and with no other gene. Genes of one mean and one setting
+between samples share what moves their means. So the pairs of a block have a known correlation, and
+pairs across blocks of one mean are true nulls within samples.
 """
 
 from __future__ import annotations
@@ -34,8 +34,9 @@ _WEIGHTS /= _WEIGHTS.sum()
 class Block:
     """Genes with ten pairs of one setting.
 
-    Without heterogeneity five genes that all correlate equally; with it a chain of eleven, of which neighbours have
-    correlations that are drawn for each pair and sample on its own (only of a chain can these be anything).
+    Without heterogeneity five genes that all correlate equally; with it a chain of eleven, of which
+    neighbours have correlations that are drawn for each pair and sample on its own (only of a chain
+    can these be anything).
 
     Attributes
     ----------
@@ -44,7 +45,8 @@ class Block:
     between : float
         Correlation of the log means over samples, with all genes of the same mean and between.
     rho, tau : float
-        Correlation within samples on the natural scale, and the standard deviation of its atanh over samples.
+        Correlation within samples on the natural scale, and the standard deviation of its atanh
+        over samples.
     """
 
     mean: float
@@ -103,7 +105,7 @@ def blocks(
 def pairs_of(
     panel: list[Block],
 ) -> dict[tuple[float, float, float, float], tuple[np.ndarray, np.ndarray]]:
-    """Positions of the genes of each pair, by (mean, between, rho, tau); rho = tau = 0 are the pairs across blocks."""
+    """Gene positions of each pair, by (mean, between, rho, tau); rho = tau = 0 across blocks."""
     found, members, start = {}, {}, 0
     for k, b in enumerate(panel):
         found[b.key] = tuple(start + b.pairs)
@@ -140,8 +142,8 @@ def draw(
     world : str
         One of :data:`WORLDS`.
     state : callable, optional
-        Gives, for a number of cells, a table of covariates and the factors (cells, genes) or (cells, 1) by which they move
-        expression.
+        Gives, for a number of cells, a table of covariates and the factors (cells, genes) or
+        (cells, 1) by which they move expression.
     """
     size = [b.size for b in panel]
     start = np.concatenate([[0], np.cumsum(size)])
@@ -205,7 +207,7 @@ def draw(
 
 @lru_cache(maxsize=64)
 def _latent_of(distribution: str, sd: float) -> Callable[[np.ndarray], np.ndarray]:
-    """Gaussian-copula correlation that gives a correlation on the natural scale, for genes of this sd."""
+    """Gaussian-copula correlation for a given correlation on the natural scale at this sd."""
     if distribution == "lognormal":
         return lambda natural: np.log1p(natural * np.expm1(sd**2)) / sd**2
     grid = np.linspace(-1, 1, 81)
@@ -231,7 +233,7 @@ def _zero_inflation(s, mu, e, rng):
 
 
 def _ambient(s, mu, e, rng):
-    """A tenth of each cell's counts (beta, sd 0.05, differing over cells) comes from the sample's average profile."""
+    """Replace a tenth of each cell's counts (beta, sd 0.05) by the sample's average profile."""
     a = rng.beta(3.5, 31.5, len(s))[:, None].astype(e.dtype)
     return _poisson(s, mu, (1 - a) * e + a, rng), s
 

@@ -1,4 +1,4 @@
-"""The Bayesian model against the latent one: wall time with compilation, effective draws, divergences.
+"""The Bayesian model against the latent one: wall time, effective sample size, divergences.
 
 Fresh simulations of sparse to moderate genes with heterogeneity, every fit a process of its own:
 
@@ -17,7 +17,8 @@ import warnings
 import numpy as np
 import pandas as pd
 
-DESIGNS = [  # genes, samples, cells a sample, method, draws and steps of adaptation of each of 4 chains
+# genes, samples, cells a sample, method, draws and steps of adaptation of each of 4 chains
+DESIGNS = [
     (2, 6, 300, "marginal", 500, 400),
     (2, 6, 300, "latent", 500, 400),
     (5, 6, 300, "marginal", 350, 300),

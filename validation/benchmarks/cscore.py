@@ -1,11 +1,12 @@
 """hiercorr against CS-CORE Python in one run: wall time, CPU time and peak memory beyond the input.
 
-    git clone https://github.com/ChangSuBiostats/CS-CORE_python PEER
-    python -m validation.benchmarks.cscore --peer PEER [--cells 20000 --genes 5000 --nonzero 0.2 --samples 20]
+    git clone https://github.com/ChangSuBiostats/CS-CORE_python PEER python -m
+    validation.benchmarks.cscore --peer PEER [--cells 20000 --genes 5000 --nonzero 0.2 --samples 20]
 
-Every measurement is a process of its own that makes the same data from the same seed, notes its memory, runs the fit and
-notes the peak. "cold" is the first fit of a process with an empty compilation cache, "warm" the second fit of the
-process. Times compare as ratios within the run; the machine's absolute speed means little.
+Every measurement is a process of its own that makes the same data from the same seed, notes its
+memory, runs the fit and notes the peak. "cold" is the first fit of a process with an empty
+compilation cache, "warm" the second fit of the process. Times compare as ratios within the run; the
+machine's absolute speed means little.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ import numpy as np
 
 
 def make_counts(cells: int, genes: int, nonzero: float, samples: int, seed: int = 1):
-    """Poisson-gamma counts with gene means spread over three decades, set to the wanted share of non-zeros."""
+    """Simulate Poisson-gamma counts with gene means over three decades and a given proportion > 0."""
     import anndata as ad
     import pandas as pd
     from scipy import optimize, sparse
@@ -52,7 +53,7 @@ def make_counts(cells: int, genes: int, nonzero: float, samples: int, seed: int 
 
 
 class PeakMemory(threading.Thread):
-    """Largest resident memory of this process while it runs, beyond what it was at the start (MB)."""
+    """Largest resident memory of this process while it runs, less that at the start (MB)."""
 
     def __init__(self) -> None:
         super().__init__(daemon=True)
@@ -181,7 +182,8 @@ def main() -> None:
         off = ~np.eye(ours.shape[1], dtype=bool)
         known = np.isfinite(ours[0]) & off & (np.abs(theirs[0]) < 1)
         print(
-            f"agreement on the first 300 genes: correlation {np.abs(ours[0] - theirs[0])[known].max():.1e}, "
+            "agreement on the first 300 genes: correlation "
+            f"{np.abs(ours[0] - theirs[0])[known].max():.1e}, "
             f"statistic {np.abs(ours[1] - theirs[1])[known & np.isfinite(ours[1])].max():.1e}"
         )
     if args.out:

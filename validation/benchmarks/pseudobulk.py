@@ -1,8 +1,9 @@
-"""Pseudobulk against plain numpy, scipy and pandas: all pairs of 5,000 genes, and the sums of a million cells.
+"""Pseudobulk against numpy, scipy and pandas: all pairs of 5,000 genes, sums of a million cells.
 
     python -m validation.benchmarks.pseudobulk [--cells 1000000] [--repeat 3]
 
-Every figure is a process of its own, so that its peak memory is its own; the peer runs in the same session.
+Every figure is a process of its own, so that its peak memory is its own; the peer runs in the same
+session.
 """
 
 from __future__ import annotations
@@ -174,7 +175,8 @@ def main() -> None:
         for name, found in runs.items():
             seconds = [f["seconds"] for f in found]
             print(
-                f"  {name:16} {min(seconds):6.1f}-{max(seconds):.1f} s, peak {max(f['peak_mb'] for f in found):,.0f} MB"
+                f"  {name:16} {min(seconds):6.1f}-{max(seconds):.1f} s, peak "
+                f"{max(f['peak_mb'] for f in found):,.0f} MB"
             )
         ours, peer = (min(f["seconds"] for f in runs[n]) for n in names)
         print(f"  ratio {peer / ours:.2f}")

@@ -1,11 +1,13 @@
-"""How time and memory grow with cells, genes, non-zeros and samples: hiercorr beside every peer that is there.
+"""Time and memory by cells, genes, non-zeros and samples, alongside every peer installed.
 
-    python -m validation.benchmarks.scaling [--peer CSCORE_PYTHON] [--memento PYTHON] [--axes AXIS ...] [--what NAME ...]
+    python -m validation.benchmarks.scaling [--peer CSCORE_PYTHON] [--memento PYTHON] [--axes AXIS
+    ...] [--what NAME ...]
 
-One axis at a time is moved from the base design. Each measurement is a process of its own on the same counts from the
-same seed, with a limit of time; memory is the peak beyond the input. Peers: CS-CORE Python (a checkout of its repository),
-memento (the interpreter of an environment of its own: it needs numpy 1), CS-CORE in R where Rscript has it; numpy.corrcoef
-as a floor, which does no statistics; and the largest product that the work needs, in BLAS alone, as the limit.
+One axis at a time is moved from the base design. Each measurement is a process of its own on the
+same counts from the same seed, with a limit of time; memory is the peak beyond the input. Peers:
+CS-CORE Python (a checkout of its repository), memento (the interpreter of an environment of its
+own: it needs numpy 1), CS-CORE in R where Rscript has it; numpy.corrcoef as a floor, which does no
+statistics; and the largest product that the work needs, in BLAS alone, as the limit.
 """
 
 from __future__ import annotations
@@ -61,7 +63,7 @@ def _target(adata: Any, args: argparse.Namespace) -> Call:
 
 
 def _from_disk(adata: Any, args: argparse.Namespace) -> Call:
-    """The file, the scratch file and the result are on disk: what is left in memory does not grow with cells."""
+    """Fit from file to file: memory must not grow with the number of cells."""
     import hiercorr as hc
 
     folder = Path(args.folder)
@@ -80,7 +82,7 @@ def _corrcoef(adata: Any, args: argparse.Namespace) -> Call:
 
 
 def _blas(adata: Any, args: argparse.Namespace) -> Call:
-    """X'X of a dense block of cells, as often as there are blocks: what no method that sees every pair can go below."""
+    """Time X'X of a dense block of cells, repeated for all blocks: a lower bound for all pairs."""
     from scipy.linalg import blas
 
     block = np.ones((min(4096, adata.n_obs), adata.n_vars), np.float32)
@@ -142,7 +144,7 @@ def worker(args: argparse.Namespace) -> None:
 
 
 def _counts(args: argparse.Namespace) -> Any:
-    """The counts of the design, kept between processes; more than 100,000 cells are copies of the first ones."""
+    """Counts of the design, cached between processes; cells beyond 100,000 are copies."""
     import anndata as ad
     from scipy import sparse
 
@@ -192,7 +194,7 @@ def contestants(design: dict[str, Any], args: argparse.Namespace) -> list[str]:
 def run(
     design: dict[str, Any], name: str, args: argparse.Namespace, folder: Path
 ) -> list[dict[str, Any]]:
-    """Measurements of one contestant on one design; of one that fails or takes too long, a row that says so."""
+    """Measure one contestant on one design; failures and time-outs become a row that says so."""
     python = args.memento if name.startswith("memento") else sys.executable
     command = [
         python,
