@@ -1,0 +1,1 @@
+"""Reading, validation and aggregation of raw counts."""

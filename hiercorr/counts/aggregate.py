@@ -1,8 +1,9 @@
-"""Cells -> pseudobulk: counts summed per sample (x cell type), streamed, with the columns that describe a sample."""
+"""Pseudobulk: counts summed per sample, or per sample and cell type."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,12 @@ from hiercorr._version import __version__
 from hiercorr.counts import validate
 from hiercorr.counts.counts import MIN_CELLS
 from hiercorr.counts.selection import Selection
-from hiercorr.counts.sources import DataSource
+from hiercorr.counts.sources import DataSource, Source
 from hiercorr.design.samples import constant_columns
-from hiercorr.errors import InputError, unknown_name
+from hiercorr.errors import InputError, unknown_name, whole_number
 
 MIN_COUNTS = 1000
-KEY = "hiercorr_pseudobulk"  # in uns: marks an AnnData that aggregate made, with its provenance
+KEY = "hiercorr_pseudobulk"  # key of uns that marks a result of aggregate
 
 
 def aggregate(
@@ -40,34 +41,37 @@ def aggregate(
 
     .. math:: T_{cj} = \sum_{i \in c} x_{ij}, \qquad L_c = \sum_{i \in c} s_i
 
-    The matrix is read once, in blocks, sparse or dense, in memory or on disk; cells are never made dense.
+    The matrix is read once, in blocks, sparse or dense, in memory or on disk; sparse cells are
+    never converted to dense arrays.
 
     Parameters
     ----------
     data : AnnData or path
         Cells x genes raw counts, as for :class:`hiercorr.CSCore`.
     sample : str
-        Column of ``obs`` that names the sample of each cell.
+        Column of ``obs`` with the sample of each cell.
     cell_type : str, optional
-        Column of ``obs``: one row for each sample and cell type instead of one for each sample.
+        Column of ``obs`` with the cell types: one row per sample and cell type instead of one per
+        sample.
     layer, depth, subset
         As for :class:`hiercorr.CSCore`.
     min_cells, min_counts : int
-        Rows with fewer cells, or a smaller sum of depths (counts), are left out (``small_samples="exclude"``) or refused
-        (``"error"``).
+        Minimum number of cells, and minimum total depth (counts), per row.
     small_samples : {"exclude", "error"}
+        Whether rows with fewer cells or counts are excluded or raise an error.
 
     Returns
     -------
     AnnData
-        Samples x genes. ``X``: sums (int64); ``layers["mean"]``: counts per cell; ``obs``: n_cells, depth (sum of the
-        cells' depths, counts) and every column of the input that has one value in each row; ``var``: detection;
-        ``uns["hiercorr_pseudobulk"]``: what was left out, and ``varying``, the columns that vary within a row.
+        Samples x genes. ``X``: sums (int64); ``layers["mean"]``: counts per cell; ``obs``:
+        n_cells, depth (total over cells, counts) and all columns of the input that have one value
+        per row; ``var``: detection; ``uns["hiercorr_pseudobulk"]``: source, excluded rows, and
+        ``varying``, the columns that vary within rows.
 
     Raises
     ------
     InputError
-        If the input cannot be right.
+        If the input is not valid.
 
     Examples
     --------
@@ -76,6 +80,7 @@ def aggregate(
     >>> pb.shape, int(pb.obs["n_cells"].iloc[0])
     ((10, 300), 500)
     """
+    whole_number("min_counts", min_counts, minimum=0)
     selection = Selection(
         sample,
         layer=layer,
@@ -98,76 +103,47 @@ def sum_over_cells(
     AnnData
         Samples x genes.
     ndarray of uint64, shape (n_samples, n_genes)
-        Identifies the counts of each gene in each sample, to notice changed data (:func:`hiercorr.kernels.counts.mix`).
+        Checksum of the counts of each gene in each sample (:func:`hiercorr.kernels.counts.mix`).
     """
     sample, cell_type, depth = selection.sample, selection.cell_type, selection.depth
-    small_samples = selection.small_samples
     if not isinstance(sample, str):
         raise InputError(
             f"sample must be the obs column with the sample of each cell, not {sample!r}"
         )
+    label = sample if cell_type is None else f"{sample} x {cell_type}"
     with data.open() as source:
         validate.check_gene_names(source.genes)
         keep = validate.subset_mask(source.obs, selection.subset)
-        codes, rows = _groups(source.obs, sample, cell_type, keep)
+        codes, units = _units(source.obs, sample, cell_type, keep)
         notes: dict[str, Any] = {"source": source.name, "n_cells_input": source.shape[0]}
-        label = sample if cell_type is None else f"{sample} x {cell_type}"
-        codes, rows = validate.drop_small(
-            codes, rows, label, selection.min_cells, small_samples, notes
-        )
-        n, p = source.shape
+        codes, units = validate.exclude_small(codes, units, selection, notes, label)
         given = None if depth is None else validate.given_depth(source.obs, depth)
-        sums, row_sum, detected = (
-            np.zeros((len(rows), p), np.int64),
-            np.zeros(n),
-            np.zeros(p, np.int64),
-        )
-        digest = np.zeros(sums.shape, np.uint64)
-        for i, j, block in validate.checked_blocks(source):
-            kernels.counts.sum_block(
-                block.indptr,
-                block.indices,
-                block.data,
-                codes,
-                i,
-                j,
-                sums,
-                row_sum,
-                detected,
-                digest,
-            )
+        found = _add_up(source, codes, len(units))
         used = np.flatnonzero(codes >= 0)
-        detected_in = len(used)
-        cell_depth = row_sum if given is None else given
+        detection = found.detected / len(used)
+        cell_depth = found.row_sum if given is None else given
         validate.check_depth(cell_depth[used], source.obs.index[used], depth)
-        validate.warn_of_panel_depth(p, cell_depth[used], row_sum[used])
-        total = np.bincount(codes[used], cell_depth[used], len(rows))
+        validate.warn_of_panel_depth(source.shape[1], cell_depth[used], found.row_sum[used])
+        total = np.bincount(codes[used], cell_depth[used], len(units))
         shallow = total < min_counts
+        sums, digest = found.sums, found.digest
         if shallow.any():
-            worst = zip(rows[shallow][:10], total[shallow][:10], strict=True)
-            text = (
-                f"{shallow.sum()} of {len(rows)} rows of {label!r} have a depth below {min_counts} counts: "
-                + ", ".join(f"{r!r} ({t:.0f})" for r, t in worst)
-            )
-            notes["excluded_shallow"] = ", ".join(str(r) for r in rows[shallow])
-            codes, rows = validate.leave_out(
-                codes, rows, shallow, text, "min_counts", small_samples
+            notes["excluded_shallow"] = ", ".join(str(u) for u in units[shallow])
+            text = _describe_shallow(units, total, shallow, label, min_counts)
+            codes, units = validate.exclude(
+                codes, units, shallow, text, "min_counts", selection.small_samples
             )
             sums, digest = sums[~shallow], digest[~shallow]
-        used = np.flatnonzero(codes >= 0)
-        obs, varying = _sample_table(source.obs.iloc[used], codes[used], rows)
-        obs["n_cells"] = np.bincount(codes[used], minlength=len(rows))
-        obs["depth"] = np.bincount(codes[used], cell_depth[used], len(rows))
-        var = pd.DataFrame(
-            {"detection": detected / detected_in}, index=source.genes.astype(str).copy()
-        )
+            used = np.flatnonzero(codes >= 0)
+        obs, varying = _unit_table(source.obs.iloc[used], codes[used], units)
+        obs["n_cells"] = np.bincount(codes[used], minlength=len(units))
+        obs["depth"] = np.bincount(codes[used], cell_depth[used], len(units))
+        var = pd.DataFrame({"detection": detection}, index=source.genes.astype(str).copy())
         out = ad.AnnData(sums, obs=obs, var=var)
     out.layers["mean"] = sums / obs["n_cells"].to_numpy()[:, None]
-    notes["depth"] = (
-        depth if isinstance(depth, str) else "row sums" if depth is None else "given array"
-    )
     out.uns[KEY] = {
         **notes,
+        "depth": selection.depth_source,
         "sample": sample,
         "cell_type": cell_type or "",
         "varying": ", ".join(varying),
@@ -176,9 +152,70 @@ def sum_over_cells(
     return out, digest
 
 
-def _groups(
+@dataclass(frozen=True)
+class _Sums:
+    """Totals from one pass over the matrix.
+
+    Attributes
+    ----------
+    sums : ndarray of int64, shape (n_units, n_vars)
+        Counts of each gene in the cells of each unit.
+    row_sum : ndarray, shape (n_obs,)
+        Counts of each cell.
+    detected : ndarray of int64, shape (n_vars,)
+        Number of used cells with a count of each gene.
+    digest : ndarray of uint64, shape (n_units, n_vars)
+        Checksum of the counts of each gene in each unit.
+    """
+
+    sums: NDArray[np.int64]
+    row_sum: NDArray[np.float64]
+    detected: NDArray[np.int64]
+    digest: NDArray[np.uint64]
+
+
+def _add_up(source: Source, codes: NDArray[np.int64], n_units: int) -> _Sums:
+    n, p = source.shape
+    out = _Sums(
+        np.zeros((n_units, p), np.int64),
+        np.zeros(n),
+        np.zeros(p, np.int64),
+        np.zeros((n_units, p), np.uint64),
+    )
+    for first_cell, first_gene, block in validate.checked_blocks(source):
+        kernels.counts.sum_block(
+            block.indptr,
+            block.indices,
+            block.data,
+            codes,
+            first_cell,
+            first_gene,
+            out.sums,
+            out.row_sum,
+            out.detected,
+            out.digest,
+        )
+    return out
+
+
+def _describe_shallow(
+    units: pd.Index,
+    total: NDArray,
+    shallow: NDArray[np.bool_],
+    label: str,
+    min_counts: int,
+) -> str:
+    listed = zip(units[shallow][:10], total[shallow][:10], strict=True)
+    return (
+        f"{shallow.sum()} of {len(units)} rows of {label!r} have a depth below {min_counts} "
+        "counts: " + ", ".join(f"{u!r} ({t:.0f})" for u, t in listed)
+    )
+
+
+def _units(
     obs: pd.DataFrame, sample: str, cell_type: str | None, keep: NDArray[np.bool_]
 ) -> tuple[NDArray[np.int64], pd.Index]:
+    """Return the position of each cell's unit, -1 for cells that are not used, and the names."""
     codes, samples = validate.sample_codes(obs, sample, keep)
     if cell_type is None:
         return codes, samples
@@ -199,16 +236,13 @@ def _groups(
     return out, pd.Index(names)
 
 
-def _sample_table(
-    obs: pd.DataFrame, codes: NDArray[np.int64], rows: pd.Index
+def _unit_table(
+    obs: pd.DataFrame, codes: NDArray[np.int64], units: pd.Index
 ) -> tuple[pd.DataFrame, list[str]]:
-    """One row a sample of the columns with one value in each, and the names of the others."""
-    kept = constant_columns(obs, codes, rows)
-    varying = [str(name) for name in obs.columns if str(name) not in kept]
-    for reserved in (
-        "n_cells",
-        "depth",
-    ):  # the sums take these names; a column of the input keeps its values
-        if reserved in kept:
-            kept[f"{reserved}_input"] = kept.pop(reserved)
-    return pd.DataFrame(kept, index=rows), varying
+    """Return the columns that are constant within units, one row per unit, and the other names."""
+    constant = constant_columns(obs, codes, units)
+    varying = [str(name) for name in obs.columns if str(name) not in constant]
+    for reserved in ("n_cells", "depth"):  # columns of the result: rename those of the input
+        if reserved in constant:
+            constant[f"{reserved}_input"] = constant.pop(reserved)
+    return pd.DataFrame(constant, index=units), varying

@@ -1,4 +1,4 @@
-"""Backends that pass over the matrix and hold its entries: this process, in memory or in a scratch file."""
+"""Backends that read the matrix and store its entries: this process, in memory or on disk."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ Stored = tuple[NDArray[np.int32], NDArray[np.int32], Any]  # rows and values, or
 
 
 class Backend(Protocol):
-    """Process or cluster that passes over the matrix and stores its entries."""
+    """Process or cluster that reads the matrix and stores its entries."""
 
     def scan(self, source: Source, codes: NDArray[np.int64], n_samples: int) -> Scan:
-        """Add up the totals of the matrix; raise an error at the first value that is not a count."""
+        """Add up the totals of the matrix; raise an error at a value that is not a count."""
 
     def fill(self, source: Source, layout: EntryLayout) -> Stored:
         """Store the entries: rows and values as in ``Counts``, or remote blocks."""
@@ -39,23 +39,30 @@ class RemoteBackend(Backend, Protocol):
 
 @dataclass(frozen=True)
 class LocalBackend:
-    """This process.
+    """Backend in this process.
 
     Attributes
     ----------
     limit : int, optional
-        Bytes that the entries may take in memory.
+        Maximum memory for the entries, in bytes.
     scratch : path, optional
-        Folder for a file that holds them in the place of memory.
+        Folder for a temporary file that stores the entries instead of memory.
     """
 
     limit: int | None = None
     scratch: str | Path | None = None
 
+    def __post_init__(self) -> None:
+        """Check the type of `scratch`."""
+        if not isinstance(self.scratch, str | Path | None):
+            raise InputError(f"scratch must be the path of a folder, not {self.scratch!r}")
+
     def scan(self, source: Source, codes: NDArray[np.int64], n_samples: int) -> Scan:
+        """Add up the totals of the matrix; raise an error at a value that is not a count."""
         return scanned(validate.checked_blocks(source), codes, source.shape[1], n_samples)
 
     def fill(self, source: Source, layout: EntryLayout) -> Stored:
+        """Store the entries in arrays of this process."""
         rows, values = self._entries(layout.size)
         layout.scatter(blocks(source), source.shape, rows, values)
         return rows, values, None
@@ -67,7 +74,7 @@ class LocalBackend:
         more_rows: NDArray[np.int32],
         more_values: NDArray[np.int32],
     ) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-        """Return the entries with more of them at the end; the arrays given stay as they are."""
+        """Return the entries with more of them at the end; the inputs are not modified."""
         n = len(rows)
         all_rows, all_values = self._entries(n + len(more_rows))
         all_rows[:n], all_values[:n] = rows, values
@@ -80,21 +87,21 @@ class LocalBackend:
             return both[:n], both[n:]
         if self.limit is not None and 8 * n > self.limit:
             raise InputError(
-                f"the counts hold {n:,} non-zeros, which would take {gib(8 * n)} of memory, and {gib(self.limit)} may be "
-                "used; pass scratch=FOLDER to keep them on disk, or choose fewer genes (genes=N)"
+                f"the counts have {n:,} non-zeros, which would take {gib(8 * n)} of memory, and "
+                f"{gib(self.limit)} may be used; pass scratch=FOLDER to store them on disk, or "
+                "choose fewer genes (genes=N)"
             )
         return np.empty(n, np.int32), np.empty(n, np.int32)
 
 
 def scratch_array(folder: Path, n: int) -> NDArray[np.int32]:
-    """An array in a file without a name: it is gone when nobody holds the array any more, however the process ends."""
+    """Create an array in an unnamed file, which is deleted with the array or with the process."""
     if not folder.is_dir():
         raise InputError(f"scratch={str(folder)!r} is not a folder")
     with tempfile.TemporaryFile(dir=folder) as file:
         try:
-            if hasattr(
-                os, "posix_fallocate"
-            ):  # a full disk shows now, not as a fault in the middle of the work
+            # Reserve the space now: a full disk later would kill the process.
+            if hasattr(os, "posix_fallocate"):
                 os.posix_fallocate(file.fileno(), 0, max(4 * n, 1))
             else:
                 file.truncate(max(4 * n, 1))

@@ -1,4 +1,4 @@
-"""Validated counts: column by column, cells grouped by sample."""
+"""Validated counts in column order, with cells grouped by sample."""
 
 from __future__ import annotations
 
@@ -12,15 +12,13 @@ from numpy.typing import NDArray
 
 MIN_CELLS = 10
 
-
-METACELLS = (
-    "hiercorr_metacells"  # in uns: marks an AnnData of metacells, whose results are exploratory
-)
+# Key of uns that marks an AnnData of metacells; results from it are exploratory.
+METACELLS = "hiercorr_metacells"
 
 
 @dataclass(frozen=True)
 class Counts:
-    """Validated counts of the chosen cells and genes, column by column, cells grouped by sample.
+    """Validated counts of the selected cells and genes, in column order, cells grouped by sample.
 
     Attributes
     ----------
@@ -37,11 +35,12 @@ class Counts:
     obs : DataFrame
         The source's cell table, in the order of `cells`.
     genes, samples : Index
-        Names; `samples` has one entry where no sample column was named.
+        Names; `samples` has one entry if no sample column was given.
     notes : dict
-        What was selected and left out, for the result's attributes.
+        Source, depth and excluded samples, for the attributes of the result.
     remote : sequence, optional
-        Blocks of counts on the workers of a cluster, which store the entries instead of this process.
+        Blocks of counts on the workers of a cluster, which store the entries instead of this
+        process.
     """
 
     rows: NDArray[np.int32]
@@ -58,36 +57,40 @@ class Counts:
 
     @property
     def n_cells(self) -> int:
+        """Number of cells."""
         return len(self.depth)
 
     @property
     def n_genes(self) -> int:
+        """Number of genes."""
         return len(self.genes)
 
     @property
     def n_samples(self) -> int:
+        """Number of samples."""
         return len(self.samples)
 
     @property
     def cells_per_sample(self) -> NDArray[np.int64]:
+        """Number of cells in each sample, shape (n_samples,)."""
         return np.diff(self.starts)
 
     @property
     def detection(self) -> NDArray[np.float64]:
-        """Share of cells with a count of the gene, shape (n_genes,)."""
+        """Proportion of cells with a count of each gene, shape (n_genes,)."""
         return (self.offsets[:, -1] - self.offsets[:, 0]) / self.n_cells
 
     @property
     def median_depth(self) -> NDArray[np.float64]:
-        """Median depth of the cells of each sample, shape (n_samples,)."""
+        """Median sequencing depth of the cells of each sample, shape (n_samples,)."""
         return np.array([np.median(self.depth[a:b]) for a, b in itertools.pairwise(self.starts)])
 
     def take(self, genes: NDArray[np.int64]) -> Counts:
-        """The same counts with the genes in another order; the entries stay where they are."""
+        """Return the counts of these genes, in this order; the entries are not copied."""
         return replace(self, offsets=self.offsets[genes], genes=self.genes[genes])
 
     def one_group(self) -> Counts:
-        """The same counts with all cells in one group, for estimators that pool over samples."""
+        """Return the counts with all cells in one group, for estimators that pool over samples."""
         return replace(
             self,
             offsets=np.ascontiguousarray(self.offsets[:, [0, -1]]),
@@ -96,7 +99,7 @@ class Counts:
         )
 
     def cells_where(self, keep: NDArray[np.bool_]) -> Counts:
-        """The same counts in some of the cells, shape (n_cells,)."""
+        """Return the counts of the cells where `keep`, shape (n_cells,), is true."""
         position = np.cumsum(keep) - 1
         entries = keep[self.rows]
         before = np.append(0, np.cumsum(entries))
@@ -112,7 +115,7 @@ class Counts:
         )
 
     def toarray(self) -> NDArray[np.int32]:
-        """Dense (n_cells, n_genes) copy, for tests and small panels."""
+        """Return a dense copy, shape (n_cells, n_genes), for tests and small panels."""
         out = np.zeros((self.n_cells, self.n_genes), np.int32)
         for j, (a, b) in enumerate(self.offsets[:, [0, -1]]):
             out[self.rows[a:b], j] = self.values[a:b]

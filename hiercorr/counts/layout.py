@@ -1,4 +1,4 @@
-"""Where the entries of a matrix go: chosen cells and genes, ordered by sample."""
+"""Layout of the stored entries: selected genes and cells, ordered by sample."""
 
 from __future__ import annotations
 
@@ -15,18 +15,20 @@ from hiercorr import kernels
 
 @dataclass(frozen=True)
 class EntryLayout:
-    """Where the entries of the matrix go: which cells and genes, in which order.
+    """Selected cells and genes, and the order in which their entries are stored.
 
     Attributes
     ----------
     codes : ndarray of int64, shape (n_obs,)
-        Sample of each cell of the source, -1 where it is not used.
+        Sample of each cell of the source, -1 for cells that are not used.
     order : ndarray of int64, shape (n_cells,)
-        The cells that are used, sample by sample.
+        Used cells, sample by sample.
     count : ndarray of int64, shape (n_vars, n_samples)
         Non-zeros of each gene in each sample.
     chosen : ndarray of int64, shape (n_genes,)
+        Selected genes.
     depth : ndarray, shape (n_obs,)
+        Sequencing depth.
     """
 
     codes: NDArray[np.int64]
@@ -37,14 +39,14 @@ class EntryLayout:
 
     @property
     def offsets(self) -> NDArray[np.int64]:
-        """As of :class:`hiercorr.counts.counts.Counts`."""
+        """Offsets of :class:`hiercorr.counts.counts.Counts`."""
         flat = np.append(0, np.cumsum(self.count[self.chosen].ravel())).astype(np.int64)
         s = self.count.shape[1]
         return np.column_stack([flat[:-1].reshape(-1, s), flat[s::s]])
 
     @property
     def size(self) -> int:
-        """Entries there will be."""
+        """Number of entries."""
         return int(self.count[self.chosen].sum())
 
     def scatter(
@@ -54,13 +56,12 @@ class EntryLayout:
         rows: NDArray[np.int32],
         values: NDArray[np.int32],
     ) -> None:
-        """Put the entries of a matrix of this shape where they belong."""
+        """Write the entries of a matrix of this shape to `rows` and `values`."""
         cursor = self.offsets[:, :-1].copy()
         column, position = positions(self.chosen, shape[1]), positions(self.order, shape[0])
-        shares = np.linspace(
-            0, self.size, numba.get_num_threads() + 1
-        )  # of entries, so that threads have equal work
-        edges = np.searchsorted(self.offsets[:, 0], shares)
+        # Give each thread genes with about the same number of entries.
+        limits = np.linspace(0, self.size, numba.get_num_threads() + 1)
+        edges = np.searchsorted(self.offsets[:, 0], limits)
         edges[0], edges[-1] = 0, len(self.offsets)
         for i, j, block in blocks:
             kernels.counts.fill_block(
@@ -94,7 +95,7 @@ class Scan:
     seen : ndarray of bool, shape (n_vars,)
         Whether any cell, used or not, has a count of the gene.
     digest : ndarray of uint64, shape (n_vars,)
-        Identifies the counts of each gene in the used cells.
+        Checksum of the counts of each gene in the used cells.
     """
 
     count: NDArray[np.int64]
@@ -120,7 +121,11 @@ def scanned(
         Sample of each cell, -1 for cells that are not used.
     n_genes, n_samples : int
     first_cell : int
-        Position in the source of the first cell of `codes`, for a part of the cells.
+        Position in the source of the first cell of `codes`.
+
+    Returns
+    -------
+    Scan
     """
     count, total = np.zeros((n_genes, n_samples), np.int64), np.zeros(n_genes)
     row_sum, seen = np.zeros(len(codes)), np.zeros(n_genes, bool)
@@ -146,16 +151,15 @@ def scanned(
 def by_sample(
     codes: NDArray[np.int64], n_samples: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The cells that are used, sample by sample, and where in this order each sample starts."""
+    """Return the used cells, sample by sample, and the start of each sample in this order."""
     order = np.flatnonzero(codes >= 0)
     order = order[np.argsort(codes[order], kind="stable")]
-    return order, np.append(0, np.cumsum(np.bincount(codes[order], minlength=n_samples))).astype(
-        np.int64
-    )
+    size = np.bincount(codes[order], minlength=n_samples)
+    return order, np.append(0, np.cumsum(size)).astype(np.int64)
 
 
 def positions(chosen: NDArray[np.int64], n: int) -> NDArray[np.int64]:
-    """Backend of each of `n` things among the chosen ones, -1 if it is not."""
+    """Return the position of 0, ..., n - 1 in `chosen`, -1 for those not in it."""
     out = np.full(n, -1, np.int64)
     out[chosen] = np.arange(len(chosen))
     return out

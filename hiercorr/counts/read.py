@@ -1,4 +1,4 @@
-"""The one door in: AnnData or a file becomes validated counts, and a model answers from what was read."""
+"""Reading of validated counts from AnnData or a file."""
 
 from __future__ import annotations
 
@@ -36,29 +36,31 @@ def read_counts(
 
 
 class CountReader:
-    """Validated counts of a selection, and of further genes from the same data.
+    """Reader of the counts of a selection, and of further genes from the same data.
 
-    The data are never modified. A gene outside the selection is read later from the same matrix, and only if its counts
-    are still those seen in the first pass.
+    The data are never modified. A gene outside the selection is read later from the same matrix,
+    and only if its counts are still those of the first pass.
 
     Parameters
     ----------
     data : AnnData, DataSource or path
-        Cells x genes raw counts: AnnData in memory or backed (dense, CSR, CSC), or a .h5ad, .zarr or 10x .h5 file.
+        Cells x genes raw counts: AnnData in memory or backed (dense, CSR, CSC), or a .h5ad, .zarr
+        or 10x .h5 file.
     selection : Selection
         Samples, cells and genes to use.
     always : sequence of str
-        Genes that are kept in addition to those selected (the target).
+        Genes that are added to the selection (the target).
     allow_empty_genes : bool
-        With ``genes=None``, leave out genes that are zero in all of the data instead of raising an error. Genes that are
-        zero only in the selected cells are left out with a warning.
+        With ``genes=None``, leave out genes that are zero in all of the data instead of raising an
+        error. Genes that are zero only in the selected cells are left out with a warning.
     backend : LocalBackend or RemoteBackend, optional
-        Process or cluster that passes over the matrix and stores its entries. None: this process, in memory.
+        Process or cluster that reads the matrix and stores its entries. None: this process, in
+        memory.
 
     Attributes
     ----------
     counts : Counts
-        The counts of the selection.
+        Counts of the selection.
 
     Raises
     ------
@@ -82,33 +84,26 @@ class CountReader:
             self._read(source, always, allow_empty_genes)
 
     def _read(self, source: Source, always: Sequence[str], allow_empty_genes: bool) -> None:
-        chosen_by = self.selection
+        selection = self.selection
         validate.check_gene_names(source.genes)
-        keep = validate.subset_mask(source.obs, chosen_by.subset)
-        codes, samples = validate.sample_codes(source.obs, chosen_by.sample, keep)
+        keep = validate.subset_mask(source.obs, selection.subset)
+        codes, samples = validate.sample_codes(source.obs, selection.sample, keep)
         notes: dict[str, Any] = {"source": source.name, "n_cells_input": source.shape[0]}
-        codes, samples = validate.drop_small(
-            codes,
-            samples,
-            chosen_by.sample,
-            chosen_by.min_cells,
-            chosen_by.small_samples,
-            notes,
-        )
-        given = (
-            None if chosen_by.depth is None else validate.given_depth(source.obs, chosen_by.depth)
-        )
+        codes, samples = validate.exclude_small(codes, samples, selection, notes)
+        depth = None
+        if selection.depth is not None:
+            depth = validate.given_depth(source.obs, selection.depth)
         scan = self._backend.scan(source, codes, len(samples))
-        if chosen_by.genes is None and not allow_empty_genes:
-            validate.refuse_empty_genes(source.genes, scan.seen)
-        chosen = validate.choose_genes(source.genes, chosen_by.genes, scan.total, always)
+        if selection.genes is None and not allow_empty_genes:
+            validate.check_expressed(source.genes, scan.seen)
+        chosen = validate.choose_genes(source.genes, selection.genes, scan.total, always)
         order, starts = by_sample(codes, len(samples))
-        depth = scan.row_sum if given is None else given
-        validate.check_depth(depth[order], source.obs.index[order], chosen_by.depth)
+        depth = scan.row_sum if depth is None else depth
+        validate.check_depth(depth[order], source.obs.index[order], selection.depth)
         validate.warn_of_panel_depth(source.shape[1], depth[order], scan.row_sum[order])
         layout = EntryLayout(codes, order, scan.count, chosen, depth)
         rows, values, remote = self._backend.fill(source, layout)
-        notes["depth"] = _depth_note(chosen_by.depth)
+        notes["depth"] = selection.depth_source
         self._scan, self._layout, self._genes = scan, layout, source.genes
         self.counts = Counts(
             rows=rows,
@@ -130,36 +125,35 @@ class CountReader:
         Parameters
         ----------
         gene : str or None
-            None, or a gene of the selection: the counts as they are.
+            Gene to add. None, or a gene of the selection: the counts are returned unchanged.
 
         Returns
         -------
         Counts
-            Genes in the order of the data where `gene` is not one of the selection.
+            Genes in the order of the data if `gene` was added.
 
         Raises
         ------
         InputError
-            If the gene is unknown, has no count in the selected cells, or its counts have changed since the data were read.
+            If the gene is unknown, has no count in the selected cells, or its counts have changed
+            since the data were read.
         """
         if gene is None or gene in self.counts.genes:
             return self.counts
         if gene not in self._genes:
             raise unknown_name("target gene", gene, self._genes)
-        at = int(self._genes.get_loc(gene))
-        if self._scan.total[at] == 0:
+        position = int(self._genes.get_loc(gene))
+        if self._scan.total[position] == 0:
             raise InputError(f"gene {gene!r} has no count in the chosen cells")
-        chosen = np.append(self._layout.chosen, at)
+        chosen = np.append(self._layout.chosen, position)
         order = np.argsort(chosen, kind="stable")
+        shape = (len(self._layout.codes), len(self._genes))
         with self._data.open() as source:
-            if source.shape != (
-                len(self._layout.codes),
-                len(self._genes),
-            ) or not source.genes.equals(self._genes):
+            if source.shape != shape or not source.genes.equals(self._genes):
                 raise _changed(gene, "the cells or genes are not the same")
             if not isinstance(self._backend, LocalBackend):
-                return self._remote_with_gene(source, self._backend, at, gene, chosen[order])
-            more_rows, more_values, more_offsets = self._one_gene(source, gene, at)
+                return self._remote_with_gene(source, self._backend, position, chosen[order])
+            more_rows, more_values, more_offsets = self._one_gene(source, position)
         rows, values = self._backend.append(
             self.counts.rows, self.counts.values, more_rows, more_values
         )
@@ -172,12 +166,11 @@ class CountReader:
         self,
         source: Source,
         backend: RemoteBackend,
-        at: int,
-        gene: str,
+        position: int,
         chosen: NDArray[np.int64],
     ) -> Counts:
-        if backend.digest(self._layout.codes, at) != self._scan.digest[at]:
-            raise _changed(gene)
+        if backend.digest(self._layout.codes, position) != self._scan.digest[position]:
+            raise _changed(str(self._genes[position]))
         layout = replace(self._layout, chosen=chosen)
         rows, values, remote = backend.fill(source, layout)
         return replace(
@@ -190,34 +183,31 @@ class CountReader:
         )
 
     def _one_gene(
-        self, source: Source, gene: str, at: int
+        self, source: Source, position: int
     ) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int64]]:
-        """Entries of one gene in the selected cells, if they are those of the first pass."""
-        place = positions(self._layout.order, source.shape[0])
+        """Read the entries of one gene; raise an error if they differ from the first pass."""
+        row_of = positions(self._layout.order, source.shape[0])
         found: list[tuple[NDArray[np.int64], NDArray]] = []
         for first_cell, first_gene, block in blocks(source):
-            if first_gene <= at < first_gene + block.shape[1]:
-                column = block[:, [at - first_gene]].tocoo()
+            if first_gene <= position < first_gene + block.shape[1]:
+                column = block[:, [position - first_gene]].tocoo()
                 found.append((first_cell + column.row.astype(np.int64), column.data))
         cells = np.concatenate([c for c, _ in found])
         values = np.concatenate([v for _, v in found])
-        used = (place[cells] >= 0) & (values != 0)
+        used = (row_of[cells] >= 0) & (values != 0)
         cells, values = cells[used], values[used]
-        order = np.argsort(place[cells], kind="stable")
-        cells, rows = cells[order], place[cells][order].astype(np.int32)
+        order = np.argsort(row_of[cells], kind="stable")
+        cells, rows = cells[order], row_of[cells][order].astype(np.int32)
         values = values[order].astype(np.int32)
         offsets = np.searchsorted(rows, self.counts.starts).astype(np.int64)[None]
-        if kernels.counts.entry_digest(cells, values, offsets).sum() != self._scan.digest[at]:
-            raise _changed(gene)
+        digest = kernels.counts.entry_digest(cells, values, offsets).sum()
+        if digest != self._scan.digest[position]:
+            raise _changed(str(self._genes[position]))
         return rows, values, offsets
 
 
 def _changed(gene: str, how: str = "its counts are not the same") -> InputError:
     return InputError(
-        f"the data have changed since this model read them: gene {gene!r} was not among its genes, and {how} now; "
-        "create a new model, with the gene in genes="
+        f"the data have changed since this model read them: gene {gene!r} was not among its genes, "
+        f"and {how} now; create a new model, with the gene in genes="
     )
-
-
-def _depth_note(depth: object) -> str:
-    return depth if isinstance(depth, str) else "row sums" if depth is None else "given array"

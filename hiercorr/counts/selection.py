@@ -1,4 +1,4 @@
-"""What the user selected: samples, cells, genes and sequencing depth, as one immutable value."""
+"""Selection of samples, cells, genes and sequencing depth, as one immutable value."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from hiercorr.counts.counts import MIN_CELLS
-from hiercorr.errors import InputError, one_of
+from hiercorr.errors import InputError, one_of, whole_number
 
 SMALL_SAMPLES = ("exclude", "error")
 
@@ -25,14 +25,16 @@ class Selection:
     Parameters
     ----------
     sample : str, (str, str) or None
-        Column of ``obs`` with the sample (mouse, donor, patient) of each cell; with two columns, a sample is a combination
-        of their values. None: all cells form one group.
+        Column of ``obs`` with the sample (mouse, donor, patient) of each cell; with two columns, a
+        sample is a combination of their values. None: all cells form one group.
     genes : sequence of str, bool mask or int, optional
-        Names, a mask over all genes, or N for the N most highly expressed genes. None: all expressed genes.
+        Names, a mask over all genes, or N for the N most highly expressed genes. None: all
+        expressed genes.
     layer : str, optional
         Name of a layer, ``"raw"`` for ``adata.raw``, None for ``X``.
     depth : str or array of float, shape (n_obs,), optional
-        Sequencing depth (counts): a numeric ``obs`` column or an array. None: row sums over all genes.
+        Sequencing depth (counts): a numeric ``obs`` column or an array. None: row sums over all
+        genes.
     subset : bool array, shape (n_obs,), or mapping, optional
         Cells to use, or ``{"obs column": value or list of values}``.
     min_cells : int
@@ -68,18 +70,19 @@ class Selection:
         _optional_name("layer", self.layer, "the name of a layer, or 'raw'")
         _optional_name("block", self.block, "the obs column with the donor of each sample")
         _optional_name("cell_type", self.cell_type, "the obs column with the cell types")
-        whole = isinstance(self.min_cells, int | np.integer) and not isinstance(
-            self.min_cells, bool
-        )
-        if not whole or self.min_cells < 1:
-            raise InputError(
-                f"min_cells must be a whole number of at least 1, not {self.min_cells!r}"
-            )
+        whole_number("min_cells", self.min_cells)
         one_of("small_samples", self.small_samples, SMALL_SAMPLES)
         object.__setattr__(self, "genes", _copied("genes", self.genes, (str, int, np.integer)))
         object.__setattr__(self, "depth", _copied("depth", self.depth, (str,)))
         subset = dict(self.subset) if isinstance(self.subset, Mapping) else self.subset
         object.__setattr__(self, "subset", _copied("subset", subset, (dict,)))
+
+    @property
+    def depth_source(self) -> str:
+        """Name of the depth column, ``"row sums"`` or ``"given array"``."""
+        if isinstance(self.depth, str):
+            return self.depth
+        return "row sums" if self.depth is None else "given array"
 
 
 def _optional_name(option: str, value: object, meaning: str) -> None:
@@ -89,7 +92,7 @@ def _optional_name(option: str, value: object, meaning: str) -> None:
 
 def _copied(option: str, value: Any, scalars: tuple[type, ...]) -> Any:
     """Copy an array-like; strings, numbers and mappings pass unchanged."""
-    if value is None or isinstance(value, scalars) and not isinstance(value, bool):
+    if value is None or (isinstance(value, scalars) and not isinstance(value, bool)):
         return value
     if isinstance(value, pd.Series | pd.Index | np.ndarray):
         return np.array(value)

@@ -1,6 +1,7 @@
-"""Where counts come from: AnnData in memory or backed, .h5ad, .zarr and 10x .h5 files, read in blocks.
+"""Sources of counts: AnnData in memory or backed, .h5ad, .zarr and 10x .h5 files.
 
-Every source answers the same four questions - cells, genes, matrix, blocks - and nothing here interprets the numbers.
+Every source provides its cells, its genes, its matrix and blocks of the matrix; nothing here
+interprets the numbers.
 """
 
 from __future__ import annotations
@@ -19,36 +20,49 @@ from scipy import sparse
 from hiercorr.errors import InputError, unknown_name
 from hiercorr.runtime.files import refuse_code
 
-_BLOCK_VALUES = 16_000_000  # values of a dense block; 128 MB as float64
+_BLOCK_VALUES = 16_000_000  # values per dense block; 128 MB as float64
 
 
 @dataclass(frozen=True)
 class Source:
-    """A cells x genes matrix that is read in blocks, with its cell and gene tables."""
+    """Cells x genes matrix that is read in blocks, with its cell table and gene names.
+
+    Attributes
+    ----------
+    obs : DataFrame
+        Cell table.
+    genes : Index
+        Gene names.
+    matrix : array or sparse matrix
+        In memory, on disk or Dask-backed.
+    name : str
+        Name of the file, the layer, or ``"X"``.
+    others : dict
+        Other matrices of the same data, searched for raw counts in error messages.
+    """
 
     obs: pd.DataFrame
     genes: pd.Index
     matrix: Any
     name: str
-    others: dict[str, Any] = field(
-        default_factory=dict
-    )  # other matrices, to say where raw counts may be
+    others: dict[str, Any] = field(default_factory=dict)
 
     @property
     def shape(self) -> tuple[int, int]:
+        """Numbers of cells and genes."""
         return int(self.matrix.shape[0]), int(self.matrix.shape[1])
 
 
 @contextmanager
 def open_source(data: ad.AnnData | str | Path, layer: str | None = None) -> Iterator[Source]:
-    """Open `data` for reading and close again what was opened here."""
+    """Open `data` for reading; files that were opened here are closed on exit."""
     if isinstance(data, ad.AnnData):
         yield _from_anndata(data, layer)
         return
     if not isinstance(data, str | Path):
         raise InputError(
-            f"data must be an AnnData object or the path of a .h5ad, .zarr or 10x .h5 file, not {type(data).__name__}; "
-            "wrap an array as anndata.AnnData(counts, obs=..., var=...)"
+            "data must be an AnnData object or the path of a .h5ad, .zarr or 10x .h5 file, not "
+            f"{type(data).__name__}; wrap an array as anndata.AnnData(counts, obs=..., var=...)"
         )
     path = Path(data)
     if not path.exists():
@@ -72,8 +86,8 @@ def open_source(data: ad.AnnData | str | Path, layer: str | None = None) -> Iter
 class DataSource:
     """Data that a model reads more than once.
 
-    Of an AnnData object the matrix, the cell table and the gene names are kept, not the object itself: replacing or
-    subsetting them in the object does not change what is read here.
+    Keeps the matrix, the cell table and the gene names of an AnnData object, but not the object:
+    replacing or subsetting them in the object does not change the data read here.
 
     Parameters
     ----------
@@ -87,7 +101,7 @@ class DataSource:
 
     @contextmanager
     def open(self) -> Iterator[Source]:
-        """Open the data for reading, and close again what was opened here."""
+        """Open the data for reading; files that were opened here are closed on exit."""
         if self._source is not None:
             yield self._source
             return
@@ -96,14 +110,15 @@ class DataSource:
 
 
 def _opened(path: Path | str, read: Any) -> Any:
+    """Call a reader; raise an error that names the file if it fails."""
     try:
         return read()
     except (InputError, MemoryError):
         raise
-    except Exception as error:  # the readers below raise many types on a damaged file
+    except Exception as error:  # readers raise many types of errors for damaged files
         raise InputError(
-            f"cannot read {str(path)!r} as .h5ad, .zarr or 10x .h5 ({type(error).__name__}: {error}); "
-            "is the file complete?"
+            f"cannot read {str(path)!r} as .h5ad, .zarr or 10x .h5 "
+            f"({type(error).__name__}: {error}); is the file complete?"
         ) from error
 
 
@@ -114,7 +129,7 @@ def _from_anndata(adata: ad.AnnData, layer: str | None) -> Source:
         genes, matrix = adata.var_names, adata.X
     elif layer == "raw":
         if adata.raw is None:
-            raise InputError("layer='raw' was asked for but the AnnData has no raw")
+            raise InputError("layer='raw' was requested, but the AnnData has no raw")
         genes, matrix = adata.raw.var_names, adata.raw.X
     else:
         if layer not in adata.layers:
@@ -132,14 +147,14 @@ def _from_group(group: Any, layer: str | None, name: str) -> Source:
     if "obs" not in group or "var" not in group:
         raise InputError(f"{name!r} is not an AnnData file: it has no 'obs' and 'var'")
     layers = list(group["layers"]) if "layers" in group else []
-    where = "X" if layer in (None, "X") else "raw/X" if layer == "raw" else f"layers/{layer}"
-    if where not in group:
+    location = "X" if layer in (None, "X") else "raw/X" if layer == "raw" else f"layers/{layer}"
+    if location not in group:
         raise unknown_name("layer", layer or "X", [*layers, *(["raw"] if "raw" in group else [])])
     genes = read_elem(group["raw/var" if layer == "raw" else "var"]).index
     others = {f"layer={k!r}": _matrix(group[f"layers/{k}"]) for k in layers if k != layer}
     if layer != "raw" and "raw/X" in group:
         others["layer='raw'"] = _matrix(group["raw/X"])
-    return Source(read_elem(group["obs"]), genes, _matrix(group[where]), name, others)
+    return Source(read_elem(group["obs"]), genes, _matrix(group[location]), name, others)
 
 
 def _matrix(element: Any) -> Any:
@@ -149,18 +164,18 @@ def _matrix(element: Any) -> Any:
 
 
 def _from_10x(handle: Any, layer: str | None, name: str) -> Source:
-    """Cell Ranger's feature-barcode matrix: genes x cells by column, which is cells x genes by row."""
+    """Read a feature-barcode matrix of Cell Ranger (genes x cells, CSC) as cells x genes, CSR."""
     if layer not in (None, "X"):
         raise unknown_name("layer", layer, ["X"])
     m = handle["matrix"]
     if "features" not in m:
         raise InputError(
-            f"{name!r} has no 'matrix/features': Cell Ranger 2 files are not read; convert to .h5ad"
+            f"{name!r} has no 'matrix/features': files of Cell Ranger 2 are not supported; convert "
+            "it to .h5ad"
         )
-    text = lambda d: np.char.decode(np.asarray(d[:]).astype("S"), "utf-8")  # noqa: E731
-    kinds = text(m["features/feature_type"]) if "feature_type" in m["features"] else None
-    symbols, ids = text(m["features/name"]), text(m["features/id"])
-    # Symbols repeat in every 10x reference: a repeated one is told apart by its Ensembl identifier.
+    kinds = _decoded(m["features/feature_type"]) if "feature_type" in m["features"] else None
+    symbols, ids = _decoded(m["features/name"]), _decoded(m["features/id"])
+    # Every 10x reference repeats some symbols: append the Ensembl identifier to these.
     repeated = pd.Series(symbols).duplicated(keep=False).to_numpy()
     genes = np.where(repeated, np.char.add(np.char.add(symbols, "_"), ids), symbols)
     n_genes, n_cells = (int(v) for v in m["shape"][:])
@@ -170,13 +185,17 @@ def _from_10x(handle: Any, layer: str | None, name: str) -> Source:
     if kinds is not None and (kinds == "Gene Expression").any():
         keep = kinds == "Gene Expression"
         counts, genes = counts[:, keep], genes[keep]
-    barcodes = pd.Index(text(m["barcodes"]))
+    barcodes = pd.Index(_decoded(m["barcodes"]))
     library = pd.Series(barcodes).str.rpartition("-")[2].to_numpy()
     return Source(pd.DataFrame({"library": library}, index=barcodes), pd.Index(genes), counts, name)
 
 
+def _decoded(dataset: Any) -> Any:
+    return np.char.decode(np.asarray(dataset[:]).astype("S"), "utf-8")
+
+
 def blocks(source: Source) -> Iterator[tuple[int, int, sparse.csr_matrix]]:
-    """Yield ``(first cell, first gene, CSR block)`` so that the blocks cover the matrix once, without copies of it."""
+    """Yield ``(first cell, first gene, CSR block)``; the blocks cover the matrix without a copy."""
     matrix = source.matrix
     n, p = source.shape
     if _is_csc(matrix):
@@ -185,35 +204,41 @@ def blocks(source: Source) -> Iterator[tuple[int, int, sparse.csr_matrix]]:
             yield 0, j, _block(source, (slice(None), slice(j, j + step)))
         return
     if sparse.issparse(matrix):  # CSR (or rarer) in memory: one block, no copy
-        yield 0, 0, canonical(sound(matrix).tocsr())
+        yield 0, 0, canonical(with_valid_indices(matrix).tocsr())
         return
     step = max(1, _BLOCK_VALUES // max(1, p))
     for i in range(0, n, step):
         yield i, 0, _block(source, (slice(i, i + step), slice(None)))
 
 
-def _block(source: Source, at: tuple[slice, slice]) -> sparse.csr_matrix:
-    """Part of the matrix; damage to a file shows only where it is read."""
-    cut = at[0] if at[1] == slice(None) else at
-    return _opened(
-        source.name, lambda: canonical(sparse.csr_matrix(sound(in_memory(source.matrix[cut]))))
-    )
+def _block(source: Source, part: tuple[slice, slice]) -> sparse.csr_matrix:
+    """Read a part of the matrix; damage to a file is noticed only here."""
+    index = part[0] if part[1] == slice(None) else part
+
+    def read() -> sparse.csr_matrix:
+        return canonical(sparse.csr_matrix(with_valid_indices(in_memory(source.matrix[index]))))
+
+    return _opened(source.name, read)
 
 
-def sound(block: Any) -> Any:
-    """Refuse a compressed matrix whose positions lie outside of it: compiled loops, ours and scipy's, follow them blindly."""
+def with_valid_indices(block: Any) -> Any:
+    """Return the matrix; raise an error if it is sparse and an index lies outside of it.
+
+    Compiled loops, including those of scipy, do not check indices.
+    """
     if not sparse.issparse(block) or block.format not in ("csr", "csc"):
         return block
     major, minor = block.shape if block.format == "csr" else block.shape[::-1]
-    start, at = block.indptr, block.indices
-    whole = len(start) == major + 1 and start[0] == 0 and bool((start[1:] >= start[:-1]).all())
-    whole = whole and start[-1] <= min(len(at), len(block.data))
-    if not (
-        whole and (start[-1] == 0 or (at[: start[-1]].min() >= 0 and at[: start[-1]].max() < minor))
-    ):
+    start, index = block.indptr, block.indices
+    valid = len(start) == major + 1 and start[0] == 0 and bool((start[1:] >= start[:-1]).all())
+    valid = valid and start[-1] <= min(len(index), len(block.data))
+    if valid and start[-1] > 0:
+        used = index[: start[-1]]
+        valid = used.min() >= 0 and used.max() < minor
+    if not valid:
         raise InputError(
-            f"the sparse matrix of {block.shape[0]} x {block.shape[1]} is damaged: positions of its entries lie outside of it; "
-            "write the file again"
+            f"the sparse matrix of {block.shape[0]} x {block.shape[1]} is damaged: positions of "
+            "its entries lie outside of it; write the file again"
         )
     return block
 
@@ -223,14 +248,14 @@ def _is_csc(matrix: Any) -> bool:
 
 
 def in_memory(block: Any) -> Any:
+    """Load a block that is Dask-backed or on disk."""
     block = block.compute() if hasattr(block, "compute") else block
     return block.to_memory() if hasattr(block, "to_memory") else block
 
 
 def canonical(block: sparse.csr_matrix) -> sparse.csr_matrix:
-    if (
-        not block.has_canonical_format
-    ):  # entries given twice add up; on a copy, the input stays as it is
+    """Add up duplicate entries; the input is not modified."""
+    if not block.has_canonical_format:
         block = block.copy()
         block.sum_duplicates()
     return block

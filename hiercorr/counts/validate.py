@@ -1,4 +1,4 @@
-"""What the user chose - cells, samples, depth, genes - checked and turned into codes and positions."""
+"""Checks of the input, and the codes and positions of the selected cells, samples and genes."""
 
 from __future__ import annotations
 
@@ -11,15 +11,17 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 
 from hiercorr import kernels
+from hiercorr.counts.selection import Selection
 from hiercorr.counts.sources import Source, blocks
 from hiercorr.errors import DataWarning, InputError, unknown_name
 from hiercorr.runtime.user_warnings import warn
 
-PANEL_GENES = 1000  # below this many genes the row sum is a panel's, not the library's
+# Below this number of genes, row sums are the totals of a targeted panel, not of the library.
+PANEL_GENES = 1000
 
 
 def checked_blocks(source: Source) -> Iterator[tuple[int, int, sparse.csr_matrix]]:
-    """The blocks of a source, each refused unless it holds counts."""
+    """Yield the blocks of a source; raise an error at the first value that is not a count."""
     check_shape(source)
     for i, j, block in blocks(source):
         bad = first_bad(block)
@@ -29,15 +31,17 @@ def checked_blocks(source: Source) -> Iterator[tuple[int, int, sparse.csr_matrix
 
 
 def check_shape(source: Source) -> None:
+    """Raise an error if the matrix, the cell table and the gene names differ in length."""
     n, p = source.shape
     if len(source.obs) != n or len(source.genes) != p:
         raise InputError(
-            f"the matrix is {n} x {p} but there are {len(source.obs)} cells and {len(source.genes)} genes"
+            f"the matrix is {n} x {p}, but there are {len(source.obs)} cells and "
+            f"{len(source.genes)} genes"
         )
 
 
 class BadCount(NamedTuple):
-    """An entry that is no count: where in its block, and the largest value beside it."""
+    """Entry that is not a count: position in its block, value, and largest value of the block."""
 
     row: int
     column: int
@@ -46,39 +50,41 @@ class BadCount(NamedTuple):
 
 
 def first_bad(block: sparse.csr_matrix) -> BadCount | None:
-    """The first entry of a block that is no count."""
-    at = kernels.counts.first_bad_count(block.data)
-    if at < 0:
+    """Return the first entry of a block that is not a count, if there is one."""
+    k = kernels.counts.first_bad_count(block.data)
+    if k < 0:
         return None
-    row = int(np.searchsorted(block.indptr, at, side="right")) - 1
-    return BadCount(row, int(block.indices[at]), float(block.data[at]), float(np.max(block.data)))
+    row = int(np.searchsorted(block.indptr, k, side="right")) - 1
+    return BadCount(row, int(block.indices[k]), float(block.data[k]), float(np.max(block.data)))
 
 
 def warn_of_panel_depth(
     n_genes: int, depth: NDArray[np.float64], row_sum: NDArray[np.float64]
 ) -> None:
-    """Warn where the depth is a panel's row sum, also under the name of a column."""
+    """Warn if the depth is the row sum of a targeted panel, even if it was given as a column."""
     if n_genes < PANEL_GENES and np.array_equal(depth, row_sum):
         warn(
-            f"depth is the sum over only {n_genes} genes, which for a targeted panel follows the genes' own "
-            "expression; pass depth= (a numeric obs column or an array of size factors) if the full depth is known",
+            f"depth is the sum over only {n_genes} genes, which for a targeted panel depends on "
+            "the expression of these genes; pass depth= (a numeric obs column or an array of size "
+            "factors) if the full sequencing depth is known",
             DataWarning,
         )
 
 
 def check_gene_names(genes: pd.Index) -> None:
-    """Refuse names that occur more than once."""
+    """Raise an error if a name occurs more than once."""
     if not genes.is_unique:
         twice = genes[genes.duplicated()].unique()
         raise InputError(
             f"{len(twice)} gene names occur more than once, e.g. {twice[0]!r}; "
-            "call adata.var_names_make_unique() or use identifiers that are unique"
+            "call adata.var_names_make_unique() or use unique identifiers"
         )
 
 
 def subset_mask(
     obs: pd.DataFrame, subset: ArrayLike | Mapping[str, Any] | None
 ) -> NDArray[np.bool_]:
+    """Return a mask of the selected cells, shape (n_obs,)."""
     if subset is None:
         return np.ones(len(obs), bool)
     if isinstance(subset, Mapping):
@@ -101,8 +107,8 @@ def subset_mask(
     mask = np.asarray(subset)
     if mask.dtype != bool or mask.shape != (len(obs),):
         raise InputError(
-            f"subset must be a boolean array of length {len(obs)} (one entry a cell) or {{'obs column': value}}, "
-            f"not {mask.dtype} of shape {mask.shape}"
+            f"subset must be a boolean array of length {len(obs)} (one entry per cell) or "
+            f"{{'obs column': value}}, not {mask.dtype} of shape {mask.shape}"
         )
     if not mask.any():
         raise InputError("subset selects no cell")
@@ -112,7 +118,10 @@ def subset_mask(
 def sample_codes(
     obs: pd.DataFrame, sample: str | tuple[str, str] | None, keep: NDArray[np.bool_]
 ) -> tuple[NDArray[np.int64], pd.Index]:
-    """Code of each cell's sample, -1 for cells that are not used; a sample may be what two columns say together."""
+    """Return the position of each cell's sample, -1 for cells that are not used, and the names.
+
+    With two columns, a sample is a combination of their values.
+    """
     if sample is None:
         return np.where(keep, 0, -1), pd.Index(["all"])
     for name in (sample,) if isinstance(sample, str) else sample:
@@ -128,8 +137,8 @@ def sample_codes(
     missing = np.flatnonzero(column.isna().to_numpy() & keep)
     if len(missing):
         raise InputError(
-            f"{len(missing)} cells have no value in sample column {sample!r}, e.g. cell {obs.index[missing[0]]!r}; "
-            "fill it or leave them out with subset="
+            f"{len(missing)} cells have no value in sample column {sample!r}, e.g. cell "
+            f"{obs.index[missing[0]]!r}; fill it or leave them out with subset="
         )
     categories = column.cat.categories if isinstance(column.dtype, pd.CategoricalDtype) else None
     used = pd.Index(column[keep].unique())
@@ -137,60 +146,78 @@ def sample_codes(
     codes = samples.get_indexer(column)
     if len(samples) == 1:
         raise InputError(
-            f"sample column {sample!r} holds one sample, {samples[0]!r}: correlation within samples and its uncertainty "
-            "need several; choose the column that names donors, or pool all cells with "
-            "CSCore(data, sample=None).fit(estimator='pooled')"
+            f"sample column {sample!r} contains one sample, {samples[0]!r}: correlation within "
+            "samples and its uncertainty need several; choose the column that names donors, or "
+            "pool all cells with CSCore(data, sample=None).fit(estimator='pooled')"
         )
     return np.where(keep, codes, -1), samples.astype(str)
 
 
-def drop_small(
+def exclude_small(
     codes: NDArray[np.int64],
     samples: pd.Index,
-    sample: str | tuple[str, str] | None,
-    min_cells: int,
-    how: str,
+    selection: Selection,
     notes: dict[str, Any],
+    label: str | tuple[str, str] | None = None,
 ) -> tuple[NDArray[np.int64], pd.Index]:
-    if how not in ("exclude", "error"):
-        raise InputError(f"small_samples must be 'exclude' or 'error', not {how!r}")
+    """Exclude samples with fewer than `min_cells` cells, or raise an error.
+
+    Parameters
+    ----------
+    codes : ndarray of int64, shape (n_obs,)
+        Position of each cell's sample in `samples`, -1 for cells that are not used.
+    samples : Index
+    selection : Selection
+    notes : dict
+        Filled with the names of the excluded samples.
+    label : str, optional
+        Name of the samples in messages. None: the sample column.
+
+    Returns
+    -------
+    ndarray of int64
+        Codes of the remaining samples.
+    Index
+        Names of the remaining samples.
+    """
     n = np.bincount(codes[codes >= 0], minlength=len(samples))
-    small = n < min_cells
+    small = n < selection.min_cells
     if not small.any():
         return codes, samples
-    named = ", ".join(
+    listed = ", ".join(
         f"{s!r} ({k})" for s, k in zip(samples[small][:10], n[small][:10], strict=True)
     )
-    text = f"{small.sum()} of {len(samples)} samples in {sample!r} have fewer than {min_cells} cells: {named}"
-    if sample is None:
-        how = "error"
-    notes["excluded_samples"] = ", ".join(
-        str(s) for s in samples[small]
-    )  # netCDF has no lists of one
-    return leave_out(codes, samples, small, text, "min_cells", how)
+    text = (
+        f"{small.sum()} of {len(samples)} samples in {label or selection.sample!r} have fewer than "
+        f"{selection.min_cells} cells: {listed}"
+    )
+    how = "error" if selection.sample is None else selection.small_samples
+    notes["excluded_samples"] = ", ".join(str(s) for s in samples[small])  # netCDF: no list of one
+    return exclude(codes, samples, small, text, "min_cells", how)
 
 
-def leave_out(
+def exclude(
     codes: NDArray[np.int64],
     names: pd.Index,
-    low: NDArray[np.bool_],
+    excluded: NDArray[np.bool_],
     text: str,
     option: str,
     how: str,
 ) -> tuple[NDArray[np.int64], pd.Index]:
-    """Leave out the groups that are too `low`, with a warning, or refuse; codes and names of those that stay."""
+    """Exclude groups with a warning, or raise an error; return codes and names of the others."""
     if how == "error":
         raise InputError(f"{text}; lower {option}= or use small_samples='exclude'")
-    if (~low).sum() < 2:
+    if (~excluded).sum() < 2:
         raise InputError(
             f"{text}; fewer than 2 samples are left, lower {option}= or choose other cells"
         )
     warn(f"{text}; they are left out ({option}=)", DataWarning)
-    new = np.where(low, -1, np.cumsum(~low) - 1)
-    return np.where(codes >= 0, new[codes], -1), names[~low]
+    new = np.where(excluded, -1, np.cumsum(~excluded) - 1)
+    return np.where(codes >= 0, new[codes], -1), names[~excluded]
 
 
 def given_depth(obs: pd.DataFrame, depth: str | ArrayLike) -> NDArray[np.float64]:
+    """Return the depth of a column or an array, shape (n_obs,)."""
     if isinstance(depth, str):
         if depth not in obs:
             raise unknown_name("depth column", depth, obs.columns)
@@ -206,6 +233,7 @@ def given_depth(obs: pd.DataFrame, depth: str | ArrayLike) -> NDArray[np.float64
 
 
 def check_depth(depth: NDArray[np.float64], cells: pd.Index, given: object) -> None:
+    """Raise an error if the depth of a cell is not a positive number."""
     bad = np.flatnonzero(~(np.isfinite(depth) & (depth > 0)))
     if len(bad):
         remedy = (
@@ -214,48 +242,52 @@ def check_depth(depth: NDArray[np.float64], cells: pd.Index, given: object) -> N
             else "correct depth= or leave them out with subset="
         )
         raise InputError(
-            f"{len(bad)} cells have a depth that is not positive, e.g. cell {cells[bad[0]]!r}: {depth[bad[0]]:g}; {remedy}"
+            f"{len(bad)} cells have a depth that is not positive, e.g. cell {cells[bad[0]]!r}: "
+            f"{depth[bad[0]]:g}; {remedy}"
         )
 
 
 def not_counts(source: Source, first_cell: int, first_gene: int, bad: BadCount) -> InputError:
-    """What to say of an entry that is no count, in the block that begins at this cell and gene."""
+    """Build the error for an entry that is not a count; its block starts at this cell and gene."""
     cell, gene, value = first_cell + bad.row, first_gene + bad.column, bad.value
     where = f"cell {source.obs.index[cell]!r}, gene {source.genes[gene]!r}: {value:g}"
     if not np.isfinite(value):
         return InputError(
-            f"the matrix holds a value that is not finite ({where}); raw counts are needed"
+            f"the matrix contains a value that is not finite ({where}); raw counts are needed"
         )
     if value < 0:
         return InputError(
-            f"the matrix holds a negative value ({where}); raw counts are needed, not scaled expression"
+            f"the matrix contains a negative value ({where}); raw counts are needed, not scaled "
+            "expression"
         )
     if value > np.iinfo(np.int32).max:
-        return InputError(f"the matrix holds a value too large for a count ({where})")
-    kind = "looks log-normalised" if bad.largest < 20 else "holds fractions"
-    raw = [k for k, m in source.others.items() if _holds_counts(m)]
+        return InputError(f"the matrix contains a value too large for a count ({where})")
+    kind = "looks log-normalised" if bad.largest < 20 else "contains fractions"
+    raw = [k for k, m in source.others.items() if _has_counts(m)]
     hint = (
         f"raw counts seem to be in {' or '.join(raw)}"
         if raw
         else "no layer with raw counts was found in this object"
     )
-    return InputError(f"the matrix {kind}, it does not hold counts ({where}); {hint}")
+    return InputError(f"the matrix {kind}, it does not contain counts ({where}); {hint}")
 
 
-def _holds_counts(matrix: Any) -> bool:
+def _has_counts(matrix: Any) -> bool:
+    """Check the first 100 cells of a matrix."""
     part = matrix[:100]
     part = part.to_memory() if hasattr(part, "to_memory") else part
     values = part.data if sparse.issparse(part) else np.asarray(part).ravel()
     return bool(len(values)) and kernels.counts.first_bad_count(np.ascontiguousarray(values)) < 0
 
 
-def refuse_empty_genes(names: pd.Index, seen: NDArray[np.bool_]) -> None:
+def check_expressed(names: pd.Index, seen: NDArray[np.bool_]) -> None:
     """Raise an error if a gene is zero in every cell of the data."""
     if not seen.all():
         empty = names[~seen]
         raise InputError(
-            f"{len(empty)} of {len(seen)} genes are zero in every cell of the data, e.g. {empty[0]!r}; drop them "
-            "(adata[:, adata.X.sum(0) > 0]) or say which genes to use: names, a mask, or genes=N for the N highest"
+            f"{len(empty)} of {len(seen)} genes are zero in every cell of the data, e.g. "
+            f"{empty[0]!r}; drop them (adata[:, adata.X.sum(0) > 0]) or select genes: names, a "
+            "mask, or genes=N for the N most highly expressed"
         )
 
 
@@ -265,15 +297,32 @@ def choose_genes(
     total: NDArray[np.float64],
     always: Sequence[str],
 ) -> NDArray[np.int64]:
+    """Return the positions of the selected genes, in the order of the data.
+
+    Parameters
+    ----------
+    names : Index
+    genes : sequence of str, bool mask or int, optional
+        See :class:`hiercorr.counts.selection.Selection`.
+    total : ndarray, shape (n_vars,)
+        Counts of each gene in the used cells.
+    always : sequence of str
+        Genes that are added to the selection.
+
+    Returns
+    -------
+    ndarray of int64
+    """
     for gene in always:
         if gene not in names:
             raise unknown_name("target gene", gene, names)
-    keep = names.get_indexer(pd.Index(list(always), dtype=object))
+    added = names.get_indexer(pd.Index(list(always), dtype=object))
     if genes is None:
         chosen = np.flatnonzero(total > 0)
         if len(chosen) < len(names):
             warn(
-                f"{len(names) - len(chosen)} of {len(names)} genes have no count in the chosen cells and are left out",
+                f"{len(names) - len(chosen)} of {len(names)} genes have no count in the chosen "
+                "cells and are left out",
                 DataWarning,
             )
     elif isinstance(genes, int | np.integer) and not isinstance(genes, bool):
@@ -286,14 +335,14 @@ def choose_genes(
         empty = chosen[total[chosen] == 0]
         if len(empty):
             raise InputError(
-                f"{len(empty)} of the genes asked for have no count in the chosen cells, e.g. {names[empty[0]]!r}; "
-                "leave them out of genes="
+                f"{len(empty)} of the requested genes have no count in the chosen cells, e.g. "
+                f"{names[empty[0]]!r}; leave them out of genes="
             )
-    zero = keep[total[keep] == 0]
+    zero = added[total[added] == 0]
     if len(zero):
         raise InputError(f"gene {names[zero[0]]!r} has no count in the chosen cells")
-    if not np.isin(keep, chosen).all():
-        chosen = np.sort(np.union1d(chosen, keep))
+    if not np.isin(added, chosen).all():
+        chosen = np.sort(np.union1d(chosen, added))
     if len(chosen) < 2:
         raise InputError(f"correlation needs at least 2 expressed genes; {len(chosen)} chosen")
     return chosen.astype(np.int64)
