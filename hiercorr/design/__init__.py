@@ -1,0 +1,1 @@
+"""Design matrices, contrasts, sample columns and permutations."""

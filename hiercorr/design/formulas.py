@@ -1,9 +1,10 @@
-"""Formulas may come from somebody's file and formulaic evaluates them: only arithmetic and known functions pass."""
+"""Parsing of formulas. They may come from a file and are evaluated: only known functions pass."""
 
 from __future__ import annotations
 
 import ast
 import re
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from hiercorr.errors import InputError
@@ -64,23 +65,35 @@ _HARMLESS = (
 )
 
 
+def formula_text(formula: str | Sequence[str]) -> str:
+    """Return a formula as text; a list of columns means their sum."""
+    if isinstance(formula, str):
+        return formula if "~" in formula else f"~ {formula}"
+    names = list(formula) if isinstance(formula, Iterable) else [formula]
+    if not all(isinstance(name, str) for name in names):
+        raise InputError(f"a formula must be a string or a list of columns, not {formula!r}")
+    return "~ " + " + ".join(f"`{name}`" for name in names)
+
+
 def parse(text: str) -> Any:
-    """The terms of a one-sided formula.
+    """Parse a one-sided formula into terms.
 
     Raises
     ------
     InputError
-        If it cannot be read, has a left side, or holds anything but columns, arithmetic and known functions.
+        If it cannot be read, has a left side, or contains anything but columns, arithmetic and
+        known functions.
     """
     import formulaic
 
     try:
         parsed = formulaic.Formula(text)
-    except Exception as error:  # formulaic raises its own and SyntaxError, over several lines
+    except Exception as error:  # its own errors and SyntaxError, over several lines
         raise InputError(f"cannot read formula {text!r}: {str(error).splitlines()[0]}") from error
     if not isinstance(parsed, formulaic.SimpleFormula):
         raise InputError(
-            f"cannot read formula {text!r}: it has no left side here, and one right side, e.g. '~ age + sex'"
+            f"cannot read formula {text!r}: a formula has no left-hand side here, e.g. "
+            "'~ age + sex'"
         )
     for term in parsed:
         for factor in term.factors:
@@ -90,7 +103,7 @@ def parse(text: str) -> Any:
 
 
 def columns_of(term: Any) -> set[str]:
-    """Names of the columns that a term uses, known or not."""
+    """Return the names of the columns that a term uses, known or not."""
     out: set[str] = set()
     for factor in term.factors:
         if factor.eval_method.name == "LOOKUP":
@@ -105,11 +118,12 @@ def columns_of(term: Any) -> set[str]:
 
 
 def columns(text: str) -> list[str]:
-    """Names of the columns that a formula uses."""
+    """Return the names of the columns that a formula uses."""
     return sorted(set().union(*(columns_of(term) for term in parse(text))))
 
 
 def _refuse_code(expression: str, text: str) -> None:
+    """Raise an error if an expression contains anything but arithmetic and known functions."""
     try:
         tree = ast.parse(re.sub(r"`[^`]*`", "quoted", expression), mode="eval")
     except SyntaxError as error:
@@ -117,15 +131,16 @@ def _refuse_code(expression: str, text: str) -> None:
             f"cannot read formula {text!r}: {expression!r} is not an expression"
         ) from error
     for node in ast.walk(tree):
-        said = ast.unparse(node) if isinstance(node, ast.expr) else ""
+        code = ast.unparse(node) if isinstance(node, ast.expr) else ""
         if isinstance(node, ast.Call):
             allowed = ast.unparse(node.func) in _FUNCTIONS
         elif isinstance(node, ast.Attribute):
-            allowed = said in _FUNCTIONS
+            allowed = code in _FUNCTIONS
         else:
             allowed = isinstance(node, _HARMLESS)
         if not allowed:
             raise InputError(
-                f"formula {text!r} holds {said!r}; only columns, arithmetic and functions such as C, log, poly, bs, center and "
-                "np.log1p may be in one: make a column of it in obs"
+                f"formula {text!r} contains {code!r}; only columns, arithmetic and functions such "
+                "as C, log, poly, bs, center and np.log1p are allowed: compute it as a column of "
+                "obs"
             )

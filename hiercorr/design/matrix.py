@@ -1,4 +1,4 @@
-"""Design matrices of Wilkinson formulas over samples or cells, and contrasts of their coefficients."""
+"""Design matrices of Wilkinson formulas over samples or cells, and contrasts of coefficients."""
 
 from __future__ import annotations
 
@@ -12,13 +12,12 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from hiercorr.design import formulas
-from hiercorr.design.terms import _text
 from hiercorr.errors import InputError, unknown_name
 
 
 @dataclass(frozen=True)
 class DesignMatrix:
-    """A full-rank design matrix, intercept first.
+    """Full-rank design matrix, intercept first.
 
     Attributes
     ----------
@@ -27,7 +26,7 @@ class DesignMatrix:
         Names of the coefficients; the first is ``"Intercept"``.
     formula : str
     table : DataFrame
-        The columns that the formula uses.
+        Columns that the formula uses.
     """
 
     matrix: NDArray[np.float64]
@@ -37,60 +36,70 @@ class DesignMatrix:
     _spec: Any = None
 
     def contrasts(self, wanted: Mapping[str, str | Sequence[str]]) -> NDArray[np.float64]:
-        """One row of weights of the coefficients for each contrast.
+        """Return the weights of the coefficients in each contrast, one row per contrast.
 
         Parameters
         ----------
         wanted : mapping
-            Name -> an expression in the coefficients' names, such as ``"condition[T.b] - condition[T.c]"``, or
-            ``(column, level, baseline)``: the difference of fitted values between two levels, averaged over the rows.
+            From the name of a contrast to an expression in the names of coefficients, such as
+            ``"condition[T.b] - condition[T.c]"``, or to ``(column, level, baseline)``: the
+            difference of fitted values between two levels, averaged over the rows.
         """
         return np.array([self._contrast(name, what) for name, what in wanted.items()]).reshape(
             -1, len(self.names)
         )
 
-    def _contrast(self, name: str, what: str | Sequence[str]) -> NDArray[np.float64]:
-        if isinstance(what, str):
-            from formulaic.utils.constraints import LinearConstraints
-
-            try:
-                found = LinearConstraints.from_spec(what, variable_names=self.names)
-            except Exception as error:  # formulaic raises its own and SyntaxError
-                raise InputError(
-                    f"cannot read contrast {name!r}: {what!r} ({error}); the coefficients are {', '.join(self.names)}"
-                ) from error
-            row = np.asarray(found.constraint_matrix, float)
-            if len(row) != 1 or np.any(found.constraint_values):
-                raise InputError(
-                    f"contrast {name!r} must be one linear combination of coefficients, not {what!r}"
-                )
-            return row[0]
-        if len(what) != 3:
+    def _contrast(self, name: str, wanted: str | Sequence[str]) -> NDArray[np.float64]:
+        if isinstance(wanted, str):
+            return self._expression_contrast(name, wanted)
+        if not isinstance(wanted, Sequence | np.ndarray) or len(wanted) != 3:
             raise InputError(
-                f"contrast {name!r} must be an expression or (column, level, baseline), not {what!r}"
+                f"contrast {name!r} must be an expression or (column, level, baseline), not "
+                f"{wanted!r}"
             )
-        column, *levels = what
+        return self._level_contrast(*wanted)
+
+    def _expression_contrast(self, name: str, expression: str) -> NDArray[np.float64]:
+        from formulaic.utils.constraints import LinearConstraints
+
+        try:
+            found = LinearConstraints.from_spec(expression, variable_names=self.names)
+        except Exception as error:  # formulaic raises its own and SyntaxError
+            raise InputError(
+                f"cannot read contrast {name!r}: {expression!r} ({error}); the coefficients are "
+                f"{', '.join(self.names)}"
+            ) from error
+        row = np.asarray(found.constraint_matrix, float)
+        if len(row) != 1 or np.any(found.constraint_values):
+            raise InputError(
+                f"contrast {name!r} must be one linear combination of coefficients, not "
+                f"{expression!r}"
+            )
+        return row[0]
+
+    def _level_contrast(self, column: str, level: str, baseline: str) -> NDArray[np.float64]:
         if column not in self.table:
             raise unknown_name("column of the formula", column, self.table.columns)
-        rows = []
-        for level in levels:
-            if not (self.table[column] == level).any():
-                raise unknown_name(f"level of {column!r}", level, self.table[column].unique())
-            values = self.table.copy()
-            same = values[column].dtype
-            values[column] = pd.Series([level] * len(values), values.index).astype(same)
-            rows.append(
-                pd.DataFrame(self._spec.get_model_matrix(values))[self.names]
-                .to_numpy(float)
-                .mean(0)
-            )
-        return np.asarray(rows[0] - rows[1])
+        return np.asarray(self._row_mean(column, level) - self._row_mean(column, baseline))
+
+    def _row_mean(self, column: str, level: str) -> NDArray[np.float64]:
+        """Average the rows of the matrix, with `column` set to one level."""
+        if not (self.table[column] == level).any():
+            raise unknown_name(f"level of {column!r}", level, self.table[column].unique())
+        values = self.table.copy()
+        dtype = values[column].dtype
+        values[column] = pd.Series([level] * len(values), values.index).astype(dtype)
+        rows = pd.DataFrame(self._spec.get_model_matrix(values))[self.names]
+        return np.asarray(rows.to_numpy(float).mean(0))
 
 
 def own_coefficients(names: Sequence[str], column: str) -> list[int]:
-    """Positions of the coefficients that are of this column alone: ``age``, ``arm[T.b]``, ``C(arm)[T.b]``; not of products."""
-    own = re.compile(rf"(C\()?`?{re.escape(column)}`?\)?(\[[^\]]*\])?")
-    return [k for k, name in enumerate(names) if own.fullmatch(name)]
+    """Return the positions of the coefficients of one column, without those of interactions.
+
+    These are named like ``age``, ``arm[T.b]`` or ``C(arm)[T.b]``.
+    """
+    main_effect = re.compile(rf"(C\()?`?{re.escape(column)}`?\)?(\[[^\]]*\])?")
+    return [k for k, name in enumerate(names) if main_effect.fullmatch(name)]
 
 
 def make_design(
@@ -103,7 +112,7 @@ def make_design(
     formula : str or sequence of str
         E.g. ``"~ condition + age"``; a list of columns means their sum.
     table : DataFrame
-        One row a unit.
+        One row per unit.
     standardize : bool
         Centre and scale (n - 1) every column but the intercept.
 
@@ -114,41 +123,11 @@ def make_design(
     Raises
     ------
     InputError
-        If a column is unknown or missing for some rows, or a term is constant or aliased with others.
+        If a column is unknown or missing for some rows, or a term is constant or aliased.
     """
-    text = _text(formula)
-    parsed = formulas.parse(text)
-    needed = formulas.columns(text)
-    for name in needed:
-        if name not in table:
-            raise unknown_name("column in the formula", name, table.columns)
-        missing = np.flatnonzero(table[name].isna().to_numpy())
-        if len(missing):
-            raise InputError(
-                f"column {name!r} is missing for {len(missing)} rows, e.g. {table.index[missing[0]]!r}; "
-                "fill it or leave them out with subset="
-            )
-        if (
-            table[name].nunique() == 1
-        ):  # a factor of one level would drop out of the formula in silence
-            raise InputError(
-                f"column {name!r} is constant ({table[name].iloc[0]!r} in all {len(table)} rows); drop it"
-            )
-    used = table[needed].copy()
-    for name in needed:  # a level that no row has would make a column of zeros
-        if isinstance(used[name].dtype, pd.CategoricalDtype):
-            used[name] = used[name].cat.remove_unused_categories()
-    try:
-        frame = parsed.get_model_matrix(used, output="pandas", na_action="raise")
-    except Exception as error:
-        levels = [
-            f"{c!r} has levels {', '.join(repr(v) for v in list(used[c].unique())[:8])}"
-            for c in used
-            if not pd.api.types.is_numeric_dtype(used[c])
-        ]
-        raise InputError(
-            "; ".join([f"cannot evaluate formula {text!r}: {error}", *levels])
-        ) from error
+    text = formulas.formula_text(formula)
+    used = _used_columns(text, table)
+    frame = _model_matrix(text, used)
     spec = frame.model_spec
     frame = pd.DataFrame(frame)
     if "Intercept" not in frame.columns:
@@ -159,72 +138,108 @@ def make_design(
     matrix, names = frame.to_numpy(np.float64), [str(c) for c in frame.columns]
     aliased = _aliased(matrix)
     if aliased:
-        raise InputError(
-            f"formula {text!r} is not of full rank: {'; '.join(_explain(matrix, names, k, aliased) for k in aliased)}; "
-            "drop it"
-        )
+        reasons = "; ".join(_explain(matrix, names, k, aliased) for k in aliased)
+        raise InputError(f"formula {text!r} is not of full rank: {reasons}; drop it")
     if standardize and matrix.shape[1] > 1:
         rest = matrix[:, 1:]
         matrix[:, 1:] = (rest - rest.mean(0)) / rest.std(0, ddof=1)
     return DesignMatrix(matrix, names, text, used, spec)
 
 
+def _used_columns(text: str, table: pd.DataFrame) -> pd.DataFrame:
+    """Check the columns of a formula and return them without unused levels."""
+    needed = formulas.columns(text)
+    for name in needed:
+        if name not in table:
+            raise unknown_name("column in the formula", name, table.columns)
+        missing = np.flatnonzero(table[name].isna().to_numpy())
+        if len(missing):
+            raise InputError(
+                f"column {name!r} is missing for {len(missing)} rows, e.g. "
+                f"{table.index[missing[0]]!r}; fill it or leave them out with subset="
+            )
+        if table[name].nunique() == 1:  # a factor of one level would silently drop out
+            raise InputError(
+                f"column {name!r} is constant ({table[name].iloc[0]!r} in all {len(table)} rows); "
+                "drop it"
+            )
+    used = table[needed].copy()
+    for name in needed:  # an unused level would give a column of zeros
+        if isinstance(used[name].dtype, pd.CategoricalDtype):
+            used[name] = used[name].cat.remove_unused_categories()
+    return used
+
+
+def _model_matrix(text: str, used: pd.DataFrame) -> Any:
+    parsed = formulas.parse(text)
+    try:
+        return parsed.get_model_matrix(used, output="pandas", na_action="raise")
+    except Exception as error:
+        levels = [
+            f"{c!r} has levels {', '.join(repr(v) for v in list(used[c].unique())[:8])}"
+            for c in used
+            if not pd.api.types.is_numeric_dtype(used[c])
+        ]
+        reason = f"cannot evaluate formula {text!r}: {error}"
+        raise InputError("; ".join([reason, *levels])) from error
+
+
 def sample_design(
     formula: str | None, table: pd.DataFrame, varying: Sequence[str], block: str | None
 ) -> DesignMatrix:
-    """Design matrix of a formula over samples.
+    """Build the design matrix of a formula over samples.
 
     Parameters
     ----------
     formula : str or None
         None: an intercept.
     table : DataFrame
-        One row a sample.
+        One row per sample.
     varying : sequence of str
-        Columns that vary within samples, which no formula over samples can hold.
+        Columns that vary within samples, which the formula cannot use.
     block : str or None
         Column whose levels are added as fixed effects.
     """
     text = formula or "~ 1"
     if block is not None:
-        # Blocks come first: then it is the covariates constant within blocks that are named as aliased.
+        # Blocks come first, so that covariates constant within blocks are reported as aliased.
         text = f"~ C(`{block}`) + {text.partition('~')[2].strip() if '~' in text else text}"
-    needed = formulas.columns(text)
-    for name in needed:
+    for name in formulas.columns(text):
         if name in varying and name not in table:
             raise InputError(
-                f"column {name!r} varies within samples, so it is no covariate of a sample; aggregate it to one value "
-                "a sample in obs first, or leave it out of the formula"
+                f"column {name!r} varies within samples, so it is not a covariate of samples; "
+                "aggregate it to one value per sample in obs first, or leave it out of the formula"
             )
         labels = name in table and not pd.api.types.is_numeric_dtype(table[name])
         if labels and table[name].nunique() == len(table) > 1:
             raise InputError(
-                f"column {name!r} has another value in each of the {len(table)} samples: it is confounded with the "
-                "sample and leaves nothing to correlate; drop it"
+                f"column {name!r} has a different value in each of the {len(table)} samples: it is "
+                "confounded with the sample and leaves no residual variation; drop it"
             )
     return make_design(text, table)
 
 
 def _aliased(matrix: NDArray[np.float64]) -> list[int]:
-    """Columns that are combinations of columns before them."""
+    """Return the columns that are linear combinations of earlier columns."""
     scale = np.linalg.norm(matrix, axis=0)
     scale[scale == 0] = 1
-    kept: list[NDArray[np.float64]] = []
+    basis: list[NDArray[np.float64]] = []
     out = []
     for k, column in enumerate((matrix / scale).T):
         residual = column.copy()
         for _ in range(2):  # twice is enough for orthogonality in floating point
-            for q in kept:
+            for q in basis:
                 residual = residual - q * (q @ residual)
         size = np.linalg.norm(residual)
         if size < 1e-9:
             out.append(k)
         else:
-            kept.append(residual / size)
+            basis.append(residual / size)
     return out
 
 
 def _explain(matrix: NDArray[np.float64], names: list[str], k: int, aliased: list[int]) -> str:
+    """Describe the alias of column `k`."""
     before = [j for j in range(k) if j not in aliased]
     weight = np.linalg.lstsq(matrix[:, before], matrix[:, k], rcond=None)[0]
     parts = [names[j] for j, w in zip(before, weight, strict=True) if abs(w) > 1e-8]

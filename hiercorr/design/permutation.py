@@ -1,4 +1,4 @@
-"""Orders of the samples under which a null hypothesis is exchangeable: all of them or a random sample, within blocks."""
+"""Permutations of the samples within blocks: all of them, or a random subset."""
 
 from __future__ import annotations
 
@@ -16,17 +16,19 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Arrangements:
-    """Orders of the samples under which the null is exchangeable.
+    """Orders of the samples that are exchangeable under the null hypothesis.
 
     Attributes
     ----------
     orders : ndarray of int, shape (n, n_samples)
-        Without the observed order where they were drawn; with it where they are all there are.
+        Include the observed order only if `exact`.
     exact : bool
+        Whether these are all possible orders.
     possible : int
-        How many there are.
+        Number of possible orders.
     mirrored : bool
-        No block has more than two samples: each arrangement has a mirror image with the same size of correlation.
+        Whether no block has more than two samples: each order then has a mirror image with the
+        same absolute correlation.
     """
 
     orders: NDArray[np.int64]
@@ -36,7 +38,7 @@ class Arrangements:
 
     @property
     def smallest_p(self) -> float:
-        """The smallest p-value these arrangements can give."""
+        """Smallest p-value that these arrangements can give."""
         return (1 + (self.exact and self.mirrored)) / (len(self.orders) + (not self.exact))
 
 
@@ -46,12 +48,24 @@ def arrangements(
     blocks: NDArray[np.int64] | None,
     seed: int | np.random.Generator | None,
 ) -> Arrangements:
-    """All arrangements where there are at most `n_permutations`, else that many at random.
+    """Return all arrangements if there are no more than `n_permutations`, else a random subset.
 
     Parameters
     ----------
+    n_samples : int
+    n_permutations : int
     blocks : ndarray of int, shape (n_samples,), optional
-        Samples change places within blocks only.
+        Samples are permuted only within blocks.
+    seed : int, Generator or None
+
+    Returns
+    -------
+    Arrangements
+
+    Raises
+    ------
+    InputError
+        If every block contains only one sample.
     """
     codes = np.zeros(n_samples, np.int64) if blocks is None else blocks
     groups = [np.flatnonzero(codes == b) for b in np.unique(codes)]
@@ -59,7 +73,8 @@ def arrangements(
     possible = math.prod(math.factorial(len(g)) for g in groups)
     if possible == 1:
         raise InputError(
-            "no sample can change places: every block holds one sample; permutations need larger blocks"
+            "no permutation is possible: every block contains only one sample; permutations need "
+            "larger blocks"
         )
     if possible <= n_permutations:
         parts = [list(itertools.permutations(g)) for g in groups]
@@ -68,39 +83,40 @@ def arrangements(
             for g, order in zip(groups, chosen, strict=True):
                 orders[k, g] = order
         return Arrangements(orders, True, possible, mirrored)
-    return Arrangements(
-        random_orders(codes, n_permutations, np.random.default_rng(seed)), False, possible, mirrored
-    )
+    orders = random_orders(codes, n_permutations, np.random.default_rng(seed))
+    return Arrangements(orders, False, possible, mirrored)
 
 
 def random_orders(strata: NDArray[np.int64], n: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """Random orders of the samples (n, n_samples) in which samples change places within strata only."""
+    """Draw `n` random orders of the samples within strata, shape (n, n_samples)."""
     orders = np.tile(np.arange(len(strata)), (n, 1))
     for s in np.unique(strata):
-        at = np.flatnonzero(strata == s)
-        orders[:, at] = rng.permuted(orders[:, at], axis=1)
+        members = np.flatnonzero(strata == s)
+        orders[:, members] = rng.permuted(orders[:, members], axis=1)
     return orders
 
 
-def distinct_orders(values: Array, strata: NDArray[np.int64], most: int) -> Array | None:
-    """Every distinct arrangement of `values` within strata, the observed one among them; None if there are more than `most`.
+def distinct_orders(values: Array, strata: NDArray[np.int64], maximum: int) -> Array | None:
+    """Return all distinct arrangements of `values` within strata, including the observed one.
 
     Parameters
     ----------
     values : ndarray, shape (n_samples,)
     strata : ndarray of int, shape (n_samples,)
-    most : int
+    maximum : int
+        Maximum number of arrangements.
 
     Returns
     -------
     ndarray, shape (n, n_samples), or None
+        None if there are more than `maximum`.
     """
     groups = [np.flatnonzero(strata == s) for s in np.unique(strata)]
     possible = 1
     for g in groups:
         counts = np.unique(values[g], return_counts=True)[1]
         possible *= math.factorial(len(g)) // math.prod(math.factorial(int(c)) for c in counts)
-        if possible > most:
+        if possible > maximum:
             return None
     out = np.empty((possible, len(values)))
     for k, chosen in enumerate(itertools.product(*(_multiset(list(values[g])) for g in groups))):
@@ -110,7 +126,7 @@ def distinct_orders(values: Array, strata: NDArray[np.int64], most: int) -> Arra
 
 
 def _multiset(values: list[float]) -> list[tuple[float, ...]]:
-    """Distinct orders of a few values of which some are equal."""
+    """Return the distinct orders of a few values, some of which are equal."""
     if not values:
         return [()]
     return [

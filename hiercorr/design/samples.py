@@ -1,4 +1,4 @@
-"""Columns that describe samples: constant within samples, blocks, repeated donors."""
+"""Columns that describe samples: columns constant within samples, blocks, repeated donors."""
 
 from __future__ import annotations
 
@@ -26,36 +26,46 @@ _DONOR_WORDS = (
 def constant_columns(
     obs: pd.DataFrame, codes: NDArray[np.int64], names: pd.Index
 ) -> dict[str, pd.Series]:
-    """Columns with one value in each group of rows, as one value a group; a missing value is a value.
+    """Return the columns that are constant within groups of rows, with one value per group.
+
+    Missing values count as a value.
 
     Parameters
     ----------
+    obs : DataFrame
     codes : ndarray of int, shape (n_rows,)
-        Group of each row: position in `names`, every one of which has rows.
+        Group of each row, as a position in `names`; every group has rows.
+    names : Index
+        Names of the groups.
+
+    Returns
+    -------
+    dict
+        From the name of a column to its values, shape (n_groups,).
     """
     first = np.unique(codes, return_index=True)[1]
     out = {}
     for name in obs.columns:
         values = pd.factorize(obs[name], use_na_sentinel=False)[0]
         if (values == values[first][codes]).all():
-            one = obs[name].iloc[first]
-            if isinstance(one.dtype, pd.CategoricalDtype):
-                one = one.cat.remove_unused_categories()
-            out[str(name)] = one.set_axis(names)
+            column = obs[name].iloc[first]
+            if isinstance(column.dtype, pd.CategoricalDtype):
+                column = column.cat.remove_unused_categories()
+            out[str(name)] = column.set_axis(names)
     return out
 
 
 def sample_columns(
     obs: pd.DataFrame, starts: NDArray[np.int64], samples: pd.Index
 ) -> dict[str, pd.Series]:
-    """:func:`constant_columns` over samples; rows of `obs` are grouped by sample."""
+    """Apply :func:`constant_columns` to samples; the rows of `obs` are grouped by sample."""
     return constant_columns(obs, np.repeat(np.arange(len(samples)), np.diff(starts)), samples)
 
 
 def sample_table(
     obs: pd.DataFrame, starts: NDArray[np.int64], samples: pd.Index
 ) -> tuple[pd.DataFrame, list[str]]:
-    """One row a sample of the columns with one value in each, and the names of those that vary within samples."""
+    """Return the columns constant within samples, one row per sample, and the other names."""
     table = pd.DataFrame(sample_columns(obs, starts, samples), index=samples)
     return table, [str(c) for c in obs.columns if str(c) not in table]
 
@@ -63,10 +73,10 @@ def sample_table(
 def check_block(
     block: str, table: pd.DataFrame, varying: Sequence[str], known: Iterable[str]
 ) -> None:
-    """Refuse a block column that is not one of samples."""
+    """Raise an error if the block column is unknown or varies within samples."""
     if block in varying:
         raise InputError(
-            f"block column {block!r} varies within samples; it must have one value a sample"
+            f"block column {block!r} varies within samples; it must have one value per sample"
         )
     if block not in table:
         raise unknown_name("block column", block, known)
@@ -79,11 +89,12 @@ def warn_of_repeated_donors(
     consequence: str,
     remedy: str,
 ) -> None:
-    """Warn of samples of one donor; `remedy` may name the {column}."""
+    """Warn if several samples come from one donor; `remedy` may contain ``{column}``."""
     for column, n in repeated_donors(columns, sample).items():
         warn(
-            f"{n_samples} samples of {sample!r} come from {n} values of {column!r}: samples of one donor are not "
-            f"independent, so {consequence}; use {remedy.format(column=repr(column))}, or one sample a donor with subset=",
+            f"{n_samples} samples of {sample!r} come from {n} values of {column!r}: samples of one "
+            f"donor are not independent, so {consequence}; use "
+            f"{remedy.format(column=repr(column))}, or one sample per donor with subset=",
             DataWarning,
         )
 
@@ -91,7 +102,7 @@ def warn_of_repeated_donors(
 def repeated_donors(
     columns: dict[str, pd.Series] | pd.DataFrame, sample: str | None
 ) -> dict[str, int]:
-    """Columns whose name says donor and that hold several samples a value: name -> number of donors."""
+    """Return the number of donors by column, for columns named like donors with repeated values."""
     return {
         str(name): int(values.nunique())
         for name, values in columns.items()

@@ -1,4 +1,4 @@
-"""Formula terms that vary between the cells of a sample, and terms that are constant within samples."""
+"""Formula terms that vary between the cells of a sample, and those constant within samples."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hiercorr.errors import unknown_name
 def split_terms(
     formula: str | Sequence[str], constant: Iterable[str], known: Iterable[str]
 ) -> tuple[list[str], list[str]]:
-    """Terms of a formula that vary between cells of a sample, and those that are constant in each.
+    """Split a formula into terms that vary within samples and terms that do not.
 
     Parameters
     ----------
@@ -20,24 +20,23 @@ def split_terms(
         Columns with one value in each sample.
     known : iterable of str
         All columns.
+
+    Returns
+    -------
+    cell_terms, sample_terms : list of str
+        Terms that vary between the cells of a sample, and those with one value per sample.
     """
-    terms = list(formulas.parse(_text(formula)))
-    one, known = set(constant), list(known)
-    cells: list[str] = []
-    samples: list[str] = []
-    for term in terms:
+    constant, known = set(constant), list(known)
+    cell_terms: list[str] = []
+    sample_terms: list[str] = []
+    for term in formulas.parse(formulas.formula_text(formula)):
         needed = formulas.columns_of(term)
         for name in sorted(needed - set(known)):
             raise unknown_name("column in the formula", name, known)
         if needed:
-            said = ":".join(
+            written = ":".join(
                 f"`{f.expr}`" if f.expr in known and not f.expr.isidentifier() else f.expr
                 for f in term.factors
             )
-            (samples if needed <= one else cells).append(said)
-    return cells, samples
-
-
-def _text(formula: str | Sequence[str]) -> str:
-    text = formula if isinstance(formula, str) else "~ " + " + ".join(f"`{c}`" for c in formula)
-    return text if "~" in text else f"~ {text}"
+            (sample_terms if needed <= constant else cell_terms).append(written)
+    return cell_terms, sample_terms
