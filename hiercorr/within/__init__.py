@@ -1,0 +1,1 @@
+"""Correlation within samples and its differences between groups of samples."""

@@ -1,21 +1,22 @@
-r"""Covariates of cells in the within-sample model: each sample's counts are regressed on them by itself.
+r"""Covariates of cells within samples: the counts of each sample are regressed on them separately.
 
-With covariates Z of cells (an intercept among them), depth s and one weight w0 a cell that all
+With covariates Z of cells (including an intercept), depth s and one weight w0 per cell that all
 genes share,
 
-.. math:: \hat\beta_{cj} = (Z' S W_0 Z)^{-1} Z' W_0 x_j, \quad r_j = x_j - S Z\hat\beta_{cj} = (I - H)(x_j - E x_j),
-          \quad H = S Z (Z' S W_0 Z)^{-1} Z' W_0 .
+.. math:: \hat\beta_{cj} = (Z' S W_0 Z)^{-1} Z' W_0 x_j, \quad
+          r_j = x_j - S Z\hat\beta_{cj} = (I - H)(x_j - E x_j), \quad
+          H = S Z (Z' S W_0 Z)^{-1} Z' W_0 .
 
-H is the same for every gene, so what fitting the covariates takes from a product of residuals is
-known: :math:`E\, r_{ij} r_{ik} = \sigma_{jk} v_i` with :math:`v_i = \sum_l (I - H)_{il}^2 s_l^2`
-for two genes, to which a gene with itself adds the Poisson noise :math:`\sum_l (I - H)_{il}^2 s_l
-z_l`, estimated without bias by the counts in the place of :math:`s_l z_l`. The sums over cells keep
-their form with v in the place of s^2.
+H is identical for all genes, so that the effect of fitting the covariates on products of residuals
+is known: :math:`E\, r_{ij} r_{ik} = \sigma_{jk} v_i` with
+:math:`v_i = \sum_l (I - H)_{il}^2 s_l^2` for two genes. For the variance of a gene, the Poisson
+noise :math:`\sum_l (I - H)_{il}^2 s_l z_l` is added, which is estimated without bias by the counts
+instead of :math:`s_l z_l`. The sums over cells keep their form, with v instead of s^2.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,110 +25,169 @@ from numpy.typing import NDArray
 from hiercorr import kernels
 from hiercorr.counts.counts import Counts
 from hiercorr.errors import InputError
+from hiercorr.moments.cell_adjustment import CellAdjustment
 from hiercorr.moments.residuals import residual_blocks
 
 if TYPE_CHECKING:
     from hiercorr.moments.depth import DepthSums, Grid
     from hiercorr.moments.genes import GeneMoments
-from hiercorr.moments.cell_adjustment import CellAdjustment
 
 Array = NDArray[np.float64]
 
+_BLOCK = 65_536  # cells per block of the interpolation matrix
 
-_BLOCK = 65_536  # cells whose interpolation matrix exists at one time
-
-
-# part of the largest eigenvalue below which a direction of covariates is not there in a sample
+# Directions of the covariates with a smaller proportion of the largest eigenvalue are absent.
 _RANK = 1e-10
+
+
+@dataclass(frozen=True)
+class _Projection:
+    """Covariates of the cells of one sample, rotated so that u' S W0 u is the identity.
+
+    Attributes
+    ----------
+    cells : slice
+        Cells of the sample.
+    depth : ndarray, shape (n,)
+    scaled, weighted : ndarray, shape (n, k)
+        s u, and w0 u.
+    leverage : ndarray, shape (n,)
+        Diagonal of H.
+    v : ndarray, shape (n,)
+        See the module.
+    """
+
+    cells: slice
+    depth: Array
+    scaled: Array
+    weighted: Array
+    leverage: Array
+    v: Array
 
 
 def regress_out_covariates(
     counts: Counts, sums: DepthSums, grid: Grid, fit: GeneMoments, z: Array
 ) -> GeneMoments:
-    """The moments within samples with covariates of cells taken out; weights are those of the fit without them.
+    """Estimate the moments within samples with covariates of cells regressed out.
 
     Parameters
     ----------
+    counts : Counts
+    sums : DepthSums
+    grid : Grid
+    fit : GeneMoments
+        Moments without covariates, whose weights are used.
     z : ndarray, shape (n_cells, k)
         Design matrix of cells, intercept first.
+
+    Returns
+    -------
+    GeneMoments
+
+    Raises
+    ------
+    InputError
+        If a sample has too few cells.
     """
-    k, s = z.shape[1], counts.n_samples
+    k, s, m = z.shape[1], counts.n_samples, len(sums.nodes)
+    _check_cells(counts, k)
+    found = CellAdjustment(
+        np.zeros((counts.n_cells, k)), np.zeros((s, k, counts.n_genes)), np.zeros((s, m, m))
+    )
+    num, den = np.empty_like(fit.num), np.empty_like(fit.den)
+    for c in range(s):
+        sample = _projection(counts, sums, fit, z, c)
+        found.scaled[sample.cells] = sample.scaled
+        outer, total = _node_sums(sample, grid, found.gram[c])
+        f2 = (1 + np.outer(fit.slope[:, c], sums.nodes)) ** -2.0
+        per_gene = np.einsum("jm,mab->jab", f2, outer, optimize=True)
+        noise = np.zeros(counts.n_genes)
+        kernels.sums.regress_on_cells(
+            counts.rows,
+            counts.values,
+            counts.offsets[:, c],
+            counts.offsets[:, c + 1],
+            sample.cells.start,
+            sample.depth,
+            fit.slope[:, c],
+            sample.weighted,
+            sample.leverage,
+            per_gene,
+            found.beta[c],
+            noise,
+        )
+        num[:, c] = _squared_residuals(counts, sums, fit, found, c) - noise
+        den[:, c] = _gene_denominator(sums, fit, c, f2, f2 @ total, num[:, c])
+    return replace(fit, num=num, den=den, adjustment=found)
+
+
+def _check_cells(counts: Counts, k: int) -> None:
     small = np.flatnonzero(counts.cells_per_sample < k + 2)
     if len(small):
         c = int(small[0])
         raise InputError(
             f"covariates of cells have {k} coefficients and sample {counts.samples[c]!r} has "
-            f"{counts.cells_per_sample[c]} "
-            f"cells, of which at least {k + 2} are needed; use fewer covariates or "
-            f"min_cells={k + 2}"
+            f"{counts.cells_per_sample[c]} cells, of which at least {k + 2} are needed; use fewer "
+            f"covariates or min_cells={k + 2}"
         )
-    scaled = np.zeros((counts.n_cells, k))
-    beta = np.zeros((s, k, counts.n_genes))
-    gram = np.zeros((s, len(sums.nodes), len(sums.nodes)))
-    num, den = np.empty_like(fit.num), np.empty_like(fit.den)
-    found = CellAdjustment(scaled, beta, gram)  # filled sample by sample
-    for c in range(s):
-        cells = slice(int(counts.starts[c]), int(counts.starts[c + 1]))
-        depth = sums.depth[cells]
-        w = 1 / (1 + depth * np.median(fit.slope[:, c]))
-        u = _turned(z[cells], depth * w)
-        wu = w[:, None] * u
-        scaled[cells] = depth[:, None] * u
-        h = (scaled[cells] * wu).sum(1)
-        v = depth**2 * (1 - 2 * h) + _quadratic(scaled[cells], (wu * depth[:, None] ** 2).T @ wu)
-        outer = np.zeros((len(sums.nodes), k, k))  # sums of s^2 u u' L
-        total = np.zeros(len(sums.nodes))  # sums of v L
-        for start in range(0, len(depth), _BLOCK):
-            part = slice(start, start + _BLOCK)
-            b = grid.basis(depth[part])
-            gram[c] += (b * v[part, None]).T @ b
-            total += v[part] @ b
-            a = scaled[cells][part]
-            outer += np.einsum("im,ia,ib->mab", b, a, a, optimize=True)
-        f2 = (1 + np.outer(fit.slope[:, c], sums.nodes)) ** -2.0
-        per_gene = np.einsum("jm,mab->jab", f2, outer, optimize=True)
-        first, last = counts.offsets[:, c], counts.offsets[:, c + 1]
-        noise = np.zeros(counts.n_genes)
-        kernels.sums.regress_on_cells(
-            counts.rows,
-            counts.values,
-            first,
-            last,
-            cells.start,
-            depth,
-            fit.slope[:, c],
-            wu,
-            h,
-            per_gene,
-            beta[c],
-            noise,
-        )
-        squares = np.zeros(counts.n_genes)
-        every = (
-            fit.mu[:, c],
-            fit.slope[:, c],
-            slice(None),
-            c,
-            np.float64,
-            found.fitted(c, np.float64),
-        )
-        for _, block in residual_blocks(counts, sums.depth, *every):
-            squares += np.einsum("ji,ji->j", block, block)
-        num[:, c] = squares - noise
-        den[:, c] = _gene_denominator(sums, fit, c, f2, f2 @ total, num[:, c])
-    return replace(fit, num=num, den=den, adjustment=found)
 
 
-def _turned(z: Array, weight: Array) -> Array:
-    """Covariates made orthonormal under the weights; directions that these cells do not have are zero."""
+def _projection(
+    counts: Counts, sums: DepthSums, fit: GeneMoments, z: Array, sample: int
+) -> _Projection:
+    cells = slice(int(counts.starts[sample]), int(counts.starts[sample + 1]))
+    depth = sums.depth[cells]
+    w = 1 / (1 + depth * np.median(fit.slope[:, sample]))
+    u = _orthonormal(z[cells], depth * w)
+    weighted, scaled = w[:, None] * u, depth[:, None] * u
+    leverage = (scaled * weighted).sum(1)
+    noise = _quadratic(scaled, (weighted * depth[:, None] ** 2).T @ weighted)
+    v = depth**2 * (1 - 2 * leverage) + noise
+    return _Projection(cells, depth, scaled, weighted, leverage, v)
+
+
+def _node_sums(sample: _Projection, grid: Grid, gram: Array) -> tuple[Array, Array]:
+    """Return the sums of s^2 u u' L and of v L, and add those of v L L' to `gram`."""
+    m, k = len(gram), sample.scaled.shape[1]
+    outer, total = np.zeros((m, k, k)), np.zeros(m)
+    for start in range(0, len(sample.depth), _BLOCK):
+        part = slice(start, start + _BLOCK)
+        b = grid.basis(sample.depth[part])
+        gram += (b * sample.v[part, None]).T @ b
+        total += sample.v[part] @ b
+        a = sample.scaled[part]
+        outer += np.einsum("im,ia,ib->mab", b, a, a, optimize=True)
+    return outer, total
+
+
+def _squared_residuals(
+    counts: Counts, sums: DepthSums, fit: GeneMoments, found: CellAdjustment, sample: int
+) -> Array:
+    squares = np.zeros(counts.n_genes)
+    for _, block in residual_blocks(
+        counts,
+        sums.depth,
+        fit.mu[:, sample],
+        fit.slope[:, sample],
+        slice(None),
+        sample,
+        np.float64,
+        found.fitted(sample, np.float64),
+    ):
+        squares += np.einsum("ji,ji->j", block, block)
+    return squares
+
+
+def _orthonormal(z: Array, weight: Array) -> Array:
+    """Make covariates orthonormal under the weights; directions without variation become zero."""
     centred = z.copy()
     centred[:, 1:] -= (weight @ z[:, 1:]) / weight.sum()
     scale = np.sqrt((weight[:, None] * centred**2).sum(0))
     flat = scale <= 1e-8 * np.sqrt((weight[:, None] * z**2).sum(0))
     centred = np.where(flat, 0.0, centred / np.where(flat, 1.0, scale))
     value, vector = np.linalg.eigh((centred * weight[:, None]).T @ centred)
-    there = value > _RANK * value.max()
-    return centred @ (vector * np.where(there, 1 / np.sqrt(np.where(there, value, 1.0)), 0.0))
+    present = value > _RANK * value.max()
+    return centred @ (vector * np.where(present, 1 / np.sqrt(np.where(present, value, 1.0)), 0.0))
 
 
 def _quadratic(x: Array, matrix: Array) -> Array:
@@ -137,7 +197,10 @@ def _quadratic(x: Array, matrix: Array) -> Array:
 def _gene_denominator(
     sums: DepthSums, fit: GeneMoments, c: int, f2: Array, gain: Array, num: Array
 ) -> Array:
-    """As in :func:`hiercorr.moments.genes.within_moments`: mean^2 less the variance of the estimated mean."""
+    """Compute mean^2 less the variance of the estimated mean.
+
+    See :func:`hiercorr.moments.genes.within_moments`.
+    """
     mu, f = fit.mu[:, c], np.sqrt(f2)
     total = f @ sums.power[1, c]
     return (

@@ -1,8 +1,9 @@
-"""Several cell types in one call: the same fit in each, one dataset with a cell_type dimension, one family of tests."""
+"""Fits of several cell types: one dataset with a dimension cell_type, one family of tests."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import inspect
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,47 +12,69 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 import xarray as xr
+from numpy.typing import NDArray
 
+from hiercorr.counts.backend import LocalBackend
+from hiercorr.counts.selection import Selection
 from hiercorr.counts.sources import open_source
-from hiercorr.errors import DataWarning, InputError, one_of, unknown_name
+from hiercorr.errors import (
+    DataWarning,
+    InputError,
+    one_of,
+    text,
+    unknown_name,
+    whole_number,
+    without_effect,
+)
 from hiercorr.inference.multiplicity import benjamini_hochberg
 from hiercorr.results.result import CorrelationResult
 from hiercorr.results.storage import write_dataset
+from hiercorr.runtime.resources import memory_bytes
 from hiercorr.runtime.user_warnings import warn
 from hiercorr.within.cscore import CSCore
+from hiercorr.within.options import FitOptions, ModelFacts
 
 FAMILIES = ("all", "type")
+_ARGUMENTS = ("data", "sample", "subset")  # arguments of CSCore that by_cell_type sets
+_STREAMED = ("out", "overwrite")
+MODEL_OPTIONS = tuple(k for k in inspect.signature(CSCore).parameters if k not in _ARGUMENTS)
+FIT_OPTIONS = tuple(
+    k for k in inspect.signature(CSCore.fit).parameters if k not in ("self", *_STREAMED)
+)
 
 
 @dataclass(frozen=True)
 class CellTypes(Mapping[str, CorrelationResult]):
-    """Results of several cell types; ``types["B cells"]`` is one of them.
+    """Results of several cell types, as a mapping from cell type to result.
 
     Attributes
     ----------
     results : dict
-        Cell type -> CorrelationResult.
+        CorrelationResult of each cell type.
     left_out : dict
-        Cell type -> why it has no result.
+        Reason why a cell type has no result.
     """
 
     results: dict[str, CorrelationResult]
     left_out: dict[str, str]
 
     def __getitem__(self, cell_type: str) -> CorrelationResult:
+        """Return the result of one cell type."""
         if cell_type not in self.results:
             raise unknown_name("cell type", cell_type, self.results)
         return self.results[cell_type]
 
     def __iter__(self) -> Iterator[str]:
+        """Iterate over the cell types."""
         return iter(self.results)
 
     def __len__(self) -> int:
+        """Return the number of cell types with a result."""
         return len(self.results)
 
     @property
     def dataset(self) -> xr.Dataset:
-        """All results with a dimension ``cell_type``; what a type does not have is NaN (flags: 0)."""
+        """All results, with a dimension ``cell_type``; missing values are NaN (flags: 0)."""
         parts = [r.dataset.assign_attrs({}) for r in self.results.values()]
         flags = {str(v): 0 for p in parts for v in p.data_vars if str(v).endswith("flag")}
         fill: dict[str, Any] = (
@@ -72,13 +95,14 @@ class CellTypes(Mapping[str, CorrelationResult]):
         )
 
     def top(self, gene: str | None = None, n: int = 20) -> pd.DataFrame:
-        """Strongest partners of a gene over all types, with the type in the first column.
+        """Return the strongest partners of a gene over all types, with the type first.
 
         Parameters
         ----------
         gene : str, optional
-            May be left out where the results have a target.
+            None: the target of the results.
         n : int
+            Number of rows.
         """
         tables = {
             k: r.top(gene, n) for k, r in self.results.items() if gene is None or gene in r.genes
@@ -90,24 +114,26 @@ class CellTypes(Mapping[str, CorrelationResult]):
         return _strongest(tables, n)
 
     def pairs(self, n: int = 20) -> pd.DataFrame:
-        """Pairs with the strongest evidence over all types, with the type in the first column.
+        """Return the pairs with the strongest evidence over all types, with the type first.
 
         Parameters
         ----------
         n : int
+            Number of rows.
         """
         return _strongest({k: r.pairs(n=n) for k, r in self.results.items()}, n).reset_index(
             drop=True
         )
 
     def save(self, path: str | Path, overwrite: bool = False) -> Path:
-        """Write :attr:`dataset` whole or not at all, for ``xarray.open_dataset``.
+        """Write :attr:`dataset` atomically, for ``xarray.open_dataset``.
 
         Parameters
         ----------
         path : str or Path
-            Ends in .zarr or .nc.
+            Name that ends in .zarr or .nc.
         overwrite : bool
+            Replace an existing file.
 
         Returns
         -------
@@ -118,12 +144,13 @@ class CellTypes(Mapping[str, CorrelationResult]):
 
     def __repr__(self) -> str:
         size = {k: r.dataset.attrs["n_samples"] for k, r in self.results.items()}
-        said = "<CellTypes: " + ", ".join(f"{k} ({n} samples)" for k, n in size.items())
-        return said + (f"; left out: {', '.join(self.left_out)}>" if self.left_out else ">")
+        listed = ", ".join(f"{k} ({n} samples)" for k, n in size.items())
+        left_out = f"; left out: {', '.join(self.left_out)}" if self.left_out else ""
+        return f"<CellTypes: {listed}{left_out}>"
 
 
 def _strongest(tables: dict[str, pd.DataFrame], n: int) -> pd.DataFrame:
-    """The rows with the strongest evidence, with their type in the first column."""
+    """Return the rows with the strongest evidence, with their type as first column."""
     for cell_type, table in tables.items():
         table.insert(0, "cell_type", cell_type)
     every = pd.concat(tables.values())
@@ -142,26 +169,28 @@ def by_cell_type(
     subset: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> CellTypes:
-    """Correlation within samples in every cell type, with the same settings and one family of tests.
+    """Estimate the correlation within samples in every cell type, with one family of tests.
 
     Parameters
     ----------
     data : AnnData or path
         Cells x genes raw counts, as for :class:`hiercorr.CSCore`.
     cell_type : str
-        Column of ``obs``.
+        Column of ``obs`` with the cell types.
     sample : str
-        Column of ``obs``.
+        Column of ``obs`` with the sample of each cell.
     types : sequence of str, optional
-        None: all of them.
+        Cell types to use. None: all.
     family : {"all", "type"}
-        q-values over the pairs of all types together, or of each by itself.
+        Whether q-values are over the pairs of all types together, or of each type separately.
     fit : mapping, optional
-        Arguments of :meth:`hiercorr.CSCore.fit`, e.g. ``{"target": "FTL"}``.
+        Arguments of :meth:`hiercorr.CSCore.fit` other than `out` and `overwrite`, e.g.
+        ``{"target": "FTL"}``.
     subset : mapping, optional
-        Further choice of cells, ``{"obs column": value}``.
+        Further selection of cells, ``{"obs column": value}``.
     **options
-        Of :class:`hiercorr.CSCore`.
+        Options of :class:`hiercorr.CSCore`: genes, layer, depth, covariates, min_cells,
+        small_samples, memory_limit, scratch, scheduler.
 
     Returns
     -------
@@ -170,69 +199,150 @@ def by_cell_type(
     Raises
     ------
     InputError
-        If no type can be fitted, or an option does not fit.
+        If no type can be fitted, or an option is unknown, not valid, or has no effect.
+
+    Warns
+    -----
+    DataWarning
+        If a cell type is left out because it cannot be fitted.
 
     Examples
     --------
     >>> import hiercorr as hc
     >>> adata = hc.datasets.glioblastoma()
-    >>> found = hc.by_cell_type(adata, "condition", "sample_id", fit={"target": "FTL"}, depth="total_counts", genes=20)
+    >>> options = {"fit": {"target": "FTL"}, "depth": "total_counts", "genes": 20}
+    >>> found = hc.by_cell_type(adata, "condition", "sample_id", **options)
     >>> dict(found.dataset.sizes)["cell_type"]
     2
     """
+    text("sample", sample, optional=True)
+    text("cell_type", cell_type)
     one_of("family", family, FAMILIES)
+    _check_subset(subset, cell_type)
+    _check_model_options(options, sample, subset)
+    fit_options = _check_fit_options(fit)
+    facts = ModelFacts(
+        sample is not None,
+        options.get("covariates") is not None,
+        options.get("scheduler") is not None,
+    )
+    fit_options.check(facts)
+    if fit_options.chosen_uncertainty(facts) == "none":
+        without_effect(family=(family, "all", "an uncertainty"))
     with open_source(data, options.get("layer")) as source:
-        obs = source.obs
-    if cell_type not in obs:
-        raise unknown_name("cell_type column", cell_type, obs.columns)
-    known = [str(t) for t in pd.unique(obs[cell_type].dropna())]
-    for name in types or ():
-        if name not in known:
-            raise unknown_name("cell type", name, known)
+        selected = _selected_types(source.obs, cell_type, types)
     results: dict[str, CorrelationResult] = {}
     left_out: dict[str, str] = {}
-    for name in types or sorted(known):
+    for name, value in selected.items():
+        cells = {**(subset or {}), cell_type: value}
         try:
-            results[name] = CSCore(
-                data, sample, subset={**(subset or {}), cell_type: name}, **options
-            ).fit(**(fit or {}))
+            results[name] = CSCore(data, sample, subset=cells, **options).fit(**(fit or {}))
         except InputError as error:
             left_out[name] = str(error)
     if not results:
         first = next(iter(left_out))
         raise InputError(f"no cell type could be fitted; {first!r}: {left_out[first]}")
     if left_out:
-        said = "; ".join(f"{k!r}: {v}" for k, v in left_out.items())
-        warn(f"{len(left_out)} cell types are left out: {said}", DataWarning)
+        reasons = "; ".join(f"{k!r}: {v}" for k, v in left_out.items())
+        warn(f"{len(left_out)} cell types are left out: {reasons}", DataWarning)
     return CellTypes(_one_family(results) if family == "all" else results, left_out)
 
 
+def _check_names(given: Iterable[str], known: Sequence[str], function: str) -> None:
+    for name in given:
+        if name not in known:
+            raise InputError(
+                f"unknown option {name!r} of {function}; the options are {', '.join(known)}"
+            )
+
+
+def _check_subset(subset: object, cell_type: str) -> None:
+    if subset is None:
+        return
+    if not isinstance(subset, Mapping):
+        raise InputError(f"subset must be a mapping {{'obs column': value}}, not {subset!r}")
+    if cell_type in subset:
+        raise InputError(
+            f"subset= cannot select values of the cell_type column {cell_type!r}: use types="
+        )
+
+
+def _check_model_options(
+    options: Mapping[str, Any], sample: str | None, subset: Mapping[str, Any] | None
+) -> None:
+    """Raise an error for options of CSCore that are unknown or have a wrong type or value."""
+    _check_names(options, MODEL_OPTIONS, "by_cell_type")
+    selecting = ("genes", "layer", "depth", "min_cells", "small_samples")
+    Selection(sample, subset=subset, **{k: v for k, v in options.items() if k in selecting})
+    LocalBackend(memory_bytes(options.get("memory_limit")), options.get("scratch"))
+
+
+def _check_fit_options(fit: object) -> FitOptions:
+    """Raise an error for arguments of CSCore.fit that are unknown or have a wrong type or value."""
+    if fit is not None and not isinstance(fit, Mapping):
+        raise InputError(
+            "fit must be a mapping with arguments of CSCore.fit, e.g. {'target': 'FTL'}, not "
+            f"{fit!r}"
+        )
+    options = dict(fit or {})
+    for name in _STREAMED:
+        if name in options:
+            raise InputError(
+                f"{name}= is not available for several cell types: use save() of the result"
+            )
+    _check_names(options, FIT_OPTIONS, "CSCore.fit")
+    whole_number("n_jobs", options.pop("n_jobs", None), optional=True)
+    return FitOptions(**options)
+
+
+def _selected_types(
+    obs: pd.DataFrame, cell_type: str, types: Sequence[str] | None
+) -> dict[str, Any]:
+    """Return the selected cell types and their values in `obs`."""
+    if cell_type not in obs:
+        raise unknown_name("cell_type column", cell_type, obs.columns)
+    known = {str(t): t for t in pd.unique(obs[cell_type].dropna())}
+    if types is None:
+        return dict(sorted(known.items()))
+    if isinstance(types, str) or not isinstance(types, Iterable):
+        raise InputError(f"types must be a list of cell types, not {types!r}")
+    selected = list(types)
+    if not selected:
+        raise InputError("types= is empty: leave it out to use all cell types")
+    for name in selected:
+        if name not in known:
+            raise unknown_name("cell type", name, known)
+    return {name: known[name] for name in selected}
+
+
 def _one_family(results: dict[str, CorrelationResult]) -> dict[str, CorrelationResult]:
-    """q-values over the distinct pairs of all results."""
+    """Adjust the q-values over the distinct pairs of all results."""
     if not all("p_value" in r.dataset for r in results.values()):
         return results
-    values, places = [], []
-    for r in results.values():
-        p = r.dataset["p_value"].values
-        at = (
-            np.triu_indices(len(p), 1)
-            if r.target is None
-            else (np.zeros(p.size, int), np.arange(p.size))
-        )
-        places.append(at)
-        values.append(p[at].astype(float))
-    q = np.split(
-        benjamini_hochberg(np.concatenate(values)), np.cumsum([len(v) for v in values])[:-1]
-    )
+    positions = [_distinct_pairs(r) for r in results.values()]
+    p_values = [
+        r.dataset["p_value"].values[pairs].astype(float)
+        for r, pairs in zip(results.values(), positions, strict=True)
+    ]
+    ends = np.cumsum([len(p) for p in p_values])[:-1]
+    q_values = np.split(benjamini_hochberg(np.concatenate(p_values)), ends)
     out = {}
-    for (name, r), at, part in zip(results.items(), places, q, strict=True):
+    for (name, r), pairs, q in zip(results.items(), positions, q_values, strict=True):
         changed = r.dataset["q_value"].copy()
         changed.values = np.full(changed.shape, np.nan, changed.dtype)
-        changed.values[at] = part
+        changed.values[pairs] = q
         if r.target is None:
-            changed.values.T[at] = part
+            changed.values.T[pairs] = q
         family = f"{r.dataset.attrs['q_family']} of {len(results)} cell types"
         out[name] = CorrelationResult(
             r.dataset.assign(q_value=changed).assign_attrs(q_family=family)
         )
     return out
+
+
+def _distinct_pairs(result: CorrelationResult) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the positions of the distinct pairs in the pair variables."""
+    shape = result.dataset["p_value"].shape
+    if result.target is None:
+        return np.triu_indices(shape[0], 1)
+    return np.zeros(shape[1], np.int64), np.arange(shape[1])

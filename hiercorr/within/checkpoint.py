@@ -1,4 +1,4 @@
-"""Work that survives the death of its process: arrays by name in a folder, each written whole or not at all."""
+"""Checkpoints of a fit: arrays by name in a folder, written atomically."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from hiercorr.errors import InputError
 
 
 class Checkpoint:
-    """Sums of an interrupted fit, found again by a fit of the same counts with the same options.
+    """Stored sums of a fit, from which a fit of the same counts with the same options resumes.
 
     Parameters
     ----------
     folder : Path
-        Made if it is not there. Only files that a checkpoint wrote are touched in it.
+        Created if it does not exist. Other files in it are not changed.
     key : str
         See :func:`fingerprint`; arrays of another fit are never read.
     """
@@ -32,19 +32,19 @@ class Checkpoint:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise InputError(
-                f"cannot make the checkpoint folder {str(folder)!r}: {error}"
+                f"cannot create the checkpoint folder {str(folder)!r}: {error}"
             ) from error
         self._folder, self._key = folder, key
-        self._held: list[Path] = []
+        self._used: list[Path] = []
 
     def __call__(self, name: str, compute: Callable[[], NDArray]) -> NDArray:
-        """The array of this name: read if an earlier run left it, else computed and kept."""
+        """Return the array of this name: stored by an earlier run, or computed and stored now."""
         path = self._folder / f"hiercorr-{self._key}-{name}.npy"
-        self._held.append(path)
+        self._used.append(path)
         if path.exists():
             try:
                 return np.load(path, allow_pickle=False)
-            except (ValueError, EOFError, OSError):  # damaged on disk: the work is done again
+            except (ValueError, EOFError, OSError):  # damaged: compute it again
                 path.unlink(missing_ok=True)
         array = compute()
         draft = path.with_suffix(f".{os.getpid()}.unfinished")
@@ -59,19 +59,19 @@ class Checkpoint:
         return array
 
     def named(self, prefix: str) -> Callable[[str, Callable[[], NDArray]], NDArray]:
-        """The same for other sums of the same fit."""
+        """Return the same function for other sums of the same fit."""
         return lambda name, compute: self(f"{prefix}-{name}", compute)
 
     def finish(self) -> None:
-        """The result is safe: the arrays go, and the folder if nothing else is in it."""
-        for path in [*self._held, *self._folder.glob(f"hiercorr-{self._key}-*.unfinished")]:
+        """Delete the arrays, and the folder if it is empty, once the result is complete."""
+        for path in [*self._used, *self._folder.glob(f"hiercorr-{self._key}-*.unfinished")]:
             path.unlink(missing_ok=True)
         if not any(self._folder.iterdir()):
             self._folder.rmdir()
 
 
 def fingerprint(counts: Counts, options: Iterable[object]) -> str:
-    """Hash of the counts - every entry, depth and name - and of what is asked of them."""
+    """Hash the counts, with all entries, depths and names, and the options of a fit."""
     found = sha256(repr((__version__, *options)).encode())
     for array in (counts.rows, counts.values):
         crc = 0

@@ -1,4 +1,4 @@
-"""The condition of a differential analysis: its design matrix, contrast, groups and permutations."""
+"""Condition of a differential analysis: its design matrix, contrast, groups and permutations."""
 
 from __future__ import annotations
 
@@ -48,7 +48,10 @@ class Condition:
 
     @property
     def units(self) -> str | tuple[str, str]:
-        """Column or columns that define the units: sample x condition where conditions are compared within samples."""
+        """Column or columns that define the units.
+
+        Sample x condition if conditions are compared within samples.
+        """
         within = self.block == self.sample and self.column != self.sample
         return (self.sample, self.column) if within else self.sample
 
@@ -82,7 +85,7 @@ class ConditionDesign:
     cells: NDArray[np.float64] | None
 
     def groups(self, condition: str) -> NDArray[np.int64] | None:
-        """Return the position of each unit's level, shape (n_units,); None for a numeric condition."""
+        """Return the level of each unit, shape (n_units,); None for a numeric condition."""
         if self.levels is None:
             return None
         codes = pd.Index(self.levels).get_indexer(self.table[condition].astype(str))
@@ -130,8 +133,7 @@ def condition_design(counts: Counts, condition: Condition) -> ConditionDesign:
     if n - k < 1:
         raise InputError(
             f"formula {design.formula!r} has {k} coefficients for {n} samples, which leaves no "
-            "residual degrees of freedom; "
-            "drop terms"
+            "residual degrees of freedom; drop terms"
         )
     if condition.block is None:
         warn_of_repeated_donors(
@@ -150,8 +152,7 @@ def _levels(
     if name in varying:
         raise InputError(
             f"condition {name!r} varies within samples: a sample must have one value of it; or "
-            "compare the conditions "
-            f"within samples, with block={condition.sample!r}"
+            f"compare the conditions within samples, with block={condition.sample!r}"
         )
     if name not in table:
         raise unknown_name("condition column", name, known)
@@ -172,8 +173,7 @@ def _levels(
     if (size < 2).any():
         raise InputError(
             f"condition {name!r} has one sample in group {size.index[size < 2][0]!r}: a "
-            "difference needs at least 2 "
-            "samples in each group"
+            "difference needs at least 2 samples in each group"
         )
     return levels
 
@@ -197,15 +197,15 @@ def _contrast(
         named = ", ".join(design.names[k] for k in coefficients)
         other, baseline = (levels or ["a", "b"])[1::-1]
         raise InputError(
-            f"condition {condition.column!r} has {len(coefficients)} coefficients ({named}): "
-            "state the difference with "
-            f"contrast=, e.g. contrast=({condition.column!r}, {other!r}, {baseline!r})"
+            f"condition {condition.column!r} has {len(coefficients)} coefficients ({named}): state "
+            "the difference with contrast=, e.g. "
+            f"contrast=({condition.column!r}, {other!r}, {baseline!r})"
         )
     return np.eye(len(design.names))[coefficients[0]]
 
 
 def check_pooled(found: ConditionDesign, condition: Condition, permutations: int | None) -> None:
-    """Raise an error where ``method="pooled"`` cannot answer: it compares two groups without adjustment."""
+    """Raise an error unless two groups are compared without adjustment, as for ``"pooled"``."""
     groups = found.groups(condition.column)
     for refused, what in (
         (condition.block is not None, "block="),
@@ -250,8 +250,7 @@ def condition_shuffles(
     if set(formulas.columns(covariates)) - {condition.column}:
         raise InputError(
             "permutations are valid for the condition and blocks only: name a categorical "
-            "covariate as block=, or leave out "
-            "permutations= (the t test adjusts for covariates)"
+            "covariate as block=, or leave out permutations= (the t test adjusts for covariates)"
         )
     if found.levels is not None and len(found.levels) > 2:
         raise InputError(
@@ -270,8 +269,7 @@ def condition_shuffles(
     if shuffles.smallest_p > 0.05:
         warn(
             f"{len(shuffles.values)} arrangements of {condition.column!r} can give no p-value "
-            "below "
-            f"{shuffles.smallest_p:.2g}",
+            f"below {shuffles.smallest_p:.2g}",
             EstimationWarning,
         )
     return shuffles

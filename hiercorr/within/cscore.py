@@ -99,7 +99,8 @@ class CSCore:
     >>> adata = hc.datasets.glioblastoma()
     >>> vehicle = {"condition": "ctrl"}  # one sample per patient
     >>> genes = ["FTL", "FTH1", "SPP1"]
-    >>> model = hc.CSCore(adata, sample="sample_id", depth="total_counts", genes=genes, subset=vehicle)
+    >>> options = {"depth": "total_counts", "genes": genes, "subset": vehicle}
+    >>> model = hc.CSCore(adata, sample="sample_id", **options)
     >>> r = model.fit()
     >>> round(float(r.matrix().loc["FTL", "FTH1"]), 1)
     0.6
@@ -300,11 +301,11 @@ class CSCore:
         n_jobs: int | None = None,
         progress: bool | None = None,
     ) -> CorrelationResult:
-        r"""Estimate the correlation within samples of a group of genes, as one target, with every gene.
+        r"""Estimate the correlation within samples of a group of genes with every gene.
 
-        The expression of the group is the weighted sum of the expression of its genes, corrected
-        for the noise of counts as that of a gene. A gene of the group is compared with the others
-        of the group.
+        The group is one target. Its expression is the weighted sum of the expression of its genes,
+        corrected for the noise of counts as that of a gene. A gene of the group is compared with
+        the others of the group.
 
         Parameters
         ----------
@@ -338,7 +339,8 @@ class CSCore:
         --------
         >>> import hiercorr as hc
         >>> adata = hc.datasets.glioblastoma()
-        >>> model = hc.CSCore(adata, "sample_id", depth="total_counts", genes=50, subset={"condition": "ctrl"})
+        >>> options = {"depth": "total_counts", "genes": 50, "subset": {"condition": "ctrl"}}
+        >>> model = hc.CSCore(adata, "sample_id", **options)
         >>> r = model.signature(["FTL", "FTH1"], name="ferritin")
         >>> r.target, r.dataset.sizes["gene"]
         ('ferritin', 50)
@@ -452,8 +454,7 @@ class CSCore:
         if not self._cell_terms:
             raise InputError(
                 f"covariates {self.covariates!r} have one value in each sample, which cannot "
-                "change a correlation within "
-                "samples: leave them out, or compare samples with hc.differential; or "
-                "fit(estimator='pooled')"
+                "change a correlation within samples: leave them out, or compare samples with "
+                "hc.differential; or fit(estimator='pooled')"
             )
         return make_design("~ " + " + ".join(self._cell_terms), counts.obs).matrix

@@ -1,9 +1,9 @@
-"""The sums over cells on a Dask cluster: blocks of cells are mapped, sums added, tiles of pairs estimated where they lie.
+"""Sums over cells on a Dask cluster: blocks of cells are mapped, and their sums are added.
 
-No task holds a dense (cells x genes) array: a block of cells is sparse, and of a tile of genes some
-thousand cells at a time are dense. What travels are sums: of genes (genes x samples x nodes), then
-of pairs, tile by tile. A worker that dies takes its blocks with it, and the scheduler has them made
-again.
+No task needs a dense (cells x genes) array: blocks of cells are sparse, and only some thousand
+cells of a tile of genes are dense at a time. Only sums are transferred: those of genes (genes x
+samples x nodes), then those of pairs, tile by tile. If a worker dies, the scheduler recomputes its
+blocks.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from hiercorr.counts import validate
 from hiercorr.counts.backend import Stored
 from hiercorr.counts.counts import Counts
 from hiercorr.counts.layout import EntryLayout, Scan, by_sample, scanned
-from hiercorr.counts.sources import Source, canonical, in_memory, open_source, sound
+from hiercorr.counts.sources import Source, canonical, in_memory, open_source, with_valid_indices
 from hiercorr.errors import InputError
 from hiercorr.moments.products import cross_products
 from hiercorr.runtime.optional import optional
@@ -35,11 +35,12 @@ from hiercorr.within.options import Plan
 if TYPE_CHECKING:
     import anndata as ad
 
-_BLOCK_ROWS = 50_000  # of a file or a matrix in memory; a Dask-backed matrix has its own
-_AT_ONCE = 4  # tiles whose results may be on their way: each has some 15 arrays of its pairs
-_FAN = 8  # partial sums that are added in one task
+_BLOCK_ROWS = 50_000  # cells per block of a file or a matrix in memory; Dask arrays have chunks
+_CONCURRENT_TILES = 4  # results of tiles in transfer; each has about 15 arrays of its pairs
+_FAN_IN = 8  # partial sums added per task
 
-SampleSums = dict[int, NDArray]  # sample -> its sums
+SampleSums = dict[int, NDArray]  # sums of each sample
+Block = tuple[Counts, moments.DepthSums, NDArray[np.uint64]]  # counts, their sums, digest of genes
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class RemoteCounts:
     blocks : list
         Delayed blocks.
     digest : ndarray of uint64, shape (n_genes,)
-        Identifies the counts of each gene, to notice changed data.
+        Checksum of the counts of each gene, to detect changed data.
     """
 
     blocks: list[Any]
@@ -59,14 +60,14 @@ class RemoteCounts:
 
 
 class Cluster:
-    """A matrix in blocks of cells on a Dask scheduler.
+    """Matrix in blocks of cells on a Dask scheduler.
 
     Parameters
     ----------
     data : AnnData or path
     layer : str, optional
     scheduler : Client or str
-        As ``dask.compute`` takes it.
+        Argument of ``dask.compute``.
     """
 
     def __init__(self, data: ad.AnnData | str | Path, layer: str | None, scheduler: Any) -> None:
@@ -80,14 +81,14 @@ class Cluster:
         return self._dask.compute(*tasks, scheduler=self._scheduler)
 
     def scan(self, source: Source, codes: NDArray[np.int64], n_samples: int) -> Scan:
-        """As :meth:`hiercorr.counts.backend.LocalBackend.scan`, block by block on the workers."""
+        """Add up the totals of the matrix on the workers, block by block."""
         validate.check_shape(source)
         p = source.shape[1]
-        made = list(self._made(source))
-        self._edges = [edge for edge, _ in made]
-        self._blocks = [block for _, block in made]
+        blocks = list(self._delayed_blocks(source))
+        self._edges = [edge for edge, _ in blocks]
+        self._blocks = [block for _, block in blocks]
         task = self._dask.delayed(_scan_block, pure=False)
-        # Blocks are kept where they were made: they are passed over again for every tile.
+        # The blocks stay on their workers: every tile needs them.
         if any(
             isinstance(source.matrix, kind)
             for kind in (sparse.spmatrix, sparse.sparray, np.ndarray)
@@ -111,8 +112,8 @@ class Cluster:
             self._digest,
         )
 
-    def _made(self, source: Source) -> Iterator[tuple[tuple[int, int], Any]]:
-        """First and last cell of each block, and the task that gives it as CSR."""
+    def _delayed_blocks(self, source: Source) -> Iterator[tuple[tuple[int, int], Any]]:
+        """Yield the limits of each block of cells, and the task that reads it as CSR."""
         matrix, delayed = source.matrix, self._dask.delayed
         n, p = source.shape
         if hasattr(matrix, "to_delayed"):
@@ -125,17 +126,13 @@ class Cluster:
         for a in range(0, n, _BLOCK_ROWS):
             b = min(a + _BLOCK_ROWS, n)
             if isinstance(self._data, str | Path):
-                yield (
-                    (a, b),
-                    delayed(_read_rows, pure=False)(
-                        str(Path(self._data).resolve()), self._layer, a, b
-                    ),
-                )
+                path = str(Path(self._data).resolve())
+                yield (a, b), delayed(_read_rows, pure=False)(path, self._layer, a, b)
             else:
                 yield (a, b), delayed(_as_csr)(_rows(matrix, a, b))
 
     def fill(self, source: Source, layout: EntryLayout) -> Stored:
-        """Make the blocks of counts on the workers, where they stay; no entries come to this process."""
+        """Create the blocks of counts on the workers; no entries are sent to this process."""
         make = self._dask.delayed(_block_counts, pure=False)
         chosen = self._dask.delayed(layout.chosen)
         s = layout.count.shape[1]
@@ -148,7 +145,7 @@ class Cluster:
         return empty, empty, RemoteCounts(blocks, self._digest[layout.chosen])
 
     def digest(self, codes: NDArray[np.int64], gene: int) -> int:
-        """Return the digest of the counts of one gene in the used cells, as they are now."""
+        """Return the current digest of the counts of one gene in the used cells."""
         task = self._dask.delayed(_gene_digest, pure=False)
         found = self._compute(
             *(
@@ -159,63 +156,71 @@ class Cluster:
         return int(np.array(found, np.uint64).sum())
 
     def fit(self, counts: Counts, plan: Plan, output: Output) -> WithinProblem:
-        """As :func:`hiercorr.within.fitting.fit_here`; of `counts` only names and numbers are read."""
-        delayed = self._dask.delayed
+        """Estimate all pairs as :func:`hiercorr.within.fitting.fit_here`, on the workers."""
         grid = moments.Grid.over(counts.depth, plan.tolerance)
+        prepare = self._dask.delayed(_with_sums, pure=False)
         blocks = self._dask.persist(
-            *(delayed(_ready, pure=False)(b, plan.tolerance, grid) for b in counts.remote.blocks),
+            *(prepare(b, plan.tolerance, grid) for b in counts.remote.blocks),
             scheduler=self._scheduler,
         )
-        parts = [delayed(_gene_sums)(b) for b in blocks]
-        first, second, power, gram, digest = self._compute(_tree(delayed, _add_arrays, parts))[0]
+        problem = problem_of(counts, self._depth_sums(counts, blocks, grid), plan)
+        tasks = self._tile_tasks(problem, blocks)
+        step = _CONCURRENT_TILES
+        groups = [slice(a, a + step) for a in range(0, len(tasks), step)]
+        for group in with_progress(groups, plan.progress):
+            found = self._compute(*tasks[group])
+            for sides, (tile, flag) in zip(plan.tiles[group], found, strict=True):
+                output.write(*sides, tile, flag)
+        return problem
+
+    def _depth_sums(
+        self, counts: Counts, blocks: Sequence[Any], grid: moments.Grid
+    ) -> moments.DepthSums:
+        """Add up the sums of genes over all blocks; raise an error if the counts have changed."""
+        parts = [self._dask.delayed(_gene_sums)(b) for b in blocks]
+        *sums, digest = self._compute(self._added(_add_arrays, parts))[0]
         changed = np.flatnonzero(digest != counts.remote.digest)
         if len(changed):
             raise InputError(
                 f"the data have changed since this model read them: the counts of {len(changed)} "
-                "genes are not the same, "
-                f"e.g. {counts.genes[changed[0]]!r}; create a new model"
+                f"genes are not the same, e.g. {counts.genes[changed[0]]!r}; create a new model"
             )
-        sums = moments.DepthSums(
-            counts.depth / grid.unit, grid.unit, grid.nodes, first, second, power, gram
-        )
-        problem = problem_of(counts, sums, plan)
-        pooled = problem.n_samples == 1
-        send = delayed(_light(problem), traverse=False)
+        return moments.DepthSums(counts.depth / grid.unit, grid.unit, grid.nodes, *sums)
+
+    def _tile_tasks(self, problem: WithinProblem, blocks: Sequence[Any]) -> list[Any]:
+        """Build the tasks that estimate the tiles."""
+        delayed, pooled = self._dask.delayed, problem.n_samples == 1
+        sent = delayed(_without_cells(problem), traverse=False)
+
+        def total(sides: tuple[int, int, int, int], test: bool, pooled: bool) -> Any:
+            parts = [delayed(_pair_sums)(b, sent, sides, test, pooled) for b in blocks]
+            return self._added(_add_sample_sums, parts)
+
         tasks = []
-        for left, right in plan.tiles:
+        for left, right in problem.plan.tiles:
             sides = (left.start, left.stop, right.start, right.stop)
-            num = _tree(
-                delayed,
-                _add_sample_sums,
-                [delayed(_pair_sums)(b, send, sides, False, pooled) for b in blocks],
-            )
-            cells = None
-            if problem.test is not None:
-                cells = _tree(
-                    delayed,
-                    _add_sample_sums,
-                    [delayed(_pair_sums)(b, send, sides, True, True) for b in blocks],
-                )
-            tasks.append(delayed(_estimate)(send, sides, num, cells))
-        groups = [
-            list(range(a, min(a + _AT_ONCE, len(tasks)))) for a in range(0, len(tasks), _AT_ONCE)
-        ]
-        for group in with_progress(groups, plan.progress):
-            for k, (tile, flag) in zip(
-                group, self._compute(*(tasks[k] for k in group)), strict=True
-            ):
-                output.write(*plan.tiles[k], tile, flag)
-        return problem
+            num = total(sides, False, pooled)
+            cells = None if problem.test is None else total(sides, True, True)
+            tasks.append(delayed(_estimate)(sent, sides, num, cells))
+        return tasks
+
+    def _added(self, add: Any, parts: Sequence[Any]) -> Any:
+        """Build the tasks that add many parts, a few per task."""
+        task, parts = self._dask.delayed(add), list(parts)
+        while len(parts) > 1:
+            parts = [task(*parts[a : a + _FAN_IN]) for a in range(0, len(parts), _FAN_IN)]
+        return parts[0]
 
 
 def _as_csr(block: Any) -> sparse.csr_matrix:
-    return canonical(sparse.csr_matrix(sound(block)))
+    return canonical(sparse.csr_matrix(with_valid_indices(block)))
 
 
 def _rows(matrix: Any, a: int, b: int) -> Any:
     if getattr(matrix, "format", None) == "csc" and not sparse.issparse(matrix):
         raise InputError(
-            "a CSC matrix on disk has no blocks of cells: write it as CSR, or leave out scheduler="
+            "a CSC matrix on disk cannot be read by blocks of cells: write it as CSR, or leave out "
+            "scheduler="
         )
     return in_memory(matrix[a:b])
 
@@ -228,7 +233,7 @@ def _read_rows(path: str, layer: str | None, a: int, b: int) -> sparse.csr_matri
 def _scan_block(
     block: sparse.csr_matrix, codes: NDArray[np.int64], p: int, n_samples: int, first_cell: int
 ) -> Scan | validate.BadCount:
-    """Totals of one block, or its first entry that is not a count."""
+    """Return the totals of one block, or its first entry that is not a count."""
     bad = validate.first_bad(block)
     return scanned([(0, 0, block)], codes, p, n_samples, first_cell) if bad is None else bad
 
@@ -236,9 +241,8 @@ def _scan_block(
 def _gene_digest(
     block: sparse.csr_matrix, codes: NDArray[np.int64], gene: int, first_cell: int
 ) -> np.uint64:
-    return scanned(
-        [(0, 0, block[:, [gene]].tocsr())], codes, 1, int(codes.max()) + 1, first_cell
-    ).digest[0]
+    column = block[:, [gene]].tocsr()
+    return scanned([(0, 0, column)], codes, 1, int(codes.max()) + 1, first_cell).digest[0]
 
 
 def _block_counts(
@@ -249,7 +253,7 @@ def _block_counts(
     n_samples: int,
     first_cell: int,
 ) -> tuple[Counts, NDArray[np.uint64]]:
-    """Counts of the chosen genes in one block, gene by gene and sample by sample, and their digests."""
+    """Return the counts of the selected genes in one block, and their digests."""
     order, starts = by_sample(codes, n_samples)
     scan = scanned([(0, 0, block)], codes, block.shape[1], n_samples, first_cell)
     layout = EntryLayout(codes, order, scan.count, chosen, depth)
@@ -270,27 +274,27 @@ def _block_counts(
     return counts, scan.digest[chosen]
 
 
-def _ready(
+def _with_sums(
     block: tuple[Counts, NDArray[np.uint64]], tolerance: float, grid: moments.Grid
-) -> tuple[Counts, moments.DepthSums, NDArray[np.uint64]]:
+) -> Block:
     counts, digest = block
     with compiled_threads(1):
         return counts, moments.depth_sums(counts, tolerance, grid), digest
 
 
-def _gene_sums(block: tuple[Counts, moments.DepthSums, NDArray[np.uint64]]) -> list[NDArray]:
+def _gene_sums(block: Block) -> list[NDArray]:
     _, sums, digest = block
     return [sums.first, sums.second, sums.power, sums.gram, digest]
 
 
 def _pair_sums(
-    block: tuple[Counts, moments.DepthSums, NDArray[np.uint64]],
+    block: Block,
     problem: WithinProblem,
     sides: tuple[int, int, int, int],
     test: bool,
     pooled: bool,
 ) -> SampleSums:
-    """N of the samples that have cells in this block."""
+    """Compute N of the samples that have cells in this block."""
     counts, sums, _ = block
     if pooled:
         counts, sums = counts.one_group(), sums.one_group()
@@ -318,19 +322,13 @@ def _estimate(
     n, d = np.zeros(shape, problem.plan.dtype), np.empty(shape, problem.plan.dtype)
     for c, part in num.items():
         n[c] = part
+    tested = None if cells is None else cells[0].astype(problem.plan.dtype)
     with compiled_threads(1):
-        return tile_of(
-            problem,
-            left,
-            right,
-            n,
-            d,
-            None if cells is None else cells[0].astype(problem.plan.dtype),
-        )
+        return tile_of(problem, left, right, n, d, tested)
 
 
-def _light(problem: WithinProblem) -> WithinProblem:
-    """Without what is as long as the cells."""
+def _without_cells(problem: WithinProblem) -> WithinProblem:
+    """Drop the arrays with one entry per cell, and the gene variables."""
     return replace(problem, sums=replace(problem.sums, depth=np.empty(0)), gene={})
 
 
@@ -339,17 +337,9 @@ def _add_arrays(*parts: list[NDArray]) -> list[NDArray]:
 
 
 def _add_sample_sums(*parts: SampleSums) -> SampleSums:
-    """Sums of the same sample added, in float64 where several blocks hold cells of it."""
+    """Add the sums of each sample, in float64 if several blocks have cells of it."""
     out: SampleSums = {}
     for part in parts:
         for c, value in part.items():
             out[c] = value if c not in out else out[c].astype(np.float64) + value
     return out
-
-
-def _tree(delayed: Any, add: Any, parts: Sequence[Any]) -> Any:
-    """Add many parts, a few in each task."""
-    parts = list(parts)
-    while len(parts) > 1:
-        parts = [delayed(add)(*parts[a : a + _FAN]) for a in range(0, len(parts), _FAN)]
-    return parts[0]

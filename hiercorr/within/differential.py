@@ -1,4 +1,4 @@
-"""Differential correlation: does the correlation within samples differ between groups, or along a covariate?"""
+"""Differential correlation: differences of the correlation within samples between groups."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def differential(
     n_jobs: int | None = None,
     progress: bool | None = None,
 ) -> CorrelationResult:
-    r"""Test differences of the correlation within samples between groups of samples, or its slope on a covariate.
+    r"""Test differences of the correlation within samples between groups, or its slope.
 
     Samples are the units. To first order, the contribution of a sample to the correlation of a pair
     is :math:`L_c = \rho + x_c / b_c` (share b_c, influence x_c, as in
@@ -148,8 +148,8 @@ def differential(
     --------
     >>> import hiercorr as hc
     >>> adata = hc.datasets.glioblastoma()
-    >>> options = {"depth": "total_counts", "genes": 30}
-    >>> r = hc.differential(adata, "sample_id", "condition", block="patient_id", target="FTL", **options)
+    >>> options = {"depth": "total_counts", "genes": 30, "block": "patient_id", "target": "FTL"}
+    >>> r = hc.differential(adata, "sample_id", "condition", **options)
     >>> r.top(n=1).columns[:2].tolist()
     ['correlation', 'difference']
     """
@@ -213,8 +213,8 @@ def differential(
         "sample_column": sample,
         "theta": problem.fit.theta,
         "seed": seed if isinstance(seed, int) else None,
-        "note": "statistic, df, p_value and q_value test the null hypothesis of no difference; correlation is that of all "
-        "samples together.",
+        "note": "statistic, df, p_value and q_value test the null hypothesis of no difference; "
+        "correlation is that of all samples together.",
         **{k: v for k, v in counts.notes.items() if v},
     }
     return CorrelationResult(_dataset(counts, pair, problem, target, test.question, attrs))

@@ -1,4 +1,4 @@
-r"""Differences of correlation between samples: a regression of each pair's per-sample moments on the design.
+r"""Tests of differences of correlation: the moments of each sample are regressed on the design.
 
 The contribution of a sample to the correlation of a pair is linear in its sums (see
 :func:`hiercorr.inference.pairs.pair_estimate`): with share b_c and influence x_c, :math:`L_c = \rho
@@ -79,7 +79,7 @@ class Shuffles:
 
 @dataclass(frozen=True)
 class TileSums:
-    """Sums of the pairs of a tile per sample, as :func:`hiercorr.inference.pairs.pair_estimate` takes them.
+    """Sums of the pairs of a tile, by sample, as in :func:`hiercorr.inference.pairs.pair_estimate`.
 
     Attributes
     ----------
@@ -101,10 +101,12 @@ class TileSums:
 def tile_difference(
     question: Question, sums: TileSums, shuffles: Shuffles | None, upper: bool = False
 ) -> dict[str, NDArray]:
-    r"""Estimate the difference of every pair of a tile, with its standard error and degrees of freedom.
+    r"""Estimate the differences of the pairs of a tile, with standard errors and df.
 
-    .. math:: \hat\beta = M \sum_c X_c (b_c \rho + x_c), \quad M = \Big(\sum_c b_c X_c X_c'\Big)^{-1}, \quad
-              u_c = b_c(\rho - X_c\hat\beta) + x_c, \quad \operatorname{Var}(c'\hat\beta) = \sum_c
+    .. math:: \hat\beta = M \sum_c X_c (b_c \rho + x_c), \quad
+              M = \Big(\sum_c b_c X_c X_c'\Big)^{-1}, \quad
+              u_c = b_c(\rho - X_c\hat\beta) + x_c, \quad
+              \operatorname{Var}(c'\hat\beta) = \sum_c
               \frac{(c'M X_c u_c)^2}{1 - h_c}, \quad h_c = b_c X_c' M X_c
 
     which is HC2, with Satterthwaite degrees of freedom under variances proportional to 1 / b_c
@@ -149,7 +151,8 @@ def tile_difference(
 def pooled_difference(question: Question, sums: TileSums, uncertainty: str) -> dict[str, NDArray]:
     r"""Compare the correlations of two groups, each from its own sums, on Fisher's scale.
 
-    .. math:: t = \frac{\operatorname{atanh}\hat\rho_2 - \operatorname{atanh}\hat\rho_1}{\sqrt{s_1^2 + s_2^2}}, \quad
+    .. math:: t = \frac{\operatorname{atanh}\hat\rho_2 - \operatorname{atanh}\hat\rho_1}
+                       {\sqrt{s_1^2 + s_2^2}}, \quad
               s_g = \frac{se(\hat\rho_g)}{1 - \hat\rho_g^2}, \quad
               df = \frac{(s_1^2 + s_2^2)^2}{s_1^4/df_1 + s_2^4/df_2}
 
@@ -161,13 +164,14 @@ def pooled_difference(question: Question, sums: TileSums, uncertainty: str) -> d
     assert question.groups is not None
     parts = []
     for g in range(2):
-        own = question.groups == g
+        members = question.groups == g
         nums, dens = (
-            [np.ascontiguousarray(v[:, own]) for v in pair]
+            [np.ascontiguousarray(v[:, members]) for v in pair]
             for pair in (sums.gene_num, sums.gene_den)
         )
         sides = ((nums[0], nums[1]), (dens[0], dens[1]))
-        parts.append(pair_estimate(sums.num[own], sums.den[own], *sides, uncertainty, sums.noise))
+        num, den = sums.num[members], sums.den[members]
+        parts.append(pair_estimate(num, den, *sides, uncertainty, sums.noise))
     with np.errstate(divide="ignore", invalid="ignore"):
         r, se, df = (
             np.array([getattr(e, k) for e in parts], float) for k in ("correlation", "se", "df")
@@ -185,18 +189,18 @@ def pooled_difference(question: Question, sums: TileSums, uncertainty: str) -> d
 
 
 def _by_group(groups: NDArray[np.int64], n: int, sums: TileSums) -> NDArray:
-    """Correlation within samples of each group alone: the ratio of its sums."""
+    """Estimate the correlation within samples of each group alone: the ratio of its sums."""
     out = np.full((n, *sums.num.shape[1:]), np.nan)
     with np.errstate(divide="ignore", invalid="ignore"):
         for g in range(n):
-            own = groups == g
+            members = groups == g
             variance = [
-                a[:, own].sum(1) / b[:, own].sum(1)
+                a[:, members].sum(1) / b[:, members].sum(1)
                 for a, b in zip(sums.gene_num, sums.gene_den, strict=True)
             ]
             variance = [np.where(v > 0, v, np.nan) for v in variance]
-            below = sums.den[own].sum(0, dtype=np.float64)
-            out[g] = sums.num[own].sum(0, dtype=np.float64) / np.where(below > 0, below, np.nan)
+            num, den = (a[members].sum(0, dtype=np.float64) for a in (sums.num, sums.den))
+            out[g] = num / np.where(den > 0, den, np.nan)
             out[g] /= np.sqrt(np.outer(*variance))
     return out
 
@@ -208,9 +212,8 @@ def shuffles(
     found = distinct_orders(values, strata, n)
     if found is not None:
         return Shuffles(found, strata, values, True)
-    return Shuffles(
-        values[random_orders(strata, n, np.random.default_rng(seed))], strata, values, False
-    )
+    orders = random_orders(strata, n, np.random.default_rng(seed))
+    return Shuffles(values[orders], strata, values, False)
 
 
 def check_reach(found: Shuffles, condition: str) -> None:

@@ -1,4 +1,4 @@
-"""From counts to the arrays of a result: gene moments, then every pair, a tile at a time."""
+"""Estimation within samples: moments of genes, then all pairs, tile by tile."""
 
 from __future__ import annotations
 
@@ -26,25 +26,29 @@ from hiercorr.schema import Flag
 from hiercorr.within import cell_covariates, pooled_covariates
 from hiercorr.within.checkpoint import Checkpoint
 from hiercorr.within.options import Plan
-from hiercorr.within.per_sample import per_sample_pairs
+from hiercorr.within.per_sample import Tile, per_sample_pairs
 
-LOW_INFORMATION = (
-    5.0  # typical variance / its standard error; below it coverage and bias were poor in simulation
-)
+# Typical variance / its standard error; below it, coverage and bias were poor in simulations.
+LOW_INFORMATION = 5.0
 DOMINANT_SHARE = 0.5
 
 
 class Output(Protocol):
-    """Where tiles go: memory (:class:`hiercorr.results.tiling.PairOutput`) or a folder (:class:`hiercorr.results.stream.ZarrOutput`)."""
+    """Destination of the tiles.
+
+    In memory (:class:`hiercorr.results.tiling.PairOutput`) or on disk
+    (:class:`hiercorr.results.stream.ZarrOutput`).
+    """
 
     missing: int
 
-    def write(self, left: slice, right: slice, tile: dict[str, NDArray], flag: NDArray) -> None: ...
+    def write(self, left: slice, right: slice, tile: dict[str, NDArray], flag: NDArray) -> None:
+        """Write the values and flags of one tile."""
 
 
 @dataclass
 class WithinEstimates:
-    """Arrays of a fit on their way into the schema."""
+    """Arrays of a fit, before they are stored in a dataset."""
 
     pair: dict[str, NDArray]
     gene: dict[str, NDArray]
@@ -64,11 +68,21 @@ def _gene_table(
     expected: NDArray,
     theta: float,
 ) -> tuple[dict[str, NDArray], NDArray[np.uint16]]:
-    """Gene variables and flags. `share`: each sample's part in the information; `expected`: sum of (s mu w)^2.
+    """Return the gene variables and flags.
 
-    Under Poisson counts the variance of the overdispersion estimate is 2 / sum (s mu w)^2. It is
-    held against the typical overdispersion 1 / theta, not against the gene's own estimate:
-    selecting on an estimate would bias what is kept.
+    Under Poisson counts, the variance of the overdispersion estimate is 2 / sum (s mu w)^2. It is
+    compared with the typical overdispersion 1 / theta, not with the estimate of the gene:
+    selection on an estimate would bias the estimates of the selected genes.
+
+    Parameters
+    ----------
+    counts : Counts
+    mean, overdispersion : ndarray, shape (n_genes,)
+    share : ndarray, shape (n_genes, n_samples)
+        Contribution of each sample to the information.
+    expected : ndarray, shape (n_genes,)
+        Sum of (s mu w)^2.
+    theta : float
     """
     with np.errstate(divide="ignore", invalid="ignore"):
         information = np.sqrt(expected / 2) / theta
@@ -94,7 +108,7 @@ def _gene_table(
 
 @dataclass(frozen=True)
 class WithinProblem:
-    """All that a tile of pairs needs beside the sums over its cells: small, so that it can be sent to a worker.
+    """Estimates that all tiles share; small, so that it can be sent to workers.
 
     Attributes
     ----------
@@ -104,7 +118,7 @@ class WithinProblem:
     noise : ndarray, shape (n_genes,)
         See :func:`hiercorr.inference.pairs.variance_shares`.
     test : GeneMoments or None
-        Of the published cell-level test.
+        Moments of the published cell-level test.
     n_samples : int
     plan : Plan
     gene : dict
@@ -125,18 +139,19 @@ class WithinProblem:
     def variance_sums(
         self, left: slice, right: slice
     ) -> tuple[tuple[NDArray, NDArray], tuple[NDArray, NDArray]]:
-        """N and D for the variances of the genes of both sides."""
+        """Return N and D of the variances of the genes of both sides."""
         num, den = self.fit.num, self.fit.den
         return (num[left], num[right]), (den[left], den[right])
 
     def fitted(self, pair: dict[str, NDArray]) -> WithinEstimates:
+        """Combine pair variables with the gene variables."""
         return WithinEstimates(
             pair, self.gene, self.fit.theta, self.fit.iterations, self.fit.converged, note=self.note
         )
 
 
 def within_problem(counts: Counts, sums: moments.DepthSums, plan: Plan) -> WithinProblem:
-    """Moments within samples; without covariates of cells only names and numbers of the counts are read."""
+    """Estimate the moments of genes within samples."""
     fit = moments.within_moments(sums)
     if plan.cells is not None:
         grid = moments.Grid.over(counts.depth, plan.tolerance)
@@ -153,7 +168,7 @@ def within_problem(counts: Counts, sums: moments.DepthSums, plan: Plan) -> Withi
 
 
 def pooled_problem(counts: Counts, sums: moments.DepthSums, plan: Plan) -> WithinProblem:
-    """Moments over all cells, as published."""
+    """Estimate the moments of genes over all cells, as published."""
     fit = moments.pooled_moments(sums)
     mu, sigma = fit.mu[:, 0], fit.variance
     overdispersion = sigma / mu**2
@@ -161,86 +176,113 @@ def pooled_problem(counts: Counts, sums: moments.DepthSums, plan: Plan) -> Withi
     gene, gene_flag = _gene_table(
         counts, mu / sums.unit, overdispersion, fit.den, weight.sum(1), fit.theta
     )
-    # The published test weighs by each gene's own variance: 1 / (s mu + s^2 sigma).
-    own = np.where(sigma > 0, sigma / mu, 0.0)[:, None]
-    test = replace(fit, slope=own)
+    # The weights of the published test use the variance of each gene: 1 / (s mu + s^2 sigma).
+    test = replace(fit, slope=np.where(sigma > 0, sigma / mu, 0.0)[:, None])
     n_samples = counts.n_samples
-    if plan.uncertainty == "none":  # samples play no part: one group is faster
+    if plan.uncertainty == "none":  # samples are not used: one group is faster
         sums, n_samples = sums.one_group(), 1
         fit = replace(fit, num=fit.num.sum(1, keepdims=True), den=fit.den.sum(1, keepdims=True))
-    note = "cell_statistic and cell_p_value take cells as independent; p_value takes samples as the units."
+    note = (
+        "cell_statistic and cell_p_value treat cells as independent; p_value treats samples as the "
+        "units."
+    )
     return WithinProblem(sums, fit, gene_flag, 2 * mu**2, test, n_samples, plan, gene, note)
 
 
 def problem_of(counts: Counts, sums: moments.DepthSums, plan: Plan) -> WithinProblem:
+    """Estimate the moments of genes; without covariates, the entries of the counts are not used."""
     return (within_problem if plan.estimator == "within" else pooled_problem)(counts, sums, plan)
 
 
+# Hook (problem, left, right, N, D, tile): adds variables to the tile and returns flags.
 Also = Callable[
     ["WithinProblem", slice, slice, NDArray, NDArray, dict[str, NDArray]], NDArray[np.uint16]
 ]
 
 
 def fit_here(
-    counts: Counts, plan: Plan, output: Output, kept: Checkpoint | None, also: Sequence[Also] = ()
+    counts: Counts,
+    plan: Plan,
+    output: Output,
+    checkpoint: Checkpoint | None,
+    also: Sequence[Also] = (),
 ) -> WithinProblem:
-    """All pairs in this process, a tile at a time, into `output`.
+    """Estimate all pairs in this process, tile by tile, and write them to `output`.
 
-    Each of `also` may add variables to a tile, given its sums N and D, and returns flags.
+    Parameters
+    ----------
+    counts : Counts
+    plan : Plan
+    output : Output
+    checkpoint : Checkpoint or None
+        Store of the sums of each tile.
+    also : sequence of callable
+        Hooks that add variables to a tile.
     """
     with blas.at_most(1):
         problem = problem_of(counts, moments.depth_sums(counts, plan.tolerance), plan)
     if problem.n_samples == 1:
         counts = counts.one_group()
-    whole = (counts.one_group(), problem.sums.one_group()) if problem.test is not None else None
     s, dtype = problem.n_samples, plan.dtype
     parts = [list(tiling.parts(left, right, s, dtype)) for left, right in plan.tiles]
-    space = tiling.Workspace(plan.tiles, s, dtype)
-    upper, below = (tiling.Workspace(itertools.chain(*parts), s, dtype) for _ in range(2))
-    cells = tiling.Workspace(plan.tiles, 1, dtype) if whole is not None else None
-    for (left, right), smaller in with_progress(
+    sums = _TileSums(counts, problem, checkpoint)
+    num_space, den_space = (tiling.Workspace(itertools.chain(*parts), s, dtype) for _ in range(2))
+    for (left, right), subtiles in with_progress(
         list(zip(plan.tiles, parts, strict=True)), plan.progress
     ):
         with blas.at_most(1):
-            half = kept is None  # no part of a tile is below its diagonal
-            num = moments.numerators(
-                counts, problem.sums, problem.fit, left, right, space.array(left, right), kept, half
-            )
-            tested = None
-            if problem.test is not None and whole is not None and cells is not None:
-                tested = moments.numerators(
-                    *whole,
-                    problem.test,
-                    left,
-                    right,
-                    cells.array(left, right),
-                    None if kept is None else kept.named("test"),
-                    half,
-                )[0]
-        for rows, columns in smaller:
-            at = (
-                slice(rows.start - left.start, rows.stop - left.start),
-                slice(columns.start - right.start, columns.stop - right.start),
-            )
-            part, den = upper.array(rows, columns), below.array(rows, columns)
-            kernels.squares.copy_window(
-                num, rows.start - left.start, columns.start - right.start, part
-            )
+            all_num, all_tested = sums.compute(left, right)
+        for rows, columns in subtiles:
+            num, den = num_space.array(rows, columns), den_space.array(rows, columns)
+            i, j = rows.start - left.start, columns.start - right.start
+            kernels.squares.copy_window(all_num, i, j, num)
             if rows == columns:
-                for one in part:
-                    kernels.squares.mirror(one)
+                for square in num:
+                    kernels.squares.mirror(square)
+            tested = None
+            if all_tested is not None:
+                tested = all_tested[i : rows.stop - left.start, j : columns.stop - right.start]
             with blas.at_most(1):
-                tile, flag = tile_of(
-                    problem, rows, columns, part, den, None if tested is None else tested[at]
-                )
+                tile, flag = tile_of(problem, rows, columns, num, den, tested)
             for hook in also:
-                flag |= hook(problem, rows, columns, part, den, tile)
+                flag |= hook(problem, rows, columns, num, den, tile)
             output.write(rows, columns, tile, flag)
     return problem
 
 
+class _TileSums:
+    """Sums over the cells of one tile at a time, in memory that all tiles share."""
+
+    def __init__(
+        self, counts: Counts, problem: WithinProblem, checkpoint: Checkpoint | None
+    ) -> None:
+        plan = problem.plan
+        self._counts, self._problem, self._checkpoint = counts, problem, checkpoint
+        self._upper = checkpoint is None  # stored tiles are complete
+        self._space = tiling.Workspace(plan.tiles, problem.n_samples, plan.dtype)
+        if problem.test is not None:
+            self._pooled = counts.one_group(), problem.sums.one_group()
+            self._test_space = tiling.Workspace(plan.tiles, 1, plan.dtype)
+
+    def compute(self, left: slice, right: slice) -> tuple[NDArray, NDArray | None]:
+        """Return N of each sample, and the sums of the published test if there is one."""
+        problem, checkpoint = self._problem, self._checkpoint
+        space = self._space.array(left, right)
+        num = moments.numerators(
+            self._counts, problem.sums, problem.fit, left, right, space, checkpoint, self._upper
+        )
+        if problem.test is None:
+            return num, None
+        cache = None if checkpoint is None else checkpoint.named("test")
+        space = self._test_space.array(left, right)
+        tested = moments.numerators(
+            *self._pooled, problem.test, left, right, space, cache, self._upper
+        )
+        return num, tested[0]
+
+
 def each_sample(counts: Counts) -> Also:
-    """Adds every pair's estimate in every sample, and their heterogeneity."""
+    """Return a hook that adds the estimates in every sample, and their heterogeneity."""
 
     def add(
         problem: WithinProblem,
@@ -250,11 +292,11 @@ def each_sample(counts: Counts) -> Also:
         den: NDArray,
         tile: dict[str, NDArray],
     ) -> NDArray[np.uint16]:
-        found, unknown = per_sample_pairs(
-            counts, problem.sums, problem.fit, num, den, left, right, problem.plan.dtype
+        found, incomplete = per_sample_pairs(
+            counts, problem.sums, problem.fit, Tile(left, right, num, den)
         )
         tile |= found
-        return np.where(unknown, Flag.NO_HETEROGENEITY.bit, np.uint16(0))
+        return np.where(incomplete, Flag.NO_HETEROGENEITY.bit, np.uint16(0))
 
     return add
 
@@ -267,18 +309,18 @@ def tile_of(
     den: NDArray,
     cells: NDArray | None,
 ) -> tuple[dict[str, NDArray], NDArray[np.uint16]]:
-    """Pair variables and flags of one tile from its sums over cells.
+    """Compute the pair variables and flags of one tile from its sums over cells.
 
     Parameters
     ----------
     problem : WithinProblem
     left, right : slice
     num : ndarray, shape (n_samples, left, right)
-        Each sample's N.
+        N of each sample.
     den : ndarray, shape (n_samples, left, right)
-        Memory for each sample's D.
+        Memory for D of each sample.
     cells : ndarray, shape (left, right), optional
-        The sum of the published test, with `problem.test`.
+        Sums of the published test, if there is `problem.test`.
     """
     plan, s = problem.plan, problem.n_samples
     moments.denominators(problem.sums, problem.fit, left, right, num, den)
@@ -286,8 +328,8 @@ def tile_of(
     if s == 1:
         tile = inference.one_group(num[0], den[0], *problem.variance_sums(left, right))
     else:
-        tile, more = _over_samples(problem, left, right, num, den)
-        flag |= more
+        tile, pair_flag = _over_samples(problem, left, right, num, den)
+        flag |= pair_flag
     if cells is not None:
         tile |= _cell_test(problem, left, right, cells)
     if plan.few(s):
@@ -298,7 +340,7 @@ def tile_of(
 def _over_samples(
     problem: WithinProblem, left: slice, right: slice, num: NDArray, den: NDArray
 ) -> tuple[dict[str, NDArray], NDArray[np.uint16]]:
-    """Estimate, test and interval with samples as the units, and flags of pairs that few samples carry."""
+    """Compute estimates, tests and intervals with samples as the units, and flags."""
     plan, s = problem.plan, problem.n_samples
     estimate = inference.pair_estimate(
         num,
@@ -324,13 +366,17 @@ def _over_samples(
 def _cell_test(
     problem: WithinProblem, left: slice, right: slice, num: NDArray
 ) -> dict[str, NDArray]:
-    """T = sum f_j f_k r_j r_k / sqrt(mu_j mu_k sum f_j f_k s^2), f = 1 / (1 + s sigma/mu): the published statistic."""
+    r"""Compute the published cell-level test.
+
+    .. math:: T = \frac{\sum f_j f_k r_j r_k}{\sqrt{\mu_j \mu_k \sum f_j f_k s^2}}, \quad
+              f = \frac{1}{1 + s \sigma / \mu}
+    """
     test = problem.test
     assert test is not None
     mu, slope = test.mu[:, 0], test.slope[:, 0]
     weight = moments.weight_products(problem.sums.one_group(), slope, left, right, 0, num.dtype)
-    bad = (problem.gene_flag & Flag.NONPOSITIVE_VARIANCE.bit) > 0
-    mu = np.where(bad, np.nan, mu)
+    nonpositive = (problem.gene_flag & Flag.NONPOSITIVE_VARIANCE.bit) > 0
+    mu = np.where(nonpositive, np.nan, mu)
     num = np.array(num, order="C")
     if left == right:
         kernels.squares.mirror(num)
@@ -341,7 +387,7 @@ def _cell_test(
 
 @lru_cache(maxsize=1)
 def _normal_table() -> tuple[NDArray[np.float64], float]:
-    """log of the two-sided normal p at |T| = 0, step, 2 step, ... to 40, where float64 holds it no more."""
+    """Tabulate log p of the two-sided normal test at |T| = 0, step, ..., 40; p underflows there."""
     step = 1 / 256
     return math.log(2) + special.log_ndtr(-np.arange(0, 40 + 4 * step, step)), step
 
@@ -349,21 +395,22 @@ def _normal_table() -> tuple[NDArray[np.float64], float]:
 def fit_covariates(
     counts: Counts, plan: Plan, design: DesignMatrix, level: str, adjust: tuple[str, ...]
 ) -> WithinEstimates:
-    group = counts.one_group()
+    """Fit the published pooled regressions with covariates, and estimate all pairs.
+
+    Parameters
+    ----------
+    counts : Counts
+    plan : Plan
+    design : DesignMatrix
+        Design matrix of the cells.
+    level, adjust
+        See :func:`hiercorr.within.pooled_covariates.fit_covariates`.
+    """
     unit = float(counts.depth.mean())
-    fit = pooled_covariates.fit_covariates(group, counts.depth / unit, design.matrix, level, adjust)
-    negative = fit.negative_means()
-    if (negative > 0).any():
-        worst = int(negative.argmax())
-        warn(
-            "the mean regression is linear in the covariates and not positive in some cells for "
-            f"{(negative > 0).sum()} of "
-            f"{counts.n_genes} genes ({negative[worst]:.0%} of cells for "
-            f"{counts.genes[worst]!r}), as in the published "
-            "method; such cells get arbitrary weights: use fewer or coarser covariates if these "
-            "genes matter",
-            EstimationWarning,
-        )
+    fit = pooled_covariates.fit_covariates(
+        counts.one_group(), counts.depth / unit, design.matrix, level, adjust
+    )
+    _warn_of_negative_means(fit, counts)
     mu, sigma = fit.mean[0], fit.variance[0]
     shares = np.diff(counts.offsets, axis=1).astype(float)
     s = counts.depth / unit
@@ -373,40 +420,13 @@ def fit_covariates(
     k = design.matrix.shape[1]
     tiles = tiling.tiles(counts.n_genes, 2 * k * (k + 3), plan.rows, np.float64)
     for left, right in with_progress(tiles, plan.progress):
-        covariance, _ = fit.products(left, right, tested=False)
-        _, statistic = fit.products(left, right, tested=True)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            rho = covariance / np.sqrt(
-                np.outer(np.where(sigma > 0, sigma, np.nan)[left], sigma[right])
-            )
         flag = gene_flag[left, None] | gene_flag[None, right]
-        statistic[np.isnan(rho)] = np.nan
-        tile = {
-            "correlation_unclipped": rho,
-            "fisher_z": inference.fisher_z(rho),
-            "cell_statistic": statistic,
-            "cell_p_value": 2 * special.ndtr(-np.abs(statistic)),
-        }
-        output.write(left, right, tile, flag)
-    coefficient = {"coefficient": np.array(design.names, object)}
-
-    def per_gene(values: NDArray, power: int, label: str) -> xr.DataArray:
-        full = np.full((k, counts.n_genes), np.nan)
-        # The intercept scales with depth; at the count level the covariates' own coefficients do
-        # not.
-        scale = np.full(len(values), unit**power)
-        if level == "count":
-            scale[1:] = 1
-        full[: len(values)] = values / scale[:, None]
-        attrs = {
-            "long_name": f"coefficients of the {label} regression",
-            "units": "per count of depth",
-        }
-        return xr.DataArray(full, coefficient, ("coefficient", "gene"), attrs=attrs)
-
-    extra = {
-        "mean_coefficient": per_gene(fit.mean, 1, "mean"),
-        "variance_coefficient": per_gene(fit.variance, 2, "variance"),
+        output.write(left, right, _covariate_tile(fit, left, right), flag)
+    # The intercept scales with depth; at the level of counts, the other coefficients do not.
+    scaled = slice(None) if level == "cell" else slice(0, 1)
+    coefficients = {
+        f"{name}_coefficient": _coefficients(values, unit**power, scaled, design.names, name)
+        for name, values, power in (("mean", fit.mean, 1), ("variance", fit.variance, 2))
     }
     return WithinEstimates(
         output.finish(),
@@ -415,6 +435,55 @@ def fit_covariates(
         fit.iterations,
         fit.converged,
         formula=design.formula,
-        note="cell_statistic and cell_p_value take cells as independent.",
-        extra=extra,
+        note="cell_statistic and cell_p_value treat cells as independent.",
+        extra=coefficients,
+    )
+
+
+def _warn_of_negative_means(fit: pooled_covariates.CovariateFit, counts: Counts) -> None:
+    negative = fit.negative_means()
+    if (negative > 0).any():
+        worst = int(negative.argmax())
+        warn(
+            "the mean regression is linear in the covariates and not positive in some cells for "
+            f"{(negative > 0).sum()} of {counts.n_genes} genes ({negative[worst]:.0%} of cells for "
+            f"{counts.genes[worst]!r}), as in the published method; such cells get arbitrary "
+            "weights: use fewer or coarser covariates if these genes matter",
+            EstimationWarning,
+        )
+
+
+def _covariate_tile(
+    fit: pooled_covariates.CovariateFit, left: slice, right: slice
+) -> dict[str, NDArray]:
+    sigma = fit.variance[0]
+    covariance, _ = fit.products(left, right, tested=False)
+    _, statistic = fit.products(left, right, tested=True)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        rho = covariance / np.sqrt(np.outer(np.where(sigma > 0, sigma, np.nan)[left], sigma[right]))
+    statistic[np.isnan(rho)] = np.nan
+    return {
+        "correlation_unclipped": rho,
+        "fisher_z": inference.fisher_z(rho),
+        "cell_statistic": statistic,
+        "cell_p_value": 2 * special.ndtr(-np.abs(statistic)),
+    }
+
+
+def _coefficients(
+    values: NDArray, unit: float, scaled: slice, names: Sequence[str], regression: str
+) -> xr.DataArray:
+    """Convert coefficients to the depth of the data; NaN where the regression has none."""
+    scale = np.ones(len(values))
+    scale[scaled] = unit
+    full = np.full((len(names), values.shape[1]), np.nan)
+    full[: len(values)] = values / scale[:, None]
+    return xr.DataArray(
+        full,
+        {"coefficient": np.array(names, object)},
+        ("coefficient", "gene"),
+        attrs={
+            "long_name": f"coefficients of the {regression} regression",
+            "units": "per count of depth",
+        },
     )

@@ -169,8 +169,7 @@ class FitOptions:
             if published:
                 raise InputError(
                     f"uncertainty={self.uncertainty!r} is not available for 'pooled' with "
-                    "covariates; use "
-                    "uncertainty='none', or estimator='within'"
+                    "covariates; use uncertainty='none', or estimator='within'"
                 )
             if not model.sampled:
                 raise InputError(
@@ -251,8 +250,7 @@ def make_plan(counts: Counts, options: FitOptions, model: ModelFacts) -> Plan:
     if chosen != "none" and counts.n_samples < 3:
         warn(
             f"{counts.n_samples} samples give an estimate but no interval: at least 3 are needed; "
-            "se, p_value and "
-            "q_value are NaN and flagged too_few_samples",
+            "se, p_value and q_value are NaN and flagged too_few_samples",
             EstimationWarning,
         )
     draws = None

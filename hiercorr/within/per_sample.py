@@ -1,9 +1,12 @@
-"""Every pair in every sample: estimate, its variance over cells, and how far samples differ."""
+"""Estimates of every pair in every sample, with their variance and their heterogeneity."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import NamedTuple
+
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import NDArray
 
 from hiercorr import moments
 from hiercorr.counts.counts import Counts
@@ -11,22 +14,57 @@ from hiercorr.inference.meta import meta_analysis
 from hiercorr.inference.pairs import fisher_z
 from hiercorr.moments.residuals import residual_blocks
 
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Tile:
+    """Genes of the two sides of a tile, and the sums of its pairs.
+
+    Attributes
+    ----------
+    left, right : slice
+    num, den : ndarray, shape (n_samples, left, right)
+        N and D of each sample.
+    """
+
+    left: slice
+    right: slice
+    num: NDArray
+    den: NDArray
+
+
+class FourthMoments(NamedTuple):
+    """Sums over the cells of one sample, with q = y^2 - w^2 s mu.
+
+    Attributes
+    ----------
+    squares : ndarray, shape (left, right)
+        Sums of y_j^2 y_k^2.
+    left_mixed, right_mixed : ndarray, shape (left, right)
+        Sums of q_j y_j y_k, and of y_j y_k q_k.
+    product : ndarray, shape (left, right)
+        Sums of q_j q_k.
+    left_square, right_square : ndarray, shape (left,), (right,)
+        Sums of q_j^2, and of q_k^2.
+    """
+
+    squares: Array
+    left_mixed: Array
+    right_mixed: Array
+    product: Array
+    left_square: Array
+    right_square: Array
+
 
 def per_sample_pairs(
-    counts: Counts,
-    sums: moments.DepthSums,
-    fit: moments.GeneMoments,
-    num: NDArray,
-    den: NDArray,
-    left: slice,
-    right: slice,
-    dtype: DTypeLike,
+    counts: Counts, sums: moments.DepthSums, fit: moments.GeneMoments, tile: Tile
 ) -> tuple[dict[str, NDArray], NDArray[np.bool_]]:
-    r"""Correlation in each sample with the delta-method variance of its z, and their heterogeneity.
+    r"""Estimate the correlation in each sample, the variance of its z, and the heterogeneity.
 
-    With y = w r and q = y^2 - w^2 s mu, a cell's influence on the correlation of a sample is
+    With y = w r and q = y^2 - w^2 s mu, the influence of a cell on the correlation of a sample is
     :math:`u = \rho\,[\,y_j y_k / N_{jk} - q_j / (2 N_{jj}) - q_k / (2 N_{kk})]`, which sums to
-    zero; the variance is :math:`\sum u^2`, expanded into four cross products.
+    zero; the delta-method variance is :math:`\sum u^2`, expanded into four cross products.
 
     Returns
     -------
@@ -34,74 +72,81 @@ def per_sample_pairs(
         ``sample_correlation``, ``sample_se`` (samples, left, right), ``tau2``, ``i2``,
         ``prediction_lower``, ``prediction_upper`` (left, right).
     ndarray of bool
-        Pairs that some sample cannot estimate: their heterogeneity is NaN.
+        Pairs that cannot be estimated in some sample: their heterogeneity is NaN.
     """
-    rho = np.full(num.shape, np.nan)
-    var = np.full(num.shape, np.nan)
+    rho = np.full(tile.num.shape, np.nan)
+    var = np.full(tile.num.shape, np.nan)
     for c in range(counts.n_samples):
-        with np.errstate(divide="ignore", invalid="ignore"):
-            phi = fit.num[:, c] / fit.den[:, c]
-            phi = np.where((phi > 0) & (fit.den[:, c] > 0), phi, np.nan)
-            rho[c] = (
-                num[c]
-                / np.where(den[c] > 0, den[c], np.nan)
-                / np.sqrt(np.outer(phi[left], phi[right]))
-            )
-            own = 0.5 / fit.num[:, c]
-        if not np.isfinite(rho[c]).any():
-            continue
-        fourth, mixed_l, mixed_r, squares, q2_l, q2_r = _fourth_moments(
-            counts, sums, fit, left, right, c, dtype
-        )
-        with np.errstate(divide="ignore", invalid="ignore"):
-            b, d = own[left, None], own[None, right]
-            inverse = 1 / num[c].astype(np.float64)
-            # Multiplied out so that rho = 0 (N = 0) is no division by zero.
-            var[c] = rho[c] ** 2 * (b**2 * q2_l[:, None] + d**2 * q2_r + 2 * b * d * squares)
-            scale = rho[c] * inverse  # 1 / (D sqrt(phi phi)), finite whatever N is
-            var[c] += scale**2 * fourth - 2 * scale * rho[c] * (b * mixed_l + d * mixed_r)
+        rho[c] = _correlation(fit, tile, c)
+        if np.isfinite(rho[c]).any():
+            fourth = _fourth_moments(counts, sums, fit, tile, c)
+            var[c] = _variance(rho[c], fit, tile, fourth, c)
     with np.errstate(divide="ignore", invalid="ignore"):
         inside = np.abs(rho) < 1
         z = fisher_z(rho)
         v = np.where(inside & (var > 0), var, np.nan) / (1 - rho**2) ** 2
-    out = {"sample_correlation": np.where(inside, rho, np.nan), "sample_se": np.sqrt(v)}
     complete = np.isfinite(z).all(0) & np.isfinite(v).all(0)
-    shape = complete.shape
-    for name in ("tau2", "i2", "prediction_lower", "prediction_upper"):
-        out[name] = np.full(shape, np.nan)
-    if complete.any() and counts.n_samples >= 3:
+    out = {"sample_correlation": np.where(inside, rho, np.nan), "sample_se": np.sqrt(v)}
+    return out | _heterogeneity(z, v, complete), ~complete
+
+
+def _correlation(fit: moments.GeneMoments, tile: Tile, sample: int) -> Array:
+    gene_num, gene_den = fit.num[:, sample], fit.den[:, sample]
+    num, den = tile.num[sample], tile.den[sample]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        phi = gene_num / gene_den
+        phi = np.where((phi > 0) & (gene_den > 0), phi, np.nan)
+        scale = np.sqrt(np.outer(phi[tile.left], phi[tile.right]))
+        return np.asarray(num / np.where(den > 0, den, np.nan) / scale, np.float64)
+
+
+def _variance(
+    rho: Array, fit: moments.GeneMoments, tile: Tile, fourth: FourthMoments, sample: int
+) -> Array:
+    with np.errstate(divide="ignore", invalid="ignore"):
+        half = 0.5 / fit.num[:, sample]
+        b, d = half[tile.left, None], half[None, tile.right]
+        inverse = 1 / tile.num[sample].astype(np.float64)
+        # Multiplied out, so that rho = 0 (N = 0) does not lead to a division by zero.
+        genes = b**2 * fourth.left_square[:, None] + d**2 * fourth.right_square
+        var = rho**2 * (genes + 2 * b * d * fourth.product)
+        scale = rho * inverse  # 1 / (D sqrt(phi phi)), finite for every N
+        mixed = b * fourth.left_mixed + d * fourth.right_mixed
+        var += scale**2 * fourth.squares - 2 * scale * rho * mixed
+    return var
+
+
+def _heterogeneity(z: Array, v: Array, complete: NDArray[np.bool_]) -> dict[str, NDArray]:
+    """Estimate tau^2, I^2 and prediction limits of the pairs estimated in every sample."""
+    names = ("tau2", "i2", "prediction_lower", "prediction_upper")
+    out = {name: np.full(complete.shape, np.nan) for name in names}
+    if complete.any() and len(z) >= 3:
         meta = meta_analysis(z[:, complete], v[:, complete], method="PM")
         out["tau2"][complete], out["i2"][complete] = meta.tau2, meta.i2
         out["prediction_lower"][complete] = np.tanh(meta.prediction_lower)
         out["prediction_upper"][complete] = np.tanh(meta.prediction_upper)
-    return out, ~complete
+    return out
 
 
 def _fourth_moments(
-    counts: Counts,
-    sums: moments.DepthSums,
-    fit: moments.GeneMoments,
-    left: slice,
-    right: slice,
-    sample: int,
-    dtype: DTypeLike,
-) -> tuple[NDArray, ...]:
-    """Sums over cells of y_j^2 y_k^2, q_j y_j y_k, y_j y_k q_k, q_j q_k, q_j^2 and q_k^2."""
+    counts: Counts, sums: moments.DepthSums, fit: moments.GeneMoments, tile: Tile, sample: int
+) -> FourthMoments:
+    dtype, sides = tile.num.dtype, (tile.left, tile.right)
     mu, slope = fit.mu[:, sample], fit.slope[:, sample]
     fitted = None if fit.adjustment is None else fit.adjustment.fitted(sample, dtype)
     total: list[NDArray] | None = None
     blocks = (
-        residual_blocks(counts, sums.depth, mu, slope, g, sample, dtype, fitted)
-        for g in (left, right)
+        residual_blocks(counts, sums.depth, mu, slope, genes, sample, dtype, fitted)
+        for genes in sides
     )
     for (cells, x), (_, y) in zip(*blocks, strict=True):
         s = sums.depth[cells].astype(dtype)
         noise = [
             (
-                (mu[g, None] * s if fitted is None else fitted(g, cells))
-                / (1 + slope[g, None] * s) ** 2
+                (mu[genes, None] * s if fitted is None else fitted(genes, cells))
+                / (1 + slope[genes, None] * s) ** 2
             ).astype(dtype)
-            for g in (left, right)
+            for genes in sides
         ]
         x2, y2 = x * x, y * y
         qx, qy = x2 - noise[0], y2 - noise[1]
@@ -116,4 +161,4 @@ def _fourth_moments(
         part = [p.astype(np.float64) for p in part]
         total = part if total is None else [a + b for a, b in zip(total, part, strict=True)]
     assert total is not None
-    return tuple(total)
+    return FourthMoments(*total)

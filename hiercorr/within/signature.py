@@ -1,14 +1,14 @@
-r"""A group of genes as one target: correlation within samples of their weighted sum with every gene.
+r"""Signatures: correlation within samples of the weighted sum of a group of genes with every gene.
 
-With weights a on the genes' expression relative to their means, :math:`z_S = \sum_j a_j z_j /
-\mu_j`, covariances add up,
+With weights a on the genes' expression relative to their means,
+:math:`z_S = \sum_j a_j z_j / \mu_j`, covariances add up,
 
 .. math:: \phi_{Sk} = \sum_j a_j \phi_{jk}, \quad \phi_{SS} = \sum_{jl} a_j a_l \phi_{jl},
 
-and so do the samples' influences on them. A gene of the group is compared with the others of the
-group, so that it does not correlate with itself. In the terms of
-:func:`hiercorr.inference.pairs.pair_estimate` the group has the sums :math:`N_c = \psi_c + b_c
-\phi, D_c = b_c`, with psi the influences and b the shares of the samples.
+and so do the influences of the samples on them. A gene of the group is compared with the others of
+the group, so that it does not correlate with itself. In the terms of
+:func:`hiercorr.inference.pairs.pair_estimate`, the group has the sums
+:math:`N_c = \psi_c + b_c \phi, D_c = b_c`, with psi the influences and b the shares of the samples.
 """
 
 from __future__ import annotations
@@ -27,7 +27,13 @@ from hiercorr.errors import InputError, unknown_name
 from hiercorr.results import tiling
 from hiercorr.runtime.progress import with_progress
 from hiercorr.schema import Flag
-from hiercorr.within.fitting import DOMINANT_SHARE, LOW_INFORMATION, WithinEstimates, within_problem
+from hiercorr.within.fitting import (
+    DOMINANT_SHARE,
+    LOW_INFORMATION,
+    WithinEstimates,
+    WithinProblem,
+    within_problem,
+)
 from hiercorr.within.options import Plan
 
 Array = NDArray[np.float64]
@@ -35,16 +41,19 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Linear:
-    """Ratios of sums over samples, and what is linear in them; all arrays may have more dimensions after these.
+    """Covariances that are ratios of sums over samples, and the quantities that add up with them.
+
+    All arrays may have further dimensions after those below.
 
     Attributes
     ----------
     value : ndarray
-        The covariance.
+        Covariance.
     influence, share : ndarray, shape (n_samples, ...)
-        Of each sample on it, and in its information; shares add up to 1.
+        Influence of each sample on the covariance, and its share of the information; shares add up
+        to 1.
     noise : ndarray
-        Variance of the value under Poisson noise alone.
+        Variance of the covariance under Poisson noise alone.
     """
 
     value: Array
@@ -54,7 +63,7 @@ class Linear:
 
     @classmethod
     def ratio(cls, num: NDArray, den: NDArray, variance: float) -> Linear:
-        """Of sums (n_samples, ...); `variance` of N under Poisson noise alone is that many times D."""
+        """Divide sums (n_samples, ...); Poisson noise gives N a variance of `variance` times D."""
         num, den = num.astype(np.float64), den.astype(np.float64)
         total = den.sum(0)
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -63,7 +72,7 @@ class Linear:
             return cls(value, (num - value * den) / total, den / total, variance / total)
 
     def combined(self, weights: Array) -> Linear:
-        """The weighted sum over the first dimension after the samples'."""
+        """Return the weighted sum over the first dimension after that of the samples."""
         size = np.abs(weights) / np.abs(weights).sum()
         return Linear(
             np.tensordot(weights, self.value, 1),
@@ -73,35 +82,35 @@ class Linear:
         )
 
     def sums(self) -> tuple[Array, Array]:
-        """N and D of which the value is the ratio of sums, shape (n_samples, ...)."""
+        """Return N and D, shape (n_samples, ...), whose ratio of sums is the value."""
         return self.influence + self.share * self.value, self.share
 
-    def at(self, *index: int | slice | NDArray) -> Linear:
+    def __getitem__(self, index: int | slice) -> Linear:
+        """Index the first dimension after that of the samples."""
         return Linear(
-            self.value[index],
-            self.influence[(slice(None), *index)],
-            self.share[(slice(None), *index)],
-            self.noise[index],
+            self.value[index], self.influence[:, index], self.share[:, index], self.noise[index]
         )
 
 
 def fit_signature(
     counts: Counts, members: NDArray[np.int64], weights: Array | str, plan: Plan
 ) -> tuple[WithinEstimates, dict[str, Array]]:
-    """Correlation of the group with every gene.
+    """Estimate the correlation of the group with every gene.
 
     Parameters
     ----------
+    counts : Counts
     members : ndarray of int
-        Positions of the group's genes.
+        Positions of the genes of the group.
     weights : ndarray, shape (n_members,) or {"equal", "expression"}
+    plan : Plan
 
     Returns
     -------
     WithinEstimates
         Pair variables (1, n_genes).
     dict
-        ``signature_weight``, shape (n_genes,): weights on relative expression, 0 of genes that are
+        ``signature_weight``, shape (n_genes,): weights on relative expression, 0 for genes that are
         not in the group.
     """
     g, p = len(members), counts.n_genes
@@ -110,43 +119,22 @@ def fit_signature(
     problem = within_problem(counts, moments.depth_sums(counts, plan.tolerance), plan)
     fit = problem.fit
     if isinstance(weights, str):
-        weights = (
-            np.ones(g)
-            if weights == "equal"
-            else problem.gene["mean"][:g] / problem.gene["mean"][:g].mean()
-        )
-    own = Linear.ratio(fit.num.T, fit.den.T, 2.0)  # of each gene with itself
-    group, rows = slice(0, g), slice(p, p + 1)
+        mean = problem.gene["mean"][:g]
+        weights = np.ones(g) if weights == "equal" else mean / mean.mean()
+    variances = Linear.ratio(fit.num.T, fit.den.T, 2.0)
+    rows = slice(p, p + 1)
     output = tiling.PairOutput(p, rows, plan.dtype, without_interval=plan.silent(counts.n_samples))
-    whole: Linear | None = None
-    flag_group = np.uint16(0)
-    edges = [0, g, *range(g + 4096, p, 4096), p] if g < p else [0, g]
-    spans = [slice(a, b) for a, b in itertools.pairwise(edges)]
+    group, flag, cross = _group(counts, problem, variances[:g], weights, plan)
+    edges = [g, *range(g + 4096, p, 4096), p] if g < p else [g]
+    spans = [slice(a, b) for a, b in itertools.pairwise([0, *edges])]
     for span in with_progress(spans, plan.progress):
-        shape = (counts.n_samples, g, span.stop - span.start)
-        num = moments.numerators(
-            counts, problem.sums, fit, group, span, np.empty(shape, plan.dtype)
-        )
-        den = moments.denominators(problem.sums, fit, group, span, num, np.empty(shape, plan.dtype))
-        pairs = Linear.ratio(num, den, 1.0)
-        if span == group:
-            pairs = _with_own(pairs, own.at(slice(0, g)))
-            if not np.isfinite(pairs.value).all():
-                j = int(np.flatnonzero(~np.isfinite(pairs.value).all(1))[0])
-                raise InputError(
-                    f"gene {counts.genes[j]!r} of the group has too few counts to be part of it; "
-                    "leave it out"
-                )
-            cross = pairs.combined(weights)  # the group with each of its genes
-            whole = cross.combined(weights)
-            whole = Linear(whole.value, whole.influence, whole.share, 2 * np.asarray(whole.noise))
-            flag_group = _flag(whole, weights, fit.theta)
-            estimate = _members(cross, whole, own.at(slice(0, g)), weights, plan)
+        if span.start == 0:
+            estimate = _members(cross, group, variances[:g], weights, plan)
         else:
-            assert whole is not None
-            estimate = _estimate(whole, pairs.combined(weights), own.at(span), plan)
-        tile, flag = _table(estimate, plan, problem.gene_flag[span] | flag_group, counts.n_samples)
-        output.write(rows, span, tile, flag)
+            pairs = _covariances(counts, problem, g, span, plan)
+            estimate = _estimate(group, pairs.combined(weights), variances[span], plan)
+        tile, tile_flag = _table(estimate, plan, problem.gene_flag[span] | flag, counts.n_samples)
+        output.write(rows, span, tile, tile_flag)
     back = np.argsort(order)
     pair = {k: v[..., back] for k, v in output.finish().items()}
     gene = {k: v[back] for k, v in problem.gene.items()}
@@ -154,66 +142,100 @@ def fit_signature(
     return fitted, {"signature_weight": np.append(weights, np.zeros(p - g))[back]}
 
 
-def _with_own(pairs: Linear, own: Linear) -> Linear:
-    """The square of pairs with each gene's own variance, whose noise is taken out, on the diagonal."""
-    at = np.arange(len(own.value))
+def _covariances(
+    counts: Counts, problem: WithinProblem, n_members: int, span: slice, plan: Plan
+) -> Linear:
+    """Estimate the covariances of the first genes, those of the group, with a span of genes."""
+    members, sums, fit = slice(0, n_members), problem.sums, problem.fit
+    shape = (counts.n_samples, n_members, span.stop - span.start)
+    num = moments.numerators(counts, sums, fit, members, span, np.empty(shape, plan.dtype))
+    den = moments.denominators(sums, fit, members, span, num, np.empty(shape, plan.dtype))
+    return Linear.ratio(num, den, 1.0)
+
+
+def _group(
+    counts: Counts, problem: WithinProblem, variances: Linear, weights: Array, plan: Plan
+) -> tuple[Linear, np.uint16, Linear]:
+    """Estimate the variance of the group, its flag, and the covariances with its genes."""
+    g = len(weights)
+    pairs = _with_variances(_covariances(counts, problem, g, slice(0, g), plan), variances)
+    if not np.isfinite(pairs.value).all():
+        j = int(np.flatnonzero(~np.isfinite(pairs.value).all(1))[0])
+        raise InputError(
+            f"gene {counts.genes[j]!r} of the group has too few counts to be part of it; leave it "
+            "out"
+        )
+    cross = pairs.combined(weights)
+    group = cross.combined(weights)
+    group = Linear(group.value, group.influence, group.share, 2 * np.asarray(group.noise))
+    return group, _flag(group, weights, problem.fit.theta), cross
+
+
+def _with_variances(pairs: Linear, variances: Linear) -> Linear:
+    """Write the noise-corrected variances of the genes to the diagonal of their covariances."""
+    k = np.arange(len(variances.value))
     for name in ("value", "noise"):
-        getattr(pairs, name)[at, at] = getattr(own, name) * (0.5 if name == "noise" else 1)
+        getattr(pairs, name)[k, k] = getattr(variances, name) * (0.5 if name == "noise" else 1)
     for name in ("influence", "share"):
-        getattr(pairs, name)[:, at, at] = getattr(own, name)
+        getattr(pairs, name)[:, k, k] = getattr(variances, name)
     return pairs
 
 
-def _flag(whole: Linear, weights: Array, theta: float) -> np.uint16:
-    """As of a gene: a variance of typical size (that of genes without correlation) against its noise."""
+def _flag(group: Linear, weights: Array, theta: float) -> np.uint16:
+    """Compare the variance expected without correlation with its noise, as for genes."""
     flag = np.uint16(0)
-    if not whole.value > 0:
+    if not group.value > 0:
         flag |= Flag.NONPOSITIVE_VARIANCE.bit
-    if not (weights**2).sum() / theta >= LOW_INFORMATION * np.sqrt(whole.noise):
+    if not (weights**2).sum() / theta >= LOW_INFORMATION * np.sqrt(group.noise):
         flag |= Flag.LOW_INFORMATION.bit
-    if len(whole.share) > 1 and whole.share.max() > DOMINANT_SHARE:
+    if len(group.share) > 1 and group.share.max() > DOMINANT_SHARE:
         flag |= Flag.DOMINATED.bit
     return flag
 
 
-def _estimate(whole: Linear, cross: Linear, own: Linear, plan: Plan) -> inference.PairEstimate:
-    """Of a group (one value) with genes (m,)."""
-    (num, den), (group_num, group_den), (own_num, own_den) = (
-        part.sums() for part in (cross, whole, own)
+def _estimate(
+    group: Linear, cross: Linear, variances: Linear, plan: Plan
+) -> inference.PairEstimate:
+    """Estimate the correlations of a group (one value) with genes (m,)."""
+    (num, den), (group_num, group_den), (gene_num, gene_den) = (
+        part.sums() for part in (cross, group, variances)
     )
     return inference.pair_estimate(
         num[:, None],
         np.ascontiguousarray(den)[:, None],
-        (group_num[None], own_num.T),
-        (group_den[None], own_den.T),
+        (group_num[None], gene_num.T),
+        (group_den[None], gene_den.T),
         "none" if plan.few(len(num)) else plan.uncertainty,
-        (np.atleast_1d(whole.noise), own.noise),
+        (np.atleast_1d(group.noise), variances.noise),
     )
 
 
 def _members(
-    cross: Linear, whole: Linear, own: Linear, weights: Array, plan: Plan
+    cross: Linear, group: Linear, variances: Linear, weights: Array, plan: Plan
 ) -> inference.PairEstimate:
-    """Of each gene of the group with the rest of it."""
+    """Estimate the correlation of each gene of the group with the others of the group."""
     parts = []
     for k, a in enumerate(weights):
-        with_whole, itself = cross.at(k), own.at(k)
-        rest = Linear(
-            with_whole.value - a * itself.value,
-            with_whole.influence - a * itself.influence,
-            with_whole.share,
-            with_whole.noise,
+        with_group, variance = cross[k], variances[k]
+        with_others = Linear(
+            with_group.value - a * variance.value,
+            with_group.influence - a * variance.influence,
+            with_group.share,
+            with_group.noise,
         )
         others = Linear(
-            whole.value - 2 * a * rest.value - a**2 * itself.value,
-            whole.influence - 2 * a * rest.influence - a**2 * itself.influence,
-            whole.share,
-            whole.noise,
+            group.value - 2 * a * with_others.value - a**2 * variance.value,
+            group.influence - 2 * a * with_others.influence - a**2 * variance.influence,
+            group.share,
+            group.noise,
         )
         column = Linear(
-            *(v[..., None] for v in (rest.value, rest.influence, rest.share, rest.noise))
+            with_others.value[..., None],
+            with_others.influence[..., None],
+            with_others.share[..., None],
+            with_others.noise[..., None],
         )
-        parts.append(_estimate(others, column, own.at(slice(k, k + 1)), plan))
+        parts.append(_estimate(others, column, variances[k : k + 1], plan))
     names = ("correlation", "se", "df", "carrying", "largest_share")
     return inference.PairEstimate(
         *(np.concatenate([getattr(e, n) for e in parts], axis=1) for n in names)
@@ -223,6 +245,7 @@ def _members(
 def _table(
     estimate: inference.PairEstimate, plan: Plan, gene_flag: NDArray, n_samples: int
 ) -> tuple[dict[str, NDArray], NDArray]:
+    """Return the pair variables and flags."""
     tile: dict[str, NDArray] = {"correlation_unclipped": estimate.correlation.astype(plan.dtype)}
     flag = gene_flag[None].copy()
     flag[estimate.largest_share > DOMINANT_SHARE] |= Flag.DOMINATED.bit
@@ -290,6 +313,6 @@ def check_signature(
     if len(invalid):
         k = int(invalid[0])
         raise InputError(
-            f"the weight of {members[k]!r} is {given[k]}: weights are finite and not 0"
+            f"the weight of {members[k]!r} is {given[k]}: weights must be finite and not 0"
         )
     return members, given
