@@ -1,23 +1,24 @@
 r"""One gene against thousands: empirical Bayes with every integral on a grid, no Markov chain.
 
-Each gene's margin is fitted once. A pair's likelihood of z in each sample is then a curve, and
+Each gene's margin is fitted once. The likelihood of a pair in each sample is then a curve in z, and
 
 .. math:: p(\zeta, \tau | x) \propto p(\zeta)\,p(\tau) \int \prod_c \sum_z N(z; \zeta, \tau^2)\,
           e^{\ell_c(z) + \delta' t_c(z)}\; N(\delta; 0, V)\, d\delta
 
-is summed exactly over z and tau. :math:`\delta` are the errors of the two log standard deviations, with t the derivatives of
-the log likelihood along the margins' ridges: leaving them out makes intervals too short. They are integrated by a cubature
-of five points. Between samples, the means are normal with known noise, and sd, sd and z lie on a grid.
+is summed exactly over z and tau. :math:`\delta` are the errors of the two log standard deviations,
+and t the derivatives of the log likelihood along the ridges of the margins: without them intervals
+are too short. They are integrated by a cubature of five points. Between samples, the means are
+normal with known noise, and both standard deviations and z lie on a grid.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -28,8 +29,9 @@ from hiercorr.bayes import tables
 from hiercorr.bayes.margin import MEAN_SD, NODES, Array, Margin, Rows, fit_margin
 from hiercorr.bayes.pair import Z_NODES
 from hiercorr.bayes.priors import Priors
+from hiercorr.bayes.setup import Intervals, Setup
 from hiercorr.counts.counts import Counts
-from hiercorr.errors import InputError, unknown_name
+from hiercorr.errors import InputError, true_or_false, unknown_name, valid_seed, whole_number
 from hiercorr.kernels import bayes as kernels
 from hiercorr.results.result import CorrelationResult
 from hiercorr.runtime import blas
@@ -38,30 +40,27 @@ from hiercorr.runtime.resources import cores
 from hiercorr.schema import Flag, build_dataset
 from hiercorr.simulate import natural_correlation
 
-if TYPE_CHECKING:
-    from hiercorr.bayes.model import BayesianCorrelation
-
 FINE = np.linspace(-2.6, 2.6, 261)
 TAUS = np.array([0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.65, 0.8, 1.0])
-_CUBATURE = np.sqrt(3.0)  # third degree for a normal in two dimensions, with a point in the middle
+_CUBATURE = np.sqrt(3.0)  # of degree 3 for a normal in two dimensions, with a central point
 
 
 @dataclass(frozen=True)
 class Curves:
-    """What a pair's data say, before the prior of zeta.
+    """Log likelihoods of one pair, before the priors of zeta and of z between samples.
 
     Attributes
     ----------
     zeta : ndarray, shape (n_fine,)
-        Log likelihood of zeta with tau and the standard deviations integrated out.
+        Log likelihood of zeta, with tau and the standard deviations integrated out.
     tau : ndarray, shape (n_taus,)
         Log posterior mass of tau, given the prior of zeta.
     between : ndarray, shape (n_fine,)
-        Log likelihood of z between samples, standard deviations integrated out with their priors.
+        Log likelihood of z between samples, with the standard deviations integrated out.
     sd : float
         Standard deviation of the partner's log expression within samples.
     coarse : bool
-        The likelihood is largest at the end of the grid of z.
+        Whether the likelihood has its maximum at an end of the grid of z.
     """
 
     zeta: Array
@@ -73,13 +72,13 @@ class Curves:
 
 @lru_cache(maxsize=1)
 def _spline() -> Array:
-    """Cubic interpolation from the nodes to the fine grid, as a matrix."""
+    """Return the matrix that interpolates from the nodes to the fine grid by cubic splines."""
     return np.asarray(interpolate.CubicSpline(Z_NODES, np.eye(len(Z_NODES)))(FINE))
 
 
 @lru_cache(maxsize=1)
 def _spreads() -> Array:
-    """Normal weights of z around each zeta for each tau, rows summing to 1: (taus, zeta, z)."""
+    """Return normal weights of z around each zeta for each tau, shape (taus, zeta, z)."""
     out = np.empty((len(TAUS), len(FINE), len(FINE)))
     for k, tau in enumerate(TAUS):
         if tau == 0:
@@ -91,42 +90,50 @@ def _spreads() -> Array:
 
 
 def log_prior(priors: Priors, k: int, x: Array) -> Array:
-    """Log prior density of the k-th scalar on the scale that is sampled."""
+    """Evaluate the log prior density of the k-th scalar on the scale that is sampled."""
     row = priors.row(k)
     return np.array([kernels.log_prior(v, *row)[0] for v in x])
 
 
 def tau_weights(priors: Priors, heterogeneity: bool) -> tuple[NDArray[np.int64], Array]:
-    """Which taus are summed over, and the log prior mass of each."""
+    """Return the positions of the taus to sum over, and the log prior mass of each."""
     if not heterogeneity:
         return np.array([0]), np.zeros(1)
     edges = np.append(0.0, np.append((TAUS[1:] + TAUS[:-1]) / 2, TAUS[-1] + 0.1))
-    x = np.maximum(TAUS, 0.0125)  # the density of tau itself: that of its logarithm over tau
-    density = np.exp(log_prior(priors, 4, np.log(x))) / x
+    x = np.maximum(TAUS, 0.0125)
+    density = np.exp(log_prior(priors, kernels.TAU, np.log(x))) / x  # of tau, not of its logarithm
     mass = density * np.diff(edges)
     return np.arange(len(TAUS)), np.log(mass / mass.sum())
 
 
 class Columns:
-    """Dense columns of a few genes of sparse counts, and their margins."""
+    """Dense columns of a few genes of sparse counts, and their margins.
+
+    Parameters
+    ----------
+    counts : Counts
+    priors : Priors
+    """
 
     def __init__(self, counts: Counts, priors: Priors) -> None:
         self.counts, self.priors = counts, priors
-        self.target_sd = np.nan
         self.log_s = np.log(counts.depth / counts.depth.mean())
 
     def dense(self, j: int) -> NDArray[np.int64]:
+        """Return the counts of one gene in every cell."""
         x = np.zeros(self.counts.n_cells, np.int64)
         a, b = self.counts.offsets[j, [0, -1]]
         x[self.counts.rows[a:b]] = self.counts.values[a:b]
         return x
 
     def rows(self, *columns: NDArray[np.int64]) -> Rows:
+        """Return the cells as rows for these columns; cells with equal counts are compressed."""
         key = columns[0] if len(columns) == 1 else columns[0] * (columns[1].max() + 1) + columns[1]
         cell, log_s, weight, starts = kernels.gauss_rows(key, self.log_s, self.counts.starts, NODES)
         return Rows(np.stack([c[cell] for c in columns], 1).astype(float), log_s, weight, starts)
 
     def margin(self, x: NDArray[np.int64]) -> Margin:
+        """Fit the margin of a column."""
         return fit_margin(self.rows(x), 0, self.priors.log_sd)
 
 
@@ -139,7 +146,24 @@ def pair_curves(
     heterogeneity: bool,
     sd_errors: bool = True,
 ) -> Curves:
-    """Everything that one pair's data say about both levels; `sd_errors`: integrate over those of the standard deviations."""
+    """Compute the log likelihoods of one pair at both levels.
+
+    Parameters
+    ----------
+    rows : Rows
+    margins : tuple of Margin
+    cells : ndarray of int, shape (n_samples,)
+        Number of cells per sample.
+    design : ndarray, shape (n_samples, n_coefficients)
+    priors : Priors
+    heterogeneity : bool
+    sd_errors : bool
+        Integrate over the errors of the standard deviations.
+
+    Returns
+    -------
+    Curves
+    """
     a, b = margins
     grids = [m.grid(0.5) for m in margins]
     pa, pb = (rows.table(g, *grid) for g, grid in enumerate(grids))
@@ -160,7 +184,7 @@ def pair_curves(
         grids[1][0],
         grids[1][1],
     )
-    value, tilt_a, tilt_b = (v @ _spline().T for v in _continued(*found))
+    value, tilt_a, tilt_b = (v @ _spline().T for v in _extrapolated(*found))
     middle = len(FINE) // 2
     tilt_a, tilt_b = tilt_a - tilt_a[:, [middle]], tilt_b - tilt_b[:, [middle]]
     which, log_mass = tau_weights(priors, heterogeneity)
@@ -182,14 +206,14 @@ def pair_curves(
         total = np.logaddexp(total, each + np.log(weight))
     total = total + log_mass[:, None]
     zeta = special.logsumexp(total, axis=0)
-    tau = special.logsumexp(total + log_prior(priors, 2, FINE), axis=1)
+    tau = special.logsumexp(total + log_prior(priors, kernels.Z_WITHIN, FINE), axis=1)
     best = int(zeta.argmax())
     between = _between(margins, float(np.tanh(FINE[best])), cells, design, priors)
     return Curves(zeta, tau, between, b.sd, best in (0, len(FINE) - 1))
 
 
-def _continued(value: Array, *slopes: Array) -> tuple[Array, ...]:
-    """Where a z is so far from the data that its likelihood is 0 in floating point, the parabola before it goes on."""
+def _extrapolated(value: Array, *slopes: Array) -> tuple[Array, ...]:
+    """Continue log likelihoods as parabolas where the likelihood underflows to 0."""
     for c, row in enumerate(value):
         known = np.isfinite(row) & np.all([np.isfinite(s[c]) for s in slopes], axis=0)
         if known.all():
@@ -221,8 +245,9 @@ def _between(
     design: Array,
     priors: Priors,
 ) -> Array:
+    """Compute the log likelihood of z between samples; `rho` is the correlation within samples."""
     means, variances = [], []
-    for m in margins:  # the weak prior of the means taken out again
+    for m in margins:  # removes the weak prior of the means
         precision = np.maximum(1 / m.m_se**2 - 1 / MEAN_SD**2, 1e-3)
         means.append((m.m / m.m_se**2 - m.prior_mean / MEAN_SD**2) / precision)
         variances.append(1 / precision)
@@ -233,52 +258,32 @@ def _between(
     n, k = design.shape
     centre = mean.mean(0)
     fitted = design @ np.linalg.lstsq(design, mean - centre, rcond=None)[0] + centre
-    left_over = ((mean - fitted) ** 2).sum(0) / max(n - k, 1) - noise[:, [0, 2]].mean(0)
+    excess = ((mean - fitted) ** 2).sum(0) / max(n - k, 1) - noise[:, [0, 2]].mean(0)
     width = 1 / np.sqrt(2 * max(n - k, 1)) + 0.05
     steps = np.linspace(-2.6, 2.6, 11) * width
-    grids = [0.5 * np.log(max(v, 0.15**2)) + steps for v in left_over]
+    grids = [0.5 * np.log(max(v, 0.15**2)) + steps for v in excess]
     coarse = FINE[::8]
     value = kernels.between_posterior(mean - centre, noise, design, grids[0], grids[1], coarse)
     value += (
-        log_prior(priors, 1, grids[0])[:, None, None]
-        + log_prior(priors, 1, grids[1])[None, :, None]
+        log_prior(priors, kernels.SD_BETWEEN, grids[0])[:, None, None]
+        + log_prior(priors, kernels.SD_BETWEEN, grids[1])[None, :, None]
     )
     out = special.logsumexp(value, axis=(0, 1))
     return np.asarray(interpolate.CubicSpline(coarse, out, extrapolate=True)(FINE))
 
 
-def run(
-    columns: Columns,
-    target: int,
-    genes: Sequence[int],
-    design: Array,
-    heterogeneity: bool,
-    n_jobs: int,
-    shown: Callable[[Any], Any],
-) -> list[Curves]:
-    """Curves of the target with each gene, over threads: the kernels and products hold no lock."""
-    x = columns.dense(target)
-    own = columns.margin(x)
-    columns.target_sd = own.sd
-    cells = columns.counts.cells_per_sample
-
-    def one(j: int) -> Curves:
-        y = columns.dense(j)
-        return pair_curves(
-            columns.rows(x, y),
-            (own, columns.margin(y)),
-            cells,
-            design,
-            columns.priors,
-            heterogeneity,
-        )
-
-    with blas.at_most(1), ThreadPoolExecutor(n_jobs) as pool:
-        return list(shown(pool.map(one, genes)))
-
-
 def shrunken_prior(curves: Array) -> tuple[float, float]:
-    """Mean and standard deviation of zeta over the pairs (maximum marginal likelihood)."""
+    """Estimate the mean and standard deviation of zeta over pairs by marginal likelihood.
+
+    Parameters
+    ----------
+    curves : ndarray, shape (n_pairs, n_fine)
+        Log likelihoods of zeta.
+
+    Returns
+    -------
+    mean, sd : float
+    """
     like = np.exp(curves - curves.max(1, keepdims=True))
 
     def negative(p: Array) -> float:
@@ -292,7 +297,19 @@ def shrunken_prior(curves: Array) -> tuple[float, float]:
 
 
 def grid_draws(log_density: Array, n: int, rng: np.random.Generator) -> Array:
-    """Stratified draws (n, pairs) from densities on the fine grid, (pairs, n_fine), in random order."""
+    """Draw from densities on the fine grid, stratified and in random order.
+
+    Parameters
+    ----------
+    log_density : ndarray, shape (n_pairs, n_fine)
+    n : int
+        Number of draws.
+    rng : Generator
+
+    Returns
+    -------
+    ndarray, shape (n, n_pairs)
+    """
     density = np.exp(log_density - log_density.max(1, keepdims=True))
     step = FINE[1] - FINE[0]
     trapezoid = (density[:, 1:] + density[:, :-1]) / 2 * step
@@ -305,193 +322,251 @@ def grid_draws(log_density: Array, n: int, rng: np.random.Generator) -> Array:
     return out
 
 
+@dataclass(frozen=True)
+class ManyOptions:
+    """Options of the fit, checked; see :meth:`hiercorr.BayesianCorrelation.fit_many`."""
+
+    shrink: bool
+    draws: int
+    intervals: Intervals
+    seed: int | np.random.Generator | None
+    n_jobs: int | None
+    progress: bool | None
+
+    def __post_init__(self) -> None:
+        """Check the options that are not checked by their own class."""
+        true_or_false("shrink", self.shrink)
+        whole_number("draws", self.draws, 100)
+        valid_seed(self.seed)
+        whole_number("n_jobs", self.n_jobs, 1, optional=True)
+        true_or_false("progress", self.progress, optional=True)
+
+
+@dataclass(frozen=True)
+class _Target:
+    """One gene, its partners and the curves of the pairs."""
+
+    counts: Counts
+    name: str
+    position: int
+    partners: list[int]
+    sd: float
+    curves: list[Curves]
+
+
+@dataclass(frozen=True)
+class _ZPrior:
+    """Prior of a Fisher z: log density on the fine grid, variance, and limits of rho."""
+
+    log_density: Array
+    variance: float
+    limits: tuple[float, float]
+
+
+def check_setup(setup: Setup) -> None:
+    """Raise an error if the model cannot be fitted on grids."""
+    if setup.population.blocked or setup.structure != "both":
+        raise InputError(
+            "fit_many has no block= or structure=: select one sample per donor with subset=, "
+            "or use fit()"
+        )
+
+
 def fit_many(
-    model: BayesianCorrelation,
+    counts: Counts,
+    setup: Setup,
     target: str,
     genes: Sequence[str] | None,
-    *,
-    shrink: bool,
-    draws: int,
-    confidence: float,
-    rope: float,
-    seed: Any,
-    n_jobs: int | None,
-    progress: bool | None,
+    options: ManyOptions,
 ) -> CorrelationResult:
-    """See :meth:`hiercorr.BayesianCorrelation.fit_many`."""
-    model._settings(max(draws, 100), 100, 2, "nutpie", 0.9, confidence, rope)
-    if draws < 100:
-        raise InputError(f"draws must be a whole number of at least 100, not {draws!r}")
-    if n_jobs is not None and n_jobs < 1:
-        raise InputError(f"n_jobs must be at least 1, not {n_jobs!r}")
-    if model._population.blocked or model.structure != "both":
-        raise InputError(
-            "fit_many has no block= and no structure=: take one sample a donor with subset=, or use fit()"
-        )
+    """Fit one gene against many; see :meth:`hiercorr.BayesianCorrelation.fit_many`.
+
+    Parameters
+    ----------
+    counts : Counts
+        With the target among the genes.
+    setup : Setup
+    target : str
+    genes : sequence of str, optional
+    options : ManyOptions
+
+    Returns
+    -------
+    CorrelationResult
+    """
     started = time.perf_counter()
-    counts = model._with(target)
-    counts = counts.take(_chosen(counts, target, genes))
-    partners = [j for j, g in enumerate(counts.genes) if g != target]
-    at = int(counts.genes.get_loc(target))
-    columns = Columns(counts, model.priors)
-    curves = run(
-        columns,
-        at,
-        partners,
-        model.design.matrix,
-        model.heterogeneity,
-        n_jobs or cores(),
-        lambda work: shown(work, len(partners), progress, "genes"),
-    )
-    rng = np.random.default_rng(seed)
-    likelihood = np.array([c.zeta for c in curves])
-    prior, described = log_prior(model.priors, 2, FINE), model.priors.describe()
-    prior_variance, prior_range = tables.prior_of_z(model.priors, "z_within", confidence)
-    if shrink:
+    fitted = _curves(counts.take(_chosen(counts, target, genes)), setup, target, options)
+    likelihood = np.array([c.zeta for c in fitted.curves])
+    described = setup.priors.describe()
+    priors = {
+        level: _z_prior(setup.priors, level, options.intervals) for level in ("within", "between")
+    }
+    if options.shrink:
         mean, sd = shrunken_prior(likelihood)
-        prior, prior_variance = -0.5 * ((FINE - mean) / sd) ** 2, sd**2
+        priors["within"] = _normal_prior(mean, sd, options.intervals)
         described["z_within"] = (
-            f"normal(mu={mean:.3g}, sigma={sd:.3g}), estimated from {len(partners)} pairs"
+            f"normal(mu={mean:.3g}, sigma={sd:.3g}), estimated from {len(fitted.partners)} pairs"
         )
-        low, high = np.tanh(mean + special.ndtri([(1 - confidence) / 2, (1 + confidence) / 2]) * sd)
-        prior_range = (float(low), float(high))
+    rng = np.random.default_rng(options.seed)
+    between = np.array([c.between for c in fitted.curves])
     z = {
-        "within": grid_draws(likelihood + prior, draws, rng),
-        "between": grid_draws(
-            np.array([c.between for c in curves]) + log_prior(model.priors, 3, FINE), draws, rng
-        ),
+        "within": grid_draws(likelihood + priors["within"].log_density, options.draws, rng),
+        "between": grid_draws(between + priors["between"].log_density, options.draws, rng),
     }
-    variance = {
-        "within": prior_variance,
-        "between": tables.prior_of_z(model.priors, "z_between", confidence)[0],
+    levels = {
+        level: tables.pair_summary(v, options.intervals.confidence, options.intervals.rope)
+        | {"contraction": 1 - v.var(0, ddof=1) / priors[level].variance}
+        for level, v in z.items()
     }
-    levels = {k: tables.pair_summary(v, confidence, rope) for k, v in z.items()}
+    levels["within"] |= _natural(fitted, z["within"], options.intervals.confidence)
+    if setup.heterogeneity:
+        levels["within"] |= _predicted(fitted, z["within"], rng)
+    attrs = {
+        **setup.attributes,
+        "estimator": "empirical Bayes on grids",
+        "uncertainty": "posterior, not MCMC",
+        "confidence": options.intervals.confidence,
+        "rope": options.intervals.rope,
+        "heterogeneity": int(setup.heterogeneity),
+        "n_cells": counts.n_cells,
+        "seed": options.seed if isinstance(options.seed, int) else None,
+        "draws": options.draws,
+        "shrink": int(options.shrink),
+        "seconds": round(time.perf_counter() - started, 2),
+        **{f"prior_{k}": v for k, v in described.items()},
+        **{k: v for k, v in counts.notes.items() if v},
+    }
+    datasets = {}
     for level, table in levels.items():
-        table["contraction"] = 1 - z[level].var(0, ddof=1) / variance[level]
-    spread = np.array([c.sd for c in curves])
-    natural = natural_correlation(np.tanh(z["within"]), columns.target_sd, spread)
-    lower, upper = tables.interval(natural, confidence)
-    levels["within"] |= {
-        "natural_correlation": natural.mean(0),
-        "natural_lower": lower,
-        "natural_upper": upper,
-    }
-    if model.heterogeneity:
-        mass = np.exp(np.array([c.tau - special.logsumexp(c.tau) for c in curves]))
-        tau = np.array([rng.choice(TAUS, draws, p=m) for m in mass]).T
-        new = np.tanh(z["within"] + tau * rng.standard_normal(tau.shape))
-        levels["within"] |= {"tau2": mass @ TAUS**2}
-        levels["within"]["prediction_lower"], levels["within"]["prediction_upper"] = (
-            tables.interval(new, 0.95)
-        )
-    between_range = tables.prior_of_z(model.priors, "z_between", confidence)[1]
-    ranges = {"within": prior_range, "between": between_range}
-    datasets = {
-        level: _dataset(
-            model,
-            counts,
-            target,
-            partners,
-            curves,
-            table,
-            level,
-            confidence,
-            rope,
-            ranges[level],
-            described,
-            {
-                "seed": seed if isinstance(seed, int) else None,
-                "draws": draws,
-                "shrink": int(shrink),
-                "seconds": round(time.perf_counter() - started, 2),
-            },
-        )
-        for level, table in levels.items()
-    }
-    dims = ("chain", "draw", "target", "gene")
-    drawn = {}
-    for name, level in (("posterior_zeta", "within"), ("posterior_z_between", "between")):
-        values = np.full((1, draws, 1, counts.n_genes), np.nan, np.float32)
-        values[0, :, 0, partners] = z[level].T
-        drawn[name] = (
-            dims,
-            values,
-            {"note": "independent draws from a posterior on a grid, not MCMC"},
-        )
-    return CorrelationResult(tables.joined(datasets, xr.Dataset(drawn), model.design.names))
+        note = tables.prior_note(level, options.intervals.confidence, priors[level].limits)
+        of_level = {
+            "title": f"Bayesian correlation, {level} samples (empirical Bayes)",
+            "level": level,
+            "note": f"{note} {_INDEPENDENT.capitalize()}.",
+        }
+        datasets[level] = _dataset(fitted, table, {**of_level, **attrs})
+    drawn = _drawn(fitted, z)
+    return CorrelationResult(tables.joined(datasets, drawn, setup.population.coefficients))
+
+
+_INDEPENDENT = "independent draws from a posterior on a grid, not MCMC"
 
 
 def _chosen(counts: Counts, target: str, genes: Sequence[str] | None) -> NDArray[np.int64]:
-    """Positions of the target and its partners."""
+    """Return the positions of the target and its partners."""
     if genes is None:
         names = list(counts.genes)
     else:
-        if isinstance(genes, str):
-            raise InputError(f"genes must be a list of names, not the text {genes!r}")
         for g in genes:
             if g not in counts.genes:
                 raise unknown_name("gene", g, counts.genes)
         names = list(dict.fromkeys([target, *genes]))
     if len(names) < 2:
-        raise InputError(f"there is no gene but the target {target!r}: choose more with genes=")
+        raise InputError(f"no gene other than the target {target!r}: name more with genes=")
     return np.array([counts.genes.get_loc(g) for g in names], np.int64)
 
 
-def _dataset(
-    model: BayesianCorrelation,
-    counts: Counts,
-    target: str,
-    partners: list[int],
-    curves: list[Curves],
-    table: dict[str, Array],
-    level: str,
-    confidence: float,
-    rope: float,
-    prior_range: tuple[float, float],
-    described: dict[str, str],
-    attrs: dict[str, Any],
-) -> xr.Dataset:
-    n = counts.n_genes
+def partner_names(genes: Iterable[str] | None) -> list[str] | None:
+    """Return the names of the partners; raise an error if `genes` is not a list of names."""
+    if genes is None:
+        return None
+    names = [] if isinstance(genes, str) or not isinstance(genes, Iterable) else list(genes)
+    if not names or not all(isinstance(g, str) for g in names):
+        raise InputError(f"genes must be a list of gene names, not {genes!r}")
+    return names
+
+
+def _curves(counts: Counts, setup: Setup, target: str, options: ManyOptions) -> _Target:
+    """Compute the curves of the target with each other gene; the kernels release the GIL."""
+    partners = [j for j, g in enumerate(counts.genes) if g != target]
+    position = int(counts.genes.get_loc(target))
+    columns = Columns(counts, setup.priors)
+    x = columns.dense(position)
+    margin = columns.margin(x)
+
+    def curves(j: int) -> Curves:
+        y = columns.dense(j)
+        return pair_curves(
+            columns.rows(x, y),
+            (margin, columns.margin(y)),
+            counts.cells_per_sample,
+            setup.population.design,
+            setup.priors,
+            setup.heterogeneity,
+        )
+
+    with blas.at_most(1), ThreadPoolExecutor(options.n_jobs or cores()) as pool:
+        work = shown(pool.map(curves, partners), len(partners), options.progress, "genes")
+        return _Target(counts, target, position, partners, margin.sd, list(work))
+
+
+def _z_prior(priors: Priors, level: str, intervals: Intervals) -> _ZPrior:
+    row = {"within": kernels.Z_WITHIN, "between": kernels.Z_BETWEEN}[level]
+    variance, limits = tables.prior_of_z(priors, f"z_{level}", intervals.confidence)
+    return _ZPrior(log_prior(priors, row, FINE), variance, limits)
+
+
+def _normal_prior(mean: float, sd: float, intervals: Intervals) -> _ZPrior:
+    tail = (1 - intervals.confidence) / 2
+    low, high = np.tanh(mean + special.ndtri([tail, (1 + intervals.confidence) / 2]) * sd)
+    return _ZPrior(-0.5 * ((FINE - mean) / sd) ** 2, sd**2, (float(low), float(high)))
+
+
+def _natural(fitted: _Target, z: Array, confidence: float) -> dict[str, Array]:
+    """Summarise the correlation of unlogged expression."""
+    sd = np.array([c.sd for c in fitted.curves])
+    natural = natural_correlation(np.tanh(z), fitted.sd, sd)
+    lower, upper = tables.interval(natural, confidence)
+    return {
+        "natural_correlation": natural.mean(0),
+        "natural_lower": lower,
+        "natural_upper": upper,
+    }
+
+
+def _predicted(fitted: _Target, z: Array, rng: np.random.Generator) -> dict[str, Array]:
+    """Estimate the heterogeneity and predict the correlation in a new sample."""
+    mass = np.exp(np.array([c.tau - special.logsumexp(c.tau) for c in fitted.curves]))
+    tau = np.array([rng.choice(TAUS, len(z), p=m) for m in mass]).T
+    new = np.tanh(z + tau * rng.standard_normal(tau.shape))
+    lower, upper = tables.interval(new, 0.95)
+    return {"tau2": mass @ TAUS**2, "prediction_lower": lower, "prediction_upper": upper}
+
+
+def _dataset(fitted: _Target, table: dict[str, Array], attrs: dict[str, Any]) -> xr.Dataset:
+    """Assemble the Dataset of one level."""
+    counts, target, partners = fitted.counts, fitted.position, np.array(fitted.partners)
     gene_flag = tables.gene_flags(counts)
-    at = int(counts.genes.get_loc(target))
     pair: dict[str, NDArray] = {}
     for name, values in table.items():
-        pair[name] = np.full((1, n), np.nan)
+        pair[name] = np.full((1, counts.n_genes), np.nan)
         pair[name][0, partners] = values
-    pair["correlation"][0, at] = 1.0
-    flag = (gene_flag | gene_flag[at])[None].copy()
-    flag[0, at] |= Flag.SELF.bit
-    coarse = np.array([c.coarse for c in curves])
-    flag[0, np.array(partners)[coarse]] |= Flag.COARSE_GRID.bit
-    flag[0, np.array(partners)[table["contraction"] < tables.MIN_CONTRACTION]] |= (
-        Flag.PRIOR_DOMINATED.bit
-    )
+    pair["correlation"][0, target] = 1.0
+    flag = (gene_flag | gene_flag[target])[None].copy()
+    flag[0, target] |= Flag.SELF.bit
+    coarse = np.array([c.coarse for c in fitted.curves])
+    flag[0, partners[coarse]] |= Flag.COARSE_GRID.bit
+    dominated = table["contraction"] < tables.MIN_CONTRACTION
+    flag[0, partners[dominated]] |= Flag.PRIOR_DOMINATED.bit
     pair["flag"] = flag
-    low, high = prior_range
     return build_dataset(
         genes=counts.genes,
         samples=counts.samples,
         pair=pair,
         gene=tables.gene_table(counts, gene_flag),
-        sample={"n_cells": counts.cells_per_sample, "depth": counts.median_depth},
-        target=target,
-        attrs={
-            "title": f"Bayesian correlation, {level} samples (empirical Bayes)",
-            "model": "BayesianCorrelation",
-            "estimator": "empirical Bayes on grids",
-            "level": level,
-            "formula": model.design.formula,
-            "uncertainty": "posterior, not MCMC",
-            "confidence": confidence,
-            "rope": rope,
-            "heterogeneity": int(model.heterogeneity),
-            "structure": "both",
-            "n_cells": counts.n_cells,
-            "sample_column": model.sample,
-            "note": f"Prior of the correlation {level} samples: {100 * confidence:g}% in {low:.2f}..{high:.2f}. Independent "
-            "draws from a posterior on a grid, not MCMC.",
-            **attrs,
-            **{f"prior_{k}": v for k, v in described.items()},
-            **{k: v for k, v in counts.notes.items() if v},
-        },
+        sample=tables.sample_variables(counts),
+        target=fitted.name,
+        attrs=attrs,
     )
+
+
+def _drawn(fitted: _Target, z: dict[str, Array]) -> xr.Dataset:
+    """Return the draws with dimensions (chain, draw, target, gene)."""
+    dims = ("chain", "draw", "target", "gene")
+    out = {}
+    for name, level in (("posterior_zeta", "within"), ("posterior_z_between", "between")):
+        shape = (1, len(z[level]), 1, fitted.counts.n_genes)
+        values = np.full(shape, np.nan, np.float32)
+        values[0, :, 0, fitted.partners] = z[level].T
+        out[name] = (dims, values, {"note": _INDEPENDENT})
+    return xr.Dataset(out)

@@ -1,10 +1,11 @@
-r"""One gene's margin: the distribution of its log rate over the cells of each sample, by marginal likelihood.
+r"""One gene's margin: the distribution of its log rate over the cells of each sample.
 
 .. math:: x_{ij} \sim Poisson(s_i e^{u_{ij}}),\quad u_{ij} \sim N(m_{cj}, \sigma_j^2),\qquad
           L_i = \sum_g P(x_{ij} | s_i e^{u_g})\, w_g(m_{cj}, \sigma_j)
 
-with weights w of a normal density on a uniform grid, normalised to 1: the sum is the trapezoid rule, which is exact to
-rounding where the spacing is below about the standard deviation of what is integrated.
+Its parameters maximise the marginal likelihood. The weights w are a normal density on a uniform
+grid, normalised to 1: the sum is the trapezoid rule, whose error vanishes when the spacing is below
+about one standard deviation of the integrand.
 """
 
 from __future__ import annotations
@@ -16,11 +17,9 @@ from numpy.typing import NDArray
 
 from hiercorr.kernels import bayes as kernels
 
-NODES = 8  # of the Gauss rule over log depth that stands for cells with the same counts
-REACH = 4.5  # standard deviations on both sides of a sample's mean that a grid holds
-MEAN_SD = (
-    1.5  # prior of a sample's log mean around the gene's: keeps a sample without a count finite
-)
+NODES = 8  # of the Gauss rule over log depth that replaces cells with equal counts
+REACH = 4.5  # standard deviations that a grid extends to both sides of a sample's mean
+MEAN_SD = 1.5  # prior sd of a sample's log mean around the gene's; keeps means of no counts finite
 MAX_POINTS = 161
 
 Array = NDArray[np.float64]
@@ -33,9 +32,11 @@ class Cells:
     Attributes
     ----------
     x : ndarray of int64, shape (n_cells, n_genes)
+        Counts.
     log_s : ndarray, shape (n_cells,)
-        Log depth, relative to the mean depth.
+        Log sequencing depth, relative to the mean depth.
     starts : ndarray of int64, shape (n_samples + 1,)
+        Cells of sample c are ``starts[c]:starts[c + 1]``.
     """
 
     x: NDArray[np.int64]
@@ -44,10 +45,11 @@ class Cells:
 
     @property
     def n_samples(self) -> int:
+        """Number of samples."""
         return len(self.starts) - 1
 
     def rows(self, *genes: int) -> Rows:
-        """The cells as rows for these genes; many cells with the same counts become a few rows."""
+        """Return the cells as rows for these genes; cells with equal counts are compressed."""
         key = np.zeros(len(self.x), np.int64)
         for j in genes:
             key = np.unique(key * (self.x[:, j].max() + 1) + self.x[:, j], return_inverse=True)[1]
@@ -57,7 +59,19 @@ class Cells:
 
 @dataclass(frozen=True)
 class Rows:
-    """Counts (n_rows, n_genes), log depths and the number of cells each row stands for."""
+    """Weighted rows that represent the cells.
+
+    Attributes
+    ----------
+    x : ndarray, shape (n_rows, n_genes)
+        Counts.
+    log_s : ndarray, shape (n_rows,)
+        Log sequencing depth.
+    weight : ndarray, shape (n_rows,)
+        Number of cells that a row represents.
+    starts : ndarray of int64, shape (n_samples + 1,)
+        Rows of sample c are ``starts[c]:starts[c + 1]``.
+    """
 
     x: Array
     log_s: Array
@@ -65,7 +79,7 @@ class Rows:
     starts: NDArray[np.int64]
 
     def table(self, gene: int, left: Array, spacing: float, points: int) -> Array:
-        """Likelihood of a gene's counts at the grid points, the largest of a row 1."""
+        """Compute the likelihood of a gene's counts at the grid points, scaled to row maximum 1."""
         return np.asarray(
             kernels.poisson_table(
                 self.x[:, gene].copy(), self.log_s, self.starts, left, spacing, points
@@ -75,7 +89,7 @@ class Rows:
 
 @dataclass(frozen=True)
 class Margin:
-    """Posterior mode of one gene's margin and its curvature.
+    """Posterior mode of one gene's margin, and its curvature.
 
     Attributes
     ----------
@@ -86,10 +100,11 @@ class Margin:
     m_se : ndarray, shape (n_samples,)
         Standard error of m given log_sd.
     log_sd_se : float
+        Standard error of log_sd.
     slope : ndarray, shape (n_samples,)
-        Change of m per change of log_sd along the ridge of the posterior.
+        Derivative of m with respect to log_sd along the ridge of the posterior.
     prior_mean : float
-        Centre of the weak prior of m.
+        Mean of the weak prior of m.
     """
 
     m: Array
@@ -101,10 +116,24 @@ class Margin:
 
     @property
     def sd(self) -> float:
+        """Standard deviation of the log rate over the cells of a sample."""
         return float(np.exp(self.log_sd))
 
     def grid(self, finest: float) -> tuple[Array, float, int]:
-        """Left ends, spacing and number of points of a grid that holds the posterior; `finest`: spacing / sd at most."""
+        """Lay a grid over the posterior.
+
+        Parameters
+        ----------
+        finest : float
+            Largest spacing, in standard deviations.
+
+        Returns
+        -------
+        left : ndarray, shape (n_samples,)
+            First point of each sample.
+        spacing : float
+        points : int
+        """
         low, high = (np.exp(self.log_sd + k * min(2 * self.log_sd_se, 0.7)) for k in (-1, 1))
         half = REACH * high + min(3 * float(self.m_se.max()), 3.0)
         points = int(np.clip(np.ceil(2 * half / (finest * low)) + 1, 25, MAX_POINTS))
@@ -114,7 +143,9 @@ class Margin:
 def fit_margin(
     rows: Rows, gene: int, sd_prior: tuple[float, float], start_sd: float = 0.6
 ) -> Margin:
-    """Newton's method on (m_1..m_S, log sd), with the grid laid anew where the mode has moved.
+    """Find the posterior mode of a gene's margin.
+
+    Newton's method on (m_1..m_S, log sd); the grid is laid again when the mode has moved.
 
     Parameters
     ----------
@@ -122,9 +153,13 @@ def fit_margin(
     gene : int
         Column of ``rows.x``.
     sd_prior : tuple of float
-        Mean and standard deviation of log sd.
+        Mean and standard deviation of the normal prior of log sd.
     start_sd : float
-        Where to start.
+        Starting value of the standard deviation.
+
+    Returns
+    -------
+    Margin
     """
     x = rows.x[:, gene].copy()
     sums = np.add.reduceat(rows.weight * x, rows.starts[:-1])

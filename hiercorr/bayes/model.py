@@ -1,10 +1,9 @@
-"""BayesianCorrelation: both levels at once, with priors that are data and diagnostics that are not optional."""
+"""BayesianCorrelation: correlation of a few genes within and between samples at once."""
 
 from __future__ import annotations
 
-import itertools
-import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,47 +13,41 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import ArrayLike
 
-from hiercorr.bayes import predictive, sampling, tables
-from hiercorr.bayes.margin import Cells, Margin, fit_margin
-from hiercorr.bayes.pair import STRUCTURES, Pair, make_pair
-from hiercorr.bayes.population import (
-    cells_of,
-    chosen_cells,
-    minutes,
-    population_of,
-    predicted_seconds,
-)
+from hiercorr.bayes import predictive
+from hiercorr.bayes.many import ManyOptions, check_setup, fit_many, partner_names
+from hiercorr.bayes.pair import Pair
+from hiercorr.bayes.panel import PanelOptions, fit_panel
+from hiercorr.bayes.population import chosen_cells, named_pair, population_of
 from hiercorr.bayes.priors import Priors, read_priors
+from hiercorr.bayes.sampling import Settings
+from hiercorr.bayes.setup import ROPE, STRUCTURES, Intervals, Setup
 from hiercorr.counts.counts import MIN_CELLS, Counts
 from hiercorr.counts.read import CountReader
 from hiercorr.counts.selection import Selection
-from hiercorr.errors import EstimationWarning, InputError, between_0_and_1, one_of, unknown_name
+from hiercorr.errors import InputError, one_of, text, true_or_false, valid_seed, without_effect
 from hiercorr.results.result import CorrelationResult
-from hiercorr.runtime.progress import with_progress
-from hiercorr.runtime.user_warnings import warn
-from hiercorr.schema import Flag, build_dataset
 
-MAX_GENES = 20
-POSTERIOR_METHODS = ("marginal", "latent")
 MANY_CELLS = ("refuse", "subsample", "all")
-_MAX_LATENT = 30_000  # cells x genes that the latent model takes
 
 
 class BayesianCorrelation:
-    r"""Correlation of a few genes within and between samples at once, from a Poisson-lognormal hierarchical model.
+    r"""Poisson-lognormal hierarchical model of the correlation within and between samples.
 
     .. math::
-        x_{ij} \sim Poisson(s_i e^{u_{ij}}),\quad u_i \sim N(b_c, \Sigma_{W,c}),\quad b_c \sim N(x_c\Gamma, \Sigma_B),\quad
+        x_{ij} \sim Poisson(s_i e^{u_{ij}}),\quad u_i \sim N(b_c, \Sigma_{W,c}),\quad
+        b_c \sim N(x_c\Gamma, \Sigma_B),\quad
         \operatorname{atanh}\rho_{W,c} = \zeta + \tau\eta_c
 
-    Every pair of genes has its own posterior, in which the cells are summed out on a grid: what is sampled are the samples'
-    means, the four standard deviations and the correlations, which mix well also for sparse genes. ``correlation`` is that
-    of log expression; ``natural_correlation`` is the one of expression itself, which :class:`hiercorr.CSCore` estimates.
+    Every pair of genes has its own posterior, in which the cells are summed out on a grid: only the
+    samples' means, the four standard deviations and the correlations are sampled, which mix well
+    even for sparse genes. ``correlation`` is the correlation of log expression;
+    ``natural_correlation`` is that of unlogged expression, which :class:`hiercorr.CSCore`
+    estimates.
 
     Parameters
     ----------
     data : AnnData or path
-        Cells x genes raw counts of ONE cell type, as for :class:`hiercorr.CSCore`.
+        Cells x genes raw counts of one cell type, as for :class:`hiercorr.CSCore`.
     sample : str
         Column of ``obs`` with the sample of each cell; at least 3 samples.
     genes : sequence of str, bool mask or int, optional
@@ -62,29 +55,34 @@ class BayesianCorrelation:
     formula : str
         Covariates of the samples' means, e.g. ``"~ condition"``.
     priors : mapping or path, optional
-        In the place of those of ``models/bayesian.toml``, e.g.
-        ``{"z_between": {"distribution": "normal", "mu": 0, "sigma": 0.5}}``; or a TOML file with a table ``[priors]``.
+        Priors that replace those of ``models/bayesian.toml``, e.g.
+        ``{"z_between": {"distribution": "normal", "mu": 0, "sigma": 0.5}}``, or a TOML file with a
+        table ``[priors]``.
     block : str, optional
-        Column of ``obs`` whose values hold several samples each (the donor): their means share part of their variance, and
-        they have one correlation within.
+        Column of ``obs`` with the donor of each sample. Means of samples of one donor share part of
+        their variance, and these samples have the same correlation within samples.
     heterogeneity : bool
-        The correlation within varies over samples (tau); with it come predictions for a new sample.
+        Let the correlation within samples vary between samples (tau); needed for predictions for a
+        new sample.
     structure : {"both", "within", "independent"}
-        What may correlate: ``"within"`` has no correlation between samples, ``"independent"`` none at all. For comparison.
+        Levels at which genes may correlate: ``"within"`` fixes the correlation between samples at
+        0, ``"independent"`` fixes both. For model comparison.
     layer, depth, subset, min_cells, small_samples
         As for :class:`hiercorr.CSCore`.
     many_cells : {"refuse", "subsample", "all"}
-        What happens where there are more than 20,000 cells: refused with the predicted time, a random subset with the same
-        share of each sample, or all.
+        Treatment of more than 20,000 cells: an error with the predicted time, a random subset with
+        the same proportion of each sample, or all cells.
     seed : int or Generator, optional
-        For the subset.
+        Seed of the random subset.
 
     Attributes
     ----------
     counts : Counts
+        Counts of the selected cells and genes.
     design : DesignMatrix
-        Of the formula over samples.
+        Design matrix of the formula over samples.
     priors : Priors
+        Priors of all parameters.
 
     References
     ----------
@@ -94,8 +92,8 @@ class BayesianCorrelation:
     --------
     >>> import hiercorr as hc
     >>> adata = hc.datasets.glioblastoma()
-    >>> vehicle = {"condition": "ctrl"}
-    >>> b = hc.BayesianCorrelation(adata, "sample_id", ["FTL", "FTH1"], depth="total_counts", subset=vehicle)
+    >>> options = {"depth": "total_counts", "subset": {"condition": "ctrl"}}
+    >>> b = hc.BayesianCorrelation(adata, "sample_id", ["FTL", "FTH1"], **options)
     >>> b.priors.describe()["z_between"]
     'lkj(eta=2)'
     """
@@ -119,16 +117,18 @@ class BayesianCorrelation:
         many_cells: str = "refuse",
         seed: int | np.random.Generator | None = None,
     ) -> None:
+        if sample is None:
+            raise InputError("sample= is needed: the obs column with the sample of each cell")
+        text("sample", sample)
+        text("formula", formula, optional=True)
+        true_or_false("heterogeneity", heterogeneity)
         one_of("structure", structure, STRUCTURES)
         one_of("many_cells", many_cells, MANY_CELLS)
-        if sample is None:
-            raise InputError("sample= is needed: the obs column that names the sample of each cell")
-        self.sample, self.block, self.heterogeneity, self.structure = (
-            sample,
-            block,
-            bool(heterogeneity),
-            structure,
-        )
+        valid_seed(seed)
+        if many_cells != "subsample":
+            without_effect(seed=(seed, None, "many_cells='subsample'"))
+        self.sample, self.block = sample, block
+        self.heterogeneity, self.structure = bool(heterogeneity), structure
         self.priors: Priors = read_priors(priors)
         selection = Selection(
             sample,
@@ -146,10 +146,15 @@ class BayesianCorrelation:
         n = self.counts.n_samples
         if n < 3:
             raise InputError(
-                f"{n} samples: correlation between samples and its uncertainty need at least 3; for 2 samples "
-                "hiercorr.CSCore gives an estimate within samples, without an interval"
+                f"{n} samples: correlation between samples and its uncertainty need at least 3; "
+                "for 2 samples hiercorr.CSCore estimates the correlation within samples, without "
+                "an interval"
             )
-        self.design, self._population = population_of(self.counts, sample, formula, block)
+        self.design, population = population_of(self.counts, sample, formula, block)
+        self._setup = Setup(
+            population, self.priors, self.heterogeneity, self.structure, sample, block
+        )
+        self._setup.check_priors()
 
     def fit(
         self,
@@ -162,7 +167,7 @@ class BayesianCorrelation:
         *,
         method: str = "marginal",
         confidence: float = 0.95,
-        rope: float = tables.ROPE,
+        rope: float = ROPE,
         progress: bool | None = None,
     ) -> CorrelationResult:
         r"""Sample the posterior of every pair of the panel.
@@ -170,68 +175,46 @@ class BayesianCorrelation:
         Parameters
         ----------
         draws, tune, chains : int
-            Draws kept and steps of adaptation of each chain.
+            Draws and adaptation steps per chain, and number of chains.
         seed : int or Generator, optional
+            Seed of the chains.
         sampler : {"nutpie", "pymc"}
-            ``"nutpie"`` samples the compiled density; ``"pymc"`` the same model as PyMC states it
-            (:func:`hiercorr.bayes.models.marginal_model`), which is slow.
+            ``"nutpie"`` samples the compiled density; ``"pymc"`` samples the same model stated in
+            PyMC (:func:`hiercorr.bayes.models.marginal_model`), which is slow.
         target_accept : float
-            A pair whose trajectories diverge is sampled once more at 0.99.
+            Target acceptance probability. Pairs with divergences are sampled again at 0.99.
         method : {"marginal", "latent"}
-            ``"latent"``: one model of all genes with the expression of every cell as a parameter, a reference for small
-            panels.
+            ``"latent"``: one model of all genes with the expression of every cell as a parameter,
+            without heterogeneity or blocks; a reference for small panels.
         confidence : float
-            Of the highest-density intervals.
+            Probability of the highest-density intervals.
         rope : float
-            Correlations up to this size count as practically none.
+            Largest absolute correlation that counts as practically zero.
         progress : bool, optional
+            Show a progress bar. None: only in a terminal.
 
         Returns
         -------
         CorrelationResult
-            Level within; ``.at("between")`` is the other. ``correlation`` is the posterior mean, ``sd`` and ``se`` the
-            posterior standard deviations of it and of ``fisher_z``, ``ci_lower`` and ``ci_upper`` the interval; with
-            ``.idata`` the draws.
+            Level within; ``.at("between")`` returns the other. ``correlation`` is the posterior
+            mean, ``sd`` and ``se`` are the posterior standard deviations of the correlation and of
+            ``fisher_z``, ``ci_lower`` and ``ci_upper`` the interval; ``.idata`` returns the draws.
 
         Raises
         ------
         InputError
-            If an option is unknown or the work is too large.
+            If an option is not valid or the work is too large.
         ImportError
             If nutpie, PyMC or ArviZ is missing.
 
         Warns
         -----
         EstimationWarning
-            If draws of some pair are not to be trusted.
+            If the draws of some pair are unreliable.
         """
-        settings = self._settings(draws, tune, chains, sampler, target_accept, confidence, rope)
-        one_of("method", method, POSTERIOR_METHODS)
-        n_genes = self.counts.n_genes
-        if not 2 <= n_genes <= MAX_GENES:
-            raise InputError(
-                f"fit takes 2 to {MAX_GENES} genes, not {n_genes}: {n_genes * (n_genes - 1) // 2:,} pairs would take about "
-                f"{minutes(self._predicted(settings))}; name fewer with genes=, or use fit_many(target)"
-            )
-        sampling.require("arviz", settings.sampler)
-        seeds = np.random.default_rng(seed)
-        started = time.perf_counter()
-        cells = cells_of(self.counts)
-        if method == "latent":
-            drawn = self._latent(cells, settings, int(seeds.integers(2**31)))
-            coarse: set[tuple[int, int]] = set()
-        else:
-            margins = self._margins(cells)
-            found: dict[tuple[int, int], sampling.Draws] = {}
-            coarse = set()
-            for i, j in with_progress(list(itertools.combinations(range(n_genes), 2)), progress):
-                pair = self._pair(cells, (i, j), margins)
-                if pair.coarse:
-                    coarse.add((i, j))
-                found[i, j] = sampling.sample_pair(pair, settings, int(seeds.integers(2**31)))
-            drawn = tables.stack_pairs(found, n_genes)
-        seconds = time.perf_counter() - started
-        return self._result(drawn, coarse, settings, method, confidence, rope, seed, seconds)
+        settings = Settings(draws, tune, chains, sampler, target_accept)
+        options = PanelOptions(settings, method, Intervals(confidence, rope), seed, progress)
+        return fit_panel(self.counts, self._setup, options)
 
     def fit_many(
         self,
@@ -241,236 +224,112 @@ class BayesianCorrelation:
         shrink: bool = False,
         draws: int = 1000,
         confidence: float = 0.95,
-        rope: float = tables.ROPE,
+        rope: float = ROPE,
         seed: int | np.random.Generator | None = None,
         n_jobs: int | None = None,
         progress: bool | None = None,
     ) -> CorrelationResult:
-        r"""One gene against many: the same model by empirical Bayes on grids, some 20 ms a pair, without a Markov chain.
+        r"""Estimate the correlation of one gene with many, by empirical Bayes on grids.
 
-        Each gene's standard deviation and sample means are fitted once; the correlations, their heterogeneity and the errors
-        of the standard deviations are then summed over grids (see :mod:`hiercorr.bayes.many` for equations).
+        The model is that of :meth:`fit`. Each gene's standard deviation and sample means are fitted
+        once; the correlations, their heterogeneity and the errors of the standard deviations are
+        then summed over grids, in about 20 ms per pair (equations: :mod:`hiercorr.bayes.many`).
 
         Parameters
         ----------
         target : str
+            Gene to correlate with all others.
         genes : sequence of str, optional
-            Partners; None: all genes of the model.
+            Partners. None: all genes of the model.
         shrink : bool
-            The prior of zeta is a normal whose mean and standard deviation are estimated from all the pairs.
+            Use a normal prior of zeta whose mean and standard deviation are estimated from all
+            pairs.
         draws : int
-            Independent draws from each posterior that are kept. They are not MCMC: there is no R-hat.
-        confidence, rope : float
+            Independent draws from each posterior. They are not MCMC: there is no R-hat.
+        confidence : float
+            Probability of the highest-density intervals.
+        rope : float
+            Largest absolute correlation that counts as practically zero.
         seed : int or Generator, optional
+            Seed of the draws.
         n_jobs : int, optional
-            Threads. None: as many as there are cores.
+            Number of threads. None: number of cores.
         progress : bool, optional
+            Show a progress bar. None: only in a terminal.
 
         Returns
         -------
         CorrelationResult
             Target x genes; level within, with ``.at("between")``.
+
+        Raises
+        ------
+        InputError
+            If an option is not valid, or the model has blocks or a restricted structure.
         """
-        from hiercorr.bayes.many import fit_many
-
-        return fit_many(
-            self,
-            target,
-            genes,
-            shrink=shrink,
-            draws=draws,
-            confidence=confidence,
-            rope=rope,
-            seed=seed,
-            n_jobs=n_jobs,
-            progress=progress,
-        )
-
-    def _settings(
-        self,
-        draws: int,
-        tune: int,
-        chains: int,
-        sampler: str,
-        target_accept: float,
-        confidence: float,
-        rope: float,
-    ) -> sampling.Settings:
-        one_of("sampler", sampler, sampling.SAMPLERS)
-        for name, value, least in (
-            ("draws", draws, 100),
-            ("tune", tune, 100),
-            ("chains", chains, 2),
-        ):
-            if not isinstance(value, int | np.integer) or value < least:
-                raise InputError(
-                    f"{name} must be a whole number of at least {least}, not {value!r}"
-                )
-        for name, x in (
-            ("target_accept", target_accept),
-            ("confidence", confidence),
-            ("rope", rope),
-        ):
-            between_0_and_1(name, x)
-        return sampling.Settings(int(draws), int(tune), int(chains), sampler, float(target_accept))
-
-    def _predicted(self, settings: sampling.Settings) -> float:
-        return predicted_seconds(
-            self.counts.n_cells, self.counts.n_genes, settings.draws + settings.tune
-        )
-
-    def _margins(self, cells: Cells) -> list[Margin]:
-        return [
-            fit_margin(cells.rows(j), 0, self.priors.log_sd) for j in range(self.counts.n_genes)
-        ]
-
-    def _pair(self, cells: Cells, at: tuple[int, int], margins: Sequence[Margin]) -> Pair:
-        return make_pair(
-            cells,
-            at,
-            (margins[at[0]], margins[at[1]]),
-            self._population,
-            self.priors,
-            heterogeneity=self.heterogeneity,
-            structure=self.structure,
-        )
+        text("target", target)
+        options = ManyOptions(shrink, draws, Intervals(confidence, rope), seed, n_jobs, progress)
+        partners = partner_names(genes)
+        check_setup(self._setup)
+        return fit_many(self._with(target), self._setup, target, partners, options)
 
     def pair(
         self, gene_a: str, gene_b: str, structure: str | None = None, priors: Priors | None = None
     ) -> Pair:
-        """The posterior of one pair as a function of its parameters, for :mod:`hiercorr.bayes.models` and for study.
+        """Build the posterior density of one pair, e.g. for :mod:`hiercorr.bayes.models`.
 
         Parameters
         ----------
         gene_a, gene_b : str
+            Names of two genes of the model.
         structure : str, optional
             None: that of the model.
         priors : Priors, optional
             None: those of the model.
+
+        Returns
+        -------
+        Pair
         """
-        positions = [self._position(g) for g in (gene_a, gene_b)]
-        cells = cells_of(self.counts)
-        margins = {j: fit_margin(cells.rows(j), 0, self.priors.log_sd) for j in positions}
-        return make_pair(
-            cells,
-            (positions[0], positions[1]),
-            (margins[positions[0]], margins[positions[1]]),
-            self._population,
-            priors or self.priors,
-            heterogeneity=self.heterogeneity,
-            structure=structure or self.structure,
+        one_of("structure", structure, (None, *STRUCTURES))
+        if not isinstance(priors, Priors | None):
+            raise InputError(
+                "priors must be a Priors object, as returned by hiercorr.bayes.priors.read_priors, "
+                f"not {type(priors).__name__}"
+            )
+        setup = replace(
+            self._setup,
+            priors=priors or self._setup.priors,
+            structure=structure or self._setup.structure,
         )
+        return named_pair(self.counts, setup, gene_a, gene_b)
 
     def _with(self, target: str | None) -> Counts:
         """Return the counts of the model's cells, with the target among the genes."""
         counts = self._reader.with_gene(target)
         return counts if self._cells is None else counts.cells_where(self._cells)
 
-    def _position(self, gene: str) -> int:
-        if gene not in self.counts.genes:
-            raise unknown_name("gene", gene, self.counts.genes)
-        return int(self.counts.genes.get_loc(gene))
-
-    def _latent(self, cells: Cells, settings: sampling.Settings, seed: int) -> xr.Dataset:
-        from hiercorr.bayes.models import latent_model
-
-        if self._population.blocked or self.structure != "both":
-            raise InputError(
-                "method='latent' has no block= and no structure=: use method='marginal'"
-            )
-        size = cells.x.size
-        if size > _MAX_LATENT:
-            raise InputError(
-                f"method='latent' has a parameter for each of {len(cells.x):,} cells x {cells.x.shape[1]} genes = {size:,}; it "
-                f"takes {_MAX_LATENT:,} at most: use method='marginal', fewer genes, or a subset of cells"
-            )
-        trace = sampling.sample_model(
-            latent_model(cells, self._population, self.priors),
-            settings,
-            settings.target_accept,
-            seed,
-        )
-        return tables.from_latent(trace)
-
-    def _result(
-        self,
-        drawn: xr.Dataset,
-        coarse: Iterable[tuple[int, int]],
-        settings: sampling.Settings,
-        method: str,
-        confidence: float,
-        rope: float,
-        seed: Any,
-        seconds: float,
-    ) -> CorrelationResult:
-        counts = self.counts
-        levels, attrs = tables.both_levels(drawn, self.priors, confidence, rope, self.structure)
-        flag = tables.gene_flags(counts)
-        both = flag[:, None] | flag[None, :]
-        for i, j in coarse:
-            both[i, j] |= Flag.COARSE_GRID.bit
-            both[j, i] |= Flag.COARSE_GRID.bit
-        np.fill_diagonal(both, Flag.SELF.bit | np.diag(both))
-        datasets = {}
-        for level, table in levels.items():
-            table["flag"] = table["flag"] | both
-            np.fill_diagonal(table["flag"], np.diag(both))
-            datasets[level] = build_dataset(
-                genes=counts.genes,
-                samples=counts.samples,
-                pair=table,
-                gene=tables.gene_table(counts, flag),
-                sample={"n_cells": counts.cells_per_sample, "depth": counts.median_depth},
-                attrs={
-                    "model": "BayesianCorrelation",
-                    "estimator": f"{method}, NUTS ({settings.sampler})",
-                    "level": "within",
-                    "formula": self.design.formula,
-                    "uncertainty": "posterior",
-                    "confidence": confidence,
-                    "rope": rope,
-                    "draws": settings.draws,
-                    "tune": settings.tune,
-                    "chains": settings.chains,
-                    "heterogeneity": int(self.heterogeneity and method == "marginal"),
-                    "structure": self.structure,
-                    "n_cells": counts.n_cells,
-                    "sample_column": self.sample,
-                    "block": self.block,
-                    "seed": seed if isinstance(seed, int) else None,
-                    "seconds": round(seconds, 2),
-                    **{f"prior_{k}": v for k, v in self.priors.describe().items()},
-                    **attrs,
-                    **{k: v for k, v in counts.notes.items() if v},
-                },
-            )
-        dataset = tables.joined(datasets, drawn, self.design.names)
-        failed = int(((dataset["flag"].values & int(Flag.NOT_CONVERGED)) > 0).sum()) // 2
-        if failed:
-            warn(
-                f"{failed} pairs flagged not_converged: {tables.ADVICE}",
-                EstimationWarning,
-            )
-        return CorrelationResult(dataset)
-
     def prior_predictive(
         self, draws: int = 500, seed: int | np.random.Generator | None = None
     ) -> xr.Dataset:
-        """What the priors say of data like these, before any is seen.
+        """Draw from the prior predictive distribution.
 
         Parameters
         ----------
         draws : int
+            Number of data sets.
         seed : int or Generator, optional
+            Seed of the draws.
 
         Returns
         -------
         xarray.Dataset
-            Draws of ``zeros``, ``log_mean``, ``variance_ratio`` (draw, gene) of the cells, and of the correlations
-            ``within``, ``between`` and ``observed`` (draw, pair), beside the data's own (``data_...``). ``observed`` is the
-            correlation over cells of log-normalised counts, within samples.
+            Draws of ``zeros``, ``log_mean`` and ``variance_ratio`` (draw, gene) over cells, and of
+            the correlations ``within``, ``between`` and ``observed`` (draw, pair), together with
+            the values in the data (``data_...``). ``observed`` is the correlation of
+            log-normalised counts over cells within samples.
         """
-        return predictive.prior(self, draws, np.random.default_rng(seed))
+        return predictive.prior(self.counts, self._setup, draws, seed)
 
     def posterior_predictive(
         self,
@@ -478,23 +337,25 @@ class BayesianCorrelation:
         draws: int = 200,
         seed: int | np.random.Generator | None = None,
     ) -> xr.Dataset:
-        """Data that the fitted model would give, to hold the observed ones against.
+        """Draw from the posterior predictive distribution and compare with the data.
 
         Parameters
         ----------
         result : CorrelationResult
-            Of :meth:`fit` of this model.
+            Result of :meth:`fit` of this model.
         draws : int
-            Draws of the posterior that data are made from.
+            Number of data sets, each from one draw of the posterior.
         seed : int or Generator, optional
+            Seed of the draws.
 
         Returns
         -------
         xarray.Dataset
-            As from :meth:`prior_predictive`, with posterior predictive p-values ``p_zeros``, ``p_variance_ratio``,
-            ``p_observed`` (two-sided; near 0 says that the model misses this side of the data).
+            As from :meth:`prior_predictive`, with two-sided posterior predictive p-values
+            ``p_zeros``, ``p_variance_ratio`` and ``p_observed``; values near 0 indicate that the
+            model does not reproduce this feature of the data.
         """
-        return predictive.posterior(self, result, draws, np.random.default_rng(seed))
+        return predictive.posterior(self.counts, result, draws, seed)
 
     def compare_structures(
         self,
@@ -503,25 +364,31 @@ class BayesianCorrelation:
         seed: int | np.random.Generator | None = None,
         **options: Any,
     ) -> pd.DataFrame:
-        """Comparison of both levels, within only and independent, for one pair, by leave-one-out and WAIC.
+        """Compare the structures of one pair by leave-one-out cross-validation and WAIC.
 
-        The unit left out is a cell, so that this speaks of the correlation within samples; there are too few samples for a
-        comparison of what they have in common.
+        The structures are both levels, within only, and independent. The unit left out is a cell,
+        so that the comparison concerns the correlation within samples; there are too few samples
+        for a comparison at their level.
 
         Parameters
         ----------
         gene_a, gene_b : str
+            Names of two genes of the model.
         seed : int or Generator, optional
+            Seed of the chains.
         **options
-            For :meth:`fit`.
+            Options of :meth:`fit`: `draws` (default 500), `tune`, `chains`, `sampler`,
+            `target_accept`.
 
         Returns
         -------
         DataFrame
-            ArviZ's comparison table by leave-one-out, best model first, with ``elpd_waic``, ``se_waic`` and ``p_waic``
-            beside it (:func:`hiercorr.bayes.predictive.waic`).
+            ArviZ's comparison table by leave-one-out, best model first, with columns ``elpd_waic``,
+            ``se_waic`` and ``p_waic`` (:func:`hiercorr.bayes.predictive.waic`).
         """
-        return predictive.compare_structures(self, gene_a, gene_b, seed, options)
+        return predictive.compare_structures(
+            self.counts, self._setup, (gene_a, gene_b), seed, options
+        )
 
     def prior_sensitivity(
         self,
@@ -531,21 +398,30 @@ class BayesianCorrelation:
         seed: int | np.random.Generator | None = None,
         **options: Any,
     ) -> pd.DataFrame:
-        """The correlations of a pair under several priors: with few samples the one between samples is mostly its prior.
+        """Fit one pair under several priors.
+
+        With few samples, the posterior of the correlation between samples is mostly its prior.
 
         Parameters
         ----------
         gene_a, gene_b : str
+            Names of two genes of the model.
         priors : mapping, optional
-            Name -> priors, as for the model. None: for the z between samples LKJ with eta 1, 2 and 4, and a normal of sd 0.5.
+            Name -> priors, as for the model. None: LKJ with eta 1, 2 and 4, and a normal with
+            sigma 0.5, for the z between samples.
         seed : int or Generator, optional
+            Seed of the chains.
         **options
-            For :meth:`fit`.
+            Options of :meth:`fit`: `draws` (default 500), `tune`, `chains`, `sampler`,
+            `target_accept`, `confidence`.
 
         Returns
         -------
         DataFrame
-            One row a set of priors and level: mean, sd and interval of the posterior, the interval of the prior, and
-            ``contraction``, the share of the prior's variance that the data took away.
+            One row per set of priors and level: mean, standard deviation and interval of the
+            posterior, interval of the prior, and ``contraction``, the proportion by which the data
+            reduced the prior variance.
         """
-        return predictive.prior_sensitivity(self, gene_a, gene_b, priors, seed, options)
+        return predictive.prior_sensitivity(
+            self.counts, self._setup, (gene_a, gene_b), priors, seed, options
+        )

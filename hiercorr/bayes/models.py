@@ -1,4 +1,4 @@
-"""The models as PyMC states them: to read, to extend, and as the reference the compiled density is held against."""
+"""The models in PyMC: to read, to extend, and as a reference for the compiled density."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from typing import Any
 import numpy as np
 
 from hiercorr.bayes.margin import Array, Cells
-from hiercorr.bayes.pair import Pair, Population, coefficient_prior
+from hiercorr.bayes.pair import Pair, coefficient_prior
 from hiercorr.bayes.priors import Priors
+from hiercorr.bayes.setup import Population
 from hiercorr.runtime.optional import optional
 
 
 def marginal_model(pair: Pair) -> Any:
-    """The posterior of one pair with its cells summed out, as a PyMC model.
+    """State the posterior of one pair, with its cells summed out, in PyMC.
 
     Parameters
     ----------
@@ -23,7 +24,8 @@ def marginal_model(pair: Pair) -> Any:
     Returns
     -------
     pymc.Model
-        With variables mean (sample, gene), coefficient, sd_within, sd_between, zeta, z_between, tau, z_unit, share.
+        With variables mean (sample, gene), coefficient, sd_within, sd_between, zeta, z_between,
+        tau, z_unit, share.
     """
     pm, pt = optional("pymc", "Bayesian models"), optional("pytensor.tensor", "Bayesian models")
     n, k = pair.population.design.shape
@@ -31,10 +33,8 @@ def marginal_model(pair: Pair) -> Any:
     with pm.Model() as model:
         sd_within = _scale(pm, "sd_within", priors, 2)
         sd_between = _scale(pm, "sd_between", priors, 2)
-        zeta, z_between = (
-            _z(pm, pt, "zeta", "z_within", priors),
-            _z(pm, pt, "z_between", "z_between", priors),
-        )
+        zeta = _z(pm, pt, "zeta", priors.table["z_within"])
+        z_between = _z(pm, pt, "z_between", priors.table["z_between"])
         z = pt.repeat(zeta, n)
         if pair.layout.heterogeneity:
             tau = _scale(pm, "tau", priors, None)
@@ -73,10 +73,21 @@ def marginal_model(pair: Pair) -> Any:
 
 
 def latent_model(cells: Cells, population: Population, priors: Priors) -> Any:
-    """The model of a small panel with every cell's expression a parameter: a reference, slow to mix.
+    """State the model of a small panel, with the expression of every cell as a parameter, in PyMC.
 
-    Means of samples are centred, cells non-centred; correlations have LKJ priors with the eta of the pairs' priors (2 where
-    those are not LKJ). No heterogeneity and no blocks.
+    A reference, which mixes slowly. Sample means are centred, cells are non-centred; correlation
+    matrices have LKJ priors with the eta of the pairs' priors (2 if those are not LKJ). There is no
+    heterogeneity and there are no blocks.
+
+    Parameters
+    ----------
+    cells : Cells
+    population : Population
+    priors : Priors
+
+    Returns
+    -------
+    pymc.Model
     """
     pm, pt = optional("pymc", "Bayesian models"), optional("pytensor.tensor", "Bayesian models")
     n, k = population.design.shape
@@ -98,7 +109,7 @@ def latent_model(cells: Cells, population: Population, priors: Priors) -> Any:
                 compute_corr=True,
                 store_in_trace=False,
             )
-            root = chol[0] / chol[2][:, None]  # only its correlation is used
+            root = chol[0] / chol[2][:, None]  # its scales are discarded
             pm.Deterministic(f"{level}_correlation", chol[1])
             roots.append(root)
         coefficient = pm.Normal("coefficient", centre.T, sd.T, shape=(k, n_genes))
@@ -120,16 +131,15 @@ def _log_means(cells: Cells) -> Array:
 
 
 def _scale(pm: Any, name: str, priors: Priors, size: int | None) -> Any:
-    t = priors.table[name]
+    stated = priors.table[name]
     shape = {} if size is None else {"shape": size}
-    if t["distribution"] == "lognormal":
-        return pm.LogNormal(name, np.log(t["median"]), t["sigma"], **shape)
-    return pm.HalfNormal(name, t["sigma"], **shape)
+    if stated["distribution"] == "lognormal":
+        return pm.LogNormal(name, np.log(stated["median"]), stated["sigma"], **shape)
+    return pm.HalfNormal(name, stated["sigma"], **shape)
 
 
-def _z(pm: Any, pt: Any, name: str, prior: str, priors: Priors) -> Any:
-    t = priors.table[prior]
-    if t["distribution"] == "normal":
-        return pm.Normal(name, t.get("mu", 0.0), t["sigma"])
-    half = pm.Beta(f"{name}_half", t["eta"], t["eta"])  # (1 + rho) / 2
+def _z(pm: Any, pt: Any, name: str, stated: dict[str, Any]) -> Any:
+    if stated["distribution"] == "normal":
+        return pm.Normal(name, stated.get("mu", 0.0), stated["sigma"])
+    half = pm.Beta(f"{name}_half", stated["eta"], stated["eta"])  # (1 + rho) / 2
     return pm.Deterministic(name, pt.log(half / (1 - half)) / 2)

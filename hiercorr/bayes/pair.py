@@ -1,15 +1,17 @@
 r"""The posterior of one pair of genes at both levels, with the cells summed out.
 
 .. math::
-    x_{ij} \sim Poisson(s_i e^{u_{ij}}),\quad (u_{ia}, u_{ib}) \sim N_2(b_c, \Sigma_W(\zeta_c)),\quad
+    x_{ij} \sim Poisson(s_i e^{u_{ij}}),\quad
+    (u_{ia}, u_{ib}) \sim N_2(b_c, \Sigma_W(\zeta_c)),\quad
     \zeta_c = \zeta + \tau\eta_c
 
     b \sim MN(X\Gamma,\; (1 - \pi) I + \pi ZZ',\; \Sigma_B)
 
-The cells' integral over u is a sum over a fixed grid, so that only the normal weights of the grid hold parameters:
-:math:`L_i = P_{ia}' W_c P_{ib}`. What is sampled is a vector: b (standardised by the genes' margins), the coefficients, the
-logs of the four standard deviations, :math:`\zeta`, the z of the correlation between samples, :math:`\log\tau` and
-:math:`\eta`, and the logit of the share :math:`\pi` that samples of one block have in common.
+The integral over u of each cell is a sum over a fixed grid, so that only the normal weights of the
+grid depend on parameters: :math:`L_i = P_{ia}' W_c P_{ib}`. The sampled vector contains b
+(standardised by the genes' margins), the coefficients, the logs of the four standard deviations,
+:math:`\zeta`, the z of the between-sample correlation, :math:`\log\tau` and :math:`\eta`, and the
+logit of the proportion :math:`\pi` of the variance that samples of one block share.
 """
 
 from __future__ import annotations
@@ -21,34 +23,26 @@ from numpy.typing import DTypeLike, NDArray
 
 from hiercorr.bayes.margin import MAX_POINTS, Array, Cells, Margin, Rows
 from hiercorr.bayes.priors import Priors
+from hiercorr.bayes.setup import Population, Setup
 from hiercorr.kernels import bayes as kernels
 
-STRUCTURES = ("both", "within", "independent")
 Z_NODES = np.linspace(-2.6, 2.6, 27)
 
 
 @dataclass(frozen=True)
-class Population:
-    """How samples relate: covariates, blocks of samples that are not independent.
+class ParameterLayout:
+    """Position of each parameter in the sampled vector.
 
     Attributes
     ----------
-    design : ndarray, shape (n_samples, n_coefficients)
-    block : ndarray of int64, shape (n_samples,)
-        Block of each sample; all different where samples are independent.
+    n_samples, n_coefficients : int
+    n_units : int
+        Number of units with their own correlation within samples.
+    heterogeneity : bool
+        Whether log_tau and eta are sampled.
+    blocked : bool
+        Whether logit_share is sampled.
     """
-
-    design: Array
-    block: NDArray[np.int64]
-
-    @property
-    def blocked(self) -> bool:
-        return bool(self.block.max() + 1 < len(self.block))
-
-
-@dataclass(frozen=True)
-class ParameterLayout:
-    """Where in the sampled vector each parameter is."""
 
     n_samples: int
     n_coefficients: int
@@ -58,31 +52,74 @@ class ParameterLayout:
 
     @property
     def names(self) -> list[str]:
+        """Name of each entry of the vector."""
         b = [f"b[{c},{g}]" for g in "ab" for c in range(self.n_samples)]
         coef = [f"coefficient[{q},{g}]" for g in "ab" for q in range(self.n_coefficients)]
-        sd = [
-            "log_sd_within[a]",
-            "log_sd_within[b]",
-            "log_sd_between[a]",
-            "log_sd_between[b]",
-            "zeta",
-            "z_between",
-        ]
+        sd = [f"log_sd_{level}[{g}]" for level in ("within", "between") for g in "ab"]
         eta = ["log_tau", *[f"eta[{u}]" for u in range(self.n_units)]] if self.heterogeneity else []
-        return [*b, *coef, *sd, *eta, *(["logit_share"] if self.blocked else [])]
+        share = ["logit_share"] if self.blocked else []
+        return [*b, *coef, *sd, "zeta", "z_between", *eta, *share]
 
     @property
     def size(self) -> int:
-        return len(self.names)
+        """Length of the vector."""
+        return self.logit_share + self.blocked
 
     @property
-    def at_sd(self) -> int:
-        return 2 * (self.n_samples + self.n_coefficients)
+    def means(self) -> slice:
+        """Standardised means of the samples: those of gene a, then those of gene b."""
+        return slice(0, 2 * self.n_samples)
+
+    @property
+    def coefficients(self) -> slice:
+        """Coefficients of the formula: those of gene a, then those of gene b."""
+        start = self.means.stop
+        return slice(start, start + 2 * self.n_coefficients)
+
+    @property
+    def log_sd_within(self) -> slice:
+        """Log standard deviations of both genes within samples."""
+        return self._both(kernels.OFFSET_SD_WITHIN)
+
+    @property
+    def log_sd_between(self) -> slice:
+        """Log standard deviations of both genes between samples."""
+        return self._both(kernels.OFFSET_SD_BETWEEN)
+
+    @property
+    def zeta(self) -> int:
+        """Fisher z of the correlation within a typical sample."""
+        return self.coefficients.stop + kernels.OFFSET_ZETA
+
+    @property
+    def z_between(self) -> int:
+        """Fisher z of the correlation between samples."""
+        return self.coefficients.stop + kernels.OFFSET_Z_BETWEEN
+
+    @property
+    def log_tau(self) -> int:
+        """Log standard deviation of z within samples over units, if there is heterogeneity."""
+        return self.coefficients.stop + kernels.OFFSET_TAU
+
+    @property
+    def eta(self) -> slice:
+        """Deviation of each unit's z, partly centred; empty without heterogeneity."""
+        start = self.log_tau + self.heterogeneity
+        return slice(start, start + self.n_units * self.heterogeneity)
+
+    @property
+    def logit_share(self) -> int:
+        """Logit of the proportion of variance shared within blocks, if there are blocks."""
+        return self.eta.stop
+
+    def _both(self, offset: int) -> slice:
+        start = self.coefficients.stop + offset
+        return slice(start, start + 2)
 
 
 @dataclass(frozen=True)
 class Pair:
-    """One pair's posterior, ready to be evaluated.
+    """The posterior of one pair, ready to be evaluated.
 
     Attributes
     ----------
@@ -93,19 +130,21 @@ class Pair:
     margins : tuple of Margin
     rows : Rows
     tables : tuple of ndarray
-        Likelihoods of the rows on the two genes' grids.
+        Likelihoods of the rows on the grids of the two genes.
     grids : tuple
-        (left ends, spacing) of each gene.
+        (first points, spacing) of each gene.
     centred : ndarray, shape (n_units,)
-        How far each unit's z is centred: 1 wholly, 0 not at all.
+        Degree of centring of each unit's z: 1 fully centred, 0 non-centred.
     coefficient_mean, coefficient_sd : ndarray, shape (2, n_coefficients)
         Priors of the coefficients.
     initial : ndarray
-        A vector near the posterior's mode, to start chains from.
+        Vector near the posterior mode, around which chains start.
     spread : ndarray
-        Rough posterior standard deviations.
+        Approximate posterior standard deviations.
+    arguments : tuple
+        Arguments of the kernel after the vector and its gradient.
     coarse : bool
-        The grid would have to be finer than it may be: the correlation is too close to 1.
+        Whether the correlation is too close to 1 for the finest grid.
     """
 
     layout: ParameterLayout
@@ -126,11 +165,11 @@ class Pair:
 
     @property
     def unit(self) -> NDArray[np.int64]:
-        """The unit that has each sample's correlation: repeated samples of a donor share it."""
+        """Unit of each sample; samples of one block have the same correlation."""
         return self.population.block
 
     def log_density(self, theta: Array) -> tuple[float, Array]:
-        """Log posterior density of a vector, up to a constant, and its gradient."""
+        """Evaluate the log posterior density, up to a constant, and its gradient."""
         gradient = np.empty_like(theta)
         return kernels.pair_density(theta, gradient, *self.arguments), gradient
 
@@ -139,34 +178,45 @@ def make_pair(
     cells: Cells,
     genes: tuple[int, int],
     margins: tuple[Margin, Margin],
-    population: Population,
-    priors: Priors,
-    *,
-    heterogeneity: bool,
-    structure: str,
+    setup: Setup,
     dtype: DTypeLike = np.float32,
 ) -> Pair:
-    """Lay the grids and tables of a pair and find where to start; `dtype` is that of the tables."""
+    """Lay the grids of a pair and choose starting values.
+
+    Parameters
+    ----------
+    cells : Cells
+    genes : tuple of int
+        Columns of ``cells.x``.
+    margins : tuple of Margin
+        Margins of the two genes.
+    setup : Setup
+    dtype : dtype
+        Precision of the likelihood tables.
+
+    Returns
+    -------
+    Pair
+    """
     rows = cells.rows(*genes)
-    unit = population.block
-    profile = z_profile(rows, margins, unit)
-    zeta, zeta_se = profile.mode(
-        np.array([kernels.log_prior(z, *priors.row(2))[0] for z in Z_NODES])
-    )
+    population, priors = setup.population, setup.priors
+    profile = z_profile(rows, margins, population.block)
+    row = priors.row(kernels.Z_WITHIN)
+    mode = profile.mode(np.array([kernels.log_prior(z, *row)[0] for z in Z_NODES]))
     tau2, errors = profile.spread()
-    reach = np.tanh(min(abs(zeta) + 3 * zeta_se, 2.6))
+    reach = np.tanh(min(abs(mode[0]) + 3 * mode[1], 2.6))
     finest = min(0.8, 1.1 * float(np.sqrt(1 - reach**2)))
     grids = [m.grid(finest) for m in margins]
     (left_a, step_a, n_a), (left_b, step_b, n_b) = grids
-    coarse = max(n_a, n_b) >= MAX_POINTS
     tables = tuple(rows.table(g, *grid).astype(dtype) for g, grid in enumerate(grids))
-    n, k = population.design.shape
-    layout = ParameterLayout(n, k, int(unit.max()) + 1, heterogeneity, population.blocked)
+    layout = ParameterLayout(
+        *population.design.shape, population.n_blocks, setup.heterogeneity, population.blocked
+    )
     centre = np.stack([m.m for m in margins], 1)
     scale = np.stack([m.m_se for m in margins], 1)
     coef_mean, coef_sd = coefficient_prior(centre, population.design, priors)
-    # Centred where the unit's own data say more than the population does; but where tau may be near 0 that makes a funnel,
-    # so it is a low estimate of tau that counts.
+    # Units are centred to the degree that their data are more informative than the population. A
+    # tau near 0 would then make a funnel, so the comparison uses a low estimate of tau.
     low = max(0.0, tau2 - (tau2 + float((errors**2).mean())) * np.sqrt(2 / max(len(errors) - 1, 1)))
     centred = low / (low + errors**2)
     arguments = (
@@ -181,65 +231,103 @@ def make_pair(
         scale,
         population.design,
         population.block,
-        unit,
+        population.block,  # each block is one unit
         centred,
         coef_mean,
         coef_sd,
         priors.families,
         priors.parameters,
-        heterogeneity,
+        setup.heterogeneity,
         population.blocked,
-        structure != "independent",
-        structure == "both",
+        setup.structure != "independent",
+        setup.structure == "both",
     )
-    initial, rough = np.zeros(layout.size), np.ones(layout.size)
-    fitted = np.linalg.lstsq(population.design, centre, rcond=None)[0]
-    initial[2 * n : layout.at_sd] = fitted.T.ravel()
-    left_over = np.sqrt(((centre - population.design @ fitted) ** 2).sum(0) / max(n - k, 1) + 0.01)
-    at = layout.at_sd
-    initial[at : at + 2] = [m.log_sd for m in margins]
-    rough[at : at + 2] = [m.log_sd_se for m in margins]
-    initial[at + 2 : at + 4] = np.log(left_over)
-    rough[2 * n : at] = np.repeat(left_over / np.sqrt(n), k)
-    rough[at + 2 : at + 4] = 0.5 / np.sqrt(n)
-    initial[at + 4], rough[at + 4] = zeta, zeta_se
-    rough[at + 5] = 1 / np.sqrt(n + 3)
-    if heterogeneity:
-        initial[at + 6] = 0.5 * np.log(tau2 + 0.15**2)
-        initial[at + 7 : at + 7 + layout.n_units] = centred * zeta
+    initial, rough = _starting_point(layout, population.design, margins, mode, tau2, centred)
     return Pair(
-        layout,
-        population,
-        priors,
-        structure,
-        margins,
-        rows,
-        (tables[0], tables[1]),
-        ((left_a, step_a), (left_b, step_b)),
-        centred,
-        coef_mean,
-        coef_sd,
-        initial,
-        rough,
-        arguments,
-        coarse,
+        layout=layout,
+        population=population,
+        priors=priors,
+        structure=setup.structure,
+        margins=margins,
+        rows=rows,
+        tables=(tables[0], tables[1]),
+        grids=((left_a, step_a), (left_b, step_b)),
+        centred=centred,
+        coefficient_mean=coef_mean,
+        coefficient_sd=coef_sd,
+        initial=initial,
+        spread=rough,
+        arguments=arguments,
+        coarse=max(n_a, n_b) >= MAX_POINTS,
     )
+
+
+def _starting_point(
+    layout: ParameterLayout,
+    design: Array,
+    margins: tuple[Margin, Margin],
+    mode: tuple[float, float],
+    tau2: float,
+    centred: Array,
+) -> tuple[Array, Array]:
+    """Return a vector near the posterior mode and approximate posterior standard deviations.
+
+    `mode` is the mode of zeta and its standard error, `tau2` the variance of z over units.
+    """
+    n, k = design.shape
+    centre = np.stack([m.m for m in margins], 1)
+    initial, spread = np.zeros(layout.size), np.ones(layout.size)
+    fitted = np.linalg.lstsq(design, centre, rcond=None)[0]
+    residuals = centre - design @ fitted
+    residual_sd = np.sqrt((residuals**2).sum(0) / max(n - k, 1) + 0.01)
+    initial[layout.coefficients] = fitted.T.ravel()
+    spread[layout.coefficients] = np.repeat(residual_sd / np.sqrt(n), k)
+    initial[layout.log_sd_within] = [m.log_sd for m in margins]
+    spread[layout.log_sd_within] = [m.log_sd_se for m in margins]
+    initial[layout.log_sd_between] = np.log(residual_sd)
+    spread[layout.log_sd_between] = 0.5 / np.sqrt(n)
+    initial[layout.zeta], spread[layout.zeta] = mode
+    spread[layout.z_between] = 1 / np.sqrt(n + 3)
+    if layout.heterogeneity:
+        initial[layout.log_tau] = 0.5 * np.log(tau2 + 0.15**2)
+        initial[layout.eta] = centred * mode[0]
+    return initial, spread
 
 
 def coefficient_prior(means: Array, design: Array, priors: Priors) -> tuple[Array, Array]:
-    """Mean and standard deviation (gene, coefficient): around the data's mean, slopes per range of the covariate."""
+    """Scale the priors of the coefficients to the data.
+
+    Intercepts are centred at the gene's mean, unless their prior has a mean; slopes are per range
+    of the covariate.
+
+    Parameters
+    ----------
+    means : ndarray, shape (n_samples, n_genes)
+        Log means of the samples.
+    design : ndarray, shape (n_samples, n_coefficients)
+    priors : Priors
+
+    Returns
+    -------
+    mean, sd : ndarray, shape (n_genes, n_coefficients)
+    """
     n_genes, k = means.shape[1], design.shape[1]
     centre = np.zeros((n_genes, k))
     centre[:, 0] = means.mean(0) if priors.intercept[0] is None else priors.intercept[0]
-    spread = np.ptp(design, axis=0)
-    sd = np.tile(priors.coefficient[1] / np.where(spread > 0, spread, 1.0), (n_genes, 1))
+    sd = np.tile(slope_sd(design, priors), (n_genes, 1))
     sd[:, 0] = priors.intercept[1]
     return centre, sd
 
 
+def slope_sd(design: Array, priors: Priors) -> Array:
+    """Return the prior standard deviation of each slope, given per range of the covariate."""
+    spread = np.ptp(design, axis=0)
+    return np.asarray(priors.coefficient[1] / np.where(spread > 0, spread, 1.0))
+
+
 @dataclass(frozen=True)
 class ZProfile:
-    """Log likelihood of the correlation's z in each unit, given the margins.
+    """Log likelihood of the Fisher z within each unit, given the margins.
 
     Attributes
     ----------
@@ -250,11 +338,11 @@ class ZProfile:
     value: Array
 
     def mode(self, log_prior: Array | float = 0.0) -> tuple[float, float]:
-        """Mode of a z that all units have, and its standard error."""
+        """Find the mode of a z common to all units, and its standard error."""
         return _parabola(self.value.sum(0) + log_prior)
 
     def spread(self) -> tuple[float, Array]:
-        """Variance of z over units beyond its error (DerSimonian-Laird), and the error in each unit."""
+        """Estimate the variance of z over units (DerSimonian-Laird) and each unit's error."""
         each = np.array([_parabola(v) for v in self.value])
         z, v = each[:, 0], each[:, 1] ** 2
         w = 1 / v
@@ -263,7 +351,7 @@ class ZProfile:
 
 
 def z_profile(rows: Rows, margins: tuple[Margin, Margin], unit: NDArray[np.int64]) -> ZProfile:
-    """Profile of a pair on a grid fine enough for a first look."""
+    """Compute the profile of a pair on a moderately fine grid."""
     (left_a, step_a, n_a), (left_b, step_b, n_b) = (m.grid(0.5) for m in margins)
     a, b = margins
     by_sample = kernels.z_profile(
@@ -287,7 +375,7 @@ def z_profile(rows: Rows, margins: tuple[Margin, Margin], unit: NDArray[np.int64
 
 
 def _parabola(value: Array) -> tuple[float, float]:
-    """Place and width of the largest of values at the nodes."""
+    """Fit a parabola through the largest value at the nodes; return its vertex and its width."""
     best = int(np.clip(value.argmax(), 1, len(value) - 2))
     down, mid, up = value[best - 1 : best + 2]
     step = Z_NODES[1] - Z_NODES[0]

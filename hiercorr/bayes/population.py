@@ -1,37 +1,59 @@
-"""From validated counts to what the posterior needs: cells, the population of samples, and what is too much work."""
+"""From validated counts to the inputs of the posterior: cells, population of samples, pairs."""
 
 from __future__ import annotations
 
 import itertools
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from hiercorr.bayes.margin import Cells
-from hiercorr.bayes.pair import Population
+from hiercorr.bayes.margin import Cells, fit_margin
+from hiercorr.bayes.pair import Pair, make_pair
+from hiercorr.bayes.setup import Population, Setup
 from hiercorr.counts.counts import MIN_CELLS, Counts
 from hiercorr.design.matrix import DesignMatrix, sample_design
 from hiercorr.design.samples import check_block, sample_table, warn_of_repeated_donors
-from hiercorr.errors import DataWarning, InputError
+from hiercorr.errors import DataWarning, InputError, unknown_name
 from hiercorr.runtime.user_warnings import warn
 
 MAX_CELLS = 20_000
-_SECONDS = 2e-7  # per row, pair of grid points and gradient; 15 gradients a draw, measured on one 2 GHz core
+_SECONDS = 2e-7  # per row, pair of grid points and gradient, on one 2 GHz core
+_GRADIENTS = 15  # per draw
 
 
 def population_of(
-    counts: Counts, sample: str, formula: str, block: str | None
+    counts: Counts, sample: str, formula: str | None, block: str | None
 ) -> tuple[DesignMatrix, Population]:
-    """Design of the samples' means, and which of the samples belong together."""
+    """Build the design matrix over samples and find the blocks of dependent samples.
+
+    Parameters
+    ----------
+    counts : Counts
+    sample : str
+        Column with the samples.
+    formula : str, optional
+        Formula of the samples' means.
+    block : str, optional
+        Column with the blocks.
+
+    Returns
+    -------
+    design : DesignMatrix
+    population : Population
+
+    Raises
+    ------
+    InputError
+        If there are too few samples for the formula, or the blocks are not usable.
+    """
     table, varying = sample_table(counts.obs, counts.starts, counts.samples)
     design = sample_design(formula, table, varying, None)
     n, k = design.matrix.shape
     if n < k + 2:
         raise InputError(
-            f"formula {design.formula!r} has {k} coefficients and there are {n} samples: at least {k + 2} are needed; "
-            "drop terms"
+            f"formula {design.formula!r} has {k} coefficients and there are {n} samples: "
+            f"at least {k + 2} are needed; drop terms"
         )
     if block is None:
         warn_of_repeated_donors(
@@ -41,52 +63,97 @@ def population_of(
             "intervals are too narrow",
             "block={column}",
         )
-        return design, Population(design.matrix, np.arange(n))
-    check_block(block, table, varying, counts.obs.columns)
-    codes = np.asarray(pd.factorize(table[block])[0], np.int64)
-    if codes.min() < 0 or codes.max() < 2:
+        codes = np.arange(n)
+    else:
+        check_block(block, table, varying, counts.obs.columns)
+        codes = _block_codes(block, table[block])
+    return design, Population(design.matrix, codes, design.formula, tuple(design.names))
+
+
+def _block_codes(block: str, values: pd.Series) -> NDArray[np.int64]:
+    codes = np.asarray(pd.factorize(values)[0], np.int64)
+    n_blocks = codes.max() + 1
+    if codes.min() < 0 or n_blocks < 3:
         raise InputError(
-            f"block {block!r} has {codes.max() + 1} values (and {(codes < 0).sum()} samples without): at least 3 "
-            "donors are needed, each sample in one"
+            f"block {block!r} has {n_blocks} values (and {(codes < 0).sum()} samples without one): "
+            "at least 3 donors are needed, and every sample must have one"
         )
-    return design, Population(design.matrix, codes)
+    if n_blocks == len(codes):
+        raise InputError(
+            f"block={block!r} has no effect: it has a different value in each sample; leave it out"
+        )
+    return codes
 
 
 def cells_of(counts: Counts) -> Cells:
-    """Dense counts of a few genes with log depth around the mean depth."""
+    """Return dense counts of a few genes and log sequencing depths."""
     return Cells(
         counts.toarray().astype(np.int64), np.log(counts.depth / counts.depth.mean()), counts.starts
     )
 
 
+def gene_position(counts: Counts, gene: str) -> int:
+    """Return the column of a gene; raise an error if it is unknown."""
+    if not isinstance(gene, str) or gene not in counts.genes:
+        raise unknown_name("gene", gene, counts.genes)
+    return int(counts.genes.get_loc(gene))
+
+
+def named_pair(counts: Counts, setup: Setup, gene_a: str, gene_b: str) -> Pair:
+    """Build the posterior of the pair of two named genes."""
+    a, b = gene_position(counts, gene_a), gene_position(counts, gene_b)
+    if a == b:
+        raise InputError(f"gene_a and gene_b are both {gene_a!r}: name two genes")
+    cells = cells_of(counts)
+    margin_a, margin_b = (fit_margin(cells.rows(j), 0, setup.priors.log_sd) for j in (a, b))
+    return make_pair(cells, (a, b), (margin_a, margin_b), setup)
+
+
 def predicted_seconds(n_cells: int, n_genes: int, iterations: int, chains: int = 4) -> float:
-    """Rough time of a fit on two cores: what the kernels take where no two cells have the same counts."""
+    """Predict the time of a fit on two cores if no two cells have equal counts."""
     pairs = n_genes * (n_genes - 1) / 2
-    return pairs * chains * iterations * 15 * n_cells * 25**2 * _SECONDS / 1000 / 2
+    return pairs * chains * iterations * _GRADIENTS * n_cells * 25**2 * _SECONDS / 1000 / 2
 
 
 def minutes(seconds: float) -> str:
+    """Format a duration in minutes, or in seconds below 90 s."""
     return f"{seconds / 60:,.0f} minutes" if seconds >= 90 else f"{seconds:.0f} s"
 
 
-def chosen_cells(counts: Counts, many_cells: str, seed: Any) -> NDArray[np.bool_] | None:
-    """Choose the cells to use where there are too many, shape (n_cells,); None: all of them."""
+def chosen_cells(
+    counts: Counts, many_cells: str, seed: int | np.random.Generator | None
+) -> NDArray[np.bool_] | None:
+    """Choose the cells to use if there are too many.
+
+    Parameters
+    ----------
+    counts : Counts
+    many_cells : {"refuse", "subsample", "all"}
+    seed : int or Generator, optional
+
+    Returns
+    -------
+    ndarray of bool, shape (n_cells,), or None
+        None: all cells.
+
+    Raises
+    ------
+    InputError
+        If there are too many cells and ``many_cells="refuse"``.
+    """
     n = counts.n_cells
     if n <= MAX_CELLS or many_cells == "all":
         return None
     if many_cells == "refuse":
         raise InputError(
-            f"{n:,} cells: more than {MAX_CELLS:,}, for which a pair would take up to about "
-            f"{minutes(predicted_seconds(n, 2, 1400))}; pass many_cells='subsample' (the same share of each sample) or "
-            "many_cells='all'"
+            f"{n:,} cells: with more than {MAX_CELLS:,}, a gene pair can take about "
+            f"{minutes(predicted_seconds(n, 2, 1400))}; use many_cells='subsample' (the same "
+            "proportion of each sample) or many_cells='all'"
         )
     rng = np.random.default_rng(seed)
     keep = np.zeros(n, bool)
     for a, b in itertools.pairwise(counts.starts):
         size = max(min(MIN_CELLS, b - a), int((b - a) * MAX_CELLS / n))
         keep[a + rng.choice(b - a, size, replace=False)] = True
-    warn(
-        f"{int(keep.sum()):,} of {n:,} cells are used (many_cells='subsample')",
-        DataWarning,
-    )
+    warn(f"{int(keep.sum()):,} of {n:,} cells are used (many_cells='subsample')", DataWarning)
     return keep

@@ -1,4 +1,4 @@
-"""Priors as data: read from ``models/bayesian.toml``, overridden by argument or file, checked."""
+"""Priors as data: read from ``models/bayesian.toml``, overridden by an argument or a file."""
 
 from __future__ import annotations
 
@@ -35,19 +35,13 @@ _ALLOWED = {
     "intercept": ("normal",),
     "coefficient": ("normal",),
 }
-SCALARS = (
-    "sd_within",
-    "sd_between",
-    "z_within",
-    "z_between",
-    "tau",
-    "share",
-)  # the order of the kernels
+# rows of the kernels' table of priors
+SCALARS = ("sd_within", "sd_between", "z_within", "z_between", "tau", "share")
 
 
 @dataclass(frozen=True)
 class Priors:
-    """Distribution and parameters of every parameter of the model.
+    """Prior distribution of every parameter of the model.
 
     Attributes
     ----------
@@ -58,7 +52,7 @@ class Priors:
     table: dict[str, dict[str, Any]]
 
     def row(self, k: int) -> tuple[int, float, float]:
-        """Family code and parameters, as the kernels take them, of the k-th scalar."""
+        """Return the family code and the kernels' parameters of the k-th scalar."""
         stated = self.table[SCALARS[k]]
         code, names = FAMILIES[stated["distribution"]]
         values = [float(stated[n]) if n in stated else 0.0 for n in names] + [0.0]
@@ -68,30 +62,33 @@ class Priors:
 
     @property
     def families(self) -> NDArray[np.int64]:
+        """Family codes of all scalars."""
         return np.array([self.row(k)[0] for k in range(len(SCALARS))], np.int64)
 
     @property
     def parameters(self) -> Array:
+        """Parameters of all scalars, shape (n_scalars, 2)."""
         return np.array([self.row(k)[1:] for k in range(len(SCALARS))])
 
     @property
     def log_sd(self) -> tuple[float, float]:
-        """Mean and standard deviation of the log standard deviation within samples, for its mode."""
-        code, a, b = self.row(0)
+        """Mean and standard deviation of the normal prior of log sd_within that finds its mode."""
+        code, a, b = self.row(kernels.SD_WITHIN)
         return (a, b) if code == kernels.LOGNORMAL else (float(np.log(a)) - 0.6, 1.0)
 
     @property
     def intercept(self) -> tuple[float | None, float]:
-        """Centre (None: the gene's mean in the data) and standard deviation."""
+        """Mean (None: the gene's mean in the data) and standard deviation of the intercept."""
         stated = self.table["intercept"]
         return (float(stated["mu"]) if "mu" in stated else None), float(stated["sigma"])
 
     @property
     def coefficient(self) -> tuple[float, float]:
+        """Mean and standard deviation of a coefficient."""
         return 0.0, float(self.table["coefficient"]["sigma"])
 
     def draw(self, name: str, size: int, rng: np.random.Generator) -> Array:
-        """Draws from one prior: standard deviations, tau and share as they are, correlations as z."""
+        """Draw from one prior; correlations are drawn as Fisher z."""
         stated = self.table[name]
         match stated["distribution"]:
             case "normal":
@@ -106,20 +103,27 @@ class Priors:
                 return rng.beta(stated["alpha"], stated["beta"], size)
 
     def describe(self) -> dict[str, str]:
-        """Name -> ``"lognormal(median=0.6, sigma=0.6)"``."""
-        return {
-            name: f"{t['distribution']}({', '.join(f'{k}={v:g}' for k, v in t.items() if k != 'distribution')})"
-            for name, t in self.table.items()
-        }
+        """Return each prior as text, e.g. ``"lognormal(median=0.6, sigma=0.6)"``."""
+        return {name: _as_text(stated) for name, stated in self.table.items()}
+
+
+def _as_text(stated: Mapping[str, Any]) -> str:
+    values = ", ".join(f"{k}={v:g}" for k, v in stated.items() if k != "distribution")
+    return f"{stated['distribution']}({values})"
 
 
 def read_priors(given: Mapping[str, Any] | str | Path | None = None) -> Priors:
-    """The shipped priors, with what is given in their place.
+    """Read the default priors and replace those that are given.
 
     Parameters
     ----------
     given : mapping or path, optional
-        ``{"z_between": {"distribution": "normal", "mu": 0, "sigma": 0.5}}``, or a TOML file with a table ``[priors]``.
+        ``{"z_between": {"distribution": "normal", "mu": 0, "sigma": 0.5}}``, or a TOML file with
+        a table ``[priors]``.
+
+    Returns
+    -------
+    Priors
 
     Raises
     ------
@@ -128,15 +132,7 @@ def read_priors(given: Mapping[str, Any] | str | Path | None = None) -> Priors:
     """
     table = {k: dict(v) for k, v in read_specification("bayesian").text["priors"].items()}
     if isinstance(given, str | Path):
-        path = Path(given)
-        if not path.is_file():
-            raise InputError(
-                f"priors={str(given)!r}: there is no such file; give a TOML file or a mapping"
-            )
-        try:
-            given = tomllib.loads(path.read_text(encoding="utf-8")).get("priors", {})
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise InputError(f"{str(path)!r} is not valid TOML: {error}") from error
+        given = _from_file(Path(given))
     if not isinstance(given, Mapping | None):
         raise InputError(f"priors must be a mapping or a TOML file, not {type(given).__name__}")
     for name, stated in (given or {}).items():
@@ -146,10 +142,25 @@ def read_priors(given: Mapping[str, Any] | str | Path | None = None) -> Priors:
     return Priors(table)
 
 
+def _from_file(path: Path) -> Mapping[str, Any]:
+    if not path.is_file():
+        raise InputError(
+            f"priors={str(path)!r}: there is no such file; give a TOML file or a mapping"
+        )
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{str(path)!r} is not valid TOML: {error}") from error
+    if not isinstance(content.get("priors"), Mapping):
+        raise InputError(f"{str(path)!r} has no table [priors]")
+    return content["priors"]
+
+
 def _checked(name: str, stated: Any) -> dict[str, Any]:
     if not isinstance(stated, Mapping) or "distribution" not in stated:
         raise InputError(
-            f'prior {name!r} must be a table with a distribution, e.g. {{"distribution": "normal", ...}}'
+            f"prior {name!r} must be a table with a distribution, "
+            'e.g. {"distribution": "normal", ...}'
         )
     family = stated["distribution"]
     if family not in _ALLOWED[name]:
@@ -160,13 +171,12 @@ def _checked(name: str, stated: Any) -> dict[str, Any]:
             continue
         if key not in names:
             raise unknown_name(f"parameter of prior {name!r} ({family})", key, names)
-        number = (
+        is_number = (
             isinstance(value, int | float) and not isinstance(value, bool) and np.isfinite(value)
         )
-        if not number or (key != "mu" and value <= 0):
-            raise InputError(
-                f"prior {name!r}: {key} must be a {'' if key == 'mu' else 'positive '}number, not {value!r}"
-            )
+        if not is_number or (key != "mu" and value <= 0):
+            kind = "number" if key == "mu" else "positive number"
+            raise InputError(f"prior {name!r}: {key} must be a {kind}, not {value!r}")
     missing = [n for n in names if n not in stated and n != "mu"]
     if missing:
         raise InputError(f"prior {name!r} ({family}) needs {', '.join(missing)}")

@@ -1,4 +1,4 @@
-"""NUTS on the posterior of a pair, and what its vectors mean."""
+"""NUTS on the posterior of a pair, and the parameters in its draws."""
 
 from __future__ import annotations
 
@@ -9,45 +9,73 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hiercorr.bayes.margin import Array
+from hiercorr.bayes.models import marginal_model
 from hiercorr.bayes.pair import Pair
+from hiercorr.errors import between_0_and_1, one_of, whole_number
 from hiercorr.runtime import blas
 from hiercorr.runtime.optional import optional
 from hiercorr.runtime.resources import cores
 
 SAMPLERS = ("nutpie", "pymc")
-STRICT = 0.99  # target acceptance of the second run of a pair whose first one had divergences
+STRICT = 0.99  # target acceptance of the second run, for pairs with divergences in the first
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How to sample."""
+    """Options of the sampler, checked.
 
-    draws: int
-    tune: int
-    chains: int
-    sampler: str
-    target_accept: float
+    Attributes
+    ----------
+    draws, tune : int
+        Draws and adaptation steps per chain.
+    chains : int
+        Number of chains.
+    sampler : {"nutpie", "pymc"}
+    target_accept : float
+        Target acceptance probability.
+    """
+
+    draws: int = 1000
+    tune: int = 400
+    chains: int = 4
+    sampler: str = "nutpie"
+    target_accept: float = 0.95
+
+    def __post_init__(self) -> None:
+        """Check every option."""
+        one_of("sampler", self.sampler, SAMPLERS)
+        for name, minimum in (("draws", 100), ("tune", 100), ("chains", 2)):
+            whole_number(name, getattr(self, name), minimum)
+            object.__setattr__(self, name, int(getattr(self, name)))
+        between_0_and_1("target_accept", self.target_accept)
+        object.__setattr__(self, "target_accept", float(self.target_accept))
 
     @property
     def cores(self) -> int:
+        """Number of chains that run at the same time."""
         return min(self.chains, cores())
 
 
 @dataclass(frozen=True)
 class Draws:
-    """Posterior draws of a pair; every array starts with (chain, draw).
+    """Posterior draws of a pair; the first dimensions of every array are (chain, draw).
 
     Attributes
     ----------
     mean : (..., sample, 2)
         Mean log rate of each sample and gene, at the mean depth.
     coefficient : (..., coefficient, 2)
+        Coefficients of the formula.
     sd_within, sd_between : (..., 2)
+        Standard deviations of log expression within and between samples.
     zeta, z_between : (...)
+        Fisher z of the correlations within a typical sample and between samples.
     z_sample : (..., sample)
-        z of the correlation within each sample.
+        Fisher z of the correlation within each sample.
     tau, share : (...) or None
+        Heterogeneity of z, and proportion of the variance shared within blocks.
     diverging, energy : (...)
+        Statistics of the sampler.
     """
 
     mean: Array
@@ -63,15 +91,15 @@ class Draws:
     energy: Array
 
     def flat(self, name: str, at: NDArray[np.int64] | slice = slice(None)) -> Array:
-        """One variable with chain and draw in one axis, at some of the draws."""
+        """Return one variable with chains and draws in one dimension, at selected draws."""
         values = getattr(self, name)
         return np.asarray(values.reshape(-1, *values.shape[2:])[at])
 
 
 def sample_pair(pair: Pair, settings: Settings, seed: int) -> Draws:
-    """Draws of one pair; once more with smaller steps where trajectories diverged."""
+    """Draw from the posterior of one pair, again with smaller steps if trajectories diverged."""
     run = _nutpie if settings.sampler == "nutpie" else _pymc
-    with blas.at_most(1):  # the chains are the threads
+    with blas.at_most(1):  # chains are parallel already
         best = run(pair, settings, settings.target_accept, seed)
         if best.diverging.any() and settings.target_accept < STRICT:
             again = run(pair, settings, STRICT, seed + 1)
@@ -97,7 +125,20 @@ def _nutpie(pair: Pair, settings: Settings, target_accept: float, seed: int) -> 
         ["vector"],
         make_initial_point_fn=start,
     )
-    trace = nutpie.sample(
+    trace = _run_nutpie(nutpie, model, settings, target_accept, seed)
+    stats = trace["sample_stats"]
+    return unpack(
+        pair,
+        trace["posterior"]["vector"].values,
+        stats["diverging"].values.astype(bool),
+        stats["energy"].values,
+    )
+
+
+def _run_nutpie(
+    nutpie: Any, model: Any, settings: Settings, target_accept: float, seed: int
+) -> Any:
+    return nutpie.sample(
         model,
         draws=settings.draws,
         tune=settings.tune,
@@ -108,13 +149,6 @@ def _nutpie(pair: Pair, settings: Settings, target_accept: float, seed: int) -> 
         save_warmup=False,
         target_accept=target_accept,
     )
-    stats = trace["sample_stats"]
-    return unpack(
-        pair,
-        trace["posterior"]["vector"].values,
-        stats["diverging"].values.astype(bool),
-        stats["energy"].values,
-    )
 
 
 def _vector(theta: Array) -> dict[str, Array]:
@@ -122,57 +156,60 @@ def _vector(theta: Array) -> dict[str, Array]:
 
 
 def unpack(pair: Pair, theta: Array, diverging: NDArray[np.bool_], energy: Array) -> Draws:
-    """The parameters in a stack of sampled vectors (chain, draw, size)."""
-    at, n, k = pair.layout, pair.layout.n_samples, pair.layout.n_coefficients
+    """Transform sampled vectors to parameters.
+
+    Parameters
+    ----------
+    pair : Pair
+    theta : ndarray, shape (n_chains, n_draws, size)
+        Sampled vectors.
+    diverging, energy : ndarray, shape (n_chains, n_draws)
+
+    Returns
+    -------
+    Draws
+    """
+    layout, n, k = pair.layout, pair.layout.n_samples, pair.layout.n_coefficients
     shape = theta.shape[:2]
     centre, scale = (
         np.stack([getattr(m, name) for m in pair.margins], 1) for name in ("m", "m_se")
     )
-    b = np.swapaxes(theta[..., : 2 * n].reshape(*shape, 2, n), -1, -2)
-    coef = np.swapaxes(theta[..., 2 * n : at.at_sd].reshape(*shape, 2, k), -1, -2)
-    s = at.at_sd
-    zeta, tau = theta[..., s + 4], None
+    b = np.swapaxes(theta[..., layout.means].reshape(*shape, 2, n), -1, -2)
+    coef = np.swapaxes(theta[..., layout.coefficients].reshape(*shape, 2, k), -1, -2)
+    zeta, tau = theta[..., layout.zeta], None
     z = np.repeat(zeta[..., None], n, -1)
-    if at.heterogeneity:
-        log_tau = theta[..., s + 6, None]
-        psi = theta[..., s + 7 : s + 7 + at.n_units]
-        deviation = psi - pair.centred * zeta[..., None]
+    if layout.heterogeneity:
+        log_tau = theta[..., layout.log_tau, None]
+        deviation = theta[..., layout.eta] - pair.centred * zeta[..., None]
         z = (zeta[..., None] + np.exp((1 - pair.centred) * log_tau) * deviation)[..., pair.unit]
         tau = np.exp(log_tau[..., 0])
-    share = 1 / (1 + np.exp(-theta[..., -1])) if at.blocked else None
+    share = 1 / (1 + np.exp(-theta[..., layout.logit_share])) if layout.blocked else None
     return Draws(
-        centre + scale * b,
-        coef,
-        np.exp(theta[..., s : s + 2]),
-        np.exp(theta[..., s + 2 : s + 4]),
-        zeta,
-        theta[..., s + 5],
-        z,
-        tau,
-        share,
-        diverging,
-        energy,
+        mean=centre + scale * b,
+        coefficient=coef,
+        sd_within=np.exp(theta[..., layout.log_sd_within]),
+        sd_between=np.exp(theta[..., layout.log_sd_between]),
+        zeta=zeta,
+        z_between=theta[..., layout.z_between],
+        z_sample=z,
+        tau=tau,
+        share=share,
+        diverging=diverging,
+        energy=energy,
     )
 
 
 def _pymc(pair: Pair, settings: Settings, target_accept: float, seed: int) -> Draws:
-    from hiercorr.bayes.models import marginal_model
-
-    return _from_trace(
-        sample_model(
-            marginal_model(pair), settings, target_accept, seed, initial=_start_values(pair)
-        ),
-        pair,
-    )
+    model = marginal_model(pair)
+    trace = sample_model(model, settings, target_accept, seed, initial=_start_values(pair))
+    return _from_trace(trace, pair)
 
 
 def _start_values(pair: Pair) -> dict[str, Any]:
-    s = pair.layout.at_sd
-    start = pair.initial
     return {
         "mean": np.stack([m.m for m in pair.margins], 1).ravel(),
-        "sd_within": np.exp(start[s : s + 2]),
-        "sd_between": np.exp(start[s + 2 : s + 4]),
+        "sd_within": np.exp(pair.initial[pair.layout.log_sd_within]),
+        "sd_between": np.exp(pair.initial[pair.layout.log_sd_between]),
     }
 
 
@@ -189,38 +226,42 @@ def _from_trace(trace: Any, pair: Pair) -> Draws:
         else np.repeat(zeta[..., None], pair.layout.n_samples, -1)
     )
     return Draws(
-        value("mean").reshape(*zeta.shape, -1, 2),
-        value("coefficient"),
-        value("sd_within"),
-        value("sd_between"),
-        zeta,
-        value("z_between"),
-        z,
-        value("tau") if pair.layout.heterogeneity else None,
-        value("share") if pair.layout.blocked else None,
-        stats["diverging"].values.astype(bool),
-        np.asarray(stats["energy"].values),
+        mean=value("mean").reshape(*zeta.shape, -1, 2),
+        coefficient=value("coefficient"),
+        sd_within=value("sd_within"),
+        sd_between=value("sd_between"),
+        zeta=zeta,
+        z_between=value("z_between"),
+        z_sample=z,
+        tau=value("tau") if pair.layout.heterogeneity else None,
+        share=value("share") if pair.layout.blocked else None,
+        diverging=stats["diverging"].values.astype(bool),
+        energy=np.asarray(stats["energy"].values),
     )
 
 
 def sample_model(
     model: Any, settings: Settings, target_accept: float, seed: int, initial: Any = None
 ) -> Any:
-    """Draws of a PyMC model, as ArviZ gives them."""
+    """Draw from the posterior of a PyMC model.
+
+    Parameters
+    ----------
+    model : pymc.Model
+    settings : Settings
+    target_accept : float
+    seed : int
+    initial : mapping, optional
+        Starting values, used by PyMC's sampler.
+
+    Returns
+    -------
+    InferenceData or DataTree
+    """
     if settings.sampler == "nutpie":
         nutpie = optional("nutpie", "Bayesian models")
         compiled = nutpie.compile_pymc_model(model)
-        return nutpie.sample(
-            compiled,
-            draws=settings.draws,
-            tune=settings.tune,
-            chains=settings.chains,
-            cores=settings.cores,
-            seed=seed,
-            progress_bar=False,
-            save_warmup=False,
-            target_accept=target_accept,
-        )
+        return _run_nutpie(nutpie, compiled, settings, target_accept, seed)
     pm = optional("pymc", "Bayesian models")
     with model:
         return pm.sample(
@@ -237,6 +278,6 @@ def sample_model(
 
 
 def require(*names: str) -> None:
-    """Raise before the work starts if one of these packages is missing."""
+    """Raise an error if one of these packages is missing, before the work starts."""
     for name in names:
         optional(name, "Bayesian models")

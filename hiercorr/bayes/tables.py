@@ -1,4 +1,4 @@
-"""Draws of many pairs -> one Dataset: posterior, pair variables at both levels, diagnostics and flags."""
+"""From draws to variables: summaries of pairs at both levels, diagnostics, flags and notes."""
 
 from __future__ import annotations
 
@@ -13,29 +13,58 @@ from numpy.typing import NDArray
 from hiercorr.bayes.margin import Array
 from hiercorr.bayes.priors import Priors
 from hiercorr.bayes.sampling import Draws
+from hiercorr.bayes.setup import Intervals, Setup
 from hiercorr.counts.counts import Counts
+from hiercorr.runtime.optional import optional
 from hiercorr.schema import PAIR_VARIABLES, Flag
 from hiercorr.simulate import natural_correlation
 
-ROPE = 0.1
 MAX_R_HAT, MIN_ESS, MIN_BFMI = 1.01, 400.0, 0.3
 MIN_CONTRACTION = 0.5
 PRIOR_DRAWS = 200_000
+ADVICE = (
+    "raise draws= and tune=, or target_accept= (divergences); genes with few counts need stronger "
+    "priors or more cells; see r_hat, ess_bulk and result.idata.sample_stats"
+)
 
 
 def interval(draws: Array, share: float) -> tuple[Array, Array]:
-    """Highest-density interval of draws in the first axis: the shortest that holds `share` of them."""
+    """Compute highest-density intervals.
+
+    Parameters
+    ----------
+    draws : ndarray, shape (n_draws, ...)
+    share : float
+        Proportion of the draws that the interval contains.
+
+    Returns
+    -------
+    lower, upper : ndarray
+    """
     ordered = np.sort(draws, axis=0)
     n = len(ordered)
-    held = min(max(int(np.ceil(share * n)), 1), n - 1)
-    width = ordered[held:] - ordered[: n - held]
-    at = width.argmin(0)[None]
-    low = np.take_along_axis(ordered, at, 0)[0]
-    return low, np.take_along_axis(ordered, at + held, 0)[0]
+    inside = min(max(int(np.ceil(share * n)), 1), n - 1)
+    width = ordered[inside:] - ordered[: n - inside]
+    first = width.argmin(0)[None]
+    low = np.take_along_axis(ordered, first, 0)[0]
+    return low, np.take_along_axis(ordered, first + inside, 0)[0]
 
 
 def pair_summary(z: Array, share: float, rope: float) -> dict[str, Array]:
-    """Pair variables from draws of z, the draws in the first axis."""
+    """Summarise draws of Fisher z as pair variables.
+
+    Parameters
+    ----------
+    z : ndarray, shape (n_draws, ...)
+    share : float
+        Probability of the intervals.
+    rope : float
+        Largest absolute correlation that counts as practically zero.
+
+    Returns
+    -------
+    dict
+    """
     rho = np.tanh(z)
     low, high = interval(rho, share)
     positive = (z > 0).mean(0)
@@ -52,14 +81,35 @@ def pair_summary(z: Array, share: float, rope: float) -> dict[str, Array]:
 
 
 def prior_of_z(priors: Priors, name: str, share: float) -> tuple[float, tuple[float, float]]:
-    """Prior variance of z and the prior interval of the correlation."""
+    """Compute the prior variance of a Fisher z and the prior interval of its correlation."""
     z = priors.draw(name, PRIOR_DRAWS, np.random.default_rng(0))
     low, high = np.quantile(np.tanh(z), [(1 - share) / 2, (1 + share) / 2])
     return float(z.var()), (float(low), float(high))
 
 
+def prior_note(level: str, confidence: float, limits: tuple[float, float]) -> str:
+    """Describe the prior of a correlation in a sentence."""
+    low, high = limits
+    return (
+        f"Prior of the correlation {level} samples: {100 * confidence:g}% in {low:.2f}..{high:.2f}."
+    )
+
+
 def stack_pairs(draws: Mapping[tuple[int, int], Draws], n_genes: int) -> xr.Dataset:
-    """All pairs' draws with dims (chain, draw, ..., gene, partner); entry (j, k) is gene j's in the pair of j and k."""
+    """Collect the draws of all pairs.
+
+    Parameters
+    ----------
+    draws : mapping
+        Draws of each pair of gene positions.
+    n_genes : int
+
+    Returns
+    -------
+    xarray.Dataset
+        Dimensions (chain, draw, ..., gene, partner). Variables of a single gene differ between
+        pairs: entry (j, k) is gene j's in the pair of j and k.
+    """
     some = next(iter(draws.values()))
     chains, n = some.zeta.shape
     samples, k = some.mean.shape[2], some.coefficient.shape[2]
@@ -91,7 +141,7 @@ def stack_pairs(draws: Mapping[tuple[int, int], Draws], n_genes: int) -> xr.Data
     out["stats_energy"] = (dims, np.full(one, np.nan))
     for (i, j), d in draws.items():
         natural = natural_correlation(np.tanh(d.zeta), d.sd_within[..., 0], d.sd_within[..., 1])
-        same = {
+        symmetric = {
             "posterior_zeta": d.zeta,
             "posterior_z_between": d.z_between,
             "posterior_within": np.tanh(d.zeta),
@@ -103,79 +153,37 @@ def stack_pairs(draws: Mapping[tuple[int, int], Draws], n_genes: int) -> xr.Data
             "stats_diverging": d.diverging,
             "stats_energy": d.energy,
         }
-        for a, b, own in ((i, j, 0), (j, i, 1)):
-            for name, values in same.items():
+        by_gene = {
+            "sd_within": d.sd_within,
+            "sd_between": d.sd_between,
+            "mean": d.mean,
+            "beta": d.coefficient,
+        }
+        for a, b, side in ((i, j, 0), (j, i, 1)):
+            for name, values in symmetric.items():
                 if values is not None:
                     out[name][1][..., a, b] = values
-            for name in ("sd_within", "sd_between", "mean", "beta"):
-                out[f"posterior_{name}"][1][..., a, b] = getattr(
-                    d, {"beta": "coefficient"}.get(name, name)
-                )[..., own]
+            for name, values in by_gene.items():
+                out[f"posterior_{name}"][1][..., a, b] = values[..., side]
     for name in ("within", "between", "natural", "within_sample"):
         out[f"posterior_{name}"][1][..., np.arange(n_genes), np.arange(n_genes)] = 1.0
     return xr.Dataset(out)
 
 
-def diagnose(
-    z: Array, energy: Array, diverging: NDArray[np.bool_]
-) -> tuple[dict[str, Array], NDArray[np.uint16]]:
-    """R-hat and effective sample sizes of z (chain, draw, ...) and which pairs fail."""
-    import arviz as az
-
-    data = xr.Dataset(
-        {"z": (("chain", "draw", "pair"), z.reshape(*z.shape[:2], -1).astype(np.float64))}
-    )
-    shape = z.shape[2:]
-    found = {
-        "ess_bulk": az.ess(data, method="bulk")["z"].values.reshape(shape),
-        "ess_tail": az.ess(data, method="tail")["z"].values.reshape(shape),
-        "r_hat": az.rhat(data)["z"].values.reshape(shape),
-    }
-    step = np.diff(energy, axis=1)
-    bfmi = (step**2).mean(1) / energy.var(1)
-    bad = (
-        ~(found["r_hat"] <= MAX_R_HAT)
-        | ~(found["ess_bulk"] >= MIN_ESS)
-        | ~(found["ess_tail"] >= MIN_ESS)
-    )
-    bad |= diverging.any((0, 1)) | (bfmi < MIN_BFMI).any(0)
-    return found, np.where(bad, Flag.NOT_CONVERGED.bit, np.uint16(0)).astype(np.uint16)
-
-
-def projected(correlation: Array) -> tuple[Array, float]:
-    """The nearest correlation matrix (Higham 2002) and the smallest eigenvalue of the given one."""
-    smallest = float(np.linalg.eigvalsh(correlation)[0])
-    if smallest > 0:
-        return correlation, smallest
-    from statsmodels.stats.correlation_tools import corr_nearest
-
-    with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore"
-        )  # it stops by count where its threshold is not reached to the last digit
-        return np.asarray(corr_nearest(correlation, threshold=1e-8, n_fact=500)), smallest
-
-
-ADVICE = (
-    "raise draws= and tune=, or target_accept= (divergences); genes with few counts need stronger priors or more cells; "
-    "see r_hat, ess_bulk and result.idata.sample_stats"
-)
-
-
 def from_latent(trace: Any) -> xr.Dataset:
-    """The latent model's draws under the names of the pairs' draws."""
+    """Convert draws of the latent model to the variables of :func:`stack_pairs`."""
     post, stats = trace["posterior"], trace["sample_stats"]
     within, between = (
         np.asarray(post[f"{level}_correlation"].values) for level in ("within", "between")
     )
     n = within.shape[-1]
-    own = np.arange(n)
+    diagonal = np.arange(n)
     zeta, z_between = (np.arctanh(np.clip(r, -1 + 1e-12, 1 - 1e-12)) for r in (within, between))
     for z in (zeta, z_between):
-        z[..., own, own] = np.nan
+        z[..., diagonal, diagonal] = np.nan
     sd = np.asarray(post["sd_within"].values)
     natural = natural_correlation(np.tanh(zeta), sd[..., :, None], sd[..., None, :])
-    natural[..., own, own] = 1.0
+    natural[..., diagonal, diagonal] = 1.0
     dims = ("chain", "draw", "gene", "partner")
     square = {
         "zeta": zeta,
@@ -204,69 +212,148 @@ def from_latent(trace: Any) -> xr.Dataset:
     return xr.Dataset(out)
 
 
+def diagnose(
+    z: Array, energy: Array, diverging: NDArray[np.bool_]
+) -> tuple[dict[str, Array], NDArray[np.uint16]]:
+    """Compute convergence diagnostics of Fisher z.
+
+    Parameters
+    ----------
+    z, energy, diverging : ndarray, shape (n_chains, n_draws, ...)
+
+    Returns
+    -------
+    variables : dict
+        ``ess_bulk``, ``ess_tail`` and ``r_hat``.
+    flag : ndarray of uint16
+        ``NOT_CONVERGED`` where a diagnostic fails.
+    """
+    az = optional("arviz", "Bayesian models")
+    data = xr.Dataset(
+        {"z": (("chain", "draw", "pair"), z.reshape(*z.shape[:2], -1).astype(np.float64))}
+    )
+    shape = z.shape[2:]
+    found = {
+        "ess_bulk": az.ess(data, method="bulk")["z"].values.reshape(shape),
+        "ess_tail": az.ess(data, method="tail")["z"].values.reshape(shape),
+        "r_hat": az.rhat(data)["z"].values.reshape(shape),
+    }
+    step = np.diff(energy, axis=1)
+    bfmi = (step**2).mean(1) / energy.var(1)
+    failed = (
+        ~(found["r_hat"] <= MAX_R_HAT)
+        | ~(found["ess_bulk"] >= MIN_ESS)
+        | ~(found["ess_tail"] >= MIN_ESS)
+    )
+    failed |= diverging.any((0, 1)) | (bfmi < MIN_BFMI).any(0)
+    return found, np.where(failed, Flag.NOT_CONVERGED.bit, np.uint16(0)).astype(np.uint16)
+
+
+def projected(correlation: Array) -> tuple[Array, float]:
+    """Find the nearest correlation matrix (Higham 2002); also return the smallest eigenvalue."""
+    smallest = float(np.linalg.eigvalsh(correlation)[0])
+    if smallest > 0:
+        return correlation, smallest
+    from statsmodels.stats.correlation_tools import corr_nearest
+
+    with warnings.catch_warnings():
+        # It may reach the maximum number of iterations just above its threshold.
+        warnings.simplefilter("ignore")
+        return np.asarray(corr_nearest(correlation, threshold=1e-8, n_fact=500)), smallest
+
+
 def both_levels(
-    drawn: xr.Dataset, priors: Priors, confidence: float, rope: float, structure: str
+    drawn: xr.Dataset, setup: Setup, intervals: Intervals
 ) -> tuple[dict[str, dict[str, NDArray]], dict[str, Any]]:
-    """Pair variables (gene, partner) of each level, and attributes."""
+    """Summarise draws at both levels.
+
+    Parameters
+    ----------
+    drawn : xarray.Dataset
+        Draws of all pairs.
+    setup : Setup
+    intervals : Intervals
+
+    Returns
+    -------
+    tables : dict
+        Pair variables (gene, partner) of levels ``"within"`` and ``"between"``.
+    attrs : dict
+        Attributes of the result.
+    """
     tables: dict[str, dict[str, NDArray]] = {}
     attrs: dict[str, Any] = {}
     n = drawn.sizes["gene"]
-    up = np.triu_indices(n, 1)
-    stats = [drawn[f"stats_{name}"].values[..., *up] for name in ("energy", "diverging")]
+    upper = np.triu_indices(n, 1)
+    energy, diverging = (drawn[f"stats_{k}"].values[..., *upper] for k in ("energy", "diverging"))
     for level, variable, prior in (
         ("within", "zeta", "z_within"),
         ("between", "z_between", "z_between"),
     ):
-        z = drawn[f"posterior_{variable}"].values[..., *up].astype(np.float64)
+        z = drawn[f"posterior_{variable}"].values[..., *upper].astype(np.float64)
         flat = z.reshape(-1, z.shape[-1])
-        found = pair_summary(flat, confidence, rope)
-        diagnosed, flag = diagnose(z, *stats)
-        variance, (low, high) = prior_of_z(priors, prior, confidence)
-        found |= diagnosed | {"contraction": 1 - flat.var(0, ddof=1) / variance}
+        found = pair_summary(flat, intervals.confidence, intervals.rope)
+        diagnostics, flag = diagnose(z, energy, diverging)
+        variance, limits = prior_of_z(setup.priors, prior, intervals.confidence)
+        found |= diagnostics | {"contraction": 1 - flat.var(0, ddof=1) / variance}
         flag[found["contraction"] < MIN_CONTRACTION] |= Flag.PRIOR_DOMINATED.bit
         if level == "within":
-            found |= _natural_and_new(drawn, up, confidence)
+            found |= _natural_and_predicted(drawn, upper, intervals.confidence)
         table: dict[str, NDArray] = {k: _square(v, n) for k, v in found.items()}
         np.fill_diagonal(table["correlation"], 1.0)
+        not_definite = False
         if n > 2:
             nearest, smallest = projected(table["correlation"])
+            not_definite = not smallest > 0
             table["correlation_projected"] = nearest
             attrs[f"smallest_eigenvalue_{level}"] = smallest
-            attrs[f"positive_definite_{level}"] = int(smallest > 0)
-        whole = np.zeros((n, n), np.uint16)
-        whole[up] = flag
-        table["flag"] = whole | whole.T
+            attrs[f"positive_definite_{level}"] = int(not not_definite)
+        flags = np.zeros((n, n), np.uint16)
+        flags[upper] = flag
+        table["flag"] = flags | flags.T
         tables[level] = table
-        ignored = (level == "between" and structure != "both") or structure == "independent"
-        text = f"Prior of the correlation {level} samples: {int(100 * confidence)}% in {low:.2f}..{high:.2f}."
-        text += " It is held at 0 in this structure: what is shown is the prior." if ignored else ""
-        notes = [text]
-        if (flag & Flag.PRIOR_DOMINATED.bit).any():
-            notes.append(
-                "prior_dominated: the data took away less than half of the prior's variance."
-            )
-        if (flag & Flag.NOT_CONVERGED.bit).any():
-            notes.append(f"not_converged: {ADVICE}.")
-        if n > 2 and not attrs[f"positive_definite_{level}"]:
-            notes.append(
-                "The pairs' correlations are no correlation matrix: correlation_projected is the nearest one."
-            )
-        notes.append("Priors: " + "; ".join(f"{k} {v}" for k, v in priors.describe().items()) + ".")
-        attrs["note" if level == "within" else f"note_{level}"] = " ".join(notes)
-        title = f"Bayesian correlation, {level} samples"
-        attrs["title" if level == "within" else f"title_{level}"] = title
-    attrs["divergences"] = int(stats[1].sum())
+        suffix = "" if level == "within" else f"_{level}"
+        prior_text = prior_note(level, intervals.confidence, limits)
+        attrs[f"note{suffix}"] = _note(level, prior_text, flag, not_definite, setup)
+        attrs[f"title{suffix}"] = f"Bayesian correlation, {level} samples"
+    attrs["divergences"] = int(diverging.sum())
     return tables, attrs
 
 
-def _natural_and_new(drawn: xr.Dataset, up: tuple, confidence: float) -> dict[str, Array]:
-    """Correlation of expression itself, heterogeneity over samples and prediction for a new one."""
-    natural = drawn["posterior_natural"].values[..., *up].reshape(-1, len(up[0])).astype(np.float64)
+def _note(
+    level: str, prior_text: str, flag: NDArray[np.uint16], not_definite: bool, setup: Setup
+) -> str:
+    notes = [prior_text]
+    if setup.structure == "independent" or (level == "between" and setup.structure != "both"):
+        notes.append(
+            f"structure={setup.structure!r} fixes this correlation at 0: the values shown are "
+            "those of its prior."
+        )
+    if (flag & Flag.PRIOR_DOMINATED.bit).any():
+        notes.append("prior_dominated: the data reduced the prior variance by less than half.")
+    if (flag & Flag.NOT_CONVERGED.bit).any():
+        notes.append(f"not_converged: {ADVICE}.")
+    if not_definite:
+        notes.append(
+            "The correlations of the pairs do not form a correlation matrix: "
+            "correlation_projected is the nearest one."
+        )
+    priors = "; ".join(f"{k} {v}" for k, v in setup.priors.describe().items())
+    return " ".join([*notes, f"Priors: {priors}."])
+
+
+def _natural_and_predicted(drawn: xr.Dataset, upper: tuple, confidence: float) -> dict[str, Array]:
+    """Summarise the correlation of unlogged expression and predict that of a new sample."""
+
+    def flat(name: str, n_pairs: int = len(upper[0])) -> Array:
+        values = drawn[f"posterior_{name}"].values[..., *upper]
+        return np.asarray(values.reshape(-1, n_pairs).astype(np.float64))
+
+    natural = flat("natural")
     low, high = interval(natural, confidence)
     found = {"natural_correlation": natural.mean(0), "natural_lower": low, "natural_upper": high}
     if "posterior_tau" in drawn:
-        tau = drawn["posterior_tau"].values[..., *up].reshape(natural.shape).astype(np.float64)
-        zeta = drawn["posterior_zeta"].values[..., *up].reshape(natural.shape).astype(np.float64)
+        tau, zeta = flat("tau"), flat("zeta")
         new = np.tanh(zeta + tau * np.random.default_rng(0).standard_normal(natural.shape))
         found |= {"tau2": (tau**2).mean(0)}
         found["prediction_lower"], found["prediction_upper"] = interval(new, 0.95)
@@ -275,28 +362,47 @@ def _natural_and_new(drawn: xr.Dataset, up: tuple, confidence: float) -> dict[st
 
 def _square(values: Array, n: int) -> Array:
     out = np.full((n, n), np.nan)
-    up = np.triu_indices(n, 1)
-    out[up] = values
-    out[up[::-1]] = values
+    upper = np.triu_indices(n, 1)
+    out[upper] = values
+    out[upper[::-1]] = values
     return out
 
 
 def gene_flags(counts: Counts) -> NDArray[np.uint16]:
-    """A gene without a count in some sample is flagged."""
+    """Flag genes without a count in some sample."""
     absent = (np.diff(counts.offsets, axis=1) == 0).any(1)
     return np.where(absent, Flag.ABSENT_IN_SAMPLE.bit, np.uint16(0)).astype(np.uint16)
 
 
 def gene_table(counts: Counts, flag: NDArray[np.uint16]) -> dict[str, NDArray]:
-    """Gene variables of the schema."""
+    """Compute the gene variables of a result."""
     total = np.array([counts.values[a:b].sum() for a, b in counts.offsets[:, [0, -1]]])
     return {"mean": total / counts.depth.sum(), "detection": counts.detection, "gene_flag": flag}
 
 
+def sample_variables(counts: Counts) -> dict[str, NDArray]:
+    """Compute the sample variables of a result."""
+    return {"n_cells": counts.cells_per_sample, "depth": counts.median_depth}
+
+
 def joined(
-    datasets: dict[str, xr.Dataset], drawn: xr.Dataset, coefficients: list[str]
+    datasets: Mapping[str, xr.Dataset], drawn: xr.Dataset, coefficients: tuple[str, ...]
 ) -> xr.Dataset:
-    """One dataset: level within under the schema's names, level between with a suffix, and the draws."""
+    """Join both levels and the draws in one Dataset.
+
+    Parameters
+    ----------
+    datasets : mapping
+        Datasets of levels ``"within"`` and ``"between"``; variables of the latter get a suffix.
+    drawn : xarray.Dataset
+        Draws.
+    coefficients : tuple of str
+        Names of the coefficients.
+
+    Returns
+    -------
+    xarray.Dataset
+    """
     dataset = datasets["within"]
     for text in ("title", "note"):
         dataset.attrs.setdefault(f"{text}_between", datasets["between"].attrs[text])
@@ -314,18 +420,18 @@ def joined(
 
 
 _DRAWS = {
-    "posterior_zeta": "z of the correlation within a typical sample",
-    "posterior_z_between": "z of the correlation between samples",
+    "posterior_zeta": "Fisher z of the correlation within a typical sample",
+    "posterior_z_between": "Fisher z of the correlation between samples",
     "posterior_within": "correlation of log expression within a typical sample",
-    "posterior_between": "correlation of the samples' mean log expression",
-    "posterior_natural": "correlation of expression within a typical sample",
+    "posterior_between": "correlation of the sample means of log expression",
+    "posterior_natural": "correlation of unlogged expression within a typical sample",
     "posterior_within_sample": "correlation of log expression within each sample",
-    "posterior_tau": "standard deviation over samples of z of the correlation within",
-    "posterior_share": "share of the variance between samples that samples of one block have in common",
-    "posterior_mean": "mean log rate of the sample at the mean depth",
-    "posterior_beta": "coefficient of the formula, natural log",
+    "posterior_tau": "standard deviation between samples of the Fisher z within samples",
+    "posterior_share": "proportion of the between-sample variance shared within blocks",
+    "posterior_mean": "mean log rate of the sample at the mean sequencing depth",
+    "posterior_beta": "regression coefficient, natural log",
     "posterior_sd_within": "standard deviation of log expression within samples",
-    "posterior_sd_between": "standard deviation of the samples' mean log expression",
-    "stats_diverging": "the trajectory diverged",
+    "posterior_sd_between": "standard deviation of the sample means of log expression",
+    "stats_diverging": "whether the trajectory diverged",
     "stats_energy": "energy of the draw",
 }

@@ -1,0 +1,120 @@
+"""What a Bayesian model consists of apart from its counts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hiercorr.bayes.priors import Priors, read_priors
+from hiercorr.errors import InputError, between_0_and_1
+
+STRUCTURES = ("both", "within", "independent")
+MAX_GENES = 20
+ROPE = 0.1
+
+
+@dataclass(frozen=True)
+class Population:
+    """Covariates of the samples, and blocks of samples that are not independent.
+
+    Attributes
+    ----------
+    design : ndarray, shape (n_samples, n_coefficients)
+        Design matrix, intercept first.
+    block : ndarray of int64, shape (n_samples,)
+        Block of each sample; all different if samples are independent.
+    formula : str
+        Formula of the design matrix.
+    coefficients : tuple of str
+        Names of the coefficients.
+    """
+
+    design: NDArray[np.float64]
+    block: NDArray[np.int64]
+    formula: str = "~ 1"
+    coefficients: tuple[str, ...] = ("Intercept",)
+
+    @property
+    def n_blocks(self) -> int:
+        """Number of blocks."""
+        return int(self.block.max()) + 1
+
+    @property
+    def blocked(self) -> bool:
+        """Whether some samples share a block."""
+        return self.n_blocks < len(self.block)
+
+
+@dataclass(frozen=True)
+class Setup:
+    """A model without its counts; every fit and predictive check receives both.
+
+    Attributes
+    ----------
+    population : Population
+    priors : Priors
+    heterogeneity : bool
+        Whether the correlation within samples varies between samples.
+    structure : {"both", "within", "independent"}
+        Levels at which genes may correlate.
+    sample, block : str, optional
+        Columns of ``obs`` with the samples and blocks, for the attributes of results.
+    """
+
+    population: Population
+    priors: Priors
+    heterogeneity: bool = True
+    structure: str = "both"
+    sample: str | None = None
+    block: str | None = None
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        """Attributes of every result of the model."""
+        return {
+            "model": "BayesianCorrelation",
+            "formula": self.population.formula,
+            "structure": self.structure,
+            "sample_column": self.sample,
+            "block": self.block,
+        }
+
+    def check_priors(self) -> None:
+        """Raise an error if a prior was changed for a parameter that the model does not have."""
+        absent = {
+            "tau": (not self.heterogeneity, "heterogeneity=True"),
+            "share": (not self.population.blocked, "block="),
+            "coefficient": (self.population.design.shape[1] == 1, "a covariate in formula="),
+            "z_within": (self.structure == "independent", "structure='both' or 'within'"),
+            "z_between": (self.structure != "both", "structure='both'"),
+        }
+        shipped = read_priors().table
+        for name, (is_absent, needs) in absent.items():
+            if is_absent and self.priors.table[name] != shipped[name]:
+                raise InputError(
+                    f"the prior of {name!r} has no effect without {needs}: leave it out"
+                )
+
+
+@dataclass(frozen=True)
+class Intervals:
+    """Credible intervals and region of practical equivalence.
+
+    Attributes
+    ----------
+    confidence : float
+        Probability of the highest-density intervals.
+    rope : float
+        Largest absolute correlation that counts as practically zero.
+    """
+
+    confidence: float = 0.95
+    rope: float = ROPE
+
+    def __post_init__(self) -> None:
+        """Check both options."""
+        between_0_and_1("confidence", self.confidence)
+        between_0_and_1("rope", self.rope)
