@@ -15,6 +15,9 @@ import numpy as np
 from numba import njit
 
 NORMAL, LOGNORMAL, HALFNORMAL, LKJ, BETA = range(5)  # prior families, see log_prior
+SD_WITHIN, SD_BETWEEN, Z_WITHIN, Z_BETWEEN, TAU, SHARE = range(6)  # rows of the table of priors
+# Offsets in the vector of pair_density from the end of the coefficients; log tau precedes eta.
+OFFSET_SD_WITHIN, OFFSET_SD_BETWEEN, OFFSET_ZETA, OFFSET_Z_BETWEEN, OFFSET_TAU = 0, 2, 4, 5, 6
 _SINGULAR = 1e-12  # value of 1 - rho^2 at and below which the density is taken as 0
 _FAR = 200.0  # value of -2 log density from which a grid point has weight 0
 
@@ -277,34 +280,38 @@ def pair_density(
     n, k, n_units = len(starts) - 1, design.shape[1], unit.max() + 1
     grad[:] = 0.0
     at_coef = 2 * n
-    at = at_coef + 2 * k
-    sd_a, sd_b = np.exp(theta[at]), np.exp(theta[at + 1])
-    out_a, out_b = np.exp(theta[at + 2]), np.exp(theta[at + 3])
-    zeta, z_between = theta[at + 4], theta[at + 5]
-    at_tau = at + 6
+    end_coef = at_coef + 2 * k
+    at_within = end_coef + OFFSET_SD_WITHIN  # of gene a; gene b follows
+    at_between = end_coef + OFFSET_SD_BETWEEN
+    at_zeta, at_z_between = end_coef + OFFSET_ZETA, end_coef + OFFSET_Z_BETWEEN
+    at_tau = end_coef + OFFSET_TAU
+    at_eta = at_tau + 1
+    at_share = at_eta + n_units if heterogeneity else at_tau
+    sd_a, sd_b = np.exp(theta[at_within]), np.exp(theta[at_within + 1])
+    out_a, out_b = np.exp(theta[at_between]), np.exp(theta[at_between + 1])
+    zeta, z_between = theta[at_zeta], theta[at_z_between]
     value = 0.0
-    for j in range(6):
-        row = j // 2 if j < 4 else j - 2
-        v, d = log_prior(theta[at + j], family[row], prior[row, 0], prior[row, 1])
+    for j in range(OFFSET_TAU):
+        row = j // 2 if j < OFFSET_ZETA else j - OFFSET_ZETA + Z_WITHIN
+        v, d = log_prior(theta[end_coef + j], family[row], prior[row, 0], prior[row, 1])
         value += v
-        grad[at + j] += d
+        grad[end_coef + j] += d
     if heterogeneity:
-        v, d = log_prior(theta[at_tau], family[4], prior[4, 0], prior[4, 1])
+        v, d = log_prior(theta[at_tau], family[TAU], prior[TAU, 0], prior[TAU, 1])
         value += v
         grad[at_tau] += d
         for j in range(n_units):  # psi ~ N(lam zeta, tau^lam): lam = 0 non-centred, 1 centred
             lam, log_tau = centred[j], theta[at_tau]
             size_j = np.exp(lam * log_tau)
-            v = (theta[at_tau + 1 + j] - lam * zeta) / size_j
+            v = (theta[at_eta + j] - lam * zeta) / size_j
             value -= 0.5 * v * v + lam * log_tau
-            grad[at_tau + 1 + j] -= v / size_j
-            grad[at + 4] += lam * v / size_j
+            grad[at_eta + j] -= v / size_j
+            grad[at_zeta] += lam * v / size_j
             grad[at_tau] += lam * (v * v - 1)
     share = 0.0
-    at_share = at_tau + (1 + n_units if heterogeneity else 0)
     if blocked:
         share = 1 / (1 + np.exp(-theta[at_share]))
-        v, d = log_prior(theta[at_share], BETA, prior[5, 0], prior[5, 1])
+        v, d = log_prior(theta[at_share], BETA, prior[SHARE, 0], prior[SHARE, 1])
         value += v
         grad[at_share] += d
 
@@ -318,7 +325,7 @@ def pair_density(
         lam = deviation = stretch = 0.0
         if heterogeneity:
             lam = centred[unit[c]]
-            deviation = theta[at_tau + 1 + unit[c]] - lam * zeta
+            deviation = theta[at_eta + unit[c]] - lam * zeta
             stretch = np.exp((1 - lam) * theta[at_tau])
         rho = np.tanh(zeta + stretch * deviation) if within_on else 0.0
         if not 1 - rho * rho > _SINGULAR:
@@ -350,14 +357,14 @@ def pair_density(
         inverse = 1 / (1 - rho * rho)
         gb[c, 0] = (sx - rho * sy) * inverse / sd_a
         gb[c, 1] = (sy - rho * sx) * inverse / sd_b
-        grad[at] += (sxx - rho * sxy) * inverse
-        grad[at + 1] += (syy - rho * sxy) * inverse
+        grad[at_within] += (sxx - rho * sxy) * inverse
+        grad[at_within + 1] += (syy - rho * sxy) * inverse
         if within_on:
             dz = (sxy * (1 + rho * rho) - rho * (sxx + syy)) * inverse
-            grad[at + 4] += dz * (1 - lam * stretch)
+            grad[at_zeta] += dz * (1 - lam * stretch)
             if heterogeneity:
                 grad[at_tau] += dz * (1 - lam) * stretch * deviation
-                grad[at_tau + 1 + unit[c]] += dz * stretch
+                grad[at_eta + unit[c]] += dz * stretch
 
     # Samples' means, given the population: matrix normal, rows of a block correlated by `share`
     r = np.empty((n, 2))
@@ -391,12 +398,12 @@ def pair_density(
         return -np.inf
     inverse = 1 / (1 - rho * rho)
     xx, xy, yy = maa / out_a**2, mab / (out_a * out_b), mbb / out_b**2
-    value += -n * (theta[at + 2] + theta[at + 3]) + 0.5 * n * np.log(inverse)
+    value += -n * (theta[at_between] + theta[at_between + 1]) + 0.5 * n * np.log(inverse)
     value -= 0.5 * (xx - 2 * rho * xy + yy) * inverse
-    grad[at + 2] += -n + (xx - rho * xy) * inverse
-    grad[at + 3] += -n + (yy - rho * xy) * inverse
+    grad[at_between] += -n + (xx - rho * xy) * inverse
+    grad[at_between + 1] += -n + (yy - rho * xy) * inverse
     if between_on:
-        grad[at + 5] += rho * n + (xy * (1 + rho * rho) - rho * (xx + yy)) * inverse
+        grad[at_z_between] += rho * n + (xy * (1 + rho * rho) - rho * (xx + yy)) * inverse
     if blocked:
         d_maa = d_mab = d_mbb = d_log = 0.0
         for j in range(n_blocks):
