@@ -1,0 +1,1 @@
+"""Exploration without claims: cell-level correlation, metacells and the traps of both."""

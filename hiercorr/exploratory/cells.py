@@ -1,23 +1,30 @@
-"""Exploratory routes: Pearson and Spearman correlation of log-normalised cells, with the samples kept in sight."""
+"""Exploratory: Pearson and Spearman correlation of log-normalised cells, aware of samples."""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import anndata as ad
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 from scipy import special, stats
 
 from hiercorr import inference, moments
 from hiercorr.counts.counts import MIN_CELLS, Counts
 from hiercorr.counts.read import CountReader
 from hiercorr.counts.selection import Selection
-from hiercorr.errors import InputError, one_of
+from hiercorr.errors import (
+    InputError,
+    between_0_and_1,
+    one_of,
+    text,
+    true_or_false,
+    without_effect,
+)
 from hiercorr.moments.products import cross_products
 from hiercorr.results import tiling
 from hiercorr.results.result import CorrelationResult
@@ -27,19 +34,23 @@ from hiercorr.schema import Flag, build_dataset
 
 CELL_METHODS = ("pearson", "spearman")
 LEVELS = ("within", "pooled")
+UNCERTAINTIES = ("jackknife", "cluster", "none")
+_CONFIDENCE = 0.95
 _NOTE = (
-    "Exploratory: correlation of log-normalised counts holds dropout and depth. p_value takes samples as the units; "
-    "cell_p_value takes cells as independent, which they are not."
+    "Exploratory: the correlation of log-normalised counts is distorted by dropout and sequencing "
+    "depth. p_value takes samples as the units; cell_p_value treats cells as independent, which "
+    "they are not."
 )
 
 
 class CellCorrelation:
-    r"""Correlation of log-normalised expression over cells: a first look, not a claim.
+    r"""Correlation of log-normalised expression over cells, for exploration.
 
     .. math:: v_{ij} = \log(1 + x_{ij}\,m / s_i)
 
-    with m the median depth. It is attenuated by dropout and follows depth; :class:`hiercorr.CSCore` estimates the
-    correlation of expression itself. Results are marked exploratory.
+    with m the median depth. It is attenuated by dropout and depends on sequencing depth;
+    :class:`hiercorr.CSCore` estimates the correlation of expression itself. Results are marked
+    exploratory.
 
     Parameters
     ----------
@@ -49,7 +60,8 @@ class CellCorrelation:
     Examples
     --------
     >>> import hiercorr as hc
-    >>> model = hc.CellCorrelation(hc.datasets.glioblastoma(), "patient_id", genes=30, depth="total_counts")
+    >>> adata = hc.datasets.glioblastoma()
+    >>> model = hc.CellCorrelation(adata, "patient_id", genes=30, depth="total_counts")
     >>> model.fit(target="FTL").dataset.attrs["exploratory"]
     1
     """
@@ -87,7 +99,7 @@ class CellCorrelation:
         target: str | None = None,
         uncertainty: str | None = None,
         precision: str = "single",
-        confidence: float = 0.95,
+        confidence: float = _CONFIDENCE,
         progress: bool | None = None,
     ) -> CorrelationResult:
         r"""Estimate the correlations.
@@ -95,71 +107,59 @@ class CellCorrelation:
         Parameters
         ----------
         method : {"pearson", "spearman"}
-            Spearman ranks cells within each sample where the level is within samples.
+            With level ``"within"``, Spearman ranks cells within each sample.
         level : {"within", "pooled"}
-            ``"within"``: sums of products around each sample's mean, added over samples; this is the repeated-measures
-            correlation (Bakdash & Marusich 2017). ``"pooled"``: over all cells, whatever their sample.
+            ``"within"``: sums of products around each sample's mean, added over samples (the
+            repeated-measures correlation, Bakdash & Marusich 2017). ``"pooled"``: over all cells,
+            ignoring samples.
         target : str, optional
             One gene against all others.
         uncertainty : {"jackknife", "cluster", "none"}, optional
-            As for :class:`hiercorr.CSCore`. None: ``"jackknife"`` where there are samples.
+            As for :class:`hiercorr.CSCore`. None: ``"jackknife"`` if there are samples.
         precision : {"single", "double"}
+            Precision of sums and output.
         confidence : float
+            Confidence level of the intervals.
         progress : bool, optional
+            Whether to show a progress bar. None: in a terminal, for long work.
 
         Returns
         -------
         CorrelationResult
-            With the naive test beside it: ``cell_statistic`` is t on cells - samples - 1 degrees of freedom within samples
-            (cells - 2 pooled), ``cell_p_value`` its p.
+            With the naive test: ``cell_statistic`` is t on cells - samples - 1 degrees of freedom
+            within samples (cells - 2 pooled), ``cell_p_value`` its p-value.
 
         Raises
         ------
         InputError
-            If an option is unknown or needs samples that were not named.
+            If an option is invalid, has no effect, or needs samples that were not named.
         """
-        for name, value, known in (
-            ("method", method, CELL_METHODS),
-            ("level", level, LEVELS),
-            ("precision", precision, tiling.DTYPE),
-        ):
-            one_of(name, value, known)
-        if level == "within" and self.sample is None:
-            raise InputError(
-                "level='within' needs samples: name the obs column that holds them with sample="
-            )
-        chosen = uncertainty or ("none" if self.sample is None else "jackknife")
-        if chosen not in ("jackknife", "cluster", "none"):
-            raise InputError(
-                f"uncertainty must be 'jackknife', 'cluster' or 'none', not {uncertainty!r}"
-            )
-        if chosen != "none" and self.sample is None:
-            raise InputError(
-                f"uncertainty={chosen!r} needs samples: name the obs column that holds them with sample="
-            )
+        chosen = self._check(method, level, target, uncertainty, precision, confidence)
+        true_or_false("progress", progress, optional=True)
         counts = self._reader.with_gene(target)
-        dtype = tiling.DTYPE[precision]
         rows = tiling.rows_of(target, counts.genes)
-        tiling.check_memory(
-            counts.n_genes, counts.n_samples, target is not None, False, dtype, available_memory()
+        options = _Options(
+            level == "within", chosen, rows, tiling.DTYPE[precision], confidence, progress
         )
-        values = _transformed(counts, method, level == "within")
-        pair = _pairs(values, level == "within", chosen, rows, dtype, confidence, progress)
+        tiling.check_memory(
+            counts.n_genes,
+            counts.n_samples,
+            target is not None,
+            False,
+            options.dtype,
+            available_memory(),
+        )
+        values = _transformed(counts, method, options.within)
+        pair = _pairs(values, options)
         if "p_value" in pair:
             tiling.add_q_values(pair, rows)
-        means = (
-            np.array([values.values[a:b].sum() for a, b in values.offsets[:, [0, -1]]])
-            / counts.n_cells
-        )
+        sums = np.array([values.values[a:b].sum() for a, b in values.offsets[:, [0, -1]]])
         dataset = build_dataset(
             genes=counts.genes,
             samples=counts.samples,
             pair=pair,
-            gene={"mean_log": means, "detection": counts.detection},
-            sample={
-                "n_cells": counts.cells_per_sample,
-                "depth": counts.median_depth,
-            },
+            gene={"mean_log": sums / counts.n_cells, "detection": counts.detection},
+            sample={"n_cells": counts.cells_per_sample, "depth": counts.median_depth},
             target=target,
             attrs={
                 "title": f"exploratory: cell-level {method} correlation, {level}",
@@ -179,15 +179,59 @@ class CellCorrelation:
         )
         return CorrelationResult(dataset)
 
+    def _check(
+        self,
+        method: str,
+        level: str,
+        target: str | None,
+        uncertainty: str | None,
+        precision: str,
+        confidence: float,
+    ) -> str:
+        """Check the options of a fit and return the uncertainty."""
+        one_of("method", method, CELL_METHODS)
+        one_of("level", level, LEVELS)
+        one_of("uncertainty", uncertainty, (None, *UNCERTAINTIES))
+        one_of("precision", precision, tiling.DTYPE)
+        text("target", target, optional=True)
+        between_0_and_1("confidence", confidence)
+        if self.sample is None:
+            for name, value, needed in (
+                ("level", level, level == "within"),
+                ("uncertainty", uncertainty, uncertainty in ("jackknife", "cluster")),
+            ):
+                if needed:
+                    raise InputError(
+                        f"{name}={value!r} needs samples: name the obs column of the samples with "
+                        "sample="
+                    )
+        chosen = uncertainty or ("none" if self.sample is None else "jackknife")
+        if chosen == "none":
+            needs = "uncertainty='jackknife' or 'cluster'"
+            without_effect(confidence=(float(confidence), _CONFIDENCE, needs))
+        return chosen
+
+
+@dataclass(frozen=True)
+class _Options:
+    """Options of a fit."""
+
+    within: bool
+    uncertainty: str
+    rows: slice | None  # position of the target
+    dtype: DTypeLike
+    confidence: float
+    progress: bool | None
+
 
 def log_values(counts: Counts) -> NDArray:
-    """log(1 + x m / s) of every entry of the counts, m the median depth; what has no entry is 0."""
+    """Compute log(1 + x m / s) of every entry of the counts, with m the median depth."""
     scale = np.median(counts.depth) / counts.depth
     return np.log1p(counts.values * scale[counts.rows])
 
 
 def _transformed(counts: Counts, method: str, within: bool) -> Counts:
-    """Counts with log-normalised values, or ranks less the rank of zero: zeros stay zeros, so it stays sparse."""
+    """Replace counts by log-normalised values or by ranks minus the rank of zero (zeros stay 0)."""
     values = log_values(counts)
     if method == "spearman":
         starts = counts.starts if within else np.array([0, counts.n_cells])
@@ -203,62 +247,57 @@ def _transformed(counts: Counts, method: str, within: bool) -> Counts:
     return replace(counts, values=values, depth=np.ones(counts.n_cells))
 
 
-def _pairs(
-    values: Counts,
-    within: bool,
-    uncertainty: str,
-    rows: slice | None,
-    dtype: Any,
-    confidence: float,
-    progress: bool | None,
-) -> dict[str, NDArray]:
+def _pairs(values: Counts, options: _Options) -> dict[str, NDArray]:
+    """Estimate all pairs, tile by tile."""
     sums = moments.depth_sums(values, 1e-12)
     cells = values.cells_per_sample
     flat = np.zeros(values.n_genes)
     total = sums.first.sum(2)  # (genes, samples)
     mean = (
         total / cells
-        if within
+        if options.within
         else np.repeat(total.sum(1, keepdims=True) / values.n_cells, len(cells), 1)
     )
-    own = sums.second.sum(2) - 2 * mean * total + mean**2 * cells
-    size = np.maximum(cells - 1, 0) if within else cells
+    squares = sums.second.sum(2) - 2 * mean * total + mean**2 * cells
+    size = np.maximum(cells - 1, 0) if options.within else cells
     den = np.repeat(size[None].astype(float), values.n_genes, 0)
-    df = values.n_cells - (values.n_samples + 1 if within else 2)
-    few = uncertainty != "none" and values.n_samples < 3
-    silent = few or uncertainty == "none"
-    output = tiling.PairOutput(values.n_genes, rows, dtype, without_interval=silent)
-    gene_flag = np.where(own.sum(1) > 0, 0, Flag.NONPOSITIVE_VARIANCE.bit).astype(np.uint16)
+    df = values.n_cells - (values.n_samples + 1 if options.within else 2)
+    few = options.uncertainty != "none" and values.n_samples < 3
+    without_interval = few or options.uncertainty == "none"
+    output = tiling.PairOutput(
+        values.n_genes, options.rows, options.dtype, without_interval=without_interval
+    )
+    gene_flag = np.where(squares.sum(1) > 0, 0, Flag.NONPOSITIVE_VARIANCE.bit).astype(np.uint16)
     gene_flag[(np.diff(values.offsets, axis=1) == 0).any(1)] |= Flag.ABSENT_IN_SAMPLE.bit
-    tiles = tiling.tiles(values.n_genes, 2 * values.n_samples, rows, dtype)
-    space = [tiling.Workspace(tiles, values.n_samples, dtype) for _ in range(2)]
+    tiles = tiling.tiles(values.n_genes, 2 * values.n_samples, options.rows, options.dtype)
+    space = [tiling.Workspace(tiles, values.n_samples, options.dtype) for _ in range(2)]
     zero = np.zeros(values.n_genes)
-    for left, right in with_progress(tiles, progress):
+    for left, right in with_progress(tiles, options.progress):
         num, weight = (s.array(left, right) for s in space)
         for c in range(values.n_samples):
-            num[c] = cross_products(values, sums, mean[:, c], flat, left, right, c, dtype)
+            num[c] = cross_products(values, sums, mean[:, c], flat, left, right, c, options.dtype)
             weight[c] = size[c]
         estimate = inference.pair_estimate(
             num,
             weight,
-            (own[left], own[right]),
+            (squares[left], squares[right]),
             (den[left], den[right]),
-            "none" if few else uncertainty,
+            "none" if few else options.uncertainty,
             (zero[left], zero[right]),
         )
         r = estimate.correlation
         tile: dict[str, NDArray] = {"correlation": r}
-        if silent:
+        if without_interval:
             tile["fisher_z"] = inference.fisher_z(r)
         else:
-            tile |= inference.pair_table(estimate, confidence, dtype)
+            tile |= inference.pair_table(estimate, options.confidence, options.dtype)
         with np.errstate(invalid="ignore", divide="ignore"):
             t = r * np.sqrt(df / (1 - np.minimum(r**2, 1)))
         tile |= {"cell_statistic": t, "cell_p_value": 2 * special.stdtr(df, -np.abs(t))}
         flag = gene_flag[left, None] | gene_flag[None, right]
         if few:
             flag |= Flag.TOO_FEW_SAMPLES.bit
-        elif not silent:
+        elif not without_interval:
             flag[np.isnan(tile["ci_lower"])] |= Flag.NO_INTERVAL.bit
         output.write(left, right, tile, flag)
     return output.finish()

@@ -1,4 +1,4 @@
-"""The three traps of cell-level correlation - dropout, depth, pseudo-replication - measured on the user's own data."""
+"""Traps of cell-level correlation: dropout, depth and pseudo-replication in the user's data."""
 
 from __future__ import annotations
 
@@ -20,34 +20,40 @@ from hiercorr.between.pseudobulk import Pseudobulk
 from hiercorr.counts.counts import MIN_CELLS, Counts
 from hiercorr.counts.read import read_counts
 from hiercorr.counts.selection import Selection
-from hiercorr.errors import InputError
+from hiercorr.errors import InputError, text, valid_seed, whole_number
 from hiercorr.exploratory.cells import CellCorrelation, log_values
+from hiercorr.results.result import CorrelationResult
 from hiercorr.within.cscore import CSCore
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Array = NDArray[np.float64]
+_MIN_PERMUTATIONS = 19  # for a p-value of 0.05
 
 
 @dataclass(frozen=True)
 class Traps:
-    """What each trap does to the partners of one gene.
+    """Effects of dropout, sequencing depth and pseudo-replication on the partners of one gene.
 
     Attributes
     ----------
     target : str
     genes : DataFrame
-        One row a gene. ``detection``; ``naive`` (Pearson over pooled log-normalised cells) and ``within`` (CS-CORE within
-        samples); ``zeros`` (both genes zero: observed share / expected if independent) and ``zeros_expected`` (the same
-        ratio if they were independent given sample and depth); ``depth_raw`` and ``depth_normalised`` (correlation with
-        depth before and after normalisation); ``p_cells`` (cells as units), ``p_shuffled`` (the same after the target was
-        shuffled over the cells of each sample, so that no relation within samples is left), ``p_within`` (samples as units,
-        within them), ``p_between`` (samples as units, their labels permuted).
+        One row per gene. ``detection``; ``naive`` (Pearson over pooled log-normalised cells) and
+        ``within`` (CS-CORE within samples); ``zeros`` (observed frequency of both genes being zero
+        / expected under independence) and ``zeros_expected`` (the same ratio for genes independent
+        given sample and depth); ``depth_raw`` and ``depth_normalised`` (correlation with depth
+        before and after normalisation); p-values ``p_cells`` (cells as units), ``p_shuffled``
+        (cells as units, target shuffled over the cells of each sample, so that no correlation
+        within samples is left), ``p_within`` (samples as units, within samples) and ``p_between``
+        (samples as units, between samples, by permutation).
     summary : dict
-        dropout: rank correlation of the sizes of naive and within with detection, median ratio of the sizes; depth: median
-        size of the correlation with depth before and after, share above 0.1; replication: genes called at 5% (Bonferroni) by
-        each p, n_cells, n_samples, smallest_p (that permuting the sample labels can give).
+        Dropout: rank correlations of absolute naive and within with detection, ratio of their
+        medians. Depth: median absolute correlation with depth before and after
+        normalisation, proportion above 0.1. Replication: number of genes significant at 5%
+        (Bonferroni) by each p-value, n_cells, n_samples, smallest_p (the smallest possible
+        permutation p-value).
     """
 
     target: str
@@ -58,17 +64,22 @@ class Traps:
         s = self.summary
         return "\n".join(
             [
-                f"Traps for {self.target}: {s['n_cells']:,.0f} cells of {s['n_samples']:.0f} samples",
-                f"dropout: |r| over cells follows detection with rank correlation {s['dropout_naive']:.2f} (corrected: "
-                f"{s['dropout_within']:.2f}); the median cell-level correlation is {s['attenuation']:.0%} of the corrected "
-                f"one; both genes are zero {s['zeros']:.2f} times as often as if independent, {s['zeros_expected']:.2f} times "
-                "by depth and samples alone",
-                f"depth: median |correlation with depth| {s['depth_raw']:.2f} raw, {s['depth_normalised']:.2f} normalised; "
-                f"above 0.1 still for {s['depth_share']:.0%} of the genes",
-                f"replication: of {len(self.genes)} genes {s['called_cells']:.0f} are called with cells as units (Bonferroni, "
-                f"5%); {s['called_shuffled']:.0f} still after the target was shuffled within samples, which leaves nothing to "
-                f"find within them; {s['called_within']:.0f} with samples as units, {s['called_between']:.0f} between samples "
-                f"(where permuting labels can give no p below {s['smallest_p']:.2g})",
+                f"Traps for {self.target}: {s['n_cells']:,.0f} cells of "
+                f"{s['n_samples']:.0f} samples",
+                "dropout: |r| over cells follows detection with rank correlation "
+                f"{s['dropout_naive']:.2f} (corrected: {s['dropout_within']:.2f}); the median "
+                f"cell-level correlation is {s['attenuation']:.0%} of the corrected one; both "
+                f"genes are zero {s['zeros']:.2f} times as often as under independence, "
+                f"{s['zeros_expected']:.2f} times from depth and samples alone",
+                f"depth: median |correlation with depth| {s['depth_raw']:.2f} raw, "
+                f"{s['depth_normalised']:.2f} normalised; still above 0.1 for "
+                f"{s['depth_share']:.0%} of the genes",
+                f"replication: of {len(self.genes)} genes {s['called_cells']:.0f} are significant "
+                f"with cells as units (Bonferroni, 5%); {s['called_shuffled']:.0f} remain "
+                "significant after the target was shuffled within samples, although no correlation "
+                f"is left there; {s['called_within']:.0f} with samples as units, "
+                f"{s['called_between']:.0f} between samples (the smallest possible permutation "
+                f"p-value is {s['smallest_p']:.2g})",
             ]
         )
 
@@ -78,7 +89,17 @@ class Traps:
         return "".join(f"<p>{html.escape(line)}</p>" for line in str(self).splitlines())
 
     def plot(self, axes: Sequence[Any] | None = None) -> Figure:
-        """Three panels, one a trap, on three `axes` or new ones (see :func:`hiercorr.plotting.traps`)."""
+        """Draw one panel per trap; see :func:`hiercorr.plotting.traps`.
+
+        Parameters
+        ----------
+        axes : sequence of Axes, optional
+            Three axes to draw on; None: a new figure.
+
+        Returns
+        -------
+        Figure
+        """
         from hiercorr.plotting import traps as draw
 
         return draw(self, axes)
@@ -97,17 +118,18 @@ def traps(
     min_cells: int = MIN_CELLS,
     seed: int | np.random.Generator | None = 0,
 ) -> Traps:
-    """Measure what dropout, depth and pseudo-replication do to the correlations of one gene in these data.
+    """Measure the effects of dropout, depth and pseudo-replication on one gene's correlations.
 
     Parameters
     ----------
     data, sample, genes, layer, depth, subset, min_cells
         As for :class:`hiercorr.CSCore`.
     target : str
+        Target gene.
     permutations : int
-        Of the sample labels; all arrangements where there are no more.
+        Number of permutations of the sample labels; all arrangements if there are no more.
     seed : int or Generator, optional
-        For the shuffle and the permutations.
+        Seed of the shuffle and the permutations.
 
     Returns
     -------
@@ -117,10 +139,16 @@ def traps(
     Examples
     --------
     >>> import hiercorr as hc
-    >>> t = hc.traps(hc.datasets.glioblastoma(), "sample_id", "FTL", depth="total_counts", subset={"condition": "ctrl"})
+    >>> adata = hc.datasets.glioblastoma()
+    >>> options = {"depth": "total_counts", "subset": {"condition": "ctrl"}}
+    >>> t = hc.traps(adata, "sample_id", "FTL", **options)
     >>> t.summary["called_cells"] > t.summary["called_between"]
     True
     """
+    text("sample", sample)
+    text("target", target)
+    whole_number("permutations", permutations, _MIN_PERMUTATIONS)
+    valid_seed(seed)
     rng = np.random.default_rng(seed)
     options: dict[str, Any] = {
         "genes": genes,
@@ -140,7 +168,8 @@ def traps(
         )
         if counts.n_samples < 3:
             raise InputError(
-                f"traps compares with tests over samples and needs 3 of them; there are {counts.n_samples}"
+                "traps compares with tests over samples and needs 3 of them; there are "
+                f"{counts.n_samples}"
             )
         naive = cells.fit(level="pooled", target=target, uncertainty="none", precision="double")
         corrected = CSCore(data, sample, **options).fit(target=target, precision="double")
@@ -148,17 +177,20 @@ def traps(
             target=target, permutations=permutations, seed=rng
         )
     names = counts.genes
-    row = lambda r, v: r.matrix(v).loc[target].reindex(names)  # noqa: E731
-    at, logs = int(names.get_loc(target)), log_values(counts)
+    position, logs = int(names.get_loc(target)), log_values(counts)
+
+    def row(result: CorrelationResult, variable: str) -> pd.Series:
+        return result.matrix(variable).loc[target].reindex(names)
+
     table = pd.DataFrame(
         {
             "detection": counts.detection,
             "naive": row(naive, "correlation"),
             "within": row(corrected, "correlation"),
-            **_zeros(counts, at),
+            **_zeros(counts, position),
             **_depth(counts, logs),
             "p_cells": row(naive, "cell_p_value"),
-            "p_shuffled": _shuffled(counts, logs, at, rng),
+            "p_shuffled": _shuffled(counts, logs, position, rng),
             "p_within": row(corrected, "p_value"),
             "p_between": row(between, "p_value"),
         },
@@ -171,11 +203,12 @@ def traps(
 def _summary(table: pd.DataFrame, counts: Counts) -> dict[str, float]:
     bound = 0.05 / len(table)
     known = table.dropna(subset=["naive", "within"])
-    rank = lambda v: (
-        float(stats.spearmanr(known[v].abs(), known["detection"]).statistic)
-        if len(known) > 2
-        else np.nan
-    )  # noqa: E731
+
+    def rank(variable: str) -> float:
+        if len(known) <= 2:
+            return np.nan
+        return float(stats.spearmanr(known[variable].abs(), known["detection"]).statistic)
+
     return {
         "n_cells": counts.n_cells,
         "n_samples": counts.n_samples,
@@ -196,10 +229,11 @@ def _summary(table: pd.DataFrame, counts: Counts) -> dict[str, float]:
     }
 
 
-def _zeros(counts: Counts, at: int) -> dict[str, Array]:
-    """Both zero: observed over independent, and the same if they were independent given sample and depth.
+def _zeros(counts: Counts, target: int) -> dict[str, Array]:
+    """Compare how often both genes are zero with independence, marginal and given sample and depth.
 
-    The latter from zero rates in strata of about 20 cells of one sample and like depth.
+    The conditional expectation uses zero rates in strata of about 20 cells of one sample with
+    similar depth.
     """
     n = counts.n_cells
     stratum = np.empty(n, np.int64)
@@ -216,14 +250,17 @@ def _zeros(counts: Counts, at: int) -> dict[str, Array]:
             for a, b in counts.offsets[:, [0, -1]]
         ]
     )
-    has = np.zeros(n, bool)
-    has[counts.rows[slice(*counts.offsets[at, [0, -1]])]] = True
+    present = np.zeros(n, bool)
+    present[counts.rows[slice(*counts.offsets[target, [0, -1]])]] = True
     both = np.array(
-        [n - has.sum() - (~has[counts.rows[a:b]]).sum() for a, b in counts.offsets[:, [0, -1]]]
+        [
+            n - present.sum() - (~present[counts.rows[a:b]]).sum()
+            for a, b in counts.offsets[:, [0, -1]]
+        ]
     )
-    independent = zero.sum(1) * zero[at].sum() / n
+    independent = zero.sum(1) * zero[target].sum() / n
     with np.errstate(divide="ignore", invalid="ignore"):
-        expected = (zero * zero[at] / size).sum(1)
+        expected = (zero * zero[target] / size).sum(1)
         return {
             "zeros": np.where(independent > 0, both / independent, np.nan),
             "zeros_expected": np.where(independent > 0, expected / independent, np.nan),
@@ -231,6 +268,7 @@ def _zeros(counts: Counts, at: int) -> dict[str, Array]:
 
 
 def _depth(counts: Counts, logs: Array) -> dict[str, Array]:
+    """Correlate counts and log-normalised values with depth."""
     raw, normalised = np.empty(counts.n_genes), np.empty(counts.n_genes)
     for j in range(counts.n_genes):
         raw[j] = np.corrcoef(_dense(counts, j, counts.values), counts.depth)[0, 1]
@@ -238,10 +276,10 @@ def _depth(counts: Counts, logs: Array) -> dict[str, Array]:
     return {"depth_raw": raw, "depth_normalised": normalised}
 
 
-def _shuffled(counts: Counts, logs: Array, at: int, rng: np.random.Generator) -> Array:
-    """Naive p of every gene with the target's values shuffled over the cells of each sample."""
+def _shuffled(counts: Counts, logs: Array, target: int, rng: np.random.Generator) -> Array:
+    """Compute naive p-values with the target shuffled over the cells of each sample."""
     n = counts.n_cells
-    y = _dense(counts, at, logs)
+    y = _dense(counts, target, logs)
     for a, b in itertools.pairwise(counts.starts):
         y[a:b] = rng.permutation(y[a:b])
     y = (y - y.mean()) / np.linalg.norm(y - y.mean())
@@ -255,7 +293,7 @@ def _shuffled(counts: Counts, logs: Array, at: int, rng: np.random.Generator) ->
 
 
 def _dense(counts: Counts, j: int, values: NDArray) -> Array:
-    """The values of gene j in every cell."""
+    """Return the values of gene j in every cell."""
     a, b = counts.offsets[j, [0, -1]]
     out = np.zeros(counts.n_cells)
     out[counts.rows[a:b]] = values[a:b]
