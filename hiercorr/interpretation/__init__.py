@@ -1,0 +1,1 @@
+"""Interpretation of results: evidence at two levels, comparison of models, decomposition."""

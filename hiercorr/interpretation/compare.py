@@ -1,4 +1,4 @@
-"""What several models say of the same pairs, side by side and on one scale."""
+"""Comparison of the estimates of several models for the same pairs, on one scale."""
 
 from __future__ import annotations
 
@@ -26,20 +26,31 @@ class Comparison:
     Attributes
     ----------
     table : DataFrame
-        One row a pair, level and result: ``gene_a``, ``gene_b``, ``level``, ``result``, ``correlation``, ``ci_lower``,
-        ``ci_upper``, ``scale`` (``"expression"`` or ``"log expression"``), ``flag``.
+        One row per pair, level and result: ``gene_a``, ``gene_b``, ``level``, ``result``,
+        ``correlation``, ``ci_lower``, ``ci_upper``, ``scale`` (``"expression"`` or
+        ``"log expression"``), ``flag``.
     """
 
     table: pd.DataFrame
 
     def wide(self) -> pd.DataFrame:
-        """One row a pair and level, one column a result."""
+        """Return the correlations with one row per pair and level and one column per result."""
         return self.table.pivot_table(
             index=["gene_a", "gene_b", "level"], columns="result", values="correlation", sort=False
         )
 
     def plot(self, ax: Axes | None = None) -> Axes:
-        """Estimates with their intervals, on `ax` or new axes; see :func:`hiercorr.plotting.comparison`."""
+        """Plot the estimates with their intervals; see :func:`hiercorr.plotting.comparison`.
+
+        Parameters
+        ----------
+        ax : Axes, optional
+            Axes to draw on; None: new axes.
+
+        Returns
+        -------
+        Axes
+        """
         from hiercorr.plotting import comparison
 
         return comparison(self, ax=ax)
@@ -54,18 +65,18 @@ class Comparison:
 def compare(
     results: Mapping[str, CorrelationResult], pairs: Iterable[tuple[str, str]] | None = None
 ) -> Comparison:
-    """Put the estimates of several models for the same pairs side by side.
+    """Compare the estimates of several models for the same pairs.
 
-    A result that holds two levels (:class:`hiercorr.BayesianCorrelation`) enters with both. Within samples, its correlation of
-    expression (``natural_correlation``) is taken, which is what :class:`hiercorr.CSCore` estimates; between samples all are
-    correlations of log expression.
+    A result with two levels (:class:`hiercorr.BayesianCorrelation`) contributes both. Within
+    samples its correlation of expression (``natural_correlation``) is used, which is what
+    :class:`hiercorr.CSCore` estimates; between samples all are correlations of log expression.
 
     Parameters
     ----------
     results : mapping
-        Name -> result.
+        Results by name.
     pairs : iterable of (str, str), optional
-        None: all pairs that every result holds, 20 at most.
+        Pairs to compare. None: the first 20 pairs that are in every result.
 
     Returns
     -------
@@ -86,35 +97,52 @@ def compare(
     >>> hc.compare({"moments": w, "Bayesian": b}).wide().shape
     (4, 2)
     """
+    if not isinstance(results, Mapping):
+        raise InputError(f"results must map names to results, not be a {type(results).__name__}")
     if not results:
-        raise InputError("compare needs at least one result")
+        raise InputError("compare needs at least one result; results is empty")
     for name, result in results.items():
         if not isinstance(result, CorrelationResult):
             raise InputError(
                 f"result {name!r} is a {type(result).__name__}, not a CorrelationResult"
             )
-    chosen = list(pairs) if pairs is not None else _common(results)
+    chosen = _common(results) if pairs is None else _checked(pairs)
     rows = [
         row
         for name, result in results.items()
-        for one in _levels(result)
-        for row in _rows(name, one, chosen)
+        for at_level in _levels(result)
+        for row in _rows(name, at_level, chosen)
     ]
     table = pd.DataFrame(rows)
-    order = {tuple(p): k for k, p in enumerate(chosen)}
-    place = [order[a, b] for a, b in zip(table["gene_a"], table["gene_b"], strict=True)]
+    order = {pair: k for k, pair in enumerate(chosen)}
+    rank = [order[a, b] for a, b in zip(table["gene_a"], table["gene_b"], strict=True)]
     return Comparison(
-        table.iloc[np.lexsort((table["level"] == "between", place))].reset_index(drop=True)
+        table.iloc[np.lexsort((table["level"] == "between", rank))].reset_index(drop=True)
     )
 
 
+def _checked(pairs: Any) -> list[tuple[str, str]]:
+    if isinstance(pairs, str) or not isinstance(pairs, Iterable):
+        raise InputError(f"pairs must be a list of pairs of genes, not {pairs!r}")
+    listed = list(pairs)
+    for pair in listed:
+        names = [] if isinstance(pair, str) or not isinstance(pair, Iterable) else list(pair)
+        if len(names) != 2 or not all(isinstance(g, str) for g in names):
+            raise InputError(f"pairs must contain pairs of genes, not {pair!r}")
+    if not listed:
+        raise InputError("pairs is empty; leave it out to compare all common pairs")
+    return [(a, b) for a, b in listed]
+
+
 def _common(results: Mapping[str, CorrelationResult]) -> list[tuple[str, str]]:
+    """List the first pairs that are in every result."""
     first, *rest = [r.genes for r in results.values()]
     shared = [str(g) for g in first if all(g in genes for genes in rest)]
     targets = {r.target for r in results.values() if r.target is not None}
     if len(targets) > 1:
         raise InputError(
-            f"the results have different targets ({', '.join(sorted(map(str, targets)))}): no pair is in all"
+            f"the results have different targets ({', '.join(sorted(map(str, targets)))}) and no "
+            "pair in common"
         )
     if targets:
         target = str(next(iter(targets)))
@@ -127,39 +155,35 @@ def _common(results: Mapping[str, CorrelationResult]) -> list[tuple[str, str]]:
 
 
 def _levels(result: CorrelationResult) -> list[CorrelationResult]:
-    own = str(result.dataset.attrs.get("level"))
-    other = {"within": "between", "between": "within"}.get(own, "")
-    return (
-        [result, result.at(other)]
-        if f"correlation_{other}" in result.dataset and other
-        else [result]
-    )
+    """Return a result, and the same result at its other level if it has one."""
+    level = str(result.dataset.attrs.get("level"))
+    other = {"within": "between", "between": "within"}.get(level, "")
+    if other and f"correlation_{other}" in result.dataset:
+        return [result, result.at(other)]
+    return [result]
 
 
 def _rows(
     name: str, result: CorrelationResult, pairs: list[tuple[str, str]]
 ) -> list[dict[str, Any]]:
-    out = []
+    """Extract the estimates of the pairs from one result."""
     level = str(result.dataset.attrs.get("level"))
-    natural = "natural_correlation" in result.dataset
-    columns = (
-        ("natural_correlation", "natural_lower", "natural_upper")
-        if natural
-        else (
-            "correlation",
-            "ci_lower",
-            "ci_upper",
-        )
-    )
+    if "natural_correlation" in result.dataset:
+        columns = ("natural_correlation", "natural_lower", "natural_upper")
+    else:
+        columns = ("correlation", "ci_lower", "ci_upper")
+    out = []
     for a, b in pairs:
         left, right = (b, a) if result.target == b else (a, b)
-        _, row = result._row(
-            left if result.target is None or left == result.target else _no_pair(name, result, a, b)
-        )
+        if result.target not in (None, left):
+            raise InputError(
+                f"result {name!r} contains the pairs of {result.target!r} only, not {a!r} and {b!r}"
+            )
+        _, row = result._row(left)
         if right not in result.genes:
             raise unknown_name("gene", right, result.genes)
-        one = row.sel(gene=right)
-        value, low, high = (float(one[c]) if c in one else np.nan for c in columns)
+        estimate = row.sel(gene=right)
+        value, low, high = (float(estimate[c]) if c in estimate else np.nan for c in columns)
         out.append(
             {
                 "gene_a": a,
@@ -170,13 +194,7 @@ def _rows(
                 "ci_lower": low,
                 "ci_upper": high,
                 "scale": "log expression" if level == "between" else "expression",
-                "flag": describe_flag(int(one["flag"])),
+                "flag": describe_flag(int(estimate["flag"])),
             }
         )
     return out
-
-
-def _no_pair(name: str, result: CorrelationResult, a: str, b: str) -> str:
-    raise InputError(
-        f"result {name!r} holds the pairs of {result.target!r} only, not {a!r} and {b!r}"
-    )

@@ -1,19 +1,22 @@
-r"""How much of the correlation over pooled cells lies within samples, and how much between them.
+r"""Decomposition of the correlation over pooled cells into its parts within and between samples.
 
-By the law of total covariance, with cells of sample c a share :math:`\pi_c` of all,
+By the law of total covariance, with a proportion :math:`\pi_c` of the cells in sample c,
 
-.. math:: \underbrace{\Sigma_{jk}}_{total} = \underbrace{\phi_{jk}\sum_c \pi_c\,\mu_{cj}\mu_{ck}}_{within}
+.. math:: \underbrace{\Sigma_{jk}}_{total}
+          = \underbrace{\phi_{jk}\sum_c \pi_c\,\mu_{cj}\mu_{ck}}_{within}
           + \underbrace{\sum_c \pi_c(\mu_{cj} - \mu_j)(\mu_{ck} - \mu_k)}_{between}
 
-with :math:`\phi` the covariance within samples on the squared-CV scale (:mod:`hiercorr.moments`). Estimated means carry
-noise :math:`N_c` (both Poisson and cell to cell); its expected part, :math:`\sum_c \pi_c N_c` in the products of means and
-:math:`\sum_c \pi_c (1 - \pi_c) N_c` between samples, is subtracted. Divided by the total standard deviations the two parts
-add up to the total correlation.
+with :math:`\phi` the covariance within samples on the squared-CV scale (:mod:`hiercorr.moments`).
+Estimated means have sampling noise :math:`N_c` (Poisson and cell to cell); its expectation,
+:math:`\sum_c \pi_c N_c` in the products of means and :math:`\sum_c \pi_c (1 - \pi_c) N_c` between
+samples, is subtracted. Divided by the total standard deviations, the two parts add up to the total
+correlation.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +28,7 @@ from hiercorr import moments
 from hiercorr.counts.counts import MIN_CELLS, Counts
 from hiercorr.counts.read import read_counts
 from hiercorr.counts.selection import Selection
-from hiercorr.errors import InputError
+from hiercorr.errors import InputError, text, true_or_false
 from hiercorr.results import tiling
 from hiercorr.results.result import CorrelationResult
 from hiercorr.runtime.progress import with_progress
@@ -48,10 +51,10 @@ def decompose(
     small_samples: str = "exclude",
     progress: bool | None = None,
 ) -> CorrelationResult:
-    """Split variance and correlation over the cells at hand into their parts within and between samples.
+    """Decompose the variances and correlations over cells into parts within and between samples.
 
-    A description of these samples: it has no p-value. Ask :class:`hiercorr.CSCore` and :class:`hiercorr.Pseudobulk` for
-    inference on the two levels.
+    This describes the given samples, without p-values. Use :class:`hiercorr.CSCore` and
+    :class:`hiercorr.Pseudobulk` for inference at the two levels.
 
     Parameters
     ----------
@@ -60,16 +63,21 @@ def decompose(
     target : str, optional
         One gene against all others.
     progress : bool, optional
-        Show a progress bar. None: in a terminal, for long work.
+        Whether to show a progress bar. None: in a terminal, for long work.
 
     Returns
     -------
     CorrelationResult
-        Pairs: ``correlation`` (total), ``within_part`` and ``between_part`` (they add up to it), ``between_share``
-        (between_part / correlation), ``within_correlation`` (as :class:`hiercorr.CSCore` estimates it) and
-        ``between_correlation`` of the samples' means; flag ``sign_reversal`` where the
-        total and the within-sample correlation differ in sign. Genes: ``within_variance``, ``between_variance``,
-        ``variance_share``.
+        Pairs: ``correlation`` (total), ``within_part`` and ``between_part`` (which add up to it),
+        ``between_share`` (between_part / correlation), ``within_correlation`` (as estimated by
+        :class:`hiercorr.CSCore`) and ``between_correlation`` of the samples' means; flag
+        ``sign_reversal`` if the total and the within-sample correlation differ in sign. Genes:
+        ``within_variance``, ``between_variance``, ``variance_share``.
+
+    Raises
+    ------
+    InputError
+        If an option is invalid or there are fewer than 2 samples.
 
     Examples
     --------
@@ -80,6 +88,9 @@ def decompose(
     >>> bool(abs(d["within_part"] + d["between_part"] - d["correlation"]) < 1e-6)
     True
     """
+    text("sample", sample)
+    text("target", target, optional=True)
+    true_or_false("progress", progress, optional=True)
     counts = read_counts(
         data,
         Selection(
@@ -99,60 +110,12 @@ def decompose(
     tiling.check_memory(
         counts.n_genes, counts.n_samples, target is not None, False, np.float64, available_memory()
     )
-    sums = moments.depth_sums(counts, 1e-8)
-    fit = moments.within_moments(sums)
-    share = counts.cells_per_sample / counts.n_cells
-    within, between = variances(sums, fit, share)
-    total = within + between
-    mean = fit.mu @ share
-    flag = np.where(within > 0, 0, Flag.NONPOSITIVE_VARIANCE.bit).astype(np.uint16)
-    flag[(np.diff(counts.offsets, axis=1) == 0).any(1)] |= Flag.ABSENT_IN_SAMPLE.bit
-    output = tiling.PairOutput(counts.n_genes, rows, np.float64)
-    tiles = tiling.tiles(counts.n_genes, 2 * counts.n_samples, rows, np.float64)
-    space = [tiling.Workspace(tiles, counts.n_samples, np.float64) for _ in range(2)]
-    positive = lambda v: np.where(v > 0, v, np.nan)  # noqa: E731
-    for left, right in with_progress(tiles, progress):
-        phi, inner, outer = _covariances(
-            counts,
-            sums,
-            fit,
-            share,
-            left,
-            right,
-            (space[0].array(left, right), space[1].array(left, right)),
-        )
-        scale = np.sqrt(np.outer(positive(total)[left], positive(total)[right]))
-        with np.errstate(invalid="ignore", divide="ignore"):
-            rho_w = phi / np.sqrt(
-                np.outer(positive(fit.variance)[left], positive(fit.variance)[right])
-            )
-            rho_b = outer / np.sqrt(np.outer(positive(between)[left], positive(between)[right]))
-            tile = {
-                "correlation_unclipped": (inner + outer) / scale,
-                "within_part": inner / scale,
-                "between_part": outer / scale,
-                "between_share": outer / (inner + outer),
-                "within_correlation": np.where(np.abs(rho_w) < 1, rho_w, np.nan),
-                "between_correlation": np.where(np.abs(rho_b) < 1, rho_b, np.nan),
-            }
-        bits = flag[left, None] | flag[None, right]
-        bits[np.sign(inner) * np.sign(inner + outer) < 0] |= Flag.SIGN_REVERSAL.bit
-        output.write(left, right, tile, bits)
-    square = positive(mean) ** 2
-    with np.errstate(invalid="ignore", divide="ignore"):
-        gene = {
-            "mean": mean / sums.unit,
-            "detection": counts.detection,
-            "within_variance": within / square,
-            "between_variance": between / square,
-            "variance_share": between / total,
-            "gene_flag": flag,
-        }
+    parts = _Decomposition.of(counts)
     dataset = build_dataset(
         genes=counts.genes,
         samples=counts.samples,
-        pair=output.finish(),
-        gene=gene,
+        pair=_pairs(parts, rows, progress),
+        gene=_genes(parts),
         sample={"n_cells": counts.cells_per_sample, "depth": counts.median_depth},
         target=target,
         attrs={
@@ -171,10 +134,96 @@ def decompose(
     return CorrelationResult(dataset)
 
 
+@dataclass(frozen=True)
+class _Decomposition:
+    """Counts, moments of genes and the proportion of cells in each sample."""
+
+    counts: Counts
+    sums: moments.DepthSums
+    fit: moments.GeneMoments
+    share: Array  # (samples,)
+    within: Array  # variance within samples of each gene
+    between: Array
+    flag: NDArray[np.uint16]
+
+    @classmethod
+    def of(cls, counts: Counts) -> _Decomposition:
+        sums = moments.depth_sums(counts, 1e-8)
+        fit = moments.within_moments(sums)
+        share = counts.cells_per_sample / counts.n_cells
+        within, between = variances(sums, fit, share)
+        flag = np.where(within > 0, 0, Flag.NONPOSITIVE_VARIANCE.bit).astype(np.uint16)
+        flag[(np.diff(counts.offsets, axis=1) == 0).any(1)] |= Flag.ABSENT_IN_SAMPLE.bit
+        return cls(counts, sums, fit, share, within, between, flag)
+
+
+def _positive(values: Array) -> Array:
+    return np.where(values > 0, values, np.nan)
+
+
+def _genes(d: _Decomposition) -> dict[str, NDArray]:
+    mean = d.fit.mu @ d.share
+    square = _positive(mean) ** 2
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return {
+            "mean": mean / d.sums.unit,
+            "detection": d.counts.detection,
+            "within_variance": d.within / square,
+            "between_variance": d.between / square,
+            "variance_share": d.between / (d.within + d.between),
+            "gene_flag": d.flag,
+        }
+
+
+def _pairs(d: _Decomposition, rows: slice | None, progress: bool | None) -> dict[str, NDArray]:
+    n_genes, n_samples = d.counts.n_genes, d.counts.n_samples
+    total = d.within + d.between
+    output = tiling.PairOutput(n_genes, rows, np.float64)
+    tiles = tiling.tiles(n_genes, 2 * n_samples, rows, np.float64)
+    space = [tiling.Workspace(tiles, n_samples, np.float64) for _ in range(2)]
+
+    def scale(variance: Array, left: slice, right: slice) -> Array:
+        return np.sqrt(np.outer(_positive(variance)[left], _positive(variance)[right]))
+
+    for left, right in with_progress(tiles, progress):
+        arrays = (space[0].array(left, right), space[1].array(left, right))
+        phi, inner, outer = _covariances(d, left, right, arrays)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            rho_within = phi / scale(d.fit.variance, left, right)
+            rho_between = outer / scale(d.between, left, right)
+            sd = scale(total, left, right)
+            tile = {
+                "correlation_unclipped": (inner + outer) / sd,
+                "within_part": inner / sd,
+                "between_part": outer / sd,
+                "between_share": outer / (inner + outer),
+                "within_correlation": np.where(np.abs(rho_within) < 1, rho_within, np.nan),
+                "between_correlation": np.where(np.abs(rho_between) < 1, rho_between, np.nan),
+            }
+        bits = d.flag[left, None] | d.flag[None, right]
+        bits[np.sign(inner) * np.sign(inner + outer) < 0] |= Flag.SIGN_REVERSAL.bit
+        output.write(left, right, tile, bits)
+    return output.finish()
+
+
 def variances(
     sums: moments.DepthSums, fit: moments.GeneMoments, share: Array
 ) -> tuple[Array, Array]:
-    """Variance within and between samples of each gene, in units of mean depth."""
+    """Compute the variance within and between samples of each gene, in units of mean depth.
+
+    Parameters
+    ----------
+    sums : DepthSums
+        Sums over the cells of each sample.
+    fit : GeneMoments
+        Means and variances within samples.
+    share : ndarray, shape (n_samples,)
+        Proportion of the cells in each sample.
+
+    Returns
+    -------
+    within, between : ndarray, shape (n_genes,)
+    """
     f = 1 / (1 + fit.slope[:, :, None] * sums.nodes)
     weight = np.einsum("jck,ck->jc", f, sums.power[1])
     poisson = np.einsum("jck,ck->jc", f**2, sums.power[1])
@@ -188,15 +237,17 @@ def variances(
 
 
 def _covariances(
-    counts: Counts,
-    sums: moments.DepthSums,
-    fit: moments.GeneMoments,
-    share: Array,
-    left: slice,
-    right: slice,
-    out: tuple[NDArray, NDArray],
+    d: _Decomposition, left: slice, right: slice, out: tuple[NDArray, NDArray]
 ) -> tuple[Array, Array, Array]:
-    """Covariance within samples on the squared-CV scale, and within and between samples on that of expression."""
+    """Compute covariances of a tile.
+
+    Returns
+    -------
+    phi, within, between : ndarray
+        Covariance within samples on the squared-CV scale, and covariances within and between
+        samples on the scale of expression.
+    """
+    counts, sums, fit, share = d.counts, d.sums, d.fit, d.share
     num = moments.numerators(counts, sums, fit, left, right, out[0])
     den = moments.denominators(sums, fit, left, right, num, out[1])
     with np.errstate(invalid="ignore", divide="ignore"):

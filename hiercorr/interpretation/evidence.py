@@ -1,4 +1,4 @@
-"""The two-layer evidence table: within samples for discovery, between samples for the main claim."""
+"""Evidence at two levels: within samples for discovery, between samples for the main claim."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from hiercorr.errors import DataWarning, InputError, between_0_and_1, one_of
+from hiercorr.errors import DataWarning, InputError, between_0_and_1, one_of, text
 from hiercorr.results.result import CorrelationResult
 from hiercorr.runtime.user_warnings import warn
 
@@ -25,9 +25,10 @@ class Evidence:
     ----------
     target : str
     table : DataFrame
-        Indexed by gene: estimates, intervals, p and q of each layer (``within_...``, ``between_...``, and
-        ``exploratory_...``, ``bayesian_...`` where given), heterogeneity over samples, ``sign_agreement`` and ``evidence``,
-        the class. Both levels first, then by the smaller q.
+        Indexed by gene: estimates, intervals, p-values and q-values of each layer (``within_...``,
+        ``between_...``, and ``exploratory_...``, ``bayesian_...`` if given), heterogeneity over
+        samples, ``sign_agreement`` and ``evidence``, the class. Sorted by class, then by the
+        smaller q-value.
     q : float
         Threshold of the classes.
     """
@@ -37,11 +38,22 @@ class Evidence:
     q: float
 
     def counts(self) -> pd.Series:
-        """Genes of each class."""
+        """Count the genes of each class."""
         return self.table["evidence"].value_counts().reindex(list(CLASSES), fill_value=0)
 
     def of(self, name: str) -> pd.DataFrame:
-        """The genes of one class; `name`: both levels, cell-state only, between-sample only, discordant or insufficient."""
+        """Select the genes of one class.
+
+        Parameters
+        ----------
+        name : str
+            ``"both levels"``, ``"cell-state only"``, ``"between-sample only"``, ``"discordant"``
+            or ``"insufficient"``.
+
+        Returns
+        -------
+        DataFrame
+        """
         one_of("class", name, CLASSES)
         return self.table[self.table["evidence"] == name]
 
@@ -54,7 +66,8 @@ class Evidence:
             "between_q_value",
             "evidence",
         ]
-        return f"Evidence for {self.target} at q < {self.q:g}: {counts}\n{self.table[shown].head(10).round(3).to_string()}"
+        table = self.table[shown].head(10).round(3).to_string()
+        return f"Evidence for {self.target} at q < {self.q:g}: {counts}\n{table}"
 
     __repr__ = __str__
 
@@ -72,22 +85,25 @@ def evidence(
     bayesian: CorrelationResult | None = None,
     q: float = 0.05,
 ) -> Evidence:
-    """Put the layers of evidence for the partners of a gene side by side.
+    """Classify the partners of a gene by their evidence at both levels.
 
-    A gene is ``both levels`` where both q-values pass and the signs agree, ``discordant`` where both pass and they do not,
-    ``cell-state only`` or ``between-sample only`` where one passes, else ``insufficient``. Only one level passing is no
-    proof that there is nothing at the other; the intervals say what it could hold.
+    A gene is classified as ``both levels`` if both q-values are below `q` and the signs agree,
+    ``discordant`` if both are and the signs differ, ``cell-state only`` or ``between-sample only``
+    if one is, and ``insufficient`` otherwise. A single significant level does not show that there
+    is no correlation at the other; see its interval.
 
     Parameters
     ----------
     target : str
+        Target gene.
     within : CorrelationResult
-        Level within samples, e.g. of :class:`hiercorr.CSCore`.
+        Result of level within, e.g. from :class:`hiercorr.CSCore`.
     between : CorrelationResult
-        Level between samples, e.g. of :class:`hiercorr.Pseudobulk`.
+        Result of level between, e.g. from :class:`hiercorr.Pseudobulk`.
     exploratory, bayesian : CorrelationResult, optional
-        Shown beside them; they do not enter the class.
+        Results shown alongside; they do not affect the class.
     q : float
+        Threshold of the q-values.
 
     Returns
     -------
@@ -96,7 +112,8 @@ def evidence(
     Raises
     ------
     InputError
-        If a result does not hold the target, has the wrong level, or shares no genes or samples with the other.
+        If a result has no pairs of the target or the wrong level, or the two results have no
+        genes or samples in common.
 
     Examples
     --------
@@ -108,34 +125,32 @@ def evidence(
     >>> int(hc.evidence("FTL", within=w, between=b).counts().sum())
     299
     """
+    text("target", target)
     between_0_and_1("q", q)
-    _same_data(within, between)
     layers = {
         "within": within,
         "between": between,
         "exploratory": exploratory,
         "bayesian": bayesian,
     }
-    parts: list[pd.DataFrame] = []
     for name, result in layers.items():
-        if result is None:
-            continue
-        level = result.dataset.attrs.get("level")
-        if name in ("within", "between") and level != name:
-            raise InputError(
-                f"{name}= needs a result of level {name!r}, this one has level {level!r}"
-            )
-        table = _layer(result, target)
-        parts.append(table.add_prefix(f"{name}_"))
+        if result is not None or name in ("within", "between"):
+            _check_layer(name, result)
+    _check_samples(within, between)
+    parts = [
+        _layer(result, target).add_prefix(f"{name}_")
+        for name, result in layers.items()
+        if result is not None
+    ]
     shared = parts[0].index.intersection(parts[1].index)
     if not len(shared):
         raise InputError(
-            "the two results share no gene but the target; fit both with the same genes="
+            "the two results share no gene except the target; fit both with the same genes="
         )
     if len(shared) < max(len(parts[0]), len(parts[1])):
         warn(
-            f"{len(shared)} genes are in both results (within {len(parts[0])}, between {len(parts[1])}); the others are left "
-            "out",
+            f"{len(shared)} genes are in both results (within {len(parts[0])}, between "
+            f"{len(parts[1])}); the others are excluded",
             DataWarning,
         )
     joined = pd.concat([p.reindex(shared) for p in parts], axis=1)
@@ -150,7 +165,16 @@ def evidence(
     return Evidence(target, joined, q)
 
 
+def _check_layer(name: str, result: object) -> None:
+    if not isinstance(result, CorrelationResult):
+        raise InputError(f"{name} must be a CorrelationResult, not {type(result).__name__}")
+    level = result.dataset.attrs.get("level")
+    if name in ("within", "between") and level != name:
+        raise InputError(f"{name}= needs a result of level {name!r}, this one has level {level!r}")
+
+
 def _layer(result: CorrelationResult, target: str) -> pd.DataFrame:
+    """Tabulate the partners of the target in one result."""
     name, row = result._row(target)
     columns = [c for c in (*_COLUMNS, *_HETEROGENEITY) if c in row]
     table = pd.DataFrame(
@@ -163,23 +187,24 @@ def _layer(result: CorrelationResult, target: str) -> pd.DataFrame:
 
 
 def _classes(table: pd.DataFrame, q: float) -> pd.Categorical:
-    w, b = table["within_q_value"] < q, table["between_q_value"] < q
-    same = table["sign_agreement"]
-    conditions = [w & b & same, w & b, w, b]
+    within, between = table["within_q_value"] < q, table["between_q_value"] < q
+    both = within & between
+    conditions = [both & table["sign_agreement"], both, within, between]
     names = np.select(conditions, [CLASSES[0], CLASSES[3], CLASSES[1], CLASSES[2]], CLASSES[4])
     return pd.Categorical(names, categories=list(CLASSES))
 
 
-def _same_data(within: CorrelationResult, between: CorrelationResult) -> None:
+def _check_samples(within: CorrelationResult, between: CorrelationResult) -> None:
     names: list[set[Any]] = [set(r.dataset["sample"].values) for r in (within, between)]
     if not names[0] & names[1]:
         raise InputError(
-            f"the two results come from different data: within has samples such as {sorted(names[0])[0]!r}, between such as "
-            f"{sorted(names[1])[0]!r}, and none is in both"
+            "within= and between= come from different data: samples such as "
+            f"{sorted(names[0])[0]!r} within, such as {sorted(names[1])[0]!r} between, and none in "
+            "both"
         )
     if names[0] != names[1]:
         warn(
-            f"the results rest on different samples: {len(names[0] - names[1])} only within, {len(names[1] - names[0])} only "
-            "between",
+            f"the results rest on different samples: {len(names[0] - names[1])} only within, "
+            f"{len(names[1] - names[0])} only between",
             DataWarning,
         )
