@@ -1,4 +1,4 @@
-"""Planning: which route a design allows, the power of a design, and the cheapest design for a question."""
+"""Planning: what a design can answer, its power, and the cheapest design for a question."""
 
 from hiercorr.planning.best_design import best_design
 from hiercorr.planning.designs import Design

@@ -7,8 +7,11 @@ from dataclasses import replace
 
 import pandas as pd
 
-from hiercorr.errors import InputError
-from hiercorr.planning.designs import Design, least_samples, solved, with_power
+from hiercorr.errors import InputError, between_0_and_1, number
+from hiercorr.planning.designs import Design, check_design_type, minimum_samples, solve, with_power
+
+_GOAL = 0.8
+_MAX_SAMPLES = 200
 
 
 def best_design(
@@ -16,35 +19,39 @@ def best_design(
     donor_cost: float,
     cell_cost: float,
     *,
-    goal: float = 0.8,
+    goal: float = _GOAL,
     budget: float | None = None,
 ) -> pd.DataFrame:
-    """The cheapest design that reaches a power, or the most powerful one that a budget buys.
+    """Find the cheapest design that reaches a power, or the most powerful one within a budget.
 
     Parameters
     ----------
     design : Design
-        The question; its samples and cells are set free.
+        The question; its numbers of samples and cells are varied.
     donor_cost, cell_cost : float
-        Of one more sample, and of one cell.
+        Cost of one more sample and of one more cell.
     goal : float
-        Wanted power, without a budget.
+        Required power, if there is no budget.
     budget : float, optional
-        What may be spent: samples x (donor_cost + cells x cell_cost).
+        Maximum of samples x (donor_cost + cells x cell_cost).
 
     Returns
     -------
     DataFrame
-        One row a number of samples, best first: samples, cells, cost, power.
+        One row per number of samples, best first: samples, cells, cost, power.
+
+    Raises
+    ------
+    InputError
+        If no design of up to 200 samples reaches the power, or the budget is too small.
     """
-    if not (donor_cost >= 0 and cell_cost > 0):
-        raise InputError(f"costs must be positive, not {donor_cost!r} and {cell_cost!r}")
+    _check(design, donor_cost, cell_cost, goal, budget)
     rows = []
     step = 2 if design.question == "differential" else 1
-    for s in range(least_samples(design), 201, step):
+    for s in range(minimum_samples(design), _MAX_SAMPLES + 1, step):
         if budget is None:
             try:
-                found = solved(replace(design, samples=float(s), power=goal), "cells")
+                found = solve(replace(design, samples=float(s), power=goal), "cells")
             except InputError:
                 continue
         else:
@@ -56,9 +63,27 @@ def best_design(
         rows.append({"samples": s, "cells": int(found.cells), "cost": cost, "power": found.power})
     if not rows:
         raise InputError(
-            f"no design of up to 200 samples reaches power {goal:g}"
+            f"no design of up to {_MAX_SAMPLES} samples reaches power {goal:g}"
             if budget is None
-            else "the budget buys no design"
+            else f"the budget buys no design: {budget:g} is less than "
+            f"{minimum_samples(design)} samples of 2 cells cost"
         )
     by, ascending = (["cost"], [True]) if budget is None else (["power", "cost"], [False, True])
     return pd.DataFrame(rows).sort_values(by, ascending=ascending, kind="stable", ignore_index=True)
+
+
+def _check(
+    design: Design, donor_cost: float, cell_cost: float, goal: float, budget: float | None
+) -> None:
+    check_design_type(design)
+    number("donor_cost", donor_cost, 0)
+    number("cell_cost", cell_cost)
+    number("budget", budget, 0, optional=True)
+    if cell_cost <= 0:
+        raise InputError(f"cell_cost must be positive, not {cell_cost!r}")
+    between_0_and_1("goal", goal)
+    if budget is not None and goal != _GOAL:
+        raise InputError(
+            f"goal={goal!r} has no effect with budget=, which looks for the most powerful design: "
+            "leave one of them out"
+        )

@@ -1,4 +1,4 @@
-"""What a design can answer: samples, cells, depth, repeated donors, and the route that follows."""
+"""Check what a design can answer: samples, cells, sequencing depth and repeated donors."""
 
 from __future__ import annotations
 
@@ -19,37 +19,40 @@ from hiercorr.counts.read import read_counts
 from hiercorr.counts.selection import Selection
 from hiercorr.design.matrix import sample_design
 from hiercorr.design.samples import repeated_donors, sample_columns
-from hiercorr.errors import InputError, unknown_name
+from hiercorr.errors import InputError, text, true_or_false, unknown_name
 from hiercorr.interpretation.decomposition import variances
 
-_MARKS = {True: "yes", False: "no", None: "not said"}
+_ANSWERS = {True: "yes", False: "no", None: "not said"}
 
 
 @dataclass(frozen=True)
 class DesignCheck:
-    """The facts of a design and what follows from them.
+    """The properties of a design and the recommended analysis.
 
     Attributes
     ----------
     samples : DataFrame
-        Cells, median depth (counts) and detected genes per cell of each sample, with the columns of obs that are
-        constant within samples.
+        Cells, median sequencing depth (counts) and detected genes per cell of each sample, with the
+        columns of ``obs`` that are constant within samples.
     groups : DataFrame or None
-        Cells of each sample (rows) and cell type (columns), where `cell_type` was named.
+        Number of cells per sample (rows) and cell type (columns), if `cell_type` was named.
     facts : dict
-        n_samples, n_cells, n_genes, smallest_sample, largest_sample, lowest_depth, highest_depth, variance_share (median
-        over genes of the share of the variance of expression that lies between samples), design_effect
-        (1 + (cells per sample - 1) x that share), effective_cells (cells / design_effect).
+        n_samples, n_cells, n_genes, smallest_sample, largest_sample, lowest_depth, highest_depth,
+        variance_share (median over genes of the proportion of the variance of expression that lies
+        between samples), design_effect (1 + (cells per sample - 1) x that proportion),
+        effective_cells (cells / design_effect).
     repeated : dict
-        Columns of obs that may name the donor: each value holds several samples. Name -> number of values.
+        Columns of ``obs`` that may name the donor, because every value has several samples, with
+        their number of values.
     conditions : DataFrame
-        The five conditions for pseudobulk: whether each holds (True, False, or None where nobody said) and why.
+        The five conditions for pseudobulk: whether each holds (True, False, or None if unknown)
+        and why.
     problems : list of str
-        What is wrong with the formula, or confounded.
+        Errors of the formula, and confounding.
     recommendation : str
-        The route, in one sentence.
+        The recommended analysis, in one sentence.
     reasons : list of str
-        Why, and what to look out for.
+        Reasons and caveats.
     """
 
     samples: pd.DataFrame
@@ -62,12 +65,12 @@ class DesignCheck:
     reasons: list[str]
 
     def table(self) -> pd.DataFrame:
-        """The facts as a table of one column."""
+        """Return the facts as a table with one column."""
         return pd.DataFrame({"value": self.facts})
 
     def conditions_said(self) -> pd.DataFrame:
-        """The conditions with yes, no or not said for whether they hold."""
-        return self.conditions.assign(holds=[_MARKS[h] for h in self.conditions["holds"]])
+        """Return the conditions, with yes, no or "not said" instead of True, False and None."""
+        return self.conditions.assign(holds=[_ANSWERS[h] for h in self.conditions["holds"]])
 
     def __str__(self) -> str:
         f = self.facts
@@ -75,8 +78,8 @@ class DesignCheck:
             f"{f['n_samples']:,.0f} samples, {f['n_cells']:,.0f} cells, {f['n_genes']:,.0f} genes",
             f"cells per sample {f['smallest_sample']:,.0f} to {f['largest_sample']:,.0f}; "
             f"median depth {f['lowest_depth']:,.0f} to {f['highest_depth']:,.0f} counts",
-            f"{f['variance_share']:.0%} of the variance of expression between samples (median gene): for a mean, "
-            f"{f['n_cells']:,.0f} cells are worth {f['effective_cells']:,.0f}",
+            f"{f['variance_share']:.0%} of the variance of expression is between samples (median "
+            f"gene): for a mean, {f['n_cells']:,.0f} cells are worth {f['effective_cells']:,.0f}",
             "",
             f"Recommendation: {self.recommendation}",
             *(f"  - {reason}" for reason in self.reasons),
@@ -116,22 +119,24 @@ def check_design(
     main_claim: bool | None = None,
     review: bool | None = None,
 ) -> DesignCheck:
-    """Look at samples, cells and depth before anything is estimated.
+    """Check samples, cells and sequencing depth before anything is estimated.
 
     Parameters
     ----------
     data : AnnData or path
         Raw counts, as for :class:`hiercorr.CSCore`.
     sample : str
-        Column of ``obs`` that names the sample of each cell.
+        Column of ``obs`` with the sample of each cell.
     cell_type : str, optional
-        Column of ``obs``: also count the cells of each sample and type.
+        Column of ``obs`` with the cell types, to count the cells per sample and type.
     formula : str, optional
-        Covariates of samples that the analysis will adjust for: checked for rank, confounding and degrees of freedom.
+        Covariates of samples that the analysis will adjust for, checked for rank, confounding and
+        degrees of freedom.
     layer, depth, subset, min_cells
         As for :class:`hiercorr.CSCore`.
     main_claim, review : bool, optional
-        What the data cannot say: is a test wanted for the main claim, must it withstand review?
+        Whether a test is wanted for the main claim, and whether it must withstand review; the data
+        do not contain either.
 
     Returns
     -------
@@ -145,6 +150,14 @@ def check_design(
     >>> d.facts["n_samples"], d.repeated["patient_id"]
     (10, 5)
     """
+    for name, value, optional in (
+        ("sample", sample, False),
+        ("cell_type", cell_type, True),
+        ("formula", formula, True),
+    ):
+        text(name, value, optional)
+    true_or_false("main_claim", main_claim, optional=True)
+    true_or_false("review", review, optional=True)
     counts = read_counts(
         data,
         Selection(sample=sample, layer=layer, depth=depth, subset=subset, min_cells=min_cells),
@@ -174,16 +187,18 @@ def check_design(
     reasons = _reasons(facts, repeated, units)
     if groups is not None and (groups < min_cells).any(axis=None):
         reasons.append(
-            f"{int((groups < min_cells).sum().sum())} pairs of sample and type have fewer than {min_cells} cells"
+            f"{int((groups < min_cells).sum().sum())} combinations of sample and type have fewer "
+            f"than {min_cells} cells"
         )
-    recommendation = _recommend(units, int((conditions["holds"] == True).sum()))  # noqa: E712 - None is not False
+    n_conditions = sum(h is not None and bool(h) for h in conditions["holds"])
+    recommendation = _recommend(units, n_conditions)
     return DesignCheck(
         table, groups, facts, repeated, conditions, problems, recommendation, reasons
     )
 
 
 def median_variance_share(counts: Counts) -> float:
-    """Median over genes of the share of the variance of expression that lies between samples."""
+    """Compute the median over genes of the proportion of variance that lies between samples."""
     sums = moments.depth_sums(counts, 1e-8)
     cells = counts.cells_per_sample
     within, between = variances(sums, moments.within_moments(sums), cells / counts.n_cells)
@@ -197,43 +212,48 @@ def _groups(counts: Counts, cell_type: str | None) -> pd.DataFrame | None:
         return None
     if cell_type not in counts.obs:
         raise unknown_name("cell_type column", cell_type, counts.obs.columns)
-    of = pd.Index(np.repeat(counts.samples, counts.cells_per_sample), name="sample")
-    return pd.crosstab(of, counts.obs[cell_type].astype(str).to_numpy())
+    sample = pd.Index(np.repeat(counts.samples, counts.cells_per_sample), name="sample")
+    return pd.crosstab(sample, counts.obs[cell_type].astype(str).to_numpy())
 
 
 def _problems(
     counts: Counts, constant: dict[str, pd.Series], formula: str | None, sample: str
 ) -> list[str]:
-    """What the formula cannot do, and columns of samples that say the same thing."""
+    """List the errors of the formula and the columns that are confounded with its terms."""
+    if formula is None:
+        return []
+    columns = pd.DataFrame({sample: counts.samples.to_numpy(), **constant}, index=counts.samples)
+    varying = [str(c) for c in counts.obs.columns if str(c) not in columns]
+    try:
+        design = sample_design(formula, columns, varying, None)
+    except InputError as error:
+        return [str(error)]
+    s, k = design.matrix.shape
     out = []
-    if formula is not None:
-        columns = pd.DataFrame(
-            {sample: counts.samples.to_numpy(), **constant}, index=counts.samples
+    if s < k + 2:
+        out.append(
+            f"{formula!r} has {k} coefficients and needs at least {k + 2} samples; there are {s}"
         )
-        varying = [str(c) for c in counts.obs.columns if str(c) not in columns]
-        try:
-            design = sample_design(formula, columns, varying, None)
-        except InputError as error:
-            return [str(error)]
-        s, k = design.matrix.shape
-        if s < k + 2:
-            out.append(
-                f"{formula!r} has {k} coefficients and needs at least {k + 2} samples; there are {s}"
-            )
-        named = [
-            c for c in design.table.columns if not pd.api.types.is_numeric_dtype(design.table[c])
-        ]
-        donors = repeated_donors(constant, sample)
-        for a in named:
-            for b, values in constant.items():
-                other = (
-                    b not in named and b not in donors and not pd.api.types.is_numeric_dtype(values)
+    return out + _confounded(design.table, constant, repeated_donors(constant, sample))
+
+
+def _confounded(
+    table: pd.DataFrame, constant: dict[str, pd.Series], donors: Mapping[str, int]
+) -> list[str]:
+    """List categorical columns outside the formula that are nested in one of its terms."""
+    named = [c for c in table.columns if not pd.api.types.is_numeric_dtype(table[c])]
+    out = []
+    for a in named:
+        for b, values in constant.items():
+            categorical = not pd.api.types.is_numeric_dtype(values)
+            if b in named or b in donors or not categorical:
+                continue
+            groups = 1 < values.nunique() < len(table)
+            if groups and pd.crosstab(table[a], values).gt(0).sum(0).max() == 1:
+                out.append(
+                    f"every {b!r} has only one {a!r}: the effects of {a!r} cannot be told from "
+                    f"those of {b!r}"
                 )
-                together = other and 1 < values.nunique() < s
-                if together and pd.crosstab(design.table[a], values).gt(0).sum(0).max() == 1:
-                    out.append(
-                        f"every {b!r} has one {a!r} only: the effects of {a!r} cannot be told from those of {b!r}"
-                    )
     return out
 
 
@@ -244,17 +264,17 @@ def _conditions(
     main_claim: bool | None,
     review: bool | None,
 ) -> pd.DataFrame:
-    asked = "not in the data: pass {}= to say"
+    ask = "not in the data: pass {}= to say"
     differ = facts["design_effect"] > 2 or formula is not None
     rows = {
         "several samples": (units >= 3, f"{units} independent units"),
         "few samples but many cells": (
             units <= 12 and facts["n_cells"] / facts["n_samples"] >= 100,
-            f"{facts['n_cells'] / facts['n_samples']:,.0f} cells a sample",
+            f"{facts['n_cells'] / facts['n_samples']:,.0f} cells per sample",
         ),
         "a test is wanted for the main claim": (
             main_claim,
-            asked.format("main_claim") if main_claim is None else "as said",
+            ask.format("main_claim") if main_claim is None else "as stated",
         ),
         "individual or batch differences matter": (
             differ,
@@ -263,7 +283,7 @@ def _conditions(
         ),
         "it must withstand review": (
             review,
-            asked.format("review") if review is None else "as said",
+            ask.format("review") if review is None else "as stated",
         ),
     }
     holds = pd.Series([h for h, _ in rows.values()], list(rows), dtype=object)  # None stays None
@@ -284,11 +304,14 @@ def _sample_table(counts: Counts, constant: dict[str, pd.Series]) -> pd.DataFram
 
 def _recommend(units: int, conditions: int) -> str:
     if units < 3:
-        return "explore only: fewer than 3 independent units give an estimate but no interval and no test"
+        return (
+            "explore only: fewer than 3 independent units give an estimate but no interval and "
+            "no test"
+        )
     if units < 5:
         return (
-            "CSCore(...).fit() within samples for discovery; too few units for a claim between samples, where Pseudobulk "
-            "describes"
+            "CSCore(...).fit() within samples for discovery; too few units for a claim between "
+            "samples, where Pseudobulk is descriptive"
         )
     claim = "Pseudobulk(...).fit() between samples for the main claim"
     if conditions < 2:
@@ -298,17 +321,20 @@ def _recommend(units: int, conditions: int) -> str:
 
 def _reasons(facts: dict[str, float], repeated: dict[str, int], units: int) -> list[str]:
     reasons = [
-        f"n is {units}, not {facts['n_cells']:,.0f}: cells of one sample are not independent replicates"
+        f"n is {units}, not {facts['n_cells']:,.0f}: cells of one sample are not independent "
+        "replicates"
     ]
     for column, n in repeated.items():
         reasons.append(
-            f"{facts['n_samples']:.0f} samples come from {n} values of {column!r}: samples of one donor are not "
-            f"independent; between samples use block={column!r}, within them one condition at a time or the donor as sample"
+            f"{facts['n_samples']:.0f} samples come from {n} values of {column!r}: samples of one "
+            f"donor are not independent; between samples use block={column!r}, within samples "
+            "analyse one condition at a time or take the donor as the sample"
         )
     if facts["largest_sample"] > 5 * facts["smallest_sample"]:
-        reasons.append("samples differ more than 5-fold in cells: look at the flag 'dominated'")
+        reasons.append("samples differ more than 5-fold in cells: check the flag 'dominated'")
     if facts["highest_depth"] > 3 * facts["lowest_depth"]:
         reasons.append(
-            "samples differ more than 3-fold in depth: pooled cell-level correlations would follow it"
+            "samples differ more than 3-fold in depth: correlations over pooled cells would "
+            "follow depth"
         )
     return reasons

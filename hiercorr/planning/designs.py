@@ -11,12 +11,16 @@ from scipy import optimize, stats
 from hiercorr.errors import InputError
 from hiercorr.planning.variances import cell_variance
 
-_MOST = {"samples": 10_000, "cells": 10_000_000, "mean": 1e4}
+_MAXIMUM = {"samples": 10_000, "cells": 10_000_000, "mean": 1e4}  # searched for a solution
 
 
 @dataclass(frozen=True)
 class Design:
-    """A design and what it can see; see :func:`power` for the fields."""
+    """A study design and its power.
+
+    The fields are the parameters of :func:`hiercorr.planning.power`, with ``standard_error`` and
+    degrees of freedom ``df`` of the estimated correlation or difference.
+    """
 
     question: str
     samples: float
@@ -37,54 +41,82 @@ class Design:
     df: float = math.nan
 
     def __str__(self) -> str:
-        what = {
+        effect = {
             "within": f"correlation {self.rho:.3g} within samples",
             "between": f"correlation {self.rho:.3g} between samples",
-            "differential": f"a difference of {self.rho:g} from {self.baseline:g} within samples"
+            "differential": f"difference of {self.rho:g} from {self.baseline:g} within samples"
             + (", in pairs" if self.paired else ", two groups"),
         }[self.question]
         return (
-            f"{what}: power {self.power:.2f} with {self.samples:g} samples of {self.cells:,.0f} cells, mean counts "
-            f"{self.mean[0]:.3g} and {self.mean[1]:.3g}, heterogeneity {self.heterogeneity:.3g}, alpha {self.alpha:g} over "
-            f"{self.tests:,} tests (standard error {self.standard_error:.3f}, {self.df:.3g} degrees of freedom)"
+            f"{effect}: power {self.power:.2f} with {self.samples:g} samples of "
+            f"{self.cells:,.0f} cells, mean counts {self.mean[0]:.3g} and {self.mean[1]:.3g}, "
+            f"heterogeneity {self.heterogeneity:.3g}, alpha {self.alpha:g}, "
+            f"{self.tests:,} {'test' if self.tests == 1 else 'tests'} "
+            f"(standard error {self.standard_error:.3f}, {self.df:.3g} degrees of freedom)"
+        )
+
+
+def check_design_type(design: object) -> None:
+    """Raise an error if a design is not one from :func:`hiercorr.planning.power`."""
+    if not isinstance(design, Design):
+        raise InputError(
+            f"design must be a Design, as returned by power(), not {type(design).__name__}"
         )
 
 
 def with_power(design: Design) -> Design:
+    """Compute the power, standard error and degrees of freedom of a design.
+
+    Parameters
+    ----------
+    design : Design
+        Its ``power``, ``standard_error`` and ``df`` are replaced.
+
+    Returns
+    -------
+    Design
+    """
+    return _between_power(design) if design.question == "between" else _within_power(design)
+
+
+def _between_power(design: Design) -> Design:
     s, n = design.samples, design.cells
-    level = design.alpha / design.tests
-    if design.question == "between":
-        shares = [
-            reliability(m, w, design, n) for m, w in zip(design.mean, design.within_sd, strict=True)
-        ]
-        shown = design.rho * math.sqrt(shares[0] * shares[1])
-        df = s - 2 - design.covariates
-        if df < 2:
-            raise InputError(
-                f"{s:g} samples with {design.covariates} covariates leave {df:g} degrees of freedom: 2 are needed"
-            )
-        shift = abs(shown) / math.sqrt(1 - shown**2) * math.sqrt(df + 1)
-        critical = stats.t.isf(level / 2, df)
-        reached = stats.nct.sf(critical, df, shift) + stats.nct.cdf(-critical, df, shift)
-        return replace(
-            design,
-            power=float(min(reached, 1.0)),
-            standard_error=1 / math.sqrt(df - 1),
-            df=float(df),
+    reliabilities = [
+        reliability(m, w, design, n) for m, w in zip(design.mean, design.within_sd, strict=True)
+    ]
+    attenuated = design.rho * math.sqrt(reliabilities[0] * reliabilities[1])
+    df = s - 2 - design.covariates
+    if df < 2:
+        raise InputError(
+            f"samples={s:g} with covariates={design.covariates} leave {df:g} degrees of freedom; "
+            "at least 2 are needed"
         )
+    shift = abs(attenuated) / math.sqrt(1 - attenuated**2) * math.sqrt(df + 1)
+    critical = stats.t.isf(design.alpha / design.tests / 2, df)
+    reached = stats.nct.sf(critical, df, shift) + stats.nct.cdf(-critical, df, shift)
+    return replace(
+        design,
+        power=float(min(reached, 1.0)),
+        standard_error=1 / math.sqrt(df - 1),
+        df=float(df),
+    )
+
+
+def _within_power(design: Design) -> Design:
+    s, n = design.samples, design.cells
     if design.question == "within":
-        variance = (design.heterogeneity**2 + _information(design, design.rho) / n) / s
+        variance = (design.heterogeneity**2 + _cell_variance(design, design.rho) / n) / s
         df = s - 1
     else:
-        one, other = (
-            _information(design, r) / n for r in (design.baseline, design.baseline + design.rho)
+        first, second = (
+            _cell_variance(design, r) / n for r in (design.baseline, design.baseline + design.rho)
         )
-        variance = 2 * (2 * design.heterogeneity**2 + one + other) / s
+        variance = 2 * (2 * design.heterogeneity**2 + first + second) / s
         df = s / 2 - 1 if design.paired else s - 2
     if df < 1:
-        raise InputError(f"{s:g} samples leave {df:g} degrees of freedom; more are needed")
+        raise InputError(f"samples={s:g} leave {df:g} degrees of freedom; more are needed")
     error = math.sqrt(variance)
-    critical = stats.t.isf(level / 2, df)
+    critical = stats.t.isf(design.alpha / design.tests / 2, df)
     shift = abs(design.rho) / error
     reached = stats.nct.sf(critical, df, shift) + stats.nct.cdf(-critical, df, shift)
     if not math.isfinite(reached):
@@ -92,54 +124,103 @@ def with_power(design: Design) -> Design:
     return replace(design, power=float(min(reached, 1.0)), standard_error=error, df=float(df))
 
 
-def solved(design: Design, name: str) -> Design:
-    """The design with the one quantity that reaches the wanted power."""
-    goal = design.power
+def solve(design: Design, name: str) -> Design:
+    """Find the value of one quantity that reaches the power of a design.
 
-    def at(value: float) -> Design:
-        key: Any = (value, value) if name == "mean" else value
-        return with_power(replace(design, **{name: key}))
+    Parameters
+    ----------
+    design : Design
+        Its ``power`` is the goal.
+    name : {"samples", "cells", "mean", "rho", "heterogeneity"}
+        Quantity to solve for.
 
+    Returns
+    -------
+    Design
+        With the smallest number of samples or cells, or the value of the other quantities.
+
+    Raises
+    ------
+    InputError
+        If no value reaches the power.
+    """
     if name in ("samples", "cells"):
-        low = least_samples(design) if name == "samples" else 2
-        if at(low).power >= goal:
-            return at(low)
-        high = int(_MOST[name])
-        if at(high).power < goal:
-            raise InputError(
-                f"no number of {name} up to {high:,} gives power {goal:g} (at most {at(high).power:.2f}): "
-                + ("more samples are needed" if name == "cells" else "the effect is too small")
-            )
-        step = 2 if name == "samples" and design.paired and design.question == "differential" else 1
-        while high - low > step:
-            middle = low + (high - low) // (2 * step) * step
-            low, high = (middle, high) if at(middle).power < goal else (low, middle)
-        return at(high)
+        return _smallest_number(design, name)
     bottom, top = {
-        "mean": (1e-4, _MOST["mean"]),
+        "mean": (1e-4, _MAXIMUM["mean"]),
         "rho": (1e-4, 0.99 - max(design.baseline, 0)),
         "heterogeneity": (0.0, 1.0),
     }[name]
-    ends = at(bottom).power - goal, at(top).power - goal
-    if ends[0] * ends[1] > 0:
+    goal = design.power
+    ends = [_with_value(design, name, v).power for v in (bottom, top)]
+    if (ends[0] - goal) * (ends[1] - goal) > 0:
         raise InputError(
-            f"no {name} between {bottom:g} and {top:g} gives power {goal:g}: it is {at(bottom).power:.2f} to "
-            f"{at(top).power:.2f}"
+            f"no {name} between {bottom:g} and {top:g} gives power {goal:g}: "
+            f"there it is {ends[0]:.2f} to {ends[1]:.2f}"
         )
-    return at(float(optimize.brentq(lambda v: at(v).power - goal, bottom, top, xtol=1e-5)))
+    value = optimize.brentq(
+        lambda v: _with_value(design, name, v).power - goal, bottom, top, xtol=1e-5
+    )
+    return _with_value(design, name, float(value))
 
 
-def least_samples(design: Design) -> int:
+def _with_value(design: Design, name: str, value: float) -> Design:
+    changed: Any = (value, value) if name == "mean" else value
+    return with_power(replace(design, **{name: changed}))
+
+
+def _smallest_number(design: Design, name: str) -> Design:
+    """Find the smallest number of samples or cells by bisection."""
+    goal = design.power
+    low = minimum_samples(design) if name == "samples" else 2
+    smallest = _with_value(design, name, low)
+    if smallest.power >= goal:
+        return smallest
+    high = int(_MAXIMUM[name])
+    largest = _with_value(design, name, high)
+    if largest.power < goal:
+        raise InputError(
+            f"no number of {name} up to {high:,} gives power {goal:g} "
+            f"(maximum {largest.power:.2f}): "
+            + ("more samples are needed" if name == "cells" else "the effect is too small")
+        )
+    step = 2 if name == "samples" and design.paired and design.question == "differential" else 1
+    while high - low > step:
+        middle = low + (high - low) // (2 * step) * step
+        if _with_value(design, name, middle).power < goal:
+            low = middle
+        else:
+            high = middle
+    return _with_value(design, name, high)
+
+
+def minimum_samples(design: Design) -> int:
+    """Return the smallest number of samples that leaves degrees of freedom for a test."""
     if design.question == "between":
         return 4 + design.covariates
     return 3 if design.question == "within" else 4
 
 
-def _information(design: Design, rho: float) -> float:
+def _cell_variance(design: Design, rho: float) -> float:
     return cell_variance(design.mean, design.within_sd, rho, design.depth_sd)
 
 
 def reliability(mean: float, within_sd: float, design: Design, cells: float) -> float:
-    """Share of the variance of a sample's log mean that is not the noise of its cells."""
+    """Compute the proportion of the variance of a sample's log mean that is not sampling noise.
+
+    Parameters
+    ----------
+    mean : float
+        Mean count in a cell of average sequencing depth.
+    within_sd : float
+        Standard deviation of log expression over cells.
+    design : Design
+    cells : float
+        Cells per sample.
+
+    Returns
+    -------
+    float
+    """
     noise = (1 / mean + math.expm1(within_sd**2) * math.exp(design.depth_sd**2)) / cells
     return design.between_sd**2 / (design.between_sd**2 + noise) if design.between_sd > 0 else 0.0

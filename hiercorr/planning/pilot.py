@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
+from hiercorr.errors import InputError, text
+
 
 def pilot(
     data: ad.AnnData | str | Path,
@@ -21,34 +23,41 @@ def pilot(
     depth: str | None = None,
     **options: Any,
 ) -> dict[str, Any]:
-    """What a pilot data set says of a pair, as arguments of :func:`hiercorr.power`.
+    """Estimate the arguments of :func:`hiercorr.power` for one gene pair from pilot data.
 
     Parameters
     ----------
     data : AnnData or path
         Raw counts of one cell type.
     sample : str
+        Column of ``obs`` with the sample of each cell.
     gene_a, gene_b : str
+        The two genes.
     depth, **options
         As for :class:`hiercorr.CSCore`.
 
     Returns
     -------
     dict
-        samples, cells (median), mean, rho, heterogeneity (tau, 0.1 where it cannot be estimated), within_sd, depth_sd.
+        samples, cells (median per sample), mean, rho, heterogeneity (tau; 0.1 if it cannot be
+        estimated), within_sd, depth_sd.
 
     Examples
     --------
     >>> import hiercorr as hc
-    >>> from hiercorr.planning.power_analysis import pilot
+    >>> from hiercorr.planning import pilot
     >>> adata = hc.datasets.glioblastoma()
-    >>> vehicle = {"condition": "ctrl"}
-    >>> found = pilot(adata, "sample_id", "FTL", "FTH1", depth="total_counts", subset=vehicle)
+    >>> options = {"depth": "total_counts", "subset": {"condition": "ctrl"}}
+    >>> found = pilot(adata, "sample_id", "FTL", "FTH1", **options)
     >>> found["samples"], found["cells"]
     (5, 500)
     """
     from hiercorr.within.cscore import CSCore
 
+    for name, value in (("sample", sample), ("gene_a", gene_a), ("gene_b", gene_b)):
+        text(name, value)
+    if gene_a == gene_b:
+        raise InputError(f"gene_a and gene_b must be two genes, not both {gene_a!r}")
     model = CSCore(data, sample, genes=[gene_a, gene_b], depth=depth, **options)
     fitted = model.fit(per_sample=True).dataset
     pair = fitted.sel(gene=gene_a, partner=gene_b)

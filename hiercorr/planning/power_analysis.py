@@ -1,22 +1,31 @@
-"""Power and sample size: how many donors and cells a question needs, and the cheapest design that answers it."""
+"""Power and sample size: how many donors and cells a question needs."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from numbers import Real
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from hiercorr.errors import InputError, one_of
-from hiercorr.planning.designs import Design, least_samples, solved, with_power
+from hiercorr.errors import (
+    InputError,
+    between_0_and_1,
+    number,
+    one_of,
+    true_or_false,
+    whole_number,
+    without_effect,
+)
+from hiercorr.planning.designs import Design, check_design_type, minimum_samples, solve, with_power
 
 QUESTIONS = ("within", "between", "differential")
-
-
-_SOLVABLE = ("samples", "cells", "mean", "rho", "heterogeneity", "power")
+QUANTITIES = ("samples", "cells", "mean", "rho", "heterogeneity")
+_SOLVABLE = (*QUANTITIES, "power")
+_HETEROGENEITY, _BETWEEN_SD = 0.1, 0.4  # defaults
 
 
 def power(
@@ -26,57 +35,62 @@ def power(
     cells: float | None = None,
     mean: float | tuple[float, float] | None = 1.0,
     rho: float | None = 0.3,
-    heterogeneity: float | None = 0.1,
+    heterogeneity: float | None = _HETEROGENEITY,
     power: float | None = None,
     alpha: float = 0.05,
     tests: int = 1,
     within_sd: float | tuple[float, float] = 0.8,
-    between_sd: float = 0.4,
+    between_sd: float = _BETWEEN_SD,
     depth_sd: float = 0.4,
     baseline: float = 0.0,
     paired: bool = False,
     covariates: int = 0,
 ) -> Design:
-    r"""Power of a design, or the one quantity that is None solved for the others.
+    r"""Compute the power of a design, or solve for the one quantity that is None.
 
-    Within samples the estimate has variance :math:`(\tau^2 + v / n) / S`, v what one cell tells (the variance of its
-    influence under the Poisson-lognormal model, by one large draw), n cells in each of S samples, and a t test on S - 1
-    degrees of freedom: a non-central t. A difference has :math:`4(\tau^2 + v / n) / S` on S - 2 (in pairs
-    :math:`2(\tau^2 + v/n) / (S/2)` on S/2 - 1). Between samples the correlation is weakened by the noise of the means,
-    :math:`r = \rho\sqrt{R_1 R_2}` with reliability :math:`R = b^2 / (b^2 + e/n)`, and the t test on S - 2 - q degrees of
-    freedom has non-centrality :math:`r\sqrt{(S - 1 - q) / (1 - r^2)}`; the standard error given is Fisher's.
+    Within samples the estimate has variance :math:`(\tau^2 + v / n) / S`, with n cells in each of
+    S samples and v the variance of one cell's influence under the Poisson-lognormal model
+    (estimated from one large simulated sample), and the t test on S - 1 degrees of freedom a
+    non-central t. A difference has variance :math:`4(\tau^2 + v / n) / S` on S - 2 degrees of
+    freedom (in pairs :math:`2(\tau^2 + v/n) / (S/2)` on S/2 - 1). Between samples the correlation
+    is attenuated by the sampling noise of the means, :math:`r = \rho\sqrt{R_1 R_2}` with
+    reliability :math:`R = b^2 / (b^2 + e/n)`, and the t test on S - 2 - q degrees of freedom has
+    non-centrality :math:`r\sqrt{(S - 1 - q) / (1 - r^2)}`; the reported standard error is that of
+    Fisher's z.
 
     Parameters
     ----------
     question : {"within", "between", "differential"}
+        Correlation within samples, between samples, or its difference between two groups.
     samples : float
         Number of samples (both groups together).
     cells : float
         Cells per sample.
     mean : float or pair of float
-        Mean count of the genes in a cell of average depth.
+        Mean count of the genes in a cell of average sequencing depth.
     rho : float
-        The correlation (of expression within samples; of log means between samples), or the difference of two.
+        Correlation (of expression within samples; of log means between samples), or the
+        difference of two correlations.
     heterogeneity : float
-        Standard deviation of the correlation within samples over samples.
+        Standard deviation over samples of the correlation within samples; not for ``"between"``.
     power : float
-        Wanted power. Exactly one of samples, cells, mean, rho, heterogeneity and power is None.
+        Required power. Exactly one of samples, cells, mean, rho, heterogeneity and power is None.
     alpha : float
-        Two-sided level; with `tests` it is divided by their number (Bonferroni).
+        Two-sided level, divided by `tests` (Bonferroni).
     tests : int
-        Number of pairs that are tested.
+        Number of pairs tested.
     within_sd : float or pair of float
         Standard deviation of log expression over cells.
     between_sd : float
-        Standard deviation of the log means over samples.
+        Standard deviation of log means over samples; for ``"between"``.
     depth_sd : float
         Standard deviation of log depth over cells.
     baseline : float
-        Correlation in the first group, for a difference.
+        Correlation in the first group; for ``"differential"``.
     paired : bool
-        Both conditions in each donor.
+        Whether every donor has both conditions; for ``"differential"``.
     covariates : int
-        Coefficients beside the intercept that take degrees of freedom, between samples.
+        Coefficients besides the intercept that use degrees of freedom; for ``"between"``.
 
     Returns
     -------
@@ -85,7 +99,8 @@ def power(
     Raises
     ------
     InputError
-        If not exactly one quantity is None, a value cannot be, or no value reaches the power.
+        If not exactly one quantity is None, a value is invalid or has no effect on the question,
+        or no value reaches the power.
 
     Examples
     --------
@@ -103,91 +118,103 @@ def power(
         "heterogeneity": heterogeneity,
         "power": power,
     }
+    others = {
+        "alpha": alpha,
+        "tests": tests,
+        "within_sd": within_sd,
+        "between_sd": between_sd,
+        "depth_sd": depth_sd,
+        "baseline": baseline,
+        "paired": paired,
+        "covariates": covariates,
+    }
     one_of("question", question, QUESTIONS)
-    if question == "between" and heterogeneity is None:
+    _check_values(given | others)
+    _check_effects(question, given | others)
+    missing = [k for k, v in given.items() if v is None]
+    if len(missing) != 1:
         raise InputError(
-            "heterogeneity is of the correlation within samples: it plays no part between them"
+            f"exactly one of {', '.join(_SOLVABLE)} must be None to be solved for, "
+            f"not {', '.join(missing) or 'none'}"
         )
-    wanted = [k for k, v in given.items() if v is None]
-    if len(wanted) != 1:
-        raise InputError(
-            f"exactly one of {', '.join(_SOLVABLE)} must be None to be solved for; {wanted or 'none'} is"
-        )
-    _check(given, alpha, tests, within_sd, between_sd, depth_sd, baseline, question)
-    filled: dict[str, Any] = {k: (math.nan if v is None else v) for k, v in given.items()}
-    base = Design(
-        question,
-        float(filled["samples"]),
-        float(filled["cells"]),
-        _two(filled["mean"]),
-        float(filled["rho"]),
-        float(filled["heterogeneity"]),
-        float(filled["power"]),
-        alpha,
-        tests,
-        _two(within_sd),
-        between_sd,
-        depth_sd,
-        baseline,
-        paired,
-        covariates,
-    )
-    return with_power(base) if wanted[0] == "power" else solved(base, wanted[0])
+    if question == "differential" and rho is not None and not abs(rho + baseline) < 1:
+        raise InputError(f"baseline + rho = {rho + baseline:g} is no correlation")
+    values: dict[str, Any] = {k: math.nan if v is None else v for k, v in given.items()} | others
+    for name in ("mean", "within_sd"):
+        values[name] = _two(values[name])
+    for name in ("samples", "cells", "rho", "heterogeneity", "power"):
+        values[name] = float(values[name])
+    design = Design(question=question, **values)
+    return with_power(design) if missing[0] == "power" else solve(design, missing[0])
 
 
 def _two(value: Any) -> tuple[float, float]:
-    return (
-        (float(value[0]), float(value[1]))
-        if isinstance(value, tuple | list)
-        else (float(value), float(value))
-    )
+    first, second = value if isinstance(value, tuple | list) else (value, value)
+    return float(first), float(second)
 
 
-def _check(
-    given: dict[str, Any],
-    alpha: float,
-    tests: int,
-    within_sd: Any,
-    between_sd: float,
-    depth_sd: float,
-    baseline: float,
-    question: str,
-) -> None:
-    for name, value, low, high in (
-        ("samples", given["samples"], 3, math.inf),
-        ("cells", given["cells"], 2, math.inf),
-        ("rho", given["rho"], -1, 1),
-        ("heterogeneity", given["heterogeneity"], 0, 1),
-        ("power", given["power"], 0, 1),
-        ("alpha", alpha, 0, 1),
-        ("tests", tests, 1, math.inf),
-        ("between_sd", between_sd, 0, 10),
-        ("depth_sd", depth_sd, 0, 3),
-        ("baseline", baseline, -1, 1),
-    ):
-        open_ends = name in ("rho", "power", "alpha", "baseline")
-        if value is not None and not (low < value < high if open_ends else low <= value <= high):
-            raise InputError(f"{name}={value!r} must lie between {low:g} and {high:g}")
-    for name, value in (("mean", given["mean"]), ("within_sd", within_sd)):
-        if value is not None and not min(_two(value)) > 0:
-            raise InputError(f"{name}={value!r} must be positive")
-    if (
-        question == "differential"
-        and given["rho"] is not None
-        and not abs(given["rho"] + baseline) < 1
-    ):
-        raise InputError(f"baseline + rho = {given['rho'] + baseline:g} is no correlation")
+def _check_values(values: Mapping[str, Any]) -> None:
+    """Check the type and range of every number; None is a quantity to solve for."""
+    number("samples", values["samples"], 3, optional=True)
+    number("cells", values["cells"], 2, optional=True)
+    number("heterogeneity", values["heterogeneity"], 0, 1, optional=True)
+    number("tests", values["tests"], 1)
+    number("between_sd", values["between_sd"], 0, 10)
+    number("depth_sd", values["depth_sd"], 0, 3)
+    between_0_and_1("alpha", values["alpha"])
+    if values["power"] is not None:
+        between_0_and_1("power", values["power"])
+    for name in ("rho", "baseline"):
+        number(name, values[name], -1, 1, optional=name == "rho")
+        if values[name] is not None and abs(values[name]) == 1:
+            raise InputError(f"{name} must lie between -1 and 1, not {values[name]!r}")
+    for name in ("mean", "within_sd"):
+        _check_pair(name, values[name], optional=name == "mean")
+    true_or_false("paired", values["paired"])
+    whole_number("covariates", values["covariates"], 0)
+
+
+def _check_pair(name: str, value: Any, optional: bool = False) -> None:
+    if value is None and optional:
+        return
+    both = list(value) if isinstance(value, tuple | list) else [value, value]
+    numbers = [isinstance(v, Real) and not isinstance(v, bool) for v in both]
+    if len(both) != 2 or not all(numbers):
+        raise InputError(f"{name} must be a number or a pair of numbers, not {value!r}")
+    if not all(0 < v < math.inf for v in both):
+        raise InputError(f"{name} must be positive, not {value!r}")
+
+
+def _check_effects(question: str, values: Mapping[str, Any]) -> None:
+    """Raise an error for values that play no part in the question."""
+    if question == "between" and values["heterogeneity"] != _HETEROGENEITY:
+        raise InputError(
+            f"heterogeneity={values['heterogeneity']!r} is a property of the correlation within "
+            "samples: it plays no part between samples, leave it out"
+        )
+    if question != "between":
+        without_effect(
+            between_sd=(float(values["between_sd"]), _BETWEEN_SD, "question='between'"),
+            covariates=(int(values["covariates"]), 0, "question='between'"),
+        )
+    if question != "differential":
+        without_effect(
+            baseline=(float(values["baseline"]), 0.0, "question='differential'"),
+            paired=(bool(values["paired"]), False, "question='differential'"),
+        )
 
 
 def power_curve(design: Design, over: str, values: Iterable[float]) -> pd.DataFrame:
-    """Power over values of one quantity.
+    """Compute the power of a design for several values of one quantity.
 
     Parameters
     ----------
     design : Design
-        As :func:`power` gives it.
+        From :func:`power`.
     over : {"samples", "cells", "mean", "rho", "heterogeneity"}
+        Quantity to vary.
     values : iterable of float
+        Its values.
 
     Returns
     -------
@@ -197,17 +224,19 @@ def power_curve(design: Design, over: str, values: Iterable[float]) -> pd.DataFr
     Examples
     --------
     >>> import hiercorr as hc
-    >>> from hiercorr.planning.power_analysis import power_curve
+    >>> from hiercorr.planning import power_curve
     >>> curve = power_curve(hc.power(samples=8, cells=300), "samples", [5, 10, 20])
     >>> bool(curve["power"].is_monotonic_increasing)
     True
     """
-    if over not in ("samples", "cells", "mean", "rho", "heterogeneity"):
-        raise InputError(f"over must be samples, cells, mean, rho or heterogeneity, not {over!r}")
+    _check_quantity(design, over)
+    if isinstance(values, str) or not isinstance(values, Iterable):
+        raise InputError(f"values must be several numbers, not {values!r}")
     rows = []
     for value in values:
-        moved: dict[str, Any] = {over: _two(value) if over == "mean" else float(value)}
-        found = with_power(replace(design, **moved))
+        _check_values(_values_of(design) | {over: value})
+        changed: dict[str, Any] = {over: _two(value) if over == "mean" else float(value)}
+        found = with_power(replace(design, **changed))
         rows.append(
             {
                 over: value,
@@ -216,22 +245,38 @@ def power_curve(design: Design, over: str, values: Iterable[float]) -> pd.DataFr
                 "df": found.df,
             }
         )
+    if not rows:
+        raise InputError("values must contain at least one number")
     return pd.DataFrame(rows).set_index(over)
 
 
+def _values_of(design: Design) -> dict[str, Any]:
+    """Return the values of a design, without its power, which may round to 1."""
+    names = ("alpha", "tests", "within_sd", "between_sd", "depth_sd", "baseline", "paired")
+    values = {name: getattr(design, name) for name in (*QUANTITIES, *names, "covariates")}
+    return {**values, "power": None}
+
+
 def around(design: Design, over: str) -> list[float]:
-    """Values of a quantity to draw a curve over: from little to several times that of the design.
+    """Choose values of one quantity for a power curve.
 
     Parameters
     ----------
     design : Design
+        From :func:`power`.
     over : {"samples", "cells", "mean", "rho", "heterogeneity"}
+        Quantity to vary.
+
+    Returns
+    -------
+    list of float
+        From small values to several times the value of the design.
     """
+    _check_quantity(design, over)
     if over == "samples":
         step = 2 if design.paired else 1
-        return [float(s) for s in range(least_samples(design), int(3 * design.samples) + 2, step)][
-            :200
-        ]
+        numbers = range(minimum_samples(design), int(3 * design.samples) + 2, step)
+        return [float(s) for s in numbers][:200]
     if over == "cells":
         return [
             float(c) for c in np.unique(np.geomspace(10, max(20 * design.cells, 100), 40).round())
@@ -240,6 +285,11 @@ def around(design: Design, over: str) -> list[float]:
         return list(np.geomspace(0.01, 20, 30))
     if over == "rho":
         return list(np.linspace(0.02, 0.95 - max(design.baseline, 0), 30))
-    if over == "heterogeneity":
-        return list(np.linspace(0, 0.5, 26))
-    raise InputError(f"over must be samples, cells, mean, rho or heterogeneity, not {over!r}")
+    return list(np.linspace(0, 0.5, 26))
+
+
+def _check_quantity(design: Design, over: str) -> None:
+    check_design_type(design)
+    one_of("over", over, QUANTITIES)
+    if over == "heterogeneity" and design.question == "between":
+        raise InputError("over='heterogeneity' has no effect for a design with question='between'")
