@@ -50,6 +50,10 @@ def _on_grid(f: Facts) -> bool:
     return f.get("chains") is None
 
 
+def _latent(f: Facts) -> bool:
+    return str(f.get("estimator")).startswith("latent")
+
+
 def _variation(f: Facts) -> str:
     varies = (
         "On Fisher's z scale, correlations within samples vary over samples with a normal "
@@ -58,13 +62,11 @@ def _variation(f: Facts) -> str:
         else "Correlations within samples are the same in all samples."
     )
     block = f.get("block")
-    shared = (
-        f"Samples of the same {block} have the same correlation within samples, and their means "
-        "share part of their variance."
-        if block
-        else ""
-    )
-    return paragraph("" if f.get("structure") == "independent" else varies, shared)
+    shared = f"The means of samples of the same {block} share part of their variance."
+    if f.get("structure") == "independent":
+        return shared if block else ""
+    same = f"Samples of the same {block} have the same correlation within samples."
+    return paragraph(varies, *([same, shared] if block else []))
 
 
 def _grid(f: Facts) -> str:
@@ -83,7 +85,7 @@ def _grid(f: Facts) -> str:
 
 def _sampling(f: Facts) -> str:
     estimator = str(f.get("estimator"))
-    latent = estimator.startswith("latent")
+    latent = _latent(f)
     sampler = "nutpie" if "nutpie" in estimator else "pymc"
     name = {"nutpie": f"nutpie ({cite('nutpie')})", "pymc": f"PyMC ({cite('pymc')})"}[sampler]
     if latent and sampler == "nutpie":
@@ -122,9 +124,13 @@ def _priors(f: Facts, covariates: bool) -> str:
         "z_between": structure == "both",
         "tau": bool(f.get("heterogeneity")) and structure != "independent",
         "share": f.get("block") is not None,
-        "coefficient": covariates,
+        "intercept": not _on_grid(f),
+        "coefficient": covariates and not _on_grid(f),
     }
     stated = {k: f.get(f"prior_{k}") for k in _PRIORS if f.get(f"prior_{k}") and used.get(k, True)}
+    if _latent(f):  # its correlations always have LKJ priors
+        lkj_only = dict.fromkeys(("z_within", "z_between"), "lkj(eta=2)")
+        stated |= {k: v for k, v in lkj_only.items() if not str(stated.get(k)).startswith("lkj")}
     if not stated:
         return ""
     text = "; ".join(f"{_PRIORS[k]} {v}" for k, v in stated.items())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from hiercorr.between.noise_correction import DRAWS
 from hiercorr.between.residuals import EXACT_SPEARMAN
 from hiercorr.reporting import wording
@@ -61,7 +63,7 @@ def _given(f: Facts) -> str:
     terms, block = _terms(f), f.get("block")
     out = f", adjusting for {listed(terms)}" if terms else ""
     if _fixed(f):
-        out += f", with a fixed effect of each {block}"
+        out += f", with fixed effects of {block}"
     if f.get("block_method") == "correlation":
         rho = float(f.get("block_correlation", float("nan")))
         out += (
@@ -116,7 +118,7 @@ def _regression(f: Facts) -> str:
 
 
 def _partial(f: Facts) -> str:
-    test = "" if _permutations(f) else ", with two-sided t tests"
+    test = "" if _permutations(f) else " and two-sided t tests"
     return (
         "correlations are partial correlations, t / sqrt(t^2 + df), with "
         f"{percent(f)} confidence intervals on Fisher's z scale{test}."
@@ -137,9 +139,10 @@ def _counts(f: Facts) -> str:
 
 def _without_noise(f: Facts) -> str:
     return (
-        f"Correlations between samples, {wording.between_genes(f)}, were computed from log "
-        f"expression{_given(f)}, after subtracting the sampling noise of the sample means, "
-        "estimated from the cells, from variances and covariances; two-sided p-values are from t "
+        f"Correlations between samples, {wording.between_genes(f)}, were computed from "
+        f"log((counts + 1/2) / library size){_given(f)}, after subtracting the sampling noise of "
+        "the sample means, estimated from the cells, from their variances and covariances; "
+        "two-sided p-values are from t "
         f"tests and {percent(f)} confidence intervals are quantiles of a generalised pivotal "
         f"quantity ({cite('pivotal')}; {DRAWS} quasi-random draws{wording.seeded(f)})."
     )
@@ -194,12 +197,13 @@ def differential_expression(f: Facts) -> str:
     """Describe a table of :func:`hiercorr.differential_expression`."""
     block = f.get("block")
     terms = wording.covariates(str(f.get("formula", "~ 1")), without=(block,))
-    blocks = f" and a fixed effect of each {block}" if block else ""
+    contrast = re.sub(r"[()']", "", str(f.get("contrast")))
+    blocks = f" and fixed effects of {block}" if block else ""
     return (
         f"Differential expression between {f.get('n_samples', 0):,} samples was tested on summed "
         f"counts with the negative-binomial model of DESeq2 ({cite('deseq2')}) in PyDESeq2 "
         f"({cite('pydeseq2')}), with median-of-ratios size factors ({cite('median_of_ratios')}), "
-        f"the terms {listed(terms)}{blocks}, and Wald tests of the contrast {f.get('contrast')}; "
+        f"the terms {listed(terms)}{blocks}, and Wald tests of the contrast {contrast}; "
         "p-values were adjusted by the Benjamini-Hochberg procedure after independent filtering "
         f"({cite('bh')})."
     )

@@ -1,4 +1,4 @@
-"""Results as one HTML file that needs nothing else: no network, no other files."""
+"""Reports: results as one self-contained HTML file."""
 
 from __future__ import annotations
 
@@ -20,8 +20,9 @@ from hiercorr.errors import InputError, one_of
 from hiercorr.exploratory.traps import Traps
 from hiercorr.interpretation.evidence import Evidence
 from hiercorr.planning.check import DesignCheck
-from hiercorr.reporting.methods_text import citations, methods_text
-from hiercorr.reporting.translations import LANGUAGES, said, said_in_table
+from hiercorr.reporting.methods_text import MODELS, Described, methods_text
+from hiercorr.reporting.references import cited
+from hiercorr.reporting.translations import LANGUAGES, translate, translate_cell
 from hiercorr.results.result import CorrelationResult
 from hiercorr.runtime.files import write_text
 from hiercorr.runtime.optional import optional
@@ -55,28 +56,33 @@ def report(
     title: str | None = None,
     language: str = "en",
 ) -> Path:
-    """Write design, traps, evidence, estimates, plots, methods and provenance as one HTML file.
+    """Write results, plots, methods and provenance as one HTML file.
 
     Parameters
     ----------
     path : str or Path
-        Name of the file; written whole or not at all, replacing an earlier report.
+        Name of the file, which is written atomically and replaces an earlier report.
     *results : CorrelationResult
-        One section each, with a table that can be sorted and searched.
+        Results, each with a section and a table that can be sorted and searched.
     design : DesignCheck, optional
+        Check of the design.
     traps : Traps, optional
+        Traps of cell-level correlation.
     evidence : Evidence, optional
+        Evidence within and between samples.
     enrichment : DataFrame or mapping of DataFrame, optional
-        Tables of :func:`hiercorr.enrichment.enrich` or :func:`hiercorr.enrichment.gsea`, by caption.
+        Tables of :func:`hiercorr.enrichment.enrich` or :func:`hiercorr.enrichment.gsea`, or a
+        mapping from captions to tables.
     figures : mapping, optional
-        Caption -> matplotlib Figure or Axes, for plots of one's own.
+        Mapping from captions to further matplotlib Figures or Axes.
     gene : str, optional
-        Show this gene's partners in results of all pairs; None: the strongest pairs.
+        Gene whose partners are shown for results of all pairs. None: the strongest pairs.
     n : int
-        Rows of a table at most.
+        Maximum number of rows per table.
     title : str, optional
+        Title of the report. None: the target, or the title of the first result.
     language : {"en", "zh"}
-        Of headings, captions and columns; sentences for a paper (Methods) stay English.
+        Language of headings, captions and column names; the Methods section is always in English.
 
     Returns
     -------
@@ -85,12 +91,13 @@ def report(
     Raises
     ------
     InputError
-        If there is nothing to report.
+        If there is nothing to report, the folder does not exist or the language is unknown.
 
     Examples
     --------
     >>> import hiercorr as hc, tempfile, pathlib
-    >>> r = hc.CSCore(hc.datasets.glioblastoma(), "patient_id", genes=20, depth="total_counts").fit(target="FTL")
+    >>> adata = hc.datasets.glioblastoma()
+    >>> r = hc.CSCore(adata, "patient_id", genes=20, depth="total_counts").fit(target="FTL")
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     hc.report(pathlib.Path(folder) / "r.html", r).stat().st_size > 10_000
     True
@@ -103,42 +110,22 @@ def report(
         raise InputError(f"cannot write the report: there is no folder {str(Path(path).parent)!r}")
     one_of("language", language, LANGUAGES)
     template = _template(language)
+    tables = {"": enrichment} if isinstance(enrichment, pd.DataFrame) else dict(enrichment or {})
     sections = []
     if design is not None:
         sections.append(_design_section(design))
     if traps is not None:
-        sections.append(
-            _Section(
-                "traps",
-                "Traps of cell-level correlation",
-                str(traps).splitlines(),
-                figures=[
-                    _figure(
-                        traps.plot(),
-                        "Dropout attenuates, depth correlates, cells as units exaggerate",
-                    )
-                ],
-            )
-        )
+        sections.append(_traps_section(traps))
     if evidence is not None:
         sections.append(_evidence_section(evidence, n))
     sections += [_result_section(k, r, gene, n) for k, r in enumerate(results)]
-    if enrichment is not None:
-        tables = {"": enrichment} if isinstance(enrichment, pd.DataFrame) else dict(enrichment)
-        shown = [
-            _table(f"enrichment{k}", t.head(n), caption)
-            for k, (caption, t) in enumerate(tables.items())
-        ]
-        sections.append(_Section("enrichment", "Enrichment", tables=shown))
+    if tables:
+        sections.append(_enrichment_section(tables, n))
     if figures:
-        sections.append(
-            _Section(
-                "figures",
-                "Figures",
-                figures=[_figure(f, c, close=False) for c, f in figures.items()],
-            )
-        )
-    sections += [_methods_section(results), _provenance_section(results)]
+        shown = [_figure(f, caption, close=False) for caption, f in figures.items()]
+        sections.append(_Section("figures", "Figures", figures=shown))
+    described = [*results, *([] if evidence is None else [evidence]), *tables.values()]
+    sections += [_methods_section(described), _provenance_section(results)]
     heading = title or (f"Correlation with {evidence.target}" if evidence else _heading(results))
     created = results[0].dataset.attrs.get("created", "") if results else ""
     html = template.render(
@@ -155,13 +142,15 @@ def _template(language: str) -> Any:
     optional("matplotlib", "reports")
     text = (resources.files("hiercorr") / "_templates" / "report.html").read_text(encoding="utf-8")
     environment = jinja2.Environment(autoescape=True, trim_blocks=True)
-    environment.filters["said"] = partial(said, language=language)
-    environment.filters["said_in_table"] = partial(said_in_table, language=language)
+    environment.filters["translated"] = partial(translate, language=language)
+    environment.filters["translated_cell"] = partial(translate_cell, language=language)
     return environment.from_string(text)
 
 
 @dataclass
 class _Section:
+    """Text, tables and figures under one heading."""
+
     id: str
     title: str
     text: list[str] = field(default_factory=list)
@@ -189,17 +178,18 @@ def _cell(value: Any, column: str = "") -> dict[str, Any]:
         number = float(value)
         if not np.isfinite(number):
             return {"shown": "", "value": "", "text": False}
-        return {"shown": _shown(number, column), "value": repr(number), "text": False}
+        return {"shown": _formatted(number, column), "value": repr(number), "text": False}
     return {"shown": "" if value is None else str(value), "value": str(value), "text": True}
 
 
-def _shown(number: float, column: str) -> str:
+def _formatted(number: float, column: str) -> str:
+    """Format a number with as many digits as a reader needs."""
     if abs(number) < 1e-3 and number:
         return f"{number:.1e}"
-    whole = abs(number) >= 1000 or (
-        number == round(number) and not column.endswith(("correlation", "lower", "upper"))
-    )
-    return f"{number:,.0f}" if whole else f"{number:.1f}" if abs(number) >= 100 else f"{number:.3f}"
+    integral = number == round(number) and not column.endswith(("correlation", "lower", "upper"))
+    if abs(number) >= 1000 or integral:
+        return f"{number:,.0f}"
+    return f"{number:.1f}" if abs(number) >= 100 else f"{number:.3f}"
 
 
 def _figure(figure: Any, caption: str, close: bool = True) -> dict[str, Any]:
@@ -222,22 +212,39 @@ def _design_section(design: DesignCheck) -> _Section:
     f = design.facts
     text = [
         f"{f['n_samples']:,.0f} samples, {f['n_cells']:,.0f} cells, {f['n_genes']:,.0f} genes. "
-        f"{f['variance_share']:.0%} of the variance of expression lies between samples (median gene), a design effect of "
-        f"{f['design_effect']:,.1f}: for a mean, {f['n_cells']:,.0f} cells are worth {f['effective_cells']:,.0f}.",
+        f"{f['variance_share']:.0%} of the variance of expression is between samples (median "
+        f"gene), which gives a design effect of {f['design_effect']:,.1f}: the mean over "
+        f"{f['n_cells']:,.0f} cells is as precise as the mean over {f['effective_cells']:,.0f} "
+        "independent cells.",
         f"Recommendation: {design.recommendation}.",
     ]
     tables = [
         _table(
             "conditions",
             design.conditions_said(),
-            "Conditions for pseudobulk: two or more, use it",
+            "Conditions for pseudobulk (use it if two or more hold)",
             search=False,
         ),
         _table("samples", design.samples, "Samples"),
     ]
     if design.groups is not None:
-        tables.append(_table("groups", design.groups, "Cells of each sample and type"))
+        tables.append(_table("groups", design.groups, "Cells per sample and cell type"))
     return _Section("design", "Design", text, [*design.reasons, *design.problems], tables)
+
+
+def _traps_section(traps: Traps) -> _Section:
+    caption = "Effects of dropout, sequencing depth and cells as units"
+    figures = [_figure(traps.plot(), caption)]
+    title = "Traps of cell-level correlation"
+    return _Section("traps", title, str(traps).splitlines(), figures=figures)
+
+
+def _enrichment_section(tables: Mapping[str, pd.DataFrame], n: int) -> _Section:
+    shown = [
+        _table(f"enrichment{k}", t.head(n), caption)
+        for k, (caption, t) in enumerate(tables.items())
+    ]
+    return _Section("enrichment", "Enrichment", tables=shown)
 
 
 def _evidence_section(evidence: Evidence, n: int) -> _Section:
@@ -247,12 +254,13 @@ def _evidence_section(evidence: Evidence, n: int) -> _Section:
     text = [
         f"Partners of {evidence.target} at q < {evidence.q:g}: "
         + ", ".join(f"{k} {name}" for name, k in counts.items())
-        + ". One level passing is no proof that there is nothing at the other: see its interval."
+        + ". Significance at only one level is no evidence of absence at the other; see its "
+        "interval."
     ]
     columns = [c for c in evidence.table.columns if c not in ("sign_agreement", "within_tau2")]
     first = ["evidence", *(c for c in columns if c != "evidence")]
     table = evidence.table[first].assign(evidence=evidence.table["evidence"].astype(str))
-    figures = _drawn({"Within against between samples": lambda: plotting.levels(evidence)})
+    figures = _drawn({"Within versus between samples": lambda: plotting.levels(evidence)})
     return _Section(
         "evidence",
         "Evidence at two levels",
@@ -263,7 +271,7 @@ def _evidence_section(evidence: Evidence, n: int) -> _Section:
 
 
 def _drawn(plots: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The plots that have something to show."""
+    """Draw the plots that have data, with a warning for the others."""
     out = []
     for caption, draw in plots.items():
         try:
@@ -285,7 +293,7 @@ def _result_section(number: int, result: CorrelationResult, gene: str | None, n:
     if named:
         plots[f"Partners of {named}"] = lambda: plot.ranked(named, n=25)
         if "p_value" in table:
-            plots["Evidence against size"] = lambda: plot.volcano(named)
+            plots["Evidence versus effect size"] = lambda: plot.volcano(named)
         strongest = next((g for g in table.index if np.isfinite(table.loc[g, "correlation"])), None)
         if "sample_correlation" in result.dataset and strongest is not None:
             pair = (strongest,) if result.target else (named, strongest)
@@ -294,11 +302,11 @@ def _result_section(number: int, result: CorrelationResult, gene: str | None, n:
     if result.target is None:
         plots["Clustered correlations"] = lambda: plot.heatmap(max_genes=_HEATMAP_GENES)
     if "p_value" in result.dataset and bool(result.dataset["p_value"].notnull().any()):
-        plots["p-values, samples as units"] = plot.p_histogram
+        plots["p-values (samples as units)"] = plot.p_histogram
         plots["QQ plot"] = plot.qq
-    plots["What carries the result"] = plot.diagnostics
-    shown = "" if total is None or total <= n else f" The first {n} of {total:,} are shown."
-    text = [repr(result)[1:-1] + "." + shown, *([str(a["note"])] if a.get("note") else [])]
+    plots["Diagnostics: detection and flags"] = plot.diagnostics
+    limit = "" if total is None or total <= n else f" The first {n} of {total:,} are shown."
+    text = [repr(result)[1:-1] + "." + limit, *([str(a["note"])] if a.get("note") else [])]
     tables = [
         _table(f"result{number}", table, f"Partners of {named}" if named else "Strongest pairs")
     ]
@@ -315,11 +323,13 @@ def _result_section(number: int, result: CorrelationResult, gene: str | None, n:
     )
 
 
-def _methods_section(results: Sequence[CorrelationResult]) -> _Section:
-    cited = list(dict.fromkeys(c for r in results for c in citations(r)))
-    return _Section(
-        "methods", "Methods", list(dict.fromkeys(methods_text(r) for r in results)), cited
-    )
+def _methods_section(described: Sequence[Described]) -> _Section:
+    """Describe results and tables; tables from elsewhere have no text."""
+    known = [
+        d for d in described if not isinstance(d, pd.DataFrame) or d.attrs.get("model") in MODELS
+    ]
+    texts = list(dict.fromkeys(methods_text(d) for d in known))
+    return _Section("methods", "Methods", texts, cited(texts))
 
 
 def _provenance_section(results: Sequence[CorrelationResult]) -> _Section:

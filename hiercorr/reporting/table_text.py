@@ -60,7 +60,7 @@ def gsea(f: Facts) -> str:
         f"Pre-ranked gene set enrichment analysis ({cite('gsea')}) of {_sets(f)} was carried out "
         f"with GSEApy ({cite('gseapy')}) on the partners{partners}, ranked by the signed {ranked}, "
         f"with {f.get('permutations', 0):,} permutations of genes (seed {f.get('seed')}); because "
-        "genes of a set are correlated, its p-values were used for ranking only."
+        "genes of a set are correlated, its p-values are interpreted as a ranking."
     )
 
 
@@ -81,7 +81,7 @@ def modules(f: Facts) -> str:
             f"{float(f.get('resolution', 1)):g}, seed {f.get('seed')})"
         )
     else:
-        cut = f", cut into {f.get('n_modules')} clusters" if f.get("n_modules") else ""
+        cut = f" (cut into {f.get('n_modules')} clusters)" if f.get("n_modules") else ""
         how = f"average-linkage hierarchical clustering{cut}"
     stable = (
         " Stability was measured by the Jaccard overlap with the modules found after leaving out "

@@ -1,4 +1,4 @@
-"""Words of the report in other languages; what is not here (names, sentences for a paper's Methods) stays English."""
+"""Translations of the report; names and the Methods section stay in English."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ _ZH = {
     "Flags": "标记",
     "Session": "运行环境",
     "Strongest pairs": "最强的基因对",
-    "Evidence against size": "证据与效应大小",
+    "Evidence versus effect size": "证据与效应大小",
     "exploratory": "探索性",
-    "Conditions for pseudobulk: two or more, use it": "适用伪批量的条件(满足两条或以上则使用)",
-    "Cells of each sample and type": "各样本各类型的细胞数",
+    "Conditions for pseudobulk (use it if two or more hold)": "适用伪批量的条件(满足两条或以上则使用)",
+    "Cells per sample and cell type": "各样本各类型的细胞数",
     "Clustered correlations": "聚类相关矩阵",
-    "p-values, samples as units": "p 值(以样本为单位)",
+    "p-values (samples as units)": "p 值(以样本为单位)",
     "QQ plot": "QQ 图",
-    "What carries the result": "结果由什么支撑",
+    "Diagnostics: detection and flags": "诊断:检出率与标记",
     "Strongest partners, sample by sample": "最强伙伴基因(逐样本)",
-    "Within against between samples": "样本内与样本间",
-    "Dropout attenuates, depth correlates, cells as units exaggerate": "丢失使相关减弱,深度造成相关,以细胞为单位夸大显著性",
+    "Within versus between samples": "样本内与样本间",
+    "Effects of dropout, sequencing depth and cells as units": "丢失、测序深度与以细胞为单位的影响",
     "search": "搜索",
     "search in the table": "在表格中搜索",
     "rows shown": "行",
-    "skip to the content": "跳到正文",
+    "skip to content": "跳到正文",
     "sections": "章节",
     "sort by": "按此列排序",
     "scroll the table": "滚动表格",
@@ -74,6 +74,17 @@ _ZH = {
     "CS-CORE, pooled over samples": "CS-CORE(合并各样本)",
     "Correlation between samples": "样本间相关",
     "Difference of correlation within samples": "样本内相关的差异",
+    "Decomposition of the correlation over pooled cells": "合并细胞相关的分解",
+    "Bayesian correlation, within samples": "贝叶斯相关(样本内)",
+    "Bayesian correlation, between samples": "贝叶斯相关(样本间)",
+    "Bayesian correlation, within samples (empirical Bayes)": "贝叶斯相关(样本内,经验贝叶斯)",
+    "Bayesian correlation, between samples (empirical Bayes)": "贝叶斯相关(样本间,经验贝叶斯)",
+    "Exploratory: metacells, CS-CORE, within samples": "探索性:元细胞,CS-CORE(样本内)",
+    "Exploratory: metacells, CS-CORE, pooled over samples": "探索性:元细胞,CS-CORE(合并各样本)",
+    "Exploratory: cell-level pearson correlation, within": "探索性:细胞水平 Pearson 相关(样本内)",
+    "Exploratory: cell-level spearman correlation, within": "探索性:细胞水平 Spearman 相关(样本内)",
+    "Exploratory: cell-level pearson correlation, pooled": "探索性:细胞水平 Pearson 相关(合并各样本)",
+    "Exploratory: cell-level spearman correlation, pooled": "探索性:细胞水平 Spearman 相关(合并各样本)",
 }
 _ZH_CELLS = {
     "yes": "是",
@@ -84,6 +95,8 @@ _ZH_CELLS = {
     "between-sample only": "仅样本间",
     "discordant": "方向相反",
     "insufficient": "证据不足",
+    "not stated": "未说明",
+    "unknown": "未知",
     "several samples": "有多个样本",
     "few samples but many cells": "样本少而细胞多",
     "a test is wanted for the main claim": "主要结论需要检验",
@@ -98,8 +111,8 @@ _ZH_LAYERS = {
 }
 
 
-def said(text: str, language: str) -> str:
-    """A word or heading in a language; ``"Partners of X"`` with its gene."""
+def translate(text: str, language: str) -> str:
+    """Translate a word or heading, also ``"Partners of X"``, which keeps the gene's name."""
     if language == "en":
         return text
     if text.startswith("Partners of "):
@@ -107,9 +120,9 @@ def said(text: str, language: str) -> str:
     for layer, word in _ZH_LAYERS.items():
         if text.startswith(layer) and text.removeprefix(layer) in _ZH:
             return word + _ZH[text.removeprefix(layer)]
-    return _ZH.get(text, text)
+    return _ZH.get(text) or _ZH.get(text[:1].upper() + text[1:], text)
 
 
-def said_in_table(text: str, language: str) -> str:
-    """What stands in a table: only classes and answers have words, names stay as they are."""
+def translate_cell(text: str, language: str) -> str:
+    """Translate a cell of a table: classes and answers; names stay as they are."""
     return text if language == "en" else _ZH_CELLS.get(text, text)

@@ -34,10 +34,8 @@ def cscore(f: Facts) -> str:
     )
 
 
-_CELL_TEST = (
-    "The published cell-level test is reported alongside; it treats cells as independent and was "
-    "not used for inference."
-)
+_POOLED = "over all cells, pooled across samples,"
+_CELL_TEST = "The published cell-level test is reported alongside; it treats cells as independent."
 
 
 def _pairs(f: Facts) -> str:
@@ -66,17 +64,14 @@ def _covariates(f: Facts) -> str:
         return ""
     if f.get("estimator") != "pooled":
         return paragraph(_cell_terms(f), _sample_terms(f))
-    parts = str(f.get("adjusted_parts") or "mean, variance, covariance").split(", ")
-    scaled = " after centring and scaling" if f.get("standardized") else ""
-    level = f.get("covariate_level")
-    acted = {
-        "cell": "; they act on expression",
-        "count": "; they act on the observed counts",
-    }.get(str(level), "")
-    return (
-        f"The covariates {listed(terms)} entered the {listed(parts)} "
-        f"regression{'s' if len(parts) > 1 else ''} of CS-CORE{scaled}{acted}."
-    )
+    parts = str(f.get("adjusted_parts") or "").split(", ")
+    where = f"the {listed(parts)} regression{'s' * (len(parts) > 1)}" if parts[0] else "the moments"
+    scaled = ", after centring and scaling" if f.get("standardized") else ""
+    level = {
+        "cell": ", with effects on expression",
+        "count": ", with effects on the observed counts",
+    }.get(str(f.get("covariate_level")), "")
+    return f"The covariates {listed(terms)} entered {where} of CS-CORE{level}{scaled}."
 
 
 def _cell_terms(f: Facts) -> str:
@@ -103,22 +98,23 @@ def differential(f: Facts) -> str:
     """Describe a fit of :func:`hiercorr.differential`."""
     groups = "group" in f.variables
     condition = str(f.get("condition"))
-    what = (
-        f"Differences between levels of {condition} in correlations of expression within samples"
-        if groups
-        else f"The dependence on {condition} of correlations of expression within samples"
-    )
-    paired = f.get("block") is not None and f.get("block") == f.get("sample_column")
-    units = f"combinations of sample and {condition}" if paired else "samples"
+    what = "Differences in" if groups else "Slopes of"
+    over = f"between levels of {condition}" if groups else f"on {condition}"
+    units = f"combinations of sample and {condition}" if _paired(f) else "samples"
     return paragraph(
-        f"{what}, {wording.between_genes(f)}, were estimated from raw counts with CS-CORE moments "
-        f"({cite('cscore')}) in {data(f, units)}, using {software(f)}.",
+        f"{what} correlations of expression {wording.between_genes(f)} {over} were estimated "
+        f"within samples from raw counts with CS-CORE moments ({cite('cscore')}) in "
+        f"{data(f, units)}, using {software(f)}.",
         wording.excluded(f),
         _cell_terms(f),
         wording.metacells(f),
         _two_groups(f) if f.get("method") == "pooled" else _regression(f),
         wording.adjustment(f),
     )
+
+
+def _paired(f: Facts) -> bool:
+    return f.get("block") is not None and f.get("block") == f.get("sample_column")
 
 
 def _two_groups(f: Facts) -> str:
@@ -134,10 +130,11 @@ def _regression(f: Facts) -> str:
     condition, block = str(f.get("condition")), f.get("block")
     others = wording.covariates(str(f.get("formula", "~ 1")), without=(condition, block))
     adjusted = f", adjusting for {listed(others)}" if others else ""
-    blocks = f", with a fixed effect of each {block}" if block else ""
+    blocks = f", with fixed effects of {block}" if block else ""
+    unit = "unit" if _paired(f) else "sample"
     text = (
-        "To first order, each sample's contribution to a correlation was regressed on "
-        f"{condition}{adjusted}{blocks}, weighted by the sample's share of the information; the "
+        f"To first order, each {unit}'s contribution to a correlation was regressed on "
+        f"{condition}{adjusted}{blocks}, weighted by its share of the information; the "
         f"tested contrast was {f.get('contrast')}. Standard errors are of type HC2 "
         f"({cite('mackinnon_white')}) with Satterthwaite degrees of freedom "
         f"({cite('bell_mccaffrey')}), with {percent(f)} confidence intervals"
@@ -150,7 +147,7 @@ def _regression(f: Facts) -> str:
         f,
         int(f.get("permutations", 0)),
         "exact" in kind,
-        f"{condition} over samples{within}, with a studentised statistic",
+        f"{condition} over {unit}s{within}, with a studentised statistic",
         cite("janssen"),
     )
     return f"{text}. {permuted}"
@@ -158,19 +155,18 @@ def _regression(f: Facts) -> str:
 
 def cell_correlation(f: Facts) -> str:
     """Describe a fit of :class:`hiercorr.CellCorrelation`."""
-    spearman = f.get("estimator") == "spearman"
     within = f.get("level") == "within"
-    ranks = " after ranking the cells of each sample" if within else " after ranking all cells"
-    level = (
-        "within samples, around each sample's mean "
-        f"(repeated-measures correlation; {cite('repeated_measures')})"
-        if within
-        else "over all cells, whatever their sample"
-    )
+    values = "log-normalised counts"
+    if f.get("estimator") == "spearman":
+        values = f"the ranks of {values}{' within samples' if within else ''}"
+    if within:
+        level = f"within samples (repeated-measures correlation; {cite('repeated_measures')})"
+    else:
+        level = _POOLED if f.get("sample_column") else "over all cells"
     return paragraph(
         f"For exploration, {str(f.get('estimator')).capitalize()} correlations "
-        f"{wording.between_genes(f)} were computed from log-normalised counts "
-        f"{level}{ranks if spearman else ''}, in {data(f)}, using {software(f)}.",
+        f"{wording.between_genes(f)} were computed {level} from {values} in {data(f)}, using "
+        f"{software(f)}.",
         wording.excluded(f),
         wording.metacells(f),
         wording.over_samples(f),

@@ -135,9 +135,9 @@ def between_genes(f: Facts) -> str:
     sizes = sorted({s.genes for s in f.types.values()} or {f.genes})
     other = int(f.target is not None and f.target_is_gene)
     number = " to ".join(f"{n - other:,}" for n in dict.fromkeys((sizes[0], sizes[-1])))
-    genes = f"{number} {'other genes' if other else 'genes'}"
+    genes = f"{number} {'other ' if other else ''}gene{'s' * (number != '1')}"
     if f.get("gene_sets"):
-        genes += f" or gene sets ({f.get('gene_sets'):,} sets, entered as summed counts)"
+        genes += f" (gene sets entered as summed counts: {f.get('gene_sets'):,})"
     if f.target is not None:
         return f"between {f.target} and {genes}"
     return f"between {genes}" if sizes == [2] else f"between all pairs of {genes}"
@@ -183,6 +183,7 @@ def depth(f: Facts) -> str:
     known = {
         "row sums": "with each cell's total count as sequencing depth",
         "given array": "with user-supplied sequencing depths",
+        "depth": "with the recorded sequencing depths",
     }
     return known.get(source, f"with {source} as sequencing depth")
 
@@ -215,9 +216,11 @@ def metacells(f: Facts) -> str:
     elif f.get("metacell_size"):
         how = f"of at least {f.get('metacell_size')} similar cells"
         if f.get("metacell_n_components"):
+            seed = f.get("metacell_seed")
             how += (
                 f", formed by nearest neighbours in {f.get('metacell_n_components')} principal "
                 f"components of the {f.get('metacell_n_genes'):,} most variable genes"
+                f"{'' if seed is None else f', seed {seed}'}"
             )
         how += f" ({cite('metacells')})"
     else:
