@@ -40,7 +40,9 @@ class ZarrOutput:
         self, path: Path, tiles: list[tuple[slice, slice]], dtype: DTypeLike, overwrite: bool
     ) -> None:
         if path.suffix != ".zarr":
-            raise InputError(f"out={path.name!r}: results can only be streamed to a .zarr folder")
+            raise InputError(
+                f"out={path.name!r}: results can only be streamed to a name that ends in .zarr"
+            )
         storage.check_target(path, overwrite)
         import zarr
 
