@@ -1,4 +1,4 @@
-"""Command line: the same names as the functions: demo, check, fit, differential, cell-types, signature, power, report."""
+"""The command line: demo, check, fit, differential, cell-types, signature, power and report."""
 
 from hiercorr.cli import models as models
 from hiercorr.cli import tools as tools

@@ -1,3 +1,5 @@
+"""Run the command line with ``python -m hiercorr.cli``."""
+
 from hiercorr.cli import main
 
 main()

@@ -1,4 +1,4 @@
-"""The command itself: errors and warnings in one line."""
+"""The command group: errors and warnings in one line."""
 
 from __future__ import annotations
 
@@ -14,20 +14,22 @@ from hiercorr.errors import InputError
 
 
 class _Group(click.Group):
-    """Errors in one line without a traceback; ``--debug``, anywhere on the line, shows it."""
+    """Group that prints errors in one line; ``--debug``, anywhere on the line, shows tracebacks."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Move ``--debug`` to the front."""
         rest = [a for a in args if a != "--debug"]
         return super().parse_args(ctx, ["--debug"] * (len(rest) < len(args)) + rest)
 
     def invoke(self, ctx: click.Context) -> Any:
+        """Run a command and print its errors and warnings."""
         debug = bool(ctx.params.get("debug"))
         with warnings.catch_warnings():
             if not debug:
                 warnings.showwarning = _one_line_warnings()
             try:
                 return super().invoke(ctx)
-            except BrokenPipeError:  # the reader, such as head, has seen enough
+            except BrokenPipeError:  # a reader such as head has closed the pipe
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
                 ctx.exit(0)
             except (InputError, FileExistsError, ImportError, OSError, MemoryError) as error:
@@ -38,7 +40,7 @@ class _Group(click.Group):
 
 
 def _one_line_warnings() -> Any:
-    """Print each of our warnings once, in one line."""
+    """Make a function that prints every warning of hiercorr once, in one line."""
     shown: set[str] = set()
 
     def show(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
@@ -51,6 +53,6 @@ def _one_line_warnings() -> Any:
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="hiercorr")
-@click.option("--debug", is_flag=True, help="Show the traceback of an error and every warning.")
+@click.option("--debug", is_flag=True, help="Show tracebacks and all warnings.")
 def main(debug: bool) -> None:
-    """Gene-gene correlation from single-cell counts, with samples as the units."""
+    """Estimate gene-gene correlation from single-cell counts, with samples as the units."""

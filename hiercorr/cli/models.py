@@ -9,11 +9,30 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hiercorr.cli.group import main
-from hiercorr.cli.options import data_options, finish, genes_of, output_options, required, subset_of
+from hiercorr.cli.options import (
+    Output,
+    cell_covariates_option,
+    data_options,
+    genes_of,
+    genes_option,
+    given,
+    output_options,
+    require_sample,
+    target_option,
+)
 from hiercorr.errors import InputError
 
 if TYPE_CHECKING:
     from hiercorr.specification import Specification
+
+_MODELS = {
+    None: None,
+    "within": "CSCore",
+    "pooled": "CSCore",
+    "pseudobulk": "Pseudobulk",
+    "bayesian": "BayesianCorrelation",
+}
+_FIT_MANY = {"draws", "confidence", "seed"}  # options of BayesianCorrelation.fit_many
 
 
 @main.command()
@@ -24,10 +43,8 @@ if TYPE_CHECKING:
     type=click.Choice(["within", "pooled", "pseudobulk", "bayesian"]),
     help="Level of the correlation.  [default: within]",
 )
-@click.option("--target", metavar="GENE", help="Estimate this gene against all others only.")
-@click.option(
-    "--genes", metavar="N", help="The N most highly expressed genes, or names separated by commas."
-)
+@target_option
+@genes_option
 @click.option(
     "--covariates",
     metavar="FORMULA",
@@ -36,10 +53,10 @@ if TYPE_CHECKING:
 @click.option(
     "--uncertainty",
     type=click.Choice(["jackknife", "cluster", "bootstrap", "none"]),
-    help="within, pooled.",
+    help="within, pooled: method for standard errors.",
 )
 @click.option(
-    "--per-sample", is_flag=True, default=None, help="within: also every sample's estimate."
+    "--per-sample", is_flag=True, default=None, help="within: also estimate every sample."
 )
 @click.option(
     "--formula",
@@ -48,114 +65,101 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--method",
-    help="pseudobulk: pearson, spearman, ols, hc3, voom, negative_binomial or corrected; bayesian: marginal or latent.",
+    help="pseudobulk: pearson, spearman, ols, hc3, voom, negative_binomial or corrected; "
+    "bayesian: marginal or latent.",
 )
 @click.option("--normalization", help="pseudobulk: tmm, median_of_ratios or cpm.  [default: tmm]")
 @click.option(
     "--block",
     metavar="COL",
-    help="pseudobulk, bayesian: column of obs that names the donor of several samples.",
+    help="pseudobulk, bayesian: column of obs with the donor of each sample.",
 )
 @click.option("--block-method", help="pseudobulk: fixed, correlation or cluster.  [default: fixed]")
 @click.option(
     "--permutations",
     type=int,
-    help="pseudobulk: p-values by so many permutations, or all there are.",
+    help="pseudobulk: number of permutations for p-values (all, if there are no more).",
 )
-@click.option("--draws", type=int, help="bayesian: posterior draws of each chain.  [default: 1000]")
-@click.option("--chains", type=int, help="bayesian: chains.  [default: 4]")
-@click.option("--priors", type=click.Path(), help="bayesian: a TOML file with a table [priors].")
-@click.option("--seed", type=int, help="For the bootstrap, permutations and posterior draws.")
+@click.option("--draws", type=int, help="bayesian: posterior draws per chain.  [default: 1000]")
+@click.option("--chains", type=int, help="bayesian: number of chains.  [default: 4]")
+@click.option("--priors", type=click.Path(), help="bayesian: TOML file with a table [priors].")
+@click.option("--seed", type=int, help="Seed of bootstrap, permutations and posterior draws.")
 @output_options
 def fit(
     arguments: Sequence[str],
-    cell_type: Sequence[str],
+    data_options: dict[str, Any],
     model: str | None,
     genes: str | None,
-    output: Path,
-    overwrite: bool,
-    rows: int,
-    quiet: bool,
+    output: Output,
     **options: Any,
 ) -> None:
     """Estimate correlations in DATA and save them.
 
-    MODEL is a specification: a TOML file such as models/within.toml, or the name of a shipped one. Options given here
-    take precedence over it.
+    MODEL is a specification: a TOML file such as models/within.toml, or the name of a shipped one.
+    Options given here take precedence over it.
     """
-    from hiercorr import BayesianCorrelation, CSCore, Pseudobulk, differential
-    from hiercorr.results.storage import check_target
     from hiercorr.specification import read_specification
 
     if len(arguments) > 2:
         raise InputError(f"fit takes DATA, or MODEL and DATA; {len(arguments)} arguments given")
-    check_target(output, overwrite)
+    output.check()
     stated = read_specification(arguments[0]) if len(arguments) == 2 else None
+    kind = _kind(model, stated, arguments[0])
+    chosen = given({**options, **data_options, "genes": genes_of(genes)})
+    if kind == "CSCore" and model is not None:
+        chosen["estimator"] = model
+    of_model, of_fit = _split(kind, chosen, stated)
+    if "sample" not in of_model:
+        if of_fit.get("estimator") != "pooled":
+            require_sample(of_model)
+        of_model["sample"] = None
+    if kind == "BayesianCorrelation" and "target" in of_fit:
+        ignored = set(chosen) & set(of_fit) - _FIT_MANY - {"target"}
+        if ignored:
+            name = sorted(ignored)[0].replace("_", "-")
+            raise InputError(
+                f"--{name} has no effect with --target, which fits each pair without a Markov "
+                "chain: leave one of them out"
+            )
+    _run(kind, arguments[-1], of_model, of_fit, output)
+
+
+def _kind(model: str | None, stated: Specification | None, name: str) -> str:
+    """Return the model of a command line and a specification."""
     if stated is not None and stated.model == "power":
         raise InputError(
-            f"{arguments[0]!r} states a question of power, which needs no data: hiercorr power {arguments[0]}"
+            f"{name!r} is a question of power, which needs no data: hiercorr power {name}"
         )
-    named = {None: None, "pseudobulk": "Pseudobulk", "bayesian": "BayesianCorrelation"}.get(
-        model, "CSCore"
-    )
-    kind = named or (stated.model if stated else "CSCore")
+    kind = _MODELS[model] or (stated.model if stated else "CSCore")
     if stated is not None and stated.model != kind:
         raise InputError(
-            f"--model {model} does not go with {arguments[0]!r}, which states a {stated.model} model"
+            f"--model {model} cannot be combined with {name!r}, which specifies the model "
+            f"{stated.model}"
         )
-    given = {**options, "subset": subset_of(cell_type), "genes": genes_of(genes)}
-    given["estimator"] = model if kind == "CSCore" else None
-    data_options, fit_options = _split(
-        kind, {k: v for k, v in given.items() if v is not None}, stated
-    )
-    if "sample" not in data_options:
-        if fit_options.get("estimator") != "pooled":
-            required(None)
-        data_options["sample"] = None
-    if kind == "differential":
-        result = differential(
-            arguments[-1], progress=False if quiet else None, **data_options, **fit_options
-        )
-        finish(result, output, overwrite, rows, quiet)
-        return
-    if kind in ("by_cell_type", "signature"):
-        _run_stated(kind, arguments[-1], data_options, fit_options, output, overwrite, rows, quiet)
-        return
-    kinds: dict[str, Any] = {
-        "CSCore": CSCore,
-        "Pseudobulk": Pseudobulk,
-        "BayesianCorrelation": BayesianCorrelation,
-    }
-    target = fit_options.pop("target", None) if kind == "BayesianCorrelation" else None
-    estimator = kinds[kind](arguments[-1], **data_options)
-    if target is not None:
-        kept = {k: v for k, v in fit_options.items() if k in ("draws", "confidence", "seed")}
-        result = estimator.fit_many(target, progress=False if quiet else None, **kept)
-    else:
-        result = estimator.fit(progress=False if quiet else None, **fit_options)
-    finish(result, output, overwrite, rows, quiet)
+    return kind
 
 
 def _split(
-    kind: str, given: dict[str, Any], stated: Specification | None
+    kind: str, chosen: dict[str, Any], stated: Specification | None
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Arguments of the model and of its fit: those stated, and over them those given."""
+    """Split options into those of the model and of its fit, and add those of a specification."""
     from hiercorr.specification import KEYS
 
     data_keys, fit_keys = KEYS[kind]
-    for name in given:
+    for name in chosen:
         if name not in data_keys | fit_keys:
             others = [k for k, (d, f) in KEYS.items() if name in d | f]
             raise InputError(
-                f"--{name.replace('_', '-')} does not go with this model; it is an option of {others[0]}"
+                f"--{name.replace('_', '-')} does not apply to this model; it is an option of "
+                f"{others[0]}"
             )
-    data_options = (dict(stated.data) if stated else {}) | {
-        k: v for k, v in given.items() if k in data_keys
+    of_model = (dict(stated.data) if stated else {}) | {
+        k: v for k, v in chosen.items() if k in data_keys
     }
-    fit_options = (dict(stated.fit) if stated else {}) | {
-        k: v for k, v in given.items() if k in fit_keys
+    of_fit = (dict(stated.fit) if stated else {}) | {
+        k: v for k, v in chosen.items() if k in fit_keys
     }
-    return data_options, fit_options
+    return of_model, of_fit
 
 
 @main.command()
@@ -170,52 +174,40 @@ def _split(
 @click.option(
     "--formula", metavar="FORMULA", help="Covariates of samples to adjust for, e.g. '~ sex + age'."
 )
+@click.option("--block", metavar="COL", help="Column of obs with the donor of each sample.")
+@target_option
+@genes_option
 @click.option(
-    "--block", metavar="COL", help="Column of obs that names the donor of several samples."
+    "--contrast", metavar="LEVEL,BASELINE", help="Two groups to compare, if there are more."
 )
-@click.option("--target", metavar="GENE", help="Estimate this gene against all others only.")
 @click.option(
-    "--genes", metavar="N", help="The N most highly expressed genes, or names separated by commas."
+    "--permutations",
+    type=int,
+    help="Number of permutations for p-values (all, if there are no more).",
 )
-@click.option("--contrast", metavar="LEVEL,BASELINE", help="Which two of several groups.")
-@click.option(
-    "--permutations", type=int, help="p-values by so many permutations, or all there are."
-)
-@click.option("--seed", type=int, help="For the permutations.")
+@click.option("--seed", type=int, help="Seed of the permutations.")
 @output_options
 def differential(
     data: Path,
-    sample: str | None,
-    cell_type: Sequence[str],
+    data_options: dict[str, Any],
     condition: str,
     genes: str | None,
     contrast: str | None,
-    output: Path,
-    overwrite: bool,
-    rows: int,
-    quiet: bool,
+    output: Output,
     **options: Any,
 ) -> None:
-    """Differences of correlation within samples between groups of samples of DATA."""
-    from hiercorr import differential as run
-    from hiercorr.results.storage import check_target
-
-    check_target(output, overwrite)
-    levels = (
-        None if contrast is None else (condition, *(part.strip() for part in contrast.split(",")))
-    )
-    given = {k: v for k, v in options.items() if v is not None}
-    result = run(
-        data,
-        required(sample),
-        condition,
-        contrast=levels,
-        genes=genes_of(genes),
-        subset=subset_of(cell_type),
-        progress=False if quiet else None,
-        **given,
-    )
-    finish(result, output, overwrite, rows, quiet)
+    """Test differences of the correlation within samples between groups of samples of DATA."""
+    output.check()
+    require_sample(data_options)
+    levels = None if contrast is None else [part.strip() for part in contrast.split(",")]
+    of_model = {
+        **data_options,
+        "condition": condition,
+        "contrast": None if levels is None else (condition, *levels),
+        "genes": genes_of(genes),
+        **options,
+    }
+    _run("differential", data, given(of_model), {}, output)
 
 
 @main.command("cell-types")
@@ -224,47 +216,44 @@ def differential(
 @click.option(
     "--types", "column", required=True, metavar="COL", help="Column of obs with the cell types."
 )
-@click.option("--target", metavar="GENE", help="Estimate this gene against all others only.")
+@target_option
+@genes_option
+@cell_covariates_option
 @click.option(
-    "--genes", metavar="N", help="The N most highly expressed genes, or names separated by commas."
+    "--uncertainty",
+    type=click.Choice(["jackknife", "cluster", "bootstrap", "none"]),
+    help="Method for standard errors.",
 )
-@click.option(
-    "--covariates", metavar="FORMULA", help="Covariates of cells, e.g. '~ percent_mito + phase'."
-)
-@click.option("--uncertainty", type=click.Choice(["jackknife", "cluster", "bootstrap", "none"]))
 @click.option(
     "--family",
     type=click.Choice(["all", "type"]),
     default="all",
     show_default=True,
-    help="Of q-values.",
+    help="q-values over all cell types or over each type.",
 )
 @output_options
 def cell_types(
     data: Path,
-    sample: str | None,
+    data_options: dict[str, Any],
     column: str,
-    cell_type: Sequence[str],
     genes: str | None,
-    family: str,
-    output: Path,
-    overwrite: bool,
-    rows: int,
-    quiet: bool,
+    covariates: str | None,
+    output: Output,
     **options: Any,
 ) -> None:
-    """Correlations within samples in every cell type of DATA, as one result with a dimension cell_type."""
-    given = {k: v for k, v in options.items() if v is not None}
-    fit_options: dict[str, Any] = {"family": family}
-    fit_options |= {k: given.pop(k) for k in ("target", "uncertainty") if k in given}
-    stated = {
-        "sample": required(sample),
+    """Estimate correlations within samples in every cell type of DATA.
+
+    The result has a dimension cell_type.
+    """
+    output.check()
+    require_sample(data_options)
+    of_model = {
+        **data_options,
         "cell_type": column,
         "genes": genes_of(genes),
-        "subset": subset_of(cell_type),
-        **given,
+        "covariates": covariates,
     }
-    _run_stated("by_cell_type", data, stated, fit_options, output, overwrite, rows, quiet)
+    _run("by_cell_type", data, given(of_model), given(options), output)
 
 
 @main.command()
@@ -274,84 +263,85 @@ def cell_types(
     "--members",
     required=True,
     metavar="GENES",
-    help="Genes of the group, separated by commas, or a file with one a line.",
+    help="Genes of the signature, separated by commas, or a file with one per line.",
 )
-@click.option("--name", default="signature", show_default=True)
+@click.option("--name", default="signature", show_default=True, help="Name of the signature.")
 @click.option(
-    "--weights", type=click.Choice(["equal", "expression"]), default="equal", show_default=True
+    "--weights",
+    type=click.Choice(["equal", "expression"]),
+    default="equal",
+    show_default=True,
+    help="Weights of the genes.",
 )
+@genes_option
+@cell_covariates_option
 @click.option(
-    "--genes", metavar="N", help="The N most highly expressed genes, or names separated by commas."
+    "--uncertainty",
+    type=click.Choice(["jackknife", "cluster", "none"]),
+    help="Method for standard errors.",
 )
-@click.option(
-    "--covariates", metavar="FORMULA", help="Covariates of cells, e.g. '~ percent_mito + phase'."
-)
-@click.option("--uncertainty", type=click.Choice(["jackknife", "cluster", "none"]))
 @output_options
 def signature(
     data: Path,
-    sample: str | None,
-    cell_type: Sequence[str],
+    data_options: dict[str, Any],
     members: str,
-    name: str,
-    weights: str,
     genes: str | None,
-    output: Path,
-    overwrite: bool,
-    rows: int,
-    quiet: bool,
+    covariates: str | None,
+    output: Output,
     **options: Any,
 ) -> None:
-    """Correlation within samples of a group of genes, as one target, with every gene of DATA."""
-    given = {k: v for k, v in options.items() if v is not None}
+    """Estimate the correlation of a group of genes with every gene of DATA, within samples."""
+    output.check()
+    require_sample(data_options)
     group = Path(members).read_text().split() if Path(members).is_file() else genes_of(members)
-    fit_options = {"members": group, "name": name, "weights": weights}
-    fit_options |= {"uncertainty": given.pop("uncertainty")} if "uncertainty" in given else {}
-    stated = {
-        "sample": required(sample),
-        "genes": genes_of(genes),
-        "subset": subset_of(cell_type),
-        **given,
-    }
-    _run_stated("signature", data, stated, fit_options, output, overwrite, rows, quiet)
+    of_model = {**data_options, "genes": genes_of(genes), "covariates": covariates}
+    _run("signature", data, given(of_model), {"members": group, **given(options)}, output)
 
 
-def _run_stated(
+def _run(
     kind: str,
     data: Any,
-    data_options: dict[str, Any],
-    fit_options: dict[str, Any],
-    output: Path,
-    overwrite: bool,
-    rows: int,
-    quiet: bool,
+    of_model: dict[str, Any],
+    of_fit: dict[str, Any],
+    output: Output,
 ) -> None:
-    from hiercorr import CSCore, by_cell_type
-    from hiercorr.results.storage import check_target
+    """Fit a model, save the result and print a table."""
+    import hiercorr as hc
 
-    check_target(output, overwrite)
-    given = {k: v for k, v in data_options.items() if v is not None}
-    if kind == "signature":
-        members = fit_options.pop("members", None)
+    progress = output.progress
+    if kind == "by_cell_type":
+        _run_cell_types(data, of_model, of_fit, output)
+        return
+    if kind == "differential":
+        result = hc.differential(data, progress=progress, **of_model, **of_fit)
+    elif kind == "signature":
+        members = of_fit.pop("members", None)
         if not members:
             raise InputError("a signature needs members = [genes] in [fit]")
-        result = CSCore(data, **given).signature(
-            members, progress=False if quiet else None, **fit_options
-        )
-        finish(result, output, overwrite, rows, quiet)
-        return
-    if "cell_type" not in given:
+        result = hc.CSCore(data, **of_model).signature(members, progress=progress, **of_fit)
+    elif kind == "BayesianCorrelation" and "target" in of_fit:
+        target = of_fit["target"]
+        of_fit = {k: v for k, v in of_fit.items() if k in _FIT_MANY}
+        model = hc.BayesianCorrelation(data, **of_model)
+        result = model.fit_many(target, progress=progress, **of_fit)
+    else:
+        result = getattr(hc, kind)(data, **of_model).fit(progress=progress, **of_fit)
+    output.summarise(result)
+
+
+def _run_cell_types(
+    data: Any, of_model: dict[str, Any], of_fit: dict[str, Any], output: Output
+) -> None:
+    from hiercorr import by_cell_type
+
+    if "cell_type" not in of_model:
         raise InputError("cell_type is needed: the column of obs with the cell types")
-    column, sample = given.pop("cell_type"), given.pop("sample")
-    family, types = fit_options.pop("family", "all"), given.pop("types", None)
-    found = by_cell_type(data, column, sample, types, family=family, fit=fit_options, **given)
-    found.save(output, overwrite=overwrite)
-    if not quiet:
-        gene = fit_options.get("target")
-        click.echo(f"{found}\n")
-        click.echo(
-            (found.top(gene, rows) if gene else found.pairs(rows)).to_string(
-                float_format=lambda v: f"{v:.3g}"
-            )
-        )
-        click.echo(f"\nSaved: {output}")
+    family = of_fit.pop("family", "all")
+    found = by_cell_type(data, family=family, fit=of_fit, **of_model)
+
+    def table() -> str:
+        gene = of_fit.get("target")
+        top = found.top(gene, output.rows) if gene else found.pairs(output.rows)
+        return f"{found}\n\n{top.to_string(float_format=lambda v: f'{v:.3g}')}"
+
+    output.finish(found, table)

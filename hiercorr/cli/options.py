@@ -1,8 +1,10 @@
-"""Options that commands share, and what they mean."""
+"""Options shared by several commands."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -10,56 +12,140 @@ import click
 
 from hiercorr.errors import InputError
 
+Command = Callable[..., Any]
 
-def data_options(command: Any) -> Any:
-    """Which cells, samples and depth."""
-    for option in reversed(
-        [
-            click.option(
-                "--sample", metavar="COL", help="Column of obs that names the sample of each cell."
-            ),
-            click.option(
-                "--cell-type",
-                metavar="COL=VALUE",
-                multiple=True,
-                help="Use only these cells; may be repeated.",
-            ),
-            click.option("--layer", help="Layer with raw counts, or 'raw'; default X."),
-            click.option(
-                "--depth", metavar="COL", help="Column of obs with the depth; default row sums."
-            ),
-            click.option(
-                "--min-cells", type=int, help="Leave out samples with fewer cells.  [default: 10]"
-            ),
-        ]
-    ):
+_DATA = (
+    click.option("--sample", metavar="COL", help="Column of obs with the sample of each cell."),
+    click.option(
+        "--cell-type", metavar="COL=VALUE", multiple=True, help="Use only these cells; repeatable."
+    ),
+    click.option("--layer", help="Layer with raw counts, or 'raw'.  [default: X]"),
+    click.option(
+        "--depth", metavar="COL", help="Column of obs with sequencing depth.  [default: row sums]"
+    ),
+    click.option(
+        "--min-cells", type=int, help="Minimum number of cells per sample.  [default: 10]"
+    ),
+)
+_OUTPUT = (
+    click.option(
+        "-o",
+        "--output",
+        "path",
+        type=click.Path(path_type=Path),
+        required=True,
+        help="Name of the result, ending in .zarr or .nc.",
+    ),
+    click.option("--overwrite", is_flag=True, help="Replace an existing result."),
+    click.option(
+        "--rows",
+        type=click.IntRange(min=1),
+        default=20,
+        show_default=True,
+        help="Number of rows of the printed table.",
+    ),
+    click.option("--quiet", is_flag=True, help="Print neither progress nor a table."),
+)
+target_option = click.option(
+    "--target", metavar="GENE", help="Estimate this gene against all others only."
+)
+genes_option = click.option(
+    "--genes", metavar="N", help="The N most highly expressed genes, or names separated by commas."
+)
+cell_covariates_option = click.option(
+    "--covariates", metavar="FORMULA", help="Covariates of cells, e.g. '~ percent_mito + phase'."
+)
+
+
+@dataclass(frozen=True)
+class Output:
+    """Destination of a result, and how much of it is printed."""
+
+    path: Path
+    overwrite: bool
+    rows: int
+    quiet: bool
+
+    @property
+    def progress(self) -> bool | None:
+        """The option ``progress`` of a fit."""
+        return False if self.quiet else None
+
+    def check(self) -> None:
+        """Raise an error if the result cannot be saved."""
+        from hiercorr.results.storage import check_target
+
+        check_target(self.path, self.overwrite)
+
+    def finish(self, result: Any, table: Callable[[], str]) -> None:
+        """Save a result and print a table of it."""
+        result.save(self.path, overwrite=self.overwrite)
+        if not self.quiet:
+            click.echo(table())
+            click.echo(f"\nSaved: {self.path}")
+
+    def summarise(self, result: Any) -> None:
+        """Save a result and print its summary."""
+        self.finish(result, lambda: str(result.summary(n=self.rows)))
+
+
+def data_options(command: Command) -> Command:
+    """Add the options that select cells, passed to the command as the mapping `data_options`.
+
+    Parameters
+    ----------
+    command : callable
+        It gets the arguments sample, layer, depth, min_cells and subset, without those left out.
+
+    Returns
+    -------
+    callable
+    """
+
+    @wraps(command)
+    def call(
+        cell_type: Sequence[str],
+        sample: str | None,
+        layer: str | None,
+        depth: str | None,
+        min_cells: int | None,
+        **options: Any,
+    ) -> Any:
+        chosen = {
+            "sample": sample,
+            "layer": layer,
+            "depth": depth,
+            "min_cells": min_cells,
+            "subset": subset_of(cell_type),
+        }
+        return command(data_options=given(chosen), **options)
+
+    return _with_options(call, _DATA)
+
+
+def output_options(command: Command) -> Command:
+    """Add the options of the output, passed to the command as `output`."""
+
+    @wraps(command)
+    def call(path: Path, overwrite: bool, rows: int, quiet: bool, **options: Any) -> Any:
+        return command(output=Output(path, overwrite, rows, quiet), **options)
+
+    return _with_options(call, _OUTPUT)
+
+
+def _with_options(command: Command, options: Sequence[Callable[[Command], Command]]) -> Command:
+    for option in reversed(options):
         command = option(command)
     return command
 
 
-def output_options(command: Any) -> Any:
-    """Where the result goes and what is shown of it."""
-    for option in reversed(
-        [
-            click.option(
-                "-o",
-                "--output",
-                type=click.Path(path_type=Path),
-                required=True,
-                help="Result: a .zarr or .nc name.",
-            ),
-            click.option("--overwrite", is_flag=True, help="Replace an existing result."),
-            click.option(
-                "--rows", default=20, show_default=True, help="Rows of the table shown at the end."
-            ),
-            click.option("--quiet", is_flag=True, help="No progress and no table."),
-        ]
-    ):
-        command = option(command)
-    return command
+def given(options: dict[str, Any]) -> dict[str, Any]:
+    """Drop the options that were not given."""
+    return {k: v for k, v in options.items() if v is not None}
 
 
 def subset_of(cell_type: Sequence[str]) -> dict[str, str] | None:
+    """Parse ``--cell-type COLUMN=VALUE``."""
     out = {}
     for text in cell_type:
         column, equals, value = text.partition("=")
@@ -70,20 +156,13 @@ def subset_of(cell_type: Sequence[str]) -> dict[str, str] | None:
 
 
 def genes_of(text: str | None) -> int | list[str] | None:
+    """Parse ``--genes``, a number or names separated by commas."""
     if text is None:
         return None
     return int(text) if text.isdigit() else [g.strip() for g in text.split(",") if g.strip()]
 
 
-def finish(result: Any, output: Path, overwrite: bool, rows: int, quiet: bool) -> None:
-    result.save(output, overwrite=overwrite)
-    if not quiet:
-        click.echo(str(result.summary(n=rows)))
-        click.echo(f"\nSaved: {output}")
-
-
-def required(sample: str | None) -> str:
-    """The sample column, without which nothing has an n."""
-    if sample is None:
-        raise InputError("--sample is needed: the column of obs that names the sample of each cell")
-    return sample
+def require_sample(data_options: dict[str, Any]) -> None:
+    """Raise an error if no sample column was named."""
+    if data_options.get("sample") is None:
+        raise InputError("--sample is needed: the column of obs with the sample of each cell")

@@ -1,19 +1,20 @@
-"""Commands around a result: demo, check, power, report."""
+"""Commands without a fit of their own: demo, check, power and report."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from hiercorr.cli.group import main
-from hiercorr.cli.options import data_options, required, subset_of
+from hiercorr.cli.options import data_options, given, require_sample
 from hiercorr.errors import InputError
 
 if TYPE_CHECKING:
-    pass
+    from hiercorr.planning import Design
 
 
 @main.command()
@@ -23,9 +24,10 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path),
     default=Path("hiercorr-demo.html"),
     show_default=True,
+    help="Name of the report.",
 )
 def demo(output: Path) -> None:
-    """Run the main job on real data that come with hiercorr: partners of FTL in glioblastoma."""
+    """Analyse real data shipped with hiercorr: partners of FTL in glioblastoma."""
     import hiercorr as hc
     from hiercorr import plotting
     from hiercorr.enrichment import enrich, gsea
@@ -52,7 +54,7 @@ def demo(output: Path) -> None:
     called = int((naive.dataset["cell_p_value"].values * len(adata.var_names) < 0.05).sum())
     click.echo(
         f"\nPartners of FTL: {calls} at q < 0.05 with the 5 patients as units; "
-        f"{called} by the published test (Bonferroni), which takes 2,500 cells as independent."
+        f"{called} by the published test (Bonferroni), which treats 2,500 cells as independent."
     )
     sets = {
         "Over-representation among positive partners": enrich(within, direction="positive"),
@@ -68,7 +70,7 @@ def demo(output: Path) -> None:
         traps=found,
         evidence=table,
         enrichment=sets,
-        figures={"FTL and FTH1: cells, and over them the samples": pair},
+        figures={"FTL and FTH1: cells and, on top, samples": pair},
         title="Partners of FTL in glioblastoma",
     )
     click.echo(f"Report: {written}")
@@ -78,35 +80,17 @@ def demo(output: Path) -> None:
 @click.argument("data", type=click.Path(path_type=Path))
 @data_options
 @click.option(
-    "--types", metavar="COL", help="Column of obs with cell types: also count the cells of each."
+    "--types", metavar="COL", help="Column of obs with cell types, to count the cells of each."
 )
 @click.option(
     "--formula", metavar="FORMULA", help="Covariates of samples to check, e.g. '~ condition + sex'."
 )
-def check(
-    data: Path,
-    sample: str | None,
-    cell_type: Sequence[str],
-    layer: str | None,
-    depth: str | None,
-    min_cells: int | None,
-    types: str | None,
-    formula: str | None,
-) -> None:
-    """Look at samples, cells and depth of DATA (.h5ad, .zarr, 10x .h5) before anything is estimated."""
-    from hiercorr.counts.counts import MIN_CELLS
+def check(data: Path, data_options: dict[str, Any], types: str | None, formula: str | None) -> None:
+    """Check samples, cells and depth of DATA (.h5ad, .zarr, 10x .h5) before an analysis."""
     from hiercorr.planning.check import check_design
 
-    found = check_design(
-        data,
-        required(sample),
-        types,
-        formula,
-        layer=layer,
-        depth=depth,
-        subset=subset_of(cell_type),
-        min_cells=MIN_CELLS if min_cells is None else min_cells,
-    )
+    require_sample(data_options)
+    found = check_design(data, cell_type=types, formula=formula, **data_options)
     click.echo(f"{found}\n")
     click.echo(found.samples.to_string(float_format=lambda v: f"{v:,.0f}"))
     if found.groups is not None:
@@ -115,107 +99,150 @@ def check(
 
 @main.command()
 @click.argument("question", metavar="[within|between|differential|MODEL]", default="within")
-@click.option("--samples", type=float, help="Samples, both groups together.")
+@click.option("--samples", type=float, help="Number of samples, both groups together.")
 @click.option("--cells", type=float, help="Cells per sample.")
-@click.option("--mean", type=float, help="Mean count of both genes in a cell.")
-@click.option("--rho", type=float, help="Correlation, or difference of two.")
+@click.option("--mean", type=float, help="Mean count of both genes per cell.")
+@click.option("--rho", type=float, help="Correlation, or difference of two correlations.")
 @click.option(
-    "--heterogeneity", type=float, help="Its standard deviation over samples.  [default: 0.1]"
+    "--heterogeneity",
+    type=float,
+    help="Standard deviation of the correlation over samples.  [default: 0.1]",
 )
 @click.option(
     "--power",
-    "wanted",
     type=float,
-    help="Wanted power: what of samples, cells, mean and rho is left out is found.",
+    help="Required power; the one of samples, cells, mean and rho that is left out is solved for.",
 )
-@click.option("--alpha", type=float, help="[default: 0.05]")
-@click.option("--tests", type=int, help="Pairs that are tested (Bonferroni).  [default: 1]")
+@click.option("--alpha", type=float, help="Two-sided level.  [default: 0.05]")
+@click.option("--tests", type=int, help="Number of pairs tested (Bonferroni).  [default: 1]")
 @click.option(
     "--baseline", type=float, help="differential: correlation in the first group.  [default: 0]"
 )
 @click.option(
-    "--paired", is_flag=True, default=None, help="differential: both conditions in each donor."
+    "--paired", is_flag=True, default=None, help="differential: every donor has both conditions."
 )
 @click.option(
     "--pilot",
     type=click.Path(path_type=Path),
-    help="Counts that mean, rho and spread of --pair are taken from.",
+    help="Counts from which mean, rho and spread of --pair are estimated.",
 )
-@click.option("--pair", metavar="GENE,GENE", help="Of the pilot.")
+@click.option("--pair", metavar="GENE,GENE", help="Gene pair of the pilot data.")
+@click.option("--sample", metavar="COL", help="Column of obs of the pilot data with the samples.")
 @click.option(
-    "--sample",
+    "--depth",
     metavar="COL",
-    help="Of the pilot: column of obs that names the sample of each cell.",
+    help="Column of obs of the pilot data with sequencing depth.  [default: row sums]",
 )
 @click.option(
-    "--depth", metavar="COL", help="Of the pilot: column of obs with the depth; default row sums."
+    "--donor-cost",
+    type=float,
+    help="Cost of one more sample; with --cell-cost, list the cheapest designs.",
 )
-@click.option(
-    "--donor-cost", type=float, help="Of one more sample: with --cell-cost, the cheapest designs."
-)
-@click.option("--cell-cost", type=float, help="Of one cell.")
-@click.option("--budget", type=float, help="What may be spent: the most powerful designs.")
-@click.option("--curve", metavar="samples|cells", help="Power over this quantity, as a table.")
-@click.option("--figure", type=click.Path(path_type=Path), help="The curve as an image.")
-def power(
-    question: str,
-    wanted: float | None,
-    pilot: Path | None,
-    pair: str | None,
-    sample: str | None,
-    depth: str | None,
-    donor_cost: float | None,
-    cell_cost: float | None,
-    budget: float | None,
-    curve: str | None,
-    figure: Path | None,
-    **options: Any,
-) -> None:
-    """Power of a design, or what it takes to reach one; QUESTION or a specification such as models/power.toml."""
-    from hiercorr import planning, plotting
-    from hiercorr.plotting.style import pyplot
+@click.option("--cell-cost", type=float, help="Cost of one cell.")
+@click.option("--budget", type=float, help="Total cost; list the most powerful designs instead.")
+@click.option("--curve", metavar="samples|cells", help="Tabulate power over this quantity.")
+@click.option("--figure", type=click.Path(path_type=Path), help="Plot the curve to this image.")
+def power(question: str, **options: Any) -> None:
+    """Compute the power of a design, or what it takes to reach a power.
+
+    QUESTION may be a specification such as models/power.toml.
+    """
+    pilot = _Pilot(*(options.pop(k) for k in ("pilot", "pair", "sample", "depth")))
+    costs = _Costs(*(options.pop(k) for k in ("donor_cost", "cell_cost", "budget")))
+    curve, figure = options.pop("curve"), options.pop("figure")
+    wanted = options["power"]
+    question, values = _question(question)
+    values |= pilot.values(question)
+    if pilot.data is not None and wanted is not None:
+        values["samples"] = None
+    from hiercorr import planning
+
+    design = planning.power(question, **values | given(options))
+    click.echo(str(design))
+    costs.print_designs(design, wanted)
+    if curve is not None or figure is not None:
+        _print_curve(design, curve or "samples", figure, wanted)
+
+
+def _question(name: str) -> tuple[str, dict[str, Any]]:
+    """Return the question and its values, from a specification if one is named."""
+    from hiercorr.planning.power_analysis import QUESTIONS
     from hiercorr.specification import read_specification
 
-    given: dict[str, Any] = {
-        **dict.fromkeys(("samples", "cells", "mean", "rho", "power")),
-        "heterogeneity": 0.1,
-    }
-    if question not in ("within", "between", "differential"):
-        stated = read_specification(question)
-        if stated.model != "power":
-            raise InputError(f"{question!r} states a {stated.model} model, not a question of power")
-        given |= stated.fit
-        question = given.pop("question", "within")
-    if pilot is not None:
-        genes = [g.strip() for g in (pair or "").split(",") if g.strip()]
+    values: dict[str, Any] = dict.fromkeys(("samples", "cells", "mean", "rho", "power"))
+    if name in QUESTIONS:
+        return name, values
+    stated = read_specification(name)
+    if stated.model != "power":
+        raise InputError(f"{name!r} specifies a {stated.model} model, not a question of power")
+    values |= stated.fit
+    return values.pop("question", "within"), values
+
+
+@dataclass(frozen=True)
+class _Pilot:
+    """Pilot data."""
+
+    data: Path | None
+    pair: str | None
+    sample: str | None
+    depth: str | None
+
+    def values(self, question: str) -> dict[str, Any]:
+        """Estimate the arguments of power() for a question."""
+        from hiercorr import planning
+
+        if self.data is None:
+            for name in ("pair", "sample", "depth"):
+                if getattr(self, name) is not None:
+                    raise InputError(f"--{name} has no effect without --pilot: leave it out")
+            return {}
+        genes = [g.strip() for g in (self.pair or "").split(",") if g.strip()]
         if len(genes) != 2:
-            raise InputError(
-                "--pilot needs --pair GENE,GENE: the two genes that the numbers are taken from"
-            )
-        given |= planning.pilot(pilot, required(sample), *genes, depth=depth)
-        if wanted is not None:
-            given |= {"samples": None}
-    given |= {k: v for k, v in options.items() if v is not None} | (
-        {} if wanted is None else {"power": wanted}
-    )
-    design = planning.power(question, **given)
-    click.echo(str(design))
-    if (donor_cost is None) != (cell_cost is None):
-        raise InputError("--donor-cost and --cell-cost go together")
-    if donor_cost is not None and cell_cost is not None:
+            raise InputError("--pilot needs --pair GENE,GENE: the two genes of the question")
+        require_sample({"sample": self.sample})
+        found = planning.pilot(self.data, str(self.sample), *genes, depth=self.depth)
+        if question == "between":
+            del found["heterogeneity"]  # of the correlation within samples
+        return found
+
+
+@dataclass(frozen=True)
+class _Costs:
+    """Costs of samples and cells."""
+
+    donor_cost: float | None
+    cell_cost: float | None
+    budget: float | None
+
+    def print_designs(self, design: Design, wanted: float | None) -> None:
+        """Print the best designs, if costs were given."""
+        from hiercorr import planning
+
+        if (self.donor_cost is None) != (self.cell_cost is None):
+            raise InputError("--donor-cost and --cell-cost go together: give both or neither")
+        if self.donor_cost is None or self.cell_cost is None:
+            if self.budget is not None:
+                raise InputError("--budget has no effect without --donor-cost and --cell-cost")
+            return
+        goal = {"goal": wanted} if self.budget is None and wanted is not None else {}
         best = planning.best_design(
-            design, donor_cost, cell_cost, goal=wanted or 0.8, budget=budget
+            design, self.donor_cost, self.cell_cost, budget=self.budget, **goal
         )
         click.echo(f"\n{best.head(10).to_string(index=False)}")
-    if curve is not None or figure is not None:
-        over = curve or "samples"
-        table = planning.power_curve(design, over, planning.around(design, over))
-        click.echo(f"\n{table.to_string(float_format=lambda v: f'{v:.3g}')}")
-        if figure is not None:
-            fig, ax = pyplot().subplots(figsize=(5.5, 4), layout="constrained")
-            plotting.power_curve(table, goal=wanted, ax=ax)
-            fig.savefig(figure, dpi=150)
-            click.echo(f"Figure: {figure}")
+
+
+def _print_curve(design: Design, over: str, figure: Path | None, goal: float | None) -> None:
+    from hiercorr import planning, plotting
+    from hiercorr.plotting.style import pyplot
+
+    table = planning.power_curve(design, over, planning.around(design, over))
+    click.echo(f"\n{table.to_string(float_format=lambda v: f'{v:.3g}')}")
+    if figure is not None:
+        fig, ax = pyplot().subplots(figsize=(5.5, 4), layout="constrained")
+        plotting.power_curve(table, goal=goal, ax=ax)
+        fig.savefig(figure, dpi=150)
+        click.echo(f"Figure: {figure}")
 
 
 @main.command()
@@ -228,26 +255,29 @@ def power(
     type=click.Path(path_type=Path),
     default=Path("report.html"),
     show_default=True,
+    help="Name of the report.",
 )
 @click.option("--gene", help="Show the partners of this gene.")
-@click.option("--rows", default=500, show_default=True, help="Rows of a table at most.")
-@click.option("--title")
+@click.option(
+    "--rows",
+    type=click.IntRange(min=1),
+    default=500,
+    show_default=True,
+    help="Maximum number of rows of a table.",
+)
+@click.option("--title", help="Title of the report.")
 @click.option(
     "--language",
     type=click.Choice(["en", "zh"]),
     default="en",
     show_default=True,
-    help="Of headings and columns.",
+    help="Language of headings and columns.",
 )
-def report(
-    results: Sequence[Path],
-    output: Path,
-    gene: str | None,
-    rows: int,
-    title: str | None,
-    language: str,
-) -> None:
-    """Write saved RESULTs as one HTML file; of one within and one between samples, with the evidence at both levels."""
+def report(results: Sequence[Path], output: Path, gene: str | None, **options: Any) -> None:
+    """Write saved RESULTs as one HTML file.
+
+    A result within and one between samples are joined by the evidence at both levels.
+    """
     from hiercorr import evidence, load
     from hiercorr import report as write
 
@@ -260,6 +290,5 @@ def report(
     target = gene or next((r.target for r in loaded if r.target), None)
     if target is not None and {"within", "between"} <= set(levels):
         both = evidence(target, within=levels["within"], between=levels["between"])
-    click.echo(
-        f"Report: {write(output, *loaded, evidence=both, gene=gene, n=rows, title=title, language=language)}"
-    )
+    options["n"] = options.pop("rows")
+    click.echo(f"Report: {write(output, *loaded, evidence=both, gene=gene, **options)}")
