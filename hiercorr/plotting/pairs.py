@@ -317,5 +317,5 @@ def qq(result: CorrelationResult, variable: str = "p_value", ax: Axes | None = N
         ms=4,
     )
     ax.set_xlabel("expected -log10 p-value (uniform)")
-    ax.set_ylabel(f"observed -log10 {variable.replace('_', ' ')}")
+    ax.set_ylabel(f"observed -log10 {variable.replace('_value', '-value').replace('_', ' ')}")
     return style.finish(ax, result, f"QQ of {m:,} tests")
