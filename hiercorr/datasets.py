@@ -1,4 +1,4 @@
-"""Real data that come with hiercorr: raw counts and gene sets."""
+"""Data sets shipped with the package: raw counts and gene sets."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ def _read(name: str) -> ad.AnnData:
 
 
 def glioblastoma() -> ad.AnnData:
-    """Glioblastoma slices with and without panobinostat: 5,000 cells x 300 genes, 5 patients x 2 conditions.
+    """Load glioblastoma slices with and without panobinostat: 5,000 cells x 300 genes.
 
-    Ten samples of 500 cells; the two samples of one patient are paired. ``obs``: sample_id, patient_id, condition, age,
-    gender, location, treatment, total_counts (the sum over these 300 genes; the full depth is not in the source).
+    Five patients x 2 conditions, ten samples of 500 cells; the two samples of a patient are paired.
+    ``obs``: sample_id, patient_id, condition, age, gender, location, treatment, total_counts (the
+    sum over these 300 genes; the source does not contain the full sequencing depth).
 
     Returns
     -------
@@ -28,7 +29,8 @@ def glioblastoma() -> ad.AnnData:
 
     References
     ----------
-    Zhao et al. 2021, Genome Medicine 13:82, GEO GSE148842; subset distributed by the Bioconductor package lemur (MIT).
+    Zhao et al. 2021, Genome Medicine 13:82, GEO GSE148842; subset distributed by the Bioconductor
+    package lemur (MIT).
 
     Examples
     --------
@@ -40,9 +42,10 @@ def glioblastoma() -> ad.AnnData:
 
 
 def kang_pbmc() -> ad.AnnData:
-    """Blood cells of 2 lupus donors with and without interferon beta: 1,556 cells x 1,267 genes, 5 cell types.
+    """Load blood cells with and without interferon beta: 1,556 cells x 1,267 genes.
 
-    Four samples (donor x condition). ``obs``: cell_type, sample_id, condition, donor, total_counts.
+    Two lupus donors x 2 conditions, four samples, 5 cell types. ``obs``: cell_type, sample_id,
+    condition, donor, total_counts.
 
     Returns
     -------
@@ -51,7 +54,8 @@ def kang_pbmc() -> ad.AnnData:
 
     References
     ----------
-    Kang et al. 2018, Nature Biotechnology 36:89, GEO GSE96583; subset distributed by the Bioconductor package muscat.
+    Kang et al. 2018, Nature Biotechnology 36:89, GEO GSE96583; subset distributed by the
+    Bioconductor package muscat.
 
     Examples
     --------
@@ -63,7 +67,7 @@ def kang_pbmc() -> ad.AnnData:
 
 
 def hallmark() -> dict[str, list[str]]:
-    """MSigDB's Hallmark gene sets, version 7.0 (human gene symbols).
+    """Load the MSigDB Hallmark gene sets, version 7.0 (human gene symbols).
 
     Returns
     -------
@@ -87,11 +91,12 @@ def hallmark() -> dict[str, list[str]]:
 
 
 def read_gmt(path: str | Path) -> dict[str, list[str]]:
-    """Read gene sets from a GMT file: name, description, genes, separated by tabs, one set a line.
+    """Read gene sets from a GMT file.
 
     Parameters
     ----------
     path : str or Path
+        File with one set per line: name, description and genes, separated by tabs.
 
     Returns
     -------
@@ -101,8 +106,10 @@ def read_gmt(path: str | Path) -> dict[str, list[str]]:
     Raises
     ------
     InputError
-        If a line has no genes or repeats a name; the line is named.
+        If a line has no genes or repeats a name; the message gives the number of the line.
     """
+    if not isinstance(path, str | Path):
+        raise InputError(f"path must be the name of a GMT file, not {path!r}")
     path = Path(path)
     if not path.is_file():
         raise InputError(f"no such file: {str(path)!r}")
@@ -118,11 +125,12 @@ def read_gmt(path: str | Path) -> dict[str, list[str]]:
         genes = [g.strip() for g in rest[1:] if g.strip()]
         if not name.strip() or not genes:
             raise InputError(
-                f"line {number} of {path.name!r} is not 'name<TAB>description<TAB>gene<TAB>...': {line[:60]!r}"
+                f"line {number} of {path.name!r} is not "
+                f"'name<TAB>description<TAB>gene<TAB>...': {line[:60]!r}"
             )
         if name in out:
             raise InputError(f"line {number} of {path.name!r} repeats the set {name!r}")
         out[name] = genes
     if not out:
-        raise InputError(f"{path.name!r} holds no gene set")
+        raise InputError(f"{path.name!r} contains no gene set")
     return out

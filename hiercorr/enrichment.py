@@ -1,9 +1,10 @@
-"""Gene sets: over-representation among partners, pre-ranked enrichment, and whole sets against a target."""
+"""Gene sets: over-representation among partners, pre-ranked enrichment, counts of whole sets."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import anndata as ad
@@ -13,9 +14,18 @@ from numpy.typing import ArrayLike
 from scipy import sparse, stats
 
 from hiercorr.counts import validate
+from hiercorr.counts.selection import Selection
 from hiercorr.counts.sources import open_source
 from hiercorr.datasets import hallmark, read_gmt
-from hiercorr.errors import DataWarning, InputError, one_of, unknown_name
+from hiercorr.errors import (
+    DataWarning,
+    InputError,
+    number,
+    one_of,
+    text,
+    unknown_name,
+    whole_number,
+)
 from hiercorr.results.pairs import row_of
 from hiercorr.results.result import CorrelationResult
 from hiercorr.runtime.optional import optional
@@ -23,27 +33,38 @@ from hiercorr.runtime.user_warnings import warn
 
 Sets = Mapping[str, Iterable[str]] | str | Path
 DIRECTIONS = ("both", "positive", "negative")
+_Q = 0.05
 
 
 def gene_sets(sets: Sets = "hallmark") -> dict[str, list[str]]:
-    """Gene sets by name: ``"hallmark"``, a GMT file or a mapping.
+    """Return gene sets by name.
+
+    Parameters
+    ----------
+    sets : mapping, path or "hallmark"
+        Genes by name of the set, a GMT file, or the Hallmark sets shipped with the package.
 
     Returns
     -------
     dict
-        Name -> genes, each gene once.
+        Name -> genes, without duplicates.
     """
     if isinstance(sets, Mapping):
-        bad = [k for k, v in sets.items() if isinstance(v, str)]
-        if bad:
-            raise InputError(f"the set {bad[0]!r} is one string; give a list of genes")
+        for name, genes in sets.items():
+            if isinstance(genes, str) or not isinstance(genes, Iterable):
+                kind = "one string" if isinstance(genes, str) else repr(genes)
+                raise InputError(f"the set {name!r} of sets= is {kind}; give a list of genes")
         found = {str(k): list(v) for k, v in sets.items()}
+    elif not isinstance(sets, str | Path):
+        raise InputError(
+            f"sets must be a mapping, the path of a GMT file or 'hallmark', not {sets!r}"
+        )
     elif str(sets) == "hallmark":
         found = hallmark()
     else:
         found = read_gmt(sets)
-    if not found:
-        raise InputError("there is no gene set")
+    if not any(found.values()):
+        raise InputError("sets contains no gene set with genes")
     return {k: list(dict.fromkeys(map(str, v))) for k, v in found.items()}
 
 
@@ -53,41 +74,46 @@ def enrich(
     sets: Sets = "hallmark",
     *,
     partners: Sequence[str] | None = None,
-    q: float = 0.05,
+    q: float = _Q,
     min_correlation: float = 0.0,
     direction: str = "both",
     min_size: int = 5,
     max_size: int = 500,
 ) -> pd.DataFrame:
-    """Over-representation of gene sets among the partners of a gene, or in any list of tested genes.
+    """Test gene sets for over-representation among the partners of a gene or in a list of genes.
 
-    The background is the genes that were tested (all genes of the result but the target): a panel or the N highest genes
-    are no sample of the genome. One-sided hypergeometric test, through gseapy.
+    The background is the genes that were tested (all genes of the result except the target), not
+    the genome, because a panel or the N most highly expressed genes are no random selection of it.
+    One-sided hypergeometric test, by gseapy.
 
     Parameters
     ----------
     result : CorrelationResult
+        Result with the tested genes.
     gene : str, optional
-        May be left out where the result has a target, or with `partners`.
+        Gene whose partners are tested; may be omitted if the result has a target. Not with
+        `partners`.
     sets : mapping, path or "hallmark"
-        Name -> genes, a GMT file, or the shipped Hallmark sets.
+        Genes by name of the set, a GMT file, or the Hallmark sets shipped with the package.
     partners : sequence of str, optional
-        The genes to ask about, e.g. a module; None: partners with ``q_value < q``.
-    q, min_correlation, direction
-        Which genes are partners; direction ``"positive"`` or ``"negative"`` takes one sign.
+        Genes to test, e.g. a module. None: the partners of `gene` with ``q_value < q``.
+    q, min_correlation : float
+        Maximum q-value and minimum absolute correlation of partners.
+    direction : {"both", "positive", "negative"}
+        Sign of the correlation of partners.
     min_size, max_size : int
-        Sets with fewer or more genes in the background are left out.
+        Sets with fewer or more genes in the background are excluded.
 
     Returns
     -------
     DataFrame
-        Indexed by set, smallest p first: overlap, size (in the background), expected, odds_ratio, p_value, q_value
-        (Benjamini-Hochberg over the sets tested), genes.
+        Indexed by set, smallest p-value first: overlap, size (in the background), expected,
+        odds_ratio, p_value, q_value (Benjamini-Hochberg over the sets tested), genes.
 
     Raises
     ------
     InputError
-        If no set overlaps the background, or no gene is a partner.
+        If no set overlaps the background, no gene is a partner, or an option has no effect.
 
     References
     ----------
@@ -102,8 +128,17 @@ def enrich(
     >>> enrich(r, direction="positive").columns[:3].tolist()
     ['overlap', 'size', 'expected']
     """
+    _check_result(result, gene)
+    _check_sizes(min_size, max_size)
+    thresholds = _Thresholds(q, min_correlation, direction)
+    if partners is None:
+        background, chosen = _significant(result, gene, thresholds)
+    else:
+        thresholds.refuse_with_partners()
+        if gene is not None:
+            raise InputError(f"gene={gene!r} has no effect with partners=: leave one of them out")
+        background, chosen = result.genes, _listed(partners, result.genes)
     gseapy = optional("gseapy", "enrichment tests")
-    background, chosen = _question(result, gene, partners, q, min_correlation, direction)
     usable = _usable(gene_sets(sets), background, min_size, max_size)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -119,9 +154,8 @@ def enrich(
     rows = {}
     for name, genes in usable.items():
         a, b = len(shared[name]), len(genes)
-        odds = (
-            (a + 0.5) * (n - m - b + a + 0.5) / ((m - a + 0.5) * (b - a + 0.5))
-        )  # Haldane-Anscombe: never 0/0
+        # Haldane-Anscombe correction: never 0/0
+        odds = (a + 0.5) * (n - m - b + a + 0.5) / ((m - a + 0.5) * (b - a + 0.5))
         rows[name] = {
             "overlap": a,
             "size": b,
@@ -146,27 +180,35 @@ def gsea(
     permutations: int = 1000,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Pre-ranked gene set enrichment on the signed evidence of a gene's partners, through gseapy.
+    """Run pre-ranked gene set enrichment on the signed evidence of a gene's partners.
 
-    Genes are ranked by the test statistic (signed z where there is none). The permutations shuffle genes, so correlated
-    genes of a set make p-values too small; read it as a ranking.
+    Genes are ranked by the test statistic (Fisher's z if there is none), through gseapy.
+    Permutations shuffle genes, so that correlated genes in a set make p-values too small: interpret
+    the result as a ranking.
 
     Parameters
     ----------
     result, gene, sets, min_size, max_size
         As for :func:`enrich`.
     permutations : int
+        Number of permutations of genes.
     seed : int
+        Seed of the permutations.
 
     Returns
     -------
     DataFrame
-        Indexed by set: es, nes, p_value, q_value (FDR as gseapy gives it), size, leading_edge.
+        Indexed by set: es, nes, p_value, q_value (FDR of gseapy), size, leading_edge.
 
     References
     ----------
-    Subramanian et al. 2005, PNAS 102:15545; Fang, Liu & Peltz 2023, Bioinformatics 39:btac757 (gseapy).
+    Subramanian et al. 2005, PNAS 102:15545; Fang, Liu & Peltz 2023, Bioinformatics 39:btac757
+    (gseapy).
     """
+    _check_result(result, gene)
+    _check_sizes(min_size, max_size)
+    whole_number("permutations", permutations)
+    whole_number("seed", seed, 0)
     gseapy = optional("gseapy", "enrichment tests")
     name, row = row_of(result.dataset, gene)
     variable = (
@@ -201,7 +243,7 @@ def gsea(
         {
             "es": table["ES"].astype(float),
             "nes": table["NES"].astype(float),
-            # gseapy counts without + 1; a p of 0 is below what so many permutations can show
+            # gseapy does not add 1 to the counts: 0 is less than the smallest possible p-value
             "p_value": np.maximum(table["NOM p-val"].astype(float), 1 / (permutations + 1)),
             "q_value": table["FDR q-val"].astype(float),
             "size": [len(usable[k]) for k in table.index],
@@ -223,46 +265,53 @@ def sum_gene_sets(
     depth: str | ArrayLike | None = None,
     min_size: int = 5,
 ) -> ad.AnnData:
-    """Counts of whole gene sets: is a gene tied to EMT, proliferation, interferon?
+    """Sum counts over gene sets, e.g. to correlate a gene with EMT, proliferation or interferon.
 
-    The sum of a set's counts is again Poisson around the sum of its genes' expression, so that every model here takes the
-    sets as if they were genes, at both levels. Highly expressed genes weigh most. The genes in `keep` are taken out of the
-    sets: nothing is correlated with itself.
+    The sum of a set's counts is again Poisson around the sum of its genes' expression, so that all
+    models accept the sets as if they were genes, at both levels. Highly expressed genes have the
+    largest weight. The genes in `keep` are removed from the sets: no gene is correlated with
+    itself.
 
     Parameters
     ----------
     data : AnnData or path
         Cells x genes raw counts, as for :class:`hiercorr.CSCore`.
     sets : mapping, path or "hallmark"
+        Genes by name of the set, a GMT file, or the Hallmark sets shipped with the package.
     keep : sequence of str
-        Genes that stay columns of their own: the target.
+        Genes that remain separate columns, e.g. the target.
     layer, depth
         As for :class:`hiercorr.CSCore`.
     min_size : int
-        Sets with fewer genes in the data are left out.
+        Sets with fewer genes in the data are excluded.
 
     Returns
     -------
     AnnData
-        Cells x (`keep`, then sets), ``obs`` as in the input with the column ``hiercorr_depth``: pass it as ``depth=``.
+        Cells x (`keep`, then sets), with the ``obs`` of the input and the column
+        ``hiercorr_depth``, to be passed as ``depth=``.
 
     Examples
     --------
     >>> import hiercorr as hc
     >>> from hiercorr.enrichment import sum_gene_sets
-    >>> adata = sum_gene_sets(hc.datasets.glioblastoma(), keep=["FTL"], depth="total_counts", min_size=10)
+    >>> adata = hc.datasets.glioblastoma()
+    >>> adata = sum_gene_sets(adata, keep=["FTL"], depth="total_counts", min_size=10)
     >>> r = hc.CSCore(adata, "patient_id", depth="hiercorr_depth").fit(target="FTL")
     >>> r.top(n=1).index[0].startswith("HALLMARK")
     True
     """
+    Selection(None, layer=layer, depth=depth)  # checks their types
+    whole_number("min_size", min_size)
+    if isinstance(keep, str) or not isinstance(keep, Sequence | np.ndarray | pd.Index):
+        raise InputError(f"keep must be a list of genes, not {keep!r}")
+    named = gene_sets(sets)
     with open_source(data, layer) as source:
         validate.check_gene_names(source.genes)
         for name in keep:
             if name not in source.genes:
-                raise unknown_name("gene", name, source.genes)
-        usable = _usable(
-            gene_sets(sets), source.genes.drop(list(keep)), min_size, len(source.genes)
-        )
+                raise unknown_name("gene in keep=", name, source.genes)
+        usable = _usable(named, source.genes.drop(list(keep)), min_size, len(source.genes))
         columns = [[k] for k in keep] + list(usable.values())
         rows = np.concatenate([source.genes.get_indexer(pd.Index(c)) for c in columns])
         member = sparse.csr_matrix(
@@ -272,6 +321,7 @@ def sum_gene_sets(
             ),
             shape=(len(source.genes), len(columns)),
         )
+        given = None if depth is None else validate.given_depth(source.obs, depth)
         n = source.shape[0]
         total, row_sum = np.zeros((n, len(columns)), np.int64), np.zeros(n)
         for i, j, block in validate.checked_blocks(source):
@@ -279,64 +329,97 @@ def sum_gene_sets(
             total[i : i + block.shape[0]] += np.asarray((block.astype(np.int64) @ part).todense())
             row_sum[i : i + block.shape[0]] += np.asarray(block.sum(1)).ravel()
         obs = source.obs.copy()
-        obs["hiercorr_depth"] = (
-            row_sum if depth is None else validate.given_depth(source.obs, depth)
-        )
+        obs["hiercorr_depth"] = row_sum if given is None else given
     return ad.AnnData(sparse.csr_matrix(total), obs=obs, var=pd.DataFrame(index=[*keep, *usable]))
 
 
-def _question(
-    result: CorrelationResult,
-    gene: str | None,
-    partners: Sequence[str] | None,
-    q: float,
-    least: float,
-    direction: str,
-) -> tuple[pd.Index, list[str]]:
-    """Background and the genes asked about."""
-    one_of("direction", direction, DIRECTIONS)
-    if partners is not None:
-        background = result.genes
-        chosen = list(dict.fromkeys(map(str, partners)))
-        for name in chosen:
-            if name not in background:
-                raise unknown_name("gene among partners", name, background)
-    else:
-        name, row = row_of(result.dataset, gene)
-        background = pd.Index(row["gene"].values).drop(name)
-        if "q_value" not in row or not bool(row["q_value"].notnull().any()):
-            raise InputError("this result has no q-values to choose partners by; pass partners=")
-        r, level = (
-            row["correlation"].sel(gene=background).values,
-            row["q_value"].sel(gene=background).values,
-        )
-        sign = {"both": np.abs(r) >= 0, "positive": r > 0, "negative": r < 0}[direction]
-        chosen = list(background[(level < q) & sign & (np.abs(r) >= least)])
+@dataclass(frozen=True)
+class _Thresholds:
+    """Which genes are partners."""
+
+    q: float
+    min_correlation: float
+    direction: str
+
+    def __post_init__(self) -> None:
+        number("q", self.q, 0, 1)
+        number("min_correlation", self.min_correlation, 0, 1)
+        one_of("direction", self.direction, DIRECTIONS)
+
+    def refuse_with_partners(self) -> None:
+        """Raise an error if a threshold was changed, because a given list has no thresholds."""
+        for name, default in (("q", _Q), ("min_correlation", 0.0), ("direction", "both")):
+            value = getattr(self, name)
+            if value != default:
+                raise InputError(f"{name}={value!r} has no effect with partners=: leave it out")
+
+
+def _check_result(result: object, gene: object) -> None:
+    if not isinstance(result, CorrelationResult):
+        raise InputError(f"result must be a CorrelationResult, not {type(result).__name__}")
+    text("gene", gene, optional=True)
+
+
+def _check_sizes(min_size: int, max_size: int) -> None:
+    whole_number("min_size", min_size)
+    whole_number("max_size", max_size)
+    if max_size < min_size:
+        raise InputError(f"max_size={max_size} is less than min_size={min_size}")
+
+
+def _listed(partners: Sequence[str], background: pd.Index) -> list[str]:
+    """Return the given genes, without duplicates."""
+    if isinstance(partners, str) or not isinstance(partners, Iterable):
+        raise InputError(f"partners must be a list of genes, not {partners!r}")
+    chosen = list(dict.fromkeys(map(str, partners)))
+    for name in chosen:
+        if name not in background:
+            raise unknown_name("gene among partners", name, background)
     if not chosen:
+        raise InputError("partners is empty: name at least one gene")
+    return chosen
+
+
+def _significant(
+    result: CorrelationResult, gene: str | None, thresholds: _Thresholds
+) -> tuple[pd.Index, list[str]]:
+    """Return the tested genes and the partners of a gene that pass the thresholds."""
+    name, row = row_of(result.dataset, gene)
+    background = pd.Index(row["gene"].values).drop(name)
+    if "q_value" not in row or not bool(row["q_value"].notnull().any()):
+        raise InputError("this result has no q-values to select partners by; pass partners=")
+    row = row.sel(gene=background)
+    r, q_value = row["correlation"].values, row["q_value"].values
+    sign = {"both": np.abs(r) >= 0, "positive": r > 0, "negative": r < 0}[thresholds.direction]
+    selected = (q_value < thresholds.q) & sign & (np.abs(r) >= thresholds.min_correlation)
+    if not selected.any():
         raise InputError(
-            f"no gene is a partner at q < {q:g} ({direction}); raise q= or pass partners="
+            f"no gene is a partner at q < {thresholds.q:g} ({thresholds.direction}); raise q= or "
+            "pass partners="
         )
-    return background, chosen
+    return background, list(background[selected])
 
 
 def _usable(
-    sets: dict[str, list[str]], background: pd.Index, least: int, most: int
+    sets: dict[str, list[str]], background: pd.Index, minimum: int, maximum: int
 ) -> dict[str, list[str]]:
-    """Sets restricted to the background, within the limits of size."""
+    """Restrict the sets to the background, and exclude those outside the size limits."""
     known = set(background)
     inside = {k: [g for g in v if g in known] for k, v in sets.items()}
-    usable = {k: v for k, v in inside.items() if least <= len(v) <= most}
+    usable = {k: v for k, v in inside.items() if minimum <= len(v) <= maximum}
     if not usable:
-        largest = max(inside, key=lambda k: len(inside[k]))
+        largest = max(inside, key=lambda k: (len(inside[k]), len(sets[k])))
         raise InputError(
-            f"none of the {len(sets)} gene sets has {least} to {most} genes in the background of {len(background)} (the best, "
-            f"{largest!r}, has {len(inside[largest])}): are the identifiers of one kind, e.g. {background[0]!r} and "
-            f"{sets[largest][0]!r}? lower min_size= for a panel"
+            f"none of the {len(sets)} gene sets has {minimum} to {maximum} genes in the background "
+            f"of {len(background)} (the largest, {largest!r}, has {len(inside[largest])}): are the "
+            f"identifiers of one kind, e.g. {background[0]!r} and {sets[largest][0]!r}? lower "
+            "min_size= for a panel"
         )
-    left = len(sets) - len(usable)
-    if left > len(sets) / 2:
+    excluded = len(sets) - len(usable)
+    if excluded > len(sets) / 2:
         warn(
-            f"{left} of {len(sets)} gene sets have fewer than {least} or more than {most} genes in the background: left out",
+            f"{excluded} of {len(sets)} gene sets have fewer than {minimum} or more than {maximum} "
+            "genes in the background and are excluded",
             DataWarning,
         )
     return usable

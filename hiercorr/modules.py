@@ -1,11 +1,11 @@
-"""Modules of genes from a correlation matrix, their stability over samples, and exports for network tools."""
+"""Modules of genes from a correlation matrix, their stability over samples, and export."""
 
 from __future__ import annotations
 
 import random
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,14 @@ from numpy.typing import NDArray
 from scipy.cluster import hierarchy
 from scipy.spatial.distance import squareform
 
-from hiercorr.errors import InputError, one_of
+from hiercorr.errors import (
+    InputError,
+    number,
+    one_of,
+    true_or_false,
+    whole_number,
+    without_effect,
+)
 from hiercorr.results.result import CorrelationResult
 from hiercorr.runtime.optional import optional
 
@@ -24,29 +31,42 @@ MODULE_METHODS = ("leiden", "hierarchical")
 
 @dataclass(frozen=True)
 class Modules:
-    """Modules and how far they can be trusted.
+    """Modules of genes and their stability.
 
     Attributes
     ----------
     genes : DataFrame
-        Indexed by gene: ``module`` (1 is the largest; 0: in none), ``connectivity`` (mean weight to its module).
+        Indexed by gene: ``module`` (1 is the largest; 0: none), ``connectivity`` (mean weight to
+        the other genes of the module).
     table : DataFrame
-        Indexed by module: size, mean_correlation and, where samples were left out, stability: the mean over samples of the
-        largest Jaccard overlap with a module found without that sample.
+        Indexed by module: size, mean_correlation and, if samples were omitted, stability: the mean
+        over samples of the largest Jaccard index with a module found without that sample.
     """
 
     genes: pd.DataFrame
     table: pd.DataFrame
 
     def of(self, module: int) -> list[str]:
-        """Genes of a module, best connected first."""
+        """List the genes of a module, highest connectivity first.
+
+        Parameters
+        ----------
+        module : int
+            Number of the module.
+
+        Returns
+        -------
+        list of str
+        """
+        whole_number("module", module, 0)
         if module not in self.table.index:
             raise InputError(f"there is no module {module}; there are {len(self.table)}")
         part = self.genes[self.genes["module"] == module]
         return list(part.sort_values("connectivity", ascending=False, kind="stable").index)
 
     def __repr__(self) -> str:
-        return f"<Modules: {len(self.table)} of {len(self.genes)} genes>\n{self.table.round(2).to_string()}"
+        table = self.table.round(2).to_string()
+        return f"<Modules: {len(self.table)} of {len(self.genes)} genes>\n{table}"
 
     def _repr_html_(self) -> str:
         return self.table.round(2).to_html(border=0)
@@ -66,35 +86,39 @@ def find_modules(
     without: Callable[[str], CorrelationResult] | None = None,
     seed: int = 0,
 ) -> Modules:
-    r"""Group genes whose correlations are high among themselves.
+    r"""Find modules of genes that are correlated with each other.
 
-    The weight of a pair is :math:`|r|^{power}` (0 for negative ones where `signed`), 0 where it misses a threshold or is not
-    estimable.
+    The weight of a pair is :math:`|r|^{power}` (0 for negative correlations if `signed`), and 0 if
+    the pair does not pass the thresholds or cannot be estimated.
 
     Parameters
     ----------
     result : CorrelationResult
-        All pairs.
+        Result with all pairs.
     method : {"leiden", "hierarchical"}
-        Leiden communities of the weighted graph (modularity), or average linkage of ``1 - weight``.
+        Leiden communities of the weighted graph (modularity), or average linkage of
+        ``1 - weight``.
     q : float or None
-        Largest q-value of a pair that counts; None: no threshold.
+        Maximum q-value of a pair; None: no threshold.
     min_correlation : float
-        Smallest size of the correlation.
+        Minimum absolute correlation.
     power : float
         Soft threshold, as in WGCNA.
     signed : bool
-        Negative correlations do not join genes.
+        Whether negative correlations are ignored.
     resolution : float
-        Of Leiden: higher gives more modules.
+        Resolution of ``"leiden"``: higher values give more modules.
     n_modules : int, optional
-        Of the hierarchical tree; None: cut at weight ``min_correlation ** power`` or 0.3 ** power if that is 0.
+        Number of modules for ``"hierarchical"``. None: cut the tree at weight
+        ``min_correlation ** power``, or 0.3 ** power if `min_correlation` is 0.
     min_size : int
-        Smaller groups are module 0.
+        Genes of smaller groups get module 0.
     without : callable, optional
-        Given the name of a sample, a result without it; modules are found again and compared. For example
+        Function that returns the result without one sample, given its name; modules are found
+        again and compared. For example
         ``lambda s: hc.CSCore(adata, "donor", subset=adata.obs["donor"] != s).fit()``.
     seed : int
+        Seed of ``"leiden"``.
 
     Returns
     -------
@@ -102,7 +126,8 @@ def find_modules(
 
     References
     ----------
-    Traag, Waltman & van Eck 2019, Scientific Reports 9:5233; Langfelder & Horvath 2008, BMC Bioinformatics 9:559.
+    Traag, Waltman & van Eck 2019, Scientific Reports 9:5233; Langfelder & Horvath 2008, BMC
+    Bioinformatics 9:559.
 
     Examples
     --------
@@ -113,39 +138,52 @@ def find_modules(
     >>> len(find_modules(r, min_correlation=0.3).table) >= 2
     True
     """
-    one_of("method", method, MODULE_METHODS)
+    thresholds = _Thresholds(q, min_correlation, power, signed)
+    grouping = _Grouping(
+        method, resolution, n_modules, (min_correlation or 0.3) ** power, min_size, seed
+    )
+    _check_all_pairs(result)
+    if without is not None and not callable(without):
+        raise InputError(f"without must be a function of the name of a sample, not {without!r}")
+    weight = thresholds.weights(result)
+    found = grouping.modules(weight, result.genes)
+    genes, table = _tables(weight, found, np.array(result.matrix(), float))
+    if without is not None:
+        # Fewer samples have larger q-values: instead of those that pass, keep the strongest pairs,
+        # in the same number as before.
+        edges = int((weight > 0).sum() // 2)
+        any_q = replace(thresholds, q=None)
+        others = []
+        for sample in result.dataset["sample"].values:
+            part = without(str(sample))
+            strongest = _strongest(any_q.weights(part), edges)
+            others.append(grouping.modules(strongest, part.genes))
+        table["stability"] = _stability(found, others)
+    return Modules(genes, table)
+
+
+def _check_all_pairs(result: object) -> None:
+    if not isinstance(result, CorrelationResult):
+        raise InputError(f"result must be a CorrelationResult, not {type(result).__name__}")
     if result.target is not None:
-        raise InputError(
-            "modules need all pairs; this result holds one target: fit without target="
-        )
-    cut = n_modules, (min_correlation or 0.3) ** power
-    weight = _weights(result, q, min_correlation, power, signed)
-    found = _group(weight, result.genes, method, resolution, cut, min_size, seed)
-    r = np.array(result.matrix(), float)
+        raise InputError("modules need all pairs; this result has one target: fit without target=")
+
+
+def _tables(weight: Array, found: pd.Series, r: Array) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Tabulate the genes with their connectivity, and the modules."""
     connectivity = np.full(len(found), np.nan)
     rows = {}
     for module in range(1, int(found.max()) + 1):
-        at = np.flatnonzero(found.to_numpy() == module)
-        inside = weight[np.ix_(at, at)]
-        connectivity[at] = inside.sum(1) / (len(at) - 1)
-        pairs = r[np.ix_(at, at)][np.triu_indices(len(at), 1)]
-        rows[module] = {"size": len(at), "mean_correlation": float(np.nanmean(pairs))}
+        members = np.flatnonzero(found.to_numpy() == module)
+        inside = weight[np.ix_(members, members)]
+        connectivity[members] = inside.sum(1) / (len(members) - 1)
+        pairs = r[np.ix_(members, members)][np.triu_indices(len(members), 1)]
+        rows[module] = {"size": len(members), "mean_correlation": float(np.nanmean(pairs))}
     genes = pd.DataFrame(
         {"module": found, "connectivity": connectivity}, index=found.index.rename("gene")
     )
-    table = pd.DataFrame.from_dict(
-        rows, orient="index", columns=["size", "mean_correlation"]
-    ).rename_axis("module")
-    if without is not None:
-        # Fewer samples have larger q-values: as many pairs are kept as before, the strongest, instead of those that pass.
-        edges = int((weight > 0).sum() // 2)
-        others = []
-        for sample in result.dataset["sample"].values:
-            left = without(str(sample))
-            part = _strongest(_weights(left, None, min_correlation, power, signed), edges)
-            others.append(_group(part, left.genes, method, resolution, cut, min_size, seed))
-        table["stability"] = _stability(found, others)
-    return Modules(genes, table)
+    table = pd.DataFrame.from_dict(rows, orient="index", columns=["size", "mean_correlation"])
+    return genes, table.rename_axis("module")
 
 
 def write_graphml(
@@ -155,17 +193,33 @@ def write_graphml(
     min_correlation: float = 0.0,
     modules: Modules | None = None,
 ) -> Path:
-    """Write the network as GraphML (Cytoscape, Gephi, igraph), with modules as a node attribute.
+    """Write the network as GraphML, for Cytoscape, Gephi or igraph.
 
     Parameters
     ----------
     result : CorrelationResult
+        Result whose pairs are the edges.
     path : str or Path
-        Written whole or not at all, replacing an earlier file.
+        Name of the file; an existing file is replaced only after the new one is complete.
     q, min_correlation
         As for :meth:`CorrelationResult.to_networkx`.
     modules : Modules, optional
+        Modules, written as a node attribute.
+
+    Returns
+    -------
+    Path
     """
+    if not isinstance(result, CorrelationResult):
+        raise InputError(f"result must be a CorrelationResult, not {type(result).__name__}")
+    if not isinstance(path, str | Path):
+        raise InputError(f"path must be the name of a file, not {path!r}")
+    if not Path(path).parent.is_dir():
+        raise InputError(f"path: there is no folder {str(Path(path).parent)!r}")
+    if modules is not None and not isinstance(modules, Modules):
+        raise InputError(f"modules must be from find_modules(), not {modules!r}")
+    number("q", q, 0, 1, optional=True)
+    number("min_correlation", min_correlation, 0, 1)
     graph = result.to_networkx(q, min_correlation)
     import networkx as nx
 
@@ -178,52 +232,89 @@ def write_graphml(
     return write_text(Path(path), "\n".join(nx.generate_graphml(graph)))
 
 
-def _weights(
-    result: CorrelationResult, q: float | None, least: float, power: float, signed: bool
-) -> Array:
-    r = np.array(result.matrix(), float)
-    keep = np.isfinite(r) & (np.abs(r) >= least)
-    if q is not None:
-        if "q_value" not in result.dataset or not bool(result.dataset["q_value"].notnull().any()):
-            raise InputError("this result has no q-values; pass q=None and min_correlation=")
-        keep &= result.dataset["q_value"].values <= q
-    if signed:
-        keep &= r > 0
-    weight = np.where(keep, np.abs(np.nan_to_num(r)) ** power, 0.0)
-    np.fill_diagonal(weight, 0.0)
-    return (weight + weight.T) / 2
+@dataclass(frozen=True)
+class _Thresholds:
+    """Thresholds of pairs, and the power of their weights."""
+
+    q: float | None
+    min_correlation: float
+    power: float
+    signed: bool
+
+    def __post_init__(self) -> None:
+        number("q", self.q, 0, 1, optional=True)
+        number("min_correlation", self.min_correlation, 0, 1)
+        number("power", self.power)
+        if self.power <= 0:
+            raise InputError(f"power must be positive, not {self.power!r}")
+        true_or_false("signed", self.signed)
+
+    def weights(self, result: CorrelationResult) -> Array:
+        r = np.array(result.matrix(), float)
+        keep = np.isfinite(r) & (np.abs(r) >= self.min_correlation)
+        if self.q is not None:
+            q_value = result.dataset.get("q_value")
+            if q_value is None or not bool(q_value.notnull().any()):
+                raise InputError("this result has no q-values; pass q=None and min_correlation=")
+            keep &= q_value.values <= self.q
+        if self.signed:
+            keep &= r > 0
+        weight = np.where(keep, np.abs(np.nan_to_num(r)) ** self.power, 0.0)
+        np.fill_diagonal(weight, 0.0)
+        return (weight + weight.T) / 2
+
+
+@dataclass(frozen=True)
+class _Grouping:
+    """How genes are grouped."""
+
+    method: str
+    resolution: float
+    n_modules: int | None
+    cut: float  # weight at which the tree is cut if there is no number of modules
+    min_size: int
+    seed: int
+
+    def __post_init__(self) -> None:
+        one_of("method", self.method, MODULE_METHODS)
+        number("resolution", self.resolution)
+        if self.resolution <= 0:
+            raise InputError(f"resolution must be positive, not {self.resolution!r}")
+        whole_number("n_modules", self.n_modules, optional=True)
+        whole_number("min_size", self.min_size)
+        whole_number("seed", self.seed, 0)
+        if self.method == "leiden":
+            without_effect(n_modules=(self.n_modules, None, "method='hierarchical'"))
+        else:
+            without_effect(resolution=(float(self.resolution), 1.0, "method='leiden'"))
+
+    def modules(self, weight: Array, genes: pd.Index) -> pd.Series:
+        """Group genes; modules are numbered from the largest, 0 is none."""
+        if not weight.any():
+            raise InputError(
+                "no pair of genes passes the thresholds: there is nothing to group; raise q= or "
+                "lower min_correlation="
+            )
+        if self.method == "leiden":
+            label = _leiden(weight, self.resolution, self.seed)
+        else:
+            label = _tree(weight, self.n_modules, self.cut)
+        names, code, size = np.unique(label, return_inverse=True, return_counts=True)
+        order = np.argsort(-size, kind="stable")
+        rank = np.empty(len(names), np.int64)
+        rank[order] = np.arange(1, len(names) + 1)
+        rank[size < max(self.min_size, 2)] = 0
+        return pd.Series(rank[code], genes)
 
 
 def _strongest(weight: Array, edges: int) -> Array:
-    """The same weights with all but the largest set to 0."""
+    """Set all but the largest weights to 0."""
     upper = weight[np.triu_indices(len(weight), 1)]
     if edges >= (upper > 0).sum():
         return weight
     return np.where(
         weight >= np.partition(upper, len(upper) - edges)[len(upper) - edges], weight, 0.0
     )
-
-
-def _group(
-    weight: Array,
-    genes: pd.Index,
-    method: str,
-    resolution: float,
-    cut: tuple[int | None, float],
-    min_size: int,
-    seed: int,
-) -> pd.Series:
-    if not weight.any():
-        raise InputError(
-            "no pair of genes passes the thresholds: there is nothing to group; raise q= or lower min_correlation="
-        )
-    label = _leiden(weight, resolution, seed) if method == "leiden" else _tree(weight, *cut)
-    names, code, size = np.unique(label, return_inverse=True, return_counts=True)
-    order = np.argsort(-size, kind="stable")
-    rank = np.empty(len(names), np.int64)
-    rank[order] = np.arange(1, len(names) + 1)
-    rank[size < max(min_size, 2)] = 0
-    return pd.Series(rank[code], genes)
 
 
 def _leiden(weight: Array, resolution: float, seed: int) -> NDArray[np.int64]:
@@ -239,22 +330,23 @@ def _leiden(weight: Array, resolution: float, seed: int) -> NDArray[np.int64]:
     return np.asarray(found.membership)
 
 
-def _tree(weight: Array, n_modules: int | None, least: float) -> NDArray[np.int64]:
+def _tree(weight: Array, n_modules: int | None, cut: float) -> NDArray[np.int64]:
     distance = weight.max() - weight
     np.fill_diagonal(distance, 0.0)
     tree = hierarchy.linkage(squareform(distance, checks=False), "average")
     if n_modules is not None:
         return hierarchy.fcluster(tree, n_modules, "maxclust")
-    return hierarchy.fcluster(tree, weight.max() - least, "distance")
+    return hierarchy.fcluster(tree, weight.max() - cut, "distance")
 
 
 def _stability(found: pd.Series, others: list[pd.Series]) -> list[float]:
+    """Compute the stability of each module."""
     out = []
     for module in range(1, int(found.max()) + 1):
-        mine = set(found.index[found == module])
+        members = set(found.index[found == module])
         best = []
         for other in others:
-            known = mine & set(other.index)
+            known = members & set(other.index)
             groups = [set(other.index[other == k]) for k in range(1, int(other.max()) + 1)]
             best.append(
                 max((len(known & g) / len(known | g) for g in groups), default=0.0)

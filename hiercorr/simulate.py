@@ -1,8 +1,10 @@
-"""Counts from the hierarchical model, with the truth they were drawn from."""
+"""Simulation of counts from the hierarchical model, with the true parameters."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import anndata as ad
 import numpy as np
@@ -11,9 +13,19 @@ import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 from scipy import sparse, special, stats
 
-from hiercorr.errors import InputError
+from hiercorr.errors import (
+    InputError,
+    number,
+    one_of,
+    valid_seed,
+    whole_number,
+    without_effect,
+)
 
 Array = NDArray[np.float64]
+DISTRIBUTIONS = ("lognormal", "gamma")
+_DONOR_SHARE = 0.5  # default
+_RESERVED = ("sample", "depth")  # columns of obs
 
 
 def simulate_counts(
@@ -34,54 +46,69 @@ def simulate_counts(
     depth_shift: float = 0.2,
     covariates: Mapping[str, tuple[ArrayLike, ArrayLike]] | None = None,
     donor: Sequence[str] | None = None,
-    donor_share: float = 0.5,
-    seed: int | np.random.Generator | None = None,
+    donor_share: float = _DONOR_SHARE,
+    seed: int | Sequence[int] | np.random.Generator | None = None,
 ) -> tuple[ad.AnnData, xr.Dataset]:
-    r"""Draw counts of cells nested in samples.
+    r"""Simulate counts of cells nested in samples.
 
     .. math:: x_{ij} \sim Poisson(s_i z_{ij}),\quad z_{ij} = \mu_{cj}\,e_{ij},\quad
-              \log \mu_{cj} = \log m_j - \tfrac12 b_j^2 + b_j B_{cj} + \textstyle\sum_k C_{ck}\beta_{kj}
+              \log \mu_{cj} = \log m_j - \tfrac12 b_j^2 + b_j B_{cj}
+              + \textstyle\sum_k C_{ck}\beta_{kj}
 
-    B is standard normal over samples with correlation `between`; e has mean 1 and is a Gaussian copula over cells with
-    lognormal or gamma margins. Genes come in pairs (0, 1), (2, 3), ... where a correlation is one number.
+    B is standard normal over samples with correlation `between`; e has mean 1 and is a Gaussian
+    copula over cells with lognormal or gamma margins. If a correlation is one number, it is that
+    of the gene pairs (0, 1), (2, 3), ...
 
     Parameters
     ----------
     n_samples : int
+        Number of samples.
     n_cells : int or sequence of int
-        Cells per sample (their average, with `cell_imbalance`).
+        Cells per sample (their mean, with `cell_imbalance`).
     n_genes : int
+        Number of genes.
     mean : float or array, shape (n_genes,)
         Expected count in a cell of average depth.
     within, between : float or array, shape (n_genes, n_genes)
-        A number: correlation of each pair of genes, others 0. `within` is on the natural scale, that of z within a
-        sample; a matrix is a correlation matrix (of z; of log mu for `between`).
+        Correlations within and between samples: of z within a sample (not of its logarithm), and
+        of log mu. A number is the correlation of each pair (others 0), a matrix is a correlation
+        matrix.
     within_sd, between_sd : float or array, shape (n_genes,)
-        Standard deviation of log expression over cells (gamma: the coefficient of variation is that of a lognormal
-        with this sd) and of log mean over samples.
+        Standard deviation of log expression over cells (gamma: the coefficient of variation is
+        that of a lognormal with this standard deviation) and of log mean over samples.
     heterogeneity : float
-        Standard deviation over samples of atanh(within), drawn anew for each pair of genes and sample.
+        Standard deviation over samples of atanh(within), drawn for each pair and sample.
     distribution : {"lognormal", "gamma"}
+        Distribution of e.
     cell_imbalance : float
-        0: equal samples; otherwise cells per sample vary with this standard deviation of the log.
+        Standard deviation of the log number of cells per sample; 0: equal samples.
     depth_mean, depth_sd, depth_shift : float
-        Mean depth in counts, standard deviation of log depth over cells and over samples.
+        Mean sequencing depth in counts, and standard deviations of log depth over cells and over
+        samples.
     covariates : mapping, optional
-        ``{name: (values, effects)}`` with one value a sample (numbers, or two labels) and the log fold change of each
-        gene (or one for all) per unit or for the second label.
+        ``{name: (values, effects)}`` with one value per sample (numbers, or two labels) and the
+        log fold change of each gene (or one for all) per unit or for the second label.
     donor : sequence of str, optional
-        Donor of each sample; samples of one donor share `donor_share` of the variance between samples.
+        Donor of each sample; samples of one donor share `donor_share` of the variance between
+        samples.
     donor_share : float
-    seed : int or Generator, optional
+        Proportion of the variance between samples that is between donors.
+    seed : int, sequence of int or Generator, optional
+        Seed of the random numbers.
 
     Returns
     -------
     AnnData
         Counts (CSR); ``obs``: sample, depth, donor if given, and the covariates.
     xarray.Dataset
-        ``within`` (gene, partner): natural-scale correlation, its mean over all samples there could be;
-        ``sample_within`` (sample, gene, partner): that of the samples drawn; ``between`` (gene, partner) of log mu;
-        ``mu`` (sample, gene); ``overdispersion`` (gene).
+        ``within`` (gene, partner): correlation of z, as the expectation over samples;
+        ``sample_within`` (sample, gene, partner): that of the simulated samples; ``between``
+        (gene, partner) of log mu; ``mu`` (sample, gene); ``overdispersion`` (gene).
+
+    Raises
+    ------
+    InputError
+        If an option is invalid or has no effect, or no data can have these correlations.
 
     Examples
     --------
@@ -90,38 +117,47 @@ def simulate_counts(
     >>> adata.shape, round(float(truth["within"][0, 1]), 3)
     ((200, 6), 0.5)
     """
-    rng = np.random.default_rng(seed)
-    if distribution not in ("lognormal", "gamma"):
-        raise InputError(f"distribution must be 'lognormal' or 'gamma', not {distribution!r}")
-    if n_genes < 2 or n_samples < 1:
-        raise InputError(f"at least 2 genes and 1 sample are needed, not {n_genes} and {n_samples}")
+    one_of("distribution", distribution, DISTRIBUTIONS)
+    whole_number("n_samples", n_samples)
+    whole_number("n_genes", n_genes, 2)
+    for name, value in (
+        ("heterogeneity", heterogeneity),
+        ("cell_imbalance", cell_imbalance),
+        ("depth_sd", depth_sd),
+        ("depth_shift", depth_shift),
+    ):
+        number(name, value, 0)
+    number("depth_mean", depth_mean)
+    if depth_mean <= 0:
+        raise InputError(f"depth_mean must be positive, not {depth_mean!r}")
+    number("donor_share", donor_share, 0, 1)
+    if donor is None:
+        without_effect(donor_share=(float(donor_share), _DONOR_SHARE, "donor="))
+    rng = _generator(seed)
     cells = _cell_numbers(n_samples, n_cells, cell_imbalance, rng)
-    m, sd_w, sd_b = (
-        _per_gene(v, n_genes, k) for v, k in ((mean, "mean"), (within_sd, "sd"), (between_sd, "sd"))
-    )
+    m = _per_gene(mean, n_genes, "mean")
+    sd_b = _per_gene(between_sd, n_genes, "between_sd")
+    copula = _Copula(_per_gene(within_sd, n_genes, "within_sd"), distribution, np.ndim(within) == 0)
     target = _correlation(within, n_genes, "within")
     between_matrix = _correlation(between, n_genes, "between")
     effect, columns = _covariate_effects(covariates, n_samples, n_genes)
 
     level = rng.standard_normal((n_samples, n_genes))
     if donor is not None:
-        columns["donor"] = np.asarray(donor, str)
+        columns["donor"] = _donors(donor, n_samples)
         level = _share_donors(level, columns["donor"], donor_share, rng)
     log_mu = np.log(m) - sd_b**2 / 2 + sd_b * (level @ _root(between_matrix).T)
     mu = np.exp(log_mu + effect)
     natural = np.empty((n_samples, n_genes, n_genes))
     shift = np.exp(rng.normal(0, depth_shift, n_samples)) if depth_shift else np.ones(n_samples)
     counts, depths = [], []
-    pairs_only = np.ndim(within) == 0
     for c in range(n_samples):
-        wanted = _vary(target, heterogeneity, pairs_only, rng)
-        latent = _latent(wanted, sd_w, distribution)
-        natural[c] = wanted if pairs_only else _natural(latent, sd_w, distribution)
-        g = _draw(latent, int(cells[c]), pairs_only, rng)
+        wanted = _vary(target, heterogeneity, copula.pairs_only, rng)
+        latent = copula.latent(wanted)
+        natural[c] = wanted if copula.pairs_only else copula.natural(latent)
+        g = copula.normals(latent, int(cells[c]), rng)
         depth = np.exp(rng.normal(0, depth_sd, cells[c]) - depth_sd**2 / 2) * shift[c]
-        counts.append(
-            sparse.csr_matrix(rng.poisson(depth[:, None] * mu[c] * _margin(g, sd_w, distribution)))
-        )
+        counts.append(sparse.csr_matrix(rng.poisson(depth[:, None] * mu[c] * copula.margin(g))))
         depths.append(depth * depth_mean)
     names = [f"gene{j}" for j in range(n_genes)]
     samples = [f"s{c + 1:0{len(str(n_samples))}d}" for c in range(n_samples)]
@@ -141,7 +177,7 @@ def simulate_counts(
             "sample_within": (("sample", "gene", "partner"), natural),
             "between": (("gene", "partner"), between_matrix),
             "mu": (("sample", "gene"), mu),
-            "overdispersion": ("gene", np.expm1(sd_w**2)),
+            "overdispersion": ("gene", np.expm1(copula.sd**2)),
         },
         coords,
     )
@@ -149,58 +185,102 @@ def simulate_counts(
 
 
 def natural_correlation(latent: ArrayLike, sd_a: ArrayLike, sd_b: ArrayLike) -> Array:
-    r"""Correlation of two lognormal variables from that of their logarithms.
+    r"""Convert the correlation of the logarithms of two lognormal variables to their own.
 
-    .. math:: \frac{e^{\rho\,\sigma_a\sigma_b} - 1}{\sqrt{(e^{\sigma_a^2} - 1)(e^{\sigma_b^2} - 1)}}
+    .. math:: \frac{e^{\rho\,\sigma_a\sigma_b} - 1}
+              {\sqrt{(e^{\sigma_a^2} - 1)(e^{\sigma_b^2} - 1)}}
 
     Parameters
     ----------
     latent : array_like
         Correlation of the logarithms.
     sd_a, sd_b : array_like
-        Their standard deviations.
+        Standard deviations of the logarithms.
 
     Returns
     -------
     ndarray
     """
-    latent, a, b = (np.asarray(v, float) for v in (latent, sd_a, sd_b))
+    rho = _numbers("latent", latent)
+    a, b = _numbers("sd_a", sd_a), _numbers("sd_b", sd_b)
+    if (np.abs(rho) > 1).any():
+        raise InputError("latent must lie between -1 and 1: it is a correlation")
+    for name, sd in (("sd_a", a), ("sd_b", b)):
+        if (sd <= 0).any():
+            raise InputError(f"{name} must be positive")
+    return _natural_correlation(rho, a, b)
+
+
+def _natural_correlation(latent: Array, a: Array, b: Array) -> Array:
     return np.expm1(latent * a * b) / np.sqrt(np.expm1(a**2) * np.expm1(b**2))
+
+
+def _generator(seed: Any) -> np.random.Generator:
+    parts = seed if isinstance(seed, list | tuple) and seed else [seed]
+    for part in parts:
+        valid_seed(part)
+    return np.random.default_rng(seed)
+
+
+def _numbers(name: str, value: Any) -> Array:
+    try:
+        values = np.asarray(value)
+    except ValueError as error:  # rows of different lengths
+        raise InputError(f"{name} must be an array of numbers ({error})") from error
+    if values.dtype.kind not in "fiu":
+        raise InputError(f"{name} must be a number or an array of numbers, not {_shown(value)}")
+    return np.asarray(value, float)
+
+
+def _shown(value: Any) -> str:
+    """Describe a value in one line."""
+    return repr(value) if np.ndim(value) == 0 else f"an array of {np.asarray(value).dtype}"
 
 
 def _cell_numbers(
     n: int, cells: int | Sequence[int], imbalance: float, rng: np.random.Generator
 ) -> NDArray[np.int64]:
-    if np.ndim(cells):
-        given = np.asarray(cells, np.int64)
-        if given.shape != (n,) or (given < 1).any():
-            raise InputError(f"n_cells needs {n} positive numbers, one a sample")
-        return given
+    numbers = _numbers("n_cells", cells)
+    if (numbers < 1).any() or (numbers != np.round(numbers)).any():
+        raise InputError(f"n_cells needs whole positive numbers, not {_shown(cells)}")
+    if numbers.ndim:
+        if numbers.shape != (n,):
+            raise InputError(f"n_cells needs {n} positive numbers, one per sample")
+        if imbalance:
+            raise InputError(
+                f"cell_imbalance={imbalance!r} has no effect if n_cells= is given per sample: "
+                "leave it out"
+            )
+        return numbers.astype(np.int64)
     share = np.exp(imbalance * rng.standard_normal(n)) if imbalance else np.ones(n)
-    return np.maximum(1, np.round(share / share.mean() * float(np.asarray(cells)))).astype(np.int64)
+    return np.maximum(1, np.round(share / share.mean() * float(numbers))).astype(np.int64)
+
+
+def _donors(donor: Any, n_samples: int) -> NDArray:
+    names = np.asarray(donor, str)
+    if names.shape != (n_samples,):
+        raise InputError(f"donor needs {n_samples} names, one per sample, not {_shown(donor)}")
+    return names
 
 
 def _share_donors(level: Array, donor: NDArray, share: float, rng: np.random.Generator) -> Array:
-    if donor.shape != (len(level),):
-        raise InputError(f"donor needs {len(level)} names, one a sample")
-    if not 0 <= share <= 1:
-        raise InputError(f"donor_share={share} must lie between 0 and 1")
+    """Replace part of the variance between samples by variance between donors."""
     names, code = np.unique(donor, return_inverse=True)
-    own = rng.standard_normal((len(names), level.shape[1]))
-    return np.sqrt(share) * own[code] + np.sqrt(1 - share) * level
+    of_donors = rng.standard_normal((len(names), level.shape[1]))
+    return np.sqrt(share) * of_donors[code] + np.sqrt(1 - share) * level
 
 
 def _per_gene(value: ArrayLike, n: int, name: str) -> Array:
-    values = np.asarray(value, float)
+    values = _numbers(name, value)
     if values.ndim and values.shape != (n,):
         raise InputError(f"{name} needs one number or {n}, not shape {values.shape}")
-    if not (values > 0).all():
-        raise InputError(f"{name} must be positive")
+    if not (np.isfinite(values) & (values > 0)).all():
+        raise InputError(f"{name} must be positive, not {_shown(value)}")
     return np.broadcast_to(values, (n,)).astype(float)
 
 
 def _correlation(value: ArrayLike, n: int, name: str) -> Array:
-    given = np.asarray(value, float)
+    given = _numbers(name, value)
     if given.ndim == 0:
         if not -1 < given < 1:
             raise InputError(f"{name}={float(given)}: a correlation lies between -1 and 1")
@@ -222,16 +302,31 @@ def _correlation(value: ArrayLike, n: int, name: str) -> Array:
 def _covariate_effects(
     covariates: Mapping[str, tuple[ArrayLike, ArrayLike]] | None, n_samples: int, n_genes: int
 ) -> tuple[Array, dict[str, NDArray]]:
+    """Compute the effects on log means, and the columns of ``obs``."""
     effect, columns = np.zeros((n_samples, n_genes)), {}
-    for name, (values, effects) in (covariates or {}).items():
-        v = np.asarray(values)
-        if v.shape != (n_samples,):
-            raise InputError(f"covariate {name!r} needs {n_samples} values, one a sample")
-        columns[name] = v
-        number = (
-            v.astype(float) if v.dtype.kind in "fiub" else (v == np.unique(v)[-1]).astype(float)
+    if covariates is not None and not isinstance(covariates, Mapping):
+        raise InputError(
+            f"covariates must be a mapping {{name: (values, effects)}}, not {covariates!r}"
         )
-        effect += number[:, None] * np.broadcast_to(np.asarray(effects, float), (n_genes,))
+    for name, given in (covariates or {}).items():
+        if name in _RESERVED:
+            raise InputError(f"covariates: {name!r} is the name of another column; choose another")
+        if not isinstance(given, tuple | list) or len(given) != 2:
+            raise InputError(f"covariates: {name!r} needs a pair (values, effects), not {given!r}")
+        values, slopes = np.asarray(given[0]), _numbers(f"effects of covariate {name!r}", given[1])
+        if values.shape != (n_samples,):
+            raise InputError(f"covariates: {name!r} needs {n_samples} values, one per sample")
+        if slopes.shape not in ((), (1,), (n_genes,)):
+            raise InputError(f"covariates: {name!r} needs one effect or {n_genes}, one per gene")
+        columns[name] = values
+        if values.dtype.kind in "fiub":
+            code = values.astype(float)
+        else:
+            labels = np.unique(values)
+            if len(labels) > 2:
+                raise InputError(f"covariates: {name!r} has {len(labels)} labels; 2 are possible")
+            code = (values == labels[-1]).astype(float)
+        effect += code[:, None] * np.broadcast_to(slopes, (n_genes,))
     return effect, columns
 
 
@@ -241,7 +336,7 @@ def _root(matrix: Array) -> Array:
 
 
 def _vary(target: Array, tau: float, pairs_only: bool, rng: np.random.Generator) -> Array:
-    """The target with atanh of its off-diagonal moved by N(0, tau), made a correlation matrix again."""
+    """Add N(0, tau) to atanh of the correlations."""
     if not tau:
         return target
     n = len(target)
@@ -257,7 +352,7 @@ def _vary(target: Array, tau: float, pairs_only: bool, rng: np.random.Generator)
 
 
 def _population(target: Array, tau: float) -> Array:
-    """Mean of tanh(atanh(target) + N(0, tau)): the average correlation of a population of samples."""
+    """Compute the mean of tanh(atanh(target) + N(0, tau)), the expected correlation of a sample."""
     inner = np.where(np.eye(len(target), dtype=bool), 0, np.clip(target, -0.999, 0.999))
     drawn = np.where(inner == 0, 0.0, 1.0)[..., None] * np.tanh(
         np.arctanh(inner)[..., None] + tau * _NODES
@@ -265,50 +360,74 @@ def _population(target: Array, tau: float) -> Array:
     return drawn @ _WEIGHTS + np.eye(len(target))
 
 
-def _latent(natural: Array, sd: Array, distribution: str) -> Array:
-    """Correlation of the Gaussian copula that gives the natural-scale correlation."""
-    if distribution == "lognormal":
-        size = np.sqrt(np.outer(np.expm1(sd**2), np.expm1(sd**2)))
-        inside = 1 + natural * size
-        if (inside <= 0).any():
-            low = float(natural[inside <= 0].max())
+@dataclass(frozen=True)
+class _Copula:
+    """Gaussian copula of expression over the cells of a sample."""
+
+    sd: Array
+    distribution: str
+    pairs_only: bool  # only genes (0, 1), (2, 3), ... are correlated
+
+    def latent(self, natural: Array) -> Array:
+        """Return the correlation of the copula that gives a correlation of expression."""
+        sd = self.sd
+        if self.distribution == "lognormal":
+            size = np.sqrt(np.outer(np.expm1(sd**2), np.expm1(sd**2)))
+            inside = 1 + natural * size
+            if (inside <= 0).any():
+                low = float(natural[inside <= 0].max())
+                raise InputError(
+                    f"within: a correlation of {low:.2f} is out of reach of lognormal variables "
+                    "with this within_sd"
+                )
+            out = np.log(inside) / np.outer(sd, sd)
+        else:
+            grid = np.linspace(-0.999, 0.999, 81)
+            out = np.empty_like(natural)
+            reached: dict[tuple[float, float], Array] = {}
+            for j, k in zip(*np.triu_indices(len(sd)), strict=True):
+                key = (sd[j], sd[k])
+                if key not in reached:
+                    reached[key] = np.array([_gamma_natural(r, *key) for r in grid])
+                out[j, k] = out[k, j] = np.interp(natural[j, k], reached[key], grid)
+        if (np.abs(out) > 1 + 1e-9).any():
             raise InputError(
-                f"a correlation of {low:.2f} is out of reach of lognormals with this within_sd"
+                "within: this correlation is out of reach of the margins: |latent correlation| > 1"
             )
-        out = np.log(inside) / np.outer(sd, sd)
-    else:
-        grid = np.linspace(-0.999, 0.999, 81)
-        out = np.empty_like(natural)
-        reached: dict[tuple[float, float], Array] = {}
-        for j, k in zip(*np.triu_indices(len(sd)), strict=True):
-            key = (sd[j], sd[k])
-            if key not in reached:
-                reached[key] = np.array([_gamma_natural(r, *key) for r in grid])
-            out[j, k] = out[k, j] = np.interp(natural[j, k], reached[key], grid)
-    if (np.abs(out) > 1 + 1e-9).any():
-        raise InputError(
-            "this correlation is out of reach of the margins: |latent correlation| > 1"
-        )
-    np.fill_diagonal(out, 1)
-    return out
+        np.fill_diagonal(out, 1)
+        return out
 
+    def natural(self, latent: Array) -> Array:
+        """Return the correlation of expression of a copula, with negative eigenvalues set to 0."""
+        sd, root = self.sd, _root(latent)
+        realised = root @ root.T
+        realised /= np.sqrt(np.outer(np.diag(realised), np.diag(realised)))
+        if self.distribution == "lognormal":
+            out = _natural_correlation(realised, sd[:, None], sd[None, :])
+        else:
+            out = np.array(
+                [
+                    [_gamma_natural(realised[j, k], sd[j], sd[k]) for k in range(len(sd))]
+                    for j in range(len(sd))
+                ]
+            )
+        np.fill_diagonal(out, 1)
+        return out
 
-def _natural(latent: Array, sd: Array, distribution: str) -> Array:
-    """Inverse of :func:`_latent`, after the matrix was drawn from (negative eigenvalues cut)."""
-    root = _root(latent)
-    realised = root @ root.T
-    realised /= np.sqrt(np.outer(np.diag(realised), np.diag(realised)))
-    if distribution == "lognormal":
-        out = natural_correlation(realised, sd[:, None], sd[None, :])
-    else:
-        out = np.array(
-            [
-                [_gamma_natural(realised[j, k], sd[j], sd[k]) for k in range(len(sd))]
-                for j in range(len(sd))
-            ]
-        )
-    np.fill_diagonal(out, 1)
-    return out
+    def normals(self, latent: Array, n: int, rng: np.random.Generator) -> Array:
+        """Draw standard normal variables of n cells."""
+        g = rng.standard_normal((n, len(latent)))
+        if not self.pairs_only:
+            matrix = _root(latent)
+            return g @ (matrix / np.sqrt((matrix**2).sum(1, keepdims=True))).T
+        even = np.arange(0, len(latent) - 1, 2)
+        r = latent[even, even + 1]
+        g[:, even + 1] = r * g[:, even] + np.sqrt(1 - np.minimum(r**2, 1)) * g[:, even + 1]
+        return g
+
+    def margin(self, normal: Array) -> Array:
+        """Transform standard normal variables to expression with mean 1."""
+        return _margin(normal, self.sd, self.distribution)
 
 
 _NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(48)
@@ -316,7 +435,7 @@ _WEIGHTS = _WEIGHTS / _WEIGHTS.sum()
 
 
 def _gamma_natural(latent: float, sd_a: float, sd_b: float) -> float:
-    """Correlation of two gamma variables of mean 1 under a Gaussian copula, by quadrature."""
+    """Compute the correlation of two gamma variables with a Gaussian copula, by quadrature."""
     a = _margin(_NODES[:, None], np.array([sd_a]), "gamma")[:, 0]
     x = latent * _NODES[:, None] + np.sqrt(1 - min(latent**2, 1)) * _NODES
     b = _margin(x.reshape(-1, 1), np.array([sd_b]), "gamma").reshape(x.shape) @ _WEIGHTS
@@ -326,20 +445,9 @@ def _gamma_natural(latent: float, sd_a: float, sd_b: float) -> float:
 
 
 def _margin(normal: Array, sd: Array, distribution: str) -> Array:
-    """Mean-1 variables with squared coefficient of variation exp(sd^2) - 1 from standard normals."""
+    """Transform standard normals to mean 1 and squared coefficient of variation exp(sd^2) - 1."""
     if distribution == "lognormal":
         return np.exp(sd * normal - sd**2 / 2)
     cv2 = np.expm1(sd**2)
     u = np.clip(special.ndtr(normal), 1e-15, 1 - 1e-15)
     return stats.gamma.ppf(u, 1 / cv2, scale=cv2)
-
-
-def _draw(latent: Array, n: int, pairs_only: bool, rng: np.random.Generator) -> Array:
-    g = rng.standard_normal((n, len(latent)))
-    if not pairs_only:
-        matrix = _root(latent)
-        return g @ (matrix / np.sqrt((matrix**2).sum(1, keepdims=True))).T
-    even = np.arange(0, len(latent) - 1, 2)
-    r = latent[even, even + 1]
-    g[:, even + 1] = r * g[:, even] + np.sqrt(1 - np.minimum(r**2, 1)) * g[:, even + 1]
-    return g

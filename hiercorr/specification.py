@@ -1,4 +1,4 @@
-"""Model specifications: one TOML file states an analysis, `hiercorr fit` runs it."""
+"""Model specifications: a TOML file that describes an analysis, for ``hiercorr fit``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _TABLES = {"equations", "data", "fit", "assumptions", "limits", "references", "p
 _TEXTS = {"name", "title", "model", "question", "estimand"}
 _CELLS = {"sample", "genes", "layer", "depth", "subset", "min_cells", "small_samples"}
 _COMMON = {"target", "precision", "confidence", "seed"}
-# model -> what its constructor and its fit take
+# options of the constructor and of fit, for each model
 KEYS = {
     "CSCore": (
         _CELLS | {"covariates"},
@@ -84,7 +84,7 @@ KEYS = {
 
 @dataclass(frozen=True)
 class Specification:
-    """A stated analysis.
+    """Specification of an analysis.
 
     Attributes
     ----------
@@ -92,7 +92,7 @@ class Specification:
     data, fit : dict
         Arguments of the model and of its ``fit``.
     text : dict
-        Equations, assumptions, limits and references, for documentation; priors.
+        Equations, assumptions, limits, references and priors, for the documentation.
     """
 
     name: str
@@ -106,7 +106,7 @@ class Specification:
 
 
 def shipped_models() -> list[str]:
-    """Names of the specifications that come with hiercorr."""
+    """List the names of the specifications shipped with the package."""
     return sorted(
         p.name.removesuffix(".toml") for p in _folder().iterdir() if p.name.endswith(".toml")
     )
@@ -114,7 +114,7 @@ def shipped_models() -> list[str]:
 
 def _folder() -> Any:
     installed = resources.files("hiercorr") / "_models"
-    # In a checkout the files are at the top level, where users read them; the wheel carries a copy.
+    # In a checkout the files are at the top level, for users to read; the wheel contains a copy.
     return installed if installed.is_dir() else Path(__file__).parent.parent / "models"
 
 
@@ -124,7 +124,7 @@ def read_specification(source: str | Path) -> Specification:
     Parameters
     ----------
     source : str or Path
-        A TOML file, or the name of a shipped model such as ``"within"`` or ``"models/within.toml"``.
+        A TOML file, or the name of a shipped model, e.g. ``"within"`` or ``"models/within.toml"``.
 
     Returns
     -------
@@ -133,44 +133,54 @@ def read_specification(source: str | Path) -> Specification:
     Raises
     ------
     InputError
-        If the file is not TOML, or holds a key that nothing would read.
+        If the file is not TOML or contains an unknown key.
     """
-    path = Path(source)
-    if path.is_file():
-        text = path.read_text(encoding="utf-8")
-    else:
-        name = path.name.removesuffix(".toml")
-        if name not in shipped_models():
-            raise unknown_name(
-                "model specification (no such file either)", str(source), shipped_models()
-            )
-        text = (_folder() / f"{name}.toml").read_text(encoding="utf-8")
-    try:
-        content = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise InputError(f"{str(source)!r} is not valid TOML: {error}") from error
-    for key in content:
-        if key not in _TABLES | _TEXTS:
-            raise unknown_name(f"key in {str(source)!r}", key, sorted(_TABLES | _TEXTS))
-    model = content.get("model")
-    if not isinstance(model, str) or model not in KEYS:
-        raise unknown_name(f"model in {str(source)!r}", str(model), sorted(KEYS))
-    for table in _TABLES - {"references"}:
-        if not isinstance(content.get(table, {}), dict):
-            raise InputError(
-                f"{table!r} in {str(source)!r} must be a table, [{table}], not {content[table]!r}"
-            )
-    for table, known in zip(("data", "fit"), KEYS[model], strict=True):
-        for key in content.get(table, {}):
-            if key not in known:
-                raise unknown_name(f"key in [{table}] of {str(source)!r}", key, sorted(known))
+    content = _read(source)
+    model = _check(content, str(source))
     prose: tuple[str, ...] = ("equations", "assumptions", "limits", "references", "priors")
-    rest: dict[str, Any] = {k: content[k] for k in prose if k in content}
+    text: dict[str, Any] = {k: content[k] for k in prose if k in content}
     if model == "BayesianCorrelation" and "priors" in content:
         content["data"] = {**content.get("data", {}), "priors": content["priors"]}
     return Specification(
         **{k: str(content.get(k, "")) for k in sorted(_TEXTS)},
         data=dict(content.get("data", {})),
         fit=dict(content.get("fit", {})),
-        text=rest,
+        text=text,
     )
+
+
+def _read(source: str | Path) -> dict[str, Any]:
+    if not isinstance(source, str | Path):
+        raise InputError(f"source must be a TOML file or the name of a model, not {source!r}")
+    path = Path(source)
+    if not path.is_file():
+        name = path.name.removesuffix(".toml")
+        if name not in shipped_models():
+            raise unknown_name(
+                "model specification (no such file either)", str(source), shipped_models()
+            )
+        path = _folder() / f"{name}.toml"
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(f"{str(source)!r} is not valid TOML: {error}") from error
+
+
+def _check(content: dict[str, Any], source: str) -> str:
+    """Check the keys of a specification and return its model."""
+    for key in content:
+        if key not in _TABLES | _TEXTS:
+            raise unknown_name(f"key in {source!r}", key, sorted(_TABLES | _TEXTS))
+    model = content.get("model")
+    if not isinstance(model, str) or model not in KEYS:
+        raise unknown_name(f"model in {source!r}", str(model), sorted(KEYS))
+    for table in _TABLES - {"references"}:
+        if not isinstance(content.get(table, {}), dict):
+            raise InputError(
+                f"{table!r} in {source!r} must be a table, [{table}], not {content[table]!r}"
+            )
+    for table, known in zip(("data", "fit"), KEYS[model], strict=True):
+        for key in content.get(table, {}):
+            if key not in known:
+                raise unknown_name(f"key in [{table}] of {source!r}", key, sorted(known))
+    return model
