@@ -58,7 +58,7 @@ def test_pickles_in_a_result_are_not_run(result, tmp_path, array):
     (path / ".zmetadata").write_text(json.dumps(whole))
     for chunk in (path / array).glob("[0-9]*"):
         chunk.write_bytes(pickle.dumps(Harm(harm)))
-    with pytest.raises(hc.InputError, match="holds pickled objects"):
+    with pytest.raises(hc.InputError, match="contains pickled objects"):
         hc.load(path)
     assert not harm.exists()
 
@@ -70,7 +70,7 @@ def test_pickles_in_counts_are_not_run(small_module, tmp_path):
         f for f in path.rglob("*") if f.name in (".zarray", "zarr.json") and "obs" in str(f)
     )
     found.write_text(json.dumps({"id": "pickle", "codecs": [{"name": "pickle"}]}))
-    with pytest.raises(hc.InputError, match="holds pickled objects"):
+    with pytest.raises(hc.InputError, match="contains pickled objects"):
         hc.CSCore(path, "sample")
     assert not harm.exists()
 

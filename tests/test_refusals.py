@@ -77,7 +77,7 @@ def put(i, j, value):
 
 TABLE = {
     # counts
-    "a fraction": (lambda w: w.model(w.with_x(put(3, 1, 0.5))), "holds fractions"),
+    "a fraction": (lambda w: w.model(w.with_x(put(3, 1, 0.5))), "contains fractions"),
     "a negative count": (lambda w: w.model(w.with_x(put(3, 1, -2))), "negative"),
     "a missing count": (lambda w: w.model(w.with_x(put(3, 1, np.nan))), "not finite"),
     "an infinite count": (lambda w: w.model(w.with_x(put(3, 1, np.inf))), "not finite"),
@@ -91,7 +91,7 @@ TABLE = {
         lambda w: w.model(sample="smaple"),
         "unknown sample column 'smaple'; did you mean 'sample'",
     ),
-    "one sample": (lambda w: w.model(sample="same"), "holds one sample"),
+    "one sample": (lambda w: w.model(sample="same"), "contains one sample"),
     "no sample for within": (lambda w: w.model(sample=None).fit(), "needs samples"),
     "samples that are too small": (
         lambda w: w.model(min_cells=100),
@@ -157,7 +157,7 @@ TABLE = {
         "unknown column in the formula 'agee'; did you mean 'age'",
     ),
     "half a formula": (lambda w: w.sums(formula="~ age +"), "cannot read formula"),
-    "a left side": (lambda w: w.sums(formula="age ~ arm"), "it has no left side here"),
+    "a left side": (lambda w: w.sums(formula="age ~ arm"), "has no left-hand side here"),
     "no intercept": (lambda w: w.sums(formula="~ 0 + age"), "has no intercept"),
     "a constant column": (lambda w: w.sums(formula="~ same"), "is constant"),
     "two names of one thing": (lambda w: w.sums(formula="~ arm + batch"), "not of full rank"),
@@ -248,7 +248,7 @@ TABLE = {
     ),
     "a negative cost": (
         lambda w: planning.best_design(hc.power(samples=8, cells=9), -1, 1),
-        "costs must be positive",
+        "donor_cost must be a number of at least 0",
     ),
     "metacells larger than a sample": (
         lambda w: hc.metacells(w.data, "sample", 500, depth="depth"),
@@ -258,7 +258,7 @@ TABLE = {
     "an unknown gene of a result": (lambda w: w.within.top("gene9x"), "unknown gene 'gene9x'"),
     "no gene where all pairs are": (
         lambda w: w.within.top(),
-        "name a gene: this result holds all pairs",
+        "name a gene: this result contains all pairs",
     ),
     "an unknown adjustment": (lambda w: w.within.adjust("holm"), "method must be one of"),
     "evidence of the wrong level": (

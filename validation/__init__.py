@@ -1,1 +1,1 @@
-"""Simulation studies that test the claims of hiercorr, and benchmarks (``python -m validation``)."""
+"""Simulation studies that test the claims of hiercorr, and benchmarks."""

@@ -1,4 +1,4 @@
-"""Rerun studies (``python -m validation run [NAME] [--quick]``) or rewrite their pages (``pages``)."""
+"""Rerun studies (``python -m validation run [NAME] [--quick]``) or rewrite their pages."""
 
 from __future__ import annotations
 

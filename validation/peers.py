@@ -40,7 +40,7 @@ def rm_corr(adata: ad.AnnData, pairs: Pairs) -> Found:
 
 
 def mixed_lm(adata: ad.AnnData, pairs: Pairs) -> Found:
-    """statsmodels MixedLM of one gene on the other with a random intercept per sample; slope's p."""
+    """statsmodels MixedLM of one gene on the other, random intercept per sample; slope's p."""
     import statsmodels.api as sm
 
     x, sample = _log_normalised(adata), adata.obs["sample"].to_numpy()

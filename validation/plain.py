@@ -135,7 +135,7 @@ def cscore_covariates(x, s, covariates, level="cell", adjust=("mean", "variance"
 
 
 def adjusted_sums(x, s, z, mu, slope):
-    """N and D of pairs and genes in one sample, with covariates z regressed out by whole hat matrices.
+    """N and D of pairs and genes in one sample, covariates z regressed out by hat matrices.
 
     x : (cells, genes) counts; s : (cells,) depth; z : (cells, k) with an intercept; mu, slope :
     (genes,) of the fit without covariates, whose weights are used.

@@ -209,9 +209,8 @@ def make_pair(
     grids = [m.grid(finest) for m in margins]
     (left_a, step_a, n_a), (left_b, step_b, n_b) = grids
     tables = tuple(rows.table(g, *grid).astype(dtype) for g, grid in enumerate(grids))
-    layout = ParameterLayout(
-        *population.design.shape, population.n_blocks, setup.heterogeneity, population.blocked
-    )
+    n, k = population.design.shape
+    layout = ParameterLayout(n, k, population.n_blocks, setup.heterogeneity, population.blocked)
     centre = np.stack([m.m for m in margins], 1)
     scale = np.stack([m.m_se for m in margins], 1)
     coef_mean, coef_sd = coefficient_prior(centre, population.design, priors)
@@ -242,7 +241,7 @@ def make_pair(
         setup.structure != "independent",
         setup.structure == "both",
     )
-    initial, rough = _starting_point(layout, population.design, margins, mode, tau2, centred)
+    initial, spread = _starting_point(layout, population.design, margins, mode, tau2, centred)
     return Pair(
         layout=layout,
         population=population,
@@ -256,7 +255,7 @@ def make_pair(
         coefficient_mean=coef_mean,
         coefficient_sd=coef_sd,
         initial=initial,
-        spread=rough,
+        spread=spread,
         arguments=arguments,
         coarse=max(n_a, n_b) >= MAX_POINTS,
     )

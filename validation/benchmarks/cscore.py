@@ -27,7 +27,7 @@ import numpy as np
 
 
 def make_counts(cells: int, genes: int, nonzero: float, samples: int, seed: int = 1):
-    """Simulate Poisson-gamma counts with gene means over three decades and a given proportion > 0."""
+    """Simulate Poisson-gamma counts with gene means over three decades, at a given density."""
     import anndata as ad
     import pandas as pd
     from scipy import optimize, sparse
