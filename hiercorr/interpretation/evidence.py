@@ -54,7 +54,7 @@ class Evidence:
         -------
         DataFrame
         """
-        one_of("class", name, CLASSES)
+        one_of("name", name, CLASSES)
         return self.table[self.table["evidence"] == name]
 
     def __str__(self) -> str:

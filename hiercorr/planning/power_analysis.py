@@ -234,7 +234,10 @@ def power_curve(design: Design, over: str, values: Iterable[float]) -> pd.DataFr
         raise InputError(f"values must be several numbers, not {values!r}")
     rows = []
     for value in values:
-        _check_values(_values_of(design) | {over: value})
+        try:
+            _check_values(_values_of(design) | {over: value})
+        except InputError as error:
+            raise InputError(f"values: {error}") from error
         changed: dict[str, Any] = {over: _two(value) if over == "mean" else float(value)}
         found = with_power(replace(design, **changed))
         rows.append(

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from hiercorr.counts.backend import LocalBackend
 from hiercorr.counts.selection import Selection
 from hiercorr.counts.sources import open_source
+from hiercorr.design import formulas
 from hiercorr.errors import (
     DataWarning,
     InputError,
@@ -260,7 +261,9 @@ def _check_subset(subset: object, cell_type: str) -> None:
     if subset is None:
         return
     if not isinstance(subset, Mapping):
-        raise InputError(f"subset must be a mapping {{'obs column': value}}, not {subset!r}")
+        raise InputError(
+            f"subset must be a mapping {{'obs column': value}}, not {type(subset).__name__}"
+        )
     if cell_type in subset:
         raise InputError(
             f"subset= cannot select values of the cell_type column {cell_type!r}: use types="
@@ -274,6 +277,8 @@ def _check_model_options(
     _check_names(options, MODEL_OPTIONS, "by_cell_type")
     selecting = ("genes", "layer", "depth", "min_cells", "small_samples")
     Selection(sample, subset=subset, **{k: v for k, v in options.items() if k in selecting})
+    if options.get("covariates") is not None:
+        formulas.parse(formulas.formula_text(options["covariates"]))
     LocalBackend(memory_bytes(options.get("memory_limit")), options.get("scratch"))
 
 

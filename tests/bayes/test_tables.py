@@ -1,0 +1,80 @@
+"""From draws to variables: both levels, intervals, projection, flags of bad draws."""
+
+import numpy as np
+import pytest
+import xarray as xr
+
+import hiercorr as hc
+from hiercorr.bayes.tables import interval, projected
+from hiercorr.simulate import simulate_counts
+
+pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::hiercorr.DataWarning")
+
+
+def test_schema_and_levels(fitted):
+    _, r, _, _ = fitted
+    ds = r.dataset
+    for name in (
+        "correlation",
+        "fisher_z",
+        "se",
+        "sd",
+        "ci_lower",
+        "ci_upper",
+        "probability_of_direction",
+        "rope_share",
+        "flag",
+        "ess_bulk",
+        "ess_tail",
+        "r_hat",
+    ):
+        assert ds[name].dims == ("gene", "partner")
+        np.testing.assert_array_equal(ds[name].values, ds[name].values.T)
+        assert ds[name].attrs["long_name"]
+    z = ds["posterior_zeta"].values[..., 0, 1].ravel().astype(float)
+    assert ds["correlation"].values[0, 1] == pytest.approx(np.tanh(z).mean(), abs=1e-6)
+    assert ds["se"].values[0, 1] == pytest.approx(z.std(ddof=1), abs=1e-6)
+    assert ds.attrs["level"] == "within"
+    between = r.at("between")
+    assert between.dataset.attrs["level"] == "between"
+    z = ds["posterior_z_between"].values[..., 0, 1].ravel().astype(float)
+    assert between.dataset["correlation"].values[0, 1] == pytest.approx(np.tanh(z).mean(), abs=1e-6)
+    xr.testing.assert_identical(between.at("within").dataset, ds)
+    assert r.at("within") is not None
+    with pytest.raises(hc.InputError, match="unknown level 'pooled'"):
+        r.at("pooled")
+    assert "Prior of the correlation between samples: 95% in -0.81..0.81" in str(between.summary())
+    assert "R-hat" in str(r.summary())
+    with pytest.raises(hc.InputError, match="it is a posterior"):
+        r.pairs(q=0.05)
+    assert len(r.pairs()) == 3
+    assert r.top("gene0").index.tolist()[0] == "gene1"
+    assert ds.attrs["prior_tau"] == "halfnormal(sigma=0.3)"
+
+
+def test_bad_draws_are_flagged():
+    adata, _ = simulate_counts(4, 60, 2, mean=2.0, within=0.5, seed=2)
+    with pytest.warns(hc.EstimationWarning, match="not_converged: raise draws="):
+        r = hc.BayesianCorrelation(adata, "sample", depth="depth").fit(
+            draws=100, tune=100, chains=2, seed=1
+        )
+    assert r.flag_counts()["not_converged"] == 1
+    assert "not_converged" in str(r.summary())
+
+
+def test_projection_is_the_nearest_correlation_matrix():
+    bad = np.array([[1, 0.9, -0.9], [0.9, 1, 0.9], [-0.9, 0.9, 1]])
+    nearest, smallest = projected(bad)
+    assert smallest == pytest.approx(-0.8)
+    assert np.linalg.eigvalsh(nearest)[0] > -1e-7
+    np.testing.assert_allclose(np.diag(nearest), 1)
+    assert nearest[0, 1] == pytest.approx(0.5, abs=0.02)  # by symmetry, r, r, -r at the edge
+    good, _ = projected(np.array([[1, 0.2], [0.2, 1]]))
+    np.testing.assert_array_equal(good, [[1, 0.2], [0.2, 1]])
+
+
+def test_interval_is_the_shortest():
+    draws = np.random.default_rng(0).exponential(size=(20000, 1))
+    low, high = interval(draws, 0.9)
+    assert low[0] < 0.01
+    assert high[0] == pytest.approx(-np.log(0.1), rel=0.05)

@@ -1,0 +1,273 @@
+"""Commands that fit models and save results."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import hiercorr as hc
+from hiercorr.schema import Flag
+from hiercorr.simulate import simulate_counts
+from tests.cli.support import run
+
+
+def test_fit_and_report(path, tmp_path):
+    out = tmp_path / "r.zarr"
+    done = run(
+        "fit",
+        path,
+        "--sample",
+        "sample",
+        "--depth",
+        "depth",
+        "--target",
+        "gene0",
+        "--genes",
+        "5",
+        "-o",
+        out,
+    )
+    assert done.exit_code == 0, done.output
+    assert "Saved:" in done.output
+    assert hc.load(out).target == "gene0"
+    again = run("fit", path, "--sample", "sample", "--depth", "depth", "-o", out)
+    assert again.exit_code == 2
+    assert "overwrite" in again.output
+    done = run("report", out, "-o", tmp_path / "r.html")
+    assert done.exit_code == 0, done.output
+    assert (tmp_path / "r.html").exists()
+
+
+def test_fit_from_a_specification(path, tmp_path):
+    out = tmp_path / "r.nc"
+    done = run(
+        "fit", "models/within.toml", path, "--sample", "sample", "--depth", "depth", "-o", out
+    )
+    assert done.exit_code == 0, done.output
+    assert hc.load(out).dataset.attrs["estimator"] == "within"
+    own = tmp_path / "mine.toml"
+    own.write_text(
+        "model = 'CSCore'\n[data]\nsample = 'sample'\ndepth = 'depth'\n"
+        f"genes = ['gene1', 'gene2']\n"
+        f"[fit]\nestimator = 'pooled'\n# {path}\n"
+    )
+    done = run("fit", own, path, "-o", tmp_path / "p.zarr", "--uncertainty", "none", "--quiet")
+    assert done.exit_code == 0, done.output
+    assert done.output == ""
+    ds = hc.load(tmp_path / "p.zarr").dataset
+    assert ds.attrs["estimator"] == "pooled"
+    assert list(ds["gene"].values) == ["gene1", "gene2"]
+
+
+def test_pseudobulk(path, tmp_path):
+    out = tmp_path / "between.zarr"
+    common = ("--sample", "sample", "--depth", "depth")
+    done = run(
+        "fit",
+        path,
+        *common,
+        "--model",
+        "pseudobulk",
+        "--normalization",
+        "cpm",
+        "--target",
+        "gene0",
+        "-o",
+        out,
+    )
+    assert done.exit_code == 0, done.output
+    assert "Pseudobulk" in done.output
+    assert hc.load(out).dataset.attrs["normalization"] == "cpm"
+    done = run("fit", "pseudobulk", path, *common, "--permutations", "50", "-o", tmp_path / "p.nc")
+    assert done.exit_code == 0, done.output
+    assert "exact permutation, 24 arrangements" in done.output
+    done = run("report", tmp_path / "p.nc", "-o", tmp_path / "p.html")
+    assert "Counts were summed" in (tmp_path / "p.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--formula", "~ kind"], "--formula does not go with this model"),
+        (
+            ["--model", "pseudobulk", "--uncertainty", "cluster"],
+            "--uncertainty does not go with this model",
+        ),
+        (
+            ["--model", "pseudobulk", "--formula", "~ kind"],
+            "column 'kind' is constant ('a' in all 4 rows)",
+        ),
+        (["--model", "pseudobulk", "--method", "kendall"], "method must be one of"),
+    ],
+)
+def test_pseudobulk_refusals(path, tmp_path, arguments, message):
+    done = run(
+        "fit", path, "--sample", "sample", "--depth", "depth", *arguments, "-o", tmp_path / "r.zarr"
+    )
+    assert done.exit_code == 2
+    assert message in done.output
+    assert "Traceback" not in done.output
+    assert not (tmp_path / "r.zarr").exists()
+
+
+def test_differential(path, tmp_path):
+    import anndata as ad
+
+    adata = ad.read_h5ad(path)
+    adata.obs["arm"] = (
+        adata.obs["sample"]
+        .astype(str)
+        .map({"s1": "a", "s2": "a", "s3": "b", "s4": "b"})
+        .astype(str)
+    )
+    given = tmp_path / "arms.h5ad"
+    adata.write_h5ad(given)
+    options = ["--sample", "sample", "--depth", "depth", "--genes", "6"]
+    done = run(
+        "differential",
+        given,
+        *options,
+        "--condition",
+        "arm",
+        "--target",
+        "gene0",
+        "-o",
+        tmp_path / "d.zarr",
+    )
+    assert done.exit_code == 0, done.output
+    assert "Saved:" in done.output
+    assert hc.load(tmp_path / "d.zarr").dataset.attrs["condition"] == "arm"
+    assert (
+        "at least"
+        in run(
+            "differential",
+            given,
+            *options,
+            "--condition",
+            "arm",
+            "--permutations",
+            "3",
+            "-o",
+            tmp_path / "e.zarr",
+        ).output
+    )
+    stated = tmp_path / "stated.toml"
+    text = Path("models/differential.toml").read_text()
+    stated.write_text(text.replace("\n[data]\n", '\n[data]\ncondition = "arm"\n'))
+    done = run("fit", stated, given, *options, "-o", tmp_path / "f.zarr")
+    assert done.exit_code == 0, done.output
+
+
+def test_cell_types_and_signature(path, tmp_path):
+    import xarray as xr
+
+    adata = hc.datasets.glioblastoma()
+    where = tmp_path / "g.h5ad"
+    adata.write_h5ad(where)
+    common = ("--sample", "patient_id", "--depth", "total_counts", "--genes", "12")
+    out = tmp_path / "types.zarr"
+    done = run(
+        "cell-types",
+        where,
+        *common,
+        "--types",
+        "condition",
+        "--target",
+        "FTL",
+        "--rows",
+        "3",
+        "-o",
+        out,
+    )
+    assert done.exit_code == 0, done.output
+    assert "ctrl (5 samples)" in done.output
+    with xr.open_zarr(out) as saved:
+        assert saved.sizes["cell_type"] == 2
+    done = run("cell-types", where, *common, "--types", "condition", "-o", tmp_path / "all.nc")
+    assert done.exit_code == 0, done.output
+    assert "gene_b" in done.output
+    out = tmp_path / "s.zarr"
+    members = tmp_path / "genes.txt"
+    members.write_text("FTL\nFTH1\n")
+    done = run("signature", where, *common, "--members", members, "--name", "ferritin", "-o", out)
+    assert done.exit_code == 0, done.output
+    assert hc.load(out).target == "ferritin"
+    done = run("fit", "models/signature.toml", where, *common[:4], "-o", tmp_path / "t.zarr")
+    assert done.exit_code == 0, done.output
+    assert hc.load(tmp_path / "t.zarr").target == "ferritin"
+    done = run("fit", "models/cell_types.toml", where, *common[:4], "-o", tmp_path / "u.zarr")
+    assert done.exit_code == 2
+    assert "unknown cell_type column 'cell_type'" in done.output
+    stated = tmp_path / "mine.toml"
+    stated.write_text('model = "by_cell_type"\n[data]\ncell_type = "condition"\ngenes = 5\n')
+    done = run("fit", stated, where, *common[:4], "-o", tmp_path / "u.zarr")
+    assert done.exit_code == 0, done.output
+
+
+def test_within_adjusted_and_interaction_specifications(tmp_path):
+    adata = hc.datasets.glioblastoma()
+    adata.obs["percent_mito"] = np.random.default_rng(0).random(adata.n_obs)
+    adata.obs["phase"] = np.random.default_rng(1).choice(["G1", "S"], adata.n_obs)
+    where = tmp_path / "g.h5ad"
+    adata.write_h5ad(where)
+    common = (where, "--sample", "sample_id", "--depth", "total_counts", "--target", "FTL")
+    done = run(
+        "fit", "models/within_adjusted.toml", *common, "--genes", "8", "-o", tmp_path / "a.zarr"
+    )
+    assert done.exit_code == 0, done.output
+    assert "cell terms: percent_mito + phase" in done.output
+    done = run("fit", "models/pseudobulk_interaction.toml", *common, "-o", tmp_path / "b.zarr")
+    assert done.exit_code == 0, done.output
+    assert any(
+        "FTL:condition" in str(c)
+        for c in hc.load(tmp_path / "b.zarr").dataset["coefficient"].values
+    )
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::hiercorr.DataWarning")
+def test_command_line(tmp_path):
+    from click.testing import CliRunner
+
+    from hiercorr.cli import main
+
+    adata, _ = simulate_counts(4, 50, 3, mean=2.0, within=0.5, seed=1)
+    path = tmp_path / "a.h5ad"
+    adata.write_h5ad(path)
+    args = [
+        "fit",
+        "models/bayesian.toml",
+        str(path),
+        "--sample",
+        "sample",
+        "--depth",
+        "depth",
+        "--genes",
+        "gene0,gene1",
+    ]
+    done = CliRunner().invoke(
+        main,
+        [*args, "--draws", "150", "--chains", "2", "--seed", "1", "-o", str(tmp_path / "b.zarr")],
+    )
+    assert done.exit_code == 0, done.output
+    back = hc.load(tmp_path / "b.zarr")
+    assert back.dataset.attrs["draws"] == 150
+    assert json.dumps(back.dataset.attrs["prior_tau"])
+    args = [
+        "fit",
+        str(path),
+        "--model",
+        "bayesian",
+        "--sample",
+        "sample",
+        "--depth",
+        "depth",
+        "--target",
+        "gene0",
+    ]
+    done = CliRunner().invoke(main, [*args, "--seed", "1", "-o", str(tmp_path / "m.nc")])
+    assert done.exit_code == 0, done.output
+    assert hc.load(tmp_path / "m.nc").target == "gene0"
+    assert isinstance(hc.load(tmp_path / "m.nc").top(), pd.DataFrame)
+    assert int(Flag.NOT_CONVERGED) == 2048

@@ -1,0 +1,81 @@
+"""The demo, check and power commands."""
+
+from click.testing import CliRunner
+
+import hiercorr as hc
+from hiercorr.cli import main
+from tests.cli.support import run
+
+
+def test_demo(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    done = run("demo")
+    assert done.exit_code == 0, done.output
+    assert "5 patients as units" in done.output
+    assert (
+        done.output.count("sum over only 300 genes") == 1
+    )  # said once, though several fits meet it
+    assert "Partners of FTL" in (tmp_path / "hiercorr-demo.html").read_text()
+
+
+def test_check(path):
+    done = run("check", path, "--sample", "sample", "--depth", "depth", "--cell-type", "kind=a")
+    assert done.exit_code == 0, done.output
+    assert "Recommendation:" in done.output
+    assert "s4" in done.output
+
+
+def test_power(tmp_path):
+    done = run("power", "models/power.toml", "--curve", "samples", "--figure", tmp_path / "p.png")
+    assert done.exit_code == 0, done.output
+    assert "9 samples of 300 cells" in done.output
+    assert (tmp_path / "p.png").stat().st_size > 5000
+    options = ("--cells", "300", "--mean", "0.5", "--rho", "0.3", "--power", "0.9")
+    done = run("power", "within", *options, "--donor-cost", "1500", "--cell-cost", "0.15")
+    assert done.exit_code == 0, done.output
+    assert "cost" in done.output
+    adata = hc.datasets.glioblastoma()
+    adata.write_h5ad(tmp_path / "g.h5ad")
+    pilot = (
+        "--pilot",
+        tmp_path / "g.h5ad",
+        "--pair",
+        "FTL,FTH1",
+        "--sample",
+        "sample_id",
+        "--depth",
+        "total_counts",
+    )
+    done = run("power", *pilot, "--power", "0.9")
+    assert done.exit_code == 0, done.output
+    done = run(
+        "fit",
+        "models/power.toml",
+        tmp_path / "g.h5ad",
+        "--sample",
+        "sample_id",
+        "-o",
+        tmp_path / "x.zarr",
+    )
+    assert done.exit_code == 2
+    assert "hiercorr power models/power.toml" in done.output
+    for bad, text in (
+        (("models/within.toml",), "not a question of power"),
+        ((*options[:-2], "--samples", "9", "--donor-cost", "5"), "go together"),
+        (("--pilot", tmp_path / "g.h5ad"), "needs --pair"),
+        (("--samples", "9"), "must be None to be solved for"),
+    ):
+        done = run("power", *bad)
+        assert done.exit_code == 2
+        assert text in done.output
+
+
+def test_command_line():
+    done = CliRunner().invoke(
+        main,
+        ["power", "within", "--cells", "300", "--mean", "0.5", "--rho", "0.3", "--power", "0.9"],
+    )
+    assert done.exit_code == 0, done.output
+    assert "samples of 300 cells" in done.output
+    bad = CliRunner().invoke(main, ["power", "within", "--cells", "300"])
+    assert bad.exit_code != 0

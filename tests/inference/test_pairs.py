@@ -1,0 +1,46 @@
+"""Tests and intervals of pairs against scipy's t distribution; bootstrap draws."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from hiercorr import inference
+from hiercorr.inference import pairs
+
+
+@pytest.mark.parametrize("most", [1.0, 2.0, 19.0, 499.0])
+def test_pair_table_equals_scipy_for_any_df(most):
+    rng = np.random.default_rng(2)
+    shape = (300, 200)
+    df = np.exp(rng.uniform(np.log(pairs.LEAST_DF), np.log(most), shape))
+    df[0], df[1, 0], df[1, 1] = most, pairs.LEAST_DF, pairs.LEAST_DF * 0.99
+    rho, se = rng.normal(0, 0.6, shape), np.exp(rng.normal(-2, 1.5, shape))
+    rho[2, :3], se[2, 3] = (1.2, -1.0, np.nan), np.nan
+    zeros = np.zeros(shape, np.int32)
+    out = inference.pair_table(inference.PairEstimate(rho, se, df, zeros, zeros), 0.9)
+    inside = np.where(np.abs(rho) < 1, rho, np.nan)
+    np.testing.assert_allclose(out["fisher_z"], np.arctanh(inside), rtol=1e-12)
+    nothing = np.isnan(rho) | np.isnan(se) | (df < pairs.LEAST_DF)
+    np.testing.assert_allclose(
+        out["se"], np.where(nothing, np.nan, se / (1 - inside**2)), rtol=1e-9
+    )
+    t = np.where(nothing, np.nan, rho / se)
+    np.testing.assert_allclose(out["p_value"], 2 * stats.t.sf(np.abs(t), df), rtol=2e-6, atol=1e-60)
+    margin = stats.t.ppf(0.95, df) * se
+    low, high = np.maximum(rho - margin, -1), np.minimum(rho + margin, 1)
+    assert (low > high).any()  # an estimate far beyond 1 leaves nothing of the interval
+    for name, value in (("ci_lower", low), ("ci_upper", high)):
+        np.testing.assert_allclose(
+            out[name], np.where(nothing | (low >= high), np.nan, value), rtol=1e-5, atol=2e-6
+        )
+    for name, value in (("statistic", t), ("df", df)):
+        np.testing.assert_allclose(out[name], np.where(nothing, np.nan, value), rtol=1e-12)
+
+
+def test_bootstrap_draws():
+    draws = inference.bootstrap_draws(3, 500, 1)
+    assert (draws.sum(1) == 3).all()
+    assert draws.max() < 3
+    np.testing.assert_array_equal(
+        draws, inference.bootstrap_draws(3, 500, np.random.default_rng(1))
+    )

@@ -1,0 +1,59 @@
+"""Sums in vector registers and the counter of threads, against numpy."""
+
+import numba
+import numpy as np
+import pytest
+
+from hiercorr.kernels.vectors import STRIP, TILE_ROWS, add_tile, sum_of_rows, take
+
+
+@numba.njit
+def rows_summed(total, weight, row, table, begin, end):
+    sum_of_rows(total, weight, row, table, begin, end)
+
+
+@numba.njit
+def tile_added(out, at, x, first, y, second, cells):
+    add_tile(out, at, x, first, y, second, cells)
+
+
+@numba.njit(parallel=True)
+def tickets(n):
+    counter, seen = np.zeros(1, np.int64), np.zeros(n, np.int64)
+    for _ in numba.prange(8):
+        k = take(counter)
+        while k < n:
+            seen[k] += 1
+            k = take(counter)
+    return seen
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(("begin", "end"), [(0, 0), (3, 4), (1, 20)])
+def test_weighted_sums_of_rows(dtype, begin, end):
+    rng = np.random.default_rng(0)
+    weight, table = rng.normal(size=20).astype(dtype), rng.normal(size=(9, STRIP)).astype(dtype)
+    row, total = rng.integers(0, 9, 20).astype(np.int32), np.full(STRIP, np.nan, dtype)
+    rows_summed(total, weight, row, table, begin, end)
+    wanted = weight[begin:end].astype(float) @ table[row[begin:end]].astype(float)
+    np.testing.assert_allclose(total, wanted, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_tiles_of_products(dtype):
+    rng = np.random.default_rng(1)
+    x, y = (rng.normal(size=(12, STRIP)).astype(dtype) for _ in range(2))
+    out = np.zeros((STRIP, STRIP), dtype)
+    at, first, second = 2 * STRIP, 3 * STRIP + 1, 4 * STRIP
+    tile_added(out, at, x, first, y, second, 7)
+    wanted = x[3:10, 1 : 1 + TILE_ROWS].astype(float).T @ y[4:11].astype(float)
+    width = int((out[2] != 0).sum())  # as many columns as registers hold
+    np.testing.assert_allclose(
+        out[2 : 2 + TILE_ROWS, :width], wanted[:, :width], rtol=1e-4, atol=1e-4
+    )
+    assert width >= 2
+    assert (out[2 + TILE_ROWS :] == 0).all()
+
+
+def test_every_number_is_taken_once():
+    np.testing.assert_array_equal(tickets(1000), 1)

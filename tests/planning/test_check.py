@@ -1,0 +1,61 @@
+"""The check of a design: its share of variance, conditions, confounding, advice."""
+
+import numpy as np
+import pytest
+
+import hiercorr as hc
+from hiercorr.simulate import simulate_counts
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::hiercorr.DataWarning", "ignore::hiercorr.EstimationWarning"
+)
+
+
+def test_measured_share_and_conditions():
+    adata, truth = simulate_counts(10, 200, 30, mean=2.0, between_sd=0.5, within_sd=0.5, seed=1)
+    d = hc.check_design(adata, "sample", depth="depth", main_claim=True)
+    mu = truth["mu"].values
+    between = mu.var(0) / mu.mean(0) ** 2
+    expected = np.median(between / (between + np.expm1(0.25) * (mu**2).mean(0) / mu.mean(0) ** 2))
+    assert d.facts["variance_share"] == pytest.approx(expected, abs=0.08)
+    assert d.facts["effective_cells"] == pytest.approx(2000 / d.facts["design_effect"])
+    assert d.conditions["holds"].tolist() == [True, True, True, True, None]
+    assert "Pseudobulk(...).fit() between samples for the main claim" in d.recommendation
+    assert "pass review= to say" in str(d)
+    assert "<table" in d._repr_html_()
+    assert d.table().loc["n_samples", "value"] == 10
+
+
+def test_groups_formula_and_confounding(gbm):
+    kang = hc.datasets.kang_pbmc()
+    d = hc.check_design(
+        kang,
+        "sample_id",
+        cell_type="cell_type",
+        formula="~ donor",
+        depth="total_counts",
+        min_cells=20,
+    )
+    assert d.groups.loc["stim107", "CD8 T cells"] == 15
+    assert any("fewer than 20 cells" in r for r in d.reasons)
+    assert d.recommendation.startswith("explore only")
+    d = hc.check_design(gbm, "sample_id", formula="~ condition", depth="total_counts")
+    assert any("'condition' cannot be told from those of 'treatment'" in p for p in d.problems)
+    d = hc.check_design(gbm, "sample_id", formula="~ condition + nothing", depth="total_counts")
+    assert "unknown column in the formula 'nothing'" in d.problems[0]
+    d = hc.check_design(gbm, "sample_id", formula="~ patient_id * condition", depth="total_counts")
+    assert "needs at least 12 samples" in d.problems[0]
+
+
+def test_check_design(gbm, tmp_path):
+    design = hc.check_design(gbm, sample="sample_id", depth="total_counts")
+    assert design.repeated == {"patient_id": 5}
+    assert design.samples.loc["PW030-701", "n_cells"] == 500
+    assert "n is 5, not 5,000" in str(design)
+    assert "patient_id" in design._repr_html_()
+    two, _ = simulate_counts(2, 300, 4, seed=1)
+    assert "explore only" in hc.check_design(two, sample="sample", depth="depth").recommendation
+    uneven, _ = simulate_counts(4, [20, 200, 100, 100], 4, depth_shift=1.5, seed=1)
+    reasons = " ".join(hc.check_design(uneven, sample="sample", depth="depth").reasons)
+    assert "5-fold in cells" in reasons
+    assert "3-fold in depth" in reasons

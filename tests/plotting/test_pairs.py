@@ -1,0 +1,49 @@
+"""Plots of pairs show the numbers of the result."""
+
+import numpy as np
+import pytest
+
+import hiercorr as hc
+from tests.plotting.support import title
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::hiercorr.DataWarning", "ignore::hiercorr.EstimationWarning"
+)
+
+
+def test_heatmap_groups_blocks_and_names_what_it_leaves_out(big, result):
+    ax = big.plot.heatmap(max_genes=200)
+    assert "200 of 3,000 genes" in title(ax)
+    image = ax.images[0].get_array()
+    half = image[:100, :100]
+    assert (half > 0).mean() > 0.95  # a block, not a chessboard
+    ax = result.plot.heatmap(genes=["FTL", "FTH1", "SPP1"])
+    assert sorted(t.get_text() for t in ax.get_xticklabels()) == ["FTH1", "FTL", "SPP1"]
+    assert title(ax) == "correlation"  # these were asked for: nothing was left out
+    with pytest.raises(hc.InputError, match="unknown gene 'nothing'"):
+        result.plot.heatmap(genes=["FTL", "nothing"])
+
+
+def test_ranked_shows_the_numbers(result):
+    ax = result.plot.ranked("FTL", n=5)
+    table = result.top("FTL", n=5).sort_values("correlation")
+    assert [t.get_text() for t in ax.get_yticklabels()] == table.index.tolist()
+    np.testing.assert_allclose(
+        ax.collections[-1].get_offsets()[:, 0], table["correlation"], rtol=1e-6
+    )
+    assert "5 of 29 genes" in ax.get_title()
+
+
+def test_p_value_plots_show_the_p_values(result):
+    p = result.matrix("p_value").to_numpy(float)
+    p = np.sort(p[np.triu_indices(30, 1)])
+    p = p[np.isfinite(p)]
+    ax = result.plot.p_histogram(bins=10)
+    np.testing.assert_array_equal(
+        [b.get_height() for b in ax.patches], np.histogram(p, np.linspace(0, 1, 11))[0]
+    )
+    points = result.plot.qq().lines[-1].get_xydata()
+    rank = np.round(10.0 ** -points[:, 0] * len(p) + 0.5).astype(int)  # some ranks are thinned out
+    np.testing.assert_allclose(points[:, 0], -np.log10((rank - 0.5) / len(p)), rtol=1e-9)
+    np.testing.assert_allclose(points[:, 1], -np.log10(p[rank - 1]), rtol=1e-6)
+    assert {1, len(p)} <= set(rank)

@@ -1,0 +1,102 @@
+"""Results on disk: read back as written, written whole or not at all."""
+
+import os
+import stat
+
+import numpy as np
+import pytest
+import xarray as xr
+
+import hiercorr as hc
+from hiercorr.results import storage
+from tests.support import fit
+
+
+@pytest.mark.parametrize("suffix", [".zarr", ".nc"])
+@pytest.mark.parametrize("which", ["result", "one"])
+def test_round_trip(suffix, which, request, tmp_path):
+    original = request.getfixturevalue(which)
+    path = original.save(tmp_path / f"r{suffix}")
+    back = hc.load(path)
+    xr.testing.assert_identical(back.dataset.drop_attrs(), original.dataset.drop_attrs())
+    assert set(back.dataset.attrs) == set(original.dataset.attrs)
+    for name, value in original.dataset.attrs.items():
+        assert np.array_equal(back.dataset.attrs[name], value), name
+    for name, variable in original.dataset.variables.items():
+        attrs = back.dataset[name].attrs
+        assert set(attrs) == set(variable.attrs), name
+        assert all(np.array_equal(attrs[k], v) for k, v in variable.attrs.items()), name
+        assert back.dataset[name].dtype == variable.dtype, name
+    assert back.top("gene0", 3).equals(original.top("gene0", 3))
+    assert os.listdir(tmp_path) == [path.name]
+
+
+def test_two_sample_and_pooled_results_round_trip(small, tmp_path):
+    r = fit(small, estimator="pooled", uncertainty="none")
+    back = hc.load(r.save(tmp_path / "r.zarr"))
+    xr.testing.assert_identical(back.dataset.drop_attrs(), r.dataset.drop_attrs())
+
+
+@pytest.mark.parametrize("suffix", [".zarr", ".nc"])
+def test_saving_is_whole_or_not_at_all(result, small, tmp_path, suffix, monkeypatch):
+    path = result.save(tmp_path / f"r{suffix}")
+    with pytest.raises(FileExistsError, match="overwrite=True"):
+        result.save(path)
+    other = fit(small, target="gene1")
+    real = xr.Dataset.to_zarr if suffix == ".zarr" else xr.Dataset.to_netcdf
+
+    def interrupted(self, *args, **kwargs):
+        real(self, *args, **kwargs)
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(xr.Dataset, "to_zarr" if suffix == ".zarr" else "to_netcdf", interrupted)
+    with pytest.raises(OSError, match="No space"):
+        other.save(path, overwrite=True)
+    monkeypatch.undo()
+    assert hc.load(path).target is None
+    assert os.listdir(tmp_path) == [path.name]
+    moves = []
+    monkeypatch.setattr(storage.os, "replace", lambda a, b: _fail_second(a, b, moves))
+    with pytest.raises(OSError, match="second move"):
+        other.save(path, overwrite=True)
+    monkeypatch.undo()
+    assert hc.load(path).target is None
+    other.save(path, overwrite=True)
+    assert hc.load(path).target == "gene1"
+    assert os.listdir(tmp_path) == [path.name]
+
+
+_replace = os.replace
+
+
+def _fail_second(a, b, moves):
+    moves.append(a)
+    if len(moves) == 2:
+        raise OSError("second move failed")
+    _replace(a, b)
+
+
+def test_save_and_load_refuse(result, tmp_path):
+    with pytest.raises(hc.InputError, match=r"must end in \.zarr or \.nc"):
+        result.save(tmp_path / "r.csv")
+    with pytest.raises(hc.InputError, match="no folder"):
+        result.save(tmp_path / "nowhere" / "r.nc")
+    with pytest.raises(hc.InputError, match="no such result"):
+        hc.load(tmp_path / "r.nc")
+    (tmp_path / "bad.nc").write_text("text")
+    with pytest.raises(hc.InputError, match="cannot read"):
+        hc.load(tmp_path / "bad.nc")
+    newer = hc.CorrelationResult(result.dataset.assign_attrs(schema_version="2.0"))
+    newer.save(tmp_path / "newer.nc")
+    with pytest.raises(hc.InputError, match=r"schema version 2\.0"):
+        hc.load(tmp_path / "newer.nc")
+    result.dataset[["mean"]].to_netcdf(tmp_path / "part.nc", engine="h5netcdf")
+    with pytest.raises(hc.InputError):
+        hc.load(tmp_path / "part.nc")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root writes everywhere")
+def test_read_only_folder(result, tmp_path):
+    tmp_path.chmod(stat.S_IRUSR | stat.S_IXUSR)
+    with pytest.raises(PermissionError):
+        result.save(tmp_path / "r.nc")

@@ -1,0 +1,34 @@
+"""Tables of a result."""
+
+import numpy as np
+import pytest
+
+import hiercorr as hc
+
+
+def test_tables(result, one):
+    top = result.top("gene0", 4)
+    assert len(top) == 4
+    assert "gene0" not in top.index
+    assert top["p_value"].is_monotonic_increasing
+    assert one.top(n=4).index.tolist() == top.index.tolist()
+    pairs = result.pairs(q=0.2, min_correlation=0.1)
+    assert (pairs["q_value"] <= 0.2).all()
+    assert (pairs["correlation"].abs() >= 0.1).all()
+    assert (pairs["gene_a"] != pairs["gene_b"]).all()
+    n = int(np.isfinite(result.dataset["correlation"].values[np.triu_indices(12, 1)]).sum())
+    assert len(result.pairs()) == n
+    assert result.matrix("se").shape == (12, 12)
+    assert list(result.sample_table().columns) == ["n_cells", "depth"]
+    a, b = result.sample_table("gene0", "gene1"), one.sample_table("gene1")
+    np.testing.assert_allclose(a["correlation"], b["correlation"], rtol=1e-4)
+    assert result.flag_counts()["low_information"] > 0
+    for call, text in (
+        (lambda: result.top("gen0"), "unknown gene 'gen0'; did you mean"),
+        (lambda: result.top(), "name a gene"),
+        (lambda: one.top("gene1"), "target 'gene0' only"),
+        (lambda: result.matrix("corelation"), "did you mean 'correlation'"),
+        (lambda: result.sample_table("gene0", "geneX"), "unknown gene"),
+    ):
+        with pytest.raises(hc.InputError, match=text):
+            call()

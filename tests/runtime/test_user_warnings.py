@@ -1,0 +1,50 @@
+"""Warnings point at the caller outside the package."""
+
+import subprocess
+import sys
+import warnings
+
+import pytest
+
+import hiercorr as hc
+from hiercorr.runtime.user_warnings import warn
+
+
+def line():
+    return sys._getframe(1).f_lineno
+
+
+def test_a_direct_call():
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        warn("text", hc.DataWarning)
+        here = line() - 1
+    assert (caught[0].filename, caught[0].lineno) == (__file__, here)
+    assert caught[0].category is hc.DataWarning
+
+
+@pytest.mark.parametrize("deep", ["fit", "aggregate", "check_design"])
+def test_calls_deep_in_the_package(small, deep):
+    few = small[(small.obs["sample"] != "s5") | (small.obs_names.isin(small.obs_names[-4:]))].copy()
+    call = {
+        "fit": lambda: hc.CSCore(few, "sample", depth="depth"),
+        "aggregate": lambda: hc.aggregate(few, "sample", depth="depth"),
+        "check_design": lambda: hc.check_design(few, "sample", depth="depth"),
+    }[deep]
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        call()
+    found = [w for w in caught if w.category is hc.DataWarning]
+    assert found
+    assert {w.filename for w in found} == {__file__}
+
+
+def test_a_script_is_shown_with_its_own_line(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import hiercorr as hc\n"
+        "adata = hc.datasets.glioblastoma()\n"
+        "hc.CSCore(adata, 'patient_id', depth='total_counts', genes=5)\n"
+    )
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=True)
+    assert f"{script}:3: DataWarning" in done.stderr

@@ -1,0 +1,123 @@
+"""Enrichment of gene sets against scipy and gseapy, planted sets, malformed files."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+import hiercorr as hc
+from hiercorr.enrichment import enrich, gene_sets, gsea, read_gmt, sum_gene_sets
+from hiercorr.simulate import simulate_counts
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::hiercorr.DataWarning", "ignore::hiercorr.EstimationWarning"
+)
+
+
+def test_equals_the_hypergeometric(within):
+    table = enrich(within, "FTL", direction="positive")
+    top = within.top("FTL", n=300)
+    partners = set(top.index[(top["q_value"] < 0.05) & (top["correlation"] > 0)])
+    background = set(within.genes) - {"FTL"}
+    for name, row in table.iterrows():
+        genes = set(hc.datasets.hallmark()[name]) & background
+        assert (row["size"], row["overlap"]) == (len(genes), len(genes & partners))
+        expected = stats.hypergeom.sf(
+            row["overlap"] - 1, len(background), len(genes), len(partners)
+        )
+        assert row["p_value"] == pytest.approx(expected)
+    np.testing.assert_allclose(table["q_value"], stats.false_discovery_control(table["p_value"]))
+
+
+def test_gsea_equals_gseapy(within):
+    import gseapy
+
+    found = gsea(within, "FTL", permutations=100, seed=3)
+    row = within.top("FTL", n=300)["statistic"].dropna()
+    sets = {k: [g for g in v if g in row.index] for k, v in hc.datasets.hallmark().items()}
+    direct = gseapy.prerank(
+        rnk=row.sort_values(ascending=False),
+        gene_sets=sets,
+        min_size=5,
+        max_size=500,
+        permutation_num=100,
+        seed=3,
+        threads=1,
+        outdir=None,
+        no_plot=True,
+        verbose=False,
+    ).res2d.set_index("Term")
+    np.testing.assert_allclose(found["es"], direct.loc[found.index, "ES"].astype(float))
+    assert found["p_value"].min() >= 1 / 101
+
+
+def test_a_planted_set_is_found():
+    adata, _ = simulate_counts(8, 250, 40, mean=2.0, within=_block(40, 8, 0.6), seed=2)
+    r = hc.CSCore(adata, "sample", depth="depth").fit(target="gene0")
+    names = [f"gene{j}" for j in range(40)]
+    sets = {"planted": names[1:8], "other": names[15:25]}
+    assert (
+        enrich(r, sets=sets).loc["planted", "p_value"]
+        < 1e-4
+        < enrich(r, sets=sets).loc["other", "p_value"]
+    )
+    assert gsea(r, sets=sets).index[0] == "planted"
+    summed = sum_gene_sets(
+        adata, {"planted": names[:8], "other": names[15:25]}, keep=["gene0"], depth="depth"
+    )
+    x = adata.X.toarray()
+    np.testing.assert_array_equal(
+        summed.X.toarray(), np.stack([x[:, 0], x[:, 1:8].sum(1), x[:, 15:25].sum(1)], 1)
+    )
+    score = hc.CSCore(summed, "sample", depth="hiercorr_depth").fit(target="gene0").top()
+    assert score.index[0] == "planted"
+    assert score.loc["planted", "ci_lower"] > 0.3
+    pb = hc.Pseudobulk(summed, "sample", depth="hiercorr_depth", normalization="cpm").fit(
+        target="gene0"
+    )
+    assert set(pb.genes) == {"gene0", "planted", "other"}
+
+
+def test_partners_given(within):
+    table = enrich(
+        within,
+        partners=["CTSB", "CTSD", "CTSL"],
+        sets={"cathepsins": ["CTSB", "CTSD", "CTSL", "CD14", "CTSS"]},
+        min_size=2,
+    )
+    assert table.loc["cathepsins", "overlap"] == 3
+    with pytest.raises(hc.InputError, match="unknown gene among partners 'nothing'"):
+        enrich(within, partners=["nothing"])
+
+
+@pytest.mark.parametrize(
+    ("text", "match"),
+    [
+        ("a\tb\tG1\nc\td\n", r"line 2 of 's.gmt' is not"),
+        ("a\tb\tG1\na\tb\tG2\n", "line 2 of 's.gmt' repeats the set 'a'"),
+        ("\n", "holds no gene set"),
+    ],
+)
+def test_malformed_gmt(tmp_path, text, match):
+    path = tmp_path / "s.gmt"
+    path.write_text(text)
+    with pytest.raises(hc.InputError, match=match):
+        read_gmt(path)
+
+
+def test_sets_that_cannot_serve(within, tmp_path):
+    with pytest.raises(hc.InputError, match="are the identifiers of one kind"):
+        enrich(within, "FTL", sets={"ensembl": ["ENSG01", "ENSG02"]})
+    with pytest.raises(hc.InputError, match="is one string"):
+        gene_sets({"a": "FTL"})
+    with pytest.raises(hc.InputError, match="no such file"):
+        gene_sets(tmp_path / "nothing.gmt")
+    with pytest.raises(hc.InputError, match="no gene is a partner"):
+        enrich(within, "FTL", q=1e-12)
+    assert gene_sets({"a": ["x", "x", "y"]}) == {"a": ["x", "y"]}
+
+
+def _block(n, size, r):
+    out = np.eye(n)
+    out[:size, :size] = r
+    np.fill_diagonal(out, 1)
+    return out

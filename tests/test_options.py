@@ -1,0 +1,765 @@
+"""Every option of every public function: a wrong type, a wrong value, a value without effect."""
+
+import inspect
+import warnings
+from types import ModuleType
+
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+
+import hiercorr as hc
+from hiercorr import enrichment, modules, planning, specification
+from hiercorr.simulate import natural_correlation, simulate_counts
+
+NONE = object()  # no such value: any value of this type is right, or the option always acts
+
+
+class World:
+    """Small data and results that all calls share."""
+
+    def __init__(self):
+        self.data, _ = simulate_counts(5, 40, 12, mean=2.0, within=0.4, seed=1)
+        number = self.data.obs["sample"].cat.codes.to_numpy()
+        self.data.obs["arm"] = np.where(number % 2 == 0, "a", "b")
+        self.data.obs["kind"] = np.where(np.arange(self.data.n_obs) % 2 == 0, "x", "y")
+        self.data.obs["age"] = 30.0 + number
+        options = {"sample": "sample", "depth": "depth"}
+        self.model = hc.CSCore(self.data, **options)
+        self.few_cells = hc.CellCorrelation(self.data, **options)
+        self.sums = hc.aggregate(self.data, **options)
+        self.pseudobulk = hc.Pseudobulk(self.data, **options, formula="~ arm", normalization="cpm")
+        self.within = self.model.fit(per_sample=True)
+        self.target = self.model.fit(target="gene0")
+        self.no_q = self.model.fit(target="gene0", uncertainty="none")
+        self.between = self.pseudobulk.fit(target="gene0")
+        self.types = hc.by_cell_type(self.data, "kind", **options)
+        self.evidence = hc.evidence("gene0", self.within, self.between)
+        self.modules = modules.find_modules(
+            self.within, "hierarchical", q=None, min_correlation=0.1, min_size=2
+        )
+        self.design = planning.power(samples=8, cells=300)
+        self.between_design = planning.power("between", samples=8, cells=300)
+        self.bayes = hc.BayesianCorrelation(self.data, **options, genes=["gene0", "gene1"])
+
+
+@pytest.fixture(scope="module")
+def world():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return World()
+
+
+# option: wrong type, wrong value, (a value without effect, the options that take it away) or NONE
+DATA = {
+    "data": (3, "nowhere.h5ad", NONE),
+    "sample": (3, "smaple", NONE),
+    "layer": (3, "nothing", NONE),
+    "depth": (3, "nothing", NONE),
+    "subset": (3, {"nothing": 1}, NONE),
+}
+GENES = {"genes": (3.5, ["nothing"], NONE)}
+MIN_CELLS = {"min_cells": ("many", 0, NONE)}
+SMALL = {**MIN_CELLS, "small_samples": (3, "keep", NONE)}
+TARGET = {"target": (3, "nothing", NONE)}
+CONFIDENCE = {"confidence": ("high", 95, NONE)}
+UNUSED_CONFIDENCE = {"confidence": ("high", 95, (0.9, {"uncertainty": "none"}))}
+PRECISION = {"precision": (3, "half", NONE)}
+SEED = {"seed": ("first", -1, NONE)}
+PROGRESS = {"progress": ("yes", NONE, NONE)}
+N_JOBS = {"n_jobs": ("two", 0, NONE)}
+Q = {"q": ("small", 2.0, NONE)}
+SIZE = {"min_correlation": ("large", 2.0, NONE)}
+N = {"n": ("ten", -1, NONE)}
+GENE = {"gene": (3, "nothing", NONE)}
+PAIR = {"gene_a": (3, "nothing", NONE), "gene_b": (3, "nothing", NONE)}
+SETS = {"sets": (3, "nowhere.gmt", NONE)}
+SET_SIZES = {"min_size": ("five", 0, NONE), "max_size": ("many", 1, NONE)}
+PATH = {"path": (3, "nowhere/r.zarr", NONE)}
+
+BASE = {"sample": "sample", "depth": "depth"}
+CELLS = {"data": lambda w: w.data, **BASE}
+GENE_SETS = {"a": [f"gene{j}" for j in range(6)], "b": [f"gene{j}" for j in range(6, 12)]}
+
+# name: (call, options that are given, table of options)
+MODELS = {
+    "CSCore": (
+        lambda w, **o: hc.CSCore(**o),
+        CELLS,
+        {
+            **DATA,
+            **GENES,
+            **SMALL,
+            "covariates": (3, ["nothing"], ("~ age", {"scheduler": "threads"})),
+            "memory_limit": ([], "much", NONE),
+            "scratch": (3, "nowhere/deep", ("counts", {"scheduler": "threads"})),
+            "scheduler": (3, "nothing", ("threads", {"covariates": "~ age"})),
+        },
+    ),
+    "CSCore.fit": (
+        lambda w, **o: w.model.fit(**o),
+        {},
+        {
+            "estimator": (3, "median", NONE),
+            "uncertainty": (3, "exact", NONE),
+            **TARGET,
+            "per_sample": ("yes", NONE, (True, {"estimator": "pooled"})),
+            **PRECISION,
+            "standardize": ("yes", NONE, (False, {"estimator": "pooled"})),
+            "covariate_level": (3, "nonsense", ("count", {})),
+            "adjust": (3, ("nonsense",), (("mean",), {})),
+            "n_bootstrap": ("many", -5, (500, {"uncertainty": "jackknife"})),
+            **UNUSED_CONFIDENCE,
+            **SEED,
+            "out": (3, "r.txt", ("r.zarr", {"target": "gene0"})),
+            "overwrite": ("yes", NONE, (True, {})),
+            "checkpoint": (3, NONE, NONE),
+            **N_JOBS,
+            **PROGRESS,
+        },
+    ),
+    "CSCore.signature": (
+        lambda w, **o: w.model.signature(**o),
+        {"genes": ["gene0", "gene1"]},
+        {
+            "genes": (3, ["gene0", "nothing"], NONE),
+            "name": (3, "gene0", NONE),
+            "weights": (3, "heavy", NONE),
+            "uncertainty": (3, "bootstrap", NONE),
+            **UNUSED_CONFIDENCE,
+            **N_JOBS,
+            **PROGRESS,
+        },
+    ),
+    "Pseudobulk": (
+        lambda w, **o: hc.Pseudobulk(**o),
+        {**CELLS, "normalization": "cpm"},
+        {
+            **DATA,
+            **GENES,
+            "cell_type": (3, "nothing", NONE),
+            "formula": (3, "~ nothing", NONE),
+            "normalization": (3, "rpkm", NONE),
+            "block": (3, "nothing", NONE),
+            "block_method": (3, "random", ("cluster", {})),
+            "min_cells": ("many", 0, (20, {"data": lambda w: w.sums, "depth": None})),
+            "min_counts": ("many", -1, (5, {"data": lambda w: w.sums, "depth": None})),
+            "small_samples": (3, "keep", NONE),
+        },
+    ),
+    "Pseudobulk.fit": (
+        lambda w, **o: w.pseudobulk.fit(**o),
+        {"target": "gene0"},
+        {
+            "method": (3, "kendall", ("hc3", {"target": None})),
+            **TARGET,
+            "interaction": (3, "nothing", ("arm", {"method": "corrected"})),
+            "contrasts": (
+                3,
+                {"a": "nothing"},
+                ({"a": "`arm[T.b]`"}, {"target": None, "method": "spearman"}),
+            ),
+            "permutations": ("many", 5, (99, {"method": "voom"})),
+            **PRECISION,
+            **CONFIDENCE,
+            **SEED,
+            **PROGRESS,
+        },
+    ),
+    "BayesianCorrelation": (
+        lambda w, **o: hc.BayesianCorrelation(**o),
+        CELLS,
+        {
+            **DATA,
+            **GENES,
+            **SMALL,
+            "formula": (3, "~ nothing", NONE),
+            "priors": (3, {"nothing": {}}, NONE),
+            "block": (3, "nothing", NONE),
+            "heterogeneity": ("yes", NONE, NONE),
+            "structure": (3, "all", NONE),
+            "many_cells": (3, "some", NONE),
+            **SEED,
+        },
+    ),
+    "BayesianCorrelation.fit": (
+        lambda w, **o: w.bayes.fit(**o),
+        {},
+        {
+            "draws": ("many", 5, NONE),
+            "tune": ("long", 5, NONE),
+            "chains": ("two", 1, NONE),
+            **SEED,
+            "sampler": (3, "stan", NONE),
+            "target_accept": ("high", 2, NONE),
+            "method": (3, "exact", NONE),
+            **CONFIDENCE,
+            "rope": ("thin", 2, NONE),
+            **PROGRESS,
+        },
+    ),
+    "BayesianCorrelation.fit_many": (
+        lambda w, **o: w.bayes.fit_many(**o),
+        {"target": "gene0"},
+        {
+            **TARGET,
+            "genes": (3, ["nothing"], NONE),
+            "shrink": ("yes", NONE, NONE),
+            "draws": ("many", 5, NONE),
+            **CONFIDENCE,
+            "rope": ("thin", 2, NONE),
+            **SEED,
+            **N_JOBS,
+            **PROGRESS,
+        },
+    ),
+    "BayesianCorrelation.pair": (
+        lambda w, **o: w.bayes.pair(**o),
+        {"gene_a": "gene0", "gene_b": "gene1"},
+        {**PAIR, "structure": (3, "all", NONE), "priors": (3, NONE, NONE)},
+    ),
+    "BayesianCorrelation.prior_predictive": (
+        lambda w, **o: w.bayes.prior_predictive(**o),
+        {},
+        {"draws": ("many", 0, NONE), **SEED},
+    ),
+    "BayesianCorrelation.posterior_predictive": (
+        lambda w, **o: w.bayes.posterior_predictive(**o),
+        {"result": lambda w: w.within},
+        {"result": (3, lambda w: w.within, NONE), "draws": ("many", 0, NONE), **SEED},
+    ),
+    "BayesianCorrelation.compare_structures": (
+        lambda w, **o: w.bayes.compare_structures(**o),
+        {"gene_a": "gene0", "gene_b": "gene1"},
+        {**PAIR, **SEED},
+    ),
+    "BayesianCorrelation.prior_sensitivity": (
+        lambda w, **o: w.bayes.prior_sensitivity(**o),
+        {"gene_a": "gene0", "gene_b": "gene1"},
+        {**PAIR, "priors": (3, {"a": {"nothing": {}}}, NONE), **SEED},
+    ),
+    "CellCorrelation": (
+        lambda w, **o: hc.CellCorrelation(**o),
+        CELLS,
+        {**DATA, **GENES, **SMALL},
+    ),
+    "CellCorrelation.fit": (
+        lambda w, **o: w.few_cells.fit(**o),
+        {},
+        {
+            "method": (3, "kendall", NONE),
+            "level": (3, "between", NONE),
+            **TARGET,
+            "uncertainty": (3, "bootstrap", NONE),
+            **PRECISION,
+            **UNUSED_CONFIDENCE,
+            **PROGRESS,
+        },
+    ),
+}
+
+FUNCTIONS = {
+    "aggregate": (
+        lambda w, **o: hc.aggregate(**o),
+        CELLS,
+        {
+            **DATA,
+            **SMALL,
+            "cell_type": (3, "nothing", NONE),
+            "min_counts": ("many", -1, NONE),
+        },
+    ),
+    "differential": (
+        lambda w, **o: hc.differential(**o),
+        {**CELLS, "condition": "arm"},
+        {
+            **DATA,
+            **GENES,
+            **SMALL,
+            "condition": (3, "nothing", NONE),
+            "formula": (3, "~ nothing", ("~ age", {"method": "pooled"})),
+            "block": (3, "nothing", NONE),
+            **TARGET,
+            "contrast": (3, "nothing", NONE),
+            "method": (3, "exact", NONE),
+            "uncertainty": (3, "exact", ("cluster", {})),
+            "permutations": ("many", 5, (99, {"formula": "~ age"})),
+            **PRECISION,
+            **CONFIDENCE,
+            **SEED,
+            **N_JOBS,
+            **PROGRESS,
+        },
+    ),
+    "by_cell_type": (
+        lambda w, **o: hc.by_cell_type(**o),
+        {**CELLS, "cell_type": "kind"},
+        {
+            **{k: DATA[k] for k in ("data", "sample", "subset")},
+            "cell_type": (3, "nothing", NONE),
+            "types": (3, ["nothing"], NONE),
+            "family": (3, "none", NONE),
+            "fit": (3, {"confidence": 95}, NONE),
+        },
+    ),
+    "differential_expression": (
+        lambda w, **o: hc.differential_expression(**o),
+        {**CELLS, "formula": "~ arm", "contrast": ("arm", "b", "a")},
+        {
+            **DATA,
+            **SMALL,
+            "formula": (3, "~ nothing", NONE),
+            "contrast": (3, "nothing", NONE),
+            "block": (3, "nothing", NONE),
+            "min_counts": ("many", -1, NONE),
+        },
+    ),
+    "decompose": (
+        lambda w, **o: hc.decompose(**o),
+        CELLS,
+        {**DATA, **GENES, **TARGET, **SMALL, **PROGRESS},
+    ),
+    "traps": (
+        lambda w, **o: hc.traps(**o),
+        {**CELLS, "target": "gene0"},
+        {**DATA, **GENES, **TARGET, **MIN_CELLS, "permutations": ("many", 5, NONE), **SEED},
+    ),
+    "metacells": (
+        lambda w, **o: hc.metacells(**o),
+        CELLS,
+        {
+            **DATA,
+            **MIN_CELLS,
+            "size": ("small", 1, (7, {"labels": "kind"})),
+            "labels": (3, "nothing", NONE),
+            "n_genes": ("many", 1, (5, {"labels": "kind"})),
+            "n_components": ("two", 0, (2, {"labels": "kind"})),
+            **SEED,
+        },
+    ),
+    "metacell_sensitivity": (
+        lambda w, **o: hc.metacell_sensitivity(**o),
+        {**CELLS, "target": "gene0", "sizes": (5,)},
+        {
+            **DATA,
+            **GENES,
+            **TARGET,
+            "sizes": (5, (5, 0), NONE),
+            "n_genes": ("many", 1, NONE),
+            "n_components": ("two", 0, NONE),
+            **SEED,
+        },
+    ),
+    "check_design": (
+        lambda w, **o: hc.check_design(**o),
+        CELLS,
+        {
+            **DATA,
+            **MIN_CELLS,
+            "cell_type": (3, "nothing", NONE),
+            "formula": (3, NONE, NONE),  # a wrong formula is one of the problems that are listed
+            "main_claim": ("yes", NONE, NONE),
+            "review": ("yes", NONE, NONE),
+        },
+    ),
+    "power": (
+        lambda w, **o: planning.power(**o),
+        {"samples": 8, "cells": 300},
+        {
+            "question": (3, "causal", NONE),
+            "samples": ("many", 2, (8, {"power": 0.8})),
+            "cells": ("many", 1, (300, {"power": 0.8})),
+            "mean": ("high", 0.0, NONE),
+            "rho": ("high", 1.5, NONE),
+            "heterogeneity": ("low", 2.0, (0.3, {"question": "between"})),
+            "power": ("high", 80, (0.8, {"cells": 300})),
+            "alpha": ("low", 5, NONE),
+            "tests": ("many", 0, NONE),
+            "within_sd": ("low", -1.0, NONE),
+            "between_sd": ("low", -1.0, (0.5, {})),
+            "depth_sd": ("low", -1.0, NONE),
+            "baseline": ("low", 1.5, (0.2, {})),
+            "paired": ("yes", NONE, (True, {})),
+            "covariates": ("sex", -1, (2, {})),
+        },
+    ),
+    "evidence": (
+        lambda w, **o: hc.evidence(**o),
+        {"target": "gene0", "within": lambda w: w.within, "between": lambda w: w.between},
+        {
+            **TARGET,
+            "within": (3, lambda w: w.between, NONE),
+            "between": (3, lambda w: w.within, NONE),
+            "exploratory": (3, NONE, NONE),
+            "bayesian": (3, NONE, NONE),
+            **Q,
+        },
+    ),
+    "compare": (
+        lambda w, **o: hc.compare(**o),
+        {"results": lambda w: {"a": w.within, "b": w.target}},
+        {"results": (3, {}, NONE), "pairs": (3, [("gene0", "nothing")], NONE)},
+    ),
+    "report": (
+        lambda w, path="r.html", results=None, **o: hc.report(path, *(results or [w.target]), **o),
+        {},
+        {
+            "path": (3, "nowhere/r.html", NONE),
+            "results": ([3], NONE, NONE),
+            "design": (3, NONE, NONE),
+            "traps": (3, NONE, NONE),
+            "evidence": (3, NONE, NONE),
+            "enrichment": (3, NONE, NONE),
+            "figures": (3, NONE, NONE),
+            **GENE,
+            "n": ("ten", 0, NONE),
+            "title": (3, NONE, NONE),
+            "language": (3, "latin", NONE),
+        },
+    ),
+    "load": (
+        lambda w, **o: hc.load(**{"path": "r.nc", **o}),
+        {},
+        {"path": (3, "nowhere.zarr", NONE), "lazy": ("yes", NONE, NONE)},
+    ),
+    "planning.best_design": (
+        lambda w, **o: planning.best_design(**o),
+        {"design": lambda w: w.design, "donor_cost": 500, "cell_cost": 0.1},
+        {
+            "design": (3, NONE, NONE),
+            "donor_cost": ("high", -1, NONE),
+            "cell_cost": ("high", 0, NONE),
+            "goal": ("high", 80, (0.9, {"budget": 9000})),
+            "budget": ("large", -5, NONE),
+        },
+    ),
+    "planning.pilot": (
+        lambda w, **o: planning.pilot(**o),
+        {**CELLS, "gene_a": "gene0", "gene_b": "gene1"},
+        {**{k: DATA[k] for k in ("data", "sample", "depth")}, **PAIR},
+    ),
+    "planning.around": (
+        lambda w, **o: planning.around(**o),
+        {"design": lambda w: w.design, "over": "samples"},
+        {
+            "design": (3, NONE, NONE),
+            "over": (3, "alpha", ("heterogeneity", {"design": lambda w: w.between_design})),
+        },
+    ),
+    "planning.power_curve": (
+        lambda w, **o: planning.power_curve(**o),
+        {"design": lambda w: w.design, "over": "samples", "values": [8]},
+        {
+            "design": (3, NONE, NONE),
+            "over": (3, "alpha", ("heterogeneity", {"design": lambda w: w.between_design})),
+            "values": (3, [2], NONE),
+        },
+    ),
+    "enrichment.gene_sets": (lambda w, **o: enrichment.gene_sets(**o), {}, SETS),
+    "enrichment.enrich": (
+        lambda w, **o: enrichment.enrich(**o),
+        {"result": lambda w: w.target, "sets": GENE_SETS},
+        {
+            "result": (3, lambda w: w.no_q, NONE),
+            "gene": (3, "nothing", ("gene0", {"partners": ["gene1"]})),
+            **SETS,
+            "partners": (3, ["nothing"], NONE),
+            "q": ("small", 2.0, (0.1, {"partners": ["gene1"]})),
+            "min_correlation": ("large", 2.0, (0.1, {"partners": ["gene1"]})),
+            "direction": (3, "up", ("positive", {"partners": ["gene1"]})),
+            **SET_SIZES,
+        },
+    ),
+    "enrichment.gsea": (
+        lambda w, **o: enrichment.gsea(**o),
+        {"result": lambda w: w.target, "sets": GENE_SETS},
+        {
+            "result": (3, NONE, NONE),
+            **GENE,
+            **SETS,
+            **SET_SIZES,
+            "permutations": ("many", 0, NONE),
+            **SEED,
+        },
+    ),
+    "enrichment.sum_gene_sets": (
+        lambda w, **o: enrichment.sum_gene_sets(**o),
+        {"data": lambda w: w.data, "sets": GENE_SETS, "depth": "depth"},
+        {
+            **{k: DATA[k] for k in ("data", "layer", "depth")},
+            **SETS,
+            "keep": ("gene0", ["nothing"], NONE),
+            "min_size": ("five", 0, NONE),
+        },
+    ),
+    "modules.find_modules": (
+        lambda w, **o: modules.find_modules(**o),
+        {"result": lambda w: w.within, "q": None, "min_correlation": 0.1},
+        {
+            "result": (3, lambda w: w.target, NONE),
+            "method": (3, "kmeans", NONE),
+            **Q,
+            **SIZE,
+            "power": ("high", 0, NONE),
+            "signed": ("yes", NONE, NONE),
+            "resolution": ("high", 0, (2, {"method": "hierarchical"})),
+            "n_modules": ("two", 0, (2, {"method": "leiden"})),
+            "min_size": ("two", 0, NONE),
+            "without": ("s1", NONE, NONE),
+            **SEED,
+        },
+    ),
+    "modules.write_graphml": (
+        lambda w, **o: modules.write_graphml(**o),
+        {"result": lambda w: w.within, "path": "g.graphml"},
+        {
+            "result": (3, NONE, NONE),
+            "path": (3, "nowhere/g.graphml", NONE),
+            **Q,
+            **SIZE,
+            "modules": (3, NONE, NONE),
+        },
+    ),
+    "datasets.read_gmt": (
+        lambda w, **o: hc.datasets.read_gmt(**o),
+        {},
+        {"path": (3, "nowhere.gmt", NONE)},
+    ),
+    "simulate.simulate_counts": (
+        lambda w, **o: simulate_counts(**o),
+        {"n_samples": 3, "n_cells": 5, "n_genes": 4},
+        {
+            "n_samples": ("many", 0, NONE),
+            "n_cells": ("many", 0, NONE),
+            "n_genes": ("many", 1, NONE),
+            "mean": ("high", 0.0, NONE),
+            "within": ("high", 1.0, NONE),
+            "between": ("high", 1.0, NONE),
+            "within_sd": ("low", 0.0, NONE),
+            "between_sd": ("low", 0.0, NONE),
+            "heterogeneity": ("low", -1, NONE),
+            "distribution": (3, "normal", NONE),
+            "cell_imbalance": ("low", -1, (0.5, {"n_cells": [5, 6, 7]})),
+            "depth_mean": ("high", 0, NONE),
+            "depth_sd": ("low", -1, NONE),
+            "depth_shift": ("low", -1, NONE),
+            "covariates": (3, {"age": ([1, 2], 0.1)}, NONE),
+            "donor": (3, ["a"], NONE),
+            "donor_share": ("half", 2.0, (0.2, {})),
+            **SEED,
+        },
+    ),
+    "simulate.natural_correlation": (
+        lambda w, **o: natural_correlation(**o),
+        {"latent": 0.5, "sd_a": 0.5, "sd_b": 0.5},
+        {
+            "latent": ("high", 2.0, NONE),
+            "sd_a": ("low", 0.0, NONE),
+            "sd_b": ("low", 0.0, NONE),
+        },
+    ),
+    "specification.read_specification": (
+        lambda w, **o: specification.read_specification(**o),
+        {},
+        {"source": (3, "wihtin", NONE)},
+    ),
+}
+
+RESULTS = {
+    "CorrelationResult": (
+        lambda w, **o: hc.CorrelationResult(**o),
+        {},
+        {"dataset": (3, xr.Dataset(), NONE)},
+    ),
+    "CorrelationResult.at": (
+        lambda w, **o: w.within.at(**o),
+        {},
+        {"level": (3, "total", NONE)},
+    ),
+    "CorrelationResult.adjust": (
+        lambda w, **o: w.within.adjust(**o),
+        {},
+        {
+            "method": (3, "holm", NONE),
+            "family": (3, "none", NONE),
+            "level": ("low", 5, (0.1, {"method": "by"})),
+        },
+    ),
+    "CorrelationResult.top": (
+        lambda w, **o: w.within.top(**o),
+        {"gene": "gene0"},
+        {**GENE, **N},
+    ),
+    "CorrelationResult.pairs": (lambda w, **o: w.within.pairs(**o), {}, {**Q, **SIZE, **N}),
+    "CorrelationResult.matrix": (
+        lambda w, **o: w.within.matrix(**o),
+        {},
+        {"variable": (3, "nothing", NONE)},
+    ),
+    "CorrelationResult.coefficients": (
+        lambda w, **o: w.between.coefficients(**o),
+        {},
+        {"term": (3, "nothing", NONE)},
+    ),
+    "CorrelationResult.sample_table": (
+        lambda w, **o: w.within.sample_table(**o),
+        {"gene_a": "gene0", "gene_b": "gene1"},
+        PAIR,
+    ),
+    "CorrelationResult.summary": (
+        lambda w, **o: w.within.summary(**o),
+        {"gene": "gene0"},
+        {**GENE, **N},
+    ),
+    "CorrelationResult.save": (
+        lambda w, **o: w.within.save(**o),
+        {"path": "r.nc"},
+        {**PATH, "overwrite": ("yes", NONE, NONE)},
+    ),
+    "CorrelationResult.to_anndata": (
+        lambda w, **o: w.within.to_anndata(**o),
+        {"adata": lambda w: w.data},
+        {"adata": (3, lambda w: w.data[:, :3], NONE), "key": (3, NONE, NONE)},
+    ),
+    "CorrelationResult.to_networkx": (
+        lambda w, **o: w.within.to_networkx(**o),
+        {},
+        {**Q, **SIZE},
+    ),
+    "CellTypes.top": (
+        lambda w, **o: w.types.top(**o),
+        {"gene": "gene0"},
+        {**GENE, **N},
+    ),
+    "CellTypes.pairs": (lambda w, **o: w.types.pairs(**o), {}, N),
+    "CellTypes.save": (
+        lambda w, **o: w.types.save(**o),
+        {"path": "r.nc"},
+        {**PATH, "overwrite": ("yes", NONE, NONE)},
+    ),
+    "Evidence.of": (lambda w, **o: w.evidence.of(**o), {}, {"name": (3, "strong", NONE)}),
+    "modules.Modules.of": (
+        lambda w, **o: w.modules.of(**o),
+        {},
+        {"module": ("first", 99, NONE)},
+    ),
+}
+
+TABLE = {**MODELS, **FUNCTIONS, **RESULTS}
+
+
+def cases():
+    """Yield an identifier, the name of the call, the option, its bad value and other options."""
+    for name, (_, _, options) in TABLE.items():
+        for option, (wrong_type, wrong_value, without_effect) in options.items():
+            value, others = (NONE, {}) if without_effect is NONE else without_effect
+            for kind, bad, more in (
+                ("type", wrong_type, {}),
+                ("value", wrong_value, {}),
+                ("effect", value, others),
+            ):
+                if bad is not NONE:
+                    yield pytest.param(name, option, bad, more, id=f"{name}-{option}-{kind}")
+
+
+def resolved(world, value):
+    """Return a value of the table; functions take it from the shared results."""
+    return value(world) if inspect.isfunction(value) else value
+
+
+def names_of(value):
+    """List the strings in a value: names of genes, columns, files, options."""
+    if isinstance(value, str):
+        return [value]
+    if isinstance(value, list | tuple | dict):
+        inside = [*value, *(value.values() if isinstance(value, dict) else ())]
+        return [name for part in inside for name in names_of(part)]
+    return []
+
+
+def is_named(message, option, value):
+    """Check that a message names an option, or a name that was given."""
+    words = option.removesuffix("s").replace("_", " ")
+    return words in message.replace("_", " ") or any(n in message for n in names_of(value))
+
+
+@pytest.mark.parametrize(("name", "option", "bad", "more"), list(cases()))
+def test_bad_option_is_refused_by_name(world, name, option, bad, more, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    call, given, _ = TABLE[name]
+    options = {k: resolved(world, v) for k, v in {**given, **more, option: bad}.items()}
+    before = world.data.obs.copy()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with pytest.raises(hc.InputError) as caught:
+            call(world, **options)
+    message = str(caught.value)
+    assert is_named(message, option, bad), message
+    assert "\n" not in message
+    assert not list(tmp_path.iterdir())  # nothing half-written is left
+    pd.testing.assert_frame_equal(world.data.obs, before)
+
+
+def test_a_seed_alone_is_accepted(world, quiet):
+    """A seed is common to all calls, also of methods that draw nothing."""
+    seeded = world.model.fit(target="gene0", seed=1)
+    np.testing.assert_array_equal(seeded.matrix(), world.target.matrix())
+    modules.find_modules(world.within, "hierarchical", q=None, min_correlation=0.1, seed=1)
+
+
+_RETURNED = (  # results, which users do not make
+    "CellTypes",
+    "Comparison",
+    "DesignCheck",
+    "Evidence",
+    "Flag",
+    "Traps",
+    "planning.Design",
+    "modules.Modules",
+    "specification.Specification",
+)
+_PLOTS = ("Comparison.plot", "Traps.plot")  # of hiercorr.plotting
+
+
+def public_calls():
+    """Yield the name and the function of every public call, methods included."""
+    places = [("", hc)] + [
+        (f"{module.__name__.removeprefix('hiercorr.')}.", module)
+        for module in (planning, enrichment, modules, hc.datasets, hc.simulate, specification)
+    ]
+    for prefix, module in places:
+        for short in getattr(module, "__all__", None) or vars(module):
+            value = getattr(module, short)
+            name = f"{prefix}{short}"
+            if isinstance(value, ModuleType | str) or short.startswith("_"):
+                continue
+            home = str(getattr(value, "__module__", ""))
+            if prefix and not home.startswith(module.__name__):  # imported there
+                continue
+            if inspect.isfunction(value):
+                yield name, value
+            elif inspect.isclass(value) and not issubclass(value, Warning | Exception):
+                if name not in _RETURNED:
+                    yield name, value
+                for method, function in vars(value).items():
+                    if inspect.isfunction(function) and not method.startswith("_"):
+                        yield f"{name}.{method}", function
+
+
+def options_of(function):
+    """List the options of a call."""
+    options = inspect.signature(function).parameters.values()
+    kinds = inspect.Parameter.VAR_KEYWORD
+    return {p.name for p in options if p.kind is not kinds and p.name != "self"}
+
+
+def test_every_option_of_every_public_call_stands_in_the_table():
+    wanted = {
+        name: options_of(function)
+        for name, function in public_calls()
+        if name not in _PLOTS and options_of(function)
+    }
+    wanted.pop("planning.power")  # hiercorr.power
+    found = {name: set(options) for name, (_, _, options) in TABLE.items()}
+    assert found == wanted

@@ -1,0 +1,72 @@
+"""Several cell types in one call: each as fitted alone, one family of tests."""
+
+import anndata as ad
+import numpy as np
+import pytest
+from statsmodels.stats.multitest import multipletests
+
+import hiercorr as hc
+from hiercorr.simulate import simulate_counts
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::hiercorr.DataWarning", "ignore::hiercorr.EstimationWarning"
+)
+
+
+@pytest.fixture(scope="module")
+def typed():
+    parts = []
+    for k, (name, samples) in enumerate({"B": 5, "T": 6, "rare": 1}.items()):
+        part, _ = simulate_counts(max(samples, 2), 90, 8, mean=2.0, within=0.6, seed=60 + k)
+        part.obs["kind"] = name
+        part = part[part.obs["sample"].isin([f"s{i + 1}" for i in range(samples)])].copy()
+        part.obs_names = name + part.obs_names
+        parts.append(part)
+    return ad.concat(parts)
+
+
+def test_cell_types_in_one_call(typed):
+    with pytest.warns(hc.DataWarning, match="1 cell types are left out: 'rare'"):
+        found = hc.by_cell_type(typed, "kind", "sample", depth="depth")
+    assert list(found) == ["B", "T"]
+    assert "one sample" in found.left_out["rare"]
+    ds = found.dataset
+    assert ds["correlation"].dims == ("cell_type", "gene", "partner")
+    alone = hc.CSCore(typed, "sample", depth="depth", subset={"kind": "T"}).fit()
+    np.testing.assert_array_equal(
+        ds["correlation"].sel(cell_type="T"), alone.dataset["correlation"]
+    )
+    upper = np.triu_indices(8, 1)
+    p = np.concatenate([found[t].dataset["p_value"].values[upper] for t in found])
+    q = np.concatenate([found[t].dataset["q_value"].values[upper] for t in found])
+    known = np.isfinite(p)
+    np.testing.assert_allclose(
+        q[known], multipletests(p[known].astype(float), method="fdr_bh")[1], rtol=1e-5
+    )
+    assert found["B"].dataset.attrs["q_family"] == "all distinct pairs of 2 cell types"
+    assert "6 samples" in repr(found)
+    own = hc.by_cell_type(typed, "kind", "sample", ["T"], family="type", depth="depth")
+    np.testing.assert_array_equal(own["T"].dataset["q_value"], alone.dataset["q_value"])
+
+
+def test_cell_types_with_a_target(typed):
+    found = hc.by_cell_type(
+        typed, "kind", "sample", ["B", "T"], fit={"target": "gene0"}, depth="depth"
+    )
+    table = found.top(n=4)
+    assert table["cell_type"].iloc[0] in ("B", "T")
+    assert table["p_value"].is_monotonic_increasing
+    assert found.dataset["correlation"].dims == ("cell_type", "target", "gene")
+
+
+def test_cell_type_refusals(typed):
+    for arguments, options, text in (
+        (("kinds", "sample"), {}, "unknown cell_type column 'kinds'; did you mean 'kind'"),
+        (("kind", "sample", ["C"]), {}, "unknown cell type 'C'"),
+        (("kind", "sample"), {"family": "gene"}, "family must be"),
+        (("kind", "sample", ["rare"]), {}, "no cell type could be fitted; 'rare'"),
+    ):
+        with pytest.raises(hc.InputError, match=text):
+            hc.by_cell_type(typed, *arguments, depth="depth", **options)
+    with pytest.raises(hc.InputError, match="unknown cell type 'X'"):
+        hc.by_cell_type(typed, "kind", "sample", ["B"], depth="depth")["X"]
