@@ -94,7 +94,7 @@ def test_partners_given(within):
     [
         ("a\tb\tG1\nc\td\n", r"line 2 of 's.gmt' is not"),
         ("a\tb\tG1\na\tb\tG2\n", "line 2 of 's.gmt' repeats the set 'a'"),
-        ("\n", "holds no gene set"),
+        ("\n", "contains no gene set"),
     ],
 )
 def test_malformed_gmt(tmp_path, text, match):

@@ -128,7 +128,7 @@ TABLE = {
     # options of within
     "an unknown estimator": (
         lambda w: w.model().fit("median"),
-        "estimator must be 'within' or 'pooled', not 'median'",
+        "estimator must be one of .*'within', 'pooled'.*, not 'median'",
     ),
     "an unknown uncertainty": (
         lambda w: w.model().fit(uncertainty="exact"),
@@ -205,14 +205,14 @@ TABLE = {
     "nine permutations": (lambda w: w.sums().fit(target="gene0", permutations=9), "at least 19"),
     "permutations of weights": (
         lambda w: w.sums().fit("voom", target="gene0", permutations=99),
-        "permutations go with",
+        "permutations= requires",
     ),
     # differences
     "one sample in a group": (lambda w: w.change("lone"), "has one sample in group 'a'"),
     "one group": (lambda w: w.change("same"), "nothing to compare"),
     "three groups, no contrast": (
         lambda w: w.change("three"),
-        "say which difference with contrast=",
+        "state the difference with contrast=",
     ),
     "a condition of cells": (lambda w: w.change("score"), "varies within samples"),
     "a condition confounded with batch": (
@@ -225,7 +225,7 @@ TABLE = {
     ),
     "permutations with a covariate": (
         lambda w: w.change(formula="~ age", permutations=99),
-        "hold for the condition",
+        "are valid for the condition",
     ),
     # signatures, cell types, designs
     "a signature of one gene": (lambda w: w.model().signature(["gene0"]), "at least 2 genes"),

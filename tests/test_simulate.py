@@ -77,8 +77,8 @@ def test_natural_correlation():
     [
         ({"within": 1.0}, "between -1 and 1"),
         ({"within": -0.9}, "out of reach"),
-        ({"distribution": "normal"}, "lognormal' or 'gamma"),
-        ({"n_genes": 1}, "at least 2 genes"),
+        ({"distribution": "normal"}, "distribution must be one of"),
+        ({"n_genes": 1}, "n_genes must be a whole number of at least 2"),
         ({"mean": [1, 2]}, "mean needs one number or 40"),
         ({"mean": 0.0}, "positive"),
         ({"n_cells": [5, 5]}, "8 positive numbers"),

@@ -108,7 +108,7 @@ def _notes(attrs: Mapping[str, Any], flags: pd.Series, has_q: bool) -> list[str]
             else ""
         )
         notes.append(
-            f"Cell terms regressed out of the counts of each sample: {attrs['cell_terms']}{rest}."
+            f"Regressed out of the counts of each sample, cell terms: {attrs['cell_terms']}{rest}."
         )
     if has_q:
         notes.append(f"q: {attrs['q_method']} over {attrs['q_family']}.")

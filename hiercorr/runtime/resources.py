@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import re
 from collections.abc import Iterator
+from numbers import Real
 
 import numba
 
@@ -57,8 +59,8 @@ def memory_bytes(limit: int | str | None) -> int | None:
         except ValueError:
             size = -1.0
     else:
-        size = float(limit)
-    if not size > 0:
+        size = float(limit) if isinstance(limit, Real) and not isinstance(limit, bool) else -1.0
+    if not 0 < size < math.inf:
         raise InputError(
             f"memory_limit={limit!r} is not an amount of memory: "
             "pass a number of bytes or text such as '4GiB'"

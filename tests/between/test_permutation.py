@@ -75,7 +75,7 @@ def test_monte_carlo_is_repeatable_and_near_t(eight):
     ("options", "match"),
     [
         ({"permutations": 5}, "at least 19"),
-        ({"permutations": 99, "method": "corrected"}, "permutations go with"),
+        ({"permutations": 99, "method": "corrected"}, "permutations= requires"),
     ],
 )
 def test_bad(eight, options, match):

@@ -263,7 +263,7 @@ def test_interaction_refusals(sums):
     inside = hc.Pseudobulk(
         sums, "sample", formula="~ np.log(age)", depth="depth", normalization="cpm"
     )
-    with pytest.raises(hc.InputError, match="only inside other terms; add it by itself"):
+    with pytest.raises(hc.InputError, match="only inside other terms; add it as a term"):
         inside.fit(target="gene0", interaction="age")
     with pytest.raises(hc.InputError, match="permutations do not go with"):
         pb.fit(target="gene0", interaction="arm", permutations=99)

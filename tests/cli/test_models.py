@@ -90,10 +90,10 @@ def test_pseudobulk(path, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--formula", "~ kind"], "--formula does not go with this model"),
+        (["--formula", "~ kind"], "--formula does not apply to this model"),
         (
             ["--model", "pseudobulk", "--uncertainty", "cluster"],
-            "--uncertainty does not go with this model",
+            "--uncertainty does not apply to this model",
         ),
         (
             ["--model", "pseudobulk", "--formula", "~ kind"],

@@ -51,7 +51,7 @@ def test_refuses(gbm, within, between):
         hc.DataWarning, match="rest on different samples: 0 only within, 5 only between"
     ):
         hc.evidence("FTL", within=within, between=both_arms)
-    with pytest.raises(hc.InputError, match="class must be one of"):
+    with pytest.raises(hc.InputError, match="name must be one of"):
         hc.evidence("FTL", within=within, between=between).of("strong")
 
 

@@ -126,8 +126,8 @@ def test_worker_killed_in_mid_run(data, client, small_tiles, monkeypatch, tmp_pa
 @pytest.mark.parametrize(
     ("model", "fit", "text"),
     [
-        ({"scratch": "."}, {}, "neither scratch= nor covariates="),
-        ({"covariates": "~ depth"}, {}, "neither scratch= nor covariates="),
+        ({"scratch": "."}, {}, "cannot be combined with scratch= or covariates="),
+        ({"covariates": "~ depth"}, {}, "cannot be combined with scratch= or covariates="),
         ({}, {"per_sample": True}, "needs the cells in this process"),
         ({}, {"checkpoint": "kept"}, "checkpoint= stores sums of this process"),
     ],

@@ -157,13 +157,13 @@ def test_pooled_groups_are_those_of_separate_sums(uncertainty):
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        ({"block": "donor"}, "does not go with block="),
-        ({"formula": "~ age"}, "does not go with covariates"),
-        ({"permutations": 99}, "does not go with permutations="),
-        ({"condition": "age"}, "does not go with a number"),
+        ({"block": "donor"}, "cannot be combined with block="),
+        ({"formula": "~ age"}, "cannot be combined with covariates"),
+        ({"permutations": 99}, "cannot be combined with permutations="),
+        ({"condition": "age"}, "cannot be combined with a numeric condition"),
         ({"method": "exact"}, "method must be one of"),
-        ({"uncertainty": "bootstrap"}, "'jackknife' or 'cluster'"),
-        ({"condition": "few"}, "at least 3 samples in each group of 'few', one has 2"),
+        ({"uncertainty": "bootstrap"}, "'jackknife', 'cluster'"),
+        ({"condition": "few"}, "at least 3 samples in each group of 'few', and the smallest has 2"),
     ],
 )
 def test_pooled_groups_refuse(options, text, quiet):
