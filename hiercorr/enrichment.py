@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike
 from scipy import sparse, stats
 
 from hiercorr.counts import validate
+from hiercorr.counts.counts import GENE_SETS
 from hiercorr.counts.selection import Selection
 from hiercorr.counts.sources import open_source
 from hiercorr.datasets import hallmark, read_gmt
@@ -166,7 +167,18 @@ def enrich(
     table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("set")
     table["q_value"] = stats.false_discovery_control(table["p_value"])
     table["genes"] = [", ".join(shared[k]) for k in table.index]
-    table.attrs = {"background": n, "partners": m}
+    table.attrs = {
+        "model": "enrich",
+        "gene": None if partners is not None else row_of(result.dataset, gene)[0],
+        "sets": sets if isinstance(sets, str) else "given",
+        "background": n,
+        "partners": m,
+        "q": q,
+        "min_correlation": min_correlation,
+        "direction": direction,
+        "min_size": min_size,
+        "max_size": max_size,
+    }
     return table.sort_values("p_value", kind="stable")
 
 
@@ -250,7 +262,16 @@ def gsea(
             "leading_edge": table["Lead_genes"].str.replace(";", ", "),
         }
     )
-    out.attrs = {"ranked_by": variable, "permutations": permutations, "seed": seed}
+    out.attrs = {
+        "model": "gsea",
+        "gene": name,
+        "sets": sets if isinstance(sets, str) else "given",
+        "min_size": min_size,
+        "max_size": max_size,
+        "ranked_by": variable,
+        "permutations": permutations,
+        "seed": seed,
+    }
     return out.sort_values(
         ["p_value", "nes"], kind="stable", key=lambda v: -v.abs() if v.name == "nes" else v
     )
@@ -330,7 +351,9 @@ def sum_gene_sets(
             row_sum[i : i + block.shape[0]] += np.asarray(block.sum(1)).ravel()
         obs = source.obs.copy()
         obs["hiercorr_depth"] = row_sum if given is None else given
-    return ad.AnnData(sparse.csr_matrix(total), obs=obs, var=pd.DataFrame(index=[*keep, *usable]))
+    out = ad.AnnData(sparse.csr_matrix(total), obs=obs, var=pd.DataFrame(index=[*keep, *usable]))
+    out.uns[GENE_SETS] = np.array(list(usable), object)
+    return out
 
 
 @dataclass(frozen=True)

@@ -159,6 +159,18 @@ def find_modules(
             strongest = _strongest(any_q.weights(part), edges)
             others.append(grouping.modules(strongest, part.genes))
         table["stability"] = _stability(found, others)
+    table.attrs = {
+        "model": "find_modules",
+        "method": method,
+        "q": q,
+        "min_correlation": min_correlation,
+        "power": power,
+        "signed": int(signed),
+        "resolution": resolution,
+        "n_modules": n_modules,
+        "min_size": min_size,
+        "seed": seed,
+    }
     return Modules(genes, table)
 
 

@@ -307,7 +307,10 @@ class BayesianCorrelation:
     def _with(self, target: str | None) -> Counts:
         """Return the counts of the model's cells, with the target among the genes."""
         counts = self._reader.with_gene(target)
-        return counts if self._cells is None else counts.cells_where(self._cells)
+        if self._cells is None:
+            return counts
+        notes = counts.notes | {"subsampled_from": counts.n_cells}
+        return replace(counts.cells_where(self._cells), notes=notes)
 
     def prior_predictive(
         self, draws: int = 500, seed: int | np.random.Generator | None = None

@@ -156,6 +156,7 @@ def _attributes(counts: Counts, setup: Setup, options: PanelOptions) -> dict[str
         "draws": settings.draws,
         "tune": settings.tune,
         "chains": settings.chains,
+        "target_accept": settings.target_accept,
         "heterogeneity": int(setup.heterogeneity and options.method == "marginal"),
         "n_cells": counts.n_cells,
         "seed": options.seed if isinstance(options.seed, int) else None,

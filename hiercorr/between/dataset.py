@@ -94,6 +94,9 @@ def between_dataset(
             "level": "between",
             "formula": problem.design.formula + "".join(f" + {p}" for p in products),
             "uncertainty": _uncertainty(problem, asked, options),
+            "interaction": asked.interaction,
+            "contrasts": _contrasts(asked) or None,
+            "permutations": None if orders is None else len(orders.orders),
             "smallest_p_value": None if orders is None else orders.smallest_p,
             "confidence": options.confidence,
             "n_cells": int(obs["n_cells"].sum()),
@@ -120,6 +123,12 @@ def _uncertainty(problem: BetweenProblem, asked: BetweenOptions, options: PairOp
     return {"corrected": "generalised pivotal quantity", "hc3": "t, HC3 errors"}.get(
         asked.method, "t"
     )
+
+
+def _contrasts(asked: BetweenOptions) -> str:
+    """Describe the contrasts, e.g. ``"drug: condition, b, a"``."""
+    stated = {k: v if isinstance(v, str) else ", ".join(v) for k, v in asked.contrasts.items()}
+    return "; ".join(f"{name}: {text}" for name, text in stated.items())
 
 
 def _provenance(samples: ad.AnnData) -> dict[str, Any]:

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
+from hiercorr._version import __version__
 from hiercorr.between.pseudobulk import Pseudobulk
 from hiercorr.counts.aggregate import MIN_COUNTS
 from hiercorr.counts.counts import MIN_CELLS
@@ -118,6 +119,10 @@ def differential_expression(
     )
     table.index.name = "gene"
     table.attrs = {
+        "model": "differential_expression",
+        "hiercorr_version": __version__,
+        "n_cells": int(model.samples.obs["n_cells"].sum()),
+        "block": block,
         "formula": model.design.formula,
         "contrast": str(contrast),
         "n_samples": len(at),

@@ -147,6 +147,7 @@ class Pseudobulk:
         self.block_method = (
             block_method or ("correlation" if types > 1 else "fixed") if self.block else None
         )
+        self._cell_type = cell_type if types > 1 else None
         self.formula = _with_types(formula, cell_type if types > 1 else None)
         varying = str(self.samples.uns[KEY]["varying"]).split(", ")
         if self.block is not None:
@@ -286,6 +287,7 @@ class Pseudobulk:
         attrs = {
             "normalization": self.normalization,
             "sample_column": self.sample,
+            "cell_type": self._cell_type,
             "block": self.block,
             "block_method": self.block_method,
         }

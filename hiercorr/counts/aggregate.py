@@ -141,9 +141,12 @@ def sum_over_cells(
         var = pd.DataFrame({"detection": detection}, index=source.genes.astype(str).copy())
         out = ad.AnnData(sums, obs=obs, var=var)
     out.layers["mean"] = sums / obs["n_cells"].to_numpy()[:, None]
+    marks = {k: v for k, v in source.marks.items() if k != "gene_sets"}
     out.uns[KEY] = {
         **notes,
-        "depth": selection.depth_source,
+        **selection.notes,
+        **marks,
+        "min_counts": int(min_counts),
         "sample": sample,
         "cell_type": cell_type or "",
         "varying": ", ".join(varying),

@@ -14,6 +14,8 @@ MIN_CELLS = 10
 
 # Key of uns that marks an AnnData of metacells; results from it are exploratory.
 METACELLS = "hiercorr_metacells"
+# Key of uns with the names of the gene sets in an AnnData of summed gene sets.
+GENE_SETS = "hiercorr_gene_sets"
 
 
 @dataclass(frozen=True)

@@ -84,6 +84,21 @@ class Selection:
             return self.depth
         return "row sums" if self.depth is None else "given array"
 
+    @property
+    def notes(self) -> dict[str, Any]:
+        """Attributes of a result that describe the selection, e.g. ``"condition: ctrl"``."""
+        notes: dict[str, Any] = {"depth": self.depth_source, "min_cells": int(self.min_cells)}
+        if isinstance(self.subset, Mapping):
+            notes["subset"] = "; ".join(f"{k}: {_listed(v)}" for k, v in self.subset.items())
+        elif self.subset is not None:
+            notes["subset"] = "selected by a mask"
+        return notes
+
+
+def _listed(value: Any) -> str:
+    single = isinstance(value, str) or not hasattr(value, "__iter__")
+    return str(value) if single else ", ".join(map(str, value))
+
 
 def _optional_name(option: str, value: object, meaning: str) -> None:
     if value is not None and not isinstance(value, str):

@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
+from hiercorr.counts.counts import GENE_SETS, METACELLS
 from hiercorr.errors import InputError, unknown_name
 from hiercorr.runtime.files import refuse_code
 
@@ -39,6 +40,8 @@ class Source:
         Name of the file, the layer, or ``"X"``.
     others : dict
         Other matrices of the same data, searched for raw counts in error messages.
+    marks : dict
+        How metacells (``metacell_...``) or sums of gene sets (``gene_sets``) were made.
     """
 
     obs: pd.DataFrame
@@ -46,6 +49,7 @@ class Source:
     matrix: Any
     name: str
     others: dict[str, Any] = field(default_factory=dict)
+    marks: dict[str, Any] = field(default_factory=dict)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -138,7 +142,13 @@ def _from_anndata(adata: ad.AnnData, layer: str | None) -> Source:
     others: dict[str, Any] = {f"layer={k!r}": v for k, v in adata.layers.items() if k != layer}
     if adata.raw is not None and layer != "raw":
         others["layer='raw'"] = adata.raw.X
-    return Source(adata.obs, genes, matrix, layer or "X", others)
+    return Source(adata.obs, genes, matrix, layer or "X", others, _marks(adata.uns))
+
+
+def _marks(uns: Any) -> dict[str, Any]:
+    """Read how metacells or sums of gene sets were made."""
+    made = {f"metacell_{k}": v for k, v in uns.get(METACELLS, {}).items() if v != ""}
+    return made | ({"gene_sets": list(uns[GENE_SETS])} if GENE_SETS in uns else {})
 
 
 def _from_group(group: Any, layer: str | None, name: str) -> Source:
@@ -154,7 +164,9 @@ def _from_group(group: Any, layer: str | None, name: str) -> Source:
     others = {f"layer={k!r}": _matrix(group[f"layers/{k}"]) for k in layers if k != layer}
     if layer != "raw" and "raw/X" in group:
         others["layer='raw'"] = _matrix(group["raw/X"])
-    return Source(read_elem(group["obs"]), genes, _matrix(group[location]), name, others)
+    uns = {k: read_elem(group[f"uns/{k}"]) for k in (METACELLS, GENE_SETS) if f"uns/{k}" in group}
+    obs, matrix = read_elem(group["obs"]), _matrix(group[location])
+    return Source(obs, genes, matrix, name, others, _marks(uns))
 
 
 def _matrix(element: Any) -> Any:

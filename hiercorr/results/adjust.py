@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -74,4 +75,7 @@ def with_q_values(dataset: xr.Dataset, method: str, family: str, level: float) -
     name = ADJUSTMENT_NAMES[method]
     adjusted = dataset["q_value"].copy(data=q.astype(dataset["q_value"].dtype))
     adjusted.attrs["long_name"] = f"{name} adjusted p_value over {tested}"
-    return dataset.assign(q_value=adjusted).assign_attrs(q_method=name, q_family=tested)
+    recorded: dict[str, Any] = {"q_method": name, "q_family": tested}
+    if method == "hierarchical":
+        recorded["q_level"] = level
+    return dataset.assign(q_value=adjusted).assign_attrs(recorded)

@@ -374,7 +374,9 @@ class CSCore:
         dataset = within_dataset(self.counts, plan, fitted, name, provenance)
         return CorrelationResult(
             dataset.assign_attrs(
-                signature=name, weights=weights if isinstance(weights, str) else "given"
+                signature=name,
+                signature_size=len(members),
+                weights=weights if isinstance(weights, str) else "given",
             )
         )
 
@@ -442,6 +444,14 @@ class CSCore:
                 "cell_terms": " + ".join(self._cell_terms),
                 "sample_terms": " + ".join(self._sample_terms) or "none",
             }
+        if options.published(self._facts):
+            recorded |= {
+                "adjusted_parts": ", ".join(options.adjust) or "none",
+                "covariate_level": options.covariate_level,
+                "standardized": int(options.standardize),
+            }
+        if plan.draws is not None:
+            recorded["n_bootstrap"] = len(plan.draws)
         seed = options.seed
         return Provenance(
             self.sample,

@@ -1,0 +1,62 @@
+"""The parts of a Bayesian model apart from its counts."""
+
+import numpy as np
+import pytest
+
+import hiercorr as hc
+from hiercorr.bayes.priors import read_priors
+from hiercorr.bayes.setup import Intervals, Population, Setup
+
+ALONE, BLOCKS = np.arange(6), np.array([0, 0, 1, 1, 2, 2])
+
+
+def setup(priors=None, block=ALONE, covariates=0, **options):
+    design = np.column_stack([np.ones(6), *np.eye(6)[:covariates]])
+    return Setup(Population(design, block), read_priors(priors), **options)
+
+
+def test_blocks():
+    assert (Population(np.ones((6, 1)), ALONE).blocked, Population(None, BLOCKS).blocked) == (0, 1)
+    assert Population(None, BLOCKS).n_blocks == 3
+
+
+@pytest.mark.parametrize(
+    ("prior", "without", "with_"),
+    [
+        ("tau", {"heterogeneity": False}, {}),
+        ("share", {}, {"block": BLOCKS}),
+        ("coefficient", {}, {"covariates": 1}),
+        ("z_within", {"structure": "independent"}, {"structure": "within"}),
+        ("z_between", {"structure": "within"}, {}),
+    ],
+)
+def test_priors_of_absent_parameters_are_refused(prior, without, with_):
+    changed = {
+        "tau": {"distribution": "halfnormal", "sigma": 0.1},
+        "share": {"distribution": "beta", "alpha": 3, "beta": 3},
+        "coefficient": {"distribution": "normal", "mu": 0, "sigma": 0.5},
+        "z_within": {"distribution": "normal", "mu": 0, "sigma": 0.2},
+        "z_between": {"distribution": "normal", "mu": 0, "sigma": 0.2},
+    }[prior]
+    setup(**without).check_priors()
+    setup({prior: changed}, **with_).check_priors()
+    with pytest.raises(hc.InputError, match=f"prior of '{prior}' has no effect without"):
+        setup({prior: changed}, **without).check_priors()
+
+
+@pytest.mark.parametrize("name", ["confidence", "rope"])
+@pytest.mark.parametrize("value", [0, 1, 95, "0.9"])
+def test_intervals_are_checked(name, value):
+    assert Intervals().confidence == 0.95
+    with pytest.raises(hc.InputError, match=f"{name} must lie between 0 and 1"):
+        Intervals(**{name: value})
+
+
+def test_attributes_of_results():
+    found = setup(sample="donor", structure="within").attributes
+    assert found["model"] == "BayesianCorrelation"
+    assert (found["sample_column"], found["structure"], found["formula"]) == (
+        "donor",
+        "within",
+        "~ 1",
+    )
