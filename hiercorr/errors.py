@@ -6,7 +6,7 @@ import difflib
 import math
 from collections.abc import Iterable
 from numbers import Real
-from typing import TypeGuard
+from typing import Any, TypeGuard
 
 import numpy as np
 
@@ -162,6 +162,31 @@ def text(name: str, value: object, optional: bool = False) -> None:
         raise InputError(f"{name} must be a string, not {value!r}")
 
 
+def instance_of(name: str, value: object, kind: Any, expected: str, optional: bool = False) -> None:
+    """Raise an error if an argument is not of the expected kind.
+
+    Parameters
+    ----------
+    name : str
+        Name of the argument.
+    value : object
+        Value that was given.
+    kind : type or tuple of type
+        Accepted types.
+    expected : str
+        Description of what is accepted.
+    optional : bool
+        Whether None is accepted.
+
+    Raises
+    ------
+    InputError
+        If the value has another type.
+    """
+    if not (value is None and optional) and not isinstance(value, kind):
+        raise InputError(f"{name} must be {expected}, not {type(value).__name__}")
+
+
 def valid_seed(value: object) -> None:
     """Raise an error if a seed is neither None, a non-negative whole number nor a numpy Generator.
 
@@ -201,8 +226,15 @@ def without_effect(**options: tuple[object, object, str]) -> None:
     >>> without_effect(n_bootstrap=(1000, 1000, "uncertainty='bootstrap'"))
     """
     for name, (value, default, needs) in options.items():
-        if value is not default and not (isinstance(value, type(default)) and value == default):
+        if value is not default and not _equal(value, default):
             raise InputError(f"{name}={value!r} has no effect without {needs}: leave it out")
+
+
+def _equal(value: object, default: object) -> bool:
+    try:
+        return bool(value == default)
+    except ValueError:  # arrays
+        return False
 
 
 def _is_number(value: object) -> TypeGuard[float]:

@@ -46,7 +46,7 @@ def test_results_are_sound(design):
             result = fit(
                 adata,
                 model={"genes": expressed, "min_cells": 5},
-                n_bootstrap=100,
+                **({"n_bootstrap": 100} if options["uncertainty"] == "bootstrap" else {}),
                 seed=1,
                 per_sample=design["per_sample"] and design["estimator"] == "within",
                 **options,

@@ -442,14 +442,14 @@ def fit_many(
         of_level = {
             "title": f"Bayesian correlation, {level} samples (empirical Bayes)",
             "level": level,
-            "note": f"{note} {_INDEPENDENT.capitalize()}.",
+            "note": f"{note} The draws are {_INDEPENDENT}.",
         }
         datasets[level] = _dataset(fitted, table, {**of_level, **attrs})
     drawn = _drawn(fitted, z)
     return CorrelationResult(tables.joined(datasets, drawn, setup.population.coefficients))
 
 
-_INDEPENDENT = "independent draws from a posterior on a grid, not MCMC"
+_INDEPENDENT = "independent, from a posterior on a grid, not MCMC"
 
 
 def _chosen(counts: Counts, target: str, genes: Sequence[str] | None) -> NDArray[np.int64]:
@@ -568,5 +568,5 @@ def _drawn(fitted: _Target, z: dict[str, Array]) -> xr.Dataset:
         shape = (1, len(z[level]), 1, fitted.counts.n_genes)
         values = np.full(shape, np.nan, np.float32)
         values[0, :, 0, fitted.partners] = z[level].T
-        out[name] = (dims, values, {"note": _INDEPENDENT})
+        out[name] = (dims, values, {"note": f"draws are {_INDEPENDENT}"})
     return xr.Dataset(out)

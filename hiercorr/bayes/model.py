@@ -291,6 +291,8 @@ class BayesianCorrelation:
         -------
         Pair
         """
+        text("gene_a", gene_a)
+        text("gene_b", gene_b)
         one_of("structure", structure, (None, *STRUCTURES))
         if not isinstance(priors, Priors | None):
             raise InputError(
@@ -389,6 +391,8 @@ class BayesianCorrelation:
             ArviZ's comparison table by leave-one-out, best model first, with columns ``elpd_waic``,
             ``se_waic`` and ``p_waic`` (:func:`hiercorr.bayes.predictive.waic`).
         """
+        text("gene_a", gene_a)
+        text("gene_b", gene_b)
         return predictive.compare_structures(
             self.counts, self._setup, (gene_a, gene_b), seed, options
         )
@@ -425,6 +429,8 @@ class BayesianCorrelation:
             posterior, interval of the prior, and ``contraction``, the proportion by which the data
             reduced the prior variance.
         """
+        text("gene_a", gene_a)
+        text("gene_b", gene_b)
         return predictive.prior_sensitivity(
             self.counts, self._setup, (gene_a, gene_b), priors, seed, options
         )

@@ -18,7 +18,6 @@ from hiercorr._version import __version__
 from hiercorr.between.pseudobulk import Pseudobulk
 from hiercorr.counts.aggregate import MIN_COUNTS
 from hiercorr.counts.counts import MIN_CELLS
-from hiercorr.errors import InputError
 from hiercorr.runtime.optional import optional
 
 
@@ -90,8 +89,6 @@ def differential_expression(
         small_samples=small_samples,
     )
     weights = model.design.contrasts({"contrast": contrast})[0]
-    if not weights.any():
-        raise InputError(f"contrast {contrast!r} compares a level with itself")
     names, at = model.expression.columns, model.samples.obs_names
     counts = pd.DataFrame(np.asarray(model.samples[:, names].X, np.int64), at, names)
     design = pd.DataFrame(model.design.matrix, at, model.design.names)

@@ -88,6 +88,8 @@ class BetweenOptions:
                 "contrasts must map names to linear combinations of coefficients, not "
                 f"{self.contrasts!r}"
             )
+        for name in self.contrasts:
+            text("contrasts: name", name)
         whole_number("permutations", self.permutations, optional=True)
         one_of("precision", self.precision, tiling.DTYPE)
         between_0_and_1("confidence", self.confidence)

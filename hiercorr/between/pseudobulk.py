@@ -139,8 +139,9 @@ class Pseudobulk:
             self.samples = _aggregated(data, selection, min_counts)
         else:
             source = DataSource(data, layer)
-            self.samples, digest = sum_over_cells(source, selection, min_counts)
-            self._cells = SummedCells(source, replace(selection, min_cells=1), digest)
+            summed = sum_over_cells(source, selection, min_counts)
+            self.samples = summed.samples
+            self._cells = SummedCells(source.with_obs(summed.obs), summed.selection, summed.digest)
         obs = self.samples.obs
         types = obs[cell_type].nunique() if cell_type is not None and cell_type in obs else 1
         self.block = block or (sample if types > 1 else None)
@@ -263,9 +264,9 @@ class Pseudobulk:
             method,
             target,
             interaction,
-            contrasts or {},
+            {} if contrasts is None else contrasts,
             permutations,
-            precision or ("single" if target is None else "double"),
+            _default_precision(target) if precision is None else precision,
             confidence,
             seed,
             progress,
@@ -356,6 +357,10 @@ class Pseudobulk:
                 EstimationWarning,
             )
         return orders
+
+
+def _default_precision(target: str | None) -> str:
+    return "single" if target is None else "double"
 
 
 def _aggregated(data: ad.AnnData, selection: Selection, min_counts: int) -> ad.AnnData:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -90,21 +90,35 @@ def aggregate(
         small_samples=small_samples,
         cell_type=cell_type,
     )
-    return sum_over_cells(DataSource(data, layer), selection, min_counts)[0]
+    return sum_over_cells(DataSource(data, layer), selection, min_counts).samples
+
+
+@dataclass(frozen=True)
+class SummedCounts:
+    """Counts summed over the cells of each unit, and the cells they came from.
+
+    Attributes
+    ----------
+    samples : AnnData
+        Samples x genes.
+    digest : ndarray of uint64, shape (n_samples, n_genes)
+        Checksum of the counts of each gene in each sample (:func:`hiercorr.kernels.counts.mix`).
+    selection : Selection
+        The selection with its cells as a mask and its depth as an array, for reading them again.
+    obs : DataFrame
+        Sample of every cell of the data.
+    """
+
+    samples: ad.AnnData
+    digest: NDArray[np.uint64]
+    selection: Selection
+    obs: pd.DataFrame
 
 
 def sum_over_cells(
     data: DataSource, selection: Selection, min_counts: int = MIN_COUNTS
-) -> tuple[ad.AnnData, NDArray[np.uint64]]:
-    """Sum counts over the cells of each unit, as :func:`aggregate`.
-
-    Returns
-    -------
-    AnnData
-        Samples x genes.
-    ndarray of uint64, shape (n_samples, n_genes)
-        Checksum of the counts of each gene in each sample (:func:`hiercorr.kernels.counts.mix`).
-    """
+) -> SummedCounts:
+    """Sum counts over the cells of each unit, as :func:`aggregate`."""
     sample, cell_type, depth = selection.sample, selection.cell_type, selection.depth
     if not isinstance(sample, str):
         raise InputError(
@@ -140,6 +154,8 @@ def sum_over_cells(
         obs["depth"] = np.bincount(codes[used], cell_depth[used], len(units))
         var = pd.DataFrame({"detection": detection}, index=source.genes.astype(str).copy())
         out = ad.AnnData(sums, obs=obs, var=var)
+        read = replace(selection, subset=keep, depth=cell_depth, min_cells=1)
+        sample_of_cells = source.obs[[sample]].copy()
     out.layers["mean"] = sums / obs["n_cells"].to_numpy()[:, None]
     marks = {k: v for k, v in source.marks.items() if k != "gene_sets"}
     out.uns[KEY] = {
@@ -152,7 +168,7 @@ def sum_over_cells(
         "varying": ", ".join(varying),
         "hiercorr_version": __version__,
     }
-    return out, digest
+    return SummedCounts(out, digest, read, sample_of_cells)
 
 
 @dataclass(frozen=True)

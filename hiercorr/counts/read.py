@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -150,7 +151,7 @@ class CountReader:
         chosen = np.append(self._layout.chosen, position)
         order = np.argsort(chosen, kind="stable")
         shape = (len(self._layout.codes), len(self._genes))
-        with self._data.open() as source:
+        with self._opened_again(gene) as source:
             if source.shape != shape or not source.genes.equals(self._genes):
                 raise _changed(gene, "the cells or genes are not the same")
             if not isinstance(self._backend, LocalBackend):
@@ -163,6 +164,21 @@ class CountReader:
         genes = self._genes[chosen].astype(str)
         joined = replace(self.counts, rows=rows, values=values, offsets=offsets, genes=genes)
         return joined.take(order)
+
+    @contextmanager
+    def _opened_again(self, gene: str) -> Iterator[Source]:
+        """Open the data for a gene outside the selection."""
+        try:
+            with self._data.open() as source:
+                yield source
+        except (InputError, MemoryError):
+            raise
+        except Exception as error:  # backed data may have been closed or removed
+            raise InputError(
+                f"gene {gene!r} is not among this model's genes, and the data cannot be read again "
+                f"({type(error).__name__}: {error}); keep the file open, or create a new model "
+                "with the gene in genes="
+            ) from error
 
     def _remote_with_gene(
         self,

@@ -7,8 +7,9 @@ interprets the numbers.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import contextmanager, nullcontext
+from copy import copy
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -100,17 +101,30 @@ class DataSource:
     """
 
     def __init__(self, data: ad.AnnData | str | Path, layer: str | None = None) -> None:
-        self.data, self.layer = (None if isinstance(data, ad.AnnData) else data), layer
-        self._source = _from_anndata(data, layer) if isinstance(data, ad.AnnData) else None
+        self.data: Any = data
+        self.layer = layer
+        self._obs: pd.DataFrame | None = None
+        self._source: Source | None = None
+        if isinstance(data, ad.AnnData):
+            self.data, self._source = None, _from_anndata(data, layer)
+
+    def with_obs(self, obs: pd.DataFrame) -> DataSource:
+        """Return the same data with another cell table."""
+        other = copy(self)
+        other._obs = obs
+        return other
 
     @contextmanager
     def open(self) -> Iterator[Source]:
         """Open the data for reading; files that were opened here are closed on exit."""
-        if self._source is not None:
-            yield self._source
-            return
-        with open_source(self.data, self.layer) as source:
-            yield source
+        data = open_source(self.data, self.layer) if self._source is None else self._source
+        with nullcontext(data) if isinstance(data, Source) else data as source:
+            if self._obs is not None and len(self._obs) != source.shape[0]:
+                raise InputError(
+                    f"the data have changed: there were {len(self._obs)} cells and now there are "
+                    f"{source.shape[0]}; create a new model"
+                )
+            yield source if self._obs is None else replace(source, obs=self._obs)
 
 
 def _opened(path: Path | str, read: Any) -> Any:

@@ -18,6 +18,7 @@ from hiercorr.runtime.user_warnings import warn
 
 # Below this number of genes, row sums are the totals of a targeted panel, not of the library.
 PANEL_GENES = 1000
+_LISTS = (list, tuple, set, frozenset, np.ndarray, pd.Index, pd.Series)
 
 
 def checked_blocks(source: Source) -> Iterator[tuple[int, int, sparse.csr_matrix]]:
@@ -92,7 +93,7 @@ def subset_mask(
         for column, value in subset.items():
             if column not in obs:
                 raise unknown_name("obs column (subset)", column, obs.columns)
-            wanted = list(value) if isinstance(value, list | tuple | set | np.ndarray) else [value]
+            wanted = list(value) if isinstance(value, _LISTS) else [value]
             for v in wanted:
                 if not (obs[column] == v).any():
                     raise unknown_name(
@@ -223,8 +224,11 @@ def given_depth(obs: pd.DataFrame, depth: str | ArrayLike) -> NDArray[np.float64
             raise unknown_name("depth column", depth, obs.columns)
         if not pd.api.types.is_numeric_dtype(obs[depth]):
             raise InputError(f"depth column {depth!r} is not numeric but {obs[depth].dtype}")
-        return obs[depth].to_numpy(np.float64)
-    values = np.asarray(depth, np.float64)
+        return obs[depth].to_numpy(np.float64, copy=True)
+    try:
+        values = np.asarray(depth, np.float64)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"depth must be numbers, one per cell: {error}") from error
     if values.shape != (len(obs),):
         raise InputError(
             f"depth has shape {values.shape}; it needs one value for each of the {len(obs)} cells"

@@ -52,12 +52,15 @@ class DesignMatrix:
     def _contrast(self, name: str, wanted: str | Sequence[str]) -> NDArray[np.float64]:
         if isinstance(wanted, str):
             return self._expression_contrast(name, wanted)
-        if not isinstance(wanted, Sequence | np.ndarray) or len(wanted) != 3:
+        if not isinstance(wanted, Sequence | np.ndarray | pd.Index) or len(wanted) != 3:
             raise InputError(
                 f"contrast {name!r} must be an expression or (column, level, baseline), not "
                 f"{wanted!r}"
             )
-        return self._level_contrast(*wanted)
+        weights = self._level_contrast(*wanted)
+        if not weights.any():
+            raise InputError(f"contrast {name!r} compares a level with itself: {tuple(wanted)!r}")
+        return weights
 
     def _expression_contrast(self, name: str, expression: str) -> NDArray[np.float64]:
         from formulaic.utils.constraints import LinearConstraints

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from hiercorr.errors import InputError, one_of
+from hiercorr.errors import InputError, instance_of, one_of, text, whole_number
 from hiercorr.exploratory.traps import Traps
 from hiercorr.interpretation.evidence import Evidence
 from hiercorr.planning.check import DesignCheck
@@ -102,6 +102,14 @@ def report(
     ...     hc.report(pathlib.Path(folder) / "r.html", r).stat().st_size > 10_000
     True
     """
+    _check(path, results, design, traps, evidence)
+    instance_of(
+        "enrichment", enrichment, (pd.DataFrame, Mapping), "a table or tables by name", True
+    )
+    instance_of("figures", figures, Mapping, "figures by caption", optional=True)
+    for name, value in (("gene", gene), ("title", title)):
+        text(name, value, optional=True)
+    whole_number("n", n)
     if not results and design is None and traps is None and evidence is None:
         raise InputError(
             "there is nothing to report: pass a result, a design check, traps or evidence"
@@ -135,6 +143,16 @@ def report(
         footer=f"hiercorr {_version('hiercorr')}, {created}",
     )
     return write_text(Path(path), html)
+
+
+def _check(path: object, results: Any, design: object, traps: object, evidence: object) -> None:
+    """Raise an error for a part of the report of a wrong type."""
+    instance_of("path", path, (str, Path), "a path")
+    for result in results:
+        instance_of("results", result, CorrelationResult, "CorrelationResult objects")
+    instance_of("design", design, DesignCheck, "the output of check_design", optional=True)
+    instance_of("traps", traps, Traps, "the output of traps", optional=True)
+    instance_of("evidence", evidence, Evidence, "the output of evidence", optional=True)
 
 
 def _template(language: str) -> Any:

@@ -9,7 +9,15 @@ import pandas as pd
 import xarray as xr
 
 from hiercorr._version import __version__
-from hiercorr.errors import InputError
+from hiercorr.errors import (
+    InputError,
+    instance_of,
+    number,
+    text,
+    true_or_false,
+    whole_number,
+    without_effect,
+)
 from hiercorr.results import exports, pairs, posterior, tables
 from hiercorr.results.adjust import with_q_values
 from hiercorr.results.plots import Plots
@@ -45,6 +53,7 @@ class CorrelationResult:
     """
 
     def __init__(self, dataset: xr.Dataset) -> None:
+        instance_of("dataset", dataset, xr.Dataset, "an xarray.Dataset")
         missing = {"correlation", "flag"} - set(dataset.data_vars)
         if missing:
             raise InputError(f"not a hiercorr result: the dataset has no {sorted(missing)}")
@@ -122,6 +131,8 @@ class CorrelationResult:
         >>> r.adjust("by").dataset.attrs["q_family"]
         'all distinct pairs'
         """
+        if method != "hierarchical":
+            without_effect(level=(level, 0.05, "method='hierarchical'"))
         return CorrelationResult(with_q_values(self.dataset, method, family, level))
 
     def top(self, gene: str | None = None, n: int = 20) -> pd.DataFrame:
@@ -139,6 +150,7 @@ class CorrelationResult:
         DataFrame
             Indexed by gene; sorted by p-value, or by absolute correlation if there are no p-values.
         """
+        whole_number("n", n)
         return tables.top(self.dataset, gene, n)
 
     def pairs(
@@ -160,6 +172,9 @@ class CorrelationResult:
         DataFrame
             Columns gene_a, gene_b, the pair variables and flag.
         """
+        number("q", q, 0, 1, optional=True)
+        number("min_correlation", min_correlation, 0, 1)
+        whole_number("n", n, optional=True)
         return pairs.distinct_pairs(self.dataset, q, min_correlation, n)
 
     def matrix(self, variable: str = "correlation") -> pd.DataFrame:
@@ -193,6 +208,7 @@ class CorrelationResult:
         -------
         DataFrame
         """
+        text("term", term, optional=True)
         return tables.coefficients(self.dataset, term)
 
     def sample_table(self, gene_a: str | None = None, gene_b: str | None = None) -> pd.DataFrame:
@@ -207,6 +223,8 @@ class CorrelationResult:
         -------
         DataFrame
         """
+        text("gene_a", gene_a, optional=True)
+        text("gene_b", gene_b, optional=True)
         return tables.sample_table(self.dataset, gene_a, gene_b)
 
     def flag_counts(self) -> pd.Series:
@@ -228,6 +246,7 @@ class CorrelationResult:
         statsmodels.iolib.summary.Summary
             ``print`` it, or display it in a notebook.
         """
+        whole_number("n", n)
         from hiercorr.results.summary import make_summary  # loads statsmodels
 
         gene = gene if gene is not None else self.target
@@ -248,6 +267,8 @@ class CorrelationResult:
         -------
         Path
         """
+        instance_of("path", path, (str, Path), "a path")
+        true_or_false("overwrite", overwrite)
         return write_dataset(self.dataset, Path(path), overwrite)
 
     def to_anndata(self, adata: ad.AnnData, key: str = "hiercorr") -> ad.AnnData:
@@ -267,6 +288,9 @@ class CorrelationResult:
         -------
         AnnData
         """
+        text("key", key)
+        if not hasattr(adata, "var_names"):
+            raise InputError(f"adata must be an AnnData object, not {type(adata).__name__}")
         return exports.to_anndata(self.dataset, adata, key)
 
     def to_networkx(self, q: float | None = 0.05, min_correlation: float = 0.0) -> nx.Graph:
@@ -284,6 +308,8 @@ class CorrelationResult:
         networkx.Graph
             Edge attributes are the pair variables; ``weight`` is the correlation.
         """
+        number("q", q, 0, 1, optional=True)
+        number("min_correlation", min_correlation, 0, 1)
         return exports.to_networkx(self.dataset, q, min_correlation)
 
     def __repr__(self) -> str:
@@ -324,6 +350,8 @@ def load(path: str | Path, lazy: bool = False) -> CorrelationResult:
     InputError
         If the result does not exist, is damaged or was written by a newer version of hiercorr.
     """
+    instance_of("path", path, (str, Path), "a path")
+    true_or_false("lazy", lazy)
     dataset = read_dataset(Path(path), lazy)
     version = str(dataset.attrs.get("schema_version", ""))
     if version.split(".")[0] != SCHEMA_VERSION.split(".")[0]:

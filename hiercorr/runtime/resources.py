@@ -7,7 +7,7 @@ import math
 import os
 import re
 from collections.abc import Iterator
-from numbers import Real
+from numbers import Integral, Real
 
 import numba
 
@@ -108,8 +108,9 @@ def threads(n_jobs: int | None) -> Iterator[int]:
     if n_jobs is None:
         use, limit = min(before, blas.allowed() or before), None
     else:
-        if isinstance(n_jobs, bool) or not isinstance(n_jobs, int) or n_jobs < 1:
+        if isinstance(n_jobs, bool) or not isinstance(n_jobs, Integral) or n_jobs < 1:
             raise InputError(f"n_jobs must be a whole number of at least 1, not {n_jobs!r}")
+        n_jobs = int(n_jobs)
         use, limit = min(n_jobs, numba.config.NUMBA_NUM_THREADS), n_jobs
     with compiled_threads(use), blas.at_most(limit) if limit else contextlib.nullcontext():
         yield use

@@ -21,8 +21,10 @@ from hiercorr.design import formulas
 from hiercorr.errors import (
     DataWarning,
     InputError,
+    instance_of,
     one_of,
     text,
+    true_or_false,
     unknown_name,
     whole_number,
     without_effect,
@@ -105,6 +107,7 @@ class CellTypes(Mapping[str, CorrelationResult]):
         n : int
             Number of rows.
         """
+        whole_number("n", n)
         tables = {
             k: r.top(gene, n) for k, r in self.results.items() if gene is None or gene in r.genes
         }
@@ -122,6 +125,7 @@ class CellTypes(Mapping[str, CorrelationResult]):
         n : int
             Number of rows.
         """
+        whole_number("n", n)
         return _strongest({k: r.pairs(n=n) for k, r in self.results.items()}, n).reset_index(
             drop=True
         )
@@ -140,6 +144,8 @@ class CellTypes(Mapping[str, CorrelationResult]):
         -------
         Path
         """
+        instance_of("path", path, (str, Path), "a path")
+        true_or_false("overwrite", overwrite)
         left_out = {f"left out: {k}": v for k, v in self.left_out.items()}
         return write_dataset(self.dataset.assign_attrs(left_out), Path(path), overwrite)
 
@@ -311,7 +317,7 @@ def _selected_types(
         return dict(sorted(known.items()))
     if isinstance(types, str) or not isinstance(types, Iterable):
         raise InputError(f"types must be a list of cell types, not {types!r}")
-    selected = list(types)
+    selected = list(dict.fromkeys(types))
     if not selected:
         raise InputError("types= is empty: leave it out to use all cell types")
     for name in selected:

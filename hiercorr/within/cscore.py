@@ -123,7 +123,7 @@ class CSCore:
         scheduler: Any = None,
     ) -> None:
         self.sample = sample
-        self.covariates = covariates
+        self.covariates = _copied(covariates)
         self.memory_limit = memory_limit
         self._metacells = isinstance(data, ad.AnnData) and METACELLS in data.uns
         limit = memory_bytes(memory_limit)
@@ -468,3 +468,18 @@ class CSCore:
                 "hc.differential; or fit(estimator='pooled')"
             )
         return make_design("~ " + " + ".join(self._cell_terms), counts.obs).matrix
+
+
+def _copied(covariates: str | Sequence[str] | None) -> str | list[str] | None:
+    """Check the type of the covariates, and copy a list of columns."""
+    if covariates is None or (isinstance(covariates, str) and covariates.strip()):
+        return covariates
+    columns = (
+        [] if isinstance(covariates, str) or not hasattr(covariates, "__iter__") else covariates
+    )
+    names = list(columns)
+    if not names or not all(isinstance(name, str) for name in names):
+        raise InputError(
+            f"covariates must be a formula or a list of obs columns, not {covariates!r}"
+        )
+    return names

@@ -73,6 +73,13 @@ class Cluster:
     def __init__(self, data: ad.AnnData | str | Path, layer: str | None, scheduler: Any) -> None:
         dask = optional("dask", "cluster fits (scheduler=)")
         self._dask, self._data, self._layer, self._scheduler = dask, data, layer, scheduler
+        try:
+            dask.base.get_scheduler(scheduler=scheduler)
+        except (TypeError, ValueError) as error:
+            raise InputError(
+                f"scheduler={scheduler!r} is neither a Dask client nor the name of a scheduler: "
+                f"{error}"
+            ) from error
         self._blocks: list[Any] = []
         self._edges: list[tuple[int, int]] = []
         self._digest = np.empty(0, np.uint64)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -136,18 +136,17 @@ class FitOptions:
         true_or_false("progress", self.progress, optional=True)
         one_of("precision", self.precision, tiling.DTYPE)
         one_of("covariate_level", self.covariate_level, LEVELS)
-        parts = self.adjust
-        known = (
-            isinstance(parts, Sequence) and not isinstance(parts, str) and set(parts) <= set(PARTS)
-        )
-        if not known:
-            raise InputError(f"adjust must be a sequence of any of {PARTS}, not {parts!r}")
+        parts = [] if isinstance(self.adjust, str) else _listed(self.adjust)
+        if isinstance(self.adjust, str) or any(p not in PARTS for p in parts):
+            raise InputError(f"adjust must be a sequence of any of {PARTS}, not {self.adjust!r}")
+        object.__setattr__(self, "adjust", tuple(p for p in PARTS if p in parts))
         whole_number("n_bootstrap", self.n_bootstrap)
         between_0_and_1("confidence", self.confidence)
         valid_seed(self.seed)
         for name in ("out", "checkpoint"):
-            if not isinstance(getattr(self, name), str | Path | None):
-                raise InputError(f"{name} must be a path, not {getattr(self, name)!r}")
+            path = getattr(self, name)
+            if not isinstance(path, str | Path | None) or path == "":
+                raise InputError(f"{name} must be a path, not {path!r}")
 
     def published(self, model: ModelFacts) -> bool:
         """Return whether covariates enter the pooled regressions, as published."""
@@ -224,6 +223,10 @@ class FitOptions:
                 "per_sample=True needs the cells in this process: leave out scheduler=, e.g. with "
                 "fewer genes (genes=)"
             )
+
+
+def _listed(values: object) -> list[Any]:
+    return list(values) if isinstance(values, Iterable) else [values]
 
 
 def make_plan(counts: Counts, options: FitOptions, model: ModelFacts) -> Plan:

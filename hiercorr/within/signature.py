@@ -14,8 +14,9 @@ the group, so that it does not correlate with itself. In the terms of
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Real
 
 import numpy as np
 import pandas as pd
@@ -286,8 +287,10 @@ def check_signature(
     InputError
         If there are fewer than 2 genes, one is unknown, or a weight is missing or not valid.
     """
-    if isinstance(genes, str):
-        raise InputError(f"genes={genes!r} is one string; pass a list of names")
+    if isinstance(genes, str) or not isinstance(genes, Iterable):
+        raise InputError(f"genes={genes!r} is not a list of gene names")
+    if not name:
+        raise InputError("name= is empty: name the signature")
     members = list(dict.fromkeys(genes))
     if len(members) < 2:
         raise InputError(
@@ -300,6 +303,7 @@ def check_signature(
             raise unknown_name("gene of the signature", gene, known)
     if isinstance(weights, str) and weights in ("equal", "expression"):
         return members, weights
+    weights = weights.to_dict() if isinstance(weights, pd.Series) else weights
     if not isinstance(weights, Mapping):
         raise InputError(
             "weights must be 'equal', 'expression' or a mapping from gene to weight, not "
@@ -308,6 +312,9 @@ def check_signature(
     for gene in members:
         if gene not in weights:
             raise InputError(f"weights= has no weight of gene {gene!r}")
+    for gene in members:
+        if not isinstance(weights[gene], Real):
+            raise InputError(f"weights= of gene {gene!r} is not a number but {weights[gene]!r}")
     given = np.array([weights[g] for g in members], float)
     invalid = np.flatnonzero(~np.isfinite(given) | (given == 0))
     if len(invalid):

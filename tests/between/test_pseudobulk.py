@@ -103,7 +103,7 @@ class TestBlocks:
         assert "CR2" in d.attrs["uncertainty"]
         with pytest.raises(hc.InputError, match="name it with target="):
             m.fit()
-        with pytest.raises(hc.InputError, match="goes with method='ols'"):
+        with pytest.raises(hc.InputError, match="requires method='ols'"):
             m.fit("voom", target="FTL")
 
     def test_permutation_within_blocks(self, gbm):
@@ -265,5 +265,5 @@ def test_interaction_refusals(sums):
     )
     with pytest.raises(hc.InputError, match="only inside other terms; add it as a term"):
         inside.fit(target="gene0", interaction="age")
-    with pytest.raises(hc.InputError, match="permutations do not go with"):
+    with pytest.raises(hc.InputError, match="permutations= cannot be combined with"):
         pb.fit(target="gene0", interaction="arm", permutations=99)
