@@ -16,7 +16,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from hiercorr.errors import InputError, instance_of, one_of, text, whole_number
+from hiercorr.errors import (
+    InputError,
+    instance_of,
+    one_of,
+    text,
+    unknown_name,
+    whole_number,
+)
 from hiercorr.exploratory.traps import Traps
 from hiercorr.interpretation.evidence import Evidence
 from hiercorr.planning.check import DesignCheck
@@ -115,7 +122,13 @@ def report(
             "there is nothing to report: pass a result, a design check, traps or evidence"
         )
     if not Path(path).parent.is_dir():
-        raise InputError(f"cannot write the report: there is no folder {str(Path(path).parent)!r}")
+        raise InputError(
+            f"cannot write the report to path={str(path)!r}: there is no folder "
+            f"{str(Path(path).parent)!r}"
+        )
+    known = {name for result in results for name in result.genes}
+    if gene is not None and results and gene not in known:
+        raise unknown_name("gene", gene, sorted(known))
     one_of("language", language, LANGUAGES)
     template = _template(language)
     tables = {"": enrichment} if isinstance(enrichment, pd.DataFrame) else dict(enrichment or {})

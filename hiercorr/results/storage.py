@@ -24,7 +24,9 @@ def check_target(path: Path, overwrite: bool) -> None:
     if path.exists() and not overwrite:
         raise FileExistsError(f"{str(path)!r} exists; pass overwrite=True to replace it")
     if not path.parent.is_dir():
-        raise InputError(f"cannot save {path.name!r}: there is no folder {str(path.parent)!r}")
+        raise InputError(
+            f"cannot save to path={str(path)!r}: there is no folder {str(path.parent)!r}"
+        )
 
 
 def write_dataset(dataset: xr.Dataset, path: Path, overwrite: bool) -> Path:

@@ -210,7 +210,10 @@ def check_pooled(found: ConditionDesign, condition: Condition, permutations: int
     for refused, what in (
         (condition.block is not None, "block="),
         (permutations is not None, "permutations="),
-        (found.design.matrix.shape[1] != 2, "covariates, contrasts or more than two groups"),
+        (
+            found.design.matrix.shape[1] != 2,
+            "covariates (formula=), contrasts or more than two groups",
+        ),
         (groups is None, "a numeric condition"),
     ):
         if refused:
