@@ -22,7 +22,7 @@ def to_anndata(dataset: xr.Dataset, adata: ad.AnnData, key: str) -> ad.AnnData:
     missing = genes.difference(adata.var_names)
     if len(missing):
         raise InputError(
-            f"{len(missing)} genes of the result are not in the AnnData (adata=), e.g. {missing[0]!r}"
+            f"{len(missing)} genes are not in the AnnData (adata=), e.g. {missing[0]!r}"
         )
     out = adata[:, genes].copy()
     for name in dataset.data_vars:
