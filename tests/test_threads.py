@@ -12,6 +12,10 @@ import hiercorr as hc
 from hiercorr import inference
 from tests.support import OPTIONS, assert_same
 
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::hiercorr.DataWarning", "ignore::hiercorr.EstimationWarning"
+)
+
 
 @pytest.fixture(scope="module")
 def data(forty_genes):
@@ -25,11 +29,6 @@ import numpy as np, numba
 from threadpoolctl import threadpool_info
 import hiercorr as hc
 from hiercorr.simulate import simulate_counts
-
-pytestmark = pytest.mark.filterwarnings(
-    "ignore::hiercorr.DataWarning", "ignore::hiercorr.EstimationWarning"
-)
-
 
 adata, _ = simulate_counts(4, 150, 60, mean=1.0, within=0.3, seed=1)
 obs = adata.obs
