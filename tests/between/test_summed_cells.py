@@ -16,9 +16,10 @@ def test_cells_are_those_that_were_summed(sizes, quiet):
     adata, _ = simulate_counts(len(sizes), sizes, 6, mean=2.0, seed=1)
     source = DataSource(adata, None)
     selection = Selection("sample", depth="depth", min_cells=10)
-    samples, digest = sum_over_cells(source, selection, 0)
+    summed = sum_over_cells(source, selection, 0)
+    samples = summed.samples
     every = Selection("sample", depth="depth", min_cells=1)
-    cells, at = SummedCells(source, every, digest).of(samples, samples.var_names[[4, 1]])
+    cells, at = SummedCells(source, every, summed.digest).of(samples, samples.var_names[[4, 1]])
     assert set(cells.genes) == {"gene1", "gene4"}
     assert (at >= 0).tolist() == [n >= 10 for n in sizes]
     x = cells.toarray()

@@ -51,7 +51,7 @@ def test_refusals(result):
     for options, text in (
         ({"method": "qvalue"}, "method must be"),
         ({"family": "pathway"}, "family must be"),
-        ({"level": 2}, "level must lie"),
+        ({"method": "hierarchical", "level": 2}, "level must lie"),
     ):
         with pytest.raises(hc.InputError, match=text):
             result.adjust(**options)
