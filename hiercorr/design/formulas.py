@@ -65,6 +65,158 @@ _HARMLESS = (
 )
 
 
+_NAME = re.compile(r"[^\W\d][\w.]*|`[^`]+`")
+_OPENING, _CLOSING = "([{", ")]}"
+
+
+def random_intercepts(formula: str | None) -> tuple[str | None, list[str]]:
+    """Split the random intercepts ``(1 | column)`` from a formula in the notation of lme4.
+
+    Parameters
+    ----------
+    formula : str or None
+        E.g. ``"~ condition + (1 | donor)"``.
+
+    Returns
+    -------
+    fixed : str or None
+        The formula without random intercepts (``"~ 1"`` if nothing else is left); unchanged if it
+        has none.
+    columns : list of str
+        Grouping columns, in the order of the formula.
+
+    Raises
+    ------
+    InputError
+        If a term with a bar is anything but a random intercept of one column.
+
+    Examples
+    --------
+    >>> from hiercorr.design.formulas import random_intercepts
+    >>> random_intercepts("~ condition + (1 | donor) + (1 | `seq batch`)")
+    ('~ condition', ['donor', 'seq batch'])
+    """
+    if formula is None or "|" not in formula:
+        return formula, []
+    left, _, right = formula.partition("~") if "~" in formula else ("", "~", formula)
+    kept: list[str] = []
+    columns: list[str] = []
+    for sign, term in _terms_of(right, formula):
+        if not _has_bar(term):
+            kept.append(f"{sign} {term}")
+            continue
+        column = _grouping_column(sign, term, formula)
+        if column in columns:
+            raise InputError(
+                f"formula {formula!r} has two random intercepts of {column!r}: leave one of them "
+                "out"
+            )
+        columns.append(column)
+    if not columns:  # bars only inside of functions or quoted names
+        return formula, []
+    fixed = " ".join(kept).removeprefix("+ ") or "1"
+    return f"{left}~ {fixed}", columns
+
+
+def _outside(text: str) -> Iterable[tuple[int, str, int]]:
+    """Yield position, character and depth of brackets of all that stands outside of quotes."""
+    depth, quote = 0, ""
+    for k, c in enumerate(text):
+        if quote:
+            quote = "" if c == quote else quote
+        elif c in "`'\"":
+            quote = c
+        else:
+            depth -= c in _CLOSING
+            yield k, c, depth
+            depth += c in _OPENING
+
+
+def _terms_of(text: str, formula: str) -> list[tuple[str, str]]:
+    """Split the right-hand side at its outermost + and -, into signs and terms."""
+    counts = [sum(c in kind for _, c, _ in _outside(text)) for kind in (_OPENING, _CLOSING)]
+    if counts[0] != counts[1]:
+        raise InputError(f"cannot read formula {formula!r}: brackets do not match")
+    out, sign, start = [], "+", 0
+    for k, c, depth in [*_outside(text), (len(text), "+", 0)]:
+        if depth == 0 and c in "+-":
+            if term := text[start:k].strip():
+                out.append((sign, term))
+            elif out or start:
+                raise InputError(f"cannot read formula {formula!r}: a term is missing next to +")
+            sign, start = c, k + 1
+    return out
+
+
+def _has_bar(term: str) -> bool:
+    """Whether a term has a bar outside of quotes and of the arguments of functions."""
+    calls: list[bool] = []  # of each open bracket: whether it belongs to a function
+    previous = ""
+    for _, c, _ in _outside(term):
+        if c in _OPENING:
+            calls.append(c != "(" or bool(re.match(r"[\w.]", previous)))
+        elif c in _CLOSING and calls:
+            calls.pop()
+        elif c == "|" and not any(calls):
+            return True
+        previous = c
+    return False
+
+
+def _grouping_column(sign: str, term: str, formula: str) -> str:
+    """Return the column of a random intercept, or raise an error for any other term with a bar."""
+    refused = f"formula {formula!r}: the term {term!r} "
+    if not (term.startswith("(") and term.endswith(")") and _is_one_group(term)):
+        if any(c == "|" and depth == 0 for _, c, depth in _outside(term)):
+            group = term.rpartition("|")[2].strip()
+            raise InputError(
+                f"cannot read formula {formula!r}: a random intercept needs parentheses, as in "
+                f"(1 | {group})"
+            )
+        raise InputError(
+            refused + "combines a random intercept with something else: write it as a term of its "
+            "own, as in '~ condition + (1 | donor)'"
+        )
+    if sign != "+":
+        raise InputError(refused + "is subtracted: leave it out instead")
+    inside = term[1:-1].strip()
+    bar = next((k for k, c, depth in _outside(inside) if c == "|" and depth == 0), None)
+    if bar is None:
+        raise InputError(refused + "contains a random intercept: write it outside of parentheses")
+    effect, group = inside[:bar].strip(), inside[bar + 1 :].strip()
+    if group.startswith("|"):
+        raise InputError(
+            refused + "has a double bar, which separates random slopes; only random intercepts "
+            f"are supported: (1 | {group[1:].strip()})"
+        )
+    if effect != "1":
+        raise InputError(
+            refused + f"has the random effect {effect!r}; only random intercepts are supported: "
+            f"write (1 | {group}), and {effect!r} among the fixed terms"
+        )
+    if not _NAME.fullmatch(group):
+        raise InputError(refused + _way_out(group))
+    return group.strip("`")
+
+
+def _is_one_group(term: str) -> bool:
+    """Whether the parenthesis that opens a term is closed by its last character."""
+    return all(k == len(term) - 1 for k, c, depth in _outside(term) if c == ")" and depth == 0)
+
+
+def _way_out(group: str) -> str:
+    """Describe what to write instead of a group that is not one column."""
+    names = _NAME.findall(group)
+    labels = "a column of obs with one label per combination"
+    if "/" in group and len(names) == 2:
+        return (
+            f"nests {names[1]} in {names[0]}; write (1 | {names[0]}) + (1 | column), with {labels}"
+        )
+    if re.search(r"[:*/+]", group) and "(" not in group:
+        return f"groups by {group!r}, which is more than one column; name {labels}"
+    return f"groups by {group!r}, which is not a column; name a column of obs, as in (1 | donor)"
+
+
 def formula_text(formula: str | Sequence[str]) -> str:
     """Return a formula as text; a list of columns means their sum."""
     if isinstance(formula, str):
@@ -86,6 +238,12 @@ def parse(text: str) -> Any:
     """
     import formulaic
 
+    random = random_intercepts(text)[1]
+    if random:
+        raise InputError(
+            f"formula {text!r} has the random intercept (1 | {random[0]}), and only fixed terms "
+            "are possible here: leave it out"
+        )
     try:
         parsed = formulaic.Formula(text)
     except Exception as error:  # its own errors and SyntaxError, over several lines
