@@ -4,6 +4,7 @@ Pure functions on arrays, independent of the estimator that supplies the sums.
 """
 
 from hiercorr.inference.meta import MetaAnalysis, meta_analysis
+from hiercorr.inference.moderation import SqueezedVariances, squeeze_variances
 from hiercorr.inference.multiplicity import (
     benjamini_hochberg,
     benjamini_yekutieli,
@@ -30,6 +31,7 @@ __all__ = [
     "UNCERTAINTIES",
     "MetaAnalysis",
     "PairEstimate",
+    "SqueezedVariances",
     "benjamini_hochberg",
     "benjamini_yekutieli",
     "bootstrap_draws",
@@ -43,6 +45,7 @@ __all__ = [
     "pair_table",
     "sample_effects",
     "simes",
+    "squeeze_variances",
     "storey",
     "student_table",
     "variance_shares",
