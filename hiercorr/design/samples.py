@@ -82,6 +82,65 @@ def check_block(
         raise unknown_name("block column", block, known)
 
 
+def donors_of_samples(
+    block: str,
+    sample: str | None,
+    obs: pd.DataFrame,
+    columns: dict[str, pd.Series],
+) -> NDArray[np.int64]:
+    """Return the donor of each sample, as 0, 1, ...
+
+    Parameters
+    ----------
+    block, sample : str
+        Columns with the donors and the samples.
+    obs : DataFrame
+        Cells.
+    columns : dict
+        Columns that are constant within samples, see :func:`sample_columns`.
+
+    Raises
+    ------
+    InputError
+        If the block is unknown, varies within samples, is missing, or does not group samples.
+    """
+    if sample is None:
+        raise InputError(
+            f"block={block!r} needs samples: name the obs column that holds them with sample="
+        )
+    if block == sample:
+        raise InputError(
+            f"block={block!r} is the sample column: name the column with the donor of each sample, "
+            "or leave it out"
+        )
+    if block not in columns:
+        known = [str(c) for c in obs.columns]
+        if block in known and not (obs.groupby(block, observed=True)[sample].nunique() > 1).any():
+            raise InputError(
+                f"block={block!r} divides the samples of {sample!r}, which must lie within "
+                f"blocks: the names are swapped; use sample={block!r}, block={sample!r}"
+            )
+        check_block(block, pd.DataFrame(columns), [c for c in known if c not in columns], known)
+    values = columns[block]
+    if values.isna().any():
+        raise InputError(
+            f"block {block!r} is missing for sample {values.index[values.isna()][0]!r}; leave it "
+            "out with subset="
+        )
+    codes = pd.factorize(values)[0].astype(np.int64)
+    n = int(codes.max()) + 1
+    if n == 1:
+        raise InputError(
+            f"block={block!r} has one value, {values.iloc[0]!r}: there is one donor, and nothing "
+            "over donors can be estimated; leave out block= for an analysis of this donor's samples"
+        )
+    if n == len(codes):
+        raise InputError(
+            f"block={block!r} has a different value in each sample and no effect: leave it out"
+        )
+    return codes
+
+
 def warn_of_repeated_donors(
     columns: dict[str, pd.Series] | pd.DataFrame,
     sample: str,

@@ -3,6 +3,16 @@
 Pure functions on arrays, independent of the estimator that supplies the sums.
 """
 
+from hiercorr.inference.hierarchical import (
+    WEIGHTS,
+    DonorGenes,
+    HeterogeneityPrior,
+    HierarchicalEstimate,
+    donor_effects,
+    hierarchical_estimate,
+    hierarchical_table,
+    learn_prior,
+)
 from hiercorr.inference.meta import MetaAnalysis, meta_analysis
 from hiercorr.inference.moderation import SqueezedVariances, squeeze_variances
 from hiercorr.inference.multiplicity import (
@@ -29,15 +39,23 @@ from hiercorr.inference.pairs import (
 
 __all__ = [
     "UNCERTAINTIES",
+    "WEIGHTS",
+    "DonorGenes",
+    "HeterogeneityPrior",
+    "HierarchicalEstimate",
     "MetaAnalysis",
     "PairEstimate",
     "SqueezedVariances",
     "benjamini_hochberg",
     "benjamini_yekutieli",
     "bootstrap_draws",
+    "donor_effects",
     "fisher_z",
     "gene_sides",
     "hierarchical",
+    "hierarchical_estimate",
+    "hierarchical_table",
+    "learn_prior",
     "log_p_table",
     "meta_analysis",
     "one_group",

@@ -14,7 +14,7 @@ from hiercorr import kernels
 Array = NDArray[np.float64]
 
 
-UNCERTAINTIES = ("jackknife", "cluster", "bootstrap", "none")
+UNCERTAINTIES = ("hierarchical", "jackknife", "cluster", "bootstrap", "none")
 LEAST_DF = 0.05  # below it no interval: 95% of this t distribution already reaches +-1e25
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hiercorr import kernels
 from hiercorr.moments.cell_adjustment import CellAdjustment
@@ -49,6 +50,20 @@ class GeneMoments:
         """Variance of each gene, the ratio of the sums over samples, shape (n_genes,)."""
         den = self.den.sum(1)
         return np.divide(self.num.sum(1), den, out=np.full(len(den), np.nan), where=den > 0)
+
+    def take(self, genes: NDArray[np.int64]) -> GeneMoments:
+        """Return the moments of these genes, in this order."""
+        adjustment = self.adjustment
+        if adjustment is not None:
+            adjustment = replace(adjustment, beta=adjustment.beta[:, :, genes])
+        return replace(
+            self,
+            mu=self.mu[genes],
+            slope=self.slope[genes],
+            num=self.num[genes],
+            den=self.den[genes],
+            adjustment=adjustment,
+        )
 
 
 def _median_positive(theta: Array) -> float:

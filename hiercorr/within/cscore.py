@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import anndata as ad
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from hiercorr.counts.backend import LocalBackend
 from hiercorr.counts.counts import METACELLS, MIN_CELLS, Counts
 from hiercorr.counts.read import CountReader
 from hiercorr.counts.selection import Selection
+from hiercorr.design.formulas import random_intercepts
 from hiercorr.design.matrix import make_design
-from hiercorr.design.samples import sample_columns, warn_of_repeated_donors
+from hiercorr.design.samples import donors_of_samples, sample_columns, warn_of_repeated_donors
 from hiercorr.design.terms import split_terms
 from hiercorr.errors import InputError, text
 from hiercorr.results import CorrelationResult, load, stream, tiling
@@ -64,6 +65,10 @@ class CSCore:
         ``"pooled"``: adjusted for in the mean, variance and covariance regressions, as published.
     subset : bool array or mapping, optional
         Cells to use, e.g. ``{"cell_type": "B cells"}``.
+    block : str, optional
+        Column of ``obs`` with the donor of each sample, where donors have several samples (time
+        points, treatments, regions): moments are centred in each sample, and the donors are the
+        units of the inference. ``covariates="~ (1 | donor)"`` is the same.
     min_cells : int
         Minimum number of cells per sample.
     small_samples : {"exclude", "error"}
@@ -116,14 +121,15 @@ class CSCore:
         covariates: str | Sequence[str] | None = None,
         subset: ArrayLike | Mapping[str, Any] | None = None,
         *,
+        block: str | None = None,
         min_cells: int = MIN_CELLS,
         small_samples: str = "exclude",
         memory_limit: int | str | None = None,
         scratch: str | Path | None = None,
         scheduler: Any = None,
     ) -> None:
-        self.sample = sample
-        self.covariates = _copied(covariates)
+        covariates, block = _with_block(_copied(covariates), block)
+        self.sample, self.block, self.covariates = sample, block, covariates
         self.memory_limit = memory_limit
         self._metacells = isinstance(data, ad.AnnData) and METACELLS in data.uns
         limit = memory_bytes(memory_limit)
@@ -135,6 +141,7 @@ class CSCore:
             subset=subset,
             min_cells=min_cells,
             small_samples=small_samples,
+            block=block,
         )
         self._cluster: Cluster | None = None
         if scheduler is not None:
@@ -156,20 +163,24 @@ class CSCore:
             make_design(covariates, self.counts.obs)
             known = [str(c) for c in self.counts.obs.columns]
             self._cell_terms, self._sample_terms = split_terms(covariates, columns, known)
-        if sample is not None:
+        self._units: NDArray[np.int64] | None = None
+        if block is not None:
+            self._units = donors_of_samples(block, sample, self.counts.obs, columns)
+        elif sample is not None:
             columns.pop(sample, None)
             warn_of_repeated_donors(
                 columns,
                 sample,
                 self.counts.n_samples,
                 "intervals are too narrow",
-                "sample={column}",
+                "block={column}",
             )
 
     @property
     def _facts(self) -> ModelFacts:
+        n = self.counts.n_samples if self._units is None else int(self._units.max()) + 1
         return ModelFacts(
-            self.sample is not None, self.covariates is not None, self._cluster is not None
+            self.sample is not None, self.covariates is not None, self._cluster is not None, n
         )
 
     def fit(
@@ -177,6 +188,7 @@ class CSCore:
         estimator: str = "within",
         uncertainty: str | None = None,
         *,
+        weights: str | None = None,
         target: str | None = None,
         per_sample: bool = False,
         precision: str = "single",
@@ -200,9 +212,23 @@ class CSCore:
             ``"within"``: moments centred in each sample, :math:`\phi_{jk} = \sum_c N_c / \sum_c
             D_c`, :math:`\rho = \phi_{jk}/\sqrt{\phi_{jj}\phi_{kk}}`. ``"pooled"``: CS-CORE as
             published, with its cell-level test as ``cell_statistic`` and ``cell_p_value``.
-        uncertainty : {"jackknife", "cluster", "bootstrap", "none"}, optional
-            Standard error over samples (see :func:`hiercorr.inference.pairs.pair_estimate`). None:
-            ``"jackknife"``, or ``"none"`` without samples and for ``"pooled"`` with covariates.
+        uncertainty : {"hierarchical", "jackknife", "cluster", "bootstrap", "none"}, optional
+            Inference over donors (samples, or their blocks). ``"hierarchical"``: each donor's
+            sampling variance follows from its cells, and the pairs of a panel together show how
+            much donors differ (:mod:`hiercorr.inference.hierarchical`); powerful from 3 donors on,
+            calibrated over the null pairs of a panel. ``"jackknife"``, ``"cluster"``,
+            ``"bootstrap"``: standard error of each pair from its donors alone
+            (:func:`hiercorr.inference.pairs.pair_estimate`). None: ``"hierarchical"`` for
+            ``"within"``, and ``"jackknife"`` with fewer than 12 genes to learn from, fewer than 3
+            donors or ``"pooled"``; ``"none"`` without samples and for ``"pooled"`` with covariates.
+        weights : {"adaptive", "equal", "information"}, optional
+            Weights of the donors, which define the average that is estimated. ``"adaptive"``
+            (default of ``"hierarchical"``): :math:`1 / (\tau^2 + v_c)`, the average over the
+            population of donors where a donor's correlation does not depend on its number or depth
+            of cells; pairs where equal weights give another average are flagged
+            ``weights_matter``. ``"equal"``: the average over donors whatever it depends on, with
+            wider intervals where donors are unequal. ``"information"`` (default of the others):
+            proportional to D, the average over cells.
         target : str, optional
             Estimate this gene against all others only; added to the genes if it is not among them.
         per_sample : bool
@@ -256,6 +282,7 @@ class CSCore:
         options = FitOptions(
             estimator=estimator,
             uncertainty=uncertainty,
+            weights=weights,
             target=target,
             per_sample=per_sample,
             precision=precision,
@@ -272,7 +299,7 @@ class CSCore:
         )
         options.check(self._facts)
         counts = self._reader.with_gene(target)
-        plan = make_plan(counts, options, self._facts)
+        plan = make_plan(counts, options, self._facts, self._units)
         if estimator == "within" and self.covariates is not None:
             plan = replace(plan, cells=self._cell_design(counts))
         if out is None:
@@ -349,19 +376,24 @@ class CSCore:
             raise InputError(
                 "a signature needs samples, named with sample=, and the counts in this process"
             )
-        if uncertainty == "bootstrap":
+        if uncertainty in ("bootstrap", "hierarchical"):
             raise InputError(
-                "uncertainty='bootstrap' is not available for a signature: use 'jackknife' or "
+                f"uncertainty={uncertainty!r} is not available for a signature: use 'jackknife' or "
                 "'cluster'"
             )
         text("name", name)
         members, given = check_signature(genes, name, weights, self.counts.genes)
         options = FitOptions(
-            uncertainty=uncertainty, precision="double", confidence=confidence, progress=progress
+            uncertainty=uncertainty or "jackknife",
+            precision="double",
+            confidence=confidence,
+            progress=progress,
         )
         options.check(self._facts)
         cells = None if self.covariates is None else self._cell_design(self.counts)
-        plan = replace(make_plan(self.counts, options, self._facts), rows=slice(0, 1), cells=cells)
+        plan = replace(
+            make_plan(self.counts, options, self._facts, self._units), rows=slice(0, 1), cells=cells
+        )
         with threads(n_jobs), blas.at_most(1):
             at = self.counts.genes.get_indexer(members).astype(np.int64)
             fitted, extra = fit_signature(self.counts, at, given, plan)
@@ -450,6 +482,8 @@ class CSCore:
                 "covariate_level": options.covariate_level,
                 "standardized": int(options.standardize),
             }
+        if self.block is not None:
+            recorded |= {"block": self.block, "n_donors": self._facts.n_donors}
         if plan.draws is not None:
             recorded["n_bootstrap"] = len(plan.draws)
         seed = options.seed
@@ -468,6 +502,25 @@ class CSCore:
                 "hc.differential; or fit(estimator='pooled')"
             )
         return make_design("~ " + " + ".join(self._cell_terms), counts.obs).matrix
+
+
+def _with_block(
+    covariates: str | list[str] | None, block: str | None
+) -> tuple[str | list[str] | None, str | None]:
+    """Take a random intercept out of a formula: it names the block."""
+    text("block", block, optional=True)
+    if not isinstance(covariates, str):
+        return covariates, block
+    fixed, columns = random_intercepts(covariates)
+    if not columns:
+        return covariates, block
+    if len(columns) > 1 or block not in (None, columns[0]):
+        named = [*columns, *([] if block is None else [block])]
+        raise InputError(
+            f"correlations within samples have one block, and {', '.join(map(repr, named))} are "
+            "named: choose the donors, of which the others are part"
+        )
+    return (None if fixed is None or fixed.replace(" ", "") in ("~", "~1") else fixed), columns[0]
 
 
 def _copied(covariates: str | Sequence[str] | None) -> str | list[str] | None:

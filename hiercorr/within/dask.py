@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +30,7 @@ from hiercorr.moments.products import cross_products
 from hiercorr.runtime.optional import optional
 from hiercorr.runtime.progress import with_progress
 from hiercorr.runtime.resources import compiled_threads
-from hiercorr.within.fitting import Output, WithinProblem, problem_of, tile_of
+from hiercorr.within.fitting import Output, WithinProblem, learn, problem_of, tile_of
 from hiercorr.within.options import Plan
 
 if TYPE_CHECKING:
@@ -171,6 +172,7 @@ class Cluster:
             scheduler=self._scheduler,
         )
         problem = problem_of(counts, self._depth_sums(counts, blocks, grid), plan)
+        problem = learn(problem, partial(self._panel_sums, problem, blocks))
         tasks = self._tile_tasks(problem, blocks)
         step = _CONCURRENT_TILES
         groups = [slice(a, a + step) for a in range(0, len(tasks), step)]
@@ -179,6 +181,22 @@ class Cluster:
             for sides, (tile, flag) in zip(plan.tiles[group], found, strict=True):
                 output.write(*sides, tile, flag)
         return problem
+
+    def _panel_sums(
+        self, problem: WithinProblem, blocks: Sequence[Any], genes: NDArray[np.int64]
+    ) -> NDArray:
+        """Return N of each sample for the pairs of these genes."""
+        delayed = self._dask.delayed
+        panel = replace(
+            _without_cells(problem), fit=problem.fit.take(genes), test=None, donors=None
+        )
+        sent, sides = delayed(panel, traverse=False), (0, len(genes), 0, len(genes))
+        parts = [delayed(_pair_sums)(b, sent, sides, False, False, genes) for b in blocks]
+        found = self._compute(self._added(_add_sample_sums, parts))[0]
+        out = np.zeros((problem.n_samples, len(genes), len(genes)), problem.plan.dtype)
+        for c, part in found.items():
+            out[c] = part
+        return out
 
     def _depth_sums(
         self, counts: Counts, blocks: Sequence[Any], grid: moments.Grid
@@ -300,9 +318,12 @@ def _pair_sums(
     sides: tuple[int, int, int, int],
     test: bool,
     pooled: bool,
+    genes: NDArray[np.int64] | None = None,
 ) -> SampleSums:
-    """Compute N of the samples that have cells in this block."""
+    """Compute N of the samples that have cells in this block, of all genes or of some."""
     counts, sums, _ = block
+    if genes is not None:
+        counts = counts.take(genes)
     if pooled:
         counts, sums = counts.one_group(), sums.one_group()
     fit = problem.test if test else problem.fit

@@ -6,7 +6,7 @@ import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -25,12 +25,21 @@ from hiercorr.runtime.user_warnings import warn
 from hiercorr.schema import Flag
 from hiercorr.within import cell_covariates, pooled_covariates
 from hiercorr.within.checkpoint import Checkpoint
+from hiercorr.within.heterogeneity import (
+    LEAST_GENES,
+    DonorModel,
+    by_donor,
+    donor_model,
+    learnt,
+    panel_genes,
+)
 from hiercorr.within.options import Plan
 from hiercorr.within.per_sample import Tile, per_sample_pairs
 
 # Typical variance / its standard error; below it, coverage and bias were poor in simulations.
 LOW_INFORMATION = 5.0
 DOMINANT_SHARE = 0.5
+DIFFERENT_AVERAGES = 0.01  # p-value of equal averages by adaptive and by equal weights
 
 
 class Output(Protocol):
@@ -67,6 +76,7 @@ def _gene_table(
     share: NDArray,
     expected: NDArray,
     theta: float,
+    units: NDArray[np.int64] | None = None,
 ) -> tuple[dict[str, NDArray], NDArray[np.uint16]]:
     """Return the gene variables and flags.
 
@@ -83,7 +93,11 @@ def _gene_table(
     expected : ndarray, shape (n_genes,)
         Sum of (s mu w)^2.
     theta : float
+    units : ndarray of int, shape (n_samples,), optional
+        Donor of each sample.
     """
+    if units is not None:
+        share = by_donor(share.T, units).T
     with np.errstate(divide="ignore", invalid="ignore"):
         information = np.sqrt(expected / 2) / theta
         share = np.clip(share, 0, None)
@@ -92,7 +106,7 @@ def _gene_table(
     flag = np.zeros(counts.n_genes, np.uint16)
     flag[~(overdispersion > 0)] |= Flag.NONPOSITIVE_VARIANCE.bit
     flag[~(information >= LOW_INFORMATION)] |= Flag.LOW_INFORMATION.bit
-    if counts.n_samples > 1:
+    if share.shape[1] > 1:
         flag[share.max(1) > DOMINANT_SHARE] |= Flag.DOMINATED.bit
         flag[(np.diff(counts.offsets, axis=1) == 0).any(1)] |= Flag.ABSENT_IN_SAMPLE.bit
     table = {
@@ -124,6 +138,10 @@ class WithinProblem:
     gene : dict
         Gene variables of the result.
     note : str or None
+    donors : DonorModel or None
+        The hierarchical model, with its prior once that is learnt.
+    multiplier : ndarray, shape (n_donors,), optional
+        Factors that give every donor the same weight.
     """
 
     sums: moments.DepthSums
@@ -135,13 +153,27 @@ class WithinProblem:
     plan: Plan
     gene: dict[str, NDArray]
     note: str | None = None
+    donors: DonorModel | None = None
+    multiplier: NDArray[np.float64] | None = None
 
     def variance_sums(
         self, left: slice, right: slice
     ) -> tuple[tuple[NDArray, NDArray], tuple[NDArray, NDArray]]:
-        """Return N and D of the variances of the genes of both sides."""
-        num, den = self.fit.num, self.fit.den
+        """Return N and D by donor of the variances of the genes of both sides."""
+        num, den = (self.by_donor(part.T).T for part in (self.fit.num, self.fit.den))
         return (num[left], num[right]), (den[left], den[right])
+
+    def by_donor(self, sums: NDArray) -> NDArray:
+        """Add the sums of the samples of each donor, times the donor's weight.
+
+        The first dimension of the array is the samples'.
+        """
+        if self.plan.units is not None:
+            sums = by_donor(sums, self.plan.units)
+        if self.multiplier is None:
+            return sums
+        shape = (-1, *(1,) * (sums.ndim - 1))
+        return sums * self.multiplier.astype(sums.dtype).reshape(shape)
 
     def fitted(self, pair: dict[str, NDArray]) -> WithinEstimates:
         """Combine pair variables with the gene variables."""
@@ -161,9 +193,76 @@ def within_problem(counts: Counts, sums: moments.DepthSums, plan: Plan) -> Withi
         * fit.mu**2
     )
     mean = (fit.mu * counts.cells_per_sample).sum(1) / counts.n_cells / sums.unit
-    gene, gene_flag = _gene_table(counts, mean, fit.variance, fit.den, weight.sum(1), fit.theta)
-    return WithinProblem(
-        sums, fit, gene_flag, np.full(counts.n_genes, 2.0), None, counts.n_samples, plan, gene
+    gene, gene_flag = _gene_table(
+        counts, mean, fit.variance, fit.den, weight.sum(1), fit.theta, plan.units
+    )
+    noise = np.full(counts.n_genes, 2.0)
+    problem = WithinProblem(sums, fit, gene_flag, noise, None, counts.n_samples, plan, gene)
+    if plan.uncertainty == "hierarchical":
+        units = np.arange(counts.n_samples) if plan.units is None else plan.units
+        return replace(problem, donors=donor_model(sums, fit, counts.cells_per_sample, units))
+    if plan.weights == "equal" and counts.n_samples > 1:
+        return replace(problem, multiplier=_equal_weights(problem))
+    return problem
+
+
+def _equal_weights(problem: WithinProblem) -> NDArray[np.float64]:
+    """Return the factors of donors' sums that make the typical information of each the same."""
+    den = problem.by_donor(problem.fit.den.T)
+    typical = np.array([np.median(row[row > 0]) if (row > 0).any() else np.nan for row in den])
+    factor = np.where(np.isfinite(typical), np.nanmean(typical) / typical, 0.0)
+    return np.asarray(factor, np.float64)
+
+
+def learn(
+    problem: WithinProblem, numerators: Callable[[NDArray[np.int64]], NDArray]
+) -> WithinProblem:
+    """Learn from a panel of genes how donors differ, for the hierarchical model.
+
+    Parameters
+    ----------
+    problem : WithinProblem
+    numerators : callable
+        Returns N of each sample, (n_samples, n, n), for the pairs of n genes by their positions.
+
+    Returns
+    -------
+    WithinProblem
+        With the prior; with the jackknife as uncertainty if there are too few pairs.
+
+    Warns
+    -----
+    EstimationWarning
+        If the jackknife is used although the hierarchical model was asked for.
+    """
+    if problem.donors is None:
+        return problem
+    plan = problem.plan
+    genes = panel_genes(problem.fit, problem.gene["information"])
+    if len(genes) >= LEAST_GENES and not plan.few(problem.n_samples):
+        num = numerators(genes)
+        den = moments.denominators(
+            problem.sums,
+            problem.fit.take(genes),
+            slice(0, len(genes)),
+            slice(0, len(genes)),
+            num,
+            np.empty_like(num),
+        )
+        prior = learnt(
+            problem.donors, problem.sums, problem.by_donor(num), problem.by_donor(den), genes
+        )
+        if prior is not None:
+            return replace(problem, donors=replace(problem.donors, prior=prior))
+    if plan.asked:
+        warn(
+            f"{len(genes)} genes with variance beyond counting noise give too few pairs to learn "
+            f"how donors differ (at least {LEAST_GENES} genes are needed): uncertainty='jackknife' "
+            "is used",
+            EstimationWarning,
+        )
+    return replace(
+        problem, donors=None, plan=replace(plan, uncertainty="jackknife", weights="information")
     )
 
 
@@ -221,6 +320,7 @@ def fit_here(
     """
     with blas.at_most(1):
         problem = problem_of(counts, moments.depth_sums(counts, plan.tolerance), plan)
+        problem = learn(problem, partial(_panel_sums, counts, problem))
     if problem.n_samples == 1:
         counts = counts.one_group()
     s, dtype = problem.n_samples, plan.dtype
@@ -248,6 +348,15 @@ def fit_here(
                 flag |= hook(problem, rows, columns, num, den, tile)
             output.write(rows, columns, tile, flag)
     return problem
+
+
+def _panel_sums(counts: Counts, problem: WithinProblem, genes: NDArray[np.int64]) -> NDArray:
+    """Return N of each sample for the pairs of these genes."""
+    every, n = slice(0, len(genes)), len(genes)
+    out = np.empty((problem.n_samples, n, n), problem.plan.dtype)
+    return moments.numerators(
+        counts.take(genes), problem.sums, problem.fit.take(genes), every, every, out
+    )
 
 
 class _TileSums:
@@ -328,7 +437,10 @@ def tile_of(
     if s == 1:
         tile = inference.one_group(num[0], den[0], *problem.variance_sums(left, right))
     else:
-        tile, pair_flag = _over_samples(problem, left, right, num, den)
+        if problem.donors is not None:  # what dominates a gene need not dominate a pair
+            flag &= ~Flag.DOMINATED.bit
+        sums = problem.by_donor(num), problem.by_donor(den)
+        tile, pair_flag = _over_donors(problem, left, right, *sums)
         flag |= pair_flag
     if cells is not None:
         tile |= _cell_test(problem, left, right, cells)
@@ -337,19 +449,14 @@ def tile_of(
     return tile, flag
 
 
-def _over_samples(
+def _over_donors(
     problem: WithinProblem, left: slice, right: slice, num: NDArray, den: NDArray
 ) -> tuple[dict[str, NDArray], NDArray[np.uint16]]:
-    """Compute estimates, tests and intervals with samples as the units, and flags."""
-    plan, s = problem.plan, problem.n_samples
-    estimate = inference.pair_estimate(
-        num,
-        den,
-        *problem.variance_sums(left, right),
-        "none" if plan.few(s) else plan.uncertainty,
-        (problem.noise[left], problem.noise[right]),
-        plan.draws,
-    )
+    """Compute estimates, tests and intervals with donors as the units, and flags."""
+    plan, s = problem.plan, len(num)
+    if problem.donors is not None and problem.donors.prior is not None:
+        return _hierarchical(problem, problem.donors, left, right, num, den)
+    estimate = _ratio_estimate(problem, left, right, num, den, plan.uncertainty)
     tile: dict[str, NDArray] = {"correlation_unclipped": estimate.correlation}
     flag = (estimate.largest_share > DOMINANT_SHARE) * Flag.DOMINATED.bit
     flag |= (estimate.carrying < s) * Flag.ABSENT_IN_SAMPLE.bit
@@ -357,10 +464,60 @@ def _over_samples(
         tile["fisher_z"] = inference.fisher_z(estimate.correlation)
         return tile, flag
     tile |= inference.pair_table(estimate, plan.confidence, plan.dtype)
-    few_pairs = estimate.carrying < 3
-    flag |= few_pairs * Flag.TOO_FEW_SAMPLES.bit
-    flag |= (np.isnan(tile["ci_lower"]) & ~few_pairs) * Flag.NO_INTERVAL.bit
-    return tile, flag
+    return tile, flag | _interval_flags(estimate.carrying, tile)
+
+
+def _ratio_estimate(
+    problem: WithinProblem,
+    left: slice,
+    right: slice,
+    num: NDArray,
+    den: NDArray,
+    uncertainty: str,
+) -> inference.PairEstimate:
+    return inference.pair_estimate(
+        num,
+        den,
+        *problem.variance_sums(left, right),
+        "none" if problem.plan.few(len(num)) else uncertainty,
+        (problem.noise[left], problem.noise[right]),
+        problem.plan.draws,
+    )
+
+
+def _hierarchical(
+    problem: WithinProblem,
+    donors: DonorModel,
+    left: slice,
+    right: slice,
+    num: NDArray,
+    den: NDArray,
+) -> tuple[dict[str, NDArray], NDArray[np.uint16]]:
+    """Estimate the pairs of a tile by the hierarchical model; the jackknife's p is kept beside."""
+    plan, prior = problem.plan, donors.prior
+    assert prior is not None
+    shape = (problem.n_samples, *num.shape[1:])
+    noise = problem.by_donor(donors.noise(problem.sums, left, right, np.empty(shape, plan.dtype)))
+    estimate = inference.hierarchical_estimate(
+        num, den, noise, donors.genes[left], donors.genes[right], prior, plan.weights
+    )
+    alone = _ratio_estimate(problem, left, right, num, den, "jackknife")
+    tile = {
+        "correlation_unclipped": estimate.correlation,
+        **inference.hierarchical_table(estimate, plan.confidence, plan.dtype),
+        "jackknife_p_value": inference.pair_table(alone, plan.confidence, plan.dtype)["p_value"],
+    }
+    flag = (estimate.largest_share > DOMINANT_SHARE) * Flag.DOMINATED.bit
+    flag |= (alone.carrying < len(num)) * Flag.ABSENT_IN_SAMPLE.bit
+    if plan.weights == "adaptive":
+        flag |= (estimate.weights_p_value < DIFFERENT_AVERAGES) * Flag.WEIGHTS_MATTER.bit
+    return tile, flag | _interval_flags(alone.carrying, tile)
+
+
+def _interval_flags(carrying: NDArray, tile: dict[str, NDArray]) -> NDArray[np.uint16]:
+    few = carrying < 3
+    flag = few * Flag.TOO_FEW_SAMPLES.bit
+    return flag | (np.isnan(tile["ci_lower"]) & ~few) * Flag.NO_INTERVAL.bit
 
 
 def _cell_test(

@@ -50,6 +50,12 @@ class Plan:
         Tiles of gene pairs.
     cells : ndarray, shape (n_cells, k), optional
         Design matrix of the covariates of cells that are regressed out within samples.
+    weights : str
+        Weights of the donors.
+    units : ndarray of int, shape (n_samples,), optional
+        Donor of each sample; None: every sample is a donor.
+    asked : bool
+        Whether the uncertainty was asked for, rather than chosen.
     """
 
     estimator: str
@@ -61,6 +67,9 @@ class Plan:
     progress: bool | None
     tiles: list[tuple[slice, slice]]
     cells: NDArray[np.float64] | None = None
+    weights: str = "information"
+    units: NDArray[np.int64] | None = None
+    asked: bool = False
 
     @property
     def dtype(self) -> DTypeLike:
@@ -74,11 +83,15 @@ class Plan:
 
     def few(self, n_samples: int) -> bool:
         """Return whether an interval was requested but there are too few samples."""
-        return self.uncertainty != "none" and n_samples < 3
+        return self.uncertainty != "none" and self.n_donors(n_samples) < 3
 
     def silent(self, n_samples: int) -> bool:
         """Return whether the result has no interval."""
-        return self.uncertainty == "none" or n_samples < 3
+        return self.uncertainty == "none" or self.n_donors(n_samples) < 3
+
+    def n_donors(self, n_samples: int) -> int:
+        """Return the number of donors."""
+        return n_samples if self.units is None else int(self.units.max()) + 1
 
 
 @dataclass(frozen=True)
@@ -93,11 +106,14 @@ class ModelFacts:
         Whether covariates of cells were given.
     remote : bool
         Whether the counts are on a cluster.
+    n_donors : int
+        Number of donors: of samples, or of the blocks of samples.
     """
 
     sampled: bool
     covariates: bool = False
     remote: bool = False
+    n_donors: int = 0
 
 
 @dataclass(frozen=True)
@@ -112,6 +128,7 @@ class FitOptions:
 
     estimator: str = "within"
     uncertainty: str | None = None
+    weights: str | None = None
     target: str | None = None
     per_sample: bool = False
     precision: str = "single"
@@ -130,6 +147,7 @@ class FitOptions:
         """Check every option alone."""
         one_of("estimator", self.estimator, ESTIMATORS)
         one_of("uncertainty", self.uncertainty, (None, *inference.UNCERTAINTIES))
+        one_of("weights", self.weights, (None, *inference.WEIGHTS))
         text("target", self.target, optional=True)
         for name in ("per_sample", "standardize", "overwrite"):
             true_or_false(name, getattr(self, name))
@@ -154,8 +172,17 @@ class FitOptions:
 
     def chosen_uncertainty(self, model: ModelFacts) -> str:
         """Return the uncertainty, with the default for the model filled in."""
-        default = "none" if not model.sampled or self.published(model) else "jackknife"
-        return self.uncertainty or default
+        if self.uncertainty is not None:
+            return self.uncertainty
+        if not model.sampled or self.published(model):
+            return "none"
+        learns = self.estimator == "within" and model.n_donors >= 3
+        return "hierarchical" if learns else "jackknife"
+
+    def chosen_weights(self, model: ModelFacts) -> str:
+        """Return the weights of the donors, with the default for the uncertainty filled in."""
+        learns = self.chosen_uncertainty(model) == "hierarchical"
+        return self.weights or ("adaptive" if learns else "information")
 
     def check(self, model: ModelFacts) -> None:
         """Raise an error for options that do not fit the model or each other."""
@@ -186,8 +213,27 @@ class FitOptions:
         chosen = self.chosen_uncertainty(model)
         if chosen != "bootstrap":
             without_effect(n_bootstrap=(self.n_bootstrap, _BOOTSTRAP, "uncertainty='bootstrap'"))
+        self._check_weights(chosen)
         if chosen == "none":
             without_effect(confidence=(self.confidence, 0.95, "an uncertainty"))
+
+    def _check_weights(self, chosen: str) -> None:
+        if chosen == "hierarchical" and self.estimator == "pooled":
+            raise InputError(
+                "uncertainty='hierarchical' is for estimator='within': over all cells a donor's "
+                "covariance contains that of the donors' means; use uncertainty='jackknife'"
+            )
+        if self.weights == "adaptive" and chosen != "hierarchical":
+            raise InputError(
+                "weights='adaptive' follow from the heterogeneity between donors, which "
+                f"uncertainty={chosen!r} does not estimate: use uncertainty='hierarchical', or "
+                "weights='equal' or 'information'"
+            )
+        if self.weights == "equal" and self.estimator == "pooled":
+            raise InputError(
+                "weights='equal' is for estimator='within': over all cells no donor has a "
+                "correlation of its own"
+            )
 
     def _check_output(self, model: ModelFacts) -> None:
         published = self.published(model)
@@ -229,7 +275,12 @@ def _listed(values: object) -> list[Any]:
     return list(values) if isinstance(values, Iterable) else [values]
 
 
-def make_plan(counts: Counts, options: FitOptions, model: ModelFacts) -> Plan:
+def make_plan(
+    counts: Counts,
+    options: FitOptions,
+    model: ModelFacts,
+    units: NDArray[np.int64] | None = None,
+) -> Plan:
     """Translate the options of a fit into the plan of its estimates.
 
     Parameters
@@ -239,6 +290,8 @@ def make_plan(counts: Counts, options: FitOptions, model: ModelFacts) -> Plan:
     options : FitOptions
         Options that passed :meth:`FitOptions.check`.
     model : ModelFacts
+    units : ndarray of int, shape (n_samples,), optional
+        Donor of each sample; None: every sample is a donor.
 
     Returns
     -------
@@ -250,20 +303,21 @@ def make_plan(counts: Counts, options: FitOptions, model: ModelFacts) -> Plan:
         If there are too few samples for an interval.
     """
     chosen = options.chosen_uncertainty(model)
-    if chosen != "none" and counts.n_samples < 3:
+    n = counts.n_samples if units is None else int(units.max()) + 1
+    if chosen != "none" and n < 3:
         warn(
-            f"{counts.n_samples} samples give an estimate but no interval: at least 3 are needed; "
-            "se, p_value and q_value are NaN and flagged too_few_samples",
+            f"{n} {'samples' if units is None else 'donors'} give an estimate but no interval: at "
+            "least 3 are needed; se, p_value and q_value are NaN and flagged too_few_samples",
             EstimationWarning,
         )
     draws = None
-    if chosen == "bootstrap" and counts.n_samples >= 3:
+    if chosen == "bootstrap" and n >= 3:
         if options.n_bootstrap < 100:
             raise InputError(
                 f"n_bootstrap={options.n_bootstrap}: at least 100 resamples are needed for a "
                 "standard error"
             )
-        draws = inference.bootstrap_draws(counts.n_samples, options.n_bootstrap, options.seed)
+        draws = inference.bootstrap_draws(n, options.n_bootstrap, options.seed)
     dtype = tiling.DTYPE[options.precision]
     rows = tiling.rows_of(options.target, counts.genes)
     layers = 1 if options.estimator == "pooled" and chosen == "none" else counts.n_samples
@@ -280,4 +334,7 @@ def make_plan(counts: Counts, options: FitOptions, model: ModelFacts) -> Plan:
         draws,
         options.progress,
         tiles,
+        weights=options.chosen_weights(model),
+        units=units,
+        asked=options.uncertainty is not None,
     )

@@ -1,0 +1,391 @@
+r"""Hierarchical model of correlations: cells in donors, donors in a population, pairs in a panel.
+
+A donor's correlation of a pair is estimated with a sampling variance that follows from the number,
+the depth and the moments of its cells. What donors differ in beyond that, :math:`\tau`, is too much
+to ask of 3 to 8 numbers; but all pairs of a panel together show how :math:`\tau` is distributed:
+
+.. math:: L_c \sim N(\rho, \lambda_c (v_c + \tau^2)), \quad (\tau, \sigma) \sim G, \quad
+          \rho \sim N(0, \sigma^2)
+
+G is a distribution on a grid, estimated by maximum likelihood over all pairs (NPMLE); the factor
+:math:`\lambda_c` is larger than 1 for a donor that deviates from the others in most pairs.
+
+References
+----------
+Robbins 1956; Kiefer & Wolfowitz 1956; Stephens 2017 (adaptive shrinkage); Harville 1977 (REML).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+from scipy import stats
+
+from hiercorr import kernels
+from hiercorr.errors import InputError
+from hiercorr.inference.pairs import fisher_z
+
+Array = NDArray[np.float64]
+
+WEIGHTS = ("adaptive", "equal", "information")
+TAU = np.array([0, 0.03, 0.06, 0.1, 0.15, 0.2, 0.3, 0.45, 0.7])
+SIGMA = np.array([0, 0.05, 0.1, 0.2, 0.4, 0.8])
+_EM_STEPS = 400
+_NEGLIGIBLE = 1e-4  # prior probability below which a point of the grid is left out
+_MEDIAN_CHI2 = 0.45493642311957283  # of 1 degree of freedom
+_DONOR_ROUNDS = 8
+_LARGEST_INFLATION = 50.0
+_INFORMATIVE = 0.5**2  # variance of a donor's correlation
+_LEAST_INFORMATIVE = 500  # pairs
+_ABSENT = 1e30  # variance of a donor without information, as in the kernels
+
+
+@dataclass(frozen=True)
+class HeterogeneityPrior:
+    """Distribution of the heterogeneity between donors over the pairs of a panel.
+
+    Attributes
+    ----------
+    tau : ndarray, shape (n_taus,)
+        Grid of the standard deviation between donors, on the scale of the correlation.
+    weight : ndarray, shape (n_taus,)
+        Distribution of tau over all pairs, whatever their mean correlation: for tests.
+    sigma : ndarray, shape (n_sigmas,)
+        Grid of the standard deviation of the mean correlation over pairs.
+    joint : ndarray, shape (n_taus, n_sigmas)
+        Distribution of tau and sigma over all pairs: for estimates and intervals.
+    inflation : ndarray, shape (n_donors,)
+        Factor of each donor's variance, at least 1.
+    n_pairs : int
+        Number of pairs that the distribution was learnt from.
+    """
+
+    tau: Array
+    weight: Array
+    sigma: Array
+    joint: Array
+    inflation: Array
+    n_pairs: int
+
+    @property
+    def heterogeneous(self) -> float:
+        """Proportion of pairs whose correlation differs between donors."""
+        return float(1 - self.joint[0].sum())
+
+
+def _at_every_tau(effects: Array, variances: Array, inflation: Array) -> tuple[Array, Array, Array]:
+    """Compute mean, variance and restricted log likelihood at every tau, (n_taus, n_pairs) each."""
+    mean, variance, level = (np.empty((len(TAU), effects.shape[1])) for _ in range(3))
+    for a, tau in enumerate(TAU):
+        spread = inflation[:, None] * (variances + tau**2)
+        w = 1 / spread
+        variance[a] = 1 / w.sum(0)
+        mean[a] = (w * effects).sum(0) * variance[a]
+        squares = (w * (effects - mean[a]) ** 2).sum(0)
+        level[a] = 0.5 * (np.log(variance[a]) - np.log(spread).sum(0) - squares)
+    return mean, variance, level
+
+
+def _mixture(likelihood: Array) -> Array:
+    """Estimate the weights of a mixture by EM; likelihood is (components, pairs)."""
+    weight = np.full(len(likelihood), 1 / len(likelihood))
+    for _ in range(_EM_STEPS):
+        total = weight @ likelihood
+        new = weight * (likelihood @ (1 / total)) / likelihood.shape[1]
+        if np.abs(new - weight).max() < 1e-6:
+            return new
+        weight = new
+    return weight
+
+
+def _pruned(weight: Array) -> Array:
+    kept = np.where(weight >= _NEGLIGIBLE, weight, 0.0)
+    return kept / kept.sum()
+
+
+def _informative(effects: Array, variances: Array) -> tuple[Array, Array]:
+    """Choose the pairs that can tell tau from 0: donors' standard errors of at most 0.5.
+
+    At least 500 pairs are kept. In pairs of sparser genes, the heavy tails of sums of few counts
+    would pass for heterogeneity.
+    """
+    typical = len(variances) / (1 / variances).sum(0)
+    limit = _INFORMATIVE
+    if (typical <= limit).sum() < _LEAST_INFORMATIVE:
+        limit = np.sort(typical)[:_LEAST_INFORMATIVE][-1]
+    kept = typical <= limit
+    return effects[:, kept], variances[:, kept]
+
+
+def _inflation(effects: Array, variances: Array) -> Array:
+    """Estimate how much more each donor deviates than the others do, over all pairs.
+
+    The median over pairs of a donor's squared standardised residual is compared with that of the
+    median donor, so that pairs that differ between donors do not decide.
+    """
+    inflation = np.ones(len(effects))
+    if len(effects) < 3:
+        return inflation
+    for _ in range(_DONOR_ROUNDS):
+        _, _, level = _at_every_tau(effects, variances, inflation)
+        likelihood = np.exp(level - level.max(0))
+        weight = _mixture(likelihood)
+        posterior = weight[:, None] * likelihood
+        posterior /= posterior.sum(0)
+        tau2 = (posterior * TAU[:, None] ** 2).sum(0)
+        spread = inflation[:, None] * (variances + tau2)
+        w = 1 / spread
+        total = w.sum(0)
+        residual = effects - (w * effects).sum(0) / total
+        left = np.maximum(1 - w / total, 1e-3)
+        square = np.where(variances < _ABSENT, residual**2 / (spread * left), np.nan)
+        found = np.nan_to_num(np.nanmedian(square, axis=1) / _MEDIAN_CHI2, nan=1.0) * inflation
+        new = np.clip(found / max(1.0, float(np.median(found))), 1.0, _LARGEST_INFLATION)
+        done = np.abs(np.log(new / inflation)).max() < 0.02
+        inflation = new
+        if done:
+            break
+    return inflation
+
+
+def learn_prior(effects: Array, variances: Array) -> HeterogeneityPrior:
+    r"""Learn how the correlations of a panel differ between donors.
+
+    Parameters
+    ----------
+    effects, variances : ndarray, shape (n_donors, n_pairs)
+        Correlation of each pair in each donor, and its sampling variance; NaN where a donor has no
+        information. Pairs in fewer than 3 donors are left out.
+
+    Returns
+    -------
+    HeterogeneityPrior
+
+    Raises
+    ------
+    InputError
+        If no pair can be estimated in at least 3 donors.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> rng = np.random.default_rng(1)
+    >>> tau = np.repeat([0.0, 0.3], [900, 100])
+    >>> effects = rng.normal(0, np.sqrt(0.05**2 + tau**2), (6, 1000))
+    >>> prior = learn_prior(effects, np.full((6, 1000), 0.05**2))
+    >>> round(prior.heterogeneous, 1)
+    0.1
+    """
+    x, v = np.asarray(effects, float), np.asarray(variances, float)
+    present = np.isfinite(x) & (v < _ABSENT) & (v > 0)
+    known = present.sum(0) >= 3
+    if not known.any():
+        raise InputError(
+            "no pair can be estimated in at least 3 donors: the distribution of tau is unknown"
+        )
+    x, v = (np.where(present, x, 0.0)[:, known], np.where(present, v, _ABSENT)[:, known])
+    x, v = _informative(x, v)
+    inflation = _inflation(x, v)
+    mean, variance, level = _at_every_tau(x, v, inflation)
+    weight = _mixture(np.exp(level - level.max(0)))
+    spread = variance[:, None] + SIGMA[:, None] ** 2
+    both = level[:, None] - 0.5 * (np.log(spread) + mean[:, None] ** 2 / spread)
+    both = both.reshape(-1, both.shape[2])
+    joint = _mixture(np.exp(both - both.max(0)))
+    return HeterogeneityPrior(
+        TAU,
+        _pruned(weight),
+        SIGMA,
+        _pruned(joint).reshape(len(TAU), len(SIGMA)),
+        inflation,
+        x.shape[1],
+    )
+
+
+@dataclass(frozen=True)
+class DonorGenes:
+    """What the hierarchical model needs to know of the genes of one side of a tile.
+
+    Attributes
+    ----------
+    phi : ndarray, shape (n_genes,)
+        Variance of each gene; -1 where it has none.
+    ratio : ndarray, shape (n_donors, n_genes)
+        Relative deviation of each donor's variance from it, shrunk by its reliability.
+    share : ndarray, shape (n_donors, n_genes)
+        Proportion of the variance of a cell's weighted residual that is not counting noise.
+    skewness : ndarray, shape (n_donors, n_genes)
+        Factors of the skewness of N_c: that of a pair is the product of its genes'.
+    """
+
+    phi: Array
+    ratio: Array
+    share: Array
+    skewness: Array
+
+    def __getitem__(self, genes: slice | NDArray[np.int64]) -> DonorGenes:
+        """Return the same for some of the genes."""
+        parts = (np.ascontiguousarray(a[:, genes]) for a in (self.ratio, self.share, self.skewness))
+        return DonorGenes(self.phi[genes], *parts)
+
+
+def donor_effects(
+    num: NDArray, den: NDArray, noise: NDArray, left: DonorGenes, right: DonorGenes
+) -> tuple[Array, Array]:
+    r"""Estimate the correlation of each pair in each donor, and its sampling variance.
+
+    .. math:: L_c = \frac{N_c}{D_c \sqrt{\phi_j\phi_k}} - \frac{\tilde\rho}{2} (a_{cj} + a_{ck}),
+              \quad v_c = \frac{E_c}{D_c^2 \phi_j \phi_k} (1 + \tilde\rho^2 h_{cj} h_{ck})
+
+    E_c is the variance of N_c without correlation, a and h are ``ratio`` and ``share`` of the
+    genes, and :math:`\tilde\rho` is the correlation over all donors, shrunk by its reliability:
+    with the estimate in its place, large chance correlations would get large variances.
+
+    Parameters
+    ----------
+    num, den, noise : ndarray, shape (n_donors, left, right)
+        Sums N_c and D_c, and E_c.
+    left, right : DonorGenes
+
+    Returns
+    -------
+    effects, variances : ndarray, shape (n_donors, left, right)
+        0 and 1e30 where a donor has no information on the pair.
+    """
+    effects, variances = (np.empty(num.shape) for _ in range(2))
+    sides = (left.phi, right.phi, left.ratio, right.ratio, left.share, right.share)
+    kernels.heterogeneity.effects(num, den, noise, *sides, effects, variances)
+    return effects, variances
+
+
+@dataclass(frozen=True)
+class HierarchicalEstimate:
+    """Mean correlations over donors of the pairs of one tile; arrays are (left, right).
+
+    Attributes
+    ----------
+    correlation : ndarray
+        Mean over donors, not clipped.
+    sd : ndarray
+        Posterior standard deviation.
+    tau : ndarray
+        Standard deviation between donors: root of the posterior mean of tau^2.
+    statistic, p_value : ndarray
+        Normal score and two-sided p-value of no correlation on average.
+    weights_p_value : ndarray
+        Two-sided p-value of equal averages by adaptive and by equal weights (Hausman 1978).
+    largest_share : ndarray
+        Largest weight of one donor.
+    """
+
+    correlation: NDArray
+    sd: NDArray
+    tau: NDArray
+    statistic: NDArray
+    p_value: NDArray
+    weights_p_value: NDArray
+    largest_share: NDArray
+
+
+def hierarchical_estimate(
+    num: NDArray,
+    den: NDArray,
+    noise: NDArray,
+    left: DonorGenes,
+    right: DonorGenes,
+    prior: HeterogeneityPrior,
+    weights: str = "adaptive",
+) -> HierarchicalEstimate:
+    r"""Estimate the mean correlation over donors of every pair of a tile.
+
+    At each tau of the grid the mean is :math:`m_\tau = \sum w_c L_c / \sum w_c` with variance
+    :math:`V_\tau`, and the residuals give tau a restricted likelihood. The p-value averages
+    those at each tau over the posterior of tau given the residuals alone,
+
+    .. math:: p = \sum_\tau \Pr(\tau \mid L_c - m_\tau)\; 2\Phi(-|m_\tau| / \sqrt{V_\tau}),
+
+    which is uniform over the null pairs of a panel for which the distribution of tau is known; the
+    normal score is corrected for the skewness of sums of few counts. Estimate and interval use the
+    posterior given the mean as well, as correlated pairs differ more between donors than others.
+
+    Parameters
+    ----------
+    num, den, noise, left, right
+        See :func:`donor_effects`.
+    prior : HeterogeneityPrior
+    weights : {"adaptive", "equal", "information"}
+        1 / (tau^2 + v_c), equal, or D_c.
+
+    Returns
+    -------
+    HierarchicalEstimate
+    """
+    shape = num.shape[1:]
+    out = [np.empty(shape, num.dtype) for _ in range(4)]
+    p, weights_p = np.empty(shape), np.empty(shape, np.float32)
+    largest = np.empty(shape, np.float32)
+    kernels.heterogeneity.posterior(
+        num,
+        den,
+        noise,
+        left.phi,
+        right.phi,
+        left.ratio,
+        right.ratio,
+        left.share,
+        right.share,
+        left.skewness,
+        right.skewness,
+        prior.inflation,
+        prior.tau**2,
+        prior.weight,
+        prior.sigma**2,
+        prior.joint,
+        WEIGHTS.index(weights),
+        *out,
+        p,
+        weights_p,
+        largest,
+    )
+    correlation, sd, tau, statistic = out
+    return HierarchicalEstimate(correlation, sd, tau, statistic, p, weights_p, largest)
+
+
+def hierarchical_table(
+    estimate: HierarchicalEstimate, confidence: float, dtype: DTypeLike = np.float64
+) -> dict[str, NDArray]:
+    """Return the pair variables of a tile.
+
+    Parameters
+    ----------
+    estimate : HierarchicalEstimate
+    confidence : float
+        Confidence level of the intervals.
+    dtype : dtype
+        Precision of the result.
+
+    Returns
+    -------
+    dict of ndarray, shape (left, right)
+        ``fisher_z``, ``se``, ``ci_lower``, ``ci_upper``, ``statistic``, ``df``, ``p_value``,
+        ``tau``.
+    """
+    r, sd = estimate.correlation.astype(dtype), estimate.sd.astype(dtype)
+    half = sd * np.asarray(stats.norm.ppf(0.5 + confidence / 2), dtype)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        se = np.where(np.abs(r) < 1, sd / (1 - r * r), np.nan).astype(dtype)
+        lower, upper = np.maximum(r - half, -1), np.minimum(r + half, 1)
+        empty = ~(lower < upper)
+    lower[empty] = upper[empty] = np.nan
+    return {
+        "fisher_z": fisher_z(r),
+        "se": se,
+        "ci_lower": lower,
+        "ci_upper": upper,
+        "statistic": estimate.statistic.astype(dtype),
+        "df": np.where(np.isnan(sd), np.nan, np.inf).astype(dtype),
+        "p_value": estimate.p_value.astype(dtype),
+        "tau": estimate.tau.astype(dtype),
+    }

@@ -1,0 +1,184 @@
+"""The hierarchical model of correlations within samples: expected noise, and its prior."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hiercorr import moments
+from hiercorr.inference.hierarchical import (
+    DonorGenes,
+    HeterogeneityPrior,
+    donor_effects,
+    learn_prior,
+)
+from hiercorr.moments.genes import GeneMoments
+
+Array = NDArray[np.float64]
+
+LEAST_GENES, LEAST_PAIRS = 12, 60  # of a panel from which the prior is learnt
+_LARGEST_RATIO = 3.0  # a donor with four times the variance of the others
+PANEL_GENES = 256  # genes whose pairs teach the prior
+
+
+@dataclass(frozen=True)
+class DonorModel:
+    """Sampling variances of donors, and the distribution of their heterogeneity.
+
+    Attributes
+    ----------
+    genes : DonorGenes
+        Of all genes.
+    variance : ndarray, shape (n_samples, n_genes, n_nodes)
+        Expected squared weighted residual of a cell, divided by its depth, at the nodes.
+    units : ndarray of int, shape (n_samples,)
+        Donor of each sample.
+    prior : HeterogeneityPrior, optional
+    """
+
+    genes: DonorGenes
+    variance: Array
+    units: NDArray[np.int64]
+    prior: HeterogeneityPrior | None = None
+
+    def noise(self, sums: moments.DepthSums, left: slice, right: slice, out: NDArray) -> NDArray:
+        r"""Compute the variance of each sample's N_c for independent genes by quadrature.
+
+        .. math:: E_c = \sum_i e_{ij} e_{ik}, \quad e_{ij} = w_{ij}^2 (s_i \mu_{cj} + s_i^2
+                  \mu_{cj}^2 \phi_j)
+
+        Parameters
+        ----------
+        sums : DepthSums
+        left, right : slice
+        out : ndarray, shape (n_samples, left, right)
+            Array for the result.
+
+        Returns
+        -------
+        ndarray
+            `out`.
+        """
+        for c, gram in enumerate(sums.gram[0]):
+            a = (self.variance[c, left] @ gram).astype(out.dtype)
+            b = self.variance[c, right].astype(out.dtype)
+            np.matmul(a, b.T, out=out[c])
+        return out
+
+
+def panel_genes(fit: GeneMoments, information: Array) -> NDArray[np.int64]:
+    """Choose the genes whose pairs teach the prior: those with variance, evenly by information."""
+    with np.errstate(invalid="ignore"):
+        usable = np.flatnonzero((fit.variance > 0) & np.isfinite(information))
+    order = usable[np.argsort(information[usable], kind="stable")]
+    if len(order) <= PANEL_GENES:
+        return np.sort(order)
+    at = np.linspace(0, len(order) - 1, PANEL_GENES).round().astype(int)
+    return np.sort(order[at])
+
+
+def donor_model(
+    sums: moments.DepthSums, fit: GeneMoments, n_cells: NDArray[np.int64], units: NDArray[np.int64]
+) -> DonorModel:
+    """Compute what the hierarchical model needs to know of every gene.
+
+    Parameters
+    ----------
+    sums : DepthSums
+    fit : GeneMoments
+        Moments within samples.
+    n_cells : ndarray, shape (n_samples,)
+    units : ndarray of int, shape (n_samples,)
+        Donor of each sample, 0, 1, ...
+    """
+    s, phi = sums.nodes, fit.variance
+    known = np.where(phi > 0, phi, 0.0)[:, None, None]
+    f = 1 / (1 + fit.slope[:, :, None] * s)  # (genes, samples, nodes)
+    m = fit.mu[:, :, None] * s
+    noise, biology = f**2 * m, f**2 * m**2 * known
+    third = f**3 * (m + 3 * known * m**2 + 2 * known**2 * m**3)
+    each = noise + biology
+    cells = sums.power[0]
+    total, biological, skewed = (
+        np.einsum("jck,ck->cj", part, cells) for part in (each, biology, third)
+    )
+    squared = np.einsum("jck,ckl,jcl->cj", each / s, sums.gram[0], each / s, optimize=True)
+    n = _by_unit(n_cells[:, None].astype(float), units)
+    total, biological, skewed, squared = (
+        _by_unit(part, units) for part in (total, biological, skewed, squared)
+    )
+    with np.errstate(divide="ignore", invalid="ignore"):
+        share = np.nan_to_num(biological / total)
+        skewness = np.nan_to_num(skewed / total**1.5 * n**0.5) / n**0.25
+        ratio = _relative_variances(fit, units, squared)
+    variance = np.ascontiguousarray((each / s).transpose(1, 0, 2))
+    genes = DonorGenes(np.where(phi > 0, phi, -1.0), ratio, share, skewness)
+    return DonorModel(genes, variance, units)
+
+
+def _by_unit(values: Array, units: NDArray[np.int64]) -> Array:
+    """Add the rows of the samples of each donor."""
+    out = np.zeros((int(units.max()) + 1, *values.shape[1:]))
+    np.add.at(out, units, values)
+    return out
+
+
+def _relative_variances(fit: GeneMoments, units: NDArray[np.int64], squared: Array) -> Array:
+    """Estimate the relative deviation of donors' variances, shrunk by its reliability.
+
+    Parameters
+    ----------
+    fit : GeneMoments
+    units : ndarray of int
+    squared : ndarray, shape (n_donors, n_genes)
+        Sum over cells of the squared expected variance of a weighted residual.
+    """
+    num, den = (_by_unit(part.T, units) for part in (fit.num, fit.den))
+    scale = fit.variance * den
+    ratio = num / scale - 1
+    noise = 2 * squared / scale**2
+    usable = (scale > 0) & np.isfinite(ratio) & (noise > 0)
+    ratio, noise = np.where(usable, ratio, 0.0), np.where(usable, noise, np.inf)
+    precision = 1 / noise
+    excess = np.where(usable, ratio**2 * precision - 1, 0.0)
+    between = np.clip(excess.sum(0) / precision.sum(0), 0, None)
+    return np.clip(ratio * np.nan_to_num(between / (between + noise)), -1.0, _LARGEST_RATIO)
+
+
+def learnt(
+    model: DonorModel, sums: moments.DepthSums, num: NDArray, den: NDArray, genes: NDArray[np.int64]
+) -> HeterogeneityPrior | None:
+    """Learn the prior from the sums of the pairs of a panel; None with too few pairs.
+
+    Parameters
+    ----------
+    model : DonorModel
+    sums : DepthSums
+    num, den : ndarray, shape (n_donors, n_panel, n_panel)
+        Sums N_c and D_c by donor.
+    genes : ndarray of int, shape (n_panel,)
+        Positions of the panel's genes.
+    """
+    panel = DonorModel(
+        model.genes[genes], np.ascontiguousarray(model.variance[:, genes]), model.units
+    )
+    every = slice(0, len(genes))
+    noise = np.empty((len(model.units), len(genes), len(genes)))
+    noise = by_donor(panel.noise(sums, every, every, noise), model.units)
+    effects, variances = donor_effects(num, den, noise, panel.genes, panel.genes)
+    upper = np.triu_indices(len(genes), 1)
+    if ((variances[:, *upper] < 1e30).sum(0) >= 3).sum() < LEAST_PAIRS:
+        return None
+    return learn_prior(effects[:, *upper], variances[:, *upper])
+
+
+def by_donor(values: NDArray, units: NDArray[np.int64]) -> NDArray:
+    """Add the arrays of the samples of each donor; the first dimension is the samples'."""
+    if np.array_equal(units, np.arange(len(values))):
+        return values
+    out = np.zeros((int(units.max()) + 1, *values.shape[1:]), values.dtype)
+    for unit, value in zip(units, values, strict=True):
+        out[unit] += value
+    return out
