@@ -33,6 +33,7 @@ class Flag(enum.IntFlag):
     LOW_RELIABILITY = 1024  # most of the between-sample variance is sampling noise
     NOT_CONVERGED = 2048  # R-hat, effective sample size, divergences or energy: unreliable draws
     PRIOR_DOMINATED = 4096  # the data reduced the prior variance by less than half
+    WEIGHTS_MATTER = 16384  # equal weights give another average over donors: see weights=
     COARSE_GRID = 8192  # correlation too close to 1 for the grid that integrates over cells
 
     @property
@@ -52,9 +53,12 @@ PAIR_VARIABLES = {
     "df": "degrees of freedom of the t distribution",
     "p_value": "two-sided p-value, samples as units",
     "q_value": "Benjamini-Hochberg adjusted p_value over distinct pairs",
+    "ordinary_p_value": "two-sided p-value without moderation of the residual variance",
     "flag": "reasons why the entry is missing or unreliable",
     "cell_statistic": "published CS-CORE test statistic, which treats cells as independent",
     "cell_p_value": "p-value of cell_statistic, not valid when cells are nested in samples",
+    "jackknife_p_value": "two-sided p-value of the jackknife over donors, from this pair alone",
+    "tau": "standard deviation of the correlation between donors",
     "tau2": "between-sample variance of fisher_z",
     "i2": "proportion of the variation of fisher_z that lies between samples",
     "prediction_lower": "lower 95% prediction limit for the correlation in a new sample",
@@ -91,6 +95,8 @@ GENE_VARIABLES = {
     "detection": ("proportion of cells with a count", "1"),
     "information": ("typical variance / its standard error under Poisson counts", "1"),
     "dispersion": ("negative-binomial dispersion of the pseudobulk counts", "1"),
+    "prior_variance": ("prior value of the residual variance", "(log2 counts per million)^2"),
+    "prior_df": ("degrees of freedom of prior_variance", "1"),
     "reliability": ("proportion of between-sample variance that is not sampling noise", "1"),
     "within_variance": ("within-sample variance of expression / mean^2", "1"),
     "between_variance": ("variance of the sample means / mean^2", "1"),
@@ -103,6 +109,7 @@ SAMPLE_VARIABLES = {
     "n_cells": ("number of cells", "cells"),
     "depth": ("median sequencing depth of the cells", "counts"),
     "total_depth": ("total sequencing depth of the cells", "counts"),
+    "inflation": ("factor of the variance of the sample's donor", "1"),
     "library_size": ("effective library size after normalisation", "counts"),
 }
 COEFFICIENT_VARIABLES = {  # (coefficient, gene)

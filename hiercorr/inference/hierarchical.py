@@ -37,7 +37,7 @@ _NEGLIGIBLE = 1e-4  # prior probability below which a point of the grid is left 
 _MEDIAN_CHI2 = 0.45493642311957283  # of 1 degree of freedom
 _DONOR_ROUNDS = 8
 _LARGEST_INFLATION = 50.0
-_INFORMATIVE = 0.5**2  # variance of a donor's correlation
+_INFORMATIVE = 0.3**2  # variance of a donor's correlation
 _LEAST_INFORMATIVE = 500  # pairs
 _ABSENT = 1e30  # variance of a donor without information, as in the kernels
 
