@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from hiercorr._version import __version__
 
-SCHEMA_VERSION = "1.3"
+SCHEMA_VERSION = "1.4"
 
 
 class Flag(enum.IntFlag):

@@ -31,7 +31,7 @@ KEYS = {
     ),
     "Pseudobulk": (
         _CELLS | {"cell_type", "formula", "normalization", "block", "block_method", "min_counts"},
-        _COMMON | {"method", "contrasts", "permutations", "interaction"},
+        _COMMON | {"method", "contrasts", "permutations", "interaction", "moderated"},
     ),
     "differential": (
         _CELLS | {"condition", "formula", "block", "contrast"},

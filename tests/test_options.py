@@ -161,6 +161,7 @@ MODELS = {
                 ({"a": "`arm[T.b]`"}, {"target": None, "method": "spearman"}),
             ),
             "permutations": ("many", 5, (99, {"method": "voom"})),
+            "moderated": (3, "shrunk", (True, {"method": "hc3"})),
             **PRECISION,
             **CONFIDENCE,
             **SEED,

@@ -93,7 +93,10 @@ def between_dataset(
             "estimator": asked.method,
             "level": "between",
             "formula": problem.design.formula + "".join(f" + {p}" for p in products),
-            "uncertainty": _uncertainty(problem, asked, options),
+            "uncertainty": _uncertainty(problem, asked, options, fitted),
+            "moderated": None if fitted.prior is None else fitted.prior.kind,
+            "prior_df": None if fitted.prior is None else fitted.prior.df,
+            "prior_variance": None if fitted.prior is None else fitted.prior.variance,
             "interaction": asked.interaction,
             "contrasts": _contrasts(asked) or None,
             "permutations": None if orders is None else len(orders.orders),
@@ -102,7 +105,7 @@ def between_dataset(
             "n_cells": int(obs["n_cells"].sum()),
             "block_correlation": problem.correlation,
             "seed": asked.seed if isinstance(asked.seed, int) else None,
-            "note": _NOTES.get(asked.method),
+            "note": " ".join(_notes(asked, fitted)) or None,
             **attrs,
             **_provenance(samples),
         },
@@ -112,7 +115,25 @@ def between_dataset(
     return dataset.assign(expression=values)
 
 
-def _uncertainty(problem: BetweenProblem, asked: BetweenOptions, options: PairOptions) -> str:
+def _notes(asked: BetweenOptions, fitted: BetweenEstimates) -> list[str]:
+    """Return sentences on the correlation and on moderation."""
+    notes = [_NOTES[asked.method]] if asked.method in _NOTES else []
+    if fitted.prior is not None:
+        towards = "a trend in mean expression" if "trend" in fitted.prior.kind else "a common value"
+        robust = ", robustly estimated," if "robust" in fitted.prior.kind else ""
+        notes.append(
+            f"Moderated t: residual variances were shrunk towards {towards}{robust} with "
+            f"{fitted.prior.df:.3g} prior degrees of freedom (ordinary_p_value: without)."
+        )
+    return notes
+
+
+def _uncertainty(
+    problem: BetweenProblem,
+    asked: BetweenOptions,
+    options: PairOptions,
+    fitted: BetweenEstimates,
+) -> str:
     """Describe the source of the p-values."""
     orders = options.orders
     if orders is not None:
@@ -120,6 +141,8 @@ def _uncertainty(problem: BetweenProblem, asked: BetweenOptions, options: PairOp
         return f"{kind} permutation, {len(orders.orders):,} arrangements"
     if problem.clustered:
         return "t, CR2 errors by block"
+    if fitted.prior is not None:
+        return "moderated t"
     return {"corrected": "generalised pivotal quantity", "hc3": "t, HC3 errors"}.get(
         asked.method, "t"
     )

@@ -28,8 +28,11 @@ PSEUDOBULK_METHODS = (
     "corrected",
 )
 BLOCK_METHODS = ("fixed", "correlation", "cluster")
+MODERATED = ("plain", "trend", "robust", "trend+robust")
+MIN_MODERATED = 20  # genes from which a prior is estimated unless moderation is requested
 REGRESSIONS = ("ols", "hc3", "voom", "negative_binomial")
 _INTERACTIONS = ("ols", "hc3", "voom")
+_MODERATED = ("ols", "voom")
 _PERMUTED = ("pearson", "spearman", "ols")
 
 
@@ -77,6 +80,7 @@ class BetweenOptions:
     confidence: float
     seed: Any
     progress: bool | None
+    moderated: Any = None
 
     def __post_init__(self) -> None:
         """Check every option alone."""
@@ -95,11 +99,14 @@ class BetweenOptions:
         between_0_and_1("confidence", self.confidence)
         valid_seed(self.seed)
         true_or_false("progress", self.progress, optional=True)
+        moderation_of(self.moderated)
 
     def check(self, model: BlockFacts) -> None:
         """Raise an error for options that do not fit the model or each other."""
         self._check_blocks(model)
         self._check_interaction()
+        if moderation_of(self.moderated) is not None:
+            self._check_moderated(model)
         if self.permutations is not None:
             self._check_permutations(self.permutations, model)
         if self.method == "corrected":
@@ -114,6 +121,53 @@ class BetweenOptions:
                 )
         if self.method == "spearman":
             without_effect(contrasts=(dict(self.contrasts), {}, "a method with coefficients"))
+
+    def moderation(self, model: BlockFacts, n_genes: int) -> str | None:
+        """Return the kind of moderation, ``"plain"`` etc., or None.
+
+        Parameters
+        ----------
+        model : BlockFacts
+        n_genes : int
+            Number of genes with a residual variance.
+        """
+        if self.moderated is None:
+            possible = self._moderation_refused(model) is None
+            return "plain" if possible and n_genes >= MIN_MODERATED else None
+        kind = moderation_of(self.moderated)
+        if kind is not None and n_genes < 3:
+            raise InputError(
+                f"moderated={self.moderated!r} borrows information from the variances of other "
+                f"genes, and {n_genes} genes have one: at least 3 are needed; leave it out"
+            )
+        return kind
+
+    def _check_moderated(self, model: BlockFacts) -> None:
+        reason = self._moderation_refused(model)
+        if reason is not None:
+            raise InputError(f"moderated={self.moderated!r} {reason}")
+
+    def _moderation_refused(self, model: BlockFacts) -> str | None:
+        """Return the reason why the variances cannot be moderated, or None."""
+        if self.target is None:
+            return (
+                "needs target=: the moderated tests of a pair differ between its directions, and "
+                "the larger of the two p-values has less power than the ordinary test; name a "
+                "target or leave it out"
+            )
+        if self.method not in _MODERATED:
+            return f"requires method 'ols' or 'voom', not {self.method!r}: leave it out"
+        if model.method == "cluster":
+            return (
+                "cannot be combined with block_method='cluster', whose standard errors use no "
+                "common variance: use block_method='fixed' or 'correlation', or leave it out"
+            )
+        if self.permutations is not None:
+            return (
+                "cannot be combined with permutations=, which need no variance: leave one of them "
+                "out"
+            )
+        return None
 
     def _check_blocks(self, model: BlockFacts) -> None:
         regression = self.method in REGRESSIONS
@@ -162,3 +216,26 @@ class BetweenOptions:
             raise InputError(
                 "samples can only be permuted within their block: use block_method='fixed'"
             )
+
+
+def moderation_of(value: Any) -> str | None:
+    """Return the kind of moderation that a value of ``moderated=`` names, or None.
+
+    Raises
+    ------
+    InputError
+        If the value is unknown.
+    """
+    if value is None or value is False:
+        return None
+    if value is True:
+        return "plain"
+    parts = value.split("+") if isinstance(value, str) else value
+    if isinstance(parts, list | tuple) and parts and len(set(map(str, parts))) == len(parts):
+        named = [p.strip() if isinstance(p, str) else p for p in parts]
+        kind = "+".join(k for k in ("trend", "robust") if k in named)
+        if all(p in ("trend", "robust") for p in named):
+            return kind
+    raise InputError(
+        f"moderated must be True, False, None, 'trend', 'robust' or 'trend+robust', not {value!r}"
+    )

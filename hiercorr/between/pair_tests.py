@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -12,12 +13,14 @@ from hiercorr.between import noise_correction, regression, residuals
 from hiercorr.between.permutation import freedman_lane_p
 from hiercorr.between.residuals import Residuals
 from hiercorr.design.permutation import Arrangements
+from hiercorr.inference.moderation import squeeze_variances
 from hiercorr.inference.multiplicity import benjamini_hochberg
 from hiercorr.results import tiling
 from hiercorr.runtime.progress import with_progress
 from hiercorr.schema import Flag
 
 Array = NDArray[np.float64]
+_SAME = 1 - 1e-12  # |correlation| from which two profiles are the same
 _LAYERS = 32  # arrays of one tile that exist at the same time
 
 
@@ -39,6 +42,9 @@ class PairOptions:
         Permutations of the samples.
     progress : bool or None
         Whether to show a progress bar.
+    moderation : callable
+        From the number of genes with a residual variance to ``"plain"``, ``"trend"``, ``"robust"``,
+        ``"trend+robust"`` or None (:meth:`hiercorr.between.options.BetweenOptions.moderation`).
     """
 
     rows: slice | None
@@ -47,15 +53,26 @@ class PairOptions:
     gene_flag: NDArray[np.uint16]
     orders: Arrangements | None
     progress: bool | None
+    moderation: Callable[[int], str | None] = lambda n_genes: None
 
 
 @dataclass
 class BetweenEstimates:
-    """Pair, coefficient and gene variables of a fit."""
+    """Pair, coefficient and gene variables of a fit, and the prior of moderated variances."""
 
     pair: dict[str, NDArray]
     coefficient: dict[str, Array] = field(default_factory=dict)
     gene: dict[str, Array] = field(default_factory=dict)
+    prior: VariancePrior | None = None
+
+
+@dataclass(frozen=True)
+class VariancePrior:
+    """Kind of moderation, with the median over genes of the prior's parameters."""
+
+    kind: str
+    df: float
+    variance: float
 
 
 def correlate_residuals(
@@ -114,6 +131,8 @@ class TargetTests:
         Position of the target's coefficient.
     df : int
         Residual degrees of freedom.
+    ordinary_p : ndarray, shape (n_genes,) or None
+        p-values before moderation.
     """
 
     r: Array
@@ -122,6 +141,7 @@ class TargetTests:
     tests: dict[str, Array]
     position: int
     df: int
+    ordinary_p: Array | None = None
 
 
 def against_target(
@@ -131,21 +151,49 @@ def against_target(
     target: int,
     fitted: Residuals,
     options: PairOptions,
+    mean_log: Array,
 ) -> BetweenEstimates:
     """Correlate every gene with the target, from regressions with the target as last covariate.
 
     The correlation is the partial one, t / sqrt(t^2 + df) of the classical t; with robust errors
-    the standard error of its atanh is the classical one times the ratio of robust to classical
-    standard error of the coefficient.
+    or moderated variances the standard error of its atanh is the classical one times the ratio of
+    that standard error of the coefficient to the classical one.
+
+    Parameters
+    ----------
+    mean_log : ndarray, shape (n_genes,)
+        Mean log expression, on which the prior variance may depend.
     """
-    tests = fit.test(weights)
     k = fit.coefficients.shape[0] - 1
     with np.errstate(invalid="ignore", divide="ignore"):
         classical_se = np.sqrt(fit.classical[:, k, k])
         t = fit.coefficients[k] / classical_se
-        ratio = tests["beta_se"][k] / classical_se
     r = t / np.sqrt(t**2 + fit.df)
-    return _from_target(TargetTests(r, ratio, robust, tests, k, fit.df), target, fitted, options)
+    usable = ~fitted.constant & (np.abs(r) < _SAME)
+    usable[target] = False
+    kind = options.moderation(int(usable.sum()))
+    if kind is None:
+        tests, squeezed, ordinary_p = fit.test(weights), None, None
+    else:
+        squeezed = squeeze_variances(
+            np.where(usable, fit.variance, np.nan),
+            float(fit.df),
+            mean_log if "trend" in kind else None,
+            "robust" in kind,
+        )
+        tests = fit.moderated(squeezed).test(weights)
+        ordinary_p = 2 * special.stdtr(fit.df, -np.abs(t))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        ratio = tests["beta_se"][k] / classical_se
+    found = TargetTests(r, ratio, robust, tests, k, fit.df, ordinary_p)
+    out = _from_target(found, target, fitted, options)
+    if kind is not None and squeezed is not None:
+        df, variance = squeezed.prior_df[usable], squeezed.prior[usable]
+        out.prior = VariancePrior(kind, float(np.median(df)), float(np.median(variance)))
+        if kind != "plain":
+            out.gene["prior_variance"] = np.where(usable, squeezed.prior, np.nan)
+            out.gene["prior_df"] = np.where(usable, squeezed.prior_df, np.nan)
+    return out
 
 
 def counts_against_target(
@@ -170,7 +218,7 @@ def _from_target(
     for values in tests.values():
         values[:, missing] = np.nan
     with np.errstate(invalid="ignore", divide="ignore"):
-        exact = ~missing & (np.abs(r) >= 1 - 1e-12)  # the same profile twice
+        exact = ~missing & (np.abs(r) >= _SAME)  # the same profile twice
         r = np.where(missing | exact, np.nan, r)
         z = np.arctanh(r)
         se = found.ratio / np.sqrt(df - 1) if df > 1 else np.full_like(r, np.nan)
@@ -195,6 +243,8 @@ def _from_target(
         "p_value": p,
         "q_value": benjamini_hochberg(p),
     }
+    if found.ordinary_p is not None:
+        pair["ordinary_p_value"] = np.where(np.isnan(p), np.nan, found.ordinary_p)
     flag = options.gene_flag | options.gene_flag[target]
     flag[fitted.constant] |= Flag.NONPOSITIVE_VARIANCE.bit
     flag[exact] |= Flag.OUT_OF_RANGE.bit
@@ -204,7 +254,8 @@ def _from_target(
     flag[target] = (flag[target] & ~Flag.NO_INTERVAL.bit) | Flag.SELF.bit
     pair["correlation"][target] = 1.0
     out = {
-        n: v[None].astype(options.dtype if n != "p_value" else np.float64) for n, v in pair.items()
+        n: v[None].astype(np.float64 if n.endswith("p_value") else options.dtype)
+        for n, v in pair.items()
     }
     tests["beta_q_value"] = np.array([benjamini_hochberg(v) for v in tests["beta_p_value"]])
     return BetweenEstimates({**out, "flag": flag[None]}, tests)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -197,6 +198,7 @@ class Pseudobulk:
         interaction: str | None = None,
         contrasts: Mapping[str, str | Sequence[str]] | None = None,
         permutations: int | None = None,
+        moderated: bool | str | Sequence[str] | None = None,
         precision: str | None = None,
         confidence: float = 0.95,
         seed: int | np.random.Generator | None = None,
@@ -231,6 +233,14 @@ class Pseudobulk:
         permutations : int, optional
             p-values by permutation: all arrangements if there are no more than this number,
             otherwise this number at random (Freedman-Lane with covariates; within blocks).
+        moderated : bool, {"trend", "robust", "trend+robust"} or sequence of these, optional
+            Empirical-Bayes moderation of the residual variances over genes (limma's eBayes), with a
+            target and ``"ols"`` or ``"voom"``. True: towards a common prior variance. ``"trend"``:
+            the prior variance depends on mean log expression. ``"robust"``: the prior withstands
+            hypervariable genes, which are moderated less. All tests of coefficients and contrasts
+            are moderated; the correlation is not, and its standard error is multiplied by the
+            ratio of moderated to ordinary standard error of the coefficient. None: True for at
+            least 20 genes, without permutations and cluster-robust errors; otherwise False.
         precision : {"single", "double"}, optional
             Precision of the output. None: double with a target, otherwise single; p-values are
             always double.
@@ -245,7 +255,9 @@ class Pseudobulk:
         -------
         CorrelationResult
             With the coefficients of every term (and contrast) for each gene as ``beta``, see
-            :meth:`CorrelationResult.coefficients`.
+            :meth:`CorrelationResult.coefficients`. If the variances were moderated, the attributes
+            ``moderated``, ``prior_df`` and ``prior_variance`` (medians over genes; by gene in the
+            gene table for a trend or robust prior), and ``ordinary_p_value``.
 
         Raises
         ------
@@ -254,9 +266,9 @@ class Pseudobulk:
 
         References
         ----------
-        Freedman & Lane 1983; MacKinnon & White 1985; Law et al. 2014 (voom); Smyth et al. 2005
-        (duplicateCorrelation); Bell & McCaffrey 2002, Pustejovsky & Tipton 2018 (CR2); Weerahandi
-        1993 (generalised pivotal quantities).
+        Freedman & Lane 1983; MacKinnon & White 1985; Law et al. 2014 (voom); Smyth 2004, Phipson
+        et al. 2016 (moderation); Smyth et al. 2005 (duplicateCorrelation); Bell & McCaffrey 2002,
+        Pustejovsky & Tipton 2018 (CR2); Weerahandi 1993 (generalised pivotal quantities).
         """
         if method in (None, "partial", "pearson"):
             method = "ols" if target is not None else "pearson"
@@ -270,8 +282,10 @@ class Pseudobulk:
             confidence,
             seed,
             progress,
+            moderated,
         )
-        asked.check(self._facts())
+        facts = self._facts()
+        asked.check(facts)
         known = target is None or target in self.expression
         expression = self.expression if known else self._expression((str(target),))
         genes = expression.columns
@@ -280,7 +294,15 @@ class Pseudobulk:
         tiling.check_memory(len(genes), 0, target is not None, False, dtype, available_memory())
         problem = self._problem(expression, asked)
         orders = self._arrangements(asked, problem.blocks)
-        options = PairOptions(rows, dtype, confidence, problem.gene_flags(), orders, progress)
+        options = PairOptions(
+            rows,
+            dtype,
+            confidence,
+            problem.gene_flags(),
+            orders,
+            progress,
+            partial(asked.moderation, facts),
+        )
         cells = None
         if asked.method == "corrected" and self._cells is not None:
             cells = self._cells.of(self.samples, genes)

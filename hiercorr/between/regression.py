@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import special
+
+from hiercorr.inference.moderation import SqueezedVariances
 
 Array = NDArray[np.float64]
 
@@ -24,15 +26,21 @@ class Regression:
         Covariance of the coefficients for independent errors of equal variance.
     df : int
         Samples minus coefficients.
+    variance : ndarray, shape (G,)
+        Residual variances.
     spread : ndarray, shape (S, n_clusters, k) or None
         Components of the Satterthwaite degrees of freedom of cluster-robust errors.
+    total_df : ndarray, shape (G,) or None
+        Degrees of freedom of moderated tests.
     """
 
     coefficients: Array
     covariance: Array
     classical: Array
     df: int
+    variance: Array
     spread: Array | None = None
+    total_df: Array | None = None
 
     def test(self, weights: Array) -> dict[str, Array]:
         """Test linear combinations of the coefficients.
@@ -50,12 +58,12 @@ class Regression:
         with np.errstate(invalid="ignore", divide="ignore"):
             se = np.sqrt(np.where(variance > 0, variance, np.nan))
             statistic = estimate / se
-        df = (
-            np.full(len(weights), float(self.df))
-            if self.spread is None
-            else self._satterthwaite(weights)
-        )
-        whole = np.broadcast_to(df[:, None], se.shape)
+        df = np.full((len(weights), 1), float(self.df))
+        if self.spread is not None:
+            df = self._satterthwaite(weights)[:, None]
+        elif self.total_df is not None:
+            df = self.total_df[None]
+        whole = np.broadcast_to(df, se.shape)
         p = 2 * special.stdtr(whole, -np.abs(statistic))
         return {
             "beta": estimate,
@@ -64,6 +72,13 @@ class Regression:
             "beta_df": np.array(whole),
             "beta_p_value": p,
         }
+
+    def moderated(self, squeezed: SqueezedVariances) -> Regression:
+        """Replace the residual variances by posterior ones in all standard errors and tests."""
+        with np.errstate(invalid="ignore", divide="ignore"):
+            ratio = squeezed.posterior / self.variance
+        covariance = ratio[:, None, None] * self.classical
+        return replace(self, covariance=covariance, total_df=squeezed.total_df)
 
     def _satterthwaite(self, weights: Array) -> Array:
         assert self.spread is not None
@@ -100,7 +115,8 @@ def least_squares(
         bread = np.linalg.inv(design.T @ design)
         beta = bread @ (design.T @ y)
         e = y - design @ beta
-        classical = ((e**2).sum(0) / df)[:, None, None] * bread
+        variance = (e**2).sum(0) / df
+        classical = variance[:, None, None] * bread
     else:
         x = np.broadcast_to(design, (y.shape[1], s, k))
         w = np.ones_like(y) if weights is None else weights
@@ -108,15 +124,16 @@ def least_squares(
         breads = np.linalg.inv(np.swapaxes(wx, 1, 2) @ x)
         beta = np.einsum("gkl,gsl,sg->kg", breads, wx, y)
         e = y - np.einsum("gsk,kg->sg", x, beta)
-        classical = ((w * e**2).sum(0) / df)[:, None, None] * breads
-        return Regression(beta, classical, classical, df)
+        variance = (w * e**2).sum(0) / df
+        classical = variance[:, None, None] * breads
+        return Regression(beta, classical, classical, df, variance)
     if errors == "classical":
-        return Regression(beta, classical, classical, df)
+        return Regression(beta, classical, classical, df, variance)
     hat = design @ bread @ design.T
     if errors == "hc3":
         scaled = (e / (1 - np.diag(hat))[:, None]) ** 2
         meat = np.einsum("sg,sk,sl->gkl", scaled, design, design)
-        return Regression(beta, bread @ meat @ bread, classical, df)
+        return Regression(beta, bread @ meat @ bread, classical, df, variance)
     assert clusters is not None
     influence, spread = [], []
     for g in np.unique(clusters):
@@ -128,7 +145,8 @@ def least_squares(
         spread.append((np.eye(s) - hat)[:, rows] @ p)
     f = np.array(influence)  # (clusters, genes, k)
     covariance = np.einsum("cgk,cgl->gkl", f, f)
-    return Regression(beta, covariance, classical, df, np.swapaxes(np.array(spread), 0, 1))
+    spreads = np.swapaxes(np.array(spread), 0, 1)
+    return Regression(beta, covariance, classical, df, variance, spreads)
 
 
 def _inverse_root(matrix: Array) -> Array:

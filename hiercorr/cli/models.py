@@ -80,6 +80,12 @@ _FIT_MANY = {"draws", "confidence", "seed"}  # options of BayesianCorrelation.fi
     type=int,
     help="pseudobulk: number of permutations for p-values (all, if there are no more).",
 )
+@click.option(
+    "--moderated",
+    type=click.Choice(["none", "plain", "trend", "robust", "trend+robust"]),
+    help="pseudobulk with --target: empirical-Bayes moderation of residual variances.  "
+    "[default: plain for 20 genes or more]",
+)
 @click.option("--draws", type=int, help="bayesian: posterior draws per chain.  [default: 1000]")
 @click.option("--chains", type=int, help="bayesian: number of chains.  [default: 4]")
 @click.option("--priors", type=click.Path(), help="bayesian: TOML file with a table [priors].")
@@ -105,6 +111,8 @@ def fit(
     output.check()
     stated = read_specification(arguments[0]) if len(arguments) == 2 else None
     kind = _kind(model, stated, arguments[0])
+    if options["moderated"] in ("none", "plain"):
+        options["moderated"] = options["moderated"] == "plain"
     chosen = given({**options, **data_options, "genes": genes_of(genes)})
     if kind == "CSCore" and model is not None:
         chosen["estimator"] = model

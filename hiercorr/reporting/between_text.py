@@ -118,10 +118,29 @@ def _regression(f: Facts) -> str:
 
 
 def _partial(f: Facts) -> str:
+    kind = f.get("moderated")
     test = "" if _permutations(f) else " and two-sided t tests"
+    moderated = f" {_moderation(f, str(kind))}" if kind else ""
+    ordinary = " of the ordinary t" if kind else ""
     return (
-        "correlations are partial correlations, t / sqrt(t^2 + df), with "
-        f"{percent(f)} confidence intervals on Fisher's z scale{test}."
+        f"correlations are partial correlations, t / sqrt(t^2 + df){ordinary}, with "
+        f"{percent(f)} confidence intervals on Fisher's z scale{test}.{moderated}"
+    )
+
+
+def _moderation(f: Facts, kind: str) -> str:
+    """Return a sentence on empirical-Bayes moderation of the residual variances."""
+    towards = "a trend in mean log expression" if "trend" in kind else "a common value"
+    sources = ["moderation", *(["robust_moderation"] if "robust" in kind else [])]
+    robust = ", estimated robustly against hypervariable genes" if "robust" in kind else ""
+    df = float(f.get("prior_df", float("nan")))
+    weight = "infinite" if df == float("inf") else f"{df:.1f}"
+    typical = "" if kind == "plain" else "a median of "
+    return (
+        f"In the tests, residual variances were moderated across genes by empirical Bayes "
+        f"({cite(*sources)}): they were shrunk towards {towards}{robust}, with {typical}{weight} "
+        "prior degrees of freedom, and intervals were scaled by the ratio of moderated to ordinary "
+        "standard error."
     )
 
 

@@ -123,6 +123,16 @@ REFERENCES: dict[str, tuple[str, str]] = {
         "Use of within-array replicate spots for assessing differential expression in microarray "
         "experiments, Bioinformatics 21:2067",
     ),
+    "moderation": (
+        "Smyth 2004",
+        "Linear models and empirical Bayes methods for assessing differential expression in "
+        "microarray experiments, Statistical Applications in Genetics and Molecular Biology 3:3",
+    ),
+    "robust_moderation": (
+        "Phipson et al. 2016",
+        "Robust hyperparameter estimation protects against hypervariable genes and improves power "
+        "to detect differential expression, Annals of Applied Statistics 10:946",
+    ),
     "spearman_exact": (
         "Kendall et al. 1939",
         "The distribution of Spearman's coefficient of rank correlation in a universe in which all "

@@ -23,6 +23,7 @@ _HEADS = {
     "difference_se": "se(d)",
     "p_value": "P>|t|",
     "q_value": "q",
+    "ordinary_p_value": "ord. P",
     "cell_statistic": "cell T",
     "cell_p_value": "cell P",
     "tau2": "tau2",
@@ -124,7 +125,7 @@ def _cell(column: str, value: object) -> str:
         return str(value)
     if value != value:
         return ""
-    if column in ("p_value", "q_value", "cell_p_value"):
+    if column in ("p_value", "q_value", "cell_p_value", "ordinary_p_value"):
         return f"{value:.3f}" if value >= 0.001 else f"{value:.1e}"
-    integer = column in ("ess_bulk", "ess_tail") or (column == "df" and value == round(value))
+    integer = column in ("ess_bulk", "ess_tail") or (column == "df" and value % 1 == 0)
     return f"{value:.0f}" if integer else f"{value:.3f}"

@@ -88,9 +88,21 @@ def test_pseudobulk(path, tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("kind", "attribute"), [("plain", "plain"), ("trend+robust", "trend+robust"), ("none", None)]
+)
+def test_moderated(path, tmp_path, kind, attribute):
+    out = tmp_path / "between.nc"
+    options = ("--sample", "sample", "--depth", "depth", "--target", "gene0", "--moderated", kind)
+    done = run("fit", "pseudobulk", path, *options, "--method", "ols", "-o", out)
+    assert done.exit_code == 0, done.output
+    assert hc.load(out).dataset.attrs.get("moderated") == attribute
+
+
+@pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["--formula", "~ kind"], "--formula does not apply to this model"),
+        (["--moderated", "plain"], "--moderated does not apply to this model"),
         (
             ["--model", "pseudobulk", "--uncertainty", "cluster"],
             "--uncertainty does not apply to this model",

@@ -516,6 +516,30 @@ CASES = {
         ["voom precision weights"],
         TMM | {"Law et al. 2014"},
     ),
+    "moderated": (
+        partial(between, moderated=True, **FTL),
+        [
+            "moderated across genes by empirical Bayes (Smyth 2004)",
+            "shrunk towards a common value, with ",
+            " prior degrees of freedom",
+            "ratio of moderated to ordinary standard error",
+        ],
+        TMM | {"Smyth 2004"},
+    ),
+    "moderated, trend and robust": (
+        partial(between, moderated=("trend", "robust"), **FTL),
+        [
+            "a trend in mean log expression, estimated robustly against hypervariable genes",
+            "(Smyth 2004; Phipson et al. 2016)",
+            "a median of ",
+        ],
+        TMM | {"Smyth 2004", "Phipson et al. 2016"},
+    ),
+    "moderated voom": (
+        partial(between, method="voom", moderated="trend", **FTL),
+        ["voom precision weights", "moderated across genes"],
+        TMM | {"Law et al. 2014", "Smyth 2004"},
+    ),
     "negative binomial": (
         partial(between, method="negative_binomial", **FTL),
         ["negative-binomial regression", "library size as offset", "Wald t tests"],
@@ -783,7 +807,7 @@ OPTIONS = {
     ),
     hc.Pseudobulk: (f"{DATA} cell_type formula normalization block block_method min_counts", ""),
     hc.Pseudobulk.fit: (
-        "method target interaction contrasts permutations confidence seed",
+        "method target interaction contrasts permutations moderated confidence seed",
         "precision progress",
     ),
     hc.BayesianCorrelation: (

@@ -83,7 +83,7 @@ def _fits(
         }
         if between:
             pb = hc.Pseudobulk(adata, **options, normalization="cpm")
-            fits["pseudobulk"] = (pb.fit(target=target), "p_value")
+            fits["pseudobulk"] = (pb.fit(target=target, moderated=False), "p_value")
         return fits
 
 
