@@ -24,6 +24,7 @@ from hiercorr.bayes.setup import ROPE, STRUCTURES, Intervals, Setup
 from hiercorr.counts.counts import MIN_CELLS, Counts
 from hiercorr.counts.read import CountReader
 from hiercorr.counts.selection import Selection
+from hiercorr.design.formulas import random_blocks
 from hiercorr.errors import InputError, one_of, text, true_or_false, valid_seed, without_effect
 from hiercorr.results.result import CorrelationResult
 
@@ -53,7 +54,8 @@ class BayesianCorrelation:
     genes : sequence of str, bool mask or int, optional
         2 to 20 genes for :meth:`fit`; any number for :meth:`fit_many`. None: all expressed genes.
     formula : str
-        Covariates of the samples' means, e.g. ``"~ condition"``.
+        Covariates of the samples' means, e.g. ``"~ condition"``. A random intercept,
+        ``"~ condition + (1 | donor)"``, is ``block="donor"``.
     priors : mapping or path, optional
         Priors that replace those of ``models/bayesian.toml``, e.g.
         ``{"z_between": {"distribution": "normal", "mu": 0, "sigma": 0.5}}``, or a TOML file with a
@@ -127,6 +129,9 @@ class BayesianCorrelation:
         valid_seed(seed)
         if many_cells != "subsample":
             without_effect(seed=(seed, None, "many_cells='subsample'"))
+        fixed, random = random_blocks(formula, block)
+        if random:
+            formula, block = fixed or "~ 1", random[0]
         self.sample, self.block = sample, block
         self.heterogeneity, self.structure = bool(heterogeneity), structure
         self.priors: Priors = read_priors(priors)

@@ -18,6 +18,7 @@ from hiercorr.schema import build_dataset
 if TYPE_CHECKING:
     import anndata as ad
 
+SEPARATOR = " + "  # of the names of two groupings
 _NOTES = {
     "negative_binomial": "correlation is t / sqrt(t^2 + df) of the target's coefficient.",
     "voom": "correlation is the weighted partial correlation, t / sqrt(t^2 + df).",
@@ -103,7 +104,7 @@ def between_dataset(
             "smallest_p_value": None if orders is None else orders.smallest_p,
             "confidence": options.confidence,
             "n_cells": int(obs["n_cells"].sum()),
-            "block_correlation": problem.correlation,
+            "block_correlation": _block_correlation(problem, attrs["block"]),
             "seed": asked.seed if isinstance(asked.seed, int) else None,
             "note": " ".join(_notes(asked, fitted)) or None,
             **attrs,
@@ -146,6 +147,16 @@ def _uncertainty(
     return {"corrected": "generalised pivotal quantity", "hc3": "t, HC3 errors"}.get(
         asked.method, "t"
     )
+
+
+def _block_correlation(problem: BetweenProblem, block: str | None) -> float | str | None:
+    """Return the consensus correlation, or those of two groupings as text."""
+    if problem.correlation is None:
+        return None
+    if len(problem.correlation) == 1:
+        return problem.correlation[0]
+    names = str(block).split(SEPARATOR)
+    return "; ".join(f"{n}: {rho:.4f}" for n, rho in zip(names, problem.correlation, strict=True))
 
 
 def _contrasts(asked: BetweenOptions) -> str:

@@ -10,7 +10,14 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
-from hiercorr.between import noise_correction, normalization, pair_tests, regression, residuals
+from hiercorr.between import (
+    crossed,
+    noise_correction,
+    normalization,
+    pair_tests,
+    regression,
+    residuals,
+)
 from hiercorr.between.negative_binomial import negative_binomial
 from hiercorr.between.options import REGRESSIONS, BetweenOptions
 from hiercorr.between.pair_tests import BetweenEstimates, PairOptions
@@ -46,10 +53,13 @@ class BetweenProblem:
         Whether standard errors are cluster-robust by block.
     contrasts : mapping
         Linear combinations of coefficients by name.
-    correlation : float or None
-        Correlation of the samples of a block, where the design has no block effects.
+    correlation : tuple of float or None
+        Correlation of the samples of a block, where the design has no block effects; of both
+        groupings if there are two.
     interaction : tuple of int
         Columns of the design whose products with the target are further coefficients.
+    crossed : ndarray of int, shape (n_samples,) or None
+        Group of each sample in a second grouping.
     """
 
     genes: pd.Index
@@ -60,8 +70,14 @@ class BetweenProblem:
     blocks: NDArray[np.int64] | None
     clustered: bool
     contrasts: Mapping[str, str | Sequence[str]]
-    correlation: float | None = None
+    correlation: tuple[float, ...] | None = None
     interaction: tuple[int, ...] = ()
+    crossed: NDArray[np.int64] | None = None
+
+    @property
+    def groupings(self) -> list[NDArray[np.int64]]:
+        """Groups of correlated samples, one or two arrays."""
+        return [g for g in (self.blocks, self.crossed) if g is not None]
 
     def gene_flags(self) -> NDArray[np.uint16]:
         """Return the flags of genes with few counts."""
@@ -72,12 +88,15 @@ class BetweenProblem:
 
     def with_block_correlation(self, method: str) -> BetweenProblem:
         """Estimate the consensus correlation of the samples of a block."""
-        assert self.blocks is not None
         y, weights = self.expression, None
         if method == "voom":
             found = normalization.voom(self.counts, self.libraries, self.design.matrix)
             y, weights = found.expression, found.weights
-        rho = normalization.block_correlation(y, self.design.matrix, self.blocks, weights)
+        design, groupings = self.design.matrix, self.groupings
+        if len(groupings) == 1:
+            found_rho = (normalization.block_correlation(y, design, groupings[0], weights),)
+            return replace(self, correlation=found_rho)
+        rho = crossed.crossed_correlations(y, design, groupings, weights)
         return replace(self, correlation=rho)
 
     def combinations(self, k: int) -> Array:
@@ -89,8 +108,8 @@ class BetweenProblem:
         """Return the matrix that whitens the samples of correlated blocks, or None."""
         if self.correlation is None:
             return None
-        assert self.blocks is not None
-        return regression.whitener(self.blocks, self.correlation)
+        matrix = crossed.correlation_matrix(self.groupings, self.correlation)
+        return regression.whitener(matrix)
 
 
 def estimate(

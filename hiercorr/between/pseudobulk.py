@@ -14,7 +14,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from hiercorr.between import methods
-from hiercorr.between.dataset import between_dataset
+from hiercorr.between.dataset import SEPARATOR, between_dataset
 from hiercorr.between.normalization import NORMALIZATIONS, library_sizes, log_cpm
 from hiercorr.between.options import BLOCK_METHODS, BetweenOptions, BlockFacts
 from hiercorr.between.pair_tests import PairOptions
@@ -24,6 +24,7 @@ from hiercorr.counts.aggregate import KEY, MIN_COUNTS, sum_over_cells
 from hiercorr.counts.counts import MIN_CELLS
 from hiercorr.counts.selection import Selection
 from hiercorr.counts.sources import DataSource
+from hiercorr.design.formulas import random_blocks
 from hiercorr.design.matrix import own_coefficients, sample_design
 from hiercorr.design.permutation import Arrangements, arrangements
 from hiercorr.design.samples import check_block, warn_of_repeated_donors
@@ -59,7 +60,10 @@ class Pseudobulk:
         Column of ``obs``: units are samples x cell types. If there are several types, they enter
         the formula, and the types of one sample form a block.
     formula : str, optional
-        Covariates of samples, e.g. ``"~ condition + gender"``.
+        Covariates of samples, e.g. ``"~ condition + gender"``. A random intercept,
+        ``"~ condition + (1 | donor)"``, is ``block="donor"`` with
+        ``block_method="correlation"``; there may be two, ``"(1 | donor) + (1 | batch)"``, crossed
+        or nested.
     normalization : {"tmm", "median_of_ratios", "cpm"}
         Normalisation of library sizes, from all genes of the matrix.
     genes, layer, depth, subset
@@ -119,6 +123,15 @@ class Pseudobulk:
         one_of("normalization", normalization, NORMALIZATIONS)
         one_of("block_method", block_method, (None, *BLOCK_METHODS))
         whole_number("min_counts", min_counts, minimum=0)
+        fixed, random = random_blocks(formula, block, 2)
+        if random:
+            if block_method not in (None, "correlation"):
+                raise InputError(
+                    f"block_method={block_method!r} cannot be combined with the random intercept "
+                    f"(1 | {random[0]}), which is block_method='correlation'; use "
+                    f"block={random[0]!r} instead of the random intercept"
+                )
+            formula, block, block_method = fixed, random[0], "correlation"
         if block_method is not None and block is None and cell_type is None:
             raise InputError(
                 f"block_method={block_method!r} needs block=, the column that contains the blocks"
@@ -135,7 +148,9 @@ class Pseudobulk:
             cell_type=cell_type,
         )
         self.sample, self.normalization, self._selection = sample, normalization, selection
+        self._crossed = random[1] if len(random) > 1 else None
         self._cells: SummedCells | None = None
+        source: DataSource | None = None
         if isinstance(data, ad.AnnData) and KEY in data.uns:
             self.samples = _aggregated(data, selection, min_counts)
         else:
@@ -152,8 +167,16 @@ class Pseudobulk:
         self._cell_type = cell_type if types > 1 else None
         self.formula = _with_types(formula, cell_type if types > 1 else None)
         varying = str(self.samples.uns[KEY]["varying"]).split(", ")
-        if self.block is not None:
-            check_block(self.block, obs, varying, obs.columns)
+        groupings = [g for g in (self.block, self._crossed) if g is not None]
+        for name in groupings:
+            self._check_grouping(name, varying, source)
+        if self._crossed is not None:
+            codes = [pd.factorize(obs[g])[0] for g in groupings]
+            if (codes[0] == codes[1]).all():
+                raise InputError(
+                    f"the random intercepts of {groupings[0]!r} and {groupings[1]!r} group the "
+                    "samples alike and cannot be told apart: leave one of them out"
+                )
         if len(obs) < 3:
             raise InputError(
                 f"{len(obs)} samples: correlation between samples needs at least 3; see "
@@ -181,6 +204,32 @@ class Pseudobulk:
         totals = obs["depth"].to_numpy(float)
         self.library_sizes = library_sizes(np.asarray(self.samples.X), totals, normalization)
         self.expression = self._expression(())
+
+    def _check_grouping(self, name: str, varying: Sequence[str], source: DataSource | None) -> None:
+        """Raise an error if a column does not group the samples."""
+        obs = self.samples.obs
+        if name in varying and source is not None and _divides(source, name, self.sample):
+            raise InputError(
+                f"block={name!r} divides the samples of {self.sample!r}, which must lie within "
+                f"blocks: the names are swapped; use sample={name!r}, block={self.sample!r}"
+            )
+        check_block(name, obs, varying, obs.columns)
+        values = obs[name]
+        if values.isna().any():
+            raise InputError(
+                f"block {name!r} is missing for sample {values.index[values.isna()][0]!r}; leave "
+                "it out with subset="
+            )
+        if values.nunique() == 1:
+            raise InputError(
+                f"block={name!r} has one value, {values.iloc[0]!r}, in all {len(values)} samples: "
+                "leave it out"
+            )
+        if values.nunique() == len(values):
+            raise InputError(
+                f"block={name!r} has a different value in each of the {len(values)} samples and no "
+                "effect: leave it out"
+            )
 
     def _expression(self, always: Sequence[str]) -> pd.DataFrame:
         x, names = np.asarray(self.samples.X), self.samples.var_names
@@ -311,7 +360,7 @@ class Pseudobulk:
             "normalization": self.normalization,
             "sample_column": self.sample,
             "cell_type": self._cell_type,
-            "block": self.block,
+            "block": SEPARATOR.join(g for g in (self.block, self._crossed) if g) or None,
             "block_method": self.block_method,
         }
         return CorrelationResult(
@@ -329,6 +378,9 @@ class Pseudobulk:
         blocks = None
         if self.block is not None:
             blocks = pd.factorize(self.samples.obs[self.block])[0].astype(np.int64)
+        crossed = None
+        if self._crossed is not None:
+            crossed = pd.factorize(self.samples.obs[self._crossed])[0].astype(np.int64)
         problem = methods.BetweenProblem(
             expression.columns,
             counts,
@@ -338,6 +390,7 @@ class Pseudobulk:
             blocks,
             self.block_method == "cluster",
             asked.contrasts,
+            crossed=crossed,
         )
         if asked.interaction is not None:
             problem = replace(problem, interaction=self._interaction_terms(asked.interaction))
@@ -403,6 +456,13 @@ def _aggregated(data: ad.AnnData, selection: Selection, min_counts: int) -> ad.A
             f"these counts were aggregated by {made_of!r}, not by {selection.sample!r}"
         )
     return data.copy()
+
+
+def _divides(source: DataSource, name: str, sample: str) -> bool:
+    """Whether every value of a column lies in one sample."""
+    with source.open() as opened:
+        obs = opened.obs
+    return not (obs.groupby(name, observed=True)[sample].nunique() > 1).any()
 
 
 def _with_types(formula: str | None, cell_type: str | None) -> str | None:

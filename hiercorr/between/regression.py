@@ -156,9 +156,6 @@ def _inverse_root(matrix: Array) -> Array:
     return (vectors[:, good] / np.sqrt(values[good])) @ vectors[:, good].T
 
 
-def whitener(blocks: NDArray[np.int64], correlation: float) -> Array:
-    """Return the matrix (n_samples, n_samples) that whitens samples correlated within blocks."""
-    same = blocks[:, None] == blocks
-    matrix = np.where(same, correlation, 0.0)
-    np.fill_diagonal(matrix, 1.0)
-    return np.asarray(np.linalg.inv(np.linalg.cholesky(matrix)))
+def whitener(correlation: Array) -> Array:
+    """Return the matrix (n_samples, n_samples) that whitens samples of this correlation."""
+    return np.asarray(np.linalg.inv(np.linalg.cholesky(correlation)))

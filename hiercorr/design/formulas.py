@@ -118,6 +118,44 @@ def random_intercepts(formula: str | None) -> tuple[str | None, list[str]]:
     return f"{left}~ {fixed}", columns
 
 
+def random_blocks(
+    formula: str | None, block: str | None, maximum: int = 1
+) -> tuple[str | None, list[str]]:
+    """Split the random intercepts from a formula, for a model that also has an option ``block=``.
+
+    Parameters
+    ----------
+    formula : str or None
+    block : str or None
+        Value of the option.
+    maximum : int
+        Number of random intercepts that the model supports.
+
+    Returns
+    -------
+    fixed : str or None
+        The formula without random intercepts.
+    columns : list of str
+        Grouping columns of the random intercepts.
+
+    Raises
+    ------
+    InputError
+        If the model does not support the random intercepts, or the option names another column.
+    """
+    fixed, columns = random_intercepts(formula)
+    terms = " + ".join(f"(1 | {c})" for c in columns)
+    if len(columns) > maximum:
+        one = f"no more than {maximum} random intercept{'s' * (maximum > 1)} can be estimated here"
+        raise InputError(f"formula {formula!r} has {terms}: {one}; leave the others out")
+    if columns and block is not None and columns != [block]:
+        raise InputError(
+            f"block={block!r} and the random intercepts {terms} of the formula name different "
+            "groups: give them all in the formula, or leave one of them out"
+        )
+    return fixed, columns
+
+
 def _outside(text: str) -> Iterable[tuple[int, str, int]]:
     """Yield position, character and depth of brackets of all that stands outside of quotes."""
     depth, quote = 0, ""

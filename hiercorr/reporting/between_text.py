@@ -65,7 +65,16 @@ def _given(f: Facts) -> str:
     if _fixed(f):
         out += f", with fixed effects of {block}"
     if f.get("block_method") == "correlation":
-        rho = float(f.get("block_correlation", float("nan")))
+        found = f.get("block_correlation", float("nan"))
+        if isinstance(found, str):
+            parts = [p.rpartition(": ") for p in found.split("; ")]
+            stated = " and ".join(f"{float(r):.2f} ({name})" for name, _, r in parts)
+            return out + (
+                f", by generalised least squares with consensus correlations of {stated} between "
+                "samples of the same group, estimated by REML as for one grouping in "
+                f"duplicateCorrelation ({cite('block_correlation')})"
+            )
+        rho = float(found)
         out += (
             f", by generalised least squares with a consensus correlation of {rho:.2f} between "
             f"samples of the same {block} (duplicateCorrelation; {cite('block_correlation')})"

@@ -64,7 +64,7 @@ def test_equals_limma_with_correlated_blocks(gbm):
     # limma's iterations stop at a local maximum of the likelihood for one gene, ITM2B
     assert rho == pytest.approx(consensus, abs=4e-3)
     asked = BetweenOptions("ols", "FTL", None, {}, None, "double", 0.95, None, None, True)
-    problem = replace(m._problem(y, asked), correlation=consensus)
+    problem = replace(m._problem(y, asked), correlation=(consensus,))
     n, at = y.shape[1], y.columns.get_loc("FTL")
     flags = np.zeros(n, np.uint16)
     options = PairOptions(

@@ -6,7 +6,7 @@ import pytest
 import statsmodels.api as sm
 from scipy import stats
 
-from hiercorr.between import regression
+from hiercorr.between import crossed, regression
 from tests.between.support import BLOCKS, DESIGN, Y
 
 RNG = np.random.default_rng(3)
@@ -34,7 +34,7 @@ def test_precision_weights_equal_statsmodels():
 
 
 def test_correlated_blocks_equal_generalised_least_squares():
-    white = regression.whitener(BLOCKS, 0.6)
+    white = regression.whitener(crossed.correlation_matrix([BLOCKS], [0.6]))
     sigma = np.where(BLOCKS[:, None] == BLOCKS, 0.6, 0.0) + 0.4 * np.eye(12)
     found = regression.least_squares(white @ Y, white @ DESIGN).test(np.eye(3))
     for j in range(5):
