@@ -3,16 +3,6 @@
 Pure functions on arrays, independent of the estimator that supplies the sums.
 """
 
-from hiercorr.inference.hierarchical import (
-    WEIGHTS,
-    DonorGenes,
-    HeterogeneityPrior,
-    HierarchicalEstimate,
-    donor_effects,
-    hierarchical_estimate,
-    hierarchical_table,
-    learn_prior,
-)
 from hiercorr.inference.meta import MetaAnalysis, meta_analysis
 from hiercorr.inference.moderation import SqueezedVariances, squeeze_variances
 from hiercorr.inference.multiplicity import (
@@ -36,6 +26,15 @@ from hiercorr.inference.pairs import (
     student_table,
     variance_shares,
 )
+from hiercorr.inference.random_effects import (
+    WEIGHTS,
+    DonorGenes,
+    HeterogeneityPrior,
+    HierarchicalEstimate,
+    donor_effects,
+    hierarchical_estimate,
+    learn_prior,
+)
 
 __all__ = [
     "UNCERTAINTIES",
@@ -54,7 +53,6 @@ __all__ = [
     "gene_sides",
     "hierarchical",
     "hierarchical_estimate",
-    "hierarchical_table",
     "learn_prior",
     "log_p_table",
     "meta_analysis",

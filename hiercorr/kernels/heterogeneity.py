@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
-from numba import njit, prange
+from numba import njit
 
-from hiercorr.kernels.elementary import exp, log
-from hiercorr.runtime.compile import parallel
+from hiercorr.kernels.elementary import atanh, exp, log
+from hiercorr.runtime.compile import over_ranges
 
 _BLOCK = 128  # pairs whose arrays stay in the first-level cache
 _ABSENT = 1e30  # variance of a donor without information on the pair
-_ROOT_TWO = math.sqrt(2.0)
+_loop = njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "arcp", "reassoc"})
 _LARGEST_Z = 37.0  # the p-value of larger ones underflows
 
 
-@njit(inline="always", error_model="numpy")
+@_loop
 def _effects(num, den, noise, t, first, n, scale, side1, side2, inflation, effect, variance):
     """Fill (donors, n) effects and sampling variances of a block of pairs of row t.
 
@@ -56,11 +54,30 @@ def _effects(num, den, noise, t, first, n, scale, side1, side2, inflation, effec
                 variance[c, u] = v * f
 
 
-@parallel(fastmath={"contract", "arcp", "reassoc"})
+@njit(cache=True, nogil=True, error_model="numpy")
+def _effects_rows(begin, end, num, den, noise, phi1, phi2, side1, side2, one, effect, variance):
+    """Compute the effects of a range of rows of a tile, see :func:`effects`."""
+    s, _, columns = num.shape
+    x = np.empty((s, _BLOCK))
+    v = np.empty((s, _BLOCK))
+    scale = np.empty(_BLOCK)
+    for t in range(begin, end):
+        for first in range(0, columns, _BLOCK):
+            n = min(_BLOCK, columns - first)
+            for u in range(n):
+                product = phi1[t] * phi2[first + u]
+                scale[u] = 1.0 / np.sqrt(product) if product > 0 and phi1[t] > 0 else 0.0
+            _effects(num, den, noise, t, first, n, scale, side1, side2, one, x, v)
+            for c in range(s):
+                for u in range(n):
+                    effect[c, t, first + u] = x[c, u]
+                    variance[c, t, first + u] = v[c, u]
+
+
 def effects(num, den, noise, phi1, phi2, ratio1, ratio2, share1, share2, effect, variance):
     """Compute the effects of donors and their sampling variances of the pairs of a tile.
 
-    See :func:`hiercorr.inference.hierarchical.donor_effects`.
+    See :func:`hiercorr.inference.random_effects.donor_effects`.
 
     Parameters
     ----------
@@ -73,338 +90,494 @@ def effects(num, den, noise, phi1, phi2, ratio1, ratio2, share1, share2, effect,
     effect, variance : ndarray, shape (donors, rows, columns)
         Results; 0 and 1e30 where a donor has no information.
     """
-    s, rows, columns = num.shape
-    one = np.ones(s)
-    for t in prange(rows):
-        x = np.empty((s, _BLOCK))
-        v = np.empty((s, _BLOCK))
-        scale = np.empty(_BLOCK)
-        for first in range(0, columns, _BLOCK):
-            n = min(_BLOCK, columns - first)
-            for u in range(n):
-                product = phi1[t] * phi2[first + u]
-                scale[u] = 1.0 / np.sqrt(product) if product > 0 and phi1[t] > 0 else 0.0
-            _effects(
-                num,
-                den,
-                noise,
-                t,
-                first,
-                n,
-                scale,
-                (ratio1, share1),
-                (ratio2, share2),
-                one,
-                x,
-                v,
-            )
-            for c in range(s):
-                for u in range(n):
-                    effect[c, t, first + u] = x[c, u]
-                    variance[c, t, first + u] = v[c, u]
+    one = np.ones(len(num))
+    sides = (ratio1, share1), (ratio2, share2)
+    over_ranges(
+        _effects_rows, num.shape[1], num, den, noise, phi1, phi2, *sides, one, effect, variance
+    )
 
 
 @njit(inline="always", error_model="numpy")
-def _two_sided(z, skew):
-    """Compute the two-sided p-value of z with the skewness of its distribution.
+def _tail(z):
+    """Compute 2 Phi(-z) for z >= 0 to a relative error of 2e-7 (Chebyshev fit of log erfc)."""
+    x = z * 0.7071067811865476
+    t = 1.0 / (1.0 + 0.5 * x)
+    c = -0.82215223 + t * 0.17087277
+    c = -1.13520398 + t * (1.48851587 + t * c)
+    c = -0.18628806 + t * (0.27886807 + t * c)
+    c = 0.37409196 + t * (0.09678418 + t * c)
+    c = -1.26551223 + t * (1.00002368 + t * c)
+    return t * exp(c - x * x)
 
-    The normalising transformation of Wilson and Hilferty, exact for the mean of a gamma variable.
+
+@njit(inline="always", error_model="numpy")
+def _symmetric(z, skew):
+    """Transform z with this skewness of its distribution to a normal score (Wilson & Hilferty).
+
+    The transformation is exact for the mean of a gamma variable to the order of the skewness^2.
     """
-    if abs(skew) > 1e-6:
-        base = 1.0 + 0.5 * skew * z
-        root = base ** (1.0 / 3.0) if base > 0 else 0.0
-        z = 6.0 / skew * (root - 1.0) + skew / 6.0
-    return math.erfc(min(abs(z), _LARGEST_Z) / _ROOT_TWO)
+    g = skew if abs(skew) > 1e-4 else 1e-4
+    base = 1.0 + 0.5 * g * z
+    base = base if base > 1e-12 else 1e-12
+    return 6.0 / g * (exp(log(base) * (1.0 / 3.0)) - 1.0) + g * (1.0 / 6.0)
 
 
 @njit(inline="always", error_model="numpy")
 def _normal_score(p):
-    """Compute z >= 0 with two-sided p-value p (rational start, one step of Halley's method)."""
-    q = 0.5 * p
-    if q > 0.02425:
-        x = q - 0.5
-        r = x * x
-        a = (
-            (
-                ((-39.69683028665376 * r + 220.9460984245205) * r - 275.9285104469687) * r
-                + 138.3577518672690
-            )
-            * r
-            - 30.66479806614716
-        ) * r + 2.506628277459239
-        b = (
-            (
-                ((-54.47609879822406 * r + 161.5858368580409) * r - 155.6989798598866) * r
-                + 66.80131188771972
-            )
-            * r
-            - 13.28068155288572
-        ) * r + 1.0
-        z = -a * x / b
-    else:
-        r = np.sqrt(-2.0 * np.log(q))
-        a = (
-            (
-                ((-0.007784894002430293 * r - 0.3223964580411365) * r - 2.400758277161838) * r
-                - 2.549732539343734
-            )
-            * r
-            + 4.374664141464968
-        ) * r + 2.938163982698783
-        b = (
-            ((0.007784695709041462 * r + 0.3224671290700398) * r + 2.445134137142996) * r
-            + 3.754408661907416
-        ) * r + 1.0
-        z = -a / b
-    z = abs(z)
-    tail = 0.5 * math.erfc(z / _ROOT_TWO)
-    density = np.exp(-0.5 * z * z) * 0.3989422804014327
-    step = (tail - q) / density if density > 0 else 0.0
-    return z + step / (1.0 + 0.5 * z * step)
+    """Compute z >= 0 with 2 Phi(-z) = p (rational fit, one step of Newton's method)."""
+    p = p if p > 1e-300 else 1e-300
+    r = np.sqrt(-2.0 * log(0.5 * p))
+    top = 2.515517 + r * (0.802853 + r * 0.010328)
+    z = r - top / (1.0 + r * (1.432788 + r * (0.189269 + r * 0.001308)))
+    z = z if z > 0.0 else 0.0
+    density = 0.7978845608028654 * exp(-0.5 * z * z)  # of |z|
+    return z + (_tail(z) - p) / density
 
 
-@parallel(fastmath={"contract", "arcp", "reassoc"})
-def posterior(
-    num,
-    den,
-    noise,
-    phi1,
-    phi2,
-    ratio1,
-    ratio2,
-    share1,
-    share2,
-    skew1,
-    skew2,
+# Loops over the pairs of a block, with few arrays each: LLVM vectorises no loop that would need to
+# check more than some pairs of arrays for overlap.
+
+
+@_loop
+def _zero(n, out):
+    for u in range(n):
+        out[u] = 0.0
+
+
+@_loop
+def _add_sums(c, n, x, v, e, known, third, skew, base, carrying, mean, noise):
+    """Add what does not depend on tau of donor c; without information, e and known are 0."""
+    for u in range(n):
+        known[c, u] = 1.0 if v[c, u] < _ABSENT else 0.0
+    for u in range(n):
+        e[c, u] = v[c, u] * known[c, u]
+    for u in range(n):
+        third[c, u] = skew[u] * e[c, u] * np.sqrt(e[c, u])
+    for u in range(n):
+        base[u] += 1.0 / v[c, u]
+    for u in range(n):
+        carrying[u] += known[c, u]
+    for u in range(n):
+        mean[u] += x[c, u] * known[c, u]
+    for u in range(n):
+        noise[u] += e[c, u]
+
+
+@_loop
+def _add_known(c, n, factor, known, out):
+    for u in range(n):
+        out[u] += factor * known[c, u]
+
+
+@_loop
+def _add_given(c, n, factor, g, x, e, third, weight, mean, noise, spread, skew):
+    """Add the sums of an average with weights g that do not depend on tau."""
+    for u in range(n):
+        weight[u] += g[u]
+    for u in range(n):
+        mean[u] += g[u] * x[c, u]
+    for u in range(n):
+        noise[u] += g[u] * g[u] * e[c, u]
+    for u in range(n):
+        spread[u] += g[u] * g[u] * factor
+    for u in range(n):
+        skew[u] += g[u] * g[u] * g[u] * third[c, u]
+
+
+@_loop
+def _add_adaptive(c, n, extra, x, v, third, w, total, moment, squares, skew, product):
+    """Add the sums of an average with weights 1 / (tau^2 + v_c)."""
+    for u in range(n):
+        w[u] = 1.0 / (v[c, u] + extra)
+    for u in range(n):
+        product[u] *= w[u] * v[c, u]
+    for u in range(n):
+        total[u] += w[u]
+    for u in range(n):
+        skew[u] += w[u] * w[u] * w[u] * third[c, u]
+    for u in range(n):
+        w[u] *= x[c, u]
+    for u in range(n):
+        moment[u] += w[u]
+    for u in range(n):
+        squares[u] += w[u] * x[c, u]
+
+
+@_loop
+def _take_logs(a, n, product, level):
+    for u in range(n):
+        level[a, u] += log(product[u])
+    for u in range(n):
+        product[u] = 1.0
+
+
+@_loop
+def _settle_adaptive(a, n, base, total, moment, squares, skew, level, mean, variance, skewed):
+    """Compute mean, variance, skewness and restricted log likelihood at one tau."""
+    for u in range(n):
+        variance[a, u] = 1.0 / total[u]
+    for u in range(n):
+        mean[a, u] = moment[u] * variance[a, u]
+    for u in range(n):
+        squares[u] -= mean[a, u] * moment[u]
+    for u in range(n):
+        level[a, u] = 0.5 * (level[a, u] - log(total[u] / base[u]) - squares[u])
+    for u in range(n):
+        skewed[a, u] = skew[u] * variance[a, u] * np.sqrt(variance[a, u])
+
+
+@_loop
+def _settle_given(a, n, tau2, weight, mean, noise, spread, skew, means, variances, skewed):
+    """Compute mean, variance and skewness with given weights at one tau."""
+    for u in range(n):
+        means[a, u] = mean[u] / weight[u]
+    for u in range(n):
+        variances[a, u] = (noise[u] + tau2 * spread[u]) / (weight[u] * weight[u])
+    for u in range(n):
+        x = variances[a, u] * weight[u] * weight[u]
+        skewed[a, u] = skew[u] / (x * np.sqrt(x))
+
+
+@_loop
+def _likelihoods(taus, n, level, best):
+    for u in range(n):
+        best[u] = -1e300
+    for a in range(taus):
+        for u in range(n):
+            best[u] = max(best[u], level[a, u])
+    for a in range(taus):
+        for u in range(n):
+            level[a, u] = exp(level[a, u] - best[u])
+
+
+@_loop
+def _add_tails(a, n, null, level, mean, variance, skewed, score, alone, value):
+    """Add the p-value at one tau, times its posterior probability."""
+    for u in range(n):
+        score[u] = mean[a, u] / np.sqrt(variance[a, u])
+    for u in range(n):
+        score[u] = _symmetric(score[u], skewed[a, u])
+    for u in range(n):
+        size = abs(score[u])
+        score[u] = _tail(size if size < _LARGEST_Z else _LARGEST_Z)
+    for u in range(n):
+        alone[u] += null * level[a, u]
+    for u in range(n):
+        value[u] += null * level[a, u] * score[u]
+
+
+@_loop
+def _add_density(a, n, prior, sigma2, mean, variance, out):
+    """Add the density of the adaptive mean if its expectation varies by sigma^2."""
+    for u in range(n):
+        wide = 1.0 / (variance[a, u] + sigma2)
+        half = -0.5 * mean[a, u] * mean[a, u] * wide
+        out[u] += prior * np.sqrt(wide) * exp(half)
+
+
+@_loop
+def _add_posterior(a, n, tau2, level, density, mean, variance, together, m1, m2, t2):
+    for u in range(n):
+        density[u] *= level[a, u]
+    for u in range(n):
+        together[u] += density[u]
+    for u in range(n):
+        m1[u] += density[u] * mean[a, u]
+    for u in range(n):
+        m2[u] += density[u] * (variance[a, u] + mean[a, u] * mean[a, u])
+    for u in range(n):
+        t2[u] += density[u] * tau2
+
+
+@_loop
+def _add_comparison(a, n, tau2, density, carrying, equal, mean, variance, gap, test):
+    """Add the p-value of equal averages by adaptive and by equal weights (Hausman)."""
+    equal_mean, equal_noise, equal_spread = equal
+    for u in range(n):
+        left = equal_noise[u] + tau2 * equal_spread[u]
+        gap[u] = left / (carrying[u] * carrying[u]) - variance[a, u]
+    for u in range(n):
+        apart = abs(equal_mean[u] / carrying[u] - mean[a, u])
+        gap[u] = apart / np.sqrt(gap[u]) if gap[u] > 1e-12 else 0.0
+    for u in range(n):
+        test[u] += density[u] * _tail(gap[u] if gap[u] < _LARGEST_Z else _LARGEST_Z)
+
+
+@_loop
+def _write(values, t, first, n, out):
+    for u in range(n):
+        out[t, first + u] = values[u]
+
+
+@_loop
+def _write_estimate(t, first, n, quantile, r, deviation, correlation, z, se, lower, higher):
+    for u in range(n):
+        correlation[t, first + u] = r[u]
+    for u in range(n):
+        z[t, first + u] = atanh(r[u])
+    for u in range(n):
+        x = deviation[u] / (1.0 - r[u] * r[u])
+        se[t, first + u] = x if abs(r[u]) < 1.0 else np.nan
+    for u in range(n):
+        low = max(r[u] - quantile * deviation[u], -1.0)
+        top = min(r[u] + quantile * deviation[u], 1.0)
+        lower[t, first + u] = low if low < top else np.nan
+    for u in range(n):
+        low = max(r[u] - quantile * deviation[u], -1.0)
+        top = min(r[u] + quantile * deviation[u], 1.0)
+        higher[t, first + u] = top if low < top else np.nan
+
+
+@_loop
+def _write_test(t, first, n, r, value, p, statistic):
+    for u in range(n):
+        p[t, first + u] = value[u]
+    for u in range(n):
+        score = _normal_score(value[u])
+        statistic[t, first + u] = score if r[u] > 0 else -score
+
+
+@_loop
+def _summarise(n, usable, together, m1, m2, t2, test, alone, value, last_mean, last_variance, last):
+    """Turn sums over the posterior into means; a pair like no other gets the largest tau."""
+    for u in range(n):
+        found = together[u] > 1e-280
+        g = 1.0 / together[u] if found else 0.0
+        m1[u] = m1[u] * g if found else last_mean[u]
+        m2[u] = m2[u] * g if found else last_variance[u] + last_mean[u] * last_mean[u]
+        t2[u] = t2[u] * g if found else last
+        test[u] = test[u] * g if found else 1.0
+        value[u] = min(value[u] / alone[u], 1.0) if alone[u] > 0.0 else 1.0
+        if not usable[u]:
+            m1[u] = np.nan
+            t2[u] = np.nan
+            test[u] = np.nan
+            value[u] = np.nan
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _posterior_rows(
+    begin,
+    end,
+    sums,
+    sides,
     inflation,
-    tau2,
-    null,
-    sigma2,
-    joint,
+    grid,
     weighting,
-    correlation,
-    deviation,
-    tau,
-    statistic,
-    p,
-    hausman,
-    largest,
+    quantile,
+    upper,
+    estimate,
+    tests,
 ):
-    """Estimate the mean correlation over donors of every pair of a tile.
-
-    See :func:`hiercorr.inference.hierarchical.hierarchical_pairs`.
-
-    Parameters
-    ----------
-    num, den, noise, phi1, phi2, ratio1, ratio2, share1, share2
-        See :func:`effects`.
-    skew1, skew2 : ndarray, shapes (donors, rows) and (donors, columns)
-        Their product is the skewness of N_c.
-    inflation : ndarray, shape (donors,)
-        Factor of each donor's variance, tau^2 included.
-    tau2, null : ndarray, shape (taus,)
-        Grid of tau^2 and its distribution under the null hypothesis.
-    sigma2 : ndarray, shape (sigmas,)
-        Grid of the variance of the mean correlation over pairs.
-    joint : ndarray, shape (taus, sigmas)
-        Joint distribution of tau^2 and sigma^2 over pairs.
-    weighting : int
-        0: weights 1 / (tau^2 + v_c); 1: equal; 2: D_c.
-    correlation, deviation, tau, statistic, p, hausman, largest : ndarray, shape (rows, columns)
-        Results: estimate, posterior standard deviation, root of the posterior mean of tau^2, signed
-        normal score of p, two-sided p-value of no correlation, that of equal estimates by adaptive
-        and by equal weights, and the largest weight of a donor. NaN with fewer than 3 donors.
-    """
-    s, rows, columns = num.shape
-    taus, sigmas = joint.shape
-    for t in prange(rows):
-        x = np.empty((s, _BLOCK))
-        v = np.empty((s, _BLOCK))
-        w3 = np.empty((s, _BLOCK))
-        scale = np.empty(_BLOCK)
-        carrying = np.empty(_BLOCK)
-        equal_mean = np.empty(_BLOCK)
-        equal_noise = np.empty(_BLOCK)
-        equal_tau = np.empty(_BLOCK)
-        given = np.empty(_BLOCK)
-        fixed = np.empty((5, _BLOCK))
-        level = np.empty((taus, _BLOCK))
-        mean = np.empty((taus, _BLOCK))
-        variance = np.empty((taus, _BLOCK))
-        adaptive = np.empty((taus, _BLOCK))
-        spread = np.empty((taus, _BLOCK))
-        third = np.empty((taus, _BLOCK))
-        total = np.empty(_BLOCK)
-        weighted = np.empty(_BLOCK)
-        squares = np.empty(_BLOCK)
-        product = np.empty(_BLOCK)
-        base = np.empty(_BLOCK)
-        for first in range(0, columns, _BLOCK):
+    """Estimate the pairs of a range of rows of a tile, see :func:`posterior`."""
+    num, den, noise = sums
+    phi1, phi2, ratio1, ratio2, share1, share2, skew1, skew2, noise1, noise2 = sides
+    tau2, null, points, prior, sigma2 = grid
+    correlation, z, se, lower, higher, tau = estimate
+    statistic, p, hausman, largest = tests
+    s, _, columns = num.shape
+    taus = len(tau2)
+    x = np.empty((s, _BLOCK))
+    v = np.empty((s, _BLOCK))
+    e = np.empty((s, _BLOCK))
+    known = np.empty((s, _BLOCK))
+    third = np.empty((s, _BLOCK))
+    level = np.empty((taus, _BLOCK))
+    mean = np.empty((taus, _BLOCK))
+    variance = np.empty((taus, _BLOCK))
+    skewed = np.empty((taus, _BLOCK))
+    adaptive = np.empty((taus, _BLOCK))
+    spread = np.empty((taus, _BLOCK))
+    scale = np.empty(_BLOCK)
+    w = np.empty(_BLOCK)
+    product = np.empty(_BLOCK)
+    density = np.empty(_BLOCK)
+    skew = np.empty(_BLOCK)
+    usable = np.empty(_BLOCK, np.bool_)
+    base = np.empty(_BLOCK)
+    carrying = np.empty(_BLOCK)
+    equal_mean = np.empty(_BLOCK)
+    equal_noise = np.empty(_BLOCK)
+    equal_spread = np.empty(_BLOCK)
+    weight = np.empty(_BLOCK)
+    g_mean = np.empty(_BLOCK)
+    g_noise = np.empty(_BLOCK)
+    g_spread = np.empty(_BLOCK)
+    g_skew = np.empty(_BLOCK)
+    total = np.empty(_BLOCK)
+    moment = np.empty(_BLOCK)
+    squares = np.empty(_BLOCK)
+    cubes = np.empty(_BLOCK)
+    alone = np.empty(_BLOCK)
+    value = np.empty(_BLOCK)
+    together = np.empty(_BLOCK)
+    m1 = np.empty(_BLOCK)
+    m2 = np.empty(_BLOCK)
+    t2 = np.empty(_BLOCK)
+    test = np.empty(_BLOCK)
+    for t in range(begin, end):
+        for first in range(t // _BLOCK * _BLOCK if upper else 0, columns, _BLOCK):
             n = min(_BLOCK, columns - first)
             for u in range(n):
                 both = phi1[t] * phi2[first + u]
                 scale[u] = 1.0 / np.sqrt(both) if both > 0 and phi1[t] > 0 else 0.0
-            _effects(
-                num,
-                den,
-                noise,
-                t,
-                first,
-                n,
-                scale,
-                (ratio1, share1),
-                (ratio2, share2),
-                inflation,
-                x,
-                v,
-            )
-            carrying[:n] = 0.0
-            equal_mean[:n] = 0.0
-            equal_noise[:n] = 0.0
-            equal_tau[:n] = 0.0
-            fixed[:, :n] = 0.0
-            base[:n] = 0.0
+            genes = (ratio1, share1), (ratio2, share2)
+            _effects(num, den, noise, t, first, n, scale, genes[0], genes[1], inflation, x, v)
+            for out in (base, carrying, equal_mean, equal_noise, equal_spread):
+                _zero(n, out)
+            for out in (weight, g_mean, g_noise, g_spread, g_skew):
+                _zero(n, out)
             for c in range(s):
-                f = inflation[c]
                 for u in range(n):
-                    known = v[c, u] < _ABSENT
-                    e = v[c, u] if known else 0.0
-                    carrying[u] += 1.0 if known else 0.0
-                    equal_mean[u] += x[c, u] if known else 0.0
-                    equal_noise[u] += e
-                    equal_tau[u] += f if known else 0.0
-                    base[u] += 1.0 / v[c, u]
-                    # third central moment of the effect
-                    w3[c, u] = skew1[c, t] * skew2[c, first + u] * e * np.sqrt(e)
-                    if weighting == 2:
-                        g = np.float64(den[c, t, first + u]) if known else 0.0
-                    else:
-                        g = 1.0 if known else 0.0
-                    if weighting > 0:
-                        fixed[0, u] += g
-                        fixed[1, u] += g * x[c, u]
-                        fixed[2, u] += g * g * e
-                        fixed[3, u] += g * g * f
-                        fixed[4, u] += g * g * g * w3[c, u]
-            for a in range(taus):
-                tau_square = tau2[a]
-                total[:n] = 0.0
-                weighted[:n] = 0.0
-                squares[:n] = 0.0
-                third[a, :n] = 0.0
-                level[a, :n] = 0.0
-                product[:n] = 1.0
-                for c in range(s):
-                    extra = tau_square * inflation[c]
+                    skew[u] = skew1[c, t] * skew2[c, first + u]
+                _add_sums(
+                    c, n, x, v, e, known, third, skew, base, carrying, equal_mean, equal_noise
+                )
+                _add_known(c, n, inflation[c], known, equal_spread)
+                if weighting > 0:
                     for u in range(n):
-                        e = v[c, u]
-                        w = 1.0 / (e + extra)
-                        wx = w * x[c, u]
-                        total[u] += w
-                        weighted[u] += wx
-                        squares[u] += wx * x[c, u]
-                        third[a, u] += w * w * w * w3[c, u]
-                        product[u] *= w * e
-                    if c % 16 == 15 or c == s - 1:
-                        for u in range(n):
-                            level[a, u] += log(product[u])
-                            product[u] = 1.0
-                for u in range(n):
-                    inverse = 1.0 / total[u]
-                    m = weighted[u] * inverse
-                    level[a, u] = 0.5 * (
-                        level[a, u] - log(total[u] / base[u]) - (squares[u] - m * weighted[u])
+                        d = np.float64(den[c, t, first + u]) if weighting == 2 else 1.0
+                        w[u] = known[c, u] * d
+                    _add_given(
+                        c,
+                        n,
+                        inflation[c],
+                        w,
+                        x,
+                        e,
+                        third,
+                        weight,
+                        g_mean,
+                        g_noise,
+                        g_spread,
+                        g_skew,
                     )
-                    mean[a, u] = m
-                    variance[a, u] = inverse
-                    adaptive[a, u] = m
-                    spread[a, u] = inverse
-                    third[a, u] *= inverse * inverse * inverse
-                    if weighting > 0:
-                        g = 1.0 / fixed[0, u]
-                        mean[a, u] = fixed[1, u] * g
-                        variance[a, u] = (fixed[2, u] + tau_square * fixed[3, u]) * g * g
-                        third[a, u] = fixed[4, u] * g * g * g
-            given[:n] = -np.inf
             for a in range(taus):
+                for out in (total, moment, squares, cubes):
+                    _zero(n, out)
                 for u in range(n):
-                    given[u] = max(given[u], level[a, u])
-            for u in range(n):
-                i = first + u
-                if not (carrying[u] >= 3.0 and scale[u] > 0.0):
-                    correlation[t, i] = np.nan
-                    deviation[t, i] = np.nan
-                    tau[t, i] = np.nan
-                    statistic[t, i] = np.nan
-                    p[t, i] = np.nan
-                    hausman[t, i] = np.nan
-                    largest[t, i] = np.nan
-                    continue
-                alone = 0.0
-                p_sum = 0.0
-                all_together = 0.0
-                m1 = 0.0
-                m2 = 0.0
-                t2 = 0.0
-                test = 0.0
-                count = carrying[u]
-                for a in range(taus):
-                    likelihood = exp(level[a, u] - given[u])
-                    m, e = mean[a, u], variance[a, u]
-                    if null[a] > 0.0:
-                        alone += null[a] * likelihood
-                        z = m / np.sqrt(e)
-                        p_sum += (
-                            null[a] * likelihood * _two_sided(z, third[a, u] / (e * np.sqrt(e)))
-                        )
-                    prior = 0.0
-                    for b in range(sigmas):
-                        if joint[a, b] > 0.0:
-                            wide = spread[a, u] + sigma2[b]
-                            prior += (
-                                joint[a, b]
-                                * exp(-0.5 * adaptive[a, u] * adaptive[a, u] / wide)
-                                / np.sqrt(wide)
-                            )
-                    if prior > 0.0:
-                        g = likelihood * prior
-                        all_together += g
-                        m1 += g * m
-                        m2 += g * (e + m * m)
-                        t2 += g * tau2[a]
-                        gap = equal_mean[u] / count - adaptive[a, u]
-                        left = (equal_noise[u] + tau2[a] * equal_tau[u]) / (count * count)
-                        left -= spread[a, u]
-                        if left > 1e-12:
-                            test += g * math.erfc(
-                                min(abs(gap) / np.sqrt(left), _LARGEST_Z) / _ROOT_TWO
-                            )
-                        else:
-                            test += g
-                if not (all_together > 0.0):  # nothing in the population is like this pair
-                    a = taus - 1
-                    m1, m2, t2 = mean[a, u], variance[a, u] + mean[a, u] ** 2, tau2[a]
-                    test, all_together = 1.0, 1.0
-                m1 /= all_together
-                value = p_sum / alone if alone > 0.0 else 1.0
-                value = min(value, 1.0)
-                correlation[t, i] = m1
-                deviation[t, i] = np.sqrt(max(m2 / all_together - m1 * m1, 0.0))
-                tau[t, i] = np.sqrt(t2 / all_together)
-                p[t, i] = value
-                statistic[t, i] = np.copysign(_normal_score(value), m1)
-                hausman[t, i] = test / all_together
-                whole = 0.0
-                most = 0.0
-                extra = t2 / all_together
+                    level[a, u] = 0.0
+                    product[u] = 1.0
                 for c in range(s):
-                    if v[c, u] < _ABSENT:
-                        if weighting == 0:
-                            w = 1.0 / (v[c, u] + extra * inflation[c])
-                        elif weighting == 1:
-                            w = 1.0
-                        else:
-                            w = np.float64(den[c, t, i])
-                        whole += w
-                        most = max(most, w)
-                largest[t, i] = most / whole
+                    extra = tau2[a] * inflation[c]
+                    _add_adaptive(
+                        c, n, extra, x, v, third, w, total, moment, squares, cubes, product
+                    )
+                    if c % 16 == 15 or c == s - 1:
+                        _take_logs(a, n, product, level)
+                _settle_adaptive(
+                    a, n, base, total, moment, squares, cubes, level, adaptive, spread, skewed
+                )
+                if weighting > 0:
+                    _settle_given(
+                        a,
+                        n,
+                        tau2[a],
+                        weight,
+                        g_mean,
+                        g_noise,
+                        g_spread,
+                        g_skew,
+                        mean,
+                        variance,
+                        skewed,
+                    )
+            averages = (adaptive, spread) if weighting == 0 else (mean, variance)
+            _likelihoods(taus, n, level, w)
+            for out in (alone, value, together, m1, m2, t2, test):
+                _zero(n, out)
+            for a in range(taus):
+                if null[a] > 0.0:
+                    _add_tails(
+                        a, n, null[a], level, averages[0], averages[1], skewed, w, alone, value
+                    )
+            start = 0
+            while start < len(points):
+                a = points[start]
+                _zero(n, density)
+                while start < len(points) and points[start] == a:
+                    _add_density(a, n, prior[start], sigma2[start], adaptive, spread, density)
+                    start += 1
+                _add_posterior(
+                    a, n, tau2[a], level, density, averages[0], averages[1], together, m1, m2, t2
+                )
+                equal = equal_mean, equal_noise, equal_spread
+                _add_comparison(a, n, tau2[a], density, carrying, equal, adaptive, spread, w, test)
+            for u in range(n):
+                usable[u] = (carrying[u] >= 3.0) & (scale[u] > 0.0)
+            last = taus - 1
+            _summarise(
+                n,
+                usable,
+                together,
+                m1,
+                m2,
+                t2,
+                test,
+                alone,
+                value,
+                averages[0][last],
+                averages[1][last],
+                tau2[last],
+            )
+            for u in range(n):
+                of_phi = 0.25 * min(m1[u] * m1[u], 1.0) * (noise1[t] + noise2[first + u])
+                w[u] = np.sqrt(max(m2[u] - m1[u] * m1[u], 0.0) + of_phi)
+            _write_estimate(t, first, n, quantile, m1, w, correlation, z, se, lower, higher)
+            _write_test(t, first, n, m1, value, p, statistic)
+            _write(test, t, first, n, hausman)
+            _zero(n, total)
+            _zero(n, squares)
+            for c in range(s):
+                for u in range(n):
+                    if weighting == 0:
+                        w[u] = known[c, u] / (v[c, u] + t2[u] * inflation[c])
+                    elif weighting == 1:
+                        w[u] = known[c, u]
+                    else:
+                        w[u] = known[c, u] * np.float64(den[c, t, first + u])
+                for u in range(n):
+                    total[u] += w[u]
+                for u in range(n):
+                    squares[u] = max(squares[u], w[u])
+            for u in range(n):
+                t2[u] = np.sqrt(t2[u])
+                w[u] = squares[u] / total[u]
+            _write(t2, t, first, n, tau)
+            _write(w, t, first, n, largest)
+
+
+def posterior(sums, sides, inflation, grid, weighting, quantile, upper, estimate, tests):
+    """Estimate the mean correlation over donors of every pair of a tile.
+
+    See :func:`hiercorr.inference.random_effects.hierarchical_estimate`.
+
+    Parameters
+    ----------
+    sums : tuple of ndarray, shape (donors, rows, columns)
+        N_c, D_c, and the expected variance of N_c without correlation.
+    sides : tuple of ndarray
+        Of the genes of the rows and of the columns: variance (genes,), then relative deviation,
+        biological share and factor of the skewness (donors, genes) as in :func:`effects`, then the
+        relative variance of the variance (genes,).
+    inflation : ndarray, shape (donors,)
+        Factor of each donor's variance, tau^2 included.
+    grid : tuple of ndarray
+        tau^2 and its distribution under the null hypothesis, shape (taus,); position of tau^2 in
+        ascending order, probability, and variance of the mean correlation over pairs of each point
+        of the joint distribution, shape (points,).
+    weighting : int
+        0: weights 1 / (tau^2 + v_c); 1: equal; 2: D_c.
+    quantile : float
+        Normal quantile of the interval.
+    upper : bool
+        Fill only the blocks of a square tile with entries above the diagonal.
+    estimate : tuple of ndarray, shape (rows, columns)
+        Results: estimate, its atanh, the standard error of that, limits, and the root of the
+        posterior mean of tau^2; NaN with fewer than 3 donors.
+    tests : tuple of ndarray, shape (rows, columns)
+        Results: signed normal score of p, two-sided p-value of no correlation, p-value of equal
+        estimates by adaptive and by equal weights, largest weight of a donor.
+    """
+    given = (sums, sides, inflation, grid, weighting, quantile, upper, estimate, tests)
+    over_ranges(_posterior_rows, sums[0].shape[1], *given)

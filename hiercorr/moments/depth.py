@@ -11,7 +11,7 @@ the counts.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,6 +51,10 @@ class DepthSums:
     second: Array
     power: Array
     gram: Array
+
+    def take(self, genes: NDArray[np.int64]) -> DepthSums:
+        """Return the sums of these genes, in this order."""
+        return replace(self, first=self.first[genes], second=self.second[genes])
 
     def one_group(self) -> DepthSums:
         """Add the sums over all samples, as one group."""

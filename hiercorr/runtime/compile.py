@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numba
@@ -13,6 +15,7 @@ import numba
 from hiercorr.runtime.blas import at_most
 
 _LOCK = threading.RLock()
+_PIECES = 8  # ranges per thread, taken as threads get free
 _NO_LOCK = contextlib.nullcontext()
 
 
@@ -52,6 +55,29 @@ def parallel(
         return call
 
     return decorate
+
+
+def over_ranges(function: Callable[..., Any], n: int, *args: Any) -> None:
+    """Call ``function(begin, end, *args)`` for ranges that cover 0 .. n, in threads.
+
+    Parameters
+    ----------
+    function : callable
+        A function compiled with ``nogil=True``, whose results do not depend on the ranges.
+    n : int
+    *args
+        Further arguments.
+    """
+    threads = min(numba.get_num_threads(), n)
+    if threads <= 1:
+        function(0, n, *args)
+        return
+    pieces = min(n, _PIECES * threads)
+    edges = [n * k // pieces for k in range(pieces + 1)]
+    with ThreadPoolExecutor(threads) as pool:
+        work = [pool.submit(function, a, b, *args) for a, b in itertools.pairwise(edges)]
+        for piece in work:
+            piece.result()
 
 
 def _concurrent() -> bool:

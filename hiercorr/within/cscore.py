@@ -215,8 +215,8 @@ class CSCore:
         uncertainty : {"hierarchical", "jackknife", "cluster", "bootstrap", "none"}, optional
             Inference over donors (samples, or their blocks). ``"hierarchical"``: each donor's
             sampling variance follows from its cells, and the pairs of a panel together show how
-            much donors differ (:mod:`hiercorr.inference.hierarchical`); powerful from 3 donors on,
-            calibrated over the null pairs of a panel. ``"jackknife"``, ``"cluster"``,
+            much donors differ (:mod:`hiercorr.inference.random_effects`); powerful from 3 donors
+            on, calibrated over the null pairs of a panel. ``"jackknife"``, ``"cluster"``,
             ``"bootstrap"``: standard error of each pair from its donors alone
             (:func:`hiercorr.inference.pairs.pair_estimate`). None: ``"hierarchical"`` for
             ``"within"``, and ``"jackknife"`` with fewer than 12 genes to learn from, fewer than 3

@@ -323,7 +323,7 @@ def _pair_sums(
     """Compute N of the samples that have cells in this block, of all genes or of some."""
     counts, sums, _ = block
     if genes is not None:
-        counts = counts.take(genes)
+        counts, sums = counts.take(genes), sums.take(genes)
     if pooled:
         counts, sums = counts.one_group(), sums.one_group()
     fit = problem.test if test else problem.fit

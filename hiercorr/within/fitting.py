@@ -354,9 +354,8 @@ def _panel_sums(counts: Counts, problem: WithinProblem, genes: NDArray[np.int64]
     """Return N of each sample for the pairs of these genes."""
     every, n = slice(0, len(genes)), len(genes)
     out = np.empty((problem.n_samples, n, n), problem.plan.dtype)
-    return moments.numerators(
-        counts.take(genes), problem.sums, problem.fit.take(genes), every, every, out
-    )
+    sums, fit = problem.sums.take(genes), problem.fit.take(genes)
+    return moments.numerators(counts.take(genes), sums, fit, every, every, out)
 
 
 class _TileSums:
@@ -499,12 +498,17 @@ def _hierarchical(
     shape = (problem.n_samples, *num.shape[1:])
     noise = problem.by_donor(donors.noise(problem.sums, left, right, np.empty(shape, plan.dtype)))
     estimate = inference.hierarchical_estimate(
-        num, den, noise, donors.genes[left], donors.genes[right], prior, plan.weights
+        (num, den, noise),
+        (donors.genes[left], donors.genes[right]),
+        prior,
+        plan.weights,
+        plan.confidence,
+        left == right and plan.rows is None,
     )
     alone = _ratio_estimate(problem, left, right, num, den, "jackknife")
     tile = {
         "correlation_unclipped": estimate.correlation,
-        **inference.hierarchical_table(estimate, plan.confidence, plan.dtype),
+        **estimate.table,
         "jackknife_p_value": inference.pair_table(alone, plan.confidence, plan.dtype)["p_value"],
     }
     flag = (estimate.largest_share > DOMINANT_SHARE) * Flag.DOMINATED.bit

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hiercorr import moments
-from hiercorr.inference.hierarchical import (
+from hiercorr.inference.random_effects import (
     DonorGenes,
     HeterogeneityPrior,
     donor_effects,
@@ -19,8 +19,9 @@ from hiercorr.moments.genes import GeneMoments
 Array = NDArray[np.float64]
 
 LEAST_GENES, LEAST_PAIRS = 12, 60  # of a panel from which the prior is learnt
+RICH, LEAST_RICH = 5.0, 60  # information of the panel's genes, and their least number
 _LARGEST_RATIO = 3.0  # a donor with four times the variance of the others
-PANEL_GENES = 256  # genes whose pairs teach the prior
+PANEL_GENES = 160  # genes whose pairs teach the prior
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,8 @@ def panel_genes(fit: GeneMoments, information: Array) -> NDArray[np.int64]:
     with np.errstate(invalid="ignore"):
         usable = np.flatnonzero((fit.variance > 0) & np.isfinite(information))
     order = usable[np.argsort(information[usable], kind="stable")]
+    rich = int((information[order] >= RICH).sum())
+    order = order[-max(rich, LEAST_RICH) :]
     if len(order) <= PANEL_GENES:
         return np.sort(order)
     at = np.linspace(0, len(order) - 1, PANEL_GENES).round().astype(int)
@@ -113,8 +116,9 @@ def donor_model(
         share = np.nan_to_num(biological / total)
         skewness = np.nan_to_num(skewed / total**1.5 * n**0.5) / n**0.25
         ratio = _relative_variances(fit, units, squared)
+        noise = 2 * squared.sum(0) / (phi * fit.den.sum(1)) ** 2
     variance = np.ascontiguousarray((each / s).transpose(1, 0, 2))
-    genes = DonorGenes(np.where(phi > 0, phi, -1.0), ratio, share, skewness)
+    genes = DonorGenes(np.where(phi > 0, phi, -1.0), ratio, share, skewness, np.nan_to_num(noise))
     return DonorModel(genes, variance, units)
 
 

@@ -89,6 +89,7 @@ def test_no_task_is_dense(data, client, monkeypatch):
     """The largest dense array of a task is a block of cells by the genes of a tile."""
     from hiercorr import kernels
     from hiercorr.moments import products
+    from hiercorr.within import heterogeneity
 
     model = hc.CSCore(dask_backed(data), scheduler="sync", **OPTIONS)
     shapes = []
@@ -99,6 +100,7 @@ def test_no_task_is_dense(data, client, monkeypatch):
     monkeypatch.setattr(products, "CELL_BLOCK", 50)
     monkeypatch.setattr(tiling, "_TILE_GENES", 13)
     monkeypatch.setattr(tiling, "_LEAST_GENES", 1)
+    monkeypatch.setattr(heterogeneity, "PANEL_GENES", 13)
     model.fit()
     assert max(cells for _, _, cells, _ in shapes) <= 50
     assert max(genes for genes, _, _, _ in shapes) <= 13

@@ -20,12 +20,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import NDArray
 from scipy import stats
 
 from hiercorr import kernels
 from hiercorr.errors import InputError
-from hiercorr.inference.pairs import fisher_z
 
 Array = NDArray[np.float64]
 
@@ -33,12 +32,12 @@ WEIGHTS = ("adaptive", "equal", "information")
 TAU = np.array([0, 0.03, 0.06, 0.1, 0.15, 0.2, 0.3, 0.45, 0.7])
 SIGMA = np.array([0, 0.05, 0.1, 0.2, 0.4, 0.8])
 _EM_STEPS = 400
-_NEGLIGIBLE = 1e-4  # prior probability below which a point of the grid is left out
+_NEGLIGIBLE = 1e-3  # prior probability below which a point of the grid is left out
 _MEDIAN_CHI2 = 0.45493642311957283  # of 1 degree of freedom
 _DONOR_ROUNDS = 8
 _LARGEST_INFLATION = 50.0
 _INFORMATIVE = 0.3**2  # variance of a donor's correlation
-_LEAST_INFORMATIVE = 500  # pairs
+_LEAST_INFORMATIVE, _MOST_INFORMATIVE = 500, 10_000  # pairs
 _ABSENT = 1e30  # variance of a donor without information, as in the kernels
 
 
@@ -94,7 +93,7 @@ def _mixture(likelihood: Array) -> Array:
     for _ in range(_EM_STEPS):
         total = weight @ likelihood
         new = weight * (likelihood @ (1 / total)) / likelihood.shape[1]
-        if np.abs(new - weight).max() < 1e-6:
+        if np.abs(new - weight).max() < 1e-5:
             return new
         weight = new
     return weight
@@ -108,14 +107,15 @@ def _pruned(weight: Array) -> Array:
 def _informative(effects: Array, variances: Array) -> tuple[Array, Array]:
     """Choose the pairs that can tell tau from 0: donors' standard errors of at most 0.5.
 
-    At least 500 pairs are kept. In pairs of sparser genes, the heavy tails of sums of few counts
-    would pass for heterogeneity.
+    At least 500 and at most 10,000 pairs are kept. In pairs of sparser genes, the heavy tails of
+    sums of few counts would pass for heterogeneity.
     """
     typical = len(variances) / (1 / variances).sum(0)
     limit = _INFORMATIVE
     if (typical <= limit).sum() < _LEAST_INFORMATIVE:
         limit = np.sort(typical)[:_LEAST_INFORMATIVE][-1]
-    kept = typical <= limit
+    kept = np.flatnonzero(typical <= limit)
+    kept = kept[:: -(-len(kept) // _MOST_INFORMATIVE)]
     return effects[:, kept], variances[:, kept]
 
 
@@ -218,17 +218,20 @@ class DonorGenes:
         Proportion of the variance of a cell's weighted residual that is not counting noise.
     skewness : ndarray, shape (n_donors, n_genes)
         Factors of the skewness of N_c: that of a pair is the product of its genes'.
+    noise : ndarray, shape (n_genes,)
+        Relative sampling variance of `phi`.
     """
 
     phi: Array
     ratio: Array
     share: Array
     skewness: Array
+    noise: Array
 
     def __getitem__(self, genes: slice | NDArray[np.int64]) -> DonorGenes:
         """Return the same for some of the genes."""
         parts = (np.ascontiguousarray(a[:, genes]) for a in (self.ratio, self.share, self.skewness))
-        return DonorGenes(self.phi[genes], *parts)
+        return DonorGenes(self.phi[genes], *parts, self.noise[genes])
 
 
 def donor_effects(
@@ -268,12 +271,10 @@ class HierarchicalEstimate:
     ----------
     correlation : ndarray
         Mean over donors, not clipped.
-    sd : ndarray
-        Posterior standard deviation.
-    tau : ndarray
-        Standard deviation between donors: root of the posterior mean of tau^2.
-    statistic, p_value : ndarray
-        Normal score and two-sided p-value of no correlation on average.
+    table : dict of ndarray
+        ``fisher_z``, ``se`` (of fisher_z), ``ci_lower``, ``ci_upper``, ``statistic`` (normal score
+        of the p-value), ``df`` (infinite), ``p_value``, and ``tau``, the root of the posterior mean
+        of tau^2.
     weights_p_value : ndarray
         Two-sided p-value of equal averages by adaptive and by equal weights (Hausman 1978).
     largest_share : ndarray
@@ -281,22 +282,18 @@ class HierarchicalEstimate:
     """
 
     correlation: NDArray
-    sd: NDArray
-    tau: NDArray
-    statistic: NDArray
-    p_value: NDArray
+    table: dict[str, NDArray]
     weights_p_value: NDArray
     largest_share: NDArray
 
 
 def hierarchical_estimate(
-    num: NDArray,
-    den: NDArray,
-    noise: NDArray,
-    left: DonorGenes,
-    right: DonorGenes,
+    sums: tuple[NDArray, NDArray, NDArray],
+    sides: tuple[DonorGenes, DonorGenes],
     prior: HeterogeneityPrior,
     weights: str = "adaptive",
+    confidence: float = 0.95,
+    symmetric: bool = False,
 ) -> HierarchicalEstimate:
     r"""Estimate the mean correlation over donors of every pair of a tile.
 
@@ -308,84 +305,66 @@ def hierarchical_estimate(
 
     which is uniform over the null pairs of a panel for which the distribution of tau is known; the
     normal score is corrected for the skewness of sums of few counts. Estimate and interval use the
-    posterior given the mean as well, as correlated pairs differ more between donors than others.
+    posterior given the mean as well, as correlated pairs differ more between donors than others,
+    and include the uncertainty of the variances that the correlation is scaled by.
 
     Parameters
     ----------
-    num, den, noise, left, right
-        See :func:`donor_effects`.
+    sums : tuple of ndarray, shape (n_donors, left, right)
+        N_c, D_c and E_c, see :func:`donor_effects`.
+    sides : pair of DonorGenes
+        Genes of both sides.
     prior : HeterogeneityPrior
     weights : {"adaptive", "equal", "information"}
         1 / (tau^2 + v_c), equal, or D_c.
+    confidence : float
+        Confidence level of the intervals.
+    symmetric : bool
+        Whether both sides are the same genes: half of the pairs are computed.
 
     Returns
     -------
     HierarchicalEstimate
     """
-    shape = num.shape[1:]
-    out = [np.empty(shape, num.dtype) for _ in range(4)]
-    p, weights_p = np.empty(shape), np.empty(shape, np.float32)
-    largest = np.empty(shape, np.float32)
+    left, right = sides
+    shape, dtype = sums[0].shape[1:], sums[0].dtype
+    names = ("correlation", "fisher_z", "se", "ci_lower", "ci_upper", "tau", "statistic", "p_value")
+    out = {name: np.empty(shape, dtype) for name in names}
+    arrays = tuple(out.values())
+    weights_p, largest = (np.empty(shape, np.float32) for _ in range(2))
+    needed = np.flatnonzero((prior.weight > 0) | (prior.joint > 0).any(1))
+    a, b = np.nonzero(prior.joint[needed])
     kernels.heterogeneity.posterior(
-        num,
-        den,
-        noise,
-        left.phi,
-        right.phi,
-        left.ratio,
-        right.ratio,
-        left.share,
-        right.share,
-        left.skewness,
-        right.skewness,
+        sums,
+        (
+            left.phi,
+            right.phi,
+            left.ratio,
+            right.ratio,
+            left.share,
+            right.share,
+            left.skewness,
+            right.skewness,
+            left.noise,
+            right.noise,
+        ),
         prior.inflation,
-        prior.tau**2,
-        prior.weight,
-        prior.sigma**2,
-        prior.joint,
+        (
+            prior.tau[needed] ** 2,
+            prior.weight[needed],
+            a.astype(np.int64),
+            prior.joint[needed][a, b],
+            prior.sigma[b] ** 2,
+        ),
         WEIGHTS.index(weights),
-        *out,
-        p,
-        weights_p,
-        largest,
+        float(stats.norm.ppf(0.5 + confidence / 2)),
+        symmetric,
+        arrays[:6],
+        (*arrays[6:], weights_p, largest),
     )
-    correlation, sd, tau, statistic = out
-    return HierarchicalEstimate(correlation, sd, tau, statistic, p, weights_p, largest)
-
-
-def hierarchical_table(
-    estimate: HierarchicalEstimate, confidence: float, dtype: DTypeLike = np.float64
-) -> dict[str, NDArray]:
-    """Return the pair variables of a tile.
-
-    Parameters
-    ----------
-    estimate : HierarchicalEstimate
-    confidence : float
-        Confidence level of the intervals.
-    dtype : dtype
-        Precision of the result.
-
-    Returns
-    -------
-    dict of ndarray, shape (left, right)
-        ``fisher_z``, ``se``, ``ci_lower``, ``ci_upper``, ``statistic``, ``df``, ``p_value``,
-        ``tau``.
-    """
-    r, sd = estimate.correlation.astype(dtype), estimate.sd.astype(dtype)
-    half = sd * np.asarray(stats.norm.ppf(0.5 + confidence / 2), dtype)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        se = np.where(np.abs(r) < 1, sd / (1 - r * r), np.nan).astype(dtype)
-        lower, upper = np.maximum(r - half, -1), np.minimum(r + half, 1)
-        empty = ~(lower < upper)
-    lower[empty] = upper[empty] = np.nan
-    return {
-        "fisher_z": fisher_z(r),
-        "se": se,
-        "ci_lower": lower,
-        "ci_upper": upper,
-        "statistic": estimate.statistic.astype(dtype),
-        "df": np.where(np.isnan(sd), np.nan, np.inf).astype(dtype),
-        "p_value": estimate.p_value.astype(dtype),
-        "tau": estimate.tau.astype(dtype),
-    }
+    if symmetric:
+        for array in (*arrays, weights_p, largest):
+            kernels.squares.mirror(array)
+    correlation = out.pop("correlation")
+    out["df"] = np.where(np.isnan(correlation), correlation, np.asarray(np.inf, dtype))
+    return HierarchicalEstimate(correlation, out, weights_p, largest)
