@@ -459,9 +459,11 @@ def _aggregated(data: ad.AnnData, selection: Selection, min_counts: int) -> ad.A
 
 
 def _divides(source: DataSource, name: str, sample: str) -> bool:
-    """Whether every value of a column lies in one sample."""
+    """Whether a column labels groups of cells that each lie in one sample."""
     with source.open() as opened:
         obs = opened.obs
+    if pd.api.types.is_float_dtype(obs[name]) or obs[name].nunique() > len(obs) / 2:
+        return False  # a measurement of cells
     return not (obs.groupby(name, observed=True)[sample].nunique() > 1).any()
 
 

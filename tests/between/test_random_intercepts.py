@@ -178,7 +178,7 @@ def _asked():
         ({"formula": "~ (1 | one)"}, "'one' has one value, 'x', in all 16 samples"),
         ({"formula": "~ (1 | sample)"}, "different value in each of the 16 samples"),
         ({"formula": "~ (1 | donor) + (1 | twin)"}, "group the samples alike"),
-        ({"formula": "~ (1 | depth)"}, "'depth' varies within samples|names are swapped"),
+        ({"formula": "~ (1 | depth)"}, "'depth' varies within samples"),
         ({"block": "one"}, "'one' has one value"),
         ({"block": "sample"}, "different value in each"),
         ({"block": "gap"}, "missing for sample"),
