@@ -115,7 +115,13 @@ def donors_of_samples(
         )
     if block not in columns:
         known = [str(c) for c in obs.columns]
-        if block in known and not (obs.groupby(block, observed=True)[sample].nunique() > 1).any():
+        divides = (
+            block in known
+            and not pd.api.types.is_float_dtype(obs[block])
+            and obs[block].nunique() <= len(obs) / 3  # a measurement of cells divides nothing
+            and not (obs.groupby(block, observed=True)[sample].nunique() > 1).any()
+        )
+        if divides:
             raise InputError(
                 f"block={block!r} divides the samples of {sample!r}, which must lie within "
                 f"blocks: the names are swapped; use sample={block!r}, block={sample!r}"

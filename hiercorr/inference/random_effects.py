@@ -231,7 +231,8 @@ class DonorGenes:
     def __getitem__(self, genes: slice | NDArray[np.int64]) -> DonorGenes:
         """Return the same for some of the genes."""
         parts = (np.ascontiguousarray(a[:, genes]) for a in (self.ratio, self.share, self.skewness))
-        return DonorGenes(self.phi[genes], *parts, self.noise[genes])
+        ratio, share, skewness = parts
+        return DonorGenes(self.phi[genes], ratio, share, skewness, self.noise[genes])
 
 
 def donor_effects(

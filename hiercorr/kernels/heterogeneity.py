@@ -119,7 +119,9 @@ def _symmetric(z, skew):
     g = skew if abs(skew) > 1e-4 else 1e-4
     base = 1.0 + 0.5 * g * z
     base = base if base > 1e-12 else 1e-12
-    return 6.0 / g * (exp(log(base) * (1.0 / 3.0)) - 1.0) + g * (1.0 / 6.0)
+    large = 6.0 / g * (exp(log(base) * (1.0 / 3.0)) - 1.0) + g * (1.0 / 6.0)
+    small = z - skew * (z * z - 1.0) * (1.0 / 6.0)
+    return large if abs(skew) > 1e-4 else small
 
 
 @njit(inline="always", error_model="numpy")
@@ -542,7 +544,7 @@ def _posterior_rows(
                     squares[u] = max(squares[u], w[u])
             for u in range(n):
                 t2[u] = np.sqrt(t2[u])
-                w[u] = squares[u] / total[u]
+                w[u] = squares[u] / total[u] if usable[u] else np.nan
             _write(t2, t, first, n, tau)
             _write(w, t, first, n, largest)
 

@@ -10,6 +10,20 @@ REFERENCES: dict[str, tuple[str, str]] = {
         "Cell-type-specific co-expression inference from single cell RNA-sequencing data, "
         "Nature Communications 14:4846",
     ),
+    "npmle": (
+        "Kiefer & Wolfowitz 1956",
+        "Consistency of the maximum likelihood estimator in the presence of infinitely many "
+        "incidental parameters, Annals of Mathematical Statistics 27:887",
+    ),
+    "shrinkage": (
+        "Stephens 2017",
+        "False discovery rates: a new deal, Biostatistics 18:275",
+    ),
+    "reml": (
+        "Harville 1977",
+        "Maximum likelihood approaches to variance component estimation and to related problems, "
+        "Journal of the American Statistical Association 72:320",
+    ),
     "jackknife": ("Miller 1974", "The jackknife - a review, Biometrika 61:1"),
     "bootstrap": (
         "Efron 1979",

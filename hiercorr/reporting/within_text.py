@@ -18,6 +18,11 @@ def cscore(f: Facts) -> str:
         if within
         else "Moments were computed over all cells, as published."
     )
+    if f.get("block"):
+        moments += (
+            f" Samples of the same {f.get('block')} were added up, and {f.get('n_donors'):,} "
+            "donors are the units of the inference."
+        )
     return paragraph(
         f"Correlations of expression {_pairs(f)} were estimated "
         f"{'within samples' if within else pooled} from raw counts with the CS-CORE moment "

@@ -241,12 +241,34 @@ def over_samples(f: Facts) -> str:
             f"No uncertainty over samples was estimated, because at least {MIN_SAMPLES} samples "
             "are needed."
         )
+    units = "donor" if f.get("block") else "sample"
+    if kind == "hierarchical":
+        return _hierarchical(f, units)
     few = [name for name, s in f.types.items() if s.samples < MIN_SAMPLES]
     only = f" except in {listed(few)} (fewer than {MIN_SAMPLES} samples)" if few else ""
     return (
-        f"Standard errors were obtained by {standard_error(f)}, so that the sample is the unit of "
+        f"Standard errors were obtained by {standard_error(f)}, so that the {units} is the unit of "
         f"inference{only}; {percent(f)} confidence intervals and two-sided p-values are based on "
         f"t distributions with Satterthwaite degrees of freedom ({cite('satterthwaite')})."
+    )
+
+
+def _hierarchical(f: Facts, units: str) -> str:
+    """Describe inference that learns the heterogeneity between donors from all pairs."""
+    weights = {
+        "adaptive": "weighted by the inverse of their sampling variance plus that between "
+        f"{units}s",
+        "equal": "weighted equally",
+        "information": "weighted by their information",
+    }[str(f.get("donor_weights", "adaptive"))]
+    pairs = f" over {f.get('prior_pairs'):,} pairs" if f.get("prior_pairs") else ""
+    return (
+        f"Inference was over {units}s in a hierarchical model: the sampling variance of each "
+        f"{units}'s correlation followed from its cells, the distribution of the variance between "
+        f"{units}s was estimated{pairs} by nonparametric maximum likelihood "
+        f"({cite('npmle', 'shrinkage')}), and {units}s were {weights}. Two-sided p-values average "
+        "over the posterior distribution of that variance given the restricted likelihood "
+        f"({cite('reml')}); {percent(f)} intervals are normal with the posterior variance."
     )
 
 
@@ -257,9 +279,11 @@ def standard_error(f: Facts) -> str:
         n = f"{f.get('n_bootstrap'):,} resamples; " if f.get("n_bootstrap") else ""
         return f"a linearised bootstrap over samples ({n}{cite('bootstrap')}{seeded(f)})"
     return {
-        "jackknife": "a first-order jackknife, leaving one sample out at a time "
+        "jackknife": "a first-order jackknife, leaving one "
+        f"{'donor' if f.get('block') else 'sample'} out at a time "
         f"({cite('jackknife')})",
-        "cluster": "a cluster-robust sandwich estimator with samples as clusters and a leverage "
+        "cluster": "a cluster-robust sandwich estimator with "
+        f"{'donors' if f.get('block') else 'samples'} as clusters and a leverage "
         f"correction ({cite('bell_mccaffrey')})",
     }.get(kind, kind)
 

@@ -7,8 +7,9 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import pandas as pd
 import xarray as xr
+from scipy import stats
 
-from hiercorr.errors import InputError, unknown_name
+from hiercorr.errors import InputError, between_0_and_1, unknown_name
 from hiercorr.schema import PAIR_VARIABLES, Flag, describe_flag
 
 _PART = 20_000_000  # entries of a pair variable on disk that are read at one time
@@ -185,3 +186,19 @@ def sort_by_evidence(table: pd.DataFrame) -> pd.DataFrame:
         (size.fillna(0).to_numpy(), p.fillna(2).to_numpy(), table["correlation"].isna().to_numpy())
     )
     return table.iloc[order]
+
+
+def prediction_interval(dataset: xr.Dataset, confidence: float) -> xr.Dataset:
+    """Predict correlations in a new donor, see :meth:`CorrelationResult.prediction_interval`."""
+    between_0_and_1("confidence", confidence)
+    if "tau" not in dataset:
+        raise InputError(
+            "a prediction interval needs tau, the heterogeneity between donors, which "
+            f"uncertainty={dataset.attrs.get('uncertainty', 'none')!r} does not estimate: fit with "
+            "uncertainty='hierarchical'"
+        )
+    r = dataset["correlation_unclipped"]
+    sd = dataset["se"] * (1 - r**2)
+    half = stats.norm.ppf(0.5 + confidence / 2) * np.sqrt(sd**2 + dataset["tau"] ** 2)
+    limits = {"lower": (r - half).clip(min=-1), "upper": (r + half).clip(max=1)}
+    return xr.Dataset({f"prediction_{side}": values for side, values in limits.items()})

@@ -191,6 +191,42 @@ class CorrelationResult:
         """
         return tables.matrix(self.dataset, variable)
 
+    def prediction_interval(self, confidence: float = 0.95) -> xr.Dataset:
+        r"""Predict the correlation of each pair in a new donor.
+
+        .. math:: \hat\rho \pm z \sqrt{se^2 + \tau^2}
+
+        with the posterior variance of the mean over donors and the posterior mean of the variance
+        between them (``tau``), truncated at -1 and 1. The interval is for the donor's correlation
+        itself, without the sampling noise of its cells.
+
+        Parameters
+        ----------
+        confidence : float
+            Probability that a new donor's correlation lies inside.
+
+        Returns
+        -------
+        xarray.Dataset
+            ``prediction_lower`` and ``prediction_upper``, with the dimensions of ``correlation``.
+
+        Raises
+        ------
+        InputError
+            If the result is not that of ``fit(uncertainty="hierarchical")``.
+
+        Examples
+        --------
+        >>> import hiercorr as hc
+        >>> adata = hc.datasets.glioblastoma()
+        >>> options = {"depth": "total_counts", "genes": 40, "subset": {"condition": "ctrl"}}
+        >>> r = hc.CSCore(adata, "sample_id", **options).fit(target="FTL")
+        >>> limits = r.prediction_interval()
+        >>> bool((limits["prediction_lower"] <= r.dataset["ci_lower"]).mean() > 0.9)
+        True
+        """
+        return pairs.prediction_interval(self.dataset, confidence)
+
     def gene_table(self) -> pd.DataFrame:
         """Tabulate the mean, overdispersion, detection and flags of each gene."""
         return tables.gene_table(self.dataset)

@@ -26,6 +26,8 @@ _HEADS = {
     "ordinary_p_value": "ord. P",
     "cell_statistic": "cell T",
     "cell_p_value": "cell P",
+    "tau": "tau",
+    "jackknife_p_value": "jack. P",
     "tau2": "tau2",
     "i2": "I2",
     "probability_of_direction": "P(sign)",
@@ -111,6 +113,13 @@ def _notes(attrs: Mapping[str, Any], flags: pd.Series, has_q: bool) -> list[str]
         notes.append(
             f"Regressed out of the counts of each sample, cell terms: {attrs['cell_terms']}{rest}."
         )
+    if attrs.get("uncertainty") == "hierarchical":
+        notes.append(
+            f"tau: standard deviation between donors; {attrs['heterogeneous_share']:.0%} of the "
+            f"pairs differ between donors (learnt from {attrs['prior_pairs']:,} pairs). p-values "
+            "are calibrated over the null pairs of the panel; jackknife_p_value uses each pair "
+            "alone."
+        )
     if has_q:
         notes.append(f"q: {attrs['q_method']} over {attrs['q_family']}.")
     flagged = [f"{count:,} pairs {name}" for name, count in flags.items() if count]
@@ -125,7 +134,7 @@ def _cell(column: str, value: object) -> str:
         return str(value)
     if value != value:
         return ""
-    if column in ("p_value", "q_value", "cell_p_value", "ordinary_p_value"):
+    if column in ("p_value", "q_value", "cell_p_value", "ordinary_p_value", "jackknife_p_value"):
         return f"{value:.3f}" if value >= 0.001 else f"{value:.1e}"
     integer = column in ("ess_bulk", "ess_tail") or (column == "df" and value % 1 == 0)
     return f"{value:.0f}" if integer else f"{value:.3f}"

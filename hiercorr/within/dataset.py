@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 
 from hiercorr.counts.counts import Counts
 from hiercorr.errors import EstimationWarning
+from hiercorr.inference.random_effects import HeterogeneityPrior
 from hiercorr.results import tiling
 from hiercorr.runtime.user_warnings import warn
 from hiercorr.schema import build_dataset
@@ -86,12 +88,14 @@ def within_dataset(
             EstimationWarning,
         )
     within = plan.estimator == "within"
+    uncertainty = fitted.uncertainty or plan.uncertainty
+    learnt, sample = _learnt(fitted.prior, plan)
     dataset = build_dataset(
         genes=counts.genes,
         samples=counts.samples,
         pair=fitted.pair,
         gene=fitted.gene,
-        sample={"n_cells": counts.cells_per_sample, "depth": counts.median_depth},
+        sample={"n_cells": counts.cells_per_sample, "depth": counts.median_depth, **sample},
         target=target,
         tested=not plan.silent(counts.n_samples),
         attrs={
@@ -102,7 +106,9 @@ def within_dataset(
             "estimator": plan.estimator,
             "level": "within" if within else "pooled",
             "formula": fitted.formula,
-            "uncertainty": plan.uncertainty,
+            "uncertainty": uncertainty,
+            "donor_weights": _weights(plan, uncertainty),
+            **learnt,
             "confidence": plan.confidence,
             "precision": plan.precision,
             "n_cells": counts.n_cells,
@@ -117,3 +123,26 @@ def within_dataset(
         },
     )
     return dataset.assign(fitted.extra)
+
+
+def _weights(plan: Plan, uncertainty: str) -> str | None:
+    """Return the weights of the donors, for estimates over donors."""
+    if plan.estimator != "within" or uncertainty == "none":
+        return None
+    return plan.weights if uncertainty == plan.uncertainty else "information"
+
+
+def _learnt(
+    prior: HeterogeneityPrior | None, plan: Plan
+) -> tuple[dict[str, Any], dict[str, NDArray]]:
+    """Return the attributes and the sample variables of what was learnt from the panel."""
+    if prior is None:
+        return {}, {}
+    by_sample = prior.inflation if plan.units is None else prior.inflation[plan.units]
+    attrs = {
+        "tau_grid": prior.tau,
+        "tau_distribution": prior.joint.sum(1),
+        "heterogeneous_share": prior.heterogeneous,
+        "prior_pairs": prior.n_pairs,
+    }
+    return attrs, {"inflation": by_sample}

@@ -18,6 +18,7 @@ from hiercorr import inference, kernels, moments
 from hiercorr.counts.counts import Counts
 from hiercorr.design.matrix import DesignMatrix
 from hiercorr.errors import EstimationWarning
+from hiercorr.inference.random_effects import HeterogeneityPrior
 from hiercorr.results import tiling
 from hiercorr.runtime import blas
 from hiercorr.runtime.progress import with_progress
@@ -57,7 +58,10 @@ class Output(Protocol):
 
 @dataclass
 class WithinEstimates:
-    """Arrays of a fit, before they are stored in a dataset."""
+    """Arrays of a fit, before they are stored in a dataset.
+
+    `uncertainty` is that of the plan unless there were too few pairs to learn `prior` from.
+    """
 
     pair: dict[str, NDArray]
     gene: dict[str, NDArray]
@@ -67,6 +71,8 @@ class WithinEstimates:
     formula: str = "~ 1"
     note: str | None = None
     extra: Any = None
+    uncertainty: str | None = None
+    prior: HeterogeneityPrior | None = None
 
 
 def _gene_table(
@@ -178,7 +184,14 @@ class WithinProblem:
     def fitted(self, pair: dict[str, NDArray]) -> WithinEstimates:
         """Combine pair variables with the gene variables."""
         return WithinEstimates(
-            pair, self.gene, self.fit.theta, self.fit.iterations, self.fit.converged, note=self.note
+            pair,
+            self.gene,
+            self.fit.theta,
+            self.fit.iterations,
+            self.fit.converged,
+            note=self.note,
+            uncertainty=self.plan.uncertainty,
+            prior=None if self.donors is None else self.donors.prior,
         )
 
 
