@@ -111,7 +111,7 @@ def _pseudobulk(panel: Panel, formula: str) -> Answer:
 
 
 METHODS: dict[str, Callable[[Panel], Answer]] = {
-    "within, jackknife": lambda b: b.with_interval(b.model.fit()),
+    "within, jackknife": lambda b: b.with_interval(b.model.fit(uncertainty="jackknife")),
     "within, cluster": lambda b: b.with_interval(b.model.fit(uncertainty="cluster")),
     "within, bootstrap": lambda b: b.with_interval(
         b.model.fit(uncertainty="bootstrap", n_bootstrap=BOOTSTRAP_DRAWS, seed=b.seed)

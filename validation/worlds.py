@@ -172,7 +172,7 @@ def draw(
     shift = np.exp(rng.normal(0, 0.2, n))
     counts, depths, states = [], [], []
     for c in range(n):
-        latent = _latent_of(distribution, spread[c])
+        latent = latent_of(distribution, spread[c])
         g = np.empty((cells[c], genes), np.float32)
         rng.standard_normal(out=g, dtype=np.float32)
         for k, block in enumerate(panel):
@@ -206,7 +206,7 @@ def draw(
 
 
 @lru_cache(maxsize=64)
-def _latent_of(distribution: str, sd: float) -> Callable[[np.ndarray], np.ndarray]:
+def latent_of(distribution: str, sd: float) -> Callable[[np.ndarray], np.ndarray]:
     """Gaussian-copula correlation for a given correlation on the natural scale at this sd."""
     if distribution == "lognormal":
         return lambda natural: np.log1p(natural * np.expm1(sd**2)) / sd**2

@@ -59,7 +59,7 @@ def run_cell(row: dict, replicates: int, seed: np.random.SeedSequence) -> pd.Dat
                 warnings.simplefilter("ignore")
                 ds = (
                     hc.CSCore(adata, "sample", depth="depth", covariates=covariates, min_cells=5)
-                    .fit()
+                    .fit(uncertainty="jackknife")
                     .dataset
                 )
             if len(names) > ds.sizes["gene"]:

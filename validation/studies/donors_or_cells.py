@@ -75,7 +75,7 @@ def run_cell(row: dict, replicates: int, seed: np.random.SeedSequence) -> pd.Dat
             model = hc.CSCore(adata, "sample", depth="depth", min_cells=5)
             cells = hc.CellCorrelation(adata, "sample", depth="depth", min_cells=5)
             fits = {
-                "within, jackknife": (model.fit().dataset, "p_value"),
+                "within, jackknife": (model.fit(uncertainty="jackknife").dataset, "p_value"),
                 "within, cluster": (model.fit(uncertainty="cluster").dataset, "p_value"),
                 "published test": (model.fit("pooled", "none").dataset, "cell_p_value"),
                 "log-Pearson, pooled": (

@@ -73,7 +73,7 @@ def _fits(
         warnings.simplefilter("ignore")
         model, cells = hc.CSCore(adata, **options), hc.CellCorrelation(adata, **options)
         fits = {
-            "within, jackknife": (model.fit(target=target), "p_value"),
+            "within, jackknife": (model.fit(uncertainty="jackknife", target=target), "p_value"),
             "published test": (model.fit("pooled", "none", target=target), "cell_p_value"),
             "log-Pearson, pooled": (
                 cells.fit(level="pooled", uncertainty="none", target=target),
