@@ -212,8 +212,8 @@ class DonorGenes:
     ----------
     phi : ndarray, shape (n_genes,)
         Variance of each gene; -1 where it has none.
-    ratio : ndarray, shape (n_donors, n_genes)
-        Relative deviation of each donor's variance from it, shrunk by its reliability.
+    scale : ndarray, shape (n_donors, n_genes)
+        1 / sqrt of each donor's variance relative to it, shrunk towards 1 by its reliability.
     share : ndarray, shape (n_donors, n_genes)
         Proportion of the variance of a cell's weighted residual that is not counting noise.
     skewness : ndarray, shape (n_donors, n_genes)
@@ -223,16 +223,16 @@ class DonorGenes:
     """
 
     phi: Array
-    ratio: Array
+    scale: Array
     share: Array
     skewness: Array
     noise: Array
 
     def __getitem__(self, genes: slice | NDArray[np.int64]) -> DonorGenes:
         """Return the same for some of the genes."""
-        parts = (np.ascontiguousarray(a[:, genes]) for a in (self.ratio, self.share, self.skewness))
-        ratio, share, skewness = parts
-        return DonorGenes(self.phi[genes], ratio, share, skewness, self.noise[genes])
+        parts = (np.ascontiguousarray(a[:, genes]) for a in (self.scale, self.share, self.skewness))
+        scale, share, skewness = parts
+        return DonorGenes(self.phi[genes], scale, share, skewness, self.noise[genes])
 
 
 def donor_effects(
@@ -240,10 +240,11 @@ def donor_effects(
 ) -> tuple[Array, Array]:
     r"""Estimate the correlation of each pair in each donor, and its sampling variance.
 
-    .. math:: L_c = \frac{N_c}{D_c \sqrt{\phi_j\phi_k}} - \frac{\tilde\rho}{2} (a_{cj} + a_{ck}),
-              \quad v_c = \frac{E_c}{D_c^2 \phi_j \phi_k} (1 + \tilde\rho^2 h_{cj} h_{ck})
+    .. math:: L_c = \frac{N_c}{D_c} \frac{a_{cj} a_{ck}}{\sqrt{\phi_j\phi_k}}, \quad
+              v_c = \frac{E_c}{D_c^2} \frac{a_{cj}^2 a_{ck}^2}{\phi_j \phi_k}
+              (1 + \tilde\rho^2 h_{cj} h_{ck})
 
-    E_c is the variance of N_c without correlation, a and h are ``ratio`` and ``share`` of the
+    E_c is the variance of N_c without correlation, a and h are ``scale`` and ``share`` of the
     genes, and :math:`\tilde\rho` is the correlation over all donors, shrunk by its reliability:
     with the estimate in its place, large chance correlations would get large variances.
 
@@ -259,7 +260,7 @@ def donor_effects(
         0 and 1e30 where a donor has no information on the pair.
     """
     effects, variances = (np.empty(num.shape) for _ in range(2))
-    sides = (left.phi, right.phi, left.ratio, right.ratio, left.share, right.share)
+    sides = (left.phi, right.phi, left.scale, right.scale, left.share, right.share)
     kernels.heterogeneity.effects(num, den, noise, *sides, effects, variances)
     return effects, variances
 
@@ -340,8 +341,8 @@ def hierarchical_estimate(
         (
             left.phi,
             right.phi,
-            left.ratio,
-            right.ratio,
+            left.scale,
+            right.scale,
             left.share,
             right.share,
             left.skewness,

@@ -21,8 +21,8 @@ def _effects(num, den, noise, t, first, n, scale, side1, side2, inflation, effec
     Returns nothing; `effect` is 0 and `variance` 1e30 where a donor has no information.
     """
     s = num.shape[0]
-    ratio1, share1 = side1
-    ratio2, share2 = side2
+    scale1, share1 = side1
+    scale2, share2 = side2
     mean = np.zeros(n)
     total = np.zeros(n)
     for c in range(s):
@@ -30,7 +30,8 @@ def _effects(num, den, noise, t, first, n, scale, side1, side2, inflation, effec
             d = np.float64(den[c, t, first + u])
             e = np.float64(noise[c, t, first + u])
             known = (d > 0.0) & (e > 0.0)
-            inverse = scale[u] / d if known else 0.0
+            own = scale[u] * scale1[c, t] * scale2[c, first + u]
+            inverse = own / d if known else 0.0
             x = num[c, t, first + u] * inverse
             v = e * inverse * inverse if known else _ABSENT
             effect[c, u] = x
@@ -40,16 +41,12 @@ def _effects(num, den, noise, t, first, n, scale, side1, side2, inflation, effec
     for u in range(n):
         v = 1.0 / total[u]
         r = mean[u] * v
-        square = min(max(r * r - v, 0.0), 0.9)
-        total[u] = square
-        # half the correlation, shrunk by its reliability
-        mean[u] = 0.5 * min(max(r, -1.0), 1.0) * square / (square + v)
+        total[u] = min(max(r * r - v, 0.0), 0.9)
     for c in range(s):
         f = inflation[c]
         for u in range(n):
             v = variance[c, u]
             if v < _ABSENT:
-                effect[c, u] -= mean[u] * (ratio1[c, t] + ratio2[c, first + u])
                 v *= 1.0 + total[u] * share1[c, t] * share2[c, first + u]
                 variance[c, u] = v * f
 
@@ -74,7 +71,7 @@ def _effects_rows(begin, end, num, den, noise, phi1, phi2, side1, side2, one, ef
                     variance[c, t, first + u] = v[c, u]
 
 
-def effects(num, den, noise, phi1, phi2, ratio1, ratio2, share1, share2, effect, variance):
+def effects(num, den, noise, phi1, phi2, scale1, scale2, share1, share2, effect, variance):
     """Compute the effects of donors and their sampling variances of the pairs of a tile.
 
     See :func:`hiercorr.inference.random_effects.donor_effects`.
@@ -85,13 +82,14 @@ def effects(num, den, noise, phi1, phi2, ratio1, ratio2, share1, share2, effect,
         Sums N_c and D_c, and the expected variance of N_c without correlation.
     phi1, phi2 : ndarray, shapes (rows,) and (columns,)
         Variances of the genes.
-    ratio1, ratio2, share1, share2 : ndarray, shapes (donors, rows) and (donors, columns)
-        Relative deviation of a donor's variance, and biological share of the variance of a cell.
+    scale1, scale2, share1, share2 : ndarray, shapes (donors, rows) and (donors, columns)
+        1 / sqrt of a donor's variance relative to `phi`, and biological share of the variance of a
+        cell.
     effect, variance : ndarray, shape (donors, rows, columns)
         Results; 0 and 1e30 where a donor has no information.
     """
     one = np.ones(len(num))
-    sides = (ratio1, share1), (ratio2, share2)
+    sides = (scale1, share1), (scale2, share2)
     over_ranges(
         _effects_rows, num.shape[1], num, den, noise, phi1, phi2, *sides, one, effect, variance
     )
@@ -373,7 +371,7 @@ def _posterior_rows(
 ):
     """Estimate the pairs of a range of rows of a tile, see :func:`posterior`."""
     num, den, noise = sums
-    phi1, phi2, ratio1, ratio2, share1, share2, skew1, skew2, noise1, noise2 = sides
+    phi1, phi2, scale1, scale2, share1, share2, skew1, skew2, noise1, noise2 = sides
     tau2, null, points, prior, sigma2 = grid
     correlation, z, se, lower, higher, tau = estimate
     statistic, p, hausman, largest = tests
@@ -423,7 +421,7 @@ def _posterior_rows(
             for u in range(n):
                 both = phi1[t] * phi2[first + u]
                 scale[u] = 1.0 / np.sqrt(both) if both > 0 and phi1[t] > 0 else 0.0
-            genes = (ratio1, share1), (ratio2, share2)
+            genes = (scale1, share1), (scale2, share2)
             _effects(num, den, noise, t, first, n, scale, genes[0], genes[1], inflation, x, v)
             for out in (base, carrying, equal_mean, equal_noise, equal_spread):
                 _zero(n, out)
@@ -559,7 +557,7 @@ def posterior(sums, sides, inflation, grid, weighting, quantile, upper, estimate
     sums : tuple of ndarray, shape (donors, rows, columns)
         N_c, D_c, and the expected variance of N_c without correlation.
     sides : tuple of ndarray
-        Of the genes of the rows and of the columns: variance (genes,), then relative deviation,
+        Of the genes of the rows and of the columns: variance (genes,), then relative scale,
         biological share and factor of the skewness (donors, genes) as in :func:`effects`, then the
         relative variance of the variance (genes,).
     inflation : ndarray, shape (donors,)

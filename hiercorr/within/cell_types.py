@@ -18,6 +18,7 @@ from hiercorr.counts.backend import LocalBackend
 from hiercorr.counts.selection import Selection
 from hiercorr.counts.sources import open_source
 from hiercorr.design import formulas
+from hiercorr.design.samples import OneSamplePerDonor
 from hiercorr.errors import (
     DataWarning,
     InputError,
@@ -33,12 +34,12 @@ from hiercorr.inference.multiplicity import benjamini_hochberg
 from hiercorr.results.result import CorrelationResult
 from hiercorr.results.storage import write_dataset
 from hiercorr.runtime.resources import memory_bytes
-from hiercorr.runtime.user_warnings import warn
+from hiercorr.runtime.user_warnings import each_once, warn
 from hiercorr.within.cscore import CSCore
 from hiercorr.within.options import FitOptions, ModelFacts
 
 FAMILIES = ("all", "type")
-_ARGUMENTS = ("data", "sample", "subset")  # arguments of CSCore that by_cell_type sets
+_ARGUMENTS = ("data", "sample", "subset", "block")  # arguments of CSCore that by_cell_type sets
 _STREAMED = ("out", "overwrite")
 MODEL_OPTIONS = tuple(k for k in inspect.signature(CSCore).parameters if k not in _ARGUMENTS)
 FIT_OPTIONS = tuple(
@@ -94,7 +95,11 @@ class CellTypes(Mapping[str, CorrelationResult]):
             combine_attrs="drop_conflicts",
         )
         return out.assign_attrs(
-            {k: v for k, v in parts[0].attrs.items() if all(p.attrs.get(k) == v for p in parts)}
+            {
+                k: v
+                for k, v in parts[0].attrs.items()
+                if all(k in p.attrs and np.array_equal(p.attrs[k], v) for p in parts)
+            }
         )
 
     def top(self, gene: str | None = None, n: int = 20) -> pd.DataFrame:
@@ -171,6 +176,7 @@ def by_cell_type(
     sample: str,
     types: Sequence[str] | None = None,
     *,
+    block: str | None = None,
     family: str = "all",
     fit: Mapping[str, Any] | None = None,
     subset: Mapping[str, Any] | None = None,
@@ -188,6 +194,9 @@ def by_cell_type(
         Column of ``obs`` with the sample of each cell.
     types : sequence of str, optional
         Cell types to use. None: all.
+    block : str, optional
+        Column of ``obs`` with the donor of each sample, where donors have several samples, as for
+        :class:`hiercorr.CSCore`. In cell types with one sample per donor it has no effect.
     family : {"all", "type"}
         Whether q-values are over the pairs of all types together, or of each type separately.
     fit : mapping, optional
@@ -226,26 +235,30 @@ def by_cell_type(
     text("cell_type", cell_type)
     one_of("family", family, FAMILIES)
     _check_subset(subset, cell_type)
-    _check_model_options(options, sample, subset)
+    block = _check_model_options(options, sample, subset, block)
     fit_options = _check_fit_options(fit)
+    with open_source(data, options.get("layer")) as source:
+        selected = _selected_types(source.obs, cell_type, types)
+        donors = _donors(source.obs, sample, block)
     facts = ModelFacts(
         sample is not None,
         options.get("covariates") is not None,
         options.get("scheduler") is not None,
+        donors,
     )
     fit_options.check(facts)
     if fit_options.chosen_uncertainty(facts) == "none":
         without_effect(family=(family, "all", "an uncertainty"))
-    with open_source(data, options.get("layer")) as source:
-        selected = _selected_types(source.obs, cell_type, types)
     results: dict[str, CorrelationResult] = {}
     left_out: dict[str, str] = {}
-    for name, value in selected.items():
-        cells = {**(subset or {}), cell_type: value}
-        try:
-            results[name] = CSCore(data, sample, subset=cells, **options).fit(**(fit or {}))
-        except InputError as error:
-            left_out[name] = str(error)
+    with each_once():
+        for name, value in selected.items():
+            cells = {**(subset or {}), cell_type: value}
+            try:
+                model = _model(data, sample, block, cells, options)
+                results[name] = model.fit(**(fit or {}))
+            except InputError as error:
+                left_out[name] = str(error)
     if not results:
         first = next(iter(left_out))
         raise InputError(f"no cell type could be fitted; {first!r}: {left_out[first]}")
@@ -277,15 +290,61 @@ def _check_subset(subset: object, cell_type: str) -> None:
 
 
 def _check_model_options(
-    options: Mapping[str, Any], sample: str | None, subset: Mapping[str, Any] | None
-) -> None:
-    """Raise an error for options of CSCore that are unknown or have a wrong type or value."""
+    options: dict[str, Any],
+    sample: str | None,
+    subset: Mapping[str, Any] | None,
+    block: str | None,
+) -> str | None:
+    """Raise an error for options of CSCore that are unknown or have a wrong type or value.
+
+    A random intercept is taken out of the covariates; its column is returned as the block.
+    """
     _check_names(options, MODEL_OPTIONS, "by_cell_type")
     selecting = ("genes", "layer", "depth", "min_cells", "small_samples")
-    Selection(sample, subset=subset, **{k: v for k, v in options.items() if k in selecting})
+    chosen = {k: v for k, v in options.items() if k in selecting}
+    Selection(sample, subset=subset, block=block, **chosen)
     if options.get("covariates") is not None:
-        formulas.parse(formulas.formula_text(options["covariates"]))
+        given = options["covariates"]
+        formula = formulas.formula_text(given)
+        fixed, columns = formulas.random_blocks(formula, block)
+        formulas.parse(fixed or "~ 1")
+        if columns:
+            block = columns[0]
+            nothing = fixed is None or fixed.replace(" ", "") == "~1"
+            options["covariates"] = None if nothing else fixed
     LocalBackend(memory_bytes(options.get("memory_limit")), options.get("scratch"))
+    return block
+
+
+def _donors(obs: pd.DataFrame, sample: str | None, block: str | None) -> int:
+    """Count the donors of all types; raise an error if the columns are unknown."""
+    if sample is None:
+        return 0
+    for option, column in (("sample", sample), ("block", block)):
+        if column is not None and column not in obs:
+            raise unknown_name(f"{option} column", column, obs.columns)
+    if block is None:
+        return int(obs[sample].nunique())
+    donors = int(obs[block].nunique())
+    if block != sample and len(obs[[sample, block]].drop_duplicates()) == donors:
+        raise InputError(
+            f"block={block!r} has a different value in each sample and no effect: leave it out"
+        )
+    return donors
+
+
+def _model(
+    data: ad.AnnData | str | Path,
+    sample: str | None,
+    block: str | None,
+    cells: Mapping[str, Any],
+    options: Mapping[str, Any],
+) -> CSCore:
+    """Build the model of one type, whose samples may come from one donor each."""
+    try:
+        return CSCore(data, sample, subset=cells, block=block, **options)
+    except OneSamplePerDonor:
+        return CSCore(data, sample, subset=cells, **options)
 
 
 def _check_fit_options(fit: object) -> FitOptions:

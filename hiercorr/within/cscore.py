@@ -17,7 +17,12 @@ from hiercorr.counts.read import CountReader
 from hiercorr.counts.selection import Selection
 from hiercorr.design.formulas import random_intercepts
 from hiercorr.design.matrix import make_design
-from hiercorr.design.samples import donors_of_samples, sample_columns, warn_of_repeated_donors
+from hiercorr.design.samples import (
+    donors_of_samples,
+    sample_columns,
+    warn_of_repeated_donors,
+    warn_of_varying_conditions,
+)
 from hiercorr.design.terms import split_terms
 from hiercorr.errors import InputError, text
 from hiercorr.results import CorrelationResult, load, stream, tiling
@@ -174,6 +179,10 @@ class CSCore:
                 self.counts.n_samples,
                 "intervals are too narrow",
                 "block={column}",
+            )
+        if sample is not None:
+            warn_of_varying_conditions(
+                self.counts.obs, self.counts.starts, sample, block, covariates
             )
 
     @property

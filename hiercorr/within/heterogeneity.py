@@ -20,7 +20,7 @@ Array = NDArray[np.float64]
 
 LEAST_GENES, LEAST_PAIRS = 12, 60  # of a panel from which the prior is learnt
 RICH, LEAST_RICH = 5.0, 60  # information of the panel's genes, and their least number
-_LARGEST_RATIO = 3.0  # a donor with four times the variance of the others
+_LEAST_RATIO, _LARGEST_RATIO = 0.2, 4.0  # of a donor's variance to the common one
 PANEL_GENES = 160  # genes whose pairs teach the prior
 
 
@@ -98,16 +98,16 @@ def donor_model(
     """
     s, phi = sums.nodes, fit.variance
     known = np.where(phi > 0, phi, 0.0)[:, None, None]
-    f = 1 / (1 + fit.slope[:, :, None] * s)  # (genes, samples, nodes)
-    m = fit.mu[:, :, None] * s
-    noise, biology = f**2 * m, f**2 * m**2 * known
-    third = f**3 * (m + 3 * known * m**2 + 2 * known**2 * m**3)
+    ratio = _relative_variances(sums, fit, known, units)
+    known = known * ratio.T[:, units, None]
+    noise, biology = _residual_variance(sums, fit, known)
     each = noise + biology
-    cells = sums.power[0]
+    m = fit.mu[:, :, None] * s
+    third = (m + 3 * known * m**2 + 2 * known**2 * m**3) / (1 + fit.slope[:, :, None] * s) ** 3
     total, biological, skewed = (
-        np.einsum("jck,ck->cj", part, cells) for part in (each, biology, third)
+        np.einsum("jck,ck->cj", part, sums.power[0]) for part in (each, biology, third)
     )
-    squared = np.einsum("jck,ckl,jcl->cj", each / s, sums.gram[0], each / s, optimize=True)
+    squared = _squared_noise(sums, noise, biology)
     n = _by_unit(n_cells[:, None].astype(float), units)
     total, biological, skewed, squared = (
         _by_unit(part, units) for part in (total, biological, skewed, squared)
@@ -115,10 +115,11 @@ def donor_model(
     with np.errstate(divide="ignore", invalid="ignore"):
         share = np.nan_to_num(biological / total)
         skewness = np.nan_to_num(skewed / total**1.5 * n**0.5) / n**0.25
-        ratio = _relative_variances(fit, units, squared)
-        noise = 2 * squared.sum(0) / (phi * fit.den.sum(1)) ** 2
+        of_phi = 2 * squared.sum(0) / (phi * fit.den.sum(1)) ** 2
     variance = np.ascontiguousarray((each / s).transpose(1, 0, 2))
-    genes = DonorGenes(np.where(phi > 0, phi, -1.0), ratio, share, skewness, np.nan_to_num(noise))
+    genes = DonorGenes(
+        np.where(phi > 0, phi, -1.0), ratio**-0.5, share, skewness, np.nan_to_num(of_phi)
+    )
     return DonorModel(genes, variance, units)
 
 
@@ -129,26 +130,55 @@ def _by_unit(values: Array, units: NDArray[np.int64]) -> Array:
     return out
 
 
-def _relative_variances(fit: GeneMoments, units: NDArray[np.int64], squared: Array) -> Array:
-    """Estimate the relative deviation of donors' variances, shrunk by its reliability.
+def _relative_variances(
+    sums: moments.DepthSums, fit: GeneMoments, known: Array, units: NDArray[np.int64]
+) -> Array:
+    """Estimate donors' variances relative to the common one, shrunk to 1 by their reliability.
 
     Parameters
     ----------
+    sums : DepthSums
     fit : GeneMoments
-    units : ndarray of int
-    squared : ndarray, shape (n_donors, n_genes)
-        Sum over cells of the squared expected variance of a weighted residual.
+    known : ndarray, shape (n_genes, 1, 1)
+        Variance of each gene, 0 where it has none.
+    units : ndarray of int, shape (n_samples,)
+        Donor of each sample.
+
+    Returns
+    -------
+    ndarray, shape (n_donors, n_genes)
     """
+    squared = _by_unit(_squared_noise(sums, *_residual_variance(sums, fit, known)), units)
     num, den = (_by_unit(part.T, units) for part in (fit.num, fit.den))
-    scale = fit.variance * den
-    ratio = num / scale - 1
-    noise = 2 * squared / scale**2
-    usable = (scale > 0) & np.isfinite(ratio) & (noise > 0)
-    ratio, noise = np.where(usable, ratio, 0.0), np.where(usable, noise, np.inf)
-    precision = 1 / noise
-    excess = np.where(usable, ratio**2 * precision - 1, 0.0)
-    between = np.clip(excess.sum(0) / precision.sum(0), 0, None)
-    return np.clip(ratio * np.nan_to_num(between / (between + noise)), -1.0, _LARGEST_RATIO)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        scale = fit.variance * den
+        ratio = num / scale - 1
+        noise = 2 * squared / scale**2
+        usable = (scale > 0) & np.isfinite(ratio) & (noise > 0)
+        ratio, noise = np.where(usable, ratio, 0.0), np.where(usable, noise, np.inf)
+        precision = 1 / noise
+        excess = np.where(usable, ratio**2 * precision - 1, 0.0)
+        between = np.clip(excess.sum(0) / precision.sum(0), 0, None)
+        shrunk = ratio * np.nan_to_num(between / (between + noise))
+    return np.clip(1 + shrunk, _LEAST_RATIO, _LARGEST_RATIO)
+
+
+def _residual_variance(
+    sums: moments.DepthSums, fit: GeneMoments, phi: Array
+) -> tuple[Array, Array]:
+    """Compute the noise and the biological part of a squared weighted residual at the nodes.
+
+    Arrays are (n_genes, n_samples, n_nodes); `phi` broadcasts against them.
+    """
+    f2 = (1 + fit.slope[:, :, None] * sums.nodes) ** -2.0
+    m = fit.mu[:, :, None] * sums.nodes
+    return f2 * m, f2 * m**2 * phi
+
+
+def _squared_noise(sums: moments.DepthSums, noise: Array, biology: Array) -> Array:
+    """Add the squares of the expected squared residuals over the cells, (n_samples, n_genes)."""
+    each = (noise + biology) / sums.nodes
+    return np.einsum("jck,ckl,jcl->cj", each, sums.gram[0], each, optimize=True)
 
 
 def learnt(

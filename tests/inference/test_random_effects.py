@@ -12,7 +12,7 @@ from hiercorr.inference.random_effects import SIGMA, TAU, HeterogeneityPrior
 def genes(n_donors, n, rng, phi=1.0):
     return inference.DonorGenes(
         np.full(n, phi),
-        rng.uniform(-0.3, 0.5, (n_donors, n)),
+        rng.uniform(0.8, 1.3, (n_donors, n)),
         rng.uniform(0, 1, (n_donors, n)),
         rng.uniform(0, 0.3, (n_donors, n)),
         rng.uniform(0, 0.02, n),
@@ -46,15 +46,13 @@ def plain(num, den, noise, a, b, prior, weights="adaptive"):
             known = (d > 0) & (e > 0)
             if known.sum() < 3 or a.phi[j] <= 0 or b.phi[k] <= 0:
                 continue
-            scale = np.sqrt(a.phi[j] * b.phi[k])
+            scale = np.sqrt(a.phi[j] * b.phi[k]) / (a.scale[known, j] * b.scale[known, k])
             x = num[known, j, k] / d[known] / scale
             v = e[known] / d[known] ** 2 / scale**2
             factor = prior.inflation[known]
             r = (x / v).sum() / (1 / v).sum()
             spread = 1 / (1 / v).sum()
             square = np.clip(r * r - spread, 0, 0.9)
-            half = 0.5 * np.clip(r, -1, 1) * square / (square + spread)
-            x = x - half * (a.ratio[known, j] + b.ratio[known, k])
             v = v * (1 + square * a.share[known, j] * b.share[known, k])
             third = a.skewness[known, j] * b.skewness[known, k] * (v * factor) ** 1.5
             level, mean, variance, tail, best, least = [], [], [], [], [], []
@@ -160,11 +158,11 @@ def test_null_pairs_are_calibrated_with_the_learnt_prior(n_donors, share):
     x = rng.normal(0, np.sqrt(v + tau**2))
     prior = hc.inference.learn_prior(x, v)
     side = inference.DonorGenes(
-        np.ones(1), np.zeros((n_donors, 1)), *(np.zeros((n_donors, 1)),) * 2, np.zeros(1)
+        np.ones(1), np.ones((n_donors, 1)), *(np.zeros((n_donors, 1)),) * 2, np.zeros(1)
     )
     other = inference.DonorGenes(
         np.ones(6000),
-        np.zeros((n_donors, 6000)),
+        np.ones((n_donors, 6000)),
         *(np.zeros((n_donors, 6000)),) * 2,
         np.zeros(6000),
     )

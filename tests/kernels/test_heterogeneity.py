@@ -16,7 +16,8 @@ def test_effects_without_correlation_are_ratios():
     phi = np.full(2, 2.0), np.full(300, 0.5)
     zero = np.zeros((4, 2)), np.zeros((4, 300))
     effect, variance = np.empty_like(num), np.empty_like(num)
-    heterogeneity.effects(num, den, noise, *phi, *zero, *zero, effect, variance)
+    one = np.ones((4, 2)), np.ones((4, 300))
+    heterogeneity.effects(num, den, noise, *phi, *one, *zero, effect, variance)
     assert (effect[1, 0, 7], variance[1, 0, 7]) == (0.0, 1e30)
     den[1, 0, 7] = np.nan
     known = np.isfinite(den)
