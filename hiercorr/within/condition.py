@@ -183,7 +183,9 @@ def _check_blocks(table: pd.DataFrame, condition: Condition) -> None:
     if both.sum() < 2:
         raise InputError(
             f"{int(both.sum())} values of block {condition.block!r} have samples of more than one "
-            f"{condition.column!r}: nothing can be compared within blocks; leave out block="
+            f"{condition.column!r}: nothing can be compared within blocks; to compare donors, "
+            f"make them the units with sample={condition.block!r}, and centre each of their samples "
+            f"with formula='~ {condition.sample}'"
         )
 
 

@@ -15,7 +15,7 @@ from hiercorr.counts.backend import LocalBackend
 from hiercorr.counts.counts import METACELLS, MIN_CELLS, Counts
 from hiercorr.counts.read import CountReader
 from hiercorr.counts.selection import Selection
-from hiercorr.design.formulas import random_intercepts
+from hiercorr.design.formulas import random_blocks
 from hiercorr.design.matrix import make_design
 from hiercorr.design.samples import (
     donors_of_samples,
@@ -520,15 +520,9 @@ def _with_block(
     text("block", block, optional=True)
     if not isinstance(covariates, str):
         return covariates, block
-    fixed, columns = random_intercepts(covariates)
+    fixed, columns = random_blocks(covariates, block)
     if not columns:
         return covariates, block
-    if len(columns) > 1 or block not in (None, columns[0]):
-        named = [*columns, *([] if block is None else [block])]
-        raise InputError(
-            f"correlations within samples have one block, and {', '.join(map(repr, named))} are "
-            "named: choose the donors, of which the others are part"
-        )
     return (None if fixed is None or fixed.replace(" ", "") in ("~", "~1") else fixed), columns[0]
 
 

@@ -16,6 +16,7 @@ from hiercorr import inference
 from hiercorr.counts.counts import MIN_CELLS, Counts
 from hiercorr.counts.read import read_counts
 from hiercorr.counts.selection import Selection
+from hiercorr.design.formulas import random_blocks
 from hiercorr.errors import (
     EstimationWarning,
     between_0_and_1,
@@ -92,9 +93,11 @@ def differential(
         Covariates to adjust for, e.g. ``"~ gender + age + percent_mito"``; `condition` is added.
         Terms with one value per sample are covariates of the correlation; terms that vary between
         the cells of a sample are regressed out of its counts, as in :class:`hiercorr.CSCore`.
+        ``(1 | donor)`` is the same as ``block="donor"``.
     block : str, optional
-        Column with the donor of each sample: a fixed effect for each donor, so that conditions are
-        compared within donors.
+        Column with the donor of each sample: an effect of each donor, estimated as a fixed effect,
+        so that conditions are compared within donors. For a condition with one value per donor,
+        compare donors: ``sample="donor", formula="~ sample"`` centres each of their samples.
     target : str, optional
         Estimate this gene against all others only.
     contrast : str or (column, level, baseline), optional
@@ -166,6 +169,8 @@ def differential(
     true_or_false("progress", progress, optional=True)
     if method != "pooled":
         without_effect(uncertainty=(uncertainty, "jackknife", "method='pooled'"))
+    formula, columns = random_blocks(formula, block)
+    block = columns[0] if columns else block
     asked = Condition(condition, sample, formula, block, contrast)
     selection = Selection(
         asked.units,

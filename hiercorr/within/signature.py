@@ -122,7 +122,8 @@ def fit_signature(
     if isinstance(weights, str):
         mean = problem.gene["mean"][:g]
         weights = np.ones(g) if weights == "equal" else mean / mean.mean()
-    variances = Linear.ratio(fit.num.T, fit.den.T, 2.0)
+    variances = Linear.ratio(problem.by_donor(fit.num.T), problem.by_donor(fit.den.T), 2.0)
+    n_donors = plan.n_donors(counts.n_samples)
     rows = slice(p, p + 1)
     output = tiling.PairOutput(p, rows, plan.dtype, without_interval=plan.silent(counts.n_samples))
     group, flag, cross = _group(counts, problem, variances[:g], weights, plan)
@@ -134,7 +135,7 @@ def fit_signature(
         else:
             pairs = _covariances(counts, problem, g, span, plan)
             estimate = _estimate(group, pairs.combined(weights), variances[span], plan)
-        tile, tile_flag = _table(estimate, plan, problem.gene_flag[span] | flag, counts.n_samples)
+        tile, tile_flag = _table(estimate, plan, problem.gene_flag[span] | flag, n_donors)
         output.write(rows, span, tile, tile_flag)
     back = np.argsort(order)
     pair = {k: v[..., back] for k, v in output.finish().items()}
@@ -151,7 +152,7 @@ def _covariances(
     shape = (counts.n_samples, n_members, span.stop - span.start)
     num = moments.numerators(counts, sums, fit, members, span, np.empty(shape, plan.dtype))
     den = moments.denominators(sums, fit, members, span, num, np.empty(shape, plan.dtype))
-    return Linear.ratio(num, den, 1.0)
+    return Linear.ratio(problem.by_donor(num), problem.by_donor(den), 1.0)
 
 
 def _group(
@@ -206,7 +207,7 @@ def _estimate(
         np.ascontiguousarray(den)[:, None],
         (group_num[None], gene_num.T),
         (group_den[None], gene_den.T),
-        "none" if plan.few(len(num)) else plan.uncertainty,
+        "none" if len(num) < 3 else plan.uncertainty,
         (np.atleast_1d(group.noise), variances.noise),
     )
 
@@ -244,18 +245,19 @@ def _members(
 
 
 def _table(
-    estimate: inference.PairEstimate, plan: Plan, gene_flag: NDArray, n_samples: int
+    estimate: inference.PairEstimate, plan: Plan, gene_flag: NDArray, n_donors: int
 ) -> tuple[dict[str, NDArray], NDArray]:
     """Return the pair variables and flags."""
     tile: dict[str, NDArray] = {"correlation_unclipped": estimate.correlation.astype(plan.dtype)}
     flag = gene_flag[None].copy()
     flag[estimate.largest_share > DOMINANT_SHARE] |= Flag.DOMINATED.bit
-    if plan.silent(n_samples):
+    silent = plan.uncertainty == "none" or n_donors < 3
+    if silent:
         tile["fisher_z"] = inference.fisher_z(estimate.correlation)
     else:
         tile |= inference.pair_table(estimate, plan.confidence, plan.dtype)
         flag[np.isnan(tile["ci_lower"])] |= Flag.NO_INTERVAL.bit
-    if plan.few(n_samples):
+    if silent and plan.uncertainty != "none":
         flag |= Flag.TOO_FEW_SAMPLES.bit
     return tile, flag
 

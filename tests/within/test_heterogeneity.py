@@ -244,8 +244,8 @@ def test_a_treatment_effect_is_not_a_correlation():
         ({"sample": "sample", "block": "missing"}, "is missing for sample"),
         ({"sample": "donor", "block": "arm"}, "varies within samples"),
         ({"sample": "sample", "block": ""}, "block"),
-        ({"sample": "sample", "covariates": "~ (1 | donor) + (1 | arm)"}, "one block"),
-        ({"sample": "sample", "block": "arm", "covariates": "~ (1 | donor)"}, "one block"),
+        ({"sample": "sample", "covariates": "~ (1 | donor) + (1 | arm)"}, "no more than 1 random"),
+        ({"sample": "sample", "block": "arm", "covariates": "~ (1 | donor)"}, "name different"),
         ({"sample": "sample", "covariates": "~ (arm | donor)"}, "random intercept"),
     ],
 )
