@@ -17,11 +17,12 @@ _COMMON = {"target", "precision", "confidence", "seed"}
 # options of the constructor and of fit, for each model
 KEYS = {
     "CSCore": (
-        _CELLS | {"covariates"},
+        _CELLS | {"covariates", "block"},
         _COMMON
         | {
             "estimator",
             "uncertainty",
+            "weights",
             "per_sample",
             "standardize",
             "covariate_level",
@@ -38,11 +39,11 @@ KEYS = {
         {"target", "method", "uncertainty", "permutations", "precision", "confidence", "seed"},
     ),
     "by_cell_type": (
-        _CELLS | {"covariates", "cell_type", "types"},
-        _COMMON | {"uncertainty", "family", "per_sample", "n_bootstrap"},
+        _CELLS | {"covariates", "block", "cell_type", "types"},
+        _COMMON | {"uncertainty", "weights", "family", "per_sample", "n_bootstrap"},
     ),
     "signature": (
-        _CELLS | {"covariates"},
+        _CELLS | {"covariates", "block"},
         {"members", "name", "weights", "uncertainty", "confidence"},
     ),
     "power": (

@@ -25,6 +25,8 @@ class World:
         self.data.obs["arm"] = np.where(number % 2 == 0, "a", "b")
         self.data.obs["kind"] = np.where(np.arange(self.data.n_obs) % 2 == 0, "x", "y")
         self.data.obs["age"] = 30.0 + number
+        self.data.obs["sample_copy"] = self.data.obs["sample"].astype(str)
+        self.data.obs["pair"] = (number // 2).astype(str)
         options = {"sample": "sample", "depth": "depth"}
         self.model = hc.CSCore(self.data, **options)
         self.few_cells = hc.CellCorrelation(self.data, **options)
@@ -92,6 +94,7 @@ MODELS = {
             **GENES,
             **SMALL,
             "covariates": (3, ["nothing"], ("~ age", {"scheduler": "threads"})),
+            "block": (3, "nothing", ("pair", {"sample": "pair"})),
             "memory_limit": ([], "much", NONE),
             "scratch": (3, "nowhere/deep", ("counts", {"scheduler": "threads"})),
             "scheduler": (3, "nothing", ("threads", {"covariates": "~ age"})),
@@ -103,6 +106,7 @@ MODELS = {
         {
             "estimator": (3, "median", NONE),
             "uncertainty": (3, "exact", NONE),
+            "weights": (3, "heavy", ("adaptive", {"uncertainty": "jackknife"})),
             **TARGET,
             "per_sample": ("yes", NONE, (True, {"estimator": "pooled"})),
             **PRECISION,
@@ -300,6 +304,7 @@ FUNCTIONS = {
             **{k: DATA[k] for k in ("data", "sample", "subset")},
             "cell_type": (3, "nothing", NONE),
             "types": (3, ["nothing"], NONE),
+            "block": (3, "nothing", ("sample_copy", {})),
             "family": (3, "none", NONE),
             "fit": (3, {"confidence": 95}, NONE),
         },

@@ -199,7 +199,7 @@ class Pseudobulk:
                 sample,
                 len(obs),
                 "p-values are too small",
-                "block={column}, sample={column}",
+                "block={column}",
             )
         totals = obs["depth"].to_numpy(float)
         self.library_sizes = library_sizes(np.asarray(self.samples.X), totals, normalization)

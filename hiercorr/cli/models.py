@@ -11,6 +11,7 @@ import click
 from hiercorr.cli.group import main
 from hiercorr.cli.options import (
     Output,
+    block_option,
     cell_covariates_option,
     data_options,
     genes_of,
@@ -19,6 +20,8 @@ from hiercorr.cli.options import (
     output_options,
     require_sample,
     target_option,
+    uncertainty_option,
+    weights_option,
 )
 from hiercorr.errors import InputError
 
@@ -50,11 +53,8 @@ _FIT_MANY = {"draws", "confidence", "seed"}  # options of BayesianCorrelation.fi
     metavar="FORMULA",
     help="within, pooled: covariates of cells, e.g. '~ percent_mito + phase'.",
 )
-@click.option(
-    "--uncertainty",
-    type=click.Choice(["jackknife", "cluster", "bootstrap", "none"]),
-    help="within, pooled: method for standard errors.",
-)
+@uncertainty_option
+@weights_option
 @click.option(
     "--per-sample", is_flag=True, default=None, help="within: also estimate every sample."
 )
@@ -69,11 +69,7 @@ _FIT_MANY = {"draws", "confidence", "seed"}  # options of BayesianCorrelation.fi
     "bayesian: marginal or latent.",
 )
 @click.option("--normalization", help="pseudobulk: tmm, median_of_ratios or cpm.  [default: tmm]")
-@click.option(
-    "--block",
-    metavar="COL",
-    help="pseudobulk, bayesian: column of obs with the donor of each sample.",
-)
+@block_option
 @click.option("--block-method", help="pseudobulk: fixed, correlation or cluster.  [default: fixed]")
 @click.option(
     "--permutations",
@@ -182,7 +178,7 @@ def _split(
 @click.option(
     "--formula", metavar="FORMULA", help="Covariates of samples to adjust for, e.g. '~ sex + age'."
 )
-@click.option("--block", metavar="COL", help="Column of obs with the donor of each sample.")
+@block_option
 @target_option
 @genes_option
 @click.option(
@@ -227,11 +223,9 @@ def differential(
 @target_option
 @genes_option
 @cell_covariates_option
-@click.option(
-    "--uncertainty",
-    type=click.Choice(["jackknife", "cluster", "bootstrap", "none"]),
-    help="Method for standard errors.",
-)
+@block_option
+@uncertainty_option
+@weights_option
 @click.option(
     "--family",
     type=click.Choice(["all", "type"]),
@@ -246,6 +240,7 @@ def cell_types(
     column: str,
     genes: str | None,
     covariates: str | None,
+    block: str | None,
     output: Output,
     **options: Any,
 ) -> None:
@@ -260,6 +255,7 @@ def cell_types(
         "cell_type": column,
         "genes": genes_of(genes),
         "covariates": covariates,
+        "block": block,
     }
     _run("by_cell_type", data, given(of_model), given(options), output)
 
@@ -283,6 +279,7 @@ def cell_types(
 )
 @genes_option
 @cell_covariates_option
+@block_option
 @click.option(
     "--uncertainty",
     type=click.Choice(["jackknife", "cluster", "none"]),
@@ -295,6 +292,7 @@ def signature(
     members: str,
     genes: str | None,
     covariates: str | None,
+    block: str | None,
     output: Output,
     **options: Any,
 ) -> None:
@@ -302,7 +300,12 @@ def signature(
     output.check()
     require_sample(data_options)
     group = Path(members).read_text().split() if Path(members).is_file() else genes_of(members)
-    of_model = {**data_options, "genes": genes_of(genes), "covariates": covariates}
+    of_model = {
+        **data_options,
+        "genes": genes_of(genes),
+        "covariates": covariates,
+        "block": block,
+    }
     _run("signature", data, given(of_model), {"members": group, **given(options)}, output)
 
 

@@ -55,6 +55,20 @@ genes_option = click.option(
 cell_covariates_option = click.option(
     "--covariates", metavar="FORMULA", help="Covariates of cells, e.g. '~ percent_mito + phase'."
 )
+block_option = click.option(
+    "--block", metavar="COL", help="Column of obs with the donor of each sample."
+)
+weights_option = click.option(
+    "--weights",
+    type=click.Choice(["adaptive", "equal", "information"]),
+    help="within: weights of the donors.  [default: adaptive if hierarchical, else information]",
+)
+uncertainty_option = click.option(
+    "--uncertainty",
+    type=click.Choice(["hierarchical", "jackknife", "cluster", "bootstrap", "none"]),
+    help="within, pooled: inference over donors.  [default: hierarchical within samples, "
+    "jackknife if there are few genes]",
+)
 
 
 @dataclass(frozen=True)

@@ -8,19 +8,22 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from hiercorr.design import formulas
+from hiercorr.design.nesting import (
+    group_codes,
+    like_condition,
+    like_donor,
+    nests,
+    quoted,
+    tokens,
+    without_properties,
+)
 from hiercorr.errors import DataWarning, InputError, unknown_name
 from hiercorr.runtime.user_warnings import warn
 
-_DONOR_WORDS = (
-    "donor",
-    "patient",
-    "subject",
-    "individual",
-    "mouse",
-    "animal",
-    "participant",
-    "person",
-)
+
+class OneSamplePerDonor(InputError):
+    """A block without effect: every donor has one sample."""
 
 
 def constant_columns(
@@ -141,7 +144,7 @@ def donors_of_samples(
             "over donors can be estimated; leave out block= for an analysis of this donor's samples"
         )
     if n == len(codes):
-        raise InputError(
+        raise OneSamplePerDonor(
             f"block={block!r} has a different value in each sample and no effect: leave it out"
         )
     return codes
@@ -167,11 +170,116 @@ def warn_of_repeated_donors(
 def repeated_donors(
     columns: dict[str, pd.Series] | pd.DataFrame, sample: str | None
 ) -> dict[str, int]:
-    """Return the number of donors by column, for columns named like donors with repeated values."""
-    return {
-        str(name): int(values.nunique())
+    """Return the number of donors by column, for columns named like donors with repeated values.
+
+    Columns that describe donors, such as ``donor_sex`` next to ``donor``, are left out.
+    """
+    named = {
+        str(name): values
         for name, values in columns.items()
         if name != sample
-        and any(w in str(name).lower() for w in _DONOR_WORDS)
+        and like_donor(str(name))
+        and not (sample is not None and tokens(str(name)) > tokens(sample))
         and 1 < values.nunique() < len(values)
     }
+    codes = {
+        name: pd.factorize(values, use_na_sentinel=False)[0].astype(np.int64)
+        for name, values in named.items()
+    }
+    return {name: int(named[name].nunique()) for name in without_properties(named, codes)}
+
+
+def warn_of_varying_conditions(
+    obs: pd.DataFrame,
+    starts: NDArray[np.int64],
+    sample: str,
+    block: str | None = None,
+    covariates: str | Sequence[str] | None = None,
+) -> None:
+    """Warn if a condition, time point, region or batch varies within samples.
+
+    Parameters
+    ----------
+    obs : DataFrame
+        Cells, grouped by sample.
+    starts : ndarray of int, shape (n_samples + 1,)
+        First cell of each sample.
+    sample : str
+        Column with the samples.
+    block : str, optional
+        Column with the donors.
+    covariates : str or sequence of str, optional
+        Covariates of cells, which are adjusted for.
+
+    Warns
+    -----
+    DataWarning
+        If at least half of the samples have 2 or more groups of a column that is named like a
+        condition; groups with less than 5% of the cells of a sample do not count.
+    """
+    codes = np.repeat(np.arange(len(starts) - 1), np.diff(starts))
+    named = [c for c in map(str, obs.columns) if c not in (sample, block) and like_condition(c)]
+    if not named:
+        return
+    adjusted = [] if covariates is None else _columns_of(covariates)
+    of_covariates = [group_codes(obs[c]) for c in adjusted if c in obs]
+    known = [groups for groups in of_covariates if groups is not None]
+    varying: dict[str, NDArray[np.int64]] = {}
+    for name in named:
+        groups = group_codes(obs[name])
+        if name in adjusted or groups is None or not _varies(groups, codes):
+            continue
+        if not any(nests(other, groups) for other in known):
+            varying[name] = groups
+            known.append(groups)
+    if not varying:
+        return
+    names = list(varying)
+    listed = " and ".join(map(repr, names))
+    several = len(names) > 1
+    terms = " + ".join(map(quoted, names))
+    warn(
+        f"{listed} {'vary' if several else 'varies'} within the samples of {sample!r}: "
+        f"{'their' if several else 'its'} effect on mean expression becomes correlation within "
+        f"samples; use {_finer(obs, codes, sample, varying, block)}, or covariates='~ {terms}'",
+        DataWarning,
+    )
+
+
+def _columns_of(covariates: str | Sequence[str]) -> list[str]:
+    fixed, _ = formulas.random_intercepts(formulas.formula_text(covariates))
+    return formulas.columns(fixed or "~ 1")
+
+
+def _varies(groups: NDArray[np.int64], codes: NDArray[np.int64]) -> bool:
+    """Return whether at least half of the samples have two groups with 5% of their cells."""
+    n_samples, n_groups = int(codes[-1]) + 1, int(groups.max()) + 1
+    if n_groups < 2:
+        return False
+    cells = np.bincount(codes * n_groups + groups, minlength=n_samples * n_groups)
+    cells = cells.reshape(n_samples, n_groups)
+    several = (cells >= 0.05 * cells.sum(1, keepdims=True)).sum(1) >= 2
+    return bool(2 * several.sum() >= n_samples)
+
+
+def _finer(
+    obs: pd.DataFrame,
+    codes: NDArray[np.int64],
+    sample: str,
+    varying: dict[str, NDArray[np.int64]],
+    block: str | None,
+) -> str:
+    """Name the options with which every sample has one condition."""
+    found: dict[str, int] = {}
+    for name in map(str, obs.columns):
+        if name in (sample, *varying):
+            continue
+        groups = group_codes(obs[name])
+        if groups is not None and all(nests(groups, c) for c in (codes, *varying.values())):
+            found[name] = int(groups.max()) + 1
+    options = f", block={block or sample!r}"
+    if found:
+        return f"sample={min(found, key=found.__getitem__)!r}{options}"
+    joined = "_".join((sample, *varying))
+    parts = " + '_' + ".join(f"obs[{n!r}].astype(str)" for n in (sample, *varying))
+    return f"sample={joined!r}{options} with obs[{joined!r}] = {parts}"

@@ -61,7 +61,7 @@ class CellCorrelation:
     --------
     >>> import hiercorr as hc
     >>> adata = hc.datasets.glioblastoma()
-    >>> model = hc.CellCorrelation(adata, "patient_id", genes=30, depth="total_counts")
+    >>> model = hc.CellCorrelation(adata, "sample_id", genes=30, depth="total_counts")
     >>> model.fit(target="FTL").dataset.attrs["exploratory"]
     1
     """

@@ -17,8 +17,10 @@ from hiercorr import moments
 from hiercorr.counts.counts import MIN_CELLS, Counts
 from hiercorr.counts.read import read_counts
 from hiercorr.counts.selection import Selection
+from hiercorr.design.formulas import random_intercepts
 from hiercorr.design.matrix import sample_design
-from hiercorr.design.samples import repeated_donors, sample_columns
+from hiercorr.design.nesting import Structure, design_structure, quoted
+from hiercorr.design.samples import sample_columns
 from hiercorr.errors import InputError, text, true_or_false, unknown_name
 from hiercorr.interpretation.decomposition import variances
 
@@ -40,10 +42,13 @@ class DesignCheck:
         n_samples, n_cells, n_genes, smallest_sample, largest_sample, lowest_depth, highest_depth,
         variance_share (median over genes of the proportion of the variance of expression that lies
         between samples), design_effect (1 + (cells per sample - 1) x that proportion),
-        effective_cells (cells / design_effect).
+        effective_cells (cells / design_effect), n_donors (independent units).
+    structure : Structure
+        Nesting and crossing of the columns of ``obs`` that group cells: ``sample``, ``block``,
+        ``n_donors``, ``random`` (``"(1 | donor/sample)"``), ``within_donors``,
+        ``between_donors``, ``within_samples``, ``relations`` (one row per pair of columns).
     repeated : dict
-        Columns of ``obs`` that may name the donor, because every value has several samples, with
-        their number of values.
+        The donors' column, if they have several samples, with its number of values.
     conditions : DataFrame
         The five conditions for pseudobulk: whether each holds (True, False, or None if unknown)
         and why.
@@ -58,6 +63,7 @@ class DesignCheck:
     samples: pd.DataFrame
     groups: pd.DataFrame | None
     facts: dict[str, float]
+    structure: Structure
     repeated: dict[str, int]
     conditions: pd.DataFrame
     problems: list[str]
@@ -81,6 +87,8 @@ class DesignCheck:
             f"{f['variance_share']:.0%} of the variance of expression is between samples (median "
             f"gene): for a mean, {f['n_cells']:,.0f} cells are worth {f['effective_cells']:,.0f}",
             "",
+            "Structure:",
+            *(f"  {line}" for line in self.structure.lines()),
             f"Recommendation: {self.recommendation}",
             *(f"  - {reason}" for reason in self.reasons),
             *(f"  ! {problem}" for problem in self.problems),
@@ -95,7 +103,8 @@ class DesignCheck:
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        items = "".join(f"<li>{html.escape(r)}</li>" for r in (*self.reasons, *self.problems))
+        lines = (*self.structure.lines(), *self.reasons, *self.problems)
+        items = "".join(f"<li>{html.escape(r)}</li>" for r in lines)
         style = {"border": 0, "float_format": "{:,.0f}".format}
         tables = [
             self.conditions_said().rename_axis(None).to_html(border=0),
@@ -147,8 +156,10 @@ def check_design(
     --------
     >>> import hiercorr as hc
     >>> d = hc.check_design(hc.datasets.glioblastoma(), sample="sample_id", depth="total_counts")
-    >>> d.facts["n_samples"], d.repeated["patient_id"]
-    (10, 5)
+    >>> d.structure.random, d.structure.block, d.structure.n_donors
+    ('(1 | patient_id/sample_id)', 'patient_id', 5)
+    >>> d.structure.within_donors
+    ('condition', 'treatment')
     """
     for name, value, optional in (
         ("sample", sample, False),
@@ -165,7 +176,7 @@ def check_design(
     )
     constant = sample_columns(counts.obs.drop(columns=sample), counts.starts, counts.samples)
     table = _sample_table(counts, constant)
-    repeated = repeated_donors(constant, sample)
+    structure = design_structure(counts.obs, sample)
     share = median_variance_share(counts)
     effect = 1 + (counts.n_cells / counts.n_samples - 1) * share
     facts = {
@@ -179,21 +190,23 @@ def check_design(
         "variance_share": share,
         "design_effect": effect,
         "effective_cells": counts.n_cells / effect,
+        "n_donors": structure.n_donors,
     }
-    units = min([counts.n_samples, *repeated.values()])
-    problems = _problems(counts, constant, formula, sample)
+    units = structure.n_donors
+    repeated = {} if structure.block is None else {structure.block: units}
+    problems = _problems(counts, constant, formula, sample, repeated)
     conditions = _conditions(facts, units, formula, main_claim, review)
     groups = _groups(counts, cell_type)
-    reasons = _reasons(facts, repeated, units)
+    reasons = _reasons(facts, structure, sample)
     if groups is not None and (groups < min_cells).any(axis=None):
         reasons.append(
             f"{int((groups < min_cells).sum().sum())} combinations of sample and type have fewer "
             f"than {min_cells} cells"
         )
     n_conditions = sum(h is not None and bool(h) for h in conditions["holds"])
-    recommendation = _recommend(units, n_conditions)
+    recommendation = _recommend(structure, n_conditions)
     return DesignCheck(
-        table, groups, facts, repeated, conditions, problems, recommendation, reasons
+        table, groups, facts, structure, repeated, conditions, problems, recommendation, reasons
     )
 
 
@@ -217,7 +230,11 @@ def _groups(counts: Counts, cell_type: str | None) -> pd.DataFrame | None:
 
 
 def _problems(
-    counts: Counts, constant: dict[str, pd.Series], formula: str | None, sample: str
+    counts: Counts,
+    constant: dict[str, pd.Series],
+    formula: str | None,
+    sample: str,
+    donors: Mapping[str, int],
 ) -> list[str]:
     """List the errors of the formula and the columns that are confounded with its terms."""
     if formula is None:
@@ -225,7 +242,11 @@ def _problems(
     columns = pd.DataFrame({sample: counts.samples.to_numpy(), **constant}, index=counts.samples)
     varying = [str(c) for c in counts.obs.columns if str(c) not in columns]
     try:
-        design = sample_design(formula, columns, varying, None)
+        fixed, random = random_intercepts(formula)
+        for column in random:
+            if column not in columns and column not in varying:
+                raise unknown_name("grouping column", column, [*columns, *varying])
+        design = sample_design(fixed or "~ 1", columns, varying, None)
     except InputError as error:
         return [str(error)]
     s, k = design.matrix.shape
@@ -234,7 +255,7 @@ def _problems(
         out.append(
             f"{formula!r} has {k} coefficients and needs at least {k + 2} samples; there are {s}"
         )
-    return out + _confounded(design.table, constant, repeated_donors(constant, sample))
+    return out + _confounded(design.table, constant, donors)
 
 
 def _confounded(
@@ -302,33 +323,51 @@ def _sample_table(counts: Counts, constant: dict[str, pd.Series]) -> pd.DataFram
     return table.assign(**{k: v for k, v in constant.items() if v.nunique() <= 20})
 
 
-def _recommend(units: int, conditions: int) -> str:
+def _recommend(structure: Structure, conditions: int) -> str:
+    units = structure.n_donors
     if units < 3:
         return (
             "explore only: fewer than 3 independent units give an estimate but no interval and "
             "no test"
         )
+    options = "..." if structure.block is None else f"..., {structure.options}"
+    within = f"CSCore({options}).fit() within samples for discovery"
     if units < 5:
         return (
-            "CSCore(...).fit() within samples for discovery; too few units for a claim between "
-            "samples, where Pseudobulk is descriptive"
+            f"{within}; too few units for a claim between samples, where Pseudobulk is descriptive"
         )
-    claim = "Pseudobulk(...).fit() between samples for the main claim"
+    claim = f"Pseudobulk({options}).fit() between samples for the main claim"
     if conditions < 2:
-        return f"CSCore(...).fit() within samples for discovery; {claim} if one is to be made"
-    return f"CSCore(...).fit() within samples for discovery, {claim}"
+        return f"{within}; {claim} if one is to be made"
+    return f"{within}, {claim}"
 
 
-def _reasons(facts: dict[str, float], repeated: dict[str, int], units: int) -> list[str]:
+def _reasons(facts: dict[str, float], structure: Structure, sample: str) -> list[str]:
+    units = structure.n_donors
     reasons = [
         f"n is {units}, not {facts['n_cells']:,.0f}: cells of one sample are not independent "
         "replicates"
     ]
-    for column, n in repeated.items():
+    if structure.sample != sample:
         reasons.append(
-            f"{facts['n_samples']:.0f} samples come from {n} values of {column!r}: samples of one "
-            f"donor are not independent; between samples use block={column!r}, within samples "
-            "analyse one condition at a time or take the donor as the sample"
+            f"sample={sample!r} merges {structure.n_samples} samples of {structure.sample!r}: "
+            f"use {structure.options}"
+        )
+    if structure.block is not None:
+        reasons.append(
+            f"{structure.n_samples} samples come from {units} values of {structure.block!r}: "
+            f"samples of one donor are not independent; with block={structure.block!r} moments "
+            f"are centred in each sample, and the inference is over {units} donors"
+        )
+    if structure.confounding:
+        listed = " and ".join(map(repr, structure.confounding))
+        terms = " + ".join(map(quoted, structure.confounding))
+        verb = "varies" if len(structure.confounding) == 1 else "vary"
+        reasons.append(
+            f"{listed} {verb} within samples of {structure.sample!r}: the effect on mean "
+            "expression becomes correlation within samples; take a column with one value of it per "
+            f"sample as sample=, with block={structure.block or structure.sample!r}, or adjust for "
+            f"it with covariates='~ {terms}'"
         )
     if facts["largest_sample"] > 5 * facts["smallest_sample"]:
         reasons.append("samples differ more than 5-fold in cells: check the flag 'dominated'")

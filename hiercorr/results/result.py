@@ -47,7 +47,8 @@ class CorrelationResult:
     --------
     >>> import hiercorr as hc
     >>> adata = hc.datasets.glioblastoma()
-    >>> r = hc.CSCore(adata, sample="patient_id", depth="total_counts", genes=30).fit()
+    >>> options = {"depth": "total_counts", "genes": 30, "block": "patient_id"}
+    >>> r = hc.CSCore(adata, sample="sample_id", **options).fit()
     >>> r.top("FTL", n=3).columns[:2].tolist()
     ['correlation', 'ci_lower']
     """

@@ -283,3 +283,30 @@ def test_command_line(tmp_path):
     assert hc.load(tmp_path / "m.nc").target == "gene0"
     assert isinstance(hc.load(tmp_path / "m.nc").top(), pd.DataFrame)
     assert int(Flag.NOT_CONVERGED) == 2048
+
+
+def test_block_weights_and_uncertainty(tmp_path):
+    adata, _ = simulate_counts(8, 60, 14, mean=2, within=0.5, seed=1)
+    adata.obs["donor"] = [f"d{k // 2}" for k in adata.obs["sample"].cat.codes]
+    adata.obs["kind"] = "a"
+    where = tmp_path / "nested.h5ad"
+    adata.write_h5ad(where)
+    common = (where, "--sample", "sample", "--depth", "depth", "--block", "donor")
+    options = ("--uncertainty", "hierarchical", "--weights", "equal")
+    done = run("fit", *common, *options, "-o", tmp_path / "r.nc")
+    assert done.exit_code == 0, done.output
+    attrs = hc.load(tmp_path / "r.nc").dataset.attrs
+    assert (attrs["block"], attrs["n_donors"], attrs["uncertainty"]) == ("donor", 4, "hierarchical")
+    done = run("cell-types", *common, *options, "--types", "kind", "-o", tmp_path / "t.nc")
+    assert done.exit_code == 0, done.output
+    done = run("signature", *common, "--members", "gene0,gene1", "-o", tmp_path / "s.nc")
+    assert done.exit_code == 0, done.output
+    assert hc.load(tmp_path / "s.nc").dataset.attrs["n_donors"] == 4
+    own = tmp_path / "mine.toml"
+    own.write_text(
+        "model = 'CSCore'\n[data]\nsample = 'sample'\ndepth = 'depth'\nblock = 'donor'\n"
+        "[fit]\nuncertainty = 'hierarchical'\nweights = 'information'\n"
+    )
+    done = run("fit", own, where, "-o", tmp_path / "own.nc")
+    assert done.exit_code == 0, done.output
+    assert hc.load(tmp_path / "own.nc").dataset.attrs["block"] == "donor"

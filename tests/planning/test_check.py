@@ -50,6 +50,11 @@ def test_groups_formula_and_confounding(gbm):
 def test_check_design(gbm, tmp_path):
     design = hc.check_design(gbm, sample="sample_id", depth="total_counts")
     assert design.repeated == {"patient_id": 5}
+    assert design.structure.random == "(1 | patient_id/sample_id)"
+    assert design.facts["n_donors"] == design.structure.n_donors == 5
+    assert "sample='sample_id', block='patient_id').fit() within" in design.recommendation
+    assert "(1 | patient_id/sample_id): 10 samples nested in 5 donors, 2 each" in str(design)
+    assert "condition crossed with patient_id: 2 levels, balanced" in design._repr_html_()
     assert design.samples.loc["PW030-701", "n_cells"] == 500
     assert "n is 5, not 5,000" in str(design)
     assert "patient_id" in design._repr_html_()
@@ -59,3 +64,32 @@ def test_check_design(gbm, tmp_path):
     reasons = " ".join(hc.check_design(uneven, sample="sample", depth="depth").reasons)
     assert "5-fold in cells" in reasons
     assert "3-fold in depth" in reasons
+
+
+def test_advice_names_the_columns(gbm):
+    merged = hc.check_design(gbm, sample="patient_id", depth="total_counts")
+    reasons = " ".join(merged.reasons)
+    assert "sample='patient_id' merges 10 samples of 'sample_id'" in reasons
+    assert "use sample='sample_id', block='patient_id'" in reasons
+    assert "block='patient_id' moments are centred in each sample" in reasons
+    assert "inference is over 5 donors" in reasons
+    bare = gbm.copy()
+    bare.obs = bare.obs[["patient_id", "condition", "total_counts"]]
+    merged = hc.check_design(bare, sample="patient_id", depth="total_counts")
+    assert merged.structure.block is None
+    assert "'condition' varies within samples of 'patient_id'" in " ".join(merged.reasons)
+    assert "covariates='~ condition'" in " ".join(merged.reasons)
+    vehicle = hc.check_design(
+        gbm, sample="sample_id", depth="total_counts", subset={"condition": "ctrl"}
+    )
+    assert vehicle.structure.block is None
+    assert "condition" in vehicle.structure.constant
+    assert vehicle.recommendation.startswith("CSCore(...).fit()")
+
+
+def test_random_intercepts_of_the_formula(gbm):
+    options = {"sample": "sample_id", "depth": "total_counts"}
+    d = hc.check_design(gbm, formula="~ condition + (1 | patient_id)", **options)
+    assert not any("unknown" in p or "cannot read" in p for p in d.problems)
+    d = hc.check_design(gbm, formula="~ condition + (1 | patient)", **options)
+    assert "unknown grouping column 'patient'; did you mean 'patient_id'" in d.problems[0]

@@ -7,7 +7,7 @@ import warnings
 import pytest
 
 import hiercorr as hc
-from hiercorr.runtime.user_warnings import warn
+from hiercorr.runtime.user_warnings import each_once, warn
 
 
 def line():
@@ -48,3 +48,13 @@ def test_a_script_is_shown_with_its_own_line(tmp_path):
     )
     done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=True)
     assert f"{script}:3: DataWarning" in done.stderr
+
+
+def test_identical_warnings_of_several_fits_are_issued_once():
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        with each_once():
+            for message in ("a", "b", "a"):
+                warn(message, hc.DataWarning)
+        warn("a", hc.DataWarning)
+    assert [str(w.message) for w in found] == ["a", "b", "a"]

@@ -70,3 +70,50 @@ def test_cell_type_refusals(typed):
             hc.by_cell_type(typed, *arguments, depth="depth", **options)
     with pytest.raises(hc.InputError, match="unknown cell type 'X'"):
         hc.by_cell_type(typed, "kind", "sample", ["B"], depth="depth")["X"]
+
+
+@pytest.fixture(scope="module")
+def nested():
+    """Six donors with two samples each; donors gave cells of type "rare" in one sample."""
+    adata, _ = simulate_counts(12, 100, 14, mean=2.0, within=0.5, seed=11)
+    number = adata.obs["sample"].cat.codes.to_numpy()
+    adata.obs["donor"] = [f"d{k // 2}" for k in number]
+    kind = np.resize(np.array(["B", "T"], object), adata.n_obs)
+    kind[(np.arange(adata.n_obs) % 4 == 0) & (number % 2 == 0)] = "rare"
+    adata.obs["kind"] = kind
+    return adata
+
+
+@pytest.mark.parametrize("options", [{"block": "donor"}, {"covariates": "~ (1 | donor)"}])
+def test_block_reaches_every_type(nested, options):
+    found = hc.by_cell_type(nested, "kind", "sample", depth="depth", **options)
+    assert list(found) == ["B", "T", "rare"]
+    alone = hc.CSCore(nested, "sample", depth="depth", block="donor", subset={"kind": "T"}).fit()
+    assert alone.dataset.attrs["n_donors"] == 6
+    for name in ("correlation", "p_value"):
+        np.testing.assert_array_equal(found["T"].dataset[name].values, alone.dataset[name].values)
+    assert found["T"].dataset.attrs["block"] == "donor"
+    assert found["rare"].dataset.attrs["n_samples"] == 6  # one per donor: no block is needed
+    assert "block" not in found["rare"].dataset.attrs
+    assert found.dataset.sizes["cell_type"] == 3
+
+
+def test_block_refusals(nested):
+    copy = nested.copy()
+    copy.obs["name"] = copy.obs["sample"].astype(str)
+    copy.obs["cell"] = np.resize(["x", "y", "z"], copy.n_obs)
+    for block, options, text in (
+        ("doner", {}, "unknown block column 'doner'; did you mean 'donor'"),
+        ("name", {}, "block='name' has a different value in each sample"),
+        ("cell", {}, "no cell type could be fitted; .* varies within samples"),
+        ("donor", {"covariates": "~ (1 | sample)"}, "block='donor' and the random intercepts"),
+        ("donor", {"fit": {"weights": "adaptive", "uncertainty": "jackknife"}}, "weights="),
+    ):
+        with pytest.raises(hc.InputError, match=text):
+            hc.by_cell_type(copy, "kind", "sample", depth="depth", block=block, **options)
+
+
+def test_weights_of_donors_are_options_of_the_fit(nested):
+    fit = {"weights": "equal", "uncertainty": "hierarchical"}
+    found = hc.by_cell_type(nested, "kind", "sample", ["B", "T"], depth="depth", fit=fit)
+    assert found.dataset.attrs["uncertainty"] == "hierarchical"
