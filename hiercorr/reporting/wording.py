@@ -242,10 +242,10 @@ def over_samples(f: Facts) -> str:
             "are needed."
         )
     units = "donor" if f.get("block") else "sample"
-    if kind == "hierarchical":
-        return _hierarchical(f, units)
     few = [name for name, s in f.types.items() if s.samples < MIN_SAMPLES]
     only = f" except in {listed(few)} (fewer than {MIN_SAMPLES} samples)" if few else ""
+    if kind == "hierarchical":
+        return _hierarchical(f, units, only)
     return (
         f"Standard errors were obtained by {standard_error(f)}, so that the {units} is the unit of "
         f"inference{only}; {percent(f)} confidence intervals and two-sided p-values are based on "
@@ -253,7 +253,7 @@ def over_samples(f: Facts) -> str:
     )
 
 
-def _hierarchical(f: Facts, units: str) -> str:
+def _hierarchical(f: Facts, units: str, only: str) -> str:
     """Describe inference that learns the heterogeneity between donors from all pairs."""
     weights = {
         "adaptive": "weighted by the inverse of their sampling variance plus that between "
@@ -263,12 +263,13 @@ def _hierarchical(f: Facts, units: str) -> str:
     }[str(f.get("donor_weights", "adaptive"))]
     pairs = f" over {f.get('prior_pairs'):,} pairs" if f.get("prior_pairs") else ""
     return (
-        f"Inference was over {units}s in a hierarchical model: the sampling variance of each "
-        f"{units}'s correlation followed from its cells, the distribution of the variance between "
+        f"The {units} is the unit of inference{only}, in a hierarchical model: the "
+        f"sampling variance of each {units}'s correlation followed from its cells, the distribution of the variance between "
         f"{units}s was estimated{pairs} by nonparametric maximum likelihood "
         f"({cite('npmle', 'shrinkage')}), and {units}s were {weights}. Two-sided p-values average "
         "over the posterior distribution of that variance given the restricted likelihood "
-        f"({cite('reml')}); {percent(f)} intervals are normal with the posterior variance."
+        f"({cite('reml')}); {percent(f)} confidence intervals are normal with the "
+        "posterior variance."
     )
 
 

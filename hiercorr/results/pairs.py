@@ -189,7 +189,7 @@ def sort_by_evidence(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def prediction_interval(dataset: xr.Dataset, confidence: float) -> xr.Dataset:
-    """Predict correlations in a new donor, see :meth:`CorrelationResult.prediction_interval`."""
+    """Compute :meth:`hiercorr.CorrelationResult.prediction_interval`."""
     between_0_and_1("confidence", confidence)
     if "tau" not in dataset:
         raise InputError(

@@ -246,7 +246,7 @@ def check_memory(
     """
     entries = n_genes * (1 if one_row else n_genes)
     size = np.dtype(dtype).itemsize
-    need = entries * (11 * size + 10 + (2 * n_samples + 4) * size * per_sample)
+    need = entries * (13 * size + 10 + (2 * n_samples + 4) * size * per_sample)
     if limit is not None and need > limit:
         disk = "stream it to disk with out='result.zarr', " if streams else ""
         fewer = "choose fewer genes (genes=N)"

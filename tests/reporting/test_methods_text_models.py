@@ -47,7 +47,8 @@ def cells():
 
 def within(*, model=None, **options):
     made = {"sample": "sample_id", "genes": list(GENES), "subset": VEHICLE, **DEPTH}
-    return hc.CSCore(cells(), **made | (model or {})).fit(**options)
+    alone = {} if options.keys() & {"uncertainty", "estimator"} else {"uncertainty": "jackknife"}
+    return hc.CSCore(cells(), **made | (model or {})).fit(**alone | options)
 
 
 def signature(*genes, **options):
@@ -56,14 +57,17 @@ def signature(*genes, **options):
 
 
 def by_type(**options):
-    return hc.by_cell_type(cells(), "condition", "sample_id", genes=list(GENES), **DEPTH, **options)
+    fit = {"uncertainty": "jackknife", **options.pop("fit", {})}
+    made = {"genes": list(GENES), **DEPTH, **options}
+    return hc.by_cell_type(cells(), "condition", "sample_id", fit=fit, **made)
 
 
 def unequal_types():
     adata = cells()
     few = (adata.obs["condition"] == "ctrl") & ~adata.obs["patient_id"].isin(["PW030", "PW032"])
     adata = adata[~few | (np.arange(adata.n_obs) % 100 == 0)].copy()
-    return hc.by_cell_type(adata, "condition", "sample_id", genes=list(GENES), **DEPTH)
+    made = {"genes": list(GENES), "fit": {"uncertainty": "jackknife"}, **DEPTH}
+    return hc.by_cell_type(adata, "condition", "sample_id", **made)
 
 
 def differences(condition="condition", **options):
@@ -118,7 +122,9 @@ def empirical_bayes(model=None, **options):
 
 def of_metacells(**options):
     made = hc.metacells(cells(), "sample_id", subset=VEHICLE, **DEPTH, **options)
-    return hc.CSCore(made, "sample_id", list(GENES), depth="depth", min_cells=2).fit(target="FTL")
+    return hc.CSCore(made, "sample_id", list(GENES), depth="depth", min_cells=2).fit(
+        "within", "jackknife", target="FTL"
+    )
 
 
 def labelled_metacells():
@@ -162,6 +168,7 @@ def modules(**options):
 CSCORE, BH = "Su et al. 2023", "Benjamini & Hochberg 1995"
 T_OF_SAMPLES = "Satterthwaite 1946"
 JACKKNIFE = {CSCORE, "Miller 1974", T_OF_SAMPLES, BH}
+HIERARCHICAL = {CSCORE, "Kiefer & Wolfowitz 1956", "Stephens 2017", "Harville 1977", BH}
 HC2 = {CSCORE, "MacKinnon & White 1985", "Bell & McCaffrey 2002", BH}
 TMM = {"Robinson & Oshlack 2010", "Robinson et al. 2010", BH}
 POSTERIOR = {"Aitchison & Ho 1989", "Kruschke 2018", "Lewandowski et al. 2009"}
@@ -194,6 +201,39 @@ CASES = {
         ],
         JACKKNIFE,
     ),
+    "hierarchical": (
+        lambda: within(uncertainty=None, confidence=0.9),
+        [
+            "The sample is the unit of inference, in a hierarchical model",
+            "over 66 pairs by nonparametric maximum likelihood",
+            "weighted by the inverse of their sampling variance plus that between samples",
+            "90% confidence intervals",
+        ],
+        HIERARCHICAL,
+    ),
+    "hierarchical, equal weights": (
+        lambda: within(uncertainty="hierarchical", weights="equal", target="FTL"),
+        ["samples were weighted equally"],
+        HIERARCHICAL,
+    ),
+    "information": (
+        lambda: within(uncertainty="hierarchical", weights="information", target="FTL"),
+        ["samples were weighted by their information"],
+        HIERARCHICAL,
+    ),
+    "samples in donors": (
+        lambda: within(uncertainty=None, model={"subset": None, "block": "patient_id"}),
+        [
+            "Samples of the same patient_id were added up, and 5 donors are the units",
+            "The donor is the unit of inference",
+        ],
+        HIERARCHICAL,
+    ),
+    "samples in donors, jackknife": (
+        lambda: within(model={"subset": None, "block": "patient_id"}, target="FTL"),
+        ["5 donors are the units", "leaving one donor out at a time"],
+        JACKKNIFE,
+    ),
     "row sums": (
         partial(within, model={"depth": None}),
         ["each cell's total count as sequencing depth"],
@@ -222,7 +262,7 @@ CASES = {
             cells()[: 250 * 4 + 5].copy(), "sample_id", list(GENES), min_cells=20, **DEPTH
         ).fit(target="FTL"),
         ["Samples with fewer than 20 cells were excluded"],
-        JACKKNIFE,
+        HIERARCHICAL,
     ),
     "target, per sample, confidence": (
         partial(within, per_sample=True, confidence=0.9, **FTL),
@@ -792,14 +832,14 @@ def test_every_model_and_every_reference_is_covered():
 # Options that a paragraph states, and options that change no method.
 DATA = "data sample genes layer depth subset min_cells small_samples"
 OPTIONS = {
-    hc.CSCore: (f"{DATA} covariates", "memory_limit scratch scheduler"),
+    hc.CSCore: (f"{DATA} covariates block", "memory_limit scratch scheduler"),
     hc.CSCore.fit: (
-        "estimator uncertainty target per_sample standardize covariate_level adjust n_bootstrap "
-        "confidence seed",
+        "estimator uncertainty weights target per_sample standardize covariate_level adjust "
+        "n_bootstrap confidence seed",
         "precision out overwrite checkpoint n_jobs progress",
     ),
     hc.CSCore.signature: ("genes name weights uncertainty confidence", "n_jobs progress"),
-    hc.by_cell_type: ("data cell_type sample types family fit subset options", ""),
+    hc.by_cell_type: ("data cell_type sample types family fit subset block options", ""),
     hc.differential: (
         f"{DATA} condition formula block target contrast method uncertainty permutations "
         "confidence seed",
