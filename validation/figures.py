@@ -112,6 +112,7 @@ def dots(
         ax.grid(axis="y", color="#eeeeee")
         ax.set_axisbelow(True)
         ax.spines[["top", "right"]].set_visible(False)
+    axes[0, 0].set_ylim(0.6 - len(labels), 0.6)
     axes[0, 0].set_yticks([-i for i in range(len(labels))], labels, fontsize=9)
     handles = axes[0, 0].get_legend_handles_labels()
     fig.legend(*handles, loc="outside lower center", ncol=len(style), frameon=False)
