@@ -592,6 +592,11 @@ RESULTS = {
             "level": ("low", 5, (0.1, {"method": "by"})),
         },
     ),
+    "CorrelationResult.prediction_interval": (
+        lambda w, **o: w.within.prediction_interval(**o),
+        {},
+        CONFIDENCE,
+    ),
     "CorrelationResult.top": (
         lambda w, **o: w.within.top(**o),
         {"gene": "gene0"},

@@ -264,8 +264,8 @@ def _hierarchical(f: Facts, units: str, only: str) -> str:
     pairs = f" over {f.get('prior_pairs'):,} pairs" if f.get("prior_pairs") else ""
     return (
         f"The {units} is the unit of inference{only}, in a hierarchical model: the "
-        f"sampling variance of each {units}'s correlation followed from its cells, the distribution of the variance between "
-        f"{units}s was estimated{pairs} by nonparametric maximum likelihood "
+        f"sampling variance of each {units}'s correlation followed from its cells, the "
+        f"distribution of the variance between {units}s was estimated{pairs} by nonparametric maximum likelihood "
         f"({cite('npmle', 'shrinkage')}), and {units}s were {weights}. Two-sided p-values average "
         "over the posterior distribution of that variance given the restricted likelihood "
         f"({cite('reml')}); {percent(f)} confidence intervals are normal with the "

@@ -184,8 +184,8 @@ def _check_blocks(table: pd.DataFrame, condition: Condition) -> None:
         raise InputError(
             f"{int(both.sum())} values of block {condition.block!r} have samples of more than one "
             f"{condition.column!r}: nothing can be compared within blocks; to compare donors, "
-            f"make them the units with sample={condition.block!r}, and centre each of their samples "
-            f"with formula='~ {condition.sample}'"
+            f"make them the units with sample={condition.block!r}, and centre each of their "
+            f"samples with formula='~ {condition.sample}'"
         )
 
 
