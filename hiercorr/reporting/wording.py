@@ -266,8 +266,8 @@ def _hierarchical(f: Facts, units: str, only: str) -> str:
         f"The {units} is the unit of inference{only}, in a hierarchical model: the "
         f"sampling variance of each {units}'s correlation followed from its cells, the "
         f"distribution of the variance between {units}s was estimated{pairs} by nonparametric "
-        f"maximum likelihood ({cite('npmle', 'shrinkage')}), and {units}s were {weights}. Two-sided p-values average "
-        "over the posterior distribution of that variance given the restricted likelihood "
+        f"maximum likelihood ({cite('npmle', 'shrinkage')}), and {units}s were {weights}. "
+        "Two-sided p-values average over the posterior distribution of that variance given the restricted likelihood "
         f"({cite('reml')}); {percent(f)} confidence intervals are normal with the "
         "posterior variance."
     )
