@@ -268,8 +268,8 @@ def _hierarchical(f: Facts, units: str, only: str) -> str:
         f"distribution of the variance between {units}s was estimated{pairs} by nonparametric "
         f"maximum likelihood ({cite('npmle', 'shrinkage')}), and {units}s were {weights}. "
         "Two-sided p-values average over the posterior distribution of that variance given the "
-        f"restricted likelihood ({cite('reml')}); {percent(f)} confidence intervals are normal with "
-        "the posterior variance."
+        f"restricted likelihood ({cite('reml')}); {percent(f)} confidence intervals are normal "
+        "with the posterior variance."
     )
 
 
