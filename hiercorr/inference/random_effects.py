@@ -30,6 +30,7 @@ Array = NDArray[np.float64]
 
 WEIGHTS = ("adaptive", "equal", "information")
 TAU = np.array([0, 0.03, 0.06, 0.1, 0.15, 0.2, 0.3, 0.45, 0.7])
+FLIP = np.array([0.1, 0.15, 0.2, 0.3, 0.45, 0.6])
 SIGMA = np.array([0, 0.05, 0.1, 0.2, 0.4, 0.8])
 _EM_STEPS = 400
 _NEGLIGIBLE = 1e-3  # prior probability below which a point of the grid is left out
@@ -51,6 +52,9 @@ class HeterogeneityPrior:
         Grid of the standard deviation between donors, on the scale of the correlation.
     weight : ndarray, shape (n_taus,)
         Distribution of tau over all pairs, whatever their mean correlation: for tests.
+    flip, flip_weight : ndarray, shape (n_flips,)
+        Grid of b and its distribution over pairs whose donors have a correlation of b or -b by
+        chance; adds up to 1 with `weight`.
     sigma : ndarray, shape (n_sigmas,)
         Grid of the standard deviation of the mean correlation over pairs.
     joint : ndarray, shape (n_taus, n_sigmas)
@@ -63,6 +67,8 @@ class HeterogeneityPrior:
 
     tau: Array
     weight: Array
+    flip: Array
+    flip_weight: Array
     sigma: Array
     joint: Array
     inflation: Array
@@ -85,6 +91,28 @@ def _at_every_tau(effects: Array, variances: Array, inflation: Array) -> tuple[A
         squares = (w * (effects - mean[a]) ** 2).sum(0)
         level[a] = 0.5 * (np.log(variance[a]) - np.log(spread).sum(0) - squares)
     return mean, variance, level
+
+
+def _by_chance(effects: Array, variances: Array) -> Array:
+    """Compute the restricted log likelihood of correlations +-b, (n_flips, n_pairs).
+
+    All donors have the same size, and signs as tossed by a coin: of the patterns of signs, that of
+    the data and those in which all agree count.
+    """
+    w = 1 / variances
+    total, moment = w.sum(0), (w * effects).sum(0)
+    squares, sizes = (w * effects**2).sum(0), (w * np.abs(effects)).sum(0)
+    signs = (w * np.sign(effects)).sum(0)
+    start = 0.5 * (np.log(w).sum(0) - np.log(total))
+    start = start + (1 - (variances < _ABSENT).sum(0)) * np.log(2)
+    agree = start - 0.5 * (squares - moment**2 / total)
+    out = np.empty((len(FLIP), effects.shape[1]))
+    for k, b in enumerate(FLIP):
+        rest = moment - b * signs
+        seen = start - 0.5 * (squares - 2 * b * sizes + b * b * total - rest**2 / total)
+        seen[np.abs(signs) > 0.999999 * total] = -np.inf
+        out[k] = np.logaddexp(agree, seen)
+    return out
 
 
 def _mixture(likelihood: Array) -> Array:
@@ -189,14 +217,17 @@ def learn_prior(effects: Array, variances: Array) -> HeterogeneityPrior:
     x, v = _informative(x, v)
     inflation = _inflation(x, v)
     mean, variance, level = _at_every_tau(x, v, inflation)
-    weight = _mixture(np.exp(level - level.max(0)))
+    alone = np.concatenate([level, _by_chance(x, inflation[:, None] * v)])
+    weight = _pruned(_mixture(np.exp(alone - alone.max(0))))
     spread = variance[:, None] + SIGMA[:, None] ** 2
     both = level[:, None] - 0.5 * (np.log(spread) + mean[:, None] ** 2 / spread)
     both = both.reshape(-1, both.shape[2])
     joint = _mixture(np.exp(both - both.max(0)))
     return HeterogeneityPrior(
         TAU,
-        _pruned(weight),
+        weight[: len(TAU)],
+        FLIP,
+        weight[len(TAU) :],
         SIGMA,
         _pruned(joint).reshape(len(TAU), len(SIGMA)),
         inflation,
@@ -305,7 +336,9 @@ def hierarchical_estimate(
 
     .. math:: p = \sum_\tau \Pr(\tau \mid L_c - m_\tau)\; 2\Phi(-|m_\tau| / \sqrt{V_\tau}),
 
-    which is uniform over the null pairs of a panel for which the distribution of tau is known; the
+    which is uniform over the null pairs of a panel for which the distribution of tau is known.
+    Pairs whose correlation is b or -b in every donor, by chance, are part of that distribution:
+    with few donors all may agree, and what the panel says of their number goes into the p-value. The
     normal score is corrected for the skewness of sums of few counts. Estimate and interval use the
     posterior given the mean as well, as correlated pairs differ more between donors than others,
     and include the uncertainty of the variances that the correlation is scaled by.
@@ -334,7 +367,8 @@ def hierarchical_estimate(
     out = {name: np.empty(shape, dtype) for name in names}
     arrays = tuple(out.values())
     weights_p, largest = (np.empty(shape, np.float32) for _ in range(2))
-    needed = np.flatnonzero((prior.weight > 0) | (prior.joint > 0).any(1))
+    needed = np.flatnonzero((prior.weight > 0) | (prior.joint > 0).any(1) | (prior.tau == 0))
+    flips = prior.flip_weight > 0
     a, b = np.nonzero(prior.joint[needed])
     kernels.heterogeneity.posterior(
         sums,
@@ -357,6 +391,8 @@ def hierarchical_estimate(
             a.astype(np.int64),
             prior.joint[needed][a, b],
             prior.sigma[b] ** 2,
+            prior.flip[flips],
+            prior.flip_weight[flips],
         ),
         WEIGHTS.index(weights),
         float(stats.norm.ppf(0.5 + confidence / 2)),

@@ -267,6 +267,57 @@ def _add_tails(a, n, null, level, mean, variance, skewed, score, alone, value):
 
 
 @_loop
+def _add_signs(c, n, x, v, w, squares, sizes, moment, signs):
+    """Add the sums at tau = 0 from which the likelihood of correlations +-b follows for every b."""
+    for u in range(n):
+        w[u] = 1.0 / v[c, u]
+    for u in range(n):
+        signs[u] += w[u] if x[c, u] > 0.0 else (-w[u] if x[c, u] < 0.0 else 0.0)
+    for u in range(n):
+        w[u] *= x[c, u]
+    for u in range(n):
+        moment[u] += w[u]
+    for u in range(n):
+        sizes[u] += abs(w[u])
+    for u in range(n):
+        squares[u] += w[u] * x[c, u]
+
+
+@njit(inline="always", error_model="numpy")
+def _beyond(size, mean):
+    """Compute P(|N(mean, 1)| > size) for size, mean >= 0."""
+    gap = size - mean
+    half = 0.5 * _tail(abs(gap) if abs(gap) < _LARGEST_Z else _LARGEST_Z)
+    far = size + mean
+    other = 0.5 * _tail(far if far < _LARGEST_Z else _LARGEST_Z)
+    return (half if gap > 0.0 else 1.0 - half) + other
+
+
+@_loop
+def _add_flips(n, b, weight, total, sums, best, carrying, mean, variance, lean, alone, value):
+    """Add the p-value if the correlation of every donor is b or -b, as tossed by a coin.
+
+    Of all patterns of signs, that of the data and those in which all donors agree by chance matter.
+    """
+    squares, sizes, moment, signs = sums
+    for u in range(n):
+        chance = (1.0 - carrying[u]) * 0.6931471805599453
+        deviance = squares[u] - moment[u] * moment[u] / total[u]
+        agree = exp(chance - 0.5 * deviance - best[u])
+        rest = moment[u] - b * signs[u]
+        seen = squares[u] - 2.0 * b * sizes[u] + b * b * total[u] - rest * rest / total[u]
+        gap = chance - 0.5 * seen - best[u]
+        data = exp(gap if gap < 600.0 else 600.0)
+        data = 0.0 if abs(signs[u]) > 0.999999 * total[u] else data
+        spread = 1.0 / np.sqrt(variance[0, u])
+        size = abs(mean[0, u]) * spread
+        alone[u] += weight * (agree + data)
+        value[u] += weight * (
+            agree * _beyond(size, b * spread) + data * _beyond(size, abs(b * lean[u]) * spread)
+        )
+
+
+@_loop
 def _add_density(a, n, prior, sigma2, mean, variance, out):
     """Add the density of the adaptive mean if its expectation varies by sigma^2."""
     for u in range(n):
@@ -372,7 +423,7 @@ def _posterior_rows(
     """Estimate the pairs of a range of rows of a tile, see :func:`posterior`."""
     num, den, noise = sums
     phi1, phi2, scale1, scale2, share1, share2, skew1, skew2, noise1, noise2 = sides
-    tau2, null, points, prior, sigma2 = grid
+    tau2, null, points, prior, sigma2, flips, flip_weights = grid
     correlation, z, se, lower, higher, tau = estimate
     statistic, p, hausman, largest = tests
     s, _, columns = num.shape
@@ -406,6 +457,9 @@ def _posterior_rows(
     g_skew = np.empty(_BLOCK)
     total = np.empty(_BLOCK)
     moment = np.empty(_BLOCK)
+    signs = np.empty(_BLOCK)
+    lean = np.empty(_BLOCK)
+    best = np.empty(_BLOCK)
     squares = np.empty(_BLOCK)
     cubes = np.empty(_BLOCK)
     alone = np.empty(_BLOCK)
@@ -483,13 +537,44 @@ def _posterior_rows(
                         skewed,
                     )
             averages = (adaptive, spread) if weighting == 0 else (mean, variance)
-            _likelihoods(taus, n, level, w)
+            _likelihoods(taus, n, level, best)
             for out in (alone, value, together, m1, m2, t2, test):
                 _zero(n, out)
             for a in range(taus):
                 if null[a] > 0.0:
                     _add_tails(
                         a, n, null[a], level, averages[0], averages[1], skewed, w, alone, value
+                    )
+            if len(flips) > 0:
+                for out in (squares, cubes, moment, signs, lean):
+                    _zero(n, out)
+                for c in range(s):
+                    _add_signs(c, n, x, v, w, squares, cubes, moment, signs)
+                for u in range(n):
+                    lean[u] = signs[u] / base[u]
+                if weighting > 0:
+                    _zero(n, lean)
+                    for c in range(s):
+                        for u in range(n):
+                            g = known[c, u]
+                            if weighting == 2:
+                                g *= np.float64(den[c, t, first + u])
+                            lean[u] += g * np.sign(x[c, u]) / weight[u]
+                parts = squares, cubes, moment, signs
+                for k in range(len(flips)):
+                    _add_flips(
+                        n,
+                        flips[k],
+                        flip_weights[k],
+                        base,
+                        parts,
+                        best,
+                        carrying,
+                        averages[0],
+                        averages[1],
+                        lean,
+                        alone,
+                        value,
                     )
             start = 0
             while start < len(points):
@@ -565,7 +650,8 @@ def posterior(sums, sides, inflation, grid, weighting, quantile, upper, estimate
     grid : tuple of ndarray
         tau^2 and its distribution under the null hypothesis, shape (taus,); position of tau^2 in
         ascending order, probability, and variance of the mean correlation over pairs of each point
-        of the joint distribution, shape (points,).
+        of the joint distribution, shape (points,); sizes of correlations whose signs are chance and
+        their probability under the null hypothesis, shape (flips,). The first tau is 0.
     weighting : int
         0: weights 1 / (tau^2 + v_c); 1: equal; 2: D_c.
     quantile : float
