@@ -64,6 +64,9 @@ KEYS = {
             "baseline",
             "paired",
             "covariates",
+            "uncertainty",
+            "correlated",
+            "samples_per_donor",
         },
     ),
     "BayesianCorrelation": (

@@ -388,6 +388,9 @@ FUNCTIONS = {
             "baseline": ("low", 1.5, (0.2, {})),
             "paired": ("yes", NONE, (True, {})),
             "covariates": ("sex", -1, (2, {})),
+            "uncertainty": (3, "bootstrap", ("jackknife", {"question": "between"})),
+            "correlated": ("many", 3, NONE),
+            "samples_per_donor": ("two", 0, (2, {"question": "differential"})),
         },
     ),
     "evidence": (

@@ -116,6 +116,19 @@ def check(data: Path, data_options: dict[str, Any], types: str | None, formula: 
 @click.option("--alpha", type=float, help="Two-sided level.  [default: 0.05]")
 @click.option("--tests", type=int, help="Number of pairs tested (Bonferroni).  [default: 1]")
 @click.option(
+    "--correlated",
+    type=float,
+    help="Number of the tested pairs with this correlation: alpha is a false discovery rate.",
+)
+@click.option(
+    "--uncertainty",
+    type=click.Choice(["hierarchical", "jackknife"]),
+    help="within: inference over donors.  [default: hierarchical]",
+)
+@click.option(
+    "--samples-per-donor", type=int, help="within: samples per donor, if there are several."
+)
+@click.option(
     "--baseline", type=float, help="differential: correlation in the first group.  [default: 0]"
 )
 @click.option(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
+import numpy as np
 import pandas as pd
 
 from hiercorr.errors import InputError, between_0_and_1, number
@@ -27,13 +28,14 @@ def best_design(
     Parameters
     ----------
     design : Design
-        The question; its numbers of samples and cells are varied.
+        The question; its numbers of samples (of donors, with ``samples_per_donor``) and cells are
+        varied.
     donor_cost, cell_cost : float
         Cost of one more sample and of one more cell.
     goal : float
         Required power, if there is no budget.
     budget : float, optional
-        Maximum of samples x (donor_cost + cells x cell_cost).
+        Maximum of samples x (donor_cost + samples_per_donor x cells x cell_cost).
 
     Returns
     -------
@@ -46,21 +48,23 @@ def best_design(
         If no design of up to 200 samples reaches the power, or the budget is too small.
     """
     _check(design, donor_cost, cell_cost, goal, budget)
-    rows = []
+    rows: list[dict[str, float]] = []
     step = 2 if design.question == "differential" else 1
     for s in range(minimum_samples(design), _MAX_SAMPLES + 1, step):
         if budget is None:
             try:
-                found = solve(replace(design, samples=float(s), power=goal), "cells")
+                fewer = rows[-1]["cells"] if rows else None  # more samples need fewer cells
+                found = solve(replace(design, samples=float(s), power=goal), "cells", fewer)
             except InputError:
                 continue
         else:
-            cells = math.floor((budget / s - donor_cost) / cell_cost)
+            cells = math.floor((budget / s - donor_cost) / cell_cost / design.samples_per_donor)
             if cells < 2:
                 break
             found = with_power(replace(design, samples=float(s), cells=float(cells)))
-        cost = s * (donor_cost + found.cells * cell_cost)
-        rows.append({"samples": s, "cells": int(found.cells), "cost": cost, "power": found.power})
+        each = int(float(np.mean(found.cells)))  # one number: cells were solved for or set
+        cost = s * (donor_cost + each * design.samples_per_donor * cell_cost)
+        rows.append({"samples": s, "cells": each, "cost": cost, "power": found.power})
     if not rows:
         raise InputError(
             f"no design of up to {_MAX_SAMPLES} samples reaches power {goal:g}"

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from scipy import optimize, stats
 
 from hiercorr.errors import InputError
-from hiercorr.planning.variances import cell_variance
+from hiercorr.planning.screens import hierarchical_power, screened
+from hiercorr.planning.variances import cell_variance, expected_variance
+
+Array = NDArray[np.float64]
 
 _MAXIMUM = {"samples": 10_000, "cells": 10_000_000, "mean": 1e4}  # searched for a solution
 
@@ -24,7 +30,7 @@ class Design:
 
     question: str
     samples: float
-    cells: float
+    cells: float | tuple[float, ...]
     mean: tuple[float, float]
     rho: float
     heterogeneity: float
@@ -37,6 +43,9 @@ class Design:
     baseline: float
     paired: bool
     covariates: int
+    uncertainty: str = "hierarchical"
+    correlated: float = 1
+    samples_per_donor: int = 1
     standard_error: float = math.nan
     df: float = math.nan
 
@@ -47,12 +56,21 @@ class Design:
             "differential": f"difference of {self.rho:g} from {self.baseline:g} within samples"
             + (", in pairs" if self.paired else ", two groups"),
         }[self.question]
+        every = self.cells if isinstance(self.cells, tuple) else (self.cells,)
+        cells = ", ".join(f"{n:,.0f}" for n in every)
+        units = "samples" if self.samples_per_donor == 1 else "donors"
+        each = "" if units == "samples" else f"{self.samples_per_donor} samples of "
+        test = f"{self.df:.3g} degrees of freedom"
+        if math.isinf(self.df):
+            test = "tau learnt from all pairs"
+        many = "test" if self.tests == 1 else "tests"
+        if self.correlated > 1:
+            many += f" of {self.correlated:,g} such pairs"
         return (
-            f"{effect}: power {self.power:.2f} with {self.samples:g} samples of "
-            f"{self.cells:,.0f} cells, mean counts {self.mean[0]:.3g} and {self.mean[1]:.3g}, "
+            f"{effect}: power {self.power:.2f} with {self.samples:g} {units} of {each}"
+            f"{cells} cells, mean counts {self.mean[0]:.3g} and {self.mean[1]:.3g}, "
             f"heterogeneity {self.heterogeneity:.3g}, alpha {self.alpha:g}, "
-            f"{self.tests:,} {'test' if self.tests == 1 else 'tests'} "
-            f"(standard error {self.standard_error:.3f}, {self.df:.3g} degrees of freedom)"
+            f"{self.tests:,} {many} (standard error {self.standard_error:.3f}, {test})"
         )
 
 
@@ -80,7 +98,7 @@ def with_power(design: Design) -> Design:
 
 
 def _between_power(design: Design) -> Design:
-    s, n = design.samples, design.cells
+    s, n = design.samples, float(_cells(design)[0])
     reliabilities = [
         reliability(m, w, design, n) for m, w in zip(design.mean, design.within_sd, strict=True)
     ]
@@ -92,39 +110,80 @@ def _between_power(design: Design) -> Design:
             "at least 2 are needed"
         )
     shift = abs(attenuated) / math.sqrt(1 - attenuated**2) * math.sqrt(df + 1)
-    critical = stats.t.isf(design.alpha / design.tests / 2, df)
-    reached = stats.nct.sf(critical, df, shift) + stats.nct.cdf(-critical, df, shift)
     return replace(
         design,
-        power=float(min(reached, 1.0)),
+        power=_screened(design, lambda levels: _t_power(levels, df, shift)),
         standard_error=1 / math.sqrt(df - 1),
         df=float(df),
     )
 
 
-def _within_power(design: Design) -> Design:
-    s, n = design.samples, design.cells
-    if design.question == "within":
-        variance = (design.heterogeneity**2 + _cell_variance(design, design.rho) / n) / s
-        df = s - 1
-    else:
-        first, second = (
-            _cell_variance(design, r) / n for r in (design.baseline, design.baseline + design.rho)
-        )
-        variance = 2 * (2 * design.heterogeneity**2 + first + second) / s
-        df = s / 2 - 1 if design.paired else s - 2
-    if df < 1:
-        raise InputError(f"samples={s:g} leave {df:g} degrees of freedom; more are needed")
-    error = math.sqrt(variance)
-    critical = stats.t.isf(design.alpha / design.tests / 2, df)
-    shift = abs(design.rho) / error
+def _screened(design: Design, reached: Callable[[Array], Array]) -> float:
+    return screened(reached, design.alpha, design.tests, design.correlated)
+
+
+def _t_power(levels: Array, df: float, shift: float) -> Array:
+    """Compute the power of two-sided t tests with a non-centrality."""
+    critical = stats.t.isf(levels / 2, df)
     reached = stats.nct.sf(critical, df, shift) + stats.nct.cdf(-critical, df, shift)
-    if not math.isfinite(reached):
-        reached = stats.norm.sf(critical - shift)
-    return replace(design, power=float(min(reached, 1.0)), standard_error=error, df=float(df))
+    return np.where(np.isfinite(reached), reached, stats.norm.sf(critical - shift))
 
 
-def solve(design: Design, name: str) -> Design:
+def _within_power(design: Design) -> Design:
+    if design.question == "within":
+        return _one_correlation(design)
+    s, n = design.samples, _cells(design)[0]
+    first, second = (
+        _cell_variance(design, r) / n for r in (design.baseline, design.baseline + design.rho)
+    )
+    variance = 2 * (2 * design.heterogeneity**2 + first + second) / s
+    df = s / 2 - 1 if design.paired else s - 2
+    if df < 1:
+        raise InputError(
+            f"samples={design.samples:g} leave {df:g} degrees of freedom; more are needed"
+        )
+    return _with_t_test(design, variance, df)
+
+
+def _one_correlation(design: Design) -> Design:
+    """Compute the power of the test of one correlation within samples."""
+    n = _cells(design)
+    variance = _cell_variance(design, design.rho) / n
+    if design.uncertainty == "jackknife":
+        share = n / n.sum()
+        spread = float((share**2 * (design.heterogeneity**2 + variance)).sum())
+        return _with_t_test(design, spread, 1 / float((share**2).sum()) - 1)
+    expected, skewness = expected_variance(
+        design.mean, design.within_sd, design.rho, design.depth_sd
+    )
+
+    power_of, error = hierarchical_power(
+        abs(design.rho), design.heterogeneity, variance, expected / n, skewness / np.sqrt(n)
+    )
+    return replace(design, power=_screened(design, power_of), standard_error=error, df=math.inf)
+
+
+def _cells(design: Design) -> Array:
+    """Return the number of cells of each donor; the number of donors need not be whole."""
+    if isinstance(design.cells, tuple):
+        each = np.array(design.cells, float)
+    else:
+        each = np.full(max(round(design.samples), 1), float(design.cells))
+    return each * design.samples_per_donor
+
+
+def _with_t_test(design: Design, variance: float, df: float) -> Design:
+    error = math.sqrt(variance)
+    shift = abs(design.rho) / error
+    return replace(
+        design,
+        power=_screened(design, lambda levels: _t_power(levels, df, shift)),
+        standard_error=error,
+        df=float(df),
+    )
+
+
+def solve(design: Design, name: str, expected: float | None = None) -> Design:
     """Find the value of one quantity that reaches the power of a design.
 
     Parameters
@@ -133,6 +192,8 @@ def solve(design: Design, name: str) -> Design:
         Its ``power`` is the goal.
     name : {"samples", "cells", "mean", "rho", "heterogeneity"}
         Quantity to solve for.
+    expected : float, optional
+        Number of samples or cells that probably suffices; the search starts below it.
 
     Returns
     -------
@@ -145,7 +206,7 @@ def solve(design: Design, name: str) -> Design:
         If no value reaches the power.
     """
     if name in ("samples", "cells"):
-        return _smallest_number(design, name)
+        return _smallest_number(design, name, expected)
     bottom, top = {
         "mean": (1e-4, _MAXIMUM["mean"]),
         "rho": (1e-4, 0.99 - max(design.baseline, 0)),
@@ -169,15 +230,18 @@ def _with_value(design: Design, name: str, value: float) -> Design:
     return with_power(replace(design, **{name: changed}))
 
 
-def _smallest_number(design: Design, name: str) -> Design:
+def _smallest_number(design: Design, name: str, expected: float | None) -> Design:
     """Find the smallest number of samples or cells by bisection."""
     goal = design.power
     low = minimum_samples(design) if name == "samples" else 2
     smallest = _with_value(design, name, low)
     if smallest.power >= goal:
         return smallest
-    high = int(_MAXIMUM[name])
+    high = int(expected or _MAXIMUM[name])
     largest = _with_value(design, name, high)
+    if largest.power < goal and expected:
+        low, high = high, int(_MAXIMUM[name])
+        largest = _with_value(design, name, high)
     if largest.power < goal:
         raise InputError(
             f"no number of {name} up to {high:,} gives power {goal:g} "

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields, replace
 from numbers import Real
 from typing import Any
 
@@ -32,7 +32,7 @@ def power(
     question: str = "within",
     *,
     samples: float | None = None,
-    cells: float | None = None,
+    cells: float | Sequence[float] | None = None,
     mean: float | tuple[float, float] | None = 1.0,
     rho: float | None = 0.3,
     heterogeneity: float | None = _HETEROGENEITY,
@@ -45,13 +45,19 @@ def power(
     baseline: float = 0.0,
     paired: bool = False,
     covariates: int = 0,
+    uncertainty: str = "hierarchical",
+    correlated: float = 1,
+    samples_per_donor: int = 1,
 ) -> Design:
     r"""Compute the power of a design, or solve for the one quantity that is None.
 
     Within samples the estimate has variance :math:`(\tau^2 + v / n) / S`, with n cells in each of
     S samples and v the variance of one cell's influence under the Poisson-lognormal model
-    (estimated from one large simulated sample), and the t test on S - 1 degrees of freedom a
-    non-central t. A difference has variance :math:`4(\tau^2 + v / n) / S` on S - 2 degrees of
+    (estimated from one large simulated sample). The hierarchical test knows the sampling variance
+    of every donor and learns from all pairs how donors differ; its power is averaged over what the
+    residuals leave open of :math:`\tau` (:func:`hiercorr.planning.screens.hierarchical_power`).
+    The jackknife's t test on S - 1 degrees of freedom has a non-central t distribution. A
+    difference has variance :math:`4(\tau^2 + v / n) / S` on S - 2 degrees of
     freedom (in pairs :math:`2(\tau^2 + v/n) / (S/2)` on S/2 - 1). Between samples the correlation
     is attenuated by the sampling noise of the means, :math:`r = \rho\sqrt{R_1 R_2}` with
     reliability :math:`R = b^2 / (b^2 + e/n)`, and the t test on S - 2 - q degrees of freedom has
@@ -63,9 +69,9 @@ def power(
     question : {"within", "between", "differential"}
         Correlation within samples, between samples, or its difference between two groups.
     samples : float
-        Number of samples (both groups together).
-    cells : float
-        Cells per sample.
+        Number of samples (both groups together); of donors, if they have several samples.
+    cells : float or sequence of float
+        Cells per sample. ``"within"``: a sequence has one number per donor.
     mean : float or pair of float
         Mean count of the genes in a cell of average sequencing depth.
     rho : float
@@ -76,7 +82,8 @@ def power(
     power : float
         Required power. Exactly one of samples, cells, mean, rho, heterogeneity and power is None.
     alpha : float
-        Two-sided level, divided by `tests` (Bonferroni).
+        Two-sided level, divided by `tests` (Bonferroni); the false discovery rate, if `correlated`
+        is larger than 1.
     tests : int
         Number of pairs tested.
     within_sd : float or pair of float
@@ -91,6 +98,13 @@ def power(
         Whether every donor has both conditions; for ``"differential"``.
     covariates : int
         Coefficients besides the intercept that use degrees of freedom; for ``"between"``.
+    uncertainty : {"hierarchical", "jackknife"}
+        Inference over donors, as in :meth:`hiercorr.CSCore.fit`; for ``"within"``.
+    correlated : float
+        Number of the tested pairs that have this correlation: the level is that of
+        Benjamini-Hochberg.
+    samples_per_donor : int
+        Samples per donor (``block=`` of the models), each of `cells` cells; for ``"within"``.
 
     Returns
     -------
@@ -106,9 +120,12 @@ def power(
     --------
     >>> import hiercorr as hc
     >>> round(hc.power(samples=8, cells=300, mean=0.5, rho=0.3).power, 1)
-    0.7
+    0.9
     >>> hc.power(cells=300, mean=0.5, rho=0.3, power=0.9).samples
-    12
+    7
+    >>> screen = {"mean": 1.5, "tests": 3160, "correlated": 40}
+    >>> round(hc.power(cells=[1500, 300, 150, 150], **screen).power, 1)
+    0.7
     """
     given = {
         "samples": samples,
@@ -127,8 +144,13 @@ def power(
         "baseline": baseline,
         "paired": paired,
         "covariates": covariates,
+        "uncertainty": uncertainty,
+        "correlated": correlated,
+        "samples_per_donor": samples_per_donor,
     }
     one_of("question", question, QUESTIONS)
+    if isinstance(cells, Sequence | np.ndarray) and not isinstance(cells, str):
+        given["cells"], given["samples"] = _cells_of_donors(question, cells, samples)
     _check_values(given | others)
     _check_effects(question, given | others)
     missing = [k for k, v in given.items() if v is None]
@@ -142,10 +164,29 @@ def power(
     values: dict[str, Any] = {k: math.nan if v is None else v for k, v in given.items()} | others
     for name in ("mean", "within_sd"):
         values[name] = _two(values[name])
-    for name in ("samples", "cells", "rho", "heterogeneity", "power"):
+    for name in ("samples", "rho", "heterogeneity", "power"):
         values[name] = float(values[name])
+    if not isinstance(values["cells"], tuple):
+        values["cells"] = float(values["cells"])
     design = Design(question=question, **values)
     return with_power(design) if missing[0] == "power" else solve(design, missing[0])
+
+
+def _cells_of_donors(
+    question: str, cells: Any, samples: float | None
+) -> tuple[tuple[float, ...], float]:
+    """Check the numbers of cells of unequal donors; return them and the number of donors."""
+    each = tuple(cells)
+    if question != "within":
+        raise InputError("cells must be one number, except for question='within'")
+    if len(each) < 3 or samples not in (None, len(each)):
+        raise InputError(
+            f"cells has {len(each)} numbers, one per donor: at least 3 are needed, as many as "
+            f"samples={samples!r}"
+        )
+    for n in each:
+        number("cells", n, 2)
+    return tuple(float(n) for n in each), float(len(each))
 
 
 def _two(value: Any) -> tuple[float, float]:
@@ -156,7 +197,8 @@ def _two(value: Any) -> tuple[float, float]:
 def _check_values(values: Mapping[str, Any]) -> None:
     """Check the type and range of every number; None is a quantity to solve for."""
     number("samples", values["samples"], 3, optional=True)
-    number("cells", values["cells"], 2, optional=True)
+    if not isinstance(values["cells"], tuple):
+        number("cells", values["cells"], 2, optional=True)
     number("heterogeneity", values["heterogeneity"], 0, 1, optional=True)
     number("tests", values["tests"], 1)
     number("between_sd", values["between_sd"], 0, 10)
@@ -172,6 +214,14 @@ def _check_values(values: Mapping[str, Any]) -> None:
         _check_pair(name, values[name], optional=name == "mean")
     true_or_false("paired", values["paired"])
     whole_number("covariates", values["covariates"], 0)
+    one_of("uncertainty", values["uncertainty"], ("hierarchical", "jackknife"))
+    number("correlated", values["correlated"], 1)
+    if values["correlated"] > values["tests"]:
+        raise InputError(
+            f"correlated={values['correlated']!r} is more than tests={values['tests']!r}: it is "
+            "the number of the tested pairs that have this correlation"
+        )
+    whole_number("samples_per_donor", values["samples_per_donor"])
 
 
 def _check_pair(name: str, value: Any, optional: bool = False) -> None:
@@ -196,6 +246,11 @@ def _check_effects(question: str, values: Mapping[str, Any]) -> None:
         without_effect(
             between_sd=(float(values["between_sd"]), _BETWEEN_SD, "question='between'"),
             covariates=(int(values["covariates"]), 0, "question='between'"),
+        )
+    if question != "within":
+        without_effect(
+            uncertainty=(values["uncertainty"], "hierarchical", "question='within'"),
+            samples_per_donor=(int(values["samples_per_donor"]), 1, "question='within'"),
         )
     if question != "differential":
         without_effect(
@@ -255,8 +310,8 @@ def power_curve(design: Design, over: str, values: Iterable[float]) -> pd.DataFr
 
 def _values_of(design: Design) -> dict[str, Any]:
     """Return the values of a design, without its power, which may round to 1."""
-    names = ("alpha", "tests", "within_sd", "between_sd", "depth_sd", "baseline", "paired")
-    values = {name: getattr(design, name) for name in (*QUANTITIES, *names, "covariates")}
+    others = (f.name for f in fields(design) if f.name not in ("question", "standard_error", "df"))
+    values = {name: getattr(design, name) for name in others}
     return {**values, "power": None}
 
 
@@ -281,9 +336,8 @@ def around(design: Design, over: str) -> list[float]:
         numbers = range(minimum_samples(design), int(3 * design.samples) + 2, step)
         return [float(s) for s in numbers][:200]
     if over == "cells":
-        return [
-            float(c) for c in np.unique(np.geomspace(10, max(20 * design.cells, 100), 40).round())
-        ]
+        top = max(20 * float(np.mean(design.cells)), 100)
+        return [float(c) for c in np.unique(np.geomspace(10, top, 40).round())]
     if over == "mean":
         return list(np.geomspace(0.01, 20, 30))
     if over == "rho":
@@ -294,5 +348,9 @@ def around(design: Design, over: str) -> list[float]:
 def _check_quantity(design: Design, over: str) -> None:
     check_design_type(design)
     one_of("over", over, QUANTITIES)
+    if over == "samples" and isinstance(design.cells, tuple):
+        raise InputError(
+            "over='samples' needs one number of cells, and the design has one per donor"
+        )
     if over == "heterogeneity" and design.question == "between":
         raise InputError("over='heterogeneity' has no effect for a design with question='between'")

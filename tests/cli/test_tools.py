@@ -28,7 +28,7 @@ def test_check(path):
 def test_power(tmp_path):
     done = run("power", "models/power.toml", "--curve", "samples", "--figure", tmp_path / "p.png")
     assert done.exit_code == 0, done.output
-    assert "9 samples of 300 cells" in done.output
+    assert "5 samples of 300 cells" in done.output
     assert (tmp_path / "p.png").stat().st_size > 5000
     options = ("--cells", "300", "--mean", "0.5", "--rho", "0.3", "--power", "0.9")
     done = run("power", "within", *options, "--donor-cost", "1500", "--cell-cost", "0.15")

@@ -29,3 +29,11 @@ def test_costs_and_axes_are_checked():
         best_design(base, donor_cost=100, cell_cost=1, budget=10)
     with pytest.raises(hc.InputError, match="over must be"):
         power_curve(base, "alpha", [0.1])
+
+
+def test_cost_of_several_samples_per_donor():
+    base = hc.power(samples=8, cells=300, samples_per_donor=2)
+    first = best_design(base, donor_cost=500, cell_cost=0.1).iloc[0]
+    assert first["cost"] == pytest.approx(first["samples"] * (500 + 2 * first["cells"] * 0.1))
+    bought = best_design(base, donor_cost=500, cell_cost=0.1, budget=6000)
+    assert (bought["cost"] <= 6000).all()
