@@ -201,7 +201,7 @@ CASES = {
         ],
         JACKKNIFE,
     ),
-    "hierarchical": (
+    "donors in a hierarchical model": (
         lambda: within(uncertainty=None, confidence=0.9),
         [
             "The sample is the unit of inference, in a hierarchical model",
