@@ -84,8 +84,12 @@ def open_source(data: ad.AnnData | str | Path, layer: str | None = None) -> Iter
 
     handle = _opened(path, lambda: h5py.File(path, "r"))
     with handle:
-        read = _from_10x if "matrix" in handle and "obs" not in handle else _from_group
-        yield _opened(path, lambda: read(handle, layer, path.name))
+        yield _opened(path, lambda: _from_hdf5(handle, layer, path.name))
+
+
+def _from_hdf5(handle: Any, layer: str | None, name: str) -> Source:
+    read = _from_10x if "matrix" in handle and "obs" not in handle else _from_group
+    return read(handle, layer, name)
 
 
 class DataSource:

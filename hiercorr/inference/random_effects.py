@@ -340,8 +340,8 @@ def hierarchical_estimate(
     Pairs whose correlation is b or -b in every donor, by chance, are part of that distribution:
     with few donors all may agree, and what the panel says of their number goes into the p-value.
     The normal score is corrected for the skewness of sums of few counts. Estimate and interval use
-    the posterior given the mean as well, as correlated pairs differ more between donors than others,
-    and include the uncertainty of the variances that the correlation is scaled by.
+    the posterior given the mean as well, as correlated pairs differ more between donors than
+    others, and include the uncertainty of the variances that the correlation is scaled by.
 
     Parameters
     ----------

@@ -55,8 +55,8 @@ def methods_text(result: Described) -> str:
     >>> import hiercorr as hc
     >>> from hiercorr.reporting import methods_text
     >>> adata = hc.datasets.glioblastoma()
-    >>> r = hc.CSCore(adata, "patient_id", genes=20, depth="total_counts").fit(target="FTL")
-    >>> "jackknife" in methods_text(r)
+    >>> model = hc.CSCore(adata, "sample_id", genes=20, depth="total_counts", block="patient_id")
+    >>> "hierarchical model" in methods_text(model.fit(target="FTL"))
     True
     """
     if isinstance(result, Evidence):

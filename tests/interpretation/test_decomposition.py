@@ -34,7 +34,8 @@ def test_parts_add_up_and_equal_the_truth():
         < 0.03
     )
     np.testing.assert_allclose(d["variance_share"], np.diag(between) / sd**2, atol=0.03)
-    within_only = hc.CSCore(adata, "sample", depth="depth").fit(precision="double").matrix()
+    model = hc.CSCore(adata, "sample", depth="depth")
+    within_only = model.fit(uncertainty="jackknife", precision="double").matrix()
     np.testing.assert_allclose(
         d["within_correlation"].values[off], within_only.values[off], rtol=1e-6
     )

@@ -11,11 +11,9 @@ from validation.screens import called, p_values, summary
 
 CLAIM = (
     "Over the independent pairs of a panel the default's p-values are calibrated from 0.05 to 1e-4, and panels without any relation "
-    "give a call in at most 6%. With 3 to 6 donors it finds more than five times as many true pairs at q < 0.05 as the jackknife. A "
-    "list holds at most 6% false pairs, unless many pairs change sign from donor to donor and donors are few: by chance all donors "
-    "agree, and nothing in the data can tell. Where a tenth of the genes, or weak relations, change sign, up to 10% of a list is false "
-    "with 3 to 6 donors; where 40% of the genes are in pairs of +-0.4, up to 20%, and where such pairs are all there is, up to 80% of "
-    "the panels give a false call, of one or two pairs."
+    "give a call in at most 6%. A list at q < 0.05 holds at most 6% false pairs in every world, also where the correlations of many pairs "
+    "change sign from donor to donor: where these are strong and donors are 3 or 4, so that all may agree by chance, next to nothing is "
+    "called. Elsewhere it finds with 3 to 6 donors more than five times as many true pairs as the jackknife."
 )
 MODELS = ["within", "pooled_cscore", "pseudobulk"]
 SEED = 20261207
@@ -43,7 +41,8 @@ WORLDS = {
 }
 UNEQUAL = ("homogeneous", "normal heterogeneity", "40% change, strong", "sparse and rich", "null")
 CHANGING = tuple(w for w in WORLDS if "change" in w and "null" not in w)
-FEW = 6  # donors, up to which pairs that change sign may be in lists
+FEW = 6  # donors, up to which power is compared with the jackknife's
+BOUND = 0.06  # largest false discovery proportion that is claimed
 STYLE = {
     "hierarchical": ("#0072B2", "o"),
     "jackknife": ("#000000", "s"),
@@ -77,13 +76,6 @@ def run_cell(row: dict, replicates: int, seed: np.random.SeedSequence) -> pd.Dat
     return summary(found, row, ERRORS)
 
 
-def _bound(world: str, donors: int) -> float:
-    """Largest false discovery proportion that is claimed."""
-    if world not in CHANGING or donors > FEW:
-        return 0.06
-    return 0.2 if world == "40% change, strong" else 0.1
-
-
 def verdict(table: pd.DataFrame) -> list[str]:
     """Cells of the grid that refute the claim, allowing three Monte-Carlo errors."""
     out = []
@@ -99,11 +91,15 @@ def verdict(table: pd.DataFrame) -> list[str]:
             if r["any_false"] > 0.8 + 3 * r["mc_error_any_false"] or r["calls"] > 2:
                 out.append(f"{r['calls']:.1f} calls, any in {r['any_false']:.2f} panels, {where}")
         elif not null:
-            bound = _bound(r["world"], r["donors"])
-            if r["fdp"] > bound + 3 * r["mc_error_fdp"]:
+            if r["fdp"] > BOUND + 3 * r["mc_error_fdp"]:
                 out.append(f"{r['fdp']:.3f} of the calls are false, {where}")
             theirs = peer.loc[(r["world"], r["donors"], r["unequal"])]
-            if r["donors"] <= FEW and r["power"] + 3 * r["mc_error_power"] < 5 * theirs["power"]:
+            nothing = r["world"] == "40% change, strong" and r["donors"] <= 4  # all may agree
+            if (
+                r["donors"] <= FEW
+                and not nothing
+                and r["power"] + 3 * r["mc_error_power"] < 5 * theirs["power"]
+            ):
                 out.append(f"power {r['power']:.2f} and {theirs['power']:.2f}, {where}")
     share, panels = _empty(ours)
     if panels and share > 0.06 + 3 * np.sqrt(0.06 * 0.94 / panels):
@@ -175,10 +171,10 @@ def remarks(table: pd.DataFrame) -> list[str]:
         "The default against the moderated jackknife (limma's squeeze, with a trend over what independent genes would have): with equal "
         "cells and no pair that changes sign, moderation has as much power or more, most in two kinds of donors. Where pairs change "
         "sign its lists hold about twice as many false ones, up to 30% with unequal cells; one outlying donor, or 3 unequal ones, take its power.",
-        "The claim was first at most 6% false in every world, and 10% with 3 donors and pairs that change sign. The full run refuted "
-        "that with 3 to 6 donors (16% false with 4), and the claim was reworded to what was measured.",
-        "Where we are worse: many pairs that change sign, few donors, and two kinds of donors, where moderation finds more. More donors are "
-        "the remedy: from 10 on lists hold what is promised if there is anything to find.",
+        "The first full run refuted the claim: 16% of a list were false with 4 donors where 40% of the genes are in pairs of +-0.4. Since then "
+        "pairs whose signs are chance are part of what the panel teaches, and the claim holds at the price of finding nothing there.",
+        "Where we are worse: two kinds of donors, where moderation finds more, and 3 or 4 donors with many strong pairs that change sign, "
+        "where nothing can be told and nothing is called. More donors are the remedy.",
     ]
     return out
 
