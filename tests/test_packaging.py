@@ -158,7 +158,7 @@ def test_command_line_works_without_extras(core):
     command = core.python.parent / "hiercorr"
     for arguments, text in (
         (["--version"], "0.1.0"),
-        (["power", "models/power.toml"], "9 samples"),
+        (["power", "models/power.toml"], "5 samples"),
     ):
         done = subprocess.run(
             [str(command), *arguments], capture_output=True, text=True, cwd=core.folder
