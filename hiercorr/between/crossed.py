@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from hiercorr.between.normalization import lowest_correlation
 from hiercorr.errors import InputError
 
 Array = NDArray[np.float64]
@@ -36,11 +37,6 @@ def correlation_matrix(
     for codes, rho in zip(groupings, correlations, strict=True):
         matrix += rho * ((codes[:, None] == codes) - np.eye(len(codes)))
     return matrix
-
-
-def lowest_correlation(codes: NDArray[np.int64]) -> float:
-    """Return the lowest correlation that all samples of the largest group can share, + 0.01."""
-    return float(1 / (1 - np.bincount(codes).max()) + 0.01)
 
 
 def crossed_correlations(

@@ -164,6 +164,11 @@ def voom(counts: ArrayLike, libraries: ArrayLike, design: ArrayLike) -> Voom:
     return Voom(y, trend**-4.0)
 
 
+def lowest_correlation(codes: NDArray[np.int64]) -> float:
+    """Return the lowest correlation that all samples of the largest group can share, + 0.01."""
+    return float(1 / (1 - np.bincount(codes).max()) + 0.01)
+
+
 def block_correlation(
     expression: Array, design: Array, blocks: NDArray[np.int64], weights: Array | None = None
 ) -> float:
@@ -189,8 +194,7 @@ def block_correlation(
     ----------
     Smyth, Michaud & Scott 2005, Bioinformatics 21:2067.
     """
-    largest = np.bincount(blocks).max()
-    low, high = 1 / (1 - largest) + 0.01, 0.99
+    low, high = lowest_correlation(blocks), 0.99
     member = (blocks[:, None] == np.unique(blocks)).astype(float)
     s, k = design.shape
     root = np.ones((1, s)) if weights is None else np.sqrt(weights.T)

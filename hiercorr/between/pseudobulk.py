@@ -27,7 +27,12 @@ from hiercorr.counts.sources import DataSource
 from hiercorr.design.formulas import random_blocks
 from hiercorr.design.matrix import own_coefficients, sample_design
 from hiercorr.design.permutation import Arrangements, arrangements
-from hiercorr.design.samples import check_block, warn_of_repeated_donors
+from hiercorr.design.samples import (
+    check_block,
+    refuse_missing,
+    refuse_swapped,
+    warn_of_repeated_donors,
+)
 from hiercorr.errors import (
     EstimationWarning,
     InputError,
@@ -208,18 +213,12 @@ class Pseudobulk:
     def _check_grouping(self, name: str, varying: Sequence[str], source: DataSource | None) -> None:
         """Raise an error if a column does not group the samples."""
         obs = self.samples.obs
-        if name in varying and source is not None and _divides(source, name, self.sample):
-            raise InputError(
-                f"block={name!r} divides the samples of {self.sample!r}, which must lie within "
-                f"blocks: the names are swapped; use sample={name!r}, block={self.sample!r}"
-            )
+        if name in varying and source is not None:
+            with source.open() as opened:
+                refuse_swapped(name, self.sample, opened.obs)
         check_block(name, obs, varying, obs.columns)
         values = obs[name]
-        if values.isna().any():
-            raise InputError(
-                f"block {name!r} is missing for sample {values.index[values.isna()][0]!r}; leave "
-                "it out with subset="
-            )
+        refuse_missing(name, values)
         if values.nunique() == 1:
             raise InputError(
                 f"block={name!r} has one value, {values.iloc[0]!r}, in all {len(values)} samples: "
@@ -456,15 +455,6 @@ def _aggregated(data: ad.AnnData, selection: Selection, min_counts: int) -> ad.A
             f"these counts were aggregated by {made_of!r}, not by {selection.sample!r}"
         )
     return data.copy()
-
-
-def _divides(source: DataSource, name: str, sample: str) -> bool:
-    """Whether a column labels groups of cells that each lie in one sample."""
-    with source.open() as opened:
-        obs = opened.obs
-    if pd.api.types.is_float_dtype(obs[name]) or obs[name].nunique() > len(obs) / 2:
-        return False  # a measurement of cells
-    return not (obs.groupby(name, observed=True)[sample].nunique() > 1).any()
 
 
 def _with_types(formula: str | None, cell_type: str | None) -> str | None:

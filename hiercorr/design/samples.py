@@ -85,6 +85,35 @@ def check_block(
         raise unknown_name("block column", block, known)
 
 
+def refuse_swapped(block: str, sample: str, obs: pd.DataFrame) -> None:
+    """Raise an error if a column divides the samples that it should group.
+
+    Parameters
+    ----------
+    block, sample : str
+        Columns with the donors and the samples.
+    obs : DataFrame
+        Cells.
+    """
+    values = obs[block]
+    if pd.api.types.is_float_dtype(values) or values.nunique() > len(obs) / 2:
+        return  # a measurement of cells
+    if not (obs.groupby(block, observed=True)[sample].nunique() > 1).any():
+        raise InputError(
+            f"block={block!r} divides the samples of {sample!r}, which must lie within blocks: the "
+            f"names are swapped; use sample={block!r}, block={sample!r}"
+        )
+
+
+def refuse_missing(block: str, values: pd.Series) -> None:
+    """Raise an error if a sample has no block; the index of `values` names the samples."""
+    if values.isna().any():
+        raise InputError(
+            f"block {block!r} is missing for sample {values.index[values.isna()][0]!r}; leave it "
+            "out with subset="
+        )
+
+
 def donors_of_samples(
     block: str,
     sample: str | None,
@@ -118,24 +147,11 @@ def donors_of_samples(
         )
     if block not in columns:
         known = [str(c) for c in obs.columns]
-        divides = (
-            block in known
-            and not pd.api.types.is_float_dtype(obs[block])
-            and obs[block].nunique() <= len(obs) / 3  # a measurement of cells divides nothing
-            and not (obs.groupby(block, observed=True)[sample].nunique() > 1).any()
-        )
-        if divides:
-            raise InputError(
-                f"block={block!r} divides the samples of {sample!r}, which must lie within "
-                f"blocks: the names are swapped; use sample={block!r}, block={sample!r}"
-            )
+        if block in known:
+            refuse_swapped(block, sample, obs)
         check_block(block, pd.DataFrame(columns), [c for c in known if c not in columns], known)
     values = columns[block]
-    if values.isna().any():
-        raise InputError(
-            f"block {block!r} is missing for sample {values.index[values.isna()][0]!r}; leave it "
-            "out with subset="
-        )
+    refuse_missing(block, values)
     codes = pd.factorize(values)[0].astype(np.int64)
     n = int(codes.max()) + 1
     if n == 1:

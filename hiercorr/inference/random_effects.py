@@ -39,7 +39,7 @@ _DONOR_ROUNDS = 8
 _LARGEST_INFLATION = 50.0
 _INFORMATIVE = 0.3**2  # variance of a donor's correlation
 _LEAST_INFORMATIVE, _MOST_INFORMATIVE = 500, 10_000  # pairs
-_ABSENT = 1e30  # variance of a donor without information, as in the kernels
+ABSENT = kernels.heterogeneity.ABSENT
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ def _by_chance(effects: Array, variances: Array) -> Array:
     squares, sizes = (w * effects**2).sum(0), (w * np.abs(effects)).sum(0)
     signs = (w * np.sign(effects)).sum(0)
     start = 0.5 * (np.log(w).sum(0) - np.log(total))
-    start = start + (1 - (variances < _ABSENT).sum(0)) * np.log(2)
+    start = start + (1 - (variances < ABSENT).sum(0)) * np.log(2)
     agree = start - 0.5 * (squares - moment**2 / total)
     out = np.empty((len(FLIP), effects.shape[1]))
     for k, b in enumerate(FLIP):
@@ -133,7 +133,7 @@ def _pruned(weight: Array) -> Array:
 
 
 def _informative(effects: Array, variances: Array) -> tuple[Array, Array]:
-    """Choose the pairs that can tell tau from 0: donors' standard errors of at most 0.5.
+    """Choose the pairs that can tell tau from 0: donors' standard errors of at most 0.3.
 
     At least 500 and at most 10,000 pairs are kept. In pairs of sparser genes, the heavy tails of
     sums of few counts would pass for heterogeneity.
@@ -154,8 +154,6 @@ def _inflation(effects: Array, variances: Array) -> Array:
     median donor, so that pairs that differ between donors do not decide.
     """
     inflation = np.ones(len(effects))
-    if len(effects) < 3:
-        return inflation
     for _ in range(_DONOR_ROUNDS):
         _, _, level = _at_every_tau(effects, variances, inflation)
         likelihood = np.exp(level - level.max(0))
@@ -168,7 +166,7 @@ def _inflation(effects: Array, variances: Array) -> Array:
         total = w.sum(0)
         residual = effects - (w * effects).sum(0) / total
         left = np.maximum(1 - w / total, 1e-3)
-        square = np.where(variances < _ABSENT, residual**2 / (spread * left), np.nan)
+        square = np.where(variances < ABSENT, residual**2 / (spread * left), np.nan)
         found = np.nan_to_num(np.nanmedian(square, axis=1) / _MEDIAN_CHI2, nan=1.0) * inflation
         new = np.clip(found / max(1.0, float(np.median(found))), 1.0, _LARGEST_INFLATION)
         done = np.abs(np.log(new / inflation)).max() < 0.02
@@ -207,13 +205,13 @@ def learn_prior(effects: Array, variances: Array) -> HeterogeneityPrior:
     0.1
     """
     x, v = np.asarray(effects, float), np.asarray(variances, float)
-    present = np.isfinite(x) & (v < _ABSENT) & (v > 0)
+    present = np.isfinite(x) & (v < ABSENT) & (v > 0)
     known = present.sum(0) >= 3
     if not known.any():
         raise InputError(
             "no pair can be estimated in at least 3 donors: the distribution of tau is unknown"
         )
-    x, v = (np.where(present, x, 0.0)[:, known], np.where(present, v, _ABSENT)[:, known])
+    x, v = (np.where(present, x, 0.0)[:, known], np.where(present, v, ABSENT)[:, known])
     x, v = _informative(x, v)
     inflation = _inflation(x, v)
     mean, variance, level = _at_every_tau(x, v, inflation)

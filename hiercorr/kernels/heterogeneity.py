@@ -9,7 +9,7 @@ from hiercorr.kernels.elementary import atanh, exp, log
 from hiercorr.runtime.compile import over_ranges
 
 _BLOCK = 128  # pairs whose arrays stay in the first-level cache
-_ABSENT = 1e30  # variance of a donor without information on the pair
+ABSENT = 1e30  # variance of a donor without information on the pair
 _loop = njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "arcp", "reassoc"})
 _LARGEST_Z = 37.0  # the p-value of larger ones underflows
 
@@ -33,7 +33,7 @@ def _effects(num, den, noise, t, first, n, scale, side1, side2, inflation, effec
             own = scale[u] * scale1[c, t] * scale2[c, first + u]
             inverse = own / d if known else 0.0
             x = num[c, t, first + u] * inverse
-            v = e * inverse * inverse if known else _ABSENT
+            v = e * inverse * inverse if known else ABSENT
             effect[c, u] = x
             variance[c, u] = v
             mean[u] += x / v
@@ -46,7 +46,7 @@ def _effects(num, den, noise, t, first, n, scale, side1, side2, inflation, effec
         f = inflation[c]
         for u in range(n):
             v = variance[c, u]
-            if v < _ABSENT:
+            if v < ABSENT:
                 v *= 1.0 + total[u] * share1[c, t] * share2[c, first + u]
                 variance[c, u] = v * f
 
@@ -148,7 +148,7 @@ def _zero(n, out):
 def _add_sums(c, n, x, v, e, known, third, skew, base, carrying, mean, noise):
     """Add what does not depend on tau of donor c; without information, e and known are 0."""
     for u in range(n):
-        known[c, u] = 1.0 if v[c, u] < _ABSENT else 0.0
+        known[c, u] = 1.0 if v[c, u] < ABSENT else 0.0
     for u in range(n):
         e[c, u] = v[c, u] * known[c, u]
     for u in range(n):

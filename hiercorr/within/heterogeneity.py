@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from hiercorr import moments
 from hiercorr.inference.random_effects import (
+    ABSENT,
     DonorGenes,
     HeterogeneityPrior,
     donor_effects,
@@ -108,9 +109,9 @@ def donor_model(
         np.einsum("jck,ck->cj", part, sums.power[0]) for part in (each, biology, third)
     )
     squared = _squared_noise(sums, noise, biology)
-    n = _by_unit(n_cells[:, None].astype(float), units)
+    n = by_donor(n_cells[:, None].astype(float), units)
     total, biological, skewed, squared = (
-        _by_unit(part, units) for part in (total, biological, skewed, squared)
+        by_donor(part, units) for part in (total, biological, skewed, squared)
     )
     with np.errstate(divide="ignore", invalid="ignore"):
         share = np.nan_to_num(biological / total)
@@ -121,13 +122,6 @@ def donor_model(
         np.where(phi > 0, phi, -1.0), ratio**-0.5, share, skewness, np.nan_to_num(of_phi)
     )
     return DonorModel(genes, variance, units)
-
-
-def _by_unit(values: Array, units: NDArray[np.int64]) -> Array:
-    """Add the rows of the samples of each donor."""
-    out = np.zeros((int(units.max()) + 1, *values.shape[1:]))
-    np.add.at(out, units, values)
-    return out
 
 
 def _relative_variances(
@@ -148,8 +142,8 @@ def _relative_variances(
     -------
     ndarray, shape (n_donors, n_genes)
     """
-    squared = _by_unit(_squared_noise(sums, *_residual_variance(sums, fit, known)), units)
-    num, den = (_by_unit(part.T, units) for part in (fit.num, fit.den))
+    squared = by_donor(_squared_noise(sums, *_residual_variance(sums, fit, known)), units)
+    num, den = (by_donor(part.T, units) for part in (fit.num, fit.den))
     with np.errstate(divide="ignore", invalid="ignore"):
         scale = fit.variance * den
         ratio = num / scale - 1
@@ -203,7 +197,7 @@ def learnt(
     noise = by_donor(panel.noise(sums, every, every, noise), model.units)
     effects, variances = donor_effects(num, den, noise, panel.genes, panel.genes)
     upper = np.triu_indices(len(genes), 1)
-    if ((variances[:, *upper] < 1e30).sum(0) >= 3).sum() < LEAST_PAIRS:
+    if ((variances[:, *upper] < ABSENT).sum(0) >= 3).sum() < LEAST_PAIRS:
         return None
     return learn_prior(effects[:, *upper], variances[:, *upper])
 

@@ -303,7 +303,7 @@ def make_plan(
         If there are too few samples for an interval.
     """
     chosen = options.chosen_uncertainty(model)
-    n = counts.n_samples if units is None else int(units.max()) + 1
+    n = model.n_donors
     if chosen != "none" and n < 3:
         warn(
             f"{n} {'samples' if units is None else 'donors'} give an estimate but no interval: at "

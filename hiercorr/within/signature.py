@@ -123,7 +123,6 @@ def fit_signature(
         mean = problem.gene["mean"][:g]
         weights = np.ones(g) if weights == "equal" else mean / mean.mean()
     variances = Linear.ratio(problem.by_donor(fit.num.T), problem.by_donor(fit.den.T), 2.0)
-    n_donors = plan.n_donors(counts.n_samples)
     rows = slice(p, p + 1)
     output = tiling.PairOutput(p, rows, plan.dtype, without_interval=plan.silent(counts.n_samples))
     group, flag, cross = _group(counts, problem, variances[:g], weights, plan)
@@ -135,7 +134,7 @@ def fit_signature(
         else:
             pairs = _covariances(counts, problem, g, span, plan)
             estimate = _estimate(group, pairs.combined(weights), variances[span], plan)
-        tile, tile_flag = _table(estimate, plan, problem.gene_flag[span] | flag, n_donors)
+        tile, tile_flag = _table(estimate, plan, problem.gene_flag[span] | flag, counts.n_samples)
         output.write(rows, span, tile, tile_flag)
     back = np.argsort(order)
     pair = {k: v[..., back] for k, v in output.finish().items()}
@@ -207,7 +206,7 @@ def _estimate(
         np.ascontiguousarray(den)[:, None],
         (group_num[None], gene_num.T),
         (group_den[None], gene_den.T),
-        "none" if len(num) < 3 else plan.uncertainty,
+        "none" if plan.few(len(num)) else plan.uncertainty,
         (np.atleast_1d(group.noise), variances.noise),
     )
 
@@ -245,19 +244,18 @@ def _members(
 
 
 def _table(
-    estimate: inference.PairEstimate, plan: Plan, gene_flag: NDArray, n_donors: int
+    estimate: inference.PairEstimate, plan: Plan, gene_flag: NDArray, n_samples: int
 ) -> tuple[dict[str, NDArray], NDArray]:
     """Return the pair variables and flags."""
     tile: dict[str, NDArray] = {"correlation_unclipped": estimate.correlation.astype(plan.dtype)}
     flag = gene_flag[None].copy()
     flag[estimate.largest_share > DOMINANT_SHARE] |= Flag.DOMINATED.bit
-    silent = plan.uncertainty == "none" or n_donors < 3
-    if silent:
+    if plan.silent(n_samples):
         tile["fisher_z"] = inference.fisher_z(estimate.correlation)
     else:
         tile |= inference.pair_table(estimate, plan.confidence, plan.dtype)
         flag[np.isnan(tile["ci_lower"])] |= Flag.NO_INTERVAL.bit
-    if silent and plan.uncertainty != "none":
+    if plan.few(n_samples):
         flag |= Flag.TOO_FEW_SAMPLES.bit
     return tile, flag
 
