@@ -88,7 +88,8 @@ def within_dataset(
             EstimationWarning,
         )
     within = plan.estimator == "within"
-    uncertainty = fitted.uncertainty or plan.uncertainty
+    used = fitted.plan or plan
+    over_donors = within and used.uncertainty != "none"
     learnt, sample = _learnt(fitted.prior, plan)
     dataset = build_dataset(
         genes=counts.genes,
@@ -106,8 +107,8 @@ def within_dataset(
             "estimator": plan.estimator,
             "level": "within" if within else "pooled",
             "formula": fitted.formula,
-            "uncertainty": uncertainty,
-            "donor_weights": _weights(plan, uncertainty),
+            "uncertainty": used.uncertainty,
+            "donor_weights": used.weights if over_donors else None,
             **learnt,
             "confidence": plan.confidence,
             "precision": plan.precision,
@@ -123,13 +124,6 @@ def within_dataset(
         },
     )
     return dataset.assign(fitted.extra)
-
-
-def _weights(plan: Plan, uncertainty: str) -> str | None:
-    """Return the weights of the donors, for estimates over donors."""
-    if plan.estimator != "within" or uncertainty == "none":
-        return None
-    return plan.weights if uncertainty == plan.uncertainty else "information"
 
 
 def _learnt(

@@ -60,7 +60,7 @@ class Output(Protocol):
 class WithinEstimates:
     """Arrays of a fit, before they are stored in a dataset.
 
-    `uncertainty` is that of the plan unless there were too few pairs to learn `prior` from.
+    `plan` differs from the one that was made if there were too few pairs to learn `prior` from.
     """
 
     pair: dict[str, NDArray]
@@ -71,7 +71,7 @@ class WithinEstimates:
     formula: str = "~ 1"
     note: str | None = None
     extra: Any = None
-    uncertainty: str | None = None
+    plan: Plan | None = None
     prior: HeterogeneityPrior | None = None
 
 
@@ -190,7 +190,7 @@ class WithinProblem:
             self.fit.iterations,
             self.fit.converged,
             note=self.note,
-            uncertainty=self.plan.uncertainty,
+            plan=self.plan,
             prior=None if self.donors is None else self.donors.prior,
         )
 
@@ -214,17 +214,17 @@ def within_problem(counts: Counts, sums: moments.DepthSums, plan: Plan) -> Withi
     if plan.uncertainty == "hierarchical":
         units = np.arange(counts.n_samples) if plan.units is None else plan.units
         return replace(problem, donors=donor_model(sums, fit, counts.cells_per_sample, units))
-    if plan.weights == "equal" and counts.n_samples > 1:
-        return replace(problem, multiplier=_equal_weights(problem))
-    return problem
+    return _weighted(problem)
 
 
-def _equal_weights(problem: WithinProblem) -> NDArray[np.float64]:
-    """Return the factors of donors' sums that make the typical information of each the same."""
+def _weighted(problem: WithinProblem) -> WithinProblem:
+    """Multiply donors' sums so that each has the same typical information, for equal weights."""
+    if problem.plan.weights != "equal" or problem.n_samples == 1:
+        return problem
     den = problem.by_donor(problem.fit.den.T)
     typical = np.array([np.median(row[row > 0]) if (row > 0).any() else np.nan for row in den])
     factor = np.where(np.isfinite(typical), np.nanmean(typical) / typical, 0.0)
-    return np.asarray(factor, np.float64)
+    return replace(problem, multiplier=factor)
 
 
 def learn(
@@ -274,9 +274,9 @@ def learn(
             "is used",
             EstimationWarning,
         )
-    return replace(
-        problem, donors=None, plan=replace(plan, uncertainty="jackknife", weights="information")
-    )
+    weights = "information" if plan.weights == "adaptive" else plan.weights
+    plan = replace(plan, uncertainty="jackknife", weights=weights)
+    return _weighted(replace(problem, donors=None, plan=plan))
 
 
 def pooled_problem(counts: Counts, sums: moments.DepthSums, plan: Plan) -> WithinProblem:

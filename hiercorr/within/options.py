@@ -55,7 +55,7 @@ class Plan:
     units : ndarray of int, shape (n_samples,), optional
         Donor of each sample; None: every sample is a donor.
     asked : bool
-        Whether the uncertainty was asked for, rather than chosen.
+        Whether the uncertainty, or weights that only it has, were asked for rather than chosen.
     """
 
     estimator: str
@@ -336,5 +336,5 @@ def make_plan(
         tiles,
         weights=options.chosen_weights(model),
         units=units,
-        asked=options.uncertainty is not None,
+        asked=options.uncertainty is not None or options.weights == "adaptive",
     )

@@ -126,6 +126,13 @@ def test_few_genes_use_the_jackknife(data):
     with pytest.warns(hc.EstimationWarning, match="too few pairs to learn how donors differ"):
         asked = hc.CSCore(data, **few).fit(uncertainty="hierarchical")
     assert_same(asked.dataset, r.dataset)
+    with pytest.warns(hc.EstimationWarning, match="too few pairs to learn how donors differ"):
+        hc.CSCore(data, **few).fit(weights="adaptive")
+    equal = hc.CSCore(data, **few).fit(weights="equal").dataset
+    wanted = hc.CSCore(data, **few).fit(uncertainty="jackknife", weights="equal").dataset
+    assert_same(equal, wanted, exact=True)
+    assert equal.attrs["donor_weights"] == "equal"
+    assert not np.allclose(equal["correlation"], r.dataset["correlation"], equal_nan=True)
 
 
 @pytest.mark.parametrize("uncertainty", ["hierarchical", "jackknife", "cluster", "bootstrap"])
@@ -212,7 +219,7 @@ def test_donors_of_several_samples_are_the_units():
     assert_same(formula.fit().dataset, by_sample.fit().dataset, exact=True)
 
 
-def test_a_block_of_single_samples_equals_no_block_but_for_the_refusal():
+def test_a_block_with_one_sample_per_donor_is_refused():
     adata = nested(5, 1)
     with pytest.raises(hc.InputError, match="different value in each sample"):
         hc.CSCore(adata, "sample", depth="depth", block="donor")
