@@ -174,7 +174,7 @@ def instance_of(name: str, value: object, kind: Any, expected: str, optional: bo
     kind : type or tuple of type
         Accepted types.
     expected : str
-        Description of what is accepted.
+        Accepted values, as the message describes them.
     optional : bool
         Whether None is accepted.
 

@@ -79,7 +79,7 @@ def dots(
     style : dict
         Value of `mark` -> colour and marker.
     bands : dict
-        Number of a column -> limits of what is claimed, shaded.
+        Limits of the claim, drawn as a shaded band, by position of the column.
     mark : str
         Column that tells the dots of a line apart.
     """

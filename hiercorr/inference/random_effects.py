@@ -304,8 +304,8 @@ class HierarchicalEstimate:
         Mean over donors, not clipped.
     table : dict of ndarray
         ``fisher_z``, ``se`` (of fisher_z), ``ci_lower``, ``ci_upper``, ``statistic`` (normal score
-        of the p-value), ``df`` (infinite), ``p_value``, and ``tau``, the root of the posterior mean
-        of tau^2.
+        of the p-value), ``df`` (infinite), ``p_value``, and ``tau``, the square root of the
+        posterior mean of tau^2.
     weights_p_value : ndarray
         Two-sided p-value of equal averages by adaptive and by equal weights (Hausman 1978).
     largest_share : ndarray

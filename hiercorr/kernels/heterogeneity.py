@@ -650,7 +650,7 @@ def posterior(sums, sides, inflation, grid, weighting, quantile, upper, estimate
     grid : tuple of ndarray
         tau^2 and its distribution under the null hypothesis, shape (taus,); position of tau^2 in
         ascending order, probability, and variance of the mean correlation over pairs of each point
-        of the joint distribution, shape (points,); sizes of correlations whose signs are chance and
+        of the joint distribution, shape (points,); absolute correlations with random signs and
         their probability under the null hypothesis, shape (flips,). The first tau is 0.
     weighting : int
         0: weights 1 / (tau^2 + v_c); 1: equal; 2: D_c.

@@ -190,8 +190,8 @@ def remarks(table: pd.DataFrame) -> list[str]:
         "A new donor's correlation is drawn from the population; that of independent pairs is 0 in every donor.",
         "The prior of the heterogeneity is that of all pairs, most of which do not differ between donors: related pairs that do are drawn "
         "towards it. Intervals average over what is then left of the uncertainty of their heterogeneity, with normal quantiles.",
-        "Where we are worse: related pairs that differ much between 3 to 6 donors. The claim was first at least 93% in every setting; the "
-        "first run refuted it, and it was reworded to what was measured.",
+        "Where we are worse: related pairs whose correlation varies strongly among 3 to 6 donors. The original claim was coverage of at "
+        "least 93% in every setting; the first run refuted it, and the claim now states what was measured.",
     ]
     return out
 

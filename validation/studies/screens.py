@@ -1,4 +1,4 @@
-"""Screens of all pairs of a panel with 3 to 20 donors: what is found, and what is false."""
+"""Power and false discovery rate of screens over all gene pairs with 3 to 20 donors."""
 
 from __future__ import annotations
 
