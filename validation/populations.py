@@ -119,14 +119,14 @@ def _gamma_table() -> tuple[np.ndarray, np.ndarray]:
     return normal, special.gammaincinv(1 / cv2, special.ndtr(normal)) * cv2
 
 
-def _expression(normal: np.ndarray, distribution: str) -> np.ndarray:
+def expression(normal: np.ndarray, distribution: str) -> np.ndarray:
     """Expression with mean 1 from standard normals."""
     if distribution == "lognormal":
         return np.exp(SD * normal - SD**2 / 2)
     return np.interp(normal, *_gamma_table())
 
 
-def _root(natural: np.ndarray, distribution: str) -> np.ndarray:
+def root(natural: np.ndarray, distribution: str) -> np.ndarray:
     """Root of the correlations of normals that give these correlations of expression."""
     latent = np.array(latent_of(distribution, SD)(natural))
     np.fill_diagonal(latent, 1.0)
@@ -175,12 +175,12 @@ def draw(
                 if b > 0
                 else world.changing_correlations(rng)
             )
-            g[:, at] = g[:, at] @ _root(natural, world.distribution).T
+            g[:, at] = g[:, at] @ root(natural, world.distribution).T
         if world.outlier and c == 0:
             common = rng.standard_normal((n, 1)) * rng.choice([-1, 1], genes)
             g = np.sqrt(1 - world.outlier) * g + np.sqrt(world.outlier) * common
         s = np.exp(rng.normal(0, DEPTH_SD, n) - DEPTH_SD**2 / 2) * depth[c]
-        rate = s[:, None] * mu[c] * _expression(g, world.distribution)
+        rate = s[:, None] * mu[c] * expression(g, world.distribution)
         counts.append(sparse.csr_matrix(rng.poisson(rate).astype(np.float32)))
         depths.append(s * 1e4)
     obs = pd.DataFrame(

@@ -115,24 +115,31 @@ def _by_chance(effects: Array, variances: Array) -> Array:
     return out
 
 
-def _mixture(likelihood: Array) -> Array:
-    """Estimate the weights of a mixture by EM; likelihood is (components, pairs)."""
+def mixture(likelihood: Array, prior: Array | None = None, n_prior: float = 0.0) -> Array:
+    """Estimate the weights of a mixture by EM; likelihood is (components, pairs).
+
+    `prior` are weights that count as much as `n_prior` pairs.
+    """
     weight = np.full(len(likelihood), 1 / len(likelihood))
+    n = likelihood.shape[1] + n_prior
     for _ in range(_EM_STEPS):
         total = weight @ likelihood
-        new = weight * (likelihood @ (1 / total)) / likelihood.shape[1]
+        new = weight * (likelihood @ (1 / total)) / n
+        if prior is not None:
+            new += n_prior / n * prior
         if np.abs(new - weight).max() < 1e-5:
             return new
         weight = new
     return weight
 
 
-def _pruned(weight: Array) -> Array:
+def pruned(weight: Array) -> Array:
+    """Leave out points of the grid with a probability below 0.001."""
     kept = np.where(weight >= _NEGLIGIBLE, weight, 0.0)
     return kept / kept.sum()
 
 
-def _informative(effects: Array, variances: Array) -> tuple[Array, Array]:
+def informative(variances: Array) -> NDArray[np.int64]:
     """Choose the pairs that can tell tau from 0: donors' standard errors of at most 0.3.
 
     At least 500 and at most 10,000 pairs are kept. In pairs of sparser genes, the heavy tails of
@@ -143,8 +150,7 @@ def _informative(effects: Array, variances: Array) -> tuple[Array, Array]:
     if (typical <= limit).sum() < _LEAST_INFORMATIVE:
         limit = np.sort(typical)[:_LEAST_INFORMATIVE][-1]
     kept = np.flatnonzero(typical <= limit)
-    kept = kept[:: -(-len(kept) // _MOST_INFORMATIVE)]
-    return effects[:, kept], variances[:, kept]
+    return kept[:: -(-len(kept) // _MOST_INFORMATIVE)]
 
 
 def _inflation(effects: Array, variances: Array) -> Array:
@@ -157,7 +163,7 @@ def _inflation(effects: Array, variances: Array) -> Array:
     for _ in range(_DONOR_ROUNDS):
         _, _, level = _at_every_tau(effects, variances, inflation)
         likelihood = np.exp(level - level.max(0))
-        weight = _mixture(likelihood)
+        weight = mixture(likelihood)
         posterior = weight[:, None] * likelihood
         posterior /= posterior.sum(0)
         tau2 = (posterior * TAU[:, None] ** 2).sum(0)
@@ -212,22 +218,23 @@ def learn_prior(effects: Array, variances: Array) -> HeterogeneityPrior:
             "no pair can be estimated in at least 3 donors: the distribution of tau is unknown"
         )
     x, v = (np.where(present, x, 0.0)[:, known], np.where(present, v, ABSENT)[:, known])
-    x, v = _informative(x, v)
+    kept = informative(v)
+    x, v = x[:, kept], v[:, kept]
     inflation = _inflation(x, v)
     mean, variance, level = _at_every_tau(x, v, inflation)
     alone = np.concatenate([level, _by_chance(x, inflation[:, None] * v)])
-    weight = _pruned(_mixture(np.exp(alone - alone.max(0))))
+    weight = pruned(mixture(np.exp(alone - alone.max(0))))
     spread = variance[:, None] + SIGMA[:, None] ** 2
     both = level[:, None] - 0.5 * (np.log(spread) + mean[:, None] ** 2 / spread)
     both = both.reshape(-1, both.shape[2])
-    joint = _mixture(np.exp(both - both.max(0)))
+    joint = mixture(np.exp(both - both.max(0)))
     return HeterogeneityPrior(
         TAU,
         weight[: len(TAU)],
         FLIP,
         weight[len(TAU) :],
         SIGMA,
-        _pruned(joint).reshape(len(TAU), len(SIGMA)),
+        pruned(joint).reshape(len(TAU), len(SIGMA)),
         inflation,
         x.shape[1],
     )

@@ -137,14 +137,23 @@ def _regression(f: Facts) -> str:
     adjusted = f", adjusting for {listed(others)}" if others else ""
     blocks = f", with fixed effects of {block}" if block else ""
     unit = "unit" if _paired(f) else "sample"
+    kind = str(f.get("uncertainty"))
+    weights = (
+        "in a random-effects regression"
+        if kind == "hierarchical"
+        else ("weighted by its share of the information")
+    )
     text = (
         f"To first order, each {unit}'s contribution to a correlation was regressed on "
-        f"{condition}{adjusted}{blocks}, weighted by its share of the information; the "
-        f"tested contrast was {f.get('contrast')}. Standard errors are of type HC2 "
+        f"{condition}{adjusted}{blocks}, {weights}; the tested contrast was {f.get('contrast')}. "
+    )
+    if kind == "hierarchical":
+        return text + _random_effects(f, unit)
+    text += (
+        "Standard errors are of type HC2 "
         f"({cite('mackinnon_white')}) with Satterthwaite degrees of freedom "
         f"({cite('bell_mccaffrey')}), with {percent(f)} confidence intervals"
     )
-    kind = str(f.get("uncertainty"))
     if not kind.startswith("permutation"):
         return text + " and two-sided t tests of no difference."
     within = f" within {block}" if block else ""
@@ -156,6 +165,20 @@ def _regression(f: Facts) -> str:
         cite("janssen"),
     )
     return f"{text}. {permuted}"
+
+
+def _random_effects(f: Facts, unit: str) -> str:
+    """Describe a regression that learns from all pairs how samples of a group differ."""
+    groups = " in each group" if "group_tau" in f.variables else ""
+    return (
+        f"The sampling variance of each {unit}'s correlation followed from its cells, and the "
+        f"distribution of the variance between {unit}s{groups} was estimated over "
+        f"{f.get('prior_pairs'):,} pairs by nonparametric maximum likelihood "
+        f"({cite('npmle', 'shrinkage')}), separately for pairs that are correlated over all "
+        f"{unit}s. Two-sided p-values of no difference average over the posterior distribution of "
+        f"that variance given the restricted likelihood ({cite('reml')}); {percent(f)} confidence "
+        "intervals are normal with the posterior variance."
+    )
 
 
 def cell_correlation(f: Facts) -> str:

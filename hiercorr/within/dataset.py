@@ -134,14 +134,14 @@ def _learnt(
         return {}, {}
     by_sample = prior.inflation if plan.units is None else prior.inflation[plan.units]
     attrs = {
-        "tau_distribution": _distribution(prior),
+        "tau_distribution": distribution(prior.tau, prior.joint.sum(1)),
         "heterogeneous_share": prior.heterogeneous,
         "prior_pairs": prior.n_pairs,
     }
     return attrs, {"inflation": by_sample}
 
 
-def _distribution(prior: HeterogeneityPrior) -> str:
+def distribution(tau: NDArray, weight: NDArray) -> str:
     """State the distribution of tau over pairs, e.g. ``"0: 0.91, 0.2: 0.09"``."""
-    found = zip(prior.tau, prior.joint.sum(1), strict=True)
-    return ", ".join(f"{tau:g}: {weight:.3g}" for tau, weight in found if weight > 0)
+    found = zip(tau, weight, strict=True)
+    return ", ".join(f"{t:g}: {w:.3g}" for t, w in found if w > 0)

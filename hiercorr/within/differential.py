@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import anndata as ad
 import numpy as np
+import pandas as pd
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
@@ -19,14 +21,15 @@ from hiercorr.counts.selection import Selection
 from hiercorr.design.formulas import random_blocks
 from hiercorr.errors import (
     EstimationWarning,
+    InputError,
     between_0_and_1,
     one_of,
     text,
     true_or_false,
     valid_seed,
     whole_number,
-    without_effect,
 )
+from hiercorr.inference.meta_regression import LEAST_RESIDUAL_DF, RegressionDesign
 from hiercorr.results import CorrelationResult, tiling
 from hiercorr.runtime.resources import available_memory, threads
 from hiercorr.runtime.user_warnings import warn
@@ -39,10 +42,13 @@ from hiercorr.within.condition import (
     condition_design,
     condition_shuffles,
 )
+from hiercorr.within.dataset import distribution
+from hiercorr.within.heterogeneity import LEAST_GENES, LEAST_PAIRS
+from hiercorr.within.hierarchical_difference import RandomRegression, learn_regression
 from hiercorr.within.options import Plan
 
 DIFFERENTIAL_METHODS = ("regression", "pooled")
-_UNCERTAINTIES = ("jackknife", "cluster")
+_UNCERTAINTIES = {"regression": ("hierarchical", "HC2"), "pooled": ("jackknife", "cluster")}
 
 
 def differential(
@@ -55,7 +61,7 @@ def differential(
     *,
     contrast: str | Sequence[str] | None = None,
     method: str = "regression",
-    uncertainty: str = "jackknife",
+    uncertainty: str | None = None,
     permutations: int | None = None,
     genes: Sequence[str] | ArrayLike | int | None = None,
     layer: str | None = None,
@@ -74,9 +80,13 @@ def differential(
     Samples are the units. To first order, the contribution of a sample to the correlation of a pair
     is :math:`L_c = \rho + x_c / b_c` (share b_c, influence x_c, as in
     :func:`hiercorr.inference.pairs.pair_estimate`), which avoids the noise of a ratio; L is
-    regressed on the design with weights b. Standard errors are HC2 with Satterthwaite degrees of
-    freedom (:func:`hiercorr.within.differential_tests.tile_difference`): Welch's test for two
-    groups, the paired t test for pairs in blocks.
+    regressed on the design. For screens, weights and standard errors follow from a hierarchical
+    model: the sampling variance of a sample's correlation from its cells, the distribution of what
+    samples of a group differ in beyond it from all pairs
+    (:mod:`hiercorr.inference.meta_regression`). For few genes, weights are b and standard errors
+    HC2 with Satterthwaite degrees of freedom
+    (:func:`hiercorr.within.differential_tests.tile_difference`): Welch's test for two groups, the
+    paired t test for pairs in blocks.
 
     Parameters
     ----------
@@ -107,8 +117,14 @@ def differential(
         with its own standard error, compared on Fisher's scale
         (:func:`hiercorr.within.differential_tests.pooled_difference`); for two groups of at least 3
         samples, without covariates or blocks.
-    uncertainty : {"jackknife", "cluster"}
-        Standard error of the correlation of each group, for ``method="pooled"``.
+    uncertainty : {"hierarchical", "HC2", "jackknife", "cluster"}, optional
+        For ``"regression"``: ``"hierarchical"`` (random effects: sampling variances from the cells,
+        and the distribution of the heterogeneity of each group learnt from all pairs, see
+        :mod:`hiercorr.inference.meta_regression`) or ``"HC2"`` (from the samples of the pair
+        alone). None takes ``"hierarchical"`` where the panel has at least 12 genes and 60 pairs and
+        the design leaves 2 residual degrees of freedom, and ``"HC2"`` otherwise or with
+        `permutations`. For ``"pooled"``, the standard error of the correlation of each group:
+        ``"jackknife"`` (None) or ``"cluster"``.
     permutations : int, optional
         Test by permutation of the condition over samples (within blocks) instead of the t test: all
         distinct arrangements if there are no more than this number, otherwise this number at
@@ -133,7 +149,9 @@ def differential(
         ``difference`` with ``difference_se`` and limits ``difference_lower`` and
         ``difference_upper``; ``statistic``, ``df``, ``p_value`` and ``q_value`` test the null
         hypothesis of no difference; ``correlation`` is the correlation over all samples, and
-        ``group_correlation`` that of each group.
+        ``group_correlation`` that of each group. The hierarchical model adds ``group_tau`` (or
+        ``tau``, where groups are more than two or blocks are compared within) and the p-value from
+        the pair alone, ``hc2_p_value``; its ``statistic`` is the normal score of the p-value.
 
     Raises
     ------
@@ -163,12 +181,11 @@ def differential(
     one_of("precision", precision, tiling.DTYPE)
     between_0_and_1("confidence", confidence)
     one_of("method", method, DIFFERENTIAL_METHODS)
-    one_of("uncertainty", uncertainty, _UNCERTAINTIES)
+    if uncertainty is not None:
+        _check_uncertainty(uncertainty, method, permutations)
     whole_number("permutations", permutations, optional=True)
     valid_seed(seed)
     true_or_false("progress", progress, optional=True)
-    if method != "pooled":
-        without_effect(uncertainty=(uncertainty, "jackknife", "method='pooled'"))
     formula, columns = random_blocks(formula, block)
     block = columns[0] if columns else block
     asked = Condition(condition, sample, formula, block, contrast)
@@ -189,18 +206,26 @@ def differential(
         shuffles = condition_shuffles(found, asked, permutations, seed)
     if method == "pooled":
         check_pooled(found, asked, permutations)
-    test = PairTest(
-        differential_tests.Question(
-            found.design.matrix, found.contrast, found.groups(condition), found.levels or []
-        ),
-        uncertainty if method == "pooled" else None,
-        shuffles,
-        confidence,
+    question = differential_tests.Question(
+        found.design.matrix, found.contrast, found.groups(condition), found.levels or []
     )
     plan = _plan(counts, target, precision, confidence, found, progress)
     output = tiling.PairOutput(counts.n_genes, plan.rows, plan.dtype)
     with threads(n_jobs):
-        problem = fitting.fit_here(counts, plan, output, None, [test])
+        problem = fitting.prepare(counts, plan)
+        regression = None
+        if method == "regression" and permutations is None and uncertainty != "HC2":
+            regression = _regression(
+                counts,
+                problem,
+                question,
+                found.table[condition],
+                block is not None,
+                uncertainty is not None,
+            )
+        pooled = (uncertainty or "jackknife") if method == "pooled" else None
+        test = PairTest(question, pooled, shuffles, confidence, regression)
+        fitting.fit_tiles(counts, problem, output, None, [test])
     pair = output.finish()
     tiling.add_q_values(pair, plan.rows)
     missing = float(np.mean(np.isnan(pair["difference"])))
@@ -222,7 +247,51 @@ def differential(
         "correlation is that of all samples together.",
         **{k: v for k, v in counts.notes.items() if v},
     }
-    return CorrelationResult(_dataset(counts, pair, problem, target, test.question, attrs))
+    return CorrelationResult(_dataset(counts, pair, problem, target, test, attrs))
+
+
+def _check_uncertainty(uncertainty: str, method: str, permutations: int | None) -> None:
+    """Raise an error unless the method has this uncertainty."""
+    known = _UNCERTAINTIES[method]
+    if uncertainty not in known:
+        one_of("uncertainty", uncertainty, itertools.chain(*_UNCERTAINTIES.values()))
+        raise InputError(
+            f"uncertainty={uncertainty!r} is not available with method={method!r}: choose one of "
+            + ", ".join(map(repr, known))
+        )
+    if uncertainty == "hierarchical" and permutations is not None:
+        raise InputError(
+            "permutations= is a test of its own, with the samples of one pair: leave out "
+            "uncertainty='hierarchical'"
+        )
+
+
+def _regression(
+    counts: Counts,
+    problem: fitting.WithinProblem,
+    question: differential_tests.Question,
+    condition: pd.Series,
+    blocked: bool,
+    asked: bool,
+) -> RandomRegression | None:
+    """Learn the random-effects regression; None, with a warning if asked for, if it cannot be."""
+    group, signs = np.zeros(counts.n_samples, np.int64), None
+    values = condition if question.groups is None else condition.astype(str)
+    distinct, codes = np.unique(values, return_inverse=True)
+    if len(distinct) == 2:
+        signs = np.where(codes == 1, 1.0, -1.0)
+        group = group if blocked else codes
+    design = RegressionDesign(question.design, question.contrast, group, signs)
+    found = learn_regression(counts, problem, design)
+    if found is None and asked:
+        warn(
+            f"{counts.n_genes} genes and {counts.n_samples} samples are too few to learn how "
+            f"samples differ (at least {LEAST_GENES} genes with variance beyond counting noise, "
+            f"{LEAST_PAIRS} pairs and {LEAST_RESIDUAL_DF} residual degrees of freedom are needed): "
+            "uncertainty='HC2' is used",
+            EstimationWarning,
+        )
+    return found
 
 
 def _plan(
@@ -252,6 +321,8 @@ class PairTest:
         Permutations.
     confidence : float
         Confidence level of the intervals.
+    regression : RandomRegression, optional
+        Random-effects regression; the HC2 p-value is kept beside its own.
     """
 
     def __init__(
@@ -260,9 +331,10 @@ class PairTest:
         pooled: str | None,
         shuffles: differential_tests.Shuffles | None,
         confidence: float,
+        regression: RandomRegression | None = None,
     ) -> None:
         self.question, self.pooled, self.shuffles = question, pooled, shuffles
-        self.confidence = confidence
+        self.confidence, self.regression = confidence, regression
 
     def __call__(
         self,
@@ -286,6 +358,10 @@ class PairTest:
             upper = left == right and problem.plan.rows is None
             found = differential_tests.tile_difference(self.question, sums, self.shuffles, upper)
         tile |= _table(found, self.confidence, problem.plan.dtype)
+        if self.regression is not None:
+            estimate = found | self.regression.tile(problem, left, right, num, den)
+            tile["hc2_p_value"] = tile["p_value"]
+            tile |= _normal_table(estimate, self.confidence, problem.plan.dtype)
         return np.where(np.isnan(tile["p_value"]), Flag.NO_INTERVAL.bit, 0).astype(np.uint16)
 
 
@@ -306,9 +382,34 @@ def _attributes(
         "block": asked.block,
         "method": method,
         "uncertainty": test.pooled or ("HC2" if shuffles is None else by_permutation),
+        **_learnt(test),
         "permutations": None if shuffles is None else len(shuffles.values),
         "smallest_p": None if shuffles is None else shuffles.smallest_p,
     }
+
+
+def _learnt(test: PairTest) -> dict[str, Any]:
+    """Return the attributes of what was learnt from the panel."""
+    if test.regression is None:
+        return {}
+    prior, labels = test.regression.prior, test.question.labels
+    weight = prior.joint[0].sum(1)
+    each = [distribution(*_margin(tau, weight)) for tau in prior.tau.T]
+    if len(each) > 1 and labels:
+        each = [f"{label}: {text}" for label, text in zip(labels, each, strict=True)]
+    return {
+        "uncertainty": "hierarchical",
+        "tau_distribution": "; ".join(each),
+        "heterogeneous_share": float(1 - weight[(prior.tau == 0).all(1)].sum()),
+        "variance_growth": prior.growth,
+        "prior_pairs": prior.n_pairs,
+    }
+
+
+def _margin(tau: NDArray, weight: NDArray) -> tuple[NDArray, NDArray]:
+    """Add up the weights of points with the same tau."""
+    values, at = np.unique(tau, return_inverse=True)
+    return values, np.bincount(at, weight)
 
 
 def _dataset(
@@ -316,19 +417,44 @@ def _dataset(
     pair: dict[str, NDArray],
     problem: fitting.WithinProblem,
     target: str | None,
-    question: differential_tests.Question,
+    test: PairTest,
     attrs: dict[str, Any],
 ) -> xr.Dataset:
+    question = test.question
+    sample = {"n_cells": counts.cells_per_sample, "depth": counts.median_depth}
+    if test.regression is not None:
+        sample["inflation"] = test.regression.prior.inflation
     return build_dataset(
         genes=counts.genes,
         samples=counts.samples,
         pair=pair,
         gene=problem.gene,
-        sample={"n_cells": counts.cells_per_sample, "depth": counts.median_depth},
+        sample=sample,
         target=target,
         groups=question.labels if question.groups is not None else None,
         attrs=attrs,
     )
+
+
+def _normal_table(found: dict[str, NDArray], confidence: float, dtype: Any) -> dict[str, NDArray]:
+    """Variables of the random-effects regression; the statistic is the normal score of p."""
+    difference, se, p = (found[name] for name in ("difference", "se", "p_value"))
+    half = special.ndtri(0.5 + confidence / 2) * se
+    out = {
+        "difference": difference,
+        "difference_se": se,
+        "difference_lower": np.maximum(difference - half, -2.0),
+        "difference_upper": np.minimum(difference + half, 2.0),
+        "statistic": np.sign(difference) * -special.ndtri(np.maximum(p, 1e-300) / 2),
+        "df": np.where(np.isnan(p), p, np.inf),
+        "p_value": p,
+    }
+    tau = found["tau"]
+    if "group_correlation" in found and len(tau) > 1:
+        out["group_tau"] = tau
+    else:
+        out["tau"] = np.sqrt(np.mean(tau**2, 0))
+    return {name: values.astype(dtype) for name, values in out.items()}
 
 
 def _table(found: dict[str, NDArray], confidence: float, dtype: Any) -> dict[str, NDArray]:

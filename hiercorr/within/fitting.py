@@ -331,9 +331,27 @@ def fit_here(
     also : sequence of callable
         Hooks that add variables to a tile.
     """
+    problem = prepare(counts, plan)
+    fit_tiles(counts, problem, output, checkpoint, also)
+    return problem
+
+
+def prepare(counts: Counts, plan: Plan) -> WithinProblem:
+    """Estimate what all tiles share: moments of genes, and how donors differ."""
     with blas.at_most(1):
         problem = problem_of(counts, moments.depth_sums(counts, plan.tolerance), plan)
-        problem = learn(problem, partial(_panel_sums, counts, problem))
+        return learn(problem, partial(panel_sums, counts, problem))
+
+
+def fit_tiles(
+    counts: Counts,
+    problem: WithinProblem,
+    output: Output,
+    checkpoint: Checkpoint | None,
+    also: Sequence[Also] = (),
+) -> None:
+    """Estimate all pairs of a prepared problem, see :func:`fit_here`."""
+    plan = problem.plan
     if problem.n_samples == 1:
         counts = counts.one_group()
     s, dtype = problem.n_samples, plan.dtype
@@ -360,10 +378,9 @@ def fit_here(
             for hook in also:
                 flag |= hook(problem, rows, columns, num, den, tile)
             output.write(rows, columns, tile, flag)
-    return problem
 
 
-def _panel_sums(counts: Counts, problem: WithinProblem, genes: NDArray[np.int64]) -> NDArray:
+def panel_sums(counts: Counts, problem: WithinProblem, genes: NDArray[np.int64]) -> NDArray:
     """Return N of each sample for the pairs of these genes."""
     every, n = slice(0, len(genes)), len(genes)
     out = np.empty((problem.n_samples, n, n), problem.plan.dtype)

@@ -45,6 +45,11 @@ class DonorModel:
     units: NDArray[np.int64]
     prior: HeterogeneityPrior | None = None
 
+    def take(self, genes: NDArray[np.int64]) -> DonorModel:
+        """Return the same for some of the genes."""
+        variance = np.ascontiguousarray(self.variance[:, genes])
+        return DonorModel(self.genes[genes], variance, self.units, self.prior)
+
     def noise(self, sums: moments.DepthSums, left: slice, right: slice, out: NDArray) -> NDArray:
         r"""Compute the variance of each sample's N_c for independent genes by quadrature.
 
@@ -189,9 +194,7 @@ def learnt(
     genes : ndarray of int, shape (n_panel,)
         Positions of the panel's genes.
     """
-    panel = DonorModel(
-        model.genes[genes], np.ascontiguousarray(model.variance[:, genes]), model.units
-    )
+    panel = model.take(genes)
     every = slice(0, len(genes))
     noise = np.empty((len(model.units), len(genes), len(genes)))
     noise = by_donor(panel.noise(sums, every, every, noise), model.units)

@@ -72,6 +72,8 @@ def unequal_types():
 
 def differences(condition="condition", **options):
     made = {"sample": "sample_id", "genes": list(GENES), "target": "FTL", **DEPTH}
+    if not {"method", "permutations", "uncertainty"} & set(options):
+        made["uncertainty"] = "HC2"
     return hc.differential(cells(), condition=condition, **made | options)
 
 
@@ -419,6 +421,16 @@ CASES = {
             "over the pairs with FTL",
         ],
         HC2,
+    ),
+    "differential, hierarchical": (
+        partial(differences, uncertainty="hierarchical"),
+        [
+            "in a random-effects regression",
+            "variance between samples in each group",
+            "over 66 pairs",
+            "two-sided p-values of no difference average",
+        ],
+        {CSCORE, "Kiefer & Wolfowitz 1956", "Stephens 2017", "Harville 1977", BH},
     ),
     "differential, block": (
         partial(differences, block="patient_id", target=None, confidence=0.9),

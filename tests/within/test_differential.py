@@ -125,8 +125,22 @@ def test_real_data_paired_by_patient():
         r = hc.differential(
             adata, "sample_id", "condition", block="patient_id", target="FTL", depth="total_counts"
         )
-    assert r.dataset["df"].max() <= 4 + 1e-6  # 5 patients
+    assert r.dataset.attrs["uncertainty"] == "hierarchical"
+    assert "tau" in r.dataset  # conditions are compared within patients
     assert list(r.dataset["group"].values) == ["ctrl", "panobinostat"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        alone = hc.differential(
+            adata,
+            "sample_id",
+            "condition",
+            block="patient_id",
+            target="FTL",
+            depth="total_counts",
+            uncertainty="HC2",
+        ).dataset
+    assert alone["df"].max() <= 4 + 1e-6  # 5 patients
+    np.testing.assert_allclose(r.dataset["hc2_p_value"], alone["p_value"], rtol=1e-5)
 
 
 def test_condition_within_samples_is_compared_within_them():
@@ -141,7 +155,14 @@ def test_condition_within_samples_is_compared_within_them():
         hc.InputError, match="compare the conditions within samples, with block='sample'"
     ):
         hc.differential(adata, condition="cell_type", **OPTIONS)
-    r = hc.differential(adata, condition="cell_type", block="sample", target="gene0", **OPTIONS)
+    r = hc.differential(
+        adata,
+        condition="cell_type",
+        block="sample",
+        target="gene0",
+        uncertainty="HC2",
+        **OPTIONS,
+    )
     assert r.dataset.sizes["sample"] == 14
     assert list(r.dataset["group"].values) == ["B cells", "T cells"]
     assert r.top(n=1).index[0] == "gene1"

@@ -45,7 +45,12 @@ def per_sample(data, i, j):
 @pytest.mark.parametrize("formula", [None, "~ batch + age"])
 def test_weighted_regression_is_that_of_statsmodels(data, formula):
     r = hc.differential(
-        data, condition="arm", formula=formula, precision="double", **OPTIONS
+        data,
+        condition="arm",
+        formula=formula,
+        precision="double",
+        uncertainty="HC2",
+        **OPTIONS,
     ).dataset
     for i, j in ((0, 1), (3, 8)):
         value, share, obs = per_sample(data, i, j)

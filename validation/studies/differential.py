@@ -170,7 +170,10 @@ def run_cell(row: dict, replicates: int, seed: np.random.SeedSequence) -> pd.Dat
         answers = {}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            ways = [("t test", {}), ("permutation", {"permutations": PERMUTATIONS, "seed": rng})]
+            ways = [
+                ("t test", {"uncertainty": "HC2"}),
+                ("permutation", {"permutations": PERMUTATIONS, "seed": rng}),
+            ]
             ways += [] if row["paired"] else [("two groups, z", {"method": "pooled"})]
             for name, more in ways:
                 ds = hc.differential(adata, **options, **more).dataset

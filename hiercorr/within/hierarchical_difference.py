@@ -1,0 +1,201 @@
+"""Differences of correlation between samples by random-effects regression, tile by tile."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hiercorr import moments
+from hiercorr.counts.counts import Counts
+from hiercorr.inference.meta_regression import (
+    LEAST_RESIDUAL_DF,
+    RegressionDesign,
+    RegressionPrior,
+    SampleEffects,
+    learn_regression_prior,
+    regression_estimate,
+)
+from hiercorr.inference.random_effects import ABSENT, DonorGenes
+from hiercorr.runtime.compile import over_ranges
+from hiercorr.within.fitting import WithinProblem, panel_sums
+from hiercorr.within.heterogeneity import (
+    LEAST_GENES,
+    LEAST_PAIRS,
+    DonorModel,
+    donor_model,
+    panel_genes,
+)
+
+Array = NDArray[np.float64]
+
+_LARGEST_SQUARE = 0.9  # of a correlation, in the variance
+_LEAST_GROWTH = 0.05
+_RELATED = 3.0  # standard errors of the correlation over all samples
+_PAIRS = 4096  # whose effects are computed at once
+
+
+@dataclass(frozen=True)
+class PairSums:
+    """Sums of pairs by sample, and their genes; arrays are (n_samples, n_pairs).
+
+    Attributes
+    ----------
+    num, den, noise : ndarray
+        N_c, D_c, and the variance of N_c without correlation.
+    left, right : tuple of ndarray
+        Of the genes of each pair: variance (n_pairs,); variance in each sample relative to it,
+        biological share, and skewness.
+    """
+
+    num: NDArray
+    den: NDArray
+    noise: NDArray
+    left: tuple[Array, Array, Array, Array]
+    right: tuple[Array, Array, Array, Array]
+
+
+def sample_effects(sums: PairSums) -> SampleEffects:
+    r"""Compute the linearised correlation of each pair in each sample, and its variance.
+
+    .. math:: y_c = \frac{N_c}{D_c\sqrt{\phi_j\phi_k}}
+              - \frac{\tilde\rho}{2} (R_{cj} + R_{ck} - 2), \quad
+              R_{cj} = \frac{N_{cj}}{D_{cj}\phi_j}
+
+    so that a group in which genes vary more has no other correlation. The variance is that of this
+    linear form for normal residuals; what heavier tails add is learnt from the panel
+    (:attr:`hiercorr.inference.meta_regression.RegressionPrior.growth`).
+    """
+    phi1, ratio1, share1, skew1 = sums.left
+    phi2, ratio2, share2, skew2 = sums.right
+    with np.errstate(divide="ignore", invalid="ignore"):
+        scale = 1 / np.sqrt(np.where((phi1 > 0) & (phi2 > 0), phi1 * phi2, np.nan))
+        den = sums.den.astype(float)
+        known = (den > 0) & (sums.noise > 0) & np.isfinite(ratio1) & np.isfinite(ratio2)
+        known &= np.isfinite(scale)
+        den = np.where(known, den, np.nan)
+        total = np.nansum(den, 0)
+        r = np.nansum(np.where(known, sums.num, 0.0), 0) / total * scale
+        v = np.nansum(np.where(known, sums.noise, 0.0), 0) / total**2 * scale**2
+        rho = np.sign(r) * np.sqrt(np.clip(r * r - v, 0, _LARGEST_SQUARE))
+        y = sums.num / den * scale - 0.5 * rho * (ratio1 + ratio2 - 2)
+        variance = sums.noise / den**2 * scale**2
+        odds, square = share1 / share2, rho**2 * share1 * share2
+        growth = (
+            1 + square * (1 + rho**2) + rho**2 * (0.5 * (odds + 1 / odds) - 2 * (share1 + share2))
+        )
+        variance *= np.maximum(np.where(np.isfinite(growth), growth, 1 + rho**2), _LEAST_GROWTH)
+        related = np.abs(r) > _RELATED * np.sqrt(v)
+    known &= np.isfinite(variance) & np.isfinite(y)
+    return SampleEffects(
+        np.where(known, y, 0.0),
+        np.where(known, variance, ABSENT),
+        np.where(known, skew1 * skew2, 0.0),
+        np.where(known, square, 0.0),
+        related,
+    )
+
+
+@dataclass(frozen=True)
+class RandomRegression:
+    """Random-effects regression of the correlations of samples, ready for every tile.
+
+    Attributes
+    ----------
+    design : RegressionDesign
+    model : DonorModel
+        Expected noise of the samples.
+    ratio : ndarray, shape (n_samples, n_genes)
+        Variance of each gene in each sample relative to its variance over all.
+    prior : RegressionPrior
+    """
+
+    design: RegressionDesign
+    model: DonorModel
+    ratio: Array
+    prior: RegressionPrior
+
+    def tile(
+        self, problem: WithinProblem, left: slice, right: slice, num: NDArray, den: NDArray
+    ) -> dict[str, NDArray]:
+        """Estimate the pairs of a tile.
+
+        Returns
+        -------
+        dict of ndarray
+            ``difference``, ``se``, ``p_value``, shape (left, right), and ``tau``, shape
+            (n_groups, left, right).
+        """
+        shape = num.shape[1:]
+        noise = self.model.noise(problem.sums, left, right, np.empty(num.shape, num.dtype))
+        symmetric = left == right and problem.plan.rows is None
+        i, j = np.triu_indices(shape[0], 1) if symmetric else np.indices(shape).reshape(2, -1)
+        names = ("difference", "se", "p_value")
+        out = {name: np.full(shape, np.nan) for name in names}
+        out["tau"] = np.full((self.design.n_groups, *shape), np.nan)
+        genes1, genes2 = (
+            _genes(self.model.genes[side], self.ratio[:, side]) for side in (left, right)
+        )
+
+        def estimate(begin: int, end: int) -> None:
+            for start in range(begin, end, _PAIRS):
+                at = slice(start, min(start + _PAIRS, end))
+                a, b = i[at], j[at]
+                sums = PairSums(
+                    num[:, a, b], den[:, a, b], noise[:, a, b], _take(genes1, a), _take(genes2, b)
+                )
+                found = regression_estimate(sample_effects(sums), self.design, self.prior)
+                for name, values in found.items():
+                    out[name][..., a, b] = values
+                    if symmetric:
+                        out[name][..., b, a] = values
+
+        over_ranges(estimate, len(i))
+        return out
+
+
+def learn_regression(
+    counts: Counts, problem: WithinProblem, design: RegressionDesign
+) -> RandomRegression | None:
+    """Learn from a panel of genes how samples differ; None with too few samples, genes or pairs.
+
+    Parameters
+    ----------
+    counts : Counts
+    problem : WithinProblem
+        Moments of the genes, with samples as units.
+    design : RegressionDesign
+    """
+    n_samples, k = design.matrix.shape
+    genes = panel_genes(problem.fit, problem.gene["information"])
+    if n_samples - k < LEAST_RESIDUAL_DF or len(genes) < LEAST_GENES:
+        return None
+    model = donor_model(problem.sums, problem.fit, counts.cells_per_sample, np.arange(n_samples))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = (problem.fit.num / problem.fit.den / problem.fit.variance[:, None]).T
+    num = panel_sums(counts, problem, genes)
+    panel = problem.sums, problem.fit.take(genes)
+    every = slice(0, len(genes))
+    den = moments.denominators(*panel, every, every, num, np.empty_like(num))
+    of_panel = model.take(genes)
+    noise = of_panel.noise(problem.sums, every, every, np.empty_like(num))
+    i, j = np.triu_indices(len(genes), 1)
+    side = _genes(of_panel.genes, ratio[:, genes])
+    sums = PairSums(num[:, i, j], den[:, i, j], noise[:, i, j], _take(side, i), _take(side, j))
+    effects = sample_effects(sums)
+    if ((effects.variance < ABSENT).sum(0) - k >= LEAST_RESIDUAL_DF).sum() < LEAST_PAIRS:
+        return None
+    prior = learn_regression_prior(effects, design)
+    return None if prior is None else RandomRegression(design, model, ratio, prior)
+
+
+def _genes(genes: DonorGenes, ratio: Array) -> tuple[Array, Array, Array, Array]:
+    return genes.phi, ratio, genes.share, genes.skewness
+
+
+def _take(
+    genes: tuple[Array, Array, Array, Array], at: NDArray[np.int64]
+) -> tuple[Array, Array, Array, Array]:
+    phi, ratio, share, skewness = genes
+    return phi[at], ratio[:, at], share[:, at], skewness[:, at]
