@@ -282,7 +282,7 @@ def cell_types(
 @block_option
 @click.option(
     "--uncertainty",
-    type=click.Choice(["jackknife", "cluster", "none"]),
+    type=click.Choice(["hierarchical", "jackknife", "cluster", "none"]),
     help="Method for standard errors.",
 )
 @output_options

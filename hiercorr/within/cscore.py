@@ -354,8 +354,9 @@ class CSCore:
             ``"expression"``: the plain sum of expression, in which highly expressed genes weigh
             most, and which is more precise for sparse genes. A mapping gives the weight of each
             gene on relative expression; genes that go down have negative weights.
-        uncertainty : {"jackknife", "cluster", "none"}, optional
-            Standard error over samples, as for :meth:`fit`.
+        uncertainty : {"hierarchical", "jackknife", "cluster", "none"}, optional
+            Uncertainty over donors, as for :meth:`fit`: the distribution of what donors differ in
+            is learnt from the pairs of the model's genes.
         confidence : float
             Confidence level of the intervals.
         n_jobs, progress
@@ -385,15 +386,15 @@ class CSCore:
             raise InputError(
                 "a signature needs samples, named with sample=, and the counts in this process"
             )
-        if uncertainty in ("bootstrap", "hierarchical"):
+        if uncertainty == "bootstrap":
             raise InputError(
-                f"uncertainty={uncertainty!r} is not available for a signature: use 'jackknife' or "
-                "'cluster'"
+                "uncertainty='bootstrap' is not available for a signature: use 'hierarchical', "
+                "'jackknife' or 'cluster'"
             )
         text("name", name)
         members, given = check_signature(genes, name, weights, self.counts.genes)
         options = FitOptions(
-            uncertainty=uncertainty or "jackknife",
+            uncertainty=uncertainty,
             precision="double",
             confidence=confidence,
             progress=progress,

@@ -149,8 +149,23 @@ def _relative_variances(
     """
     squared = by_donor(_squared_noise(sums, *_residual_variance(sums, fit, known)), units)
     num, den = (by_donor(part.T, units) for part in (fit.num, fit.den))
+    return shrunken_ratios(num, den, fit.variance, squared)
+
+
+def shrunken_ratios(num: Array, den: Array, variance: Array, squared: Array) -> Array:
+    """Divide donors' variances by the common one, and shrink the ratios to 1.
+
+    Parameters
+    ----------
+    num, den : ndarray, shape (n_donors, n_genes)
+        Sums of the variances.
+    variance : ndarray, shape (n_genes,)
+        Common variance.
+    squared : ndarray, shape (n_donors, n_genes)
+        Half of the sampling variance of `num`.
+    """
     with np.errstate(divide="ignore", invalid="ignore"):
-        scale = fit.variance * den
+        scale = variance * den
         ratio = num / scale - 1
         noise = 2 * squared / scale**2
         usable = (scale > 0) & np.isfinite(ratio) & (noise > 0)

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Real
 
 import numpy as np
@@ -29,13 +29,16 @@ from hiercorr.results import tiling
 from hiercorr.runtime.progress import with_progress
 from hiercorr.schema import Flag
 from hiercorr.within.fitting import (
+    DIFFERENT_AVERAGES,
     DOMINANT_SHARE,
     LOW_INFORMATION,
     WithinEstimates,
     WithinProblem,
-    within_problem,
+    prepare,
 )
+from hiercorr.within.heterogeneity import DonorModel
 from hiercorr.within.options import Plan
+from hiercorr.within.signature_noise import SignatureNoise, signature_noise
 
 Array = NDArray[np.float64]
 
@@ -117,29 +120,38 @@ def fit_signature(
     g, p = len(members), counts.n_genes
     order = np.concatenate([members, np.setdiff1d(np.arange(p), members)])
     counts = counts.take(order)
-    problem = within_problem(counts, moments.depth_sums(counts, plan.tolerance), plan)
-    fit = problem.fit
+    problem = prepare(counts, plan)
+    plan, fit = problem.plan, problem.fit
     if isinstance(weights, str):
         mean = problem.gene["mean"][:g]
         weights = np.ones(g) if weights == "equal" else mean / mean.mean()
     variances = Linear.ratio(problem.by_donor(fit.num.T), problem.by_donor(fit.den.T), 2.0)
     rows = slice(p, p + 1)
     output = tiling.PairOutput(p, rows, plan.dtype, without_interval=plan.silent(counts.n_samples))
-    group, flag, cross = _group(counts, problem, variances[:g], weights, plan)
+    pairs = _member_pairs(counts, problem, variances[:g], plan)
+    cross, group, flag = _group(pairs, weights, problem.fit.theta)
+    donors = None
+    if problem.donors is not None:
+        donors = signature_noise(problem.donors, problem.sums, fit, pairs.value, weights)
     edges = [g, *range(g + 4096, p, 4096), p] if g < p else [g]
     spans = [slice(a, b) for a, b in itertools.pairwise([0, *edges])]
     for span in with_progress(spans, plan.progress):
         if span.start == 0:
-            estimate = _members(cross, group, variances[:g], weights, plan)
+            parts = _members(cross, group, variances[:g], weights)
         else:
             pairs = _covariances(counts, problem, g, span, plan)
-            estimate = _estimate(group, pairs.combined(weights), variances[span], plan)
-        tile, tile_flag = _table(estimate, plan, problem.gene_flag[span] | flag, counts.n_samples)
-        output.write(rows, span, tile, tile_flag)
+            parts = [Part(span, 0, group, pairs.combined(weights), variances[span], pairs.noise)]
+        gene_flag = problem.gene_flag[span] | flag
+        found = [
+            _table(part, problem, donors, gene_flag[part.genes.start - span.start :])
+            for part in parts
+        ]
+        tile = {k: np.concatenate([t[k] for t, _ in found], axis=1) for k in found[0][0]}
+        output.write(rows, span, tile, np.concatenate([f for _, f in found], axis=1))
     back = np.argsort(order)
     pair = {k: v[..., back] for k, v in output.finish().items()}
     gene = {k: v[back] for k, v in problem.gene.items()}
-    fitted = WithinEstimates(pair, gene, fit.theta, fit.iterations, fit.converged)
+    fitted = replace(problem.fitted(pair), gene=gene)
     return fitted, {"signature_weight": np.append(weights, np.zeros(p - g))[back]}
 
 
@@ -154,11 +166,9 @@ def _covariances(
     return Linear.ratio(problem.by_donor(num), problem.by_donor(den), 1.0)
 
 
-def _group(
-    counts: Counts, problem: WithinProblem, variances: Linear, weights: Array, plan: Plan
-) -> tuple[Linear, np.uint16, Linear]:
-    """Estimate the variance of the group, its flag, and the covariances with its genes."""
-    g = len(weights)
+def _member_pairs(counts: Counts, problem: WithinProblem, variances: Linear, plan: Plan) -> Linear:
+    """Estimate the covariances of the genes of the group with each other, (g, g)."""
+    g = len(variances.value)
     pairs = _with_variances(_covariances(counts, problem, g, slice(0, g), plan), variances)
     if not np.isfinite(pairs.value).all():
         j = int(np.flatnonzero(~np.isfinite(pairs.value).all(1))[0])
@@ -166,10 +176,15 @@ def _group(
             f"gene {counts.genes[j]!r} of the group has too few counts to be part of it; leave it "
             "out"
         )
+    return pairs
+
+
+def _group(pairs: Linear, weights: Array, theta: float) -> tuple[Linear, Linear, np.uint16]:
+    """Estimate the covariances of the group with its genes, its variance, and its flag."""
     cross = pairs.combined(weights)
     group = cross.combined(weights)
     group = Linear(group.value, group.influence, group.share, 2 * np.asarray(group.noise))
-    return group, _flag(group, weights, problem.fit.theta), cross
+    return cross, group, _flag(group, weights, theta)
 
 
 def _with_variances(pairs: Linear, variances: Linear) -> Linear:
@@ -194,27 +209,33 @@ def _flag(group: Linear, weights: Array, theta: float) -> np.uint16:
     return flag
 
 
-def _estimate(
-    group: Linear, cross: Linear, variances: Linear, plan: Plan
-) -> inference.PairEstimate:
-    """Estimate the correlations of a group (one value) with genes (m,)."""
-    (num, den), (group_num, group_den), (gene_num, gene_den) = (
-        part.sums() for part in (cross, group, variances)
-    )
-    return inference.pair_estimate(
-        num[:, None],
-        np.ascontiguousarray(den)[:, None],
-        (group_num[None], gene_num.T),
-        (group_den[None], gene_den.T),
-        "none" if plan.few(len(num)) else plan.uncertainty,
-        (np.atleast_1d(group.noise), variances.noise),
-    )
+@dataclass(frozen=True)
+class Part:
+    """A group, or the rest of it without one gene, with a span of genes.
+
+    Attributes
+    ----------
+    genes : slice
+    rest : int
+        0 for the group, k + 1 for its genes without the k-th.
+    group : Linear
+        Variance of the group, one value.
+    cross, variances : Linear
+        Covariances with the genes, and their variances, (m,).
+    member_noise : ndarray, shape (n_members, m), optional
+        1 / D of the covariances of the genes of the group with these.
+    """
+
+    genes: slice
+    rest: int
+    group: Linear
+    cross: Linear
+    variances: Linear
+    member_noise: Array | None = None
 
 
-def _members(
-    cross: Linear, group: Linear, variances: Linear, weights: Array, plan: Plan
-) -> inference.PairEstimate:
-    """Estimate the correlation of each gene of the group with the others of the group."""
+def _members(cross: Linear, group: Linear, variances: Linear, weights: Array) -> list[Part]:
+    """Pair each gene of the group with the others of the group."""
     parts = []
     for k, a in enumerate(weights):
         with_group, variance = cross[k], variances[k]
@@ -236,28 +257,79 @@ def _members(
             with_others.share[..., None],
             with_others.noise[..., None],
         )
-        parts.append(_estimate(others, column, variances[k : k + 1], plan))
-    names = ("correlation", "se", "df", "carrying", "largest_share")
-    return inference.PairEstimate(
-        *(np.concatenate([getattr(e, n) for e in parts], axis=1) for n in names)
+        at = slice(k, k + 1)
+        parts.append(Part(at, k + 1, others, column, variances[at]))
+    return parts
+
+
+def _ratio_estimate(part: Part, plan: Plan) -> inference.PairEstimate:
+    """Estimate the correlations of a group (one value) with genes (m,) as ratios of sums."""
+    (num, den), (group_num, group_den), (gene_num, gene_den) = (
+        linear.sums() for linear in (part.cross, part.group, part.variances)
+    )
+    few = plan.few(len(num))
+    uncertainty = "jackknife" if plan.uncertainty == "hierarchical" else plan.uncertainty
+    return inference.pair_estimate(
+        num[:, None],
+        np.ascontiguousarray(den)[:, None],
+        (group_num[None], gene_num.T),
+        (group_den[None], gene_den.T),
+        "none" if few else uncertainty,
+        (np.atleast_1d(part.group.noise), part.variances.noise),
     )
 
 
 def _table(
-    estimate: inference.PairEstimate, plan: Plan, gene_flag: NDArray, n_samples: int
+    part: Part, problem: WithinProblem, donors: SignatureNoise | None, gene_flag: NDArray
 ) -> tuple[dict[str, NDArray], NDArray]:
     """Return the pair variables and flags."""
-    tile: dict[str, NDArray] = {"correlation_unclipped": estimate.correlation.astype(plan.dtype)}
-    flag = gene_flag[None].copy()
-    flag[estimate.largest_share > DOMINANT_SHARE] |= Flag.DOMINATED.bit
-    if plan.silent(n_samples):
-        tile["fisher_z"] = inference.fisher_z(estimate.correlation)
+    plan, n_samples = problem.plan, problem.n_samples
+    estimate = _ratio_estimate(part, plan)
+    flag = gene_flag[None, : estimate.correlation.shape[1]].copy()
+    largest = estimate.largest_share
+    if donors is not None:
+        assert problem.donors is not None
+        tile, largest, matters = _hierarchical(part, problem, problem.donors, donors)
+        tile["jackknife_p_value"] = inference.pair_table(estimate, plan.confidence, plan.dtype)[
+            "p_value"
+        ]
+        flag &= ~Flag.DOMINATED.bit
+        flag[matters] |= Flag.WEIGHTS_MATTER.bit
     else:
-        tile |= inference.pair_table(estimate, plan.confidence, plan.dtype)
+        tile = {"correlation_unclipped": estimate.correlation.astype(plan.dtype)}
+        if plan.silent(n_samples):
+            tile["fisher_z"] = inference.fisher_z(estimate.correlation)
+        else:
+            tile |= inference.pair_table(estimate, plan.confidence, plan.dtype)
+    flag[largest > DOMINANT_SHARE] |= Flag.DOMINATED.bit
+    if "ci_lower" in tile:
         flag[np.isnan(tile["ci_lower"])] |= Flag.NO_INTERVAL.bit
     if plan.few(n_samples):
         flag |= Flag.TOO_FEW_SAMPLES.bit
     return tile, flag
+
+
+def _hierarchical(
+    part: Part, problem: WithinProblem, model: DonorModel, donors: SignatureNoise
+) -> tuple[dict[str, NDArray], NDArray, NDArray]:
+    """Estimate by the hierarchical model; also the largest weights, and where weights matter."""
+    plan = problem.plan
+    assert model.prior is not None
+    num, den = (np.ascontiguousarray(a[:, None]) for a in part.cross.sums())
+    genes = model.genes[part.genes]
+    noise = donors.of_pairs(model, problem.sums, part.rest, part.genes)
+    if part.member_noise is not None:
+        noise = noise * donors.closeness(part.genes, part.member_noise)
+    estimate = inference.hierarchical_estimate(
+        (num, den, np.ascontiguousarray(noise[:, None])),
+        (donors.genes(part.rest, float(part.group.value), *part.group.sums()), genes),
+        model.prior,
+        plan.weights,
+        plan.confidence,
+    )
+    tile = {"correlation_unclipped": estimate.correlation, **estimate.table}
+    matters = estimate.weights_p_value < DIFFERENT_AVERAGES
+    return tile, estimate.largest_share, matters & (plan.weights == "adaptive")
 
 
 def check_signature(

@@ -40,6 +40,38 @@ def test_one_gene_with_all_the_weight_is_that_gene(model, uncertainty):
     )
 
 
+def test_hierarchical_inference_of_one_gene_is_that_of_the_gene():
+    """The sampling variances of the signature are those of the gene that has all the weight."""
+    adata, _ = simulate_counts(
+        6, [80, 120, 90, 150, 60, 110], 16, mean=[3, 2, 1, 2] * 4, within=0.5, seed=3
+    )
+    model = hc.CSCore(adata, "sample", depth="depth")
+    a, b, c = model.counts.genes[:3]
+    one = model.fit(target=a, precision="double")
+    r = model.signature([a, b, c], weights={a: 1.0, b: 1e-12, c: 1e-12})
+    assert r.dataset.attrs["uncertainty"] == one.dataset.attrs["uncertainty"] == "hierarchical"
+    for name in ("correlation_unclipped", "se", "ci_lower", "p_value", "tau", "jackknife_p_value"):
+        np.testing.assert_allclose(matrix(r, name)[3:], matrix(one, name)[3:], rtol=1e-6)
+
+
+def test_genes_that_do_not_go_with_the_group_keep_their_level():
+    """The genes of the group go together, and means differ between donors."""
+    p = []
+    for seed in range(4):
+        rho = np.eye(120)
+        rho[:5, :5] += 0.4 * (1 - np.eye(5))
+        adata, _ = simulate_counts(6, 150, 120, mean=[0.5, 1.5] * 60, within=rho, seed=seed)
+        model = hc.CSCore(adata, "sample", depth="depth")
+        r = model.signature(list(model.counts.genes[:5]))
+        assert r.dataset.attrs["uncertainty"] == "hierarchical"
+        p.append(matrix(r, "p_value"))
+    p = np.array(p)
+    assert (p[:, :5] < 1e-3).mean() > 0.7  # each with the others of the group
+    null = p[:, 5:][np.isfinite(p[:, 5:])]
+    assert 0.025 < (null < 0.05).mean() < 0.075
+    assert (null < 0.001).mean() < 0.008
+
+
 def test_estimate_is_the_sum_of_covariances(model):
     names = list(model.counts.genes[:3])
     weights = {names[0]: 1.0, names[1]: -0.5, names[2]: 2.0}
