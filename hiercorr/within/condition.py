@@ -206,17 +206,23 @@ def _contrast(
     return np.eye(len(design.names))[coefficients[0]]
 
 
-def check_pooled(found: ConditionDesign, condition: Condition, permutations: int | None) -> None:
+def check_pooled(
+    question: differential_tests.Question, condition: Condition, permutations: int | None
+) -> None:
     """Raise an error unless two groups are compared without adjustment, as for ``"pooled"``."""
-    groups = found.groups(condition.column)
+    groups, weights = question.groups, question.group_weights
     for refused, what in (
         (condition.block is not None, "block="),
         (permutations is not None, "permutations="),
-        (
-            found.design.matrix.shape[1] != 2,
-            "covariates (formula=), contrasts or more than two groups",
-        ),
         (groups is None, "a numeric condition"),
+        (
+            question.design.shape[1] != 2,
+            "covariates (formula=) or more than two groups (choose two with subset=)",
+        ),
+        (
+            weights is not None and abs(weights.sum()) > 1e-9,
+            f"a contrast that is no difference of the groups ({condition.contrast!r})",
+        ),
     ):
         if refused:
             raise InputError(
@@ -251,25 +257,30 @@ def condition_shuffles(
     """
     if n < 19:
         raise InputError(f"permutations={n}: at least 19 are needed for a p-value of 0.05")
-    covariates = "~ " + " + ".join(found.sample_terms or ["1"])
-    if set(formulas.columns(covariates)) - {condition.column}:
-        raise InputError(
-            "permutations are valid for the condition and blocks only: name a categorical "
-            "covariate as block=, or leave out permutations= (the t test adjusts for covariates)"
-        )
     if found.levels is not None and len(found.levels) > 2:
         raise InputError(
             f"permutations need two groups or a numeric condition; choose two of {found.levels} "
             "with subset="
         )
-    values = found.table[condition.column]
-    numbers = values.to_numpy(float) if found.levels is None else found.groups(condition.column)
+    names = found.design.names
+    own = [k for k in range(1, len(names)) if not names[k].startswith(f"C(`{condition.block}`)[")]
+    if len(own) != 1:
+        raise InputError(
+            "permutations are valid for the condition and blocks only: name a categorical "
+            "covariate as block=, or leave out permutations= (the t test adjusts for covariates)"
+        )
+    if np.delete(found.contrast, own).any():
+        raise InputError(
+            f"permutations test {names[own[0]]!r}, and contrast={condition.contrast!r} is "
+            f"{found.describe_contrast()!r}: leave out one of the two"
+        )
+    numbers = found.design.matrix[:, own[0]]
     strata = (
-        np.zeros(len(values), np.int64)
+        np.zeros(len(numbers), np.int64)
         if condition.block is None
         else pd.factorize(found.table[condition.block])[0].astype(np.int64)
     )
-    shuffles = differential_tests.shuffles(np.asarray(numbers, float), strata, n, seed)
+    shuffles = differential_tests.shuffles(numbers, strata, n, seed)
     differential_tests.check_reach(shuffles, condition.column)
     if shuffles.smallest_p > 0.05:
         warn(

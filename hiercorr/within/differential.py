@@ -116,7 +116,7 @@ def differential(
         ``"regression"``: as above. ``"pooled"``: the correlation of each group from its own sums,
         with its own standard error, compared on Fisher's scale
         (:func:`hiercorr.within.differential_tests.pooled_difference`); for two groups of at least 3
-        samples, without covariates or blocks.
+        samples and a `contrast` of the two, without covariates or blocks.
     uncertainty : {"hierarchical", "HC2", "jackknife", "cluster"}, optional
         For ``"regression"``: ``"hierarchical"`` (random effects: sampling variances from the cells,
         and the distribution of the heterogeneity of each group learnt from all pairs, see
@@ -204,11 +204,11 @@ def differential(
     shuffles = None
     if permutations is not None:
         shuffles = condition_shuffles(found, asked, permutations, seed)
-    if method == "pooled":
-        check_pooled(found, asked, permutations)
     question = differential_tests.Question(
         found.design.matrix, found.contrast, found.groups(condition), found.levels or []
     )
+    if method == "pooled":
+        check_pooled(question, asked, permutations)
     plan = _plan(counts, target, precision, confidence, found, progress)
     output = tiling.PairOutput(counts.n_genes, plan.rows, plan.dtype)
     with threads(n_jobs):
@@ -357,11 +357,12 @@ class PairTest:
         else:
             upper = left == right and problem.plan.rows is None
             found = differential_tests.tile_difference(self.question, sums, self.shuffles, upper)
-        tile |= _table(found, self.confidence, problem.plan.dtype)
+        largest = self.question.largest
+        tile |= _table(found, self.confidence, problem.plan.dtype, largest)
         if self.regression is not None:
             estimate = found | self.regression.tile(problem, left, right, num, den)
             tile["hc2_p_value"] = tile["p_value"]
-            tile |= _normal_table(estimate, self.confidence, problem.plan.dtype)
+            tile |= _normal_table(estimate, self.confidence, problem.plan.dtype, largest)
         return np.where(np.isnan(tile["p_value"]), Flag.NO_INTERVAL.bit, 0).astype(np.uint16)
 
 
@@ -436,15 +437,17 @@ def _dataset(
     )
 
 
-def _normal_table(found: dict[str, NDArray], confidence: float, dtype: Any) -> dict[str, NDArray]:
+def _normal_table(
+    found: dict[str, NDArray], confidence: float, dtype: Any, largest: float
+) -> dict[str, NDArray]:
     """Variables of the random-effects regression; the statistic is the normal score of p."""
     difference, se, p = (found[name] for name in ("difference", "se", "p_value"))
     half = special.ndtri(0.5 + confidence / 2) * se
     out = {
         "difference": difference,
         "difference_se": se,
-        "difference_lower": np.maximum(difference - half, -2.0),
-        "difference_upper": np.minimum(difference + half, 2.0),
+        "difference_lower": np.maximum(difference - half, -largest),
+        "difference_upper": np.minimum(difference + half, largest),
         "statistic": np.sign(difference) * -special.ndtri(np.maximum(p, 1e-300) / 2),
         "df": np.where(np.isnan(p), p, np.inf),
         "p_value": p,
@@ -457,26 +460,24 @@ def _normal_table(found: dict[str, NDArray], confidence: float, dtype: Any) -> d
     return {name: values.astype(dtype) for name, values in out.items()}
 
 
-def _table(found: dict[str, NDArray], confidence: float, dtype: Any) -> dict[str, NDArray]:
-    """Variables of the test and the interval; a difference lies between -2 and 2."""
-    half = inference.PairEstimate(
-        found["difference"] / 2,
-        found["se"] / 2,
+def _table(
+    found: dict[str, NDArray], confidence: float, dtype: Any, largest: float
+) -> dict[str, NDArray]:
+    """Variables of the test and the interval, within the `largest` possible difference."""
+    unit = largest if np.isfinite(largest) else 1e9  # a slope has no bound
+    relative = inference.PairEstimate(
+        found["difference"] / unit,
+        found["se"] / unit,
         found["df"],
         np.empty(0, np.int32),
         np.empty(0, np.float32),
     )
-    tested = inference.pair_table(half, confidence, dtype)
-    if "statistic" in found:  # on a different scale from the interval
-        tested["statistic"] = found["statistic"].astype(dtype)
-        tested["p_value"] = (2 * special.stdtr(found["df"], -np.abs(found["statistic"]))).astype(
-            dtype
-        )
+    tested = inference.pair_table(relative, confidence, dtype)
     out = {
         "difference": found["difference"].astype(dtype),
         "difference_se": found["se"].astype(dtype),
-        "difference_lower": 2 * tested["ci_lower"],
-        "difference_upper": 2 * tested["ci_upper"],
+        "difference_lower": unit * tested["ci_lower"],
+        "difference_upper": unit * tested["ci_upper"],
         "statistic": tested["statistic"],
         "df": tested["df"],
         "p_value": found["permutation_p"].astype(dtype)

@@ -41,6 +41,21 @@ class Question:
     groups: NDArray[np.int64] | None
     labels: list[str]
 
+    @property
+    def group_weights(self) -> Array | None:
+        """Weights of the groups' correlations in the contrast; None if it adjusts for more."""
+        if self.groups is None or self.design.shape[1] != len(self.labels):
+            return None
+        first = [int(np.argmax(self.groups == g)) for g in range(len(self.labels))]
+        weights = np.linalg.solve(self.design[first].T, self.contrast)
+        return np.where(np.abs(weights) < 1e-9, 0.0, weights)
+
+    @property
+    def largest(self) -> float:
+        """Largest absolute value of the contrast of correlations; infinite if unknown."""
+        weights = self.group_weights
+        return np.inf if weights is None else float(np.abs(weights).sum())
+
 
 @dataclass(frozen=True)
 class Shuffles:
@@ -151,17 +166,23 @@ def tile_difference(
 def pooled_difference(question: Question, sums: TileSums, uncertainty: str) -> dict[str, NDArray]:
     r"""Compare the correlations of two groups, each from its own sums, on Fisher's scale.
 
-    .. math:: t = \frac{\operatorname{atanh}\hat\rho_2 - \operatorname{atanh}\hat\rho_1}
-                       {\sqrt{s_1^2 + s_2^2}}, \quad
+    .. math:: z = \operatorname{atanh}\hat\rho_2 - \operatorname{atanh}\hat\rho_1, \quad
+              t = \frac{z}{\sqrt{s_1^2 + s_2^2}}, \quad
               s_g = \frac{se(\hat\rho_g)}{1 - \hat\rho_g^2}, \quad
               df = \frac{(s_1^2 + s_2^2)^2}{s_1^4/df_1 + s_2^4/df_2}
+
+    for the groups in the order of the contrast. The standard error of the difference
+    :math:`d = \hat\rho_2 - \hat\rho_1` is :math:`d / t`: that of z times the mean slope of the
+    correlation over z, :math:`d / z`, so that its interval and the test agree.
 
     Returns
     -------
     dict of ndarray
-        As :func:`tile_difference`, and ``statistic`` (t).
+        As :func:`tile_difference`.
     """
+    weights = question.group_weights
     assert question.groups is not None
+    assert weights is not None
     parts = []
     for g in range(2):
         members = question.groups == g
@@ -177,13 +198,14 @@ def pooled_difference(question: Question, sums: TileSums, uncertainty: str) -> d
             np.array([getattr(e, k) for e in parts], float) for k in ("correlation", "se", "df")
         )
         z, s2 = fisher_z(r), (se / (1 - r**2)) ** 2
-        statistic = (z[1] - z[0]) / np.sqrt(s2.sum(0))
+        difference, change = (np.tensordot(weights, v, 1) for v in (r, z))
+        slope = np.where(change == 0, 1 - r[0] ** 2, difference / change)
+        error = slope * np.sqrt(np.tensordot(weights**2, s2, 1))
         welch = s2.sum(0) ** 2 / (s2**2 / df).sum(0)
     return {
-        "difference": r[1] - r[0],
-        "se": np.sqrt((se**2).sum(0)),
-        "df": np.where(np.isfinite(statistic), welch, np.nan),
-        "statistic": statistic,
+        "difference": difference,
+        "se": error,
+        "df": np.where(np.isfinite(error), welch, np.nan),
         "group_correlation": np.where(np.abs(r) < 1, r, np.nan),
     }
 

@@ -14,6 +14,7 @@ from hiercorr.inference.pairs import sample_effects, variance_shares
 from hiercorr.simulate import simulate_counts
 from hiercorr.within.differential_tests import Shuffles, shuffles
 from tests.support import OPTIONS, read_counts
+from tests.within.support import two_arms
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::hiercorr.DataWarning", "ignore::hiercorr.EstimationWarning"
@@ -183,3 +184,64 @@ def test_pooled_groups_refuse(options, text, quiet):
         hc.differential(
             adata, "sample", **{"condition": "arm", "depth": "depth", "method": "pooled", **options}
         )
+
+
+@pytest.mark.parametrize(
+    ("order", "contrast", "scale"),
+    [
+        ("ab", None, 1),
+        ("ba", None, -1),
+        ("ab", ("arm", "b", "a"), 1),
+        ("ab", ("arm", "a", "b"), -1),
+        ("ba", ("arm", "b", "a"), 1),
+        ("ba", ("arm", "a", "b"), -1),
+        ("ab", "arm[T.b]", 1),
+        ("ab", "-arm[T.b]", -1),
+        ("ba", "2 * arm[T.a]", -2),
+    ],
+)
+@pytest.mark.parametrize("method", [{}, {"method": "pooled"}, {"permutations": 99}])
+def test_contrast_and_order_of_levels_hold_for_every_method(order, contrast, scale, method):
+    data = two_arms(0.0, 0.8, n=6, cells=200, genes=4, seed=3, mean=3.0)
+    data.obs["arm"] = pd.Categorical(data.obs["arm"], categories=list(order))
+    options = {"condition": "arm", "target": "gene0", "precision": "double", **OPTIONS, **method}
+    pair = hc.differential(data, contrast=contrast, **options).dataset.isel(target=0)
+    pair = pair.sel(gene="gene1")
+    a, b = (float(pair["group_correlation"].sel(group=g)) for g in "ab")
+    # regression weighs samples otherwise than separate sums do
+    assert float(pair["difference"]) == pytest.approx(scale * (b - a), abs=0.1 * abs(scale))
+    assert float(pair["difference"]) * scale > 0.5
+    assert float(pair["statistic"]) * scale > 0
+    lower, upper = float(pair["difference_lower"]), float(pair["difference_upper"])
+    assert lower < float(pair["difference"]) < upper <= 2 * abs(scale)
+    np.testing.assert_allclose(pair["statistic"], pair["difference"] / pair["difference_se"])
+
+
+def test_slope_has_no_bound(data):
+    """A condition in small units: its slope and limits are those in large units, scaled."""
+    arm = (data.obs["arm"] == "b").astype(float)
+    large, small = (data.copy() for _ in range(2))
+    large.obs["dose"], small.obs["dose"] = arm, arm / 1000
+    found = [hc.differential(d, condition="dose", **OPTIONS).dataset for d in (large, small)]
+    for name in ("difference", "difference_lower", "difference_upper", "p_value"):
+        values = found[1][name] / (1 if name == "p_value" else 1000)
+        np.testing.assert_allclose(values, found[0][name], rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"method": "pooled", "contrast": "Intercept"}, "a contrast that is no difference"),
+        (
+            {"permutations": 99, "contrast": "Intercept + arm[T.b]"},
+            r"permutations test 'arm\[T.b\]', and contrast='Intercept \+ arm\[T.b\]'",
+        ),
+        (
+            {"permutations": 99, "condition": "age", "formula": "~ age + I(age**2)"},
+            "valid for the condition and blocks only",
+        ),
+    ],
+)
+def test_contrasts_that_a_test_cannot_answer(data, options, text):
+    with pytest.raises(hc.InputError, match=text):
+        hc.differential(data, **{"condition": "arm", **OPTIONS, **options})
