@@ -39,8 +39,9 @@ def library_sizes(counts: ArrayLike, totals: ArrayLike, method: str = "tmm") -> 
 
     References
     ----------
-    Robinson & Oshlack 2010, Genome Biology 11:R25 (TMM, computed by rnanorm); Anders & Huber 2010,
-    Genome Biology 11:R106 (median of ratios).
+    Robinson & Oshlack 2010, Genome Biology 11:R25, and Robinson, McCarthy & Smyth 2010,
+    Bioinformatics 26:139 (TMM as in edgeR); Anders & Huber 2010, Genome Biology 11:R106 (median of
+    ratios).
 
     Examples
     --------
@@ -57,15 +58,56 @@ def library_sizes(counts: ArrayLike, totals: ArrayLike, method: str = "tmm") -> 
 
 
 def _tmm(counts: Array) -> Array:
-    from rnanorm import TMM
-
+    """Scale the libraries by trimmed means of M-values, as edgeR's ``calcNormFactors``."""
     total = counts.sum(1)
-    factors = np.asarray(TMM().fit(counts).get_norm_factors(counts), float)
-    if not (np.isfinite(factors) & (factors > 0)).all():
+    found = counts[:, (counts > 0).any(0)]
+    if not (total > 0).all():
+        raise InputError("TMM gives no factor for a sample without counts; leave it out")
+    reference = _reference_sample(found, total)
+    shared = ((found > 0) & (found[reference] > 0)).any(1)
+    if not shared.all():
         raise InputError(
-            "TMM gives no factor for some sample: its counts are too few; use normalization='cpm'"
+            f"TMM gives no factor for {int((~shared).sum())} of {len(total)} samples: they share "
+            "no gene with the reference sample; use normalization='cpm'"
         )
-    return total * factors
+    own = found[reference], total[reference]
+    return total * np.array([_tmm_factor(x, t, *own) for x, t in zip(found, total, strict=True)])
+
+
+def _reference_sample(counts: Array, total: Array) -> int:
+    """Choose the sample whose upper quartile, relative to its library, is nearest to the mean.
+
+    The richest sample where most upper quartiles are 0. Of samples at the same distance the one
+    with more counts, so that the choice does not depend on their order.
+    """
+    quartile = np.quantile(counts, 0.75, axis=1) / total
+    roots = np.sqrt(counts).sum(1)
+    if np.median(quartile) < 1e-20:
+        return int(roots.argmax())
+    distance = np.abs(quartile - quartile.mean())
+    nearest = np.flatnonzero(distance <= distance.min() + 1e-12 * quartile.max())
+    return int(nearest[np.lexsort((roots[nearest], total[nearest]))[-1]])
+
+
+def _tmm_factor(counts: Array, total: float, reference: Array, reference_total: float) -> float:
+    """Return the precision-weighted mean log ratio of a sample to the reference, trimmed.
+
+    30% of the genes are left out at each end of the log ratios, 5% at each end of the mean logs.
+    """
+    both = (counts > 0) & (reference > 0)
+    x, y = counts[both], reference[both]
+    ratio = np.log2((x / total) / (y / reference_total))
+    level = (np.log2(x / total) + np.log2(y / reference_total)) / 2
+    if np.abs(ratio).max() < 1e-6:
+        return 1.0
+    keep = np.ones(len(x), bool)
+    for values, proportion in ((ratio, 0.3), (level, 0.05)):
+        trimmed, rank = np.floor(len(x) * proportion), stats.rankdata(values)
+        keep &= (rank >= trimmed + 1) & (rank <= len(x) - trimmed)
+    if not keep.any():
+        return 1.0
+    precision = 1 / ((total - x) / total / x + (reference_total - y) / reference_total / y)[keep]
+    return float(2 ** ((precision * ratio[keep]).sum() / precision.sum()))
 
 
 def _median_of_ratios(counts: Array) -> Array:

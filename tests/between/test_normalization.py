@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import hiercorr as hc
 from hiercorr.between import normalization
 from tests.support import table
 
@@ -21,8 +22,19 @@ class TestReferenceFigures:
     def test_tmm(self):
         expected = table("edger_tmm_gbm.csv")
         np.testing.assert_allclose(
-            self.libraries() / expected["lib.size"], expected["norm.factors"], rtol=1e-9
+            self.libraries() / expected["lib.size"], expected["norm.factors"], rtol=1e-10
         )
+
+    @pytest.mark.parametrize("seed", [None, 0, 1, 2])
+    def test_tmm_of_sparse_samples_in_any_order(self, seed):
+        counts = table("edger_tmm_sparse_counts.csv.gz").T
+        if seed is not None:
+            rng = np.random.default_rng(seed)
+            counts = counts.iloc[rng.permutation(12), rng.permutation(counts.shape[1])]
+        expected = table("edger_tmm_sparse.csv")["factor"].loc[counts.index]
+        total = counts.sum(axis=1)
+        found = normalization.library_sizes(counts, total) / total
+        np.testing.assert_allclose(found / np.exp(np.log(found).mean()), expected, rtol=1e-10)
 
     def test_log_cpm(self):
         expected = table("edger_logcpm_gbm.csv").T
@@ -50,3 +62,19 @@ class TestReferenceFigures:
         ratio = found / np.asarray(deseq2_norm(self.counts)[1])
         np.testing.assert_allclose(ratio, ratio[0], rtol=1e-12)
         assert np.exp(np.mean(np.log(found / self.counts.sum(axis=1)))) == pytest.approx(1)
+
+
+def test_tmm_in_degenerate_samples():
+    same = np.array([[5, 0, 3, 9], [10, 0, 6, 18], [5, 0, 3, 9]])
+    np.testing.assert_allclose(
+        normalization.library_sizes(same, same.sum(1)) / same.sum(1), 1, rtol=1e-12
+    )
+    two = np.random.default_rng(0).poisson(3, (2, 200))
+    found = normalization.library_sizes(two, two.sum(1))
+    np.testing.assert_allclose(
+        normalization.library_sizes(two[::-1], two[::-1].sum(1)), found[::-1], rtol=1e-12
+    )
+    with pytest.raises(hc.InputError, match="1 of 3 samples: they share no gene"):
+        normalization.library_sizes([[5, 3, 0], [8, 4, 0], [0, 0, 9]], [8, 12, 9])
+    with pytest.raises(hc.InputError, match="a sample without counts"):
+        normalization.library_sizes([[5, 3], [0, 0]], [8, 1])
