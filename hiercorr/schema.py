@@ -42,6 +42,12 @@ class Flag(enum.IntFlag):
         return np.uint16(int(self))
 
 
+# attribute `interval` of a result, unless interval and test come from two procedures
+AGREES = "excludes 0 where p_value < 1 - confidence, and only there"
+CALIBRATED = (
+    "posterior given all donors: need not agree with p_value, which is calibrated over the null "
+    "pairs"
+)
 PAIR_VARIABLES = {
     "correlation": "correlation",
     "correlation_unclipped": "correlation, including estimates outside (-1, 1)",
@@ -216,6 +222,7 @@ def _stamp(n_samples: int, target: str | None, tested: bool) -> dict[str, Any]:
     }
     if tested:
         stamp |= {
+            "interval": AGREES,
             "q_method": "Benjamini-Hochberg",
             "q_family": "all distinct pairs" if target is None else "pairs of the target",
         }

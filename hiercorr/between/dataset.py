@@ -13,7 +13,7 @@ from hiercorr.between.pair_tests import BetweenEstimates, PairOptions
 from hiercorr.counts.aggregate import KEY
 from hiercorr.errors import EstimationWarning
 from hiercorr.runtime.user_warnings import warn
-from hiercorr.schema import build_dataset
+from hiercorr.schema import AGREES, build_dataset
 
 if TYPE_CHECKING:
     import anndata as ad
@@ -103,6 +103,7 @@ def between_dataset(
             "permutations": None if orders is None else len(orders.orders),
             "smallest_p_value": None if orders is None else orders.smallest_p,
             "confidence": options.confidence,
+            "interval": _interval(asked, options),
             "n_cells": int(obs["n_cells"].sum()),
             "block_correlation": _block_correlation(problem, attrs["block"]),
             "seed": asked.seed if isinstance(asked.seed, int) else None,
@@ -147,6 +148,17 @@ def _uncertainty(
     return {"corrected": "generalised pivotal quantity", "hc3": "t, HC3 errors"}.get(
         asked.method, "t"
     )
+
+
+def _interval(asked: BetweenOptions, options: PairOptions) -> str:
+    """State whether interval and p-value agree."""
+    if asked.method == "corrected":
+        return "generalised pivotal quantity: need not agree with p_value, a t test"
+    if asked.method == "spearman":
+        return "normal on Fisher's z scale: need not agree with p_value"
+    if options.orders is not None:
+        return "of the t test: need not agree with p_value, from permutations"
+    return AGREES
 
 
 def _block_correlation(problem: BetweenProblem, block: str | None) -> float | str | None:

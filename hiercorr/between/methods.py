@@ -199,8 +199,7 @@ def regress_on_target(
     else:  # the covariance is W^-1/2 R W^-1/2, which differs between genes
         root = np.sqrt(precision)
         fit = regression.least_squares(white @ (root * y), white @ (root.T[:, :, None] * design))
-    robust = errors != "classical"
-    return pair_tests.against_target(fit, weights, robust, at, fitted, options, y.mean(0))
+    return pair_tests.against_target(fit, weights, at, fitted, options, y.mean(0))
 
 
 def formula_fit(problem: BetweenProblem) -> dict[str, Array]:

@@ -105,7 +105,7 @@ def correlate_residuals(
                 unit[:, left], unit[:, right], fitted, options.orders, r
             )
         bits = flag[left, None] | flag[None, right]
-        if df < 2:
+        if ranks and df < 2:
             bits |= Flag.NO_INTERVAL.bit
         output.write(left, right, {**tile, "correlation": r}, bits)
     pair = output.finish()
@@ -123,8 +123,6 @@ class TargetTests:
         Partial correlations.
     ratio : ndarray, shape (n_genes,)
         Ratio of the standard error of the target's coefficient to the classical one.
-    robust : bool
-        Whether standard errors are robust.
     tests : dict of ndarray, shape (n_combinations, n_genes)
         Tests of the coefficients and contrasts.
     position : int
@@ -137,7 +135,6 @@ class TargetTests:
 
     r: Array
     ratio: Array
-    robust: bool
     tests: dict[str, Array]
     position: int
     df: int
@@ -147,7 +144,6 @@ class TargetTests:
 def against_target(
     fit: regression.Regression,
     weights: Array,
-    robust: bool,
     target: int,
     fitted: Residuals,
     options: PairOptions,
@@ -155,9 +151,10 @@ def against_target(
 ) -> BetweenEstimates:
     """Correlate every gene with the target, from regressions with the target as last covariate.
 
-    The correlation is the partial one, t / sqrt(t^2 + df) of the classical t; with robust errors
-    or moderated variances the standard error of its atanh is the classical one times the ratio of
-    that standard error of the coefficient to the classical one.
+    The correlation is the partial one, t / sqrt(t^2 + df) of the classical t. With robust errors or
+    moderated variances the statistic is the classical t divided by the ratio of that standard error
+    of the coefficient to the classical one, and the limits of atanh r are those at which it reaches
+    its quantile: the interval excludes 0 where the test rejects it.
 
     Parameters
     ----------
@@ -168,7 +165,7 @@ def against_target(
     with np.errstate(invalid="ignore", divide="ignore"):
         classical_se = np.sqrt(fit.classical[:, k, k])
         t = fit.coefficients[k] / classical_se
-    r = t / np.sqrt(t**2 + fit.df)
+        r = np.where(np.isinf(t), np.sign(t), t / np.sqrt(t**2 + fit.df))
     usable = ~fitted.constant & (np.abs(r) < _SAME)
     usable[target] = False
     kind = options.moderation(int(usable.sum()))
@@ -185,7 +182,7 @@ def against_target(
         ordinary_p = 2 * special.stdtr(fit.df, -np.abs(t))
     with np.errstate(invalid="ignore", divide="ignore"):
         ratio = tests["beta_se"][k] / classical_se
-    found = TargetTests(r, ratio, robust, tests, k, fit.df, ordinary_p)
+    found = TargetTests(r, ratio, tests, k, fit.df, ordinary_p)
     out = _from_target(found, target, fitted, options)
     if kind is not None and squeezed is not None:
         df, variance = squeezed.prior_df[usable], squeezed.prior[usable]
@@ -203,7 +200,7 @@ def counts_against_target(
     k = fitted.basis.shape[1]
     df = fitted.df - 1
     t = tests["beta_statistic"][k]
-    found = TargetTests(t / np.sqrt(t**2 + df), np.ones_like(t), False, tests, k, df)
+    found = TargetTests(t / np.sqrt(t**2 + df), np.ones_like(t), tests, k, df)
     out = _from_target(found, target, fitted, options)
     out.gene["dispersion"] = dispersion
     return out
@@ -223,10 +220,8 @@ def _from_target(
         z = np.arctanh(r)
         se = found.ratio / np.sqrt(df - 1) if df > 1 else np.full_like(r, np.nan)
         dof = tests["beta_df"][k]
-        level = 0.5 + options.confidence / 2
-        margin = (stats.t.ppf(level, dof) if found.robust else stats.norm.ppf(level)) * np.where(
-            np.isfinite(z), se, np.nan
-        )
+        quantile = stats.t.ppf(0.5 + options.confidence / 2, dof)
+        margin = np.arcsinh(found.ratio * quantile / np.sqrt(df))  # t is sqrt(df) sinh(z) / ratio
     p = tests["beta_p_value"][k]
     if options.orders is not None:
         unit = np.where(fitted.constant, np.nan, fitted.unit)
@@ -249,8 +244,6 @@ def _from_target(
     flag[fitted.constant] |= Flag.NONPOSITIVE_VARIANCE.bit
     flag[exact] |= Flag.OUT_OF_RANGE.bit
     flag[~fitted.constant & ~exact & np.isnan(r)] |= Flag.NO_INTERVAL.bit
-    if df < 2:
-        flag |= Flag.NO_INTERVAL.bit
     flag[target] = (flag[target] & ~Flag.NO_INTERVAL.bit) | Flag.SELF.bit
     pair["correlation"][target] = 1.0
     out = {

@@ -87,8 +87,8 @@ def _correlation(f: Facts) -> str:
     test = "" if _permutations(f) else " and two-sided t tests"
     return (
         f"{partial} correlations between samples, {wording.between_genes(f)}, were computed from "
-        f"{_EXPRESSION} {_PRIOR_COUNT}{_given(f)}, with {percent(f)} confidence intervals on "
-        f"Fisher's z scale{test}."
+        f"{_EXPRESSION} {_PRIOR_COUNT}{_given(f)}, with {percent(f)} confidence intervals that "
+        f"invert the t test on Fisher's z scale{test}."
     )
 
 
@@ -133,7 +133,8 @@ def _partial(f: Facts) -> str:
     ordinary = " of the ordinary t" if kind else ""
     return (
         f"correlations are partial correlations, t / sqrt(t^2 + df){ordinary}, with "
-        f"{percent(f)} confidence intervals on Fisher's z scale{test}.{moderated}"
+        f"{percent(f)} confidence intervals that invert the t test on Fisher's z scale{test}."
+        f"{moderated}"
     )
 
 
@@ -161,7 +162,8 @@ def _counts(f: Facts) -> str:
         f"{_PRIOR_COUNT}{_given(f)}, "
         "with dispersions that equate Pearson's statistic to the residual degrees of freedom "
         f"({cite('moment_dispersion')}) and two-sided Wald t tests; correlations are "
-        f"t / sqrt(t^2 + df), with {percent(f)} confidence intervals on Fisher's z scale."
+        f"t / sqrt(t^2 + df), with {percent(f)} confidence intervals that invert the t test on "
+        "Fisher's z scale."
     )
 
 

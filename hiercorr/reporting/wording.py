@@ -12,6 +12,7 @@ import pandas as pd
 from hiercorr.errors import InputError
 from hiercorr.reporting.references import cite
 from hiercorr.results.result import CorrelationResult
+from hiercorr.schema import AGREES
 from hiercorr.within.cell_types import CellTypes
 
 MIN_SAMPLES = 3  # fewer give no interval
@@ -310,10 +311,19 @@ _PROCEDURES = {
 
 
 def adjustment(f: Facts) -> str:
-    """Return a sentence on the correction for multiple testing."""
-    method = str(f.get("q_method", ""))
-    if not method or not f.tested:
+    """Return sentences on the correction for multiple testing and on intervals beside tests."""
+    if not f.get("q_method") or not f.tested:
         return ""
+    two = (
+        "Confidence intervals and p-values come from different procedures and need not agree."
+        if f.get("interval", AGREES) != AGREES
+        else ""
+    )
+    return paragraph(_procedure(f), two)
+
+
+def _procedure(f: Facts) -> str:
+    method = str(f.get("q_method"))
     if method == "Benjamini-Bogomolov":
         level = f" at level {f.get('q_level'):g}" if f.get("q_level") else ""
         return (

@@ -10,6 +10,8 @@ import xarray as xr
 from statsmodels.iolib.summary import Summary
 from statsmodels.iolib.table import SimpleTable
 
+from hiercorr.schema import AGREES
+
 _HEADS = {
     "correlation": "corr",
     "ci_lower": "[0.025",
@@ -120,6 +122,8 @@ def _notes(attrs: Mapping[str, Any], flags: pd.Series, has_q: bool) -> list[str]
             "are calibrated over the null pairs of the panel; jackknife_p_value uses each pair "
             "alone."
         )
+    if attrs.get("interval", AGREES) != AGREES:
+        notes.append(f"Interval: {attrs['interval']}.")
     if has_q:
         notes.append(f"q: {attrs['q_method']} over {attrs['q_family']}.")
     flagged = [f"{count:,} pairs {name}" for name, count in flags.items() if count]

@@ -14,7 +14,7 @@ from hiercorr.errors import EstimationWarning
 from hiercorr.inference.random_effects import HeterogeneityPrior
 from hiercorr.results import tiling
 from hiercorr.runtime.user_warnings import warn
-from hiercorr.schema import build_dataset
+from hiercorr.schema import CALIBRATED, build_dataset
 from hiercorr.within.fitting import WithinEstimates
 from hiercorr.within.options import Plan
 
@@ -134,6 +134,7 @@ def _learnt(
         return {}, {}
     by_sample = prior.inflation if plan.units is None else prior.inflation[plan.units]
     attrs = {
+        "interval": CALIBRATED,
         "tau_distribution": distribution(prior.tau, prior.joint.sum(1)),
         "heterogeneous_share": prior.heterogeneous,
         "prior_pairs": prior.n_pairs,

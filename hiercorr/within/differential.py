@@ -33,7 +33,7 @@ from hiercorr.inference.meta_regression import LEAST_RESIDUAL_DF, RegressionDesi
 from hiercorr.results import CorrelationResult, tiling
 from hiercorr.runtime.resources import available_memory, threads
 from hiercorr.runtime.user_warnings import warn
-from hiercorr.schema import Flag, build_dataset
+from hiercorr.schema import AGREES, CALIBRATED, Flag, build_dataset
 from hiercorr.within import differential_tests, fitting
 from hiercorr.within.condition import (
     Condition,
@@ -383,6 +383,9 @@ def _attributes(
         "block": asked.block,
         "method": method,
         "uncertainty": test.pooled or ("HC2" if shuffles is None else by_permutation),
+        "interval": AGREES
+        if shuffles is None
+        else "of the t test: need not agree with p_value, from permutations",
         **_learnt(test),
         "permutations": None if shuffles is None else len(shuffles.values),
         "smallest_p": None if shuffles is None else shuffles.smallest_p,
@@ -400,6 +403,7 @@ def _learnt(test: PairTest) -> dict[str, Any]:
         each = [f"{label}: {text}" for label, text in zip(labels, each, strict=True)]
     return {
         "uncertainty": "hierarchical",
+        "interval": CALIBRATED,
         "tau_distribution": "; ".join(each),
         "heterogeneous_share": float(1 - weight[(prior.tau == 0).all(1)].sum()),
         "variance_growth": prior.growth,

@@ -25,8 +25,8 @@ def test_partial_correlation_and_its_table():
     plain = residuals.residuals(Y, np.ones((12, 1)))
     found = residuals.t_table(plain.unit.T @ plain.unit, 10, 0.95, np.float64)
     assert found["p_value"][0, 1] == pytest.approx(one.pvalue, rel=1e-6)
-    low, high = one.confidence_interval(0.95)
-    assert (found["ci_lower"][0, 1], found["ci_upper"][0, 1]) == pytest.approx((low, high))
+    interval = one.confidence_interval(0.95)  # Fisher's, with a normal quantile
+    assert (found["ci_lower"][0, 1], found["ci_upper"][0, 1]) == pytest.approx(interval, abs=0.01)
     tiny = residuals.t_table(np.array([[1 - 1e-9]]), 98, 0.95, np.float64)["p_value"]
     assert 0 < tiny[0, 0] < 1e-300
 
@@ -60,3 +60,16 @@ def test_constant_gene_has_no_residuals():
     assert residuals.residuals(y, DESIGN).constant.tolist() == [True, False]
     z = np.column_stack([DESIGN @ [3, 2, 1], Y[:, 0]])
     assert residuals.residuals(z, DESIGN).constant.tolist() == [True, False]
+
+
+@pytest.mark.parametrize("n", [3, 4, 6, 12])
+def test_interval_covers(n):
+    rng = np.random.default_rng(n)
+    for rho in (0.0, 0.8):
+        x = rng.normal(size=(n, 20000))
+        y = rho * x + np.sqrt(1 - rho**2) * rng.normal(size=x.shape)
+        x, y = (v - v.mean(0) for v in (x, y))
+        r = (x * y).sum(0) / np.sqrt((x**2).sum(0) * (y**2).sum(0))
+        found = residuals.t_table(r[None], n - 2, 0.95, np.float64)
+        covered = np.mean((found["ci_lower"] < rho) & (rho < found["ci_upper"]))
+        assert covered == pytest.approx(0.951, abs=0.007)
