@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import optimize, stats
+from scipy import optimize
 
 from hiercorr.errors import InputError
+from hiercorr.planning.exact import correlation_test_power, t_test_power
 from hiercorr.planning.screens import hierarchical_power, screened
 from hiercorr.planning.variances import cell_variance, expected_variance
 
@@ -109,10 +110,9 @@ def _between_power(design: Design) -> Design:
             f"samples={s:g} with covariates={design.covariates} leave {df:g} degrees of freedom; "
             "at least 2 are needed"
         )
-    shift = abs(attenuated) / math.sqrt(1 - attenuated**2) * math.sqrt(df + 1)
     return replace(
         design,
-        power=_screened(design, lambda levels: _t_power(levels, df, shift)),
+        power=_screened(design, lambda levels: correlation_test_power(levels, df, attenuated)),
         standard_error=1 / math.sqrt(df - 1),
         df=float(df),
     )
@@ -120,13 +120,6 @@ def _between_power(design: Design) -> Design:
 
 def _screened(design: Design, reached: Callable[[Array], Array]) -> float:
     return screened(reached, design.alpha, design.tests, design.correlated)
-
-
-def _t_power(levels: Array, df: float, shift: float) -> Array:
-    """Compute the power of two-sided t tests with a non-centrality."""
-    critical = stats.t.isf(levels / 2, df)
-    reached = stats.nct.sf(critical, df, shift) + stats.nct.cdf(-critical, df, shift)
-    return np.where(np.isfinite(reached), reached, stats.norm.sf(critical - shift))
 
 
 def _within_power(design: Design) -> Design:
@@ -177,7 +170,7 @@ def _with_t_test(design: Design, variance: float, df: float) -> Design:
     shift = abs(design.rho) / error
     return replace(
         design,
-        power=_screened(design, lambda levels: _t_power(levels, df, shift)),
+        power=_screened(design, lambda levels: t_test_power(levels, df, shift)),
         standard_error=error,
         df=float(df),
     )

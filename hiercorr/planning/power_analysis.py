@@ -60,9 +60,10 @@ def power(
     difference has variance :math:`4(\tau^2 + v / n) / S` on S - 2 degrees of
     freedom (in pairs :math:`2(\tau^2 + v/n) / (S/2)` on S/2 - 1). Between samples the correlation
     is attenuated by the sampling noise of the means, :math:`r = \rho\sqrt{R_1 R_2}` with
-    reliability :math:`R = b^2 / (b^2 + e/n)`, and the t test on S - 2 - q degrees of freedom has
-    non-centrality :math:`r\sqrt{(S - 1 - q) / (1 - r^2)}`; the reported standard error is that of
-    Fisher's z.
+    reliability :math:`R = b^2 / (b^2 + e/n)`; the power of the t test on S - 2 - q degrees of
+    freedom is that for two random variables
+    (:func:`hiercorr.planning.exact.correlation_test_power`), smaller than if one of them were
+    fixed. The reported standard error is that of Fisher's z.
 
     Parameters
     ----------
