@@ -83,17 +83,17 @@ def enrich(
 ) -> pd.DataFrame:
     """Test gene sets for over-representation among the partners of a gene or in a list of genes.
 
-    The background is the genes that were tested (all genes of the result except the target), not
-    the genome, because a panel or the N most highly expressed genes are no random selection of it.
-    One-sided hypergeometric test, by gseapy.
+    The background is the genes that were tested (all genes of the result except the target or
+    `gene`), not the genome, because a panel or the N most highly expressed genes are no random
+    selection of it. One-sided hypergeometric test, by gseapy.
 
     Parameters
     ----------
     result : CorrelationResult
         Result with the tested genes.
     gene : str, optional
-        Gene whose partners are tested; may be omitted if the result has a target. Not with
-        `partners`.
+        Gene whose partners are tested; may be omitted if the result has a target, or if `partners`
+        are not those of one gene.
     sets : mapping, path or "hallmark"
         Genes by name of the set, a GMT file, or the Hallmark sets shipped with the package.
     partners : sequence of str, optional
@@ -136,9 +136,8 @@ def enrich(
         background, chosen = _significant(result, gene, thresholds)
     else:
         thresholds.refuse_with_partners()
-        if gene is not None:
-            raise InputError(f"gene={gene!r} has no effect with partners=: leave one of them out")
-        background, chosen = result.genes, _listed(partners, result.genes)
+        background = _background(result, gene)
+        chosen = _listed(partners, result.genes, background)
     gseapy = optional("gseapy", "enrichment tests")
     usable = _usable(gene_sets(sets), background, min_size, max_size)
     with warnings.catch_warnings():
@@ -170,6 +169,7 @@ def enrich(
     table.attrs = {
         "model": "enrich",
         "gene": None if partners is not None else row_of(result.dataset, gene)[0],
+        "without": ", ".join(result.genes.difference(background)) or None,
         "sets": sets if isinstance(sets, str) else "given",
         "background": n,
         "partners": m,
@@ -390,14 +390,25 @@ def _check_sizes(min_size: int, max_size: int) -> None:
         raise InputError(f"max_size={max_size} is less than min_size={min_size}")
 
 
-def _listed(partners: Sequence[str], background: pd.Index) -> list[str]:
+def _background(result: CorrelationResult, gene: str | None) -> pd.Index:
+    """Return the genes of a result, without the one whose partners they can be."""
+    if gene is None and result.target is None:
+        return result.genes
+    return result.genes.drop(row_of(result.dataset, gene)[0], errors="ignore")
+
+
+def _listed(partners: Sequence[str], known: pd.Index, background: pd.Index) -> list[str]:
     """Return the given genes, without duplicates."""
     if isinstance(partners, str) or not isinstance(partners, Iterable):
         raise InputError(f"partners must be a list of genes, not {partners!r}")
     chosen = list(dict.fromkeys(map(str, partners)))
     for name in chosen:
+        if name not in known:
+            raise unknown_name("gene among partners", name, known)
         if name not in background:
-            raise unknown_name("gene among partners", name, background)
+            raise InputError(
+                f"partners contains {name!r}, the gene whose partners they are: leave it out"
+            )
     if not chosen:
         raise InputError("partners is empty: name at least one gene")
     return chosen
@@ -408,7 +419,7 @@ def _significant(
 ) -> tuple[pd.Index, list[str]]:
     """Return the tested genes and the partners of a gene that pass the thresholds."""
     name, row = row_of(result.dataset, gene)
-    background = pd.Index(row["gene"].values).drop(name)
+    background = pd.Index(row["gene"].values).drop(name, errors="ignore")
     if "q_value" not in row or not bool(row["q_value"].notnull().any()):
         raise InputError("this result has no q-values to select partners by; pass partners=")
     row = row.sel(gene=background)

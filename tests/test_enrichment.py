@@ -87,6 +87,24 @@ def test_partners_given(within):
     assert table.loc["cathepsins", "overlap"] == 3
     with pytest.raises(hc.InputError, match="unknown gene among partners 'nothing'"):
         enrich(within, partners=["nothing"])
+    with pytest.raises(hc.InputError, match="partners contains 'FTL', the gene whose"):
+        enrich(within, "FTL", partners=["FTL", "CTSB"])
+
+
+def test_background_of_given_partners_is_that_of_the_partners_of_a_gene(within):
+    """The target is no possible partner, by whatever route its partners are given."""
+    found = enrich(within, "FTL", direction="positive")
+    top = within.top("FTL", n=300)
+    partners = list(top.index[(top["q_value"] < 0.05) & (top["correlation"] > 0)])
+    alone = hc.CorrelationResult(
+        within.dataset.sel(gene=["FTL"]).rename(gene="target").rename(partner="gene")
+    )
+    for result, gene in ((within, "FTL"), (alone, None), (alone, "FTL")):
+        given = enrich(result, gene, partners=partners)
+        assert given.attrs["background"] == len(within.genes) - 1
+        np.testing.assert_allclose(given["p_value"].loc[found.index], found["p_value"])
+    free = enrich(within, partners=partners)
+    assert free.attrs["background"] == len(within.genes)
 
 
 @pytest.mark.parametrize(

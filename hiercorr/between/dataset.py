@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import xarray as xr
 
 from hiercorr.between.methods import BetweenProblem
@@ -12,6 +11,7 @@ from hiercorr.between.options import REGRESSIONS, BetweenOptions
 from hiercorr.between.pair_tests import BetweenEstimates, PairOptions
 from hiercorr.counts.aggregate import KEY
 from hiercorr.errors import EstimationWarning
+from hiercorr.results.pairs import missing_share
 from hiercorr.runtime.user_warnings import warn
 from hiercorr.schema import AGREES, build_dataset
 
@@ -58,7 +58,7 @@ def between_dataset(
     EstimationWarning
         If pairs could not be estimated.
     """
-    missing = float(np.mean(np.isnan(fitted.pair["correlation"])))
+    missing = missing_share(fitted.pair["correlation"], fitted.pair["flag"])
     if missing > 0:
         warn(
             f"{missing:.1%} of the pairs could not be estimated; they are NaN and flagged, see "

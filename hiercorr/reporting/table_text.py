@@ -25,6 +25,10 @@ def _sets(f: Facts) -> str:
     return "gene sets"
 
 
+def _without(f: Facts) -> str:
+    return f" other than {f.get('without')}" if f.get("without") else ""
+
+
 def _sizes(f: Facts) -> str:
     if f.get("min_size") is None:
         return ""
@@ -45,9 +49,9 @@ def enrich(f: Facts) -> str:
         )
     return (
         f"Over-representation of {_sets(f)} among the {chosen} was tested against the "
-        f"{f.get('background', 0):,} tested genes as background, for sets{_sizes(f)}, by one-sided "
-        f"hypergeometric tests with GSEApy ({cite('gseapy')}); p-values were adjusted by the "
-        f"Benjamini-Hochberg procedure over sets ({cite('bh')})."
+        f"{f.get('background', 0):,} tested genes{_without(f)} as background, for "
+        f"sets{_sizes(f)}, by one-sided hypergeometric tests with GSEApy ({cite('gseapy')}); "
+        f"p-values were adjusted by the Benjamini-Hochberg procedure over sets ({cite('bh')})."
     )
 
 

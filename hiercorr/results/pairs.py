@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import pandas as pd
 import xarray as xr
+from numpy.typing import NDArray
 from scipy import stats
 
 from hiercorr.errors import InputError, between_0_and_1, unknown_name
@@ -71,6 +72,12 @@ def row_of(dataset: xr.Dataset, gene: str | None) -> tuple[str, xr.Dataset]:
     if gene not in genes:
         raise unknown_name("gene", gene, genes)
     return gene, dataset.sel(gene=gene, drop=True).rename(partner="gene")
+
+
+def missing_share(values: NDArray, flag: NDArray) -> float:
+    """Return the proportion of pairs without a value, not counting genes with themselves."""
+    other = (flag & int(Flag.SELF)) == 0
+    return float(np.isnan(values[other]).mean()) if other.any() else 0.0
 
 
 def has_values(dataset: xr.Dataset, name: str) -> bool:

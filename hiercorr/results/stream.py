@@ -68,7 +68,7 @@ class ZarrOutput:
     def write(self, left: slice, right: slice, tile: dict[str, NDArray], flag: NDArray) -> None:
         """Write one tile and its mirror image."""
         flag = tiling.settle(left, right, tile, flag)
-        self.missing += int(np.isnan(tile["correlation"]).sum()) * (1 if left == right else 2)
+        self.missing += tiling.missing(tile["correlation"], flag) * (1 if left == right else 2)
         for name, values in {**tile, "flag": flag}.items():
             dtype = (
                 np.uint16

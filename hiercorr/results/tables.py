@@ -98,6 +98,7 @@ def flag_counts(dataset: xr.Dataset) -> pd.Series:
     counts = {describe_flag(f): 0 for f in Flag if f != Flag.SELF}
     for _, block in pairs.row_blocks(dataset):
         flag = block["flag"].values
+        flag = flag[(flag & int(Flag.SELF)) == 0]
         for f in Flag:
             if f != Flag.SELF:
                 counts[describe_flag(f)] += int(((flag & f) > 0).sum())
@@ -106,7 +107,10 @@ def flag_counts(dataset: xr.Dataset) -> pd.Series:
 
 def missing_share(dataset: xr.Dataset) -> float:
     """Return the proportion of pairs without a correlation."""
-    missing = sum(
-        float(block["correlation"].isnull().sum()) for _, block in pairs.row_blocks(dataset)
-    )
-    return missing / dataset["correlation"].size
+    missing, number = 0.0, 0
+    for _, block in pairs.row_blocks(dataset):
+        flag = block["flag"].values
+        others = int(((flag & int(Flag.SELF)) == 0).sum())
+        missing += others * pairs.missing_share(block["correlation"].values, flag)
+        number += others
+    return missing / max(number, 1)

@@ -109,7 +109,7 @@ class PairOutput:
         self.without_interval = without_interval
         self.arrays: dict[str, NDArray] = {}
         self.flag = np.zeros(self.shape, np.uint16)
-        self.missing = 0  # entries without a correlation
+        self.missing = 0  # entries without a correlation, off the diagonal
 
     def _array(self, name: str, tile: NDArray) -> NDArray:
         if name not in self.arrays:
@@ -120,7 +120,7 @@ class PairOutput:
     def write(self, left: slice, right: slice, tile: dict[str, NDArray], flag: NDArray) -> None:
         """Write the values of one tile; estimates outside (-1, 1) are withheld (:func:`settle`)."""
         flag = settle(left, right, tile, flag)
-        self.missing += int(np.isnan(tile["correlation"]).sum()) * (
+        self.missing += missing(tile["correlation"], flag) * (
             1 if self.rows is not None or left == right else 2
         )
         for name, values in tile.items():
@@ -142,6 +142,11 @@ class PairOutput:
             missing = np.broadcast_to(np.array(np.nan, self.dtype), self.shape)
             self.arrays |= dict.fromkeys(_INTERVAL, missing)
         return {**self.arrays, "flag": self.flag}
+
+
+def missing(correlation: NDArray, flag: NDArray) -> int:
+    """Count the entries without a correlation, except for genes with themselves."""
+    return int((np.isnan(correlation) & ((flag & int(Flag.SELF)) == 0)).sum())
 
 
 def settle(

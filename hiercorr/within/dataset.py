@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
@@ -13,6 +12,7 @@ from hiercorr.counts.counts import Counts
 from hiercorr.errors import EstimationWarning
 from hiercorr.inference.random_effects import HeterogeneityPrior
 from hiercorr.results import tiling
+from hiercorr.results.pairs import missing_share
 from hiercorr.runtime.user_warnings import warn
 from hiercorr.schema import CALIBRATED, build_dataset
 from hiercorr.within.fitting import WithinEstimates
@@ -57,7 +57,7 @@ def within_dataset(
     target : str or None
     provenance : Provenance
     missing : int, optional
-        Number of entries without a correlation, where pair variables are streamed.
+        Number of entries without a correlation off the diagonal, where pair variables are streamed.
 
     Returns
     -------
@@ -78,9 +78,9 @@ def within_dataset(
             EstimationWarning,
         )
     if missing is None:
-        share = float(np.mean(np.isnan(fitted.pair["correlation"])))
+        share = missing_share(fitted.pair["correlation"], fitted.pair["flag"])
     else:
-        share = missing / counts.n_genes**2
+        share = missing / max(counts.n_genes * (counts.n_genes - 1), 1)
     if share > 0:
         warn(
             f"{share:.1%} of the pairs could not be estimated (no variance beyond noise, or an "

@@ -31,6 +31,7 @@ from hiercorr.errors import (
 )
 from hiercorr.inference.meta_regression import LEAST_RESIDUAL_DF, RegressionDesign
 from hiercorr.results import CorrelationResult, tiling
+from hiercorr.results.pairs import missing_share
 from hiercorr.runtime.resources import available_memory, threads
 from hiercorr.runtime.user_warnings import warn
 from hiercorr.schema import AGREES, CALIBRATED, Flag, build_dataset
@@ -228,8 +229,8 @@ def differential(
         fitting.fit_tiles(counts, problem, output, None, [test])
     pair = output.finish()
     tiling.add_q_values(pair, plan.rows)
-    missing = float(np.mean(np.isnan(pair["difference"])))
-    if missing > 1 / counts.n_genes:  # more than the diagonal
+    missing = missing_share(pair["difference"], pair["flag"])
+    if missing > 0:
         warn(
             f"{missing:.1%} of the pairs have no difference (no variance beyond noise); they are "
             "NaN and flagged",

@@ -791,7 +791,7 @@ CASES = {
     ),
     "enrich, partners": (
         partial(enriched, partners=["FTH1", "CLU"]),
-        ["among the 2 selected genes", "12 tested genes"],
+        ["among the 2 selected genes", "11 tested genes other than FTL"],
         {GSEAPY, BH},
     ),
     "gsea": (

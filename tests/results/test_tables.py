@@ -23,6 +23,13 @@ def test_tables(result, one):
     a, b = result.sample_table("gene0", "gene1"), one.sample_table("gene1")
     np.testing.assert_allclose(a["correlation"], b["correlation"], rtol=1e-4)
     assert result.flag_counts()["low_information"] > 0
+    flag = result.dataset["flag"].values
+    upper = flag[np.triu_indices(len(flag), 1)]
+    for name, count in result.flag_counts().items():
+        assert count == int(((upper & int(hc.Flag[name.upper()])) > 0).sum())
+    every = result.dataset.assign(flag=result.dataset["flag"] | int(hc.Flag.LOW_INFORMATION))
+    counts = hc.CorrelationResult(every).flag_counts()
+    assert counts["low_information"] == len(upper)
     for call, text in (
         (lambda: result.top("gen0"), "unknown gene 'gen0'; did you mean"),
         (lambda: result.top(), "name a gene"),
