@@ -27,7 +27,7 @@ from hiercorr.errors import (
     unknown_name,
     whole_number,
 )
-from hiercorr.results.pairs import row_of
+from hiercorr.results.pairs import estimates, row_of
 from hiercorr.results.result import CorrelationResult
 from hiercorr.runtime.optional import optional
 from hiercorr.runtime.user_warnings import warn
@@ -423,9 +423,12 @@ def _significant(
     if "q_value" not in row or not bool(row["q_value"].notnull().any()):
         raise InputError("this result has no q-values to select partners by; pass partners=")
     row = row.sel(gene=background)
-    r, q_value = row["correlation"].values, row["q_value"].values
-    sign = {"both": np.abs(r) >= 0, "positive": r > 0, "negative": r < 0}[thresholds.direction]
-    selected = (q_value < thresholds.q) & sign & (np.abs(r) >= thresholds.min_correlation)
+    r, q_value = estimates(row), row["q_value"].values
+    sign = {"both": np.isfinite(q_value), "positive": r > 0, "negative": r < 0}[
+        thresholds.direction
+    ]
+    strong = np.nan_to_num(np.abs(r)) >= thresholds.min_correlation
+    selected = (q_value < thresholds.q) & sign & strong
     if not selected.any():
         raise InputError(
             f"no gene is a partner at q < {thresholds.q:g} ({thresholds.direction}); raise q= or "

@@ -22,6 +22,7 @@ from hiercorr.errors import (
     whole_number,
     without_effect,
 )
+from hiercorr.results.pairs import estimates
 from hiercorr.results.result import CorrelationResult
 from hiercorr.runtime.optional import optional
 
@@ -147,7 +148,7 @@ def find_modules(
         raise InputError(f"without must be a function of the name of a sample, not {without!r}")
     weight = thresholds.weights(result)
     found = grouping.modules(weight, result.genes)
-    genes, table = _tables(weight, found, np.array(result.matrix(), float))
+    genes, table = _tables(weight, found, estimates(result.dataset).astype(float))
     if without is not None:
         # Fewer samples have larger q-values: instead of those that pass, keep the strongest pairs,
         # in the same number as before.
@@ -262,7 +263,7 @@ class _Thresholds:
         true_or_false("signed", self.signed)
 
     def weights(self, result: CorrelationResult) -> Array:
-        r = np.array(result.matrix(), float)
+        r = estimates(result.dataset).astype(float)
         keep = np.isfinite(r) & (np.abs(r) >= self.min_correlation)
         if self.q is not None:
             q_value = result.dataset.get("q_value")

@@ -76,6 +76,7 @@ PAIR_VARIABLES = {
     "difference_lower": "lower confidence limit of difference",
     "difference_upper": "upper confidence limit of difference",
     "group_correlation": "correlation within the samples of one group",
+    "group_correlation_unclipped": "group_correlation, including estimates outside (-1, 1)",
     "observed_correlation": "correlation between samples, not corrected for sampling noise",
     "within_correlation": "correlation within samples",
     "between_correlation": "correlation between samples, corrected for sampling noise",

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from hiercorr.errors import DataWarning, InputError, between_0_and_1, one_of, text
+from hiercorr.results.pairs import UNCLIPPED, effects, pair_columns, table_columns
 from hiercorr.results.result import CorrelationResult
 from hiercorr.runtime.user_warnings import warn
 
@@ -154,9 +155,8 @@ def evidence(
             DataWarning,
         )
     joined = pd.concat([p.reindex(shared) for p in parts], axis=1)
-    joined["sign_agreement"] = np.sign(joined["within_correlation"]) == np.sign(
-        joined["between_correlation"]
-    )
+    signs = [np.sign(effects(joined, f"{level}_")) for level in ("within", "between")]
+    joined["sign_agreement"] = signs[0] == signs[1]
     joined["evidence"] = _classes(joined, q)
     rank = joined["evidence"].cat.codes
     best = joined[["within_q_value", "between_q_value"]].min(axis=1).fillna(2)
@@ -176,10 +176,10 @@ def _check_layer(name: str, result: object) -> None:
 def _layer(result: CorrelationResult, target: str) -> pd.DataFrame:
     """Tabulate the partners of the target in one result."""
     name, row = result._row(target)
-    columns = [c for c in (*_COLUMNS, *_HETEROGENEITY) if c in row]
-    table = pd.DataFrame(
-        {c: row[c].values.astype(float) for c in columns}, index=pd.Index(row["gene"].values)
-    )
+    withheld = [c for c in table_columns(result.dataset) if c == UNCLIPPED]
+    columns = [c for c in (*_COLUMNS, *withheld, *_HETEROGENEITY) if c in row]
+    values = {c: v.astype(float) for c, v in pair_columns(row, columns).items() if "[" not in c}
+    table = pd.DataFrame(values, pd.Index(row["gene"].values))
     for c in _COLUMNS:
         if c not in table:
             table[c] = np.nan

@@ -10,11 +10,13 @@ import pandas as pd
 
 from hiercorr.errors import InputError
 from hiercorr.plotting import style
+from hiercorr.results.pairs import effects
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+_LEVELS = ("within", "between")
 _CLASS = {
     "insufficient": (style.GREY, "o"),
     "cell-state only": (style.BLUE, "s"),
@@ -75,7 +77,9 @@ def levels(evidence: EvidenceLike, n_labels: int = 10, ax: Axes | None = None) -
     -------
     Axes
     """
-    table = evidence.table.dropna(subset=["within_correlation", "between_correlation"])
+    table = evidence.table.assign(
+        **{f"{level}_position": effects(evidence.table, f"{level}_") for level in _LEVELS}
+    ).dropna(subset=[f"{level}_position" for level in _LEVELS])
     if not len(table):
         raise InputError("no gene has an estimate at both levels: there is nothing to show")
     ax = style.axes(ax, 5.4, 5.0)
@@ -83,8 +87,8 @@ def levels(evidence: EvidenceLike, n_labels: int = 10, ax: Axes | None = None) -
         part = table[table["evidence"] == name]
         if len(part):
             ax.scatter(
-                part["within_correlation"],
-                part["between_correlation"],
+                part["within_position"],
+                part["between_position"],
                 s=22,
                 c=colour,
                 marker=marker,
@@ -93,13 +97,15 @@ def levels(evidence: EvidenceLike, n_labels: int = 10, ax: Axes | None = None) -
                 label=f"{name} ({len(part):,})",
                 rasterized=len(table) > style.MANY_POINTS,
             )
+    inside = table[[f"{level}_correlation" for level in _LEVELS]].sum(axis=1, skipna=False)
+    style.mark_beyond(ax, table["within_position"], table["between_position"], inside)
     ax.axhline(0, **style.ZERO_LINE)
     ax.axvline(0, **style.ZERO_LINE)
     first = table.head(n_labels)
     style.label(
         ax,
-        first["within_correlation"].to_numpy(),
-        first["between_correlation"].to_numpy(),
+        first["within_position"].to_numpy(),
+        first["between_position"].to_numpy(),
         list(first.index),
     )
     ax.set_xlabel(f"correlation with {evidence.target} within samples")

@@ -12,6 +12,7 @@ from scipy.spatial.distance import squareform
 
 from hiercorr.errors import InputError, unknown_name
 from hiercorr.plotting import style
+from hiercorr.results.pairs import effects, estimates, in_tables
 from hiercorr.results.result import CorrelationResult
 
 if TYPE_CHECKING:
@@ -88,6 +89,8 @@ def _chosen(
             "use ranked() or fit without target="
         )
     table = result.matrix(variable)
+    if variable == "correlation":
+        table[:] = estimates(result.dataset)
     if genes is not None:
         for g in genes:
             if g not in table.index:
@@ -156,8 +159,9 @@ def volcano(
     Axes
     """
     if gene is None and result.target is None:
-        total = int(result.dataset["correlation"].notnull().sum() - len(result.genes)) // 2
+        total = int(in_tables(result.dataset).sum()) // 2
         table = result.pairs(n=_MAX_PAIRS)
+        table = table.assign(position=effects(table))
         title = f"all pairs{style.shown(len(table), total)}"
         names = table["gene_a"] + "-" + table["gene_b"]
     else:
@@ -174,11 +178,11 @@ def volcano(
     many = len(table) > style.MANY_POINTS
     for mask, colour, marker, text in (
         (~passed, style.GREY, "o", f"q >= {q:g}"),
-        (passed & (table["correlation"] > 0), style.RED, "^", "positive"),
-        (passed & (table["correlation"] < 0), style.BLUE, "v", "negative"),
+        (passed & (table["position"] > 0), style.RED, "^", "positive"),
+        (passed & (table["position"] < 0), style.BLUE, "v", "negative"),
     ):
         ax.scatter(
-            table.loc[mask, "correlation"],
+            table.loc[mask, "position"],
             y[mask],
             s=8 if many else 18,
             c=colour,
@@ -188,10 +192,11 @@ def volcano(
             label=f"{text} ({int(mask.sum()):,})",
             rasterized=many,
         )
+    style.mark_beyond(ax, table["position"], y, table["correlation"])
     ax.set_xlim(-1.05, 1.05)
     first = np.arange(min(n_labels, len(table)))
     style.label(
-        ax, table["correlation"].to_numpy()[first], y.to_numpy()[first], names.to_numpy()[first]
+        ax, table["position"].to_numpy()[first], y.to_numpy()[first], names.to_numpy()[first]
     )
     ax.axvline(0, **style.ZERO_LINE)
     ax.set_xlabel("correlation")
@@ -207,7 +212,7 @@ def ranked(
     q: float = 0.05,
     ax: Axes | None = None,
 ) -> Axes:
-    """Plot the partners with the strongest evidence and their intervals, sorted by correlation.
+    """Plot the partners with the smallest p-values and their intervals, sorted by correlation.
 
     Parameters
     ----------
@@ -226,26 +231,27 @@ def ranked(
     """
     name, table = style.partners(result, gene)
     total = len(table)
-    table = table.head(n).sort_values("correlation")
+    table = table.head(n).sort_values("position")
     ax = style.axes(ax, 5.0, 1.0 + 0.19 * len(table))
     y = np.arange(len(table))
     passed = (table["q_value"] < q).to_numpy() if "q_value" in table else np.zeros(len(table), bool)
-    colour = np.where(table["correlation"] > 0, style.RED, style.BLUE)
+    colour = np.where(table["position"] > 0, style.RED, style.BLUE)
     if "ci_lower" in table:
         ax.hlines(y, table["ci_lower"], table["ci_upper"], color=colour, lw=1.2, alpha=0.7)
     ax.scatter(
-        table["correlation"],
+        table["position"],
         y,
         s=26,
         facecolors=np.where(passed, colour, "white"),
         edgecolors=list(colour),
         zorder=3,
     )
+    style.mark_beyond(ax, table["position"], y, table["correlation"])
     ax.axvline(0, **style.ZERO_LINE)
     ax.set_yticks(y, table.index, fontsize=8)
     ax.set_ylim(-0.7, len(table) - 0.3)
     ax.set_xlabel(f"correlation with {name} (filled: q < {q:g})")
-    return style.finish(ax, result, f"partners of {name}{style.shown(len(table), total, 'genes')}")
+    return style.finish(ax, result, f"partners of {name}{style.shown_partners(table, total)}")
 
 
 def _p_values(result: CorrelationResult, variable: str) -> NDArray:

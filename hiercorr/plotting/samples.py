@@ -8,7 +8,7 @@ import numpy as np
 
 from hiercorr.errors import InputError
 from hiercorr.plotting import style
-from hiercorr.results.pairs import row_of
+from hiercorr.results.pairs import estimates, row_of
 from hiercorr.results.result import CorrelationResult
 
 if TYPE_CHECKING:
@@ -48,7 +48,8 @@ def forest(
     ax.hlines(y[has_se], lower[has_se], upper[has_se], color=style.GREY, lw=1.4)
     size = 20 + 80 * known["n_cells"] / known["n_cells"].max()
     ax.scatter(known["correlation"], y, s=size, marker="s", color=style.BLUE, zorder=3)
-    value = {v: float(pair[v]) for v in ("correlation", "ci_lower", "ci_upper")}
+    value = {v: float(pair[v]) for v in ("ci_lower", "ci_upper")}
+    value["correlation"] = float(estimates(pair))
     if np.isfinite(value["ci_lower"]):
         ax.fill(
             [value["ci_lower"], value["correlation"], value["ci_upper"], value["correlation"]],
@@ -86,7 +87,7 @@ def forest(
 def strip(
     result: CorrelationResult, gene: str | None = None, n: int = 20, ax: Axes | None = None
 ) -> Axes:
-    """Plot the per-sample and overall correlations of a gene with its strongest partners.
+    """Plot the per-sample and overall correlations of the partners with the strongest evidence.
 
     Parameters
     ----------
@@ -105,7 +106,7 @@ def strip(
         raise InputError("per-sample estimates were not kept; fit with per_sample=True")
     name, table = style.partners(result, gene)
     total = len(table)
-    table = table.head(n).sort_values("correlation", ascending=False)
+    table = table.head(n).sort_values("position", ascending=False)
     values = row_of(result.dataset, name)[1]["sample_correlation"].sel(gene=list(table.index))
     samples = values["sample"].values
     ax = style.axes(ax, 1.6 + 0.3 * len(table), 4.0)
@@ -123,7 +124,7 @@ def strip(
             label=str(sample) if few else None,
             ls="",
         )
-    ax.hlines(table["correlation"], x - 0.38, x + 0.38, color="#222222", lw=1.6, zorder=3)
+    ax.hlines(table["position"], x - 0.38, x + 0.38, color="#222222", lw=1.6, zorder=3)
     ax.axhline(0, **style.ZERO_LINE)
     ax.set_xticks(x, table.index, rotation=90, fontsize=8)
     ax.set_xlim(-0.6, len(table) - 0.4)
@@ -131,7 +132,7 @@ def strip(
     ax.set_ylabel(f"correlation with {name}")
     if few:
         ax.legend(fontsize=7, frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
-    return style.finish(ax, result, f"partners of {name}{style.shown(len(table), total, 'genes')}")
+    return style.finish(ax, result, f"partners of {name}{style.shown_partners(table, total)}")
 
 
 def diagnostics(result: CorrelationResult, ax: Axes | None = None) -> Axes:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from hiercorr.errors import InputError
-from hiercorr.results.pairs import row_of
+from hiercorr.results.pairs import effects, row_of
 from hiercorr.results.result import CorrelationResult
 from hiercorr.runtime.optional import optional
 
@@ -87,18 +87,38 @@ def label(ax: Axes, x: Sequence[float], y: Sequence[float], names: Sequence[str]
 
 
 def partners(result: CorrelationResult, gene: str | None) -> tuple[str, pd.DataFrame]:
-    """Tabulate the partners of a gene that could be estimated, strongest evidence first."""
+    """Tabulate the partners of a gene that could be estimated, strongest evidence first.
+
+    The column ``position`` is the correlation, at -1 or 1 for estimates beyond.
+    """
     name, _ = row_of(result.dataset, gene)
     table = result.top(name, n=len(result.genes))
-    table = table[table["correlation"].notna()]
+    table = table.assign(position=effects(table))
+    table = table[table["position"].notna()]
     if not len(table):
         raise InputError(f"no partner of {name!r} could be estimated: there is nothing to show")
     return name, table
 
 
+def mark_beyond(ax: Axes, x: pd.Series, y: Any, correlation: pd.Series) -> None:
+    """Mark the points whose estimate lies beyond -1 or 1: they are drawn at the boundary."""
+    beyond = correlation.isna().to_numpy() & x.notna().to_numpy()
+    if beyond.any():
+        text = f"estimate beyond -1 or 1 ({int(beyond.sum()):,})"
+        ax.scatter(
+            x[beyond], np.asarray(y)[beyond], s=90, marker="|", c="#222222", lw=1.2, label=text
+        )
+
+
 def shown(number: int, total: int, noun: str = "", order: str = "top ") -> str:
     """Return how many items are shown, as part of a title; an empty string if all are."""
     return "" if number >= total else f", {order}{number:,} of {total:,} {noun}".rstrip()
+
+
+def shown_partners(table: pd.DataFrame, total: int) -> str:
+    """Return how many partners are shown and by what they were chosen, as part of a title."""
+    has_p = "p_value" in table and bool(table["p_value"].notna().any())
+    return shown(len(table), total, "genes", "smallest p: " if has_p else "largest |r|: ")
 
 
 def minus_log10(p: pd.Series) -> pd.Series:

@@ -83,7 +83,7 @@ def report(
     figures : mapping, optional
         Mapping from captions to further matplotlib Figures or Axes.
     gene : str, optional
-        Gene whose partners are shown for results of all pairs. None: the strongest pairs.
+        Gene whose partners are shown for results of all pairs. None: the pairs with the strongest evidence.
     n : int
         Maximum number of rows per table.
     title : str, optional
@@ -329,7 +329,8 @@ def _result_section(number: int, result: CorrelationResult, gene: str | None, n:
         if "sample_correlation" in result.dataset and strongest is not None:
             pair = (strongest,) if result.target else (named, strongest)
             plots[f"{named} and {strongest}, sample by sample"] = lambda: plot.forest(*pair)
-            plots["Strongest partners, sample by sample"] = lambda: plot.strip(named)
+            caption = "Partners with the strongest evidence, sample by sample"
+            plots[caption] = lambda: plot.strip(named)
     if result.target is None:
         plots["Clustered correlations"] = lambda: plot.heatmap(max_genes=_HEATMAP_GENES)
     if "p_value" in result.dataset and bool(result.dataset["p_value"].notnull().any()):
@@ -339,7 +340,11 @@ def _result_section(number: int, result: CorrelationResult, gene: str | None, n:
     limit = "" if total is None or total <= n else f" The first {n} of {total:,} are shown."
     text = [repr(result)[1:-1] + "." + limit, *([str(a["note"])] if a.get("note") else [])]
     tables = [
-        _table(f"result{number}", table, f"Partners of {named}" if named else "Strongest pairs")
+        _table(
+            f"result{number}",
+            table,
+            f"Partners of {named}" if named else "Pairs, strongest evidence first",
+        )
     ]
     if len(flags):
         tables.append(_table(f"flags{number}", flags.to_frame(), "Flags", search=False))

@@ -41,7 +41,7 @@ def to_networkx(dataset: xr.Dataset, q: float | None, min_correlation: float) ->
     """Build a graph of the pairs that pass the thresholds, with every gene as a node."""
     nx = optional("networkx", "graphs")
     table = pairs.distinct_pairs(dataset, q, min_correlation, None)
-    table = table.assign(weight=table["correlation"])
+    table = table.assign(weight=pairs.effects(table))
     graph = nx.from_pandas_edgelist(table, "gene_a", "gene_b", edge_attr=True)
     for name, row in tables.gene_table(dataset).iterrows():
         graph.add_node(name, **row.to_dict())

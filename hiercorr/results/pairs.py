@@ -1,4 +1,10 @@
-"""Gene pairs in the Dataset of a result: the pairs of one gene, distinct pairs, their order."""
+"""Gene pairs in the Dataset of a result: the pairs of one gene, distinct pairs, their order.
+
+Rows follow the test: a pair with a p-value is in every table, network and plot, also if its
+estimate lies beyond -1 or 1. Its ``correlation`` is then NaN, with ``correlation_unclipped``
+alongside; where a number is needed (thresholds, weights, signs, positions in plots) it is the
+boundary (:func:`estimates`).
+"""
 
 from __future__ import annotations
 
@@ -13,9 +19,11 @@ from scipy import stats
 from hiercorr.errors import InputError, between_0_and_1, unknown_name
 from hiercorr.schema import PAIR_VARIABLES, Flag, describe_flag
 
+UNCLIPPED = "correlation_unclipped"
 _PART = 20_000_000  # entries of a pair variable on disk that are read at one time
 _FIRST_COLUMNS = (
     "correlation",
+    "correlation_unclipped",
     "difference",
     "difference_lower",
     "difference_upper",
@@ -82,11 +90,15 @@ def missing_share(values: NDArray, flag: NDArray) -> float:
 
 def has_values(dataset: xr.Dataset, name: str) -> bool:
     """Check whether a pair variable has any value; on disk, only a few rows are read."""
-    values = dataset[name]
-    if not values.variable._in_memory:
-        rows = np.linspace(0, values.shape[0] - 1, min(8, values.shape[0])).astype(int)
-        return any(bool(values.isel({values.dims[0]: r}).notnull().any()) for r in rows)
-    return bool(values.notnull().any())
+    return bool(_some_rows(dataset[name]).notnull().any())
+
+
+def _some_rows(values: xr.DataArray) -> xr.DataArray:
+    """Return a few rows of a pair variable on disk, all rows of one in memory."""
+    if values.variable._in_memory:
+        return values
+    rows = np.linspace(0, values.shape[0] - 1, min(8, values.shape[0])).astype(int)
+    return values.isel({values.dims[0]: rows})
 
 
 def row_blocks(dataset: xr.Dataset) -> Iterator[tuple[int, xr.Dataset]]:
@@ -99,7 +111,10 @@ def row_blocks(dataset: xr.Dataset) -> Iterator[tuple[int, xr.Dataset]]:
 
 
 def table_columns(dataset: xr.Dataset) -> list[str]:
-    """List the pair variables that have values, in the order of the columns of tables."""
+    """List the pair variables that have values, in the order of the columns of tables.
+
+    ``correlation_unclipped`` is one of them if an estimate was withheld.
+    """
     known = [
         n
         for n in PAIR_VARIABLES
@@ -107,8 +122,57 @@ def table_columns(dataset: xr.Dataset) -> list[str]:
     ]
     have = [n for n in known if n != "correlation_unclipped" and has_values(dataset, n)]
     have = have if "correlation" in have else ["correlation", *have]
+    if UNCLIPPED in dataset and bool(
+        (_some_rows(dataset["flag"]) & int(Flag.OUT_OF_RANGE)).astype(bool).any()
+    ):
+        have.append(UNCLIPPED)
     first = [c for c in _FIRST_COLUMNS if c in have]
     return first + [c for c in have if c not in first and c != "fisher_z"]
+
+
+def estimates(dataset: xr.Dataset) -> NDArray:
+    """Return the correlations, with tested estimates beyond -1 or 1 at that boundary."""
+    r = dataset["correlation"].values
+    if not {"correlation_unclipped", "p_value"} <= set(dataset.data_vars):
+        return r
+    return _bounded(r, dataset["correlation_unclipped"].values, dataset["p_value"].values)
+
+
+def effects(table: pd.DataFrame, prefix: str = "") -> pd.Series:
+    """Return the correlations of a table of pairs as :func:`estimates` does.
+
+    Parameters
+    ----------
+    table : DataFrame
+    prefix : str
+        Beginning of the names of its columns.
+    """
+    names = [prefix + c for c in ("correlation", UNCLIPPED, "p_value")]
+    if not set(names) <= set(table.columns):
+        return table[names[0]]
+    return pd.Series(_bounded(*(table[c].to_numpy() for c in names)), table.index)
+
+
+def in_tables(dataset: xr.Dataset) -> NDArray[np.bool_]:
+    """Return which entries have a correlation or a p-value, except for genes with themselves."""
+    found = np.isfinite(dataset["correlation"].values)
+    if "p_value" in dataset:
+        found |= np.isfinite(dataset["p_value"].values)
+    return found & ((dataset["flag"].values & int(Flag.SELF)) == 0)
+
+
+def _bounded(r: NDArray, unclipped: NDArray, p: NDArray) -> NDArray:
+    return np.where(np.isnan(r) & np.isfinite(p), np.clip(unclipped, -1, 1), r)
+
+
+def pair_columns(dataset: xr.Dataset, columns: Sequence[str]) -> dict[str, NDArray]:
+    """Return the columns of a table of pairs as arrays with the dimensions of ``correlation``."""
+    out = {c: dataset[c].values for c in columns}
+    for name in ("group_correlation", f"group_{UNCLIPPED}"):
+        if name in dataset:
+            for group, values in zip(dataset["group"].values, dataset[name].values, strict=True):
+                out[f"{name.removeprefix('group_')}[{group}]"] = values
+    return out
 
 
 def distinct_pairs(
@@ -161,8 +225,8 @@ def _block_of_pairs(
     n: int | None,
 ) -> pd.DataFrame:
     """Tabulate the distinct pairs in a block of rows that starts at row `first`."""
-    r, flag = ds["correlation"].values, ds["flag"].values
-    keep = np.isfinite(r) & (np.abs(r) >= min_correlation) & ((flag & int(Flag.SELF)) == 0)
+    r, flag = estimates(ds), ds["flag"].values
+    keep = in_tables(ds) & (np.nan_to_num(np.abs(r)) >= min_correlation)
     if q is not None:
         keep &= ds["q_value"].values <= q
     if "target" not in ds.dims:
@@ -175,23 +239,15 @@ def _block_of_pairs(
         i, j = i[strongest], j[strongest]
     left, right = (np.array([str(g) for g in ds[d].values], object) for d in ds["correlation"].dims)
     table = {"gene_a": left[i], "gene_b": right[j]}
-    table |= {c: ds[c].values[i, j].astype(float) for c in columns}
-    if "group_correlation" in ds:
-        by_group = ds["group_correlation"].values
-        table |= {
-            f"correlation[{g}]": by_group[k][i, j].astype(float)
-            for k, g in enumerate(ds["group"].values)
-        }
+    table |= {c: v[i, j].astype(float) for c, v in pair_columns(ds, columns).items()}
     return pd.DataFrame({**table, "flag": flag[i, j]})
 
 
 def sort_by_evidence(table: pd.DataFrame) -> pd.DataFrame:
-    """Sort rows by p-value, then by absolute correlation; rows without a correlation come last."""
-    size = -table["correlation"].abs()
-    p = table["p_value"] if "p_value" in table else pd.Series(0.0, table.index)
-    order = np.lexsort(
-        (size.fillna(0).to_numpy(), p.fillna(2).to_numpy(), table["correlation"].isna().to_numpy())
-    )
+    """Sort rows by p-value, then by absolute correlation; rows without either come last."""
+    size = -effects(table).abs()
+    p = table["p_value"] if "p_value" in table else pd.Series(np.nan, table.index)
+    order = np.lexsort((size.fillna(0).to_numpy(), p.fillna(2).to_numpy()))
     return table.iloc[order]
 
 

@@ -269,7 +269,7 @@ class CorrelationResult:
         return tables.flag_counts(self.dataset)
 
     def summary(self, gene: str | None = None, n: int = 20) -> Summary:
-        """Summarise the model and the strongest pairs as text or HTML.
+        """Summarise the model and the pairs with the strongest evidence as text or HTML.
 
         Parameters
         ----------

@@ -1,4 +1,4 @@
-"""Text summaries: a statsmodels Summary with the design and the strongest pairs."""
+"""Text summaries: a statsmodels Summary with the design and the pairs with most evidence."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from hiercorr.schema import AGREES
 
 _HEADS = {
     "correlation": "corr",
+    "correlation_unclipped": "unclipped",
     "ci_lower": "[0.025",
     "ci_upper": "0.975]",
     "se": "se(z)",

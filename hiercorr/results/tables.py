@@ -23,17 +23,11 @@ def top(dataset: xr.Dataset, gene: str | None, n: int) -> pd.DataFrame:
     """Tabulate the partners of a gene, strongest evidence first."""
     name, row = pairs.row_of(dataset, gene)
     columns = [c for c in pairs.table_columns(dataset) if c in row]
-    table = pd.DataFrame(
-        {c: row[c].values.astype(float) for c in columns}, index=pd.Index(row["gene"].values)
-    )
-    if "group_correlation" in row:
-        for group in row["group"].values:
-            of_group = row["group_correlation"].sel(group=group)
-            table[f"correlation[{group}]"] = of_group.values.astype(float)
-    table["flag"] = [describe_flag(f) for f in row["flag"].values]
-    table.index.name = "gene"
-    table = table.drop(index=name, errors="ignore")
-    return pairs.sort_by_evidence(table).head(n)
+    values = {c: v.astype(float) for c, v in pairs.pair_columns(row, columns).items()}
+    values["flag"] = row["flag"].values
+    table = pd.DataFrame(values, pd.Index(row["gene"].values, name="gene"))
+    table = pairs.sort_by_evidence(table.drop(index=name, errors="ignore")).head(n)
+    return table.assign(flag=[describe_flag(f) for f in table["flag"]])
 
 
 def matrix(dataset: xr.Dataset, variable: str) -> pd.DataFrame:

@@ -31,6 +31,7 @@ from hiercorr.errors import (
     without_effect,
 )
 from hiercorr.inference.multiplicity import benjamini_hochberg
+from hiercorr.results.pairs import sort_by_evidence
 from hiercorr.results.result import CorrelationResult
 from hiercorr.results.storage import write_dataset
 from hiercorr.runtime.resources import memory_bytes
@@ -103,7 +104,7 @@ class CellTypes(Mapping[str, CorrelationResult]):
         )
 
     def top(self, gene: str | None = None, n: int = 20) -> pd.DataFrame:
-        """Return the strongest partners of a gene over all types, with the type first.
+        """Return the partners of a gene with the strongest evidence over all types, type first.
 
         Parameters
         ----------
@@ -166,8 +167,7 @@ def _strongest(tables: dict[str, pd.DataFrame], n: int) -> pd.DataFrame:
     for cell_type, table in tables.items():
         table.insert(0, "cell_type", cell_type)
     every = pd.concat(tables.values())
-    key = "p_value" if "p_value" in every else "correlation"
-    return every.sort_values(key, ascending=key == "p_value", kind="stable").head(n)
+    return sort_by_evidence(every).head(n)
 
 
 def by_cell_type(

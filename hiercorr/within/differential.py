@@ -490,5 +490,9 @@ def _table(
         else tested["p_value"],
     }
     if "group_correlation" in found:
-        out["group_correlation"] = found["group_correlation"].astype(dtype)
+        r = found["group_correlation"].astype(dtype)
+        out |= {
+            "group_correlation": np.where(np.abs(r) < 1, r, np.nan),
+            "group_correlation_unclipped": r,
+        }
     return out

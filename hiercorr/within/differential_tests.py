@@ -140,8 +140,8 @@ def tile_difference(
     Returns
     -------
     dict of ndarray
-        ``difference``, ``se``, ``df`` (left, right); ``group_correlation`` (group, left, right)
-        where there are groups; ``permutation_p`` with shuffles.
+        ``difference``, ``se``, ``df`` (left, right); ``group_correlation`` (group, left, right),
+        not clipped, where there are groups; ``permutation_p`` with shuffles.
     """
     given = (sums.num, sums.den, *gene_sides(sums.gene_num, sums.gene_den, sums.noise))
     out: dict[str, NDArray] = dict(
@@ -206,7 +206,7 @@ def pooled_difference(question: Question, sums: TileSums, uncertainty: str) -> d
         "difference": difference,
         "se": error,
         "df": np.where(np.isfinite(error), welch, np.nan),
-        "group_correlation": np.where(np.abs(r) < 1, r, np.nan),
+        "group_correlation": r,
     }
 
 
