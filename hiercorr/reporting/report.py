@@ -83,7 +83,8 @@ def report(
     figures : mapping, optional
         Mapping from captions to further matplotlib Figures or Axes.
     gene : str, optional
-        Gene whose partners are shown for results of all pairs. None: the pairs with the strongest evidence.
+        Gene whose partners are shown for results of all pairs. None: the pairs with the strongest
+        evidence.
     n : int
         Maximum number of rows per table.
     title : str, optional

@@ -164,7 +164,7 @@ def _regression(f: Facts) -> str:
         f"{condition} over {unit}s{within}, with a studentised statistic",
         cite("janssen"),
     )
-    return f"{text}. {permuted}"
+    return f"{text}. {permuted} Under the null hypothesis the {unit}s were taken as exchangeable."
 
 
 def _random_effects(f: Facts, unit: str) -> str:

@@ -19,6 +19,7 @@ from hiercorr.errors import EstimationWarning, InputError, unknown_name
 from hiercorr.runtime.user_warnings import warn
 from hiercorr.within import differential_tests
 
+_UNBALANCED = 1.5  # ratio of group sizes from which permutations are warned of
 Contrast = str | Sequence[str] | None
 
 
@@ -288,4 +289,18 @@ def condition_shuffles(
             f"below {shuffles.smallest_p:.2g}",
             EstimationWarning,
         )
+    if found.levels is not None and condition.block is None:
+        _warn_of_unbalanced(condition.column, found.table[condition.column].astype(str))
     return shuffles
+
+
+def _warn_of_unbalanced(name: str, groups: pd.Series) -> None:
+    """Warn if permuted groups are so unequal that unequal variances make p-values too small."""
+    size = groups.value_counts()
+    if size.max() >= _UNBALANCED * size.min():
+        warn(
+            f"groups of {size.min()} and {size.max()} samples of {name!r} are permuted: the test "
+            "is exact only if samples are exchangeable, and rejects too often if the correlations "
+            "of the smaller group vary more; the t test (without permutations=) is recommended",
+            EstimationWarning,
+        )

@@ -115,7 +115,8 @@ def differential(
         Linear combination of coefficients; required where `condition` has more than two groups.
     method : {"regression", "pooled"}
         ``"regression"``: as above. ``"pooled"``: the correlation of each group from its own sums,
-        with its own standard error, compared on Fisher's scale
+        with its own standard error, compared on Fisher's scale; rejects fewer true nulls than the
+        regression in equal groups, more in unbalanced ones
         (:func:`hiercorr.within.differential_tests.pooled_difference`); for two groups of at least 3
         samples and a `contrast` of the two, without covariates or blocks.
     uncertainty : {"hierarchical", "HC2", "jackknife", "cluster"}, optional
@@ -129,8 +130,10 @@ def differential(
     permutations : int, optional
         Test by permutation of the condition over samples (within blocks) instead of the t test: all
         distinct arrangements if there are no more than this number, otherwise this number at
-        random. The statistic is the studentised difference. Not available with covariates of
-        samples.
+        random. The statistic is the studentised difference. The test is exact if the samples are
+        exchangeable under the null hypothesis; in unbalanced groups whose correlations differ in
+        variance it rejects too often, and the t test (None) is recommended. Not available with
+        covariates of samples.
     genes, layer, depth, subset, min_cells, small_samples
         As for :class:`hiercorr.CSCore`.
     precision : {"single", "double"}
@@ -371,7 +374,8 @@ def _attributes(
     asked: Condition, found: ConditionDesign, test: PairTest, method: str
 ) -> dict[str, Any]:
     shuffles = test.shuffles
-    by_permutation = "permutation" + (", exact" if shuffles is not None and shuffles.exact else "")
+    exact = shuffles is not None and shuffles.exact
+    by_permutation = "permutation" + (", exact under exchangeability" if exact else "")
     return {
         "title": "difference of correlation within samples",
         "model": "differential",

@@ -1,6 +1,7 @@
 """Differences of correlation against statsmodels, brute force and separate sums."""
 
 import itertools
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -11,6 +12,7 @@ from scipy import stats
 import hiercorr as hc
 from hiercorr import moments
 from hiercorr.inference.pairs import sample_effects, variance_shares
+from hiercorr.reporting import methods_text
 from hiercorr.simulate import simulate_counts
 from hiercorr.within.differential_tests import Shuffles, shuffles
 from tests.support import OPTIONS, read_counts
@@ -245,3 +247,18 @@ def test_slope_has_no_bound(data):
 def test_contrasts_that_a_test_cannot_answer(data, options, text):
     with pytest.raises(hc.InputError, match=text):
         hc.differential(data, **{"condition": "arm", **OPTIONS, **options})
+
+
+def test_permutations_of_unbalanced_groups_are_warned_of(data):
+    six = data[data.obs["sample"].str.match("s[123][ab]")].copy()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        equal = hc.differential(six, condition="arm", permutations=99, **OPTIONS)
+    assert not any("exchangeable" in str(w.message) for w in caught)
+    assert equal.dataset.attrs["uncertainty"] == "permutation, exact under exchangeability"
+    assert "taken as exchangeable" in methods_text(equal)
+    unequal = data[(data.obs["arm"] == "b") | data.obs["sample"].isin(["s1a", "s2a", "s3a"])].copy()
+    with pytest.warns(
+        hc.EstimationWarning, match="groups of 3 and 6 samples of 'arm' are permuted"
+    ):
+        hc.differential(unequal, condition="arm", permutations=99, **OPTIONS)
