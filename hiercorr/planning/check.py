@@ -18,13 +18,19 @@ from hiercorr.counts.counts import MIN_CELLS, Counts
 from hiercorr.counts.read import read_counts
 from hiercorr.counts.selection import Selection
 from hiercorr.design.formulas import random_intercepts
-from hiercorr.design.matrix import sample_design
-from hiercorr.design.nesting import Structure, design_structure, quoted
+from hiercorr.design.matrix import DesignMatrix, sample_design
+from hiercorr.design.nesting import Structure, design_structure, quoted, tokens
 from hiercorr.design.samples import sample_columns
 from hiercorr.errors import InputError, text, true_or_false, unknown_name
 from hiercorr.interpretation.decomposition import variances
 
+_CODES = {"batch", "batches", "date", "plate", "run", "lane", "chip", "pool", "site", "id"}
 _ANSWERS = {True: "yes", False: "no", None: "not said"}
+
+
+def proportion(value: float) -> str:
+    """Format a proportion in percent, with two digits below 1%: cells share much of a little."""
+    return f"{value:.0%}" if not 0 < value < 0.01 else f"{100 * value:.2g}%"
 
 
 @dataclass(frozen=True)
@@ -35,7 +41,7 @@ class DesignCheck:
     ----------
     samples : DataFrame
         Cells, median sequencing depth (counts) and detected genes per cell of each sample, with the
-        columns of ``obs`` that are constant within samples.
+        columns of ``obs`` that are constant within samples and differ between them.
     groups : DataFrame or None
         Number of cells per sample (rows) and cell type (columns), if `cell_type` was named.
     facts : dict
@@ -53,7 +59,7 @@ class DesignCheck:
         The five conditions for pseudobulk: whether each holds (True, False, or None if unknown)
         and why.
     problems : list of str
-        Errors of the formula, and confounding.
+        Errors of the formula, confounding, and numbers that are probably codes.
     recommendation : str
         The recommended analysis, in one sentence.
     reasons : list of str
@@ -84,8 +90,9 @@ class DesignCheck:
             f"{f['n_samples']:,.0f} samples, {f['n_cells']:,.0f} cells, {f['n_genes']:,.0f} genes",
             f"cells per sample {f['smallest_sample']:,.0f} to {f['largest_sample']:,.0f}; "
             f"median depth {f['lowest_depth']:,.0f} to {f['highest_depth']:,.0f} counts",
-            f"{f['variance_share']:.0%} of the variance of expression is between samples (median "
-            f"gene): for a mean, {f['n_cells']:,.0f} cells are worth {f['effective_cells']:,.0f}",
+            f"{proportion(f['variance_share'])} of the variance of expression is between samples "
+            f"(median gene): for a mean, {f['n_cells']:,.0f} cells are worth "
+            f"{f['effective_cells']:,.0f}",
             "",
             "Structure:",
             *(f"  {line}" for line in self.structure.lines()),
@@ -226,7 +233,8 @@ def _groups(counts: Counts, cell_type: str | None) -> pd.DataFrame | None:
     if cell_type not in counts.obs:
         raise unknown_name("cell_type column", cell_type, counts.obs.columns)
     sample = pd.Index(np.repeat(counts.samples, counts.cells_per_sample), name="sample")
-    return pd.crosstab(sample, counts.obs[cell_type].astype(str).to_numpy())
+    types = counts.obs[cell_type].astype(str).to_numpy()
+    return pd.crosstab(sample, types, rownames=["sample"], colnames=[cell_type])
 
 
 def _problems(
@@ -255,7 +263,23 @@ def _problems(
         out.append(
             f"{formula!r} has {k} coefficients and needs at least {k + 2} samples; there are {s}"
         )
-    return out + _confounded(design.table, constant, donors)
+    return [*out, *_codes(design), *_confounded(design.table, constant, donors)]
+
+
+def _codes(design: DesignMatrix) -> list[str]:
+    """List the columns whose whole numbers are probably codes but enter the formula as a slope."""
+    out = []
+    for name, values in design.table.items():
+        if name not in design.names or not pd.api.types.is_numeric_dtype(values):
+            continue
+        whole, levels = bool((values % 1 == 0).all()), values.nunique()
+        coded = bool(_CODES & tokens(str(name))) or levels <= len(values) / 2
+        if whole and coded and levels > 2:  # two levels are the same either way
+            out.append(
+                f"{name!r} has whole numbers ({values.min():g} to {values.max():g}) and enters the "
+                f"formula as a slope; if they are codes, write C({quoted(str(name))})"
+            )
+    return out
 
 
 def _confounded(
@@ -320,7 +344,8 @@ def _sample_table(counts: Counts, constant: dict[str, pd.Series]) -> pd.DataFram
         },
         index=pd.Index(counts.samples, name="sample"),
     )
-    return table.assign(**{k: v for k, v in constant.items() if v.nunique() <= 20})
+    several = {k: v for k, v in constant.items() if 1 < v.nunique(dropna=False) <= 20}
+    return table.assign(**(several if len(table) > 1 else constant))
 
 
 def _recommend(structure: Structure, conditions: int) -> str:

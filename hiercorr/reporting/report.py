@@ -26,7 +26,7 @@ from hiercorr.errors import (
 )
 from hiercorr.exploratory.traps import Traps
 from hiercorr.interpretation.evidence import Evidence
-from hiercorr.planning.check import DesignCheck
+from hiercorr.planning.check import DesignCheck, proportion
 from hiercorr.reporting.methods_text import MODELS, Described, methods_text
 from hiercorr.reporting.references import cited
 from hiercorr.reporting.translations import LANGUAGES, translate, translate_cell
@@ -244,8 +244,8 @@ def _design_section(design: DesignCheck) -> _Section:
     f = design.facts
     text = [
         f"{f['n_samples']:,.0f} samples, {f['n_cells']:,.0f} cells, {f['n_genes']:,.0f} genes. "
-        f"{f['variance_share']:.0%} of the variance of expression is between samples (median "
-        f"gene), which gives a design effect of {f['design_effect']:,.1f}: the mean over "
+        f"{proportion(f['variance_share'])} of the variance of expression is between samples "
+        f"(median gene), which gives a design effect of {f['design_effect']:,.1f}: the mean over "
         f"{f['n_cells']:,.0f} cells is as precise as the mean over {f['effective_cells']:,.0f} "
         "independent cells.",
         f"Recommendation: {design.recommendation}.",

@@ -234,7 +234,8 @@ def _block_of_pairs(
     i, j = np.nonzero(keep)
     if n is not None and len(i) > n:  # before the table is made: there can be millions of pairs
         has_p = "p_value" in columns
-        key = ds["p_value"].values[i, j] if has_p else -np.abs(r[i, j])
+        weak = (flag[i, j] & int(Flag.LOW_INFORMATION)) > 0
+        key = ds["p_value"].values[i, j] if has_p else weak - np.abs(r[i, j])
         strongest = np.argpartition(np.nan_to_num(key, nan=2.0), n)[:n]
         i, j = i[strongest], j[strongest]
     left, right = (np.array([str(g) for g in ds[d].values], object) for d in ds["correlation"].dims)
@@ -244,11 +245,24 @@ def _block_of_pairs(
 
 
 def sort_by_evidence(table: pd.DataFrame) -> pd.DataFrame:
-    """Sort rows by p-value, then by absolute correlation; rows without either come last."""
+    """Sort rows by p-value, then by absolute correlation; rows without either come last.
+
+    Without p-values, rows with low information come after the others: their estimates are large by
+    chance.
+    """
     size = -effects(table).abs()
     p = table["p_value"] if "p_value" in table else pd.Series(np.nan, table.index)
-    order = np.lexsort((size.fillna(0).to_numpy(), p.fillna(2).to_numpy()))
+    weak = np.zeros(len(table), bool)
+    if "flag" in table and p.isna().all():
+        weak = np.array([_is_weak(f) for f in table["flag"]], bool)
+    order = np.lexsort((size.fillna(0).to_numpy(), weak, p.fillna(2).to_numpy()))
     return table.iloc[order]
+
+
+def _is_weak(flag: int | str) -> bool:
+    if isinstance(flag, str):
+        return describe_flag(Flag.LOW_INFORMATION) in flag.split(",")
+    return bool(int(flag) & Flag.LOW_INFORMATION)
 
 
 def prediction_interval(dataset: xr.Dataset, confidence: float) -> xr.Dataset:

@@ -149,7 +149,8 @@ class CorrelationResult:
         Returns
         -------
         DataFrame
-            Indexed by gene; sorted by p-value, or by absolute correlation if there are no p-values.
+            Indexed by gene; sorted by p-value, or by absolute correlation if there are no p-values
+            (those with low information last).
         """
         whole_number("n", n)
         return tables.top(self.dataset, gene, n)

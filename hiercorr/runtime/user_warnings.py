@@ -10,17 +10,25 @@ from contextvars import ContextVar
 from pathlib import Path
 
 _PACKAGE = str(Path(__file__).parents[1])
-_ISSUED: ContextVar[set[str] | None] = ContextVar("issued", default=None)
+Kept = dict[tuple[str, type[Warning]], list[str]]  # warning -> names of the parts that gave it
+_KEPT: ContextVar[tuple[Kept, str] | None] = ContextVar("kept", default=None)
 
 
 @contextmanager
-def each_once() -> Iterator[None]:
-    """Issue identical warnings of several fits only once."""
-    token = _ISSUED.set(set())
+def kept_for(kept: Kept, part: str) -> Iterator[None]:
+    """Keep the warnings of one of several fits under its name, for :func:`warn_of_parts`."""
+    token = _KEPT.set((kept, part))
     try:
         yield
     finally:
-        _ISSUED.reset(token)
+        _KEPT.reset(token)
+
+
+def warn_of_parts(kept: Kept, noun: str) -> None:
+    """Issue every warning that was kept once, with the names of its parts."""
+    for (message, category), parts in kept.items():
+        names = ", ".join(map(repr, dict.fromkeys(parts)))
+        warn(f"{noun} {names}: {message}", category)
 
 
 def warn(message: str, category: type[Warning]) -> None:
@@ -32,11 +40,11 @@ def warn(message: str, category: type[Warning]) -> None:
     category : type of Warning
         :class:`hiercorr.DataWarning` or :class:`hiercorr.EstimationWarning`.
     """
-    issued = _ISSUED.get()
-    if issued is not None:
-        if message in issued:
-            return
-        issued.add(message)
+    keeping = _KEPT.get()
+    if keeping is not None:
+        kept, part = keeping
+        kept.setdefault((message, category), []).append(part)
+        return
     level, frame = 1, sys._getframe(1)
     while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
         level, frame = level + 1, frame.f_back

@@ -35,7 +35,7 @@ from hiercorr.results.pairs import sort_by_evidence
 from hiercorr.results.result import CorrelationResult
 from hiercorr.results.storage import write_dataset
 from hiercorr.runtime.resources import memory_bytes
-from hiercorr.runtime.user_warnings import each_once, warn
+from hiercorr.runtime.user_warnings import Kept, kept_for, warn, warn_of_parts
 from hiercorr.within.cscore import CSCore
 from hiercorr.within.options import FitOptions, ModelFacts
 
@@ -251,14 +251,16 @@ def by_cell_type(
         without_effect(family=(family, "all", "an uncertainty"))
     results: dict[str, CorrelationResult] = {}
     left_out: dict[str, str] = {}
-    with each_once():
-        for name, value in selected.items():
-            cells = {**(subset or {}), cell_type: value}
-            try:
+    kept: Kept = {}
+    for name, value in selected.items():
+        cells = {**(subset or {}), cell_type: value}
+        try:
+            with kept_for(kept, name):
                 model = _model(data, sample, block, cells, options)
                 results[name] = model.fit(**(fit or {}))
-            except InputError as error:
-                left_out[name] = str(error)
+        except InputError as error:
+            left_out[name] = str(error)
+    warn_of_parts(kept, "cell type")
     if not results:
         first = next(iter(left_out))
         raise InputError(f"no cell type could be fitted; {first!r}: {left_out[first]}")

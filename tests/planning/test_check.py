@@ -1,9 +1,11 @@
 """The check of a design: its share of variance, conditions, confounding, advice."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import hiercorr as hc
+from hiercorr.planning.check import proportion
 from hiercorr.simulate import simulate_counts
 
 pytestmark = pytest.mark.filterwarnings(
@@ -93,3 +95,25 @@ def test_random_intercepts_of_the_formula(gbm):
     assert not any("unknown" in p or "cannot read" in p for p in d.problems)
     d = hc.check_design(gbm, formula="~ condition + (1 | patient)", **options)
     assert "unknown grouping column 'patient'; did you mean 'patient_id'" in d.problems[0]
+
+
+def test_tables_and_numbers_say_what_they_are():
+    adata, _ = simulate_counts(8, 100, 12, mean=2.0, between_sd=0.02, seed=1)
+    number = pd.factorize(adata.obs["sample"])[0]
+    adata.obs["batch"], adata.obs["age"] = number % 4 + 1, 30 + 3 * number
+    adata.obs["organ"], adata.obs["kind"] = "brain", np.where(np.arange(adata.n_obs) % 2, "T", "B")
+    d = hc.check_design(adata, "sample", cell_type="kind", formula="~ batch + age", depth="depth")
+    assert d.groups.columns.name == "kind"
+    assert "organ" not in d.samples  # one value in all samples
+    assert {"batch", "age"} <= set(d.samples)
+    slopes = [p for p in d.problems if "as a slope" in p]
+    assert len(slopes) == 1
+    assert "'batch' has whole numbers (1 to 4)" in slopes[0]
+    assert "C(batch)" in slopes[0]
+    factor = hc.check_design(adata, "sample", formula="~ C(batch) + age", depth="depth")
+    assert not any("as a slope" in p for p in factor.problems)
+
+
+@pytest.mark.parametrize(("value", "text"), [(0.0064, "0.64%"), (0.0, "0%"), (0.312, "31%")])
+def test_small_proportions_are_not_zero(value, text):
+    assert proportion(value) == text

@@ -7,7 +7,7 @@ import warnings
 import pytest
 
 import hiercorr as hc
-from hiercorr.runtime.user_warnings import each_once, warn
+from hiercorr.runtime.user_warnings import kept_for, warn, warn_of_parts
 
 
 def line():
@@ -50,11 +50,16 @@ def test_a_script_is_shown_with_its_own_line(tmp_path):
     assert f"{script}:3: DataWarning" in done.stderr
 
 
-def test_identical_warnings_of_several_fits_are_issued_once():
+def test_warnings_of_several_fits_are_issued_once_with_their_names():
+    kept = {}
     with warnings.catch_warnings(record=True) as found:
         warnings.simplefilter("always")
-        with each_once():
-            for message in ("a", "b", "a"):
-                warn(message, hc.DataWarning)
+        for part, messages in (("T", "ab"), ("B", "ac")):
+            with kept_for(kept, part):
+                for message in messages:
+                    warn(message, hc.DataWarning)
+        assert not found
+        warn_of_parts(kept, "cell type")
         warn("a", hc.DataWarning)
-    assert [str(w.message) for w in found] == ["a", "b", "a"]
+    wanted = ["cell type 'T', 'B': a", "cell type 'T': b", "cell type 'B': c", "a"]
+    assert [str(w.message) for w in found] == wanted

@@ -1,5 +1,7 @@
 """Several cell types in one call: each as fitted alone, one family of tests."""
 
+import warnings
+
 import anndata as ad
 import numpy as np
 import pytest
@@ -117,3 +119,33 @@ def test_weights_of_donors_are_options_of_the_fit(nested):
     fit = {"weights": "equal", "uncertainty": "hierarchical"}
     found = hc.by_cell_type(nested, "kind", "sample", ["B", "T"], depth="depth", fit=fit)
     assert found.dataset.attrs["uncertainty"] == "hierarchical"
+
+
+def test_warnings_name_the_cell_types(typed):
+    few = typed.copy()
+    few.X[(few.obs["kind"] == "T").to_numpy(), 0] = 0  # gene0 is absent in one type
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        hc.by_cell_type(few, "kind", "sample", depth="depth")
+    texts = [str(w.message) for w in caught if "cell types are left out" not in str(w.message)]
+    assert texts
+    assert all(text.startswith(("cell type 'B'", "cell type 'T'")) for text in texts)
+
+
+def test_order_without_p_values(typed):
+    two = typed[typed.obs["sample"].isin(["s1", "s2"]) & (typed.obs["kind"] != "rare")].copy()
+    found = hc.by_cell_type(two, "kind", "sample", depth="depth")
+    table = found.pairs(n=200)
+    weak = table["flag"].str.contains("low_information").to_numpy()
+    assert (np.diff(weak.astype(int)) >= 0).all()  # large by chance: after the others
+    size = table["correlation"].abs()[~weak]
+    assert size.is_monotonic_decreasing
+    r = found["T"]
+    flagged = r.dataset["flag"].copy()
+    flagged[0] = 0
+    flagged[0, 1:4] = int(hc.Flag.LOW_INFORMATION)
+    top = hc.CorrelationResult(r.dataset.assign(flag=flagged)).top("gene0")
+    top = top[top["correlation"].notna()]
+    weak = (top["flag"] == "low_information").to_numpy()
+    assert weak.any()
+    assert (np.diff(weak.astype(int)) >= 0).all()
