@@ -165,7 +165,8 @@ ESTIMATORS = [
         True,
     ),
     (cells, {}, True),
-    (difference, {}, True),
+    (difference, {}, False),
+    (difference, {"uncertainty": "HC2"}, True),
     (difference, {"method": "pooled"}, True),
     (difference, {"permutations": 99, "seed": 1}, False),
 ]

@@ -301,6 +301,6 @@ def _warn_of_unbalanced(name: str, groups: pd.Series) -> None:
         warn(
             f"groups of {size.min()} and {size.max()} samples of {name!r} are permuted: the test "
             "is exact only if samples are exchangeable, and rejects too often if the correlations "
-            "of the smaller group vary more; the t test (without permutations=) is recommended",
+            "of the smaller group vary more; the t test (uncertainty='HC2') is recommended",
             EstimationWarning,
         )

@@ -132,7 +132,7 @@ def differential(
         distinct arrangements if there are no more than this number, otherwise this number at
         random. The statistic is the studentised difference. The test is exact if the samples are
         exchangeable under the null hypothesis; in unbalanced groups whose correlations differ in
-        variance it rejects too often, and the t test (None) is recommended. Not available with
+        variance it rejects too often, and the t test (``"HC2"``) is recommended. Not available with
         covariates of samples.
     genes, layer, depth, subset, min_cells, small_samples
         As for :class:`hiercorr.CSCore`.
