@@ -30,6 +30,7 @@ from hiercorr.planning.check import DesignCheck, proportion
 from hiercorr.reporting.methods_text import MODELS, Described, methods_text
 from hiercorr.reporting.references import cited
 from hiercorr.reporting.translations import LANGUAGES, translate, translate_cell
+from hiercorr.results.pairs import effects
 from hiercorr.results.result import CorrelationResult
 from hiercorr.runtime.files import write_text
 from hiercorr.runtime.optional import optional
@@ -326,7 +327,7 @@ def _result_section(number: int, result: CorrelationResult, gene: str | None, n:
         plots[f"Partners of {named}"] = lambda: plot.ranked(named, n=25)
         if "p_value" in table:
             plots["Evidence versus effect size"] = lambda: plot.volcano(named)
-        strongest = next((g for g in table.index if np.isfinite(table.loc[g, "correlation"])), None)
+        strongest = next((g for g, r in effects(table).items() if np.isfinite(r)), None)
         if "sample_correlation" in result.dataset and strongest is not None:
             pair = (strongest,) if result.target else (named, strongest)
             plots[f"{named} and {strongest}, sample by sample"] = lambda: plot.forest(*pair)

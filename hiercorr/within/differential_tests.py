@@ -43,11 +43,15 @@ class Question:
 
     @property
     def group_weights(self) -> Array | None:
-        """Weights of the groups' correlations in the contrast; None if it adjusts for more."""
-        if self.groups is None or self.design.shape[1] != len(self.labels):
+        """Weights of the groups' correlations in the contrast; None if it is not of the groups."""
+        if self.groups is None:
             return None
-        first = [int(np.argmax(self.groups == g)) for g in range(len(self.labels))]
-        weights = np.linalg.solve(self.design[first].T, self.contrast)
+        members = [self.design[self.groups == g] for g in range(len(self.labels))]
+        own = np.all([np.ptp(rows, axis=0) == 0 for rows in members], axis=0)
+        rows = np.array([rows[0, own] for rows in members])
+        weights = np.linalg.lstsq(rows.T, self.contrast[own], rcond=None)[0]
+        if self.contrast[~own].any() or not np.allclose(weights @ rows, self.contrast[own]):
+            return None
         return np.where(np.abs(weights) < 1e-9, 0.0, weights)
 
     @property

@@ -224,6 +224,27 @@ def test_contrast_and_order_of_levels_hold_for_every_method(order, contrast, sca
         assert pair.attrs["uncertainty"] == "hierarchical"
 
 
+def test_difference_of_groups_is_at_most_2_whatever_it_is_adjusted_for():
+    from hiercorr.within.differential_tests import Question
+
+    groups = np.array([0, 0, 0, 1, 1, 1])
+    one, arm, age = np.ones(6), groups.astype(float), np.array([1.0, 2, 4, 1, 3, 5])
+    for columns, contrast, weights in (
+        ((one, arm), (0, 1), (-1, 1)),
+        ((one, arm, age), (0, -1, 0), (1, -1)),
+        ((one, age, arm), (0, 0, 2), (-2, 2)),
+        ((one, arm), (1, 0), (1, 0)),
+        ((one, arm, age), (0, 0, 1), None),
+    ):
+        question = Question(np.column_stack(columns), np.array(contrast, float), groups, ["a", "b"])
+        if weights is None:
+            assert question.group_weights is None
+            assert question.largest == np.inf
+        else:
+            np.testing.assert_allclose(question.group_weights, weights, atol=1e-12)
+            assert question.largest == pytest.approx(np.abs(weights).sum())
+
+
 def test_slope_has_no_bound(data):
     """A condition in small units: its slope and limits are those in large units, scaled."""
     arm = (data.obs["arm"] == "b").astype(float)
