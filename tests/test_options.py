@@ -471,7 +471,7 @@ FUNCTIONS = {
         {"result": lambda w: w.target, "sets": GENE_SETS},
         {
             "result": (3, lambda w: w.no_q, NONE),
-            "gene": (3, "nothing", ("gene0", {"partners": ["gene1"]})),
+            "gene": (3, "nothing", NONE),
             **SETS,
             "partners": (3, ["nothing"], NONE),
             "q": ("small", 2.0, (0.1, {"partners": ["gene1"]})),
