@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from hiercorr._version import __version__
 
-SCHEMA_VERSION = "1.4"
+SCHEMA_VERSION = "2.0"
 
 
 class Flag(enum.IntFlag):
@@ -52,7 +52,8 @@ PAIR_VARIABLES = {
     "correlation": "correlation",
     "correlation_unclipped": "correlation, including estimates outside (-1, 1)",
     "fisher_z": "Fisher z-transform (atanh) of the correlation",
-    "se": "standard error of fisher_z",
+    "fisher_z_se": "standard error of fisher_z",
+    "se": "standard error of the correlation",
     "ci_lower": "lower confidence limit of the correlation",
     "ci_upper": "upper confidence limit of the correlation",
     "statistic": "t statistic for the null hypothesis of no correlation, or of no difference",

@@ -25,6 +25,7 @@ def test_schema(result, one):
         "correlation",
         "fisher_z",
         "se",
+        "fisher_z_se",
         "ci_lower",
         "ci_upper",
         "statistic",

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import xarray as xr
 
 import hiercorr as hc
 from hiercorr.schema import SCHEMA_VERSION
@@ -22,20 +23,28 @@ SAVED = sorted(DATA.glob("*.nc"))
 def test_results_of_earlier_versions_load(path, tmp_path):
     r = hc.load(path)
     level, version = path.stem.split("_")
-    assert r.dataset.attrs["schema_version"] == version
+    assert r.dataset.attrs["schema_version"] == SCHEMA_VERSION
     assert r.dataset.attrs["level"] == level
     assert r.target == (None if level == "within" else "gene0")
     assert np.isfinite(r.matrix().values).any()
     assert r.top("gene0", n=3)["p_value"].notna().any()
     assert str(r.summary("gene0" if r.target is None else None))
     assert set(r.flag_counts().index) <= {f.name.lower() for f in hc.Flag}
+    # before 2.0 `se` was that of fisher_z
+    d, old = r.dataset, xr.open_dataset(path)
+    assert old.attrs["schema_version"] == version
+    np.testing.assert_array_equal(d["fisher_z_se"], old["se"])
+    np.testing.assert_allclose(d["se"], (1 - d["correlation"] ** 2) * d["fisher_z_se"], rtol=1e-5)
+    assert d["se"].attrs["long_name"] == "standard error of the correlation"
     again = r.save(tmp_path / "r.zarr")
-    np.testing.assert_array_equal(hc.load(again).matrix(), r.matrix())
+    for name in ("correlation", "se", "fisher_z_se"):
+        np.testing.assert_array_equal(hc.load(again).matrix(name), r.matrix(name))
 
 
 def test_every_earlier_schema_is_kept():
     major, minor = map(int, SCHEMA_VERSION.split("."))
-    assert {p.stem.split("_")[1] for p in SAVED} == {f"{major}.{k}" for k in range(minor)}
+    found = {p.stem.split("_")[1] for p in SAVED}
+    assert found == {f"1.{k}" for k in range(5)} | {f"{major}.{k}" for k in range(minor)}
     adata = hc.datasets.glioblastoma()
     r = hc.CSCore(adata, "patient_id", depth="total_counts", genes=5).fit()
     assert r.dataset.attrs["schema_version"] == SCHEMA_VERSION

@@ -71,7 +71,7 @@ def pair_summary(z: Array, share: float, rope: float) -> dict[str, Array]:
     return {
         "correlation": rho.mean(0),
         "fisher_z": z.mean(0),
-        "se": z.std(0, ddof=1),
+        "fisher_z_se": z.std(0, ddof=1),
         "sd": rho.std(0, ddof=1),
         "ci_lower": low,
         "ci_upper": high,

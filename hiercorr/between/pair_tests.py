@@ -230,7 +230,8 @@ def _from_target(
     pair: dict[str, NDArray] = {
         "correlation": r,
         "fisher_z": z,
-        "se": np.where(np.isfinite(z), se, np.nan),
+        "fisher_z_se": np.where(np.isfinite(z), se, np.nan),
+        "se": (1 - r**2) * se,
         "ci_lower": np.tanh(z - margin),
         "ci_upper": np.tanh(z + margin),
         "statistic": tests["beta_statistic"][k],
@@ -311,6 +312,7 @@ def correlate_without_noise(
         }
         output.write(left, right, tile, bits)
     pair = output.finish()
-    pair["se"] = np.broadcast_to(np.array(np.nan, options.dtype), output.shape)
+    for name in ("se", "fisher_z_se"):
+        pair[name] = np.broadcast_to(np.array(np.nan, options.dtype), output.shape)
     tiling.add_q_values(pair, options.rows)
     return BetweenEstimates(pair, gene={"reliability": reliability})

@@ -211,6 +211,12 @@ def fisher_z(correlation: NDArray) -> NDArray:
         return np.arctanh(np.where(np.abs(correlation) < 1, correlation, np.nan))
 
 
+def fisher_z_se(correlation: NDArray, se: NDArray) -> NDArray:
+    """Return the standard error of atanh(r) from that of r, to first order; NaN outside (-1, 1)."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(np.abs(correlation) < 1, se / (1 - correlation**2), np.nan)
+
+
 def pair_table(
     estimate: PairEstimate, confidence: float, dtype: DTypeLike = np.float64
 ) -> dict[str, NDArray]:
@@ -231,16 +237,16 @@ def pair_table(
     Returns
     -------
     dict of ndarray, shape (left, right)
-        ``fisher_z``, ``se`` (of fisher_z: se / (1 - rho^2)), ``ci_lower``, ``ci_upper``,
-        ``statistic``, ``df``, ``p_value``.
+        ``fisher_z``, ``fisher_z_se`` (se / (1 - rho^2)), ``ci_lower``, ``ci_upper``,
+        ``statistic``, ``df``, ``p_value``, ``se`` (of the correlation).
     """
-    names = ("fisher_z", "se", "ci_lower", "ci_upper", "statistic", "df", "p_value")
+    names = ("fisher_z", "fisher_z_se", "ci_lower", "ci_upper", "statistic", "df", "p_value")
     out = {name: np.empty(estimate.se.shape, dtype) for name in names}
     largest_df = float(np.nanmax(estimate.df, initial=1.0))
     # Rounded up to a power of 2, so that the tiles of a fit share a table.
     table = student_table(2.0 ** np.ceil(np.log2(max(largest_df, 1.0))), confidence)
     kernels.pairs.t_inference(estimate.correlation, estimate.se, estimate.df, *table, *out.values())
-    return out
+    return out | {"se": np.where(np.isnan(out["statistic"]), np.nan, estimate.se).astype(dtype)}
 
 
 def bootstrap_draws(

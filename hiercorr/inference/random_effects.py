@@ -25,6 +25,7 @@ from scipy import stats
 
 from hiercorr import kernels
 from hiercorr.errors import InputError
+from hiercorr.inference.pairs import fisher_z_se
 
 Array = NDArray[np.float64]
 
@@ -310,8 +311,8 @@ class HierarchicalEstimate:
     correlation : ndarray
         Mean over donors, not clipped.
     table : dict of ndarray
-        ``fisher_z``, ``se`` (of fisher_z), ``ci_lower``, ``ci_upper``, ``statistic`` (normal score
-        of the p-value), ``df`` (infinite), ``p_value``, and ``tau``, the square root of the
+        ``fisher_z``, ``fisher_z_se``, ``se``, ``ci_lower``, ``ci_upper``, ``statistic`` (normal
+        score of the p-value), ``df`` (infinite), ``p_value``, and ``tau``, the square root of the
         posterior mean of tau^2.
     weights_p_value : ndarray
         Two-sided p-value of equal averages by adaptive and by equal weights (Hausman 1978).
@@ -409,5 +410,6 @@ def hierarchical_estimate(
         for array in (*arrays, weights_p, largest):
             kernels.squares.mirror(array)
     correlation = out.pop("correlation")
+    out["fisher_z_se"] = fisher_z_se(correlation, out["se"]).astype(dtype)
     out["df"] = np.where(np.isnan(correlation), correlation, np.asarray(np.inf, dtype))
     return HierarchicalEstimate(correlation, out, weights_p, largest)

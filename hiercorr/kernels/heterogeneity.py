@@ -367,8 +367,7 @@ def _write_estimate(t, first, n, quantile, r, deviation, correlation, z, se, low
     for u in range(n):
         z[t, first + u] = atanh(r[u])
     for u in range(n):
-        x = deviation[u] / (1.0 - r[u] * r[u])
-        se[t, first + u] = x if abs(r[u]) < 1.0 else np.nan
+        se[t, first + u] = deviation[u] if r[u] == r[u] else np.nan
     for u in range(n):
         low = max(r[u] - quantile * deviation[u], -1.0)
         top = min(r[u] + quantile * deviation[u], 1.0)

@@ -113,7 +113,7 @@ def _between_power(design: Design) -> Design:
     return replace(
         design,
         power=_screened(design, lambda levels: correlation_test_power(levels, df, attenuated)),
-        standard_error=1 / math.sqrt(df - 1),
+        standard_error=(1 - attenuated**2) / math.sqrt(df - 1),
         df=float(df),
     )
 

@@ -63,7 +63,7 @@ def power(
     reliability :math:`R = b^2 / (b^2 + e/n)`; the power of the t test on S - 2 - q degrees of
     freedom is that for two random variables
     (:func:`hiercorr.planning.exact.correlation_test_power`), smaller than if one of them were
-    fixed. The reported standard error is that of Fisher's z.
+    fixed. The reported standard error is that of r by the delta method.
 
     Parameters
     ----------

@@ -42,7 +42,7 @@ def forest(
         )
     ax = style.axes(ax, 5.2, 1.4 + 0.28 * len(known))
     y = np.arange(len(known)) + 2
-    z, se = np.arctanh(known["correlation"].clip(-0.9999, 0.9999)), known["se"]
+    z, se = np.arctanh(known["correlation"].clip(-0.9999, 0.9999)), known["fisher_z_se"]
     has_se = se.notna().to_numpy()
     lower, upper = np.tanh(z - 1.96 * se), np.tanh(z + 1.96 * se)
     ax.hlines(y[has_se], lower[has_se], upper[has_se], color=style.GREY, lw=1.4)

@@ -127,7 +127,7 @@ def table_columns(dataset: xr.Dataset) -> list[str]:
     ):
         have.append(UNCLIPPED)
     first = [c for c in _FIRST_COLUMNS if c in have]
-    return first + [c for c in have if c not in first and c != "fisher_z"]
+    return first + [c for c in have if c not in first and not c.startswith("fisher_z")]
 
 
 def estimates(dataset: xr.Dataset) -> NDArray:
@@ -275,7 +275,9 @@ def prediction_interval(dataset: xr.Dataset, confidence: float) -> xr.Dataset:
             "uncertainty='hierarchical'"
         )
     r = dataset["correlation_unclipped"]
-    sd = dataset["se"] * (1 - r**2)
-    half = stats.norm.ppf(0.5 + confidence / 2) * np.sqrt(sd**2 + dataset["tau"] ** 2)
+    # files of schema 1 that were left on disk have no `se` of the correlation
+    se = dataset["se"] if "se" in dataset else (1 - r**2) * dataset["fisher_z_se"]
+    sd = np.sqrt(se**2 + dataset["tau"] ** 2)
+    half = stats.norm.ppf(0.5 + confidence / 2) * sd
     limits = {"lower": (r - half).clip(min=-1), "upper": (r + half).clip(max=1)}
     return xr.Dataset({f"prediction_{side}": values for side, values in limits.items()})

@@ -22,7 +22,7 @@ from hiercorr.results import exports, pairs, posterior, tables
 from hiercorr.results.adjust import with_q_values
 from hiercorr.results.plots import Plots
 from hiercorr.results.storage import read_dataset, write_dataset
-from hiercorr.schema import SCHEMA_VERSION
+from hiercorr.schema import PAIR_VARIABLES, SCHEMA_VERSION
 
 if TYPE_CHECKING:
     import anndata as ad
@@ -368,6 +368,9 @@ class CorrelationResult:
         return pairs.row_of(self.dataset, gene)
 
 
+_READABLE = ("1", "2")  # major versions of the schema
+
+
 def load(path: str | Path, lazy: bool = False) -> CorrelationResult:
     """Read a result from :meth:`CorrelationResult.save` or ``fit(out=...)``.
 
@@ -392,7 +395,7 @@ def load(path: str | Path, lazy: bool = False) -> CorrelationResult:
     true_or_false("lazy", lazy)
     dataset = read_dataset(Path(path), lazy)
     version = str(dataset.attrs.get("schema_version", ""))
-    if version.split(".")[0] != SCHEMA_VERSION.split(".")[0]:
+    if version.split(".")[0] not in _READABLE:
         writer = dataset.attrs.get("hiercorr_version", "unknown")
         raise InputError(
             f"{str(path)!r} has schema version {version or 'none'}; this hiercorr ({__version__}) "
@@ -402,7 +405,17 @@ def load(path: str | Path, lazy: bool = False) -> CorrelationResult:
 
 
 def _upgraded(dataset: xr.Dataset) -> xr.Dataset:
-    """Add the attributes that earlier schema versions did not have."""
+    """Add the attributes and the standard error that earlier schema versions did not have."""
+    if "se" in dataset and str(dataset.attrs["schema_version"]).startswith("1."):
+        # before 2.0 it was that of fisher_z
+        known = {v: PAIR_VARIABLES[v] for v in ("se", "fisher_z_se")}
+        dataset = dataset.rename(se="fisher_z_se")
+        if dataset["fisher_z_se"].variable._in_memory and "sd" not in dataset:
+            r = dataset.get("correlation_unclipped", dataset["correlation"])
+            dataset["se"] = (1 - r**2) * dataset["fisher_z_se"]
+        for name in known.keys() & dataset.keys():
+            dataset[name].attrs = {"long_name": known[name], "units": "1"}
+        dataset = dataset.assign_attrs(schema_version=SCHEMA_VERSION)
     if "q_value" not in dataset or "q_method" in dataset.attrs:
         return dataset
     # before 1.2 there was one procedure and one family

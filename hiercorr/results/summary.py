@@ -17,7 +17,7 @@ _HEADS = {
     "correlation_unclipped": "unclipped",
     "ci_lower": "[0.025",
     "ci_upper": "0.975]",
-    "se": "se(z)",
+    "se": "std err",
     "statistic": "t",
     "df": "df",
     "difference": "diff.",

@@ -60,7 +60,8 @@ def sample_table(dataset: xr.Dataset, gene_a: str | None, gene_b: str | None) ->
         raise unknown_name("gene", second, genes)
     pair = row.sel(gene=second)
     table["correlation"] = pair["sample_correlation"].values.astype(float)
-    table["se"] = pair["sample_se"].values.astype(float)
+    table["fisher_z_se"] = pair["sample_se"].values.astype(float)
+    table["se"] = (1 - table["correlation"] ** 2) * table["fisher_z_se"]
     return table
 
 

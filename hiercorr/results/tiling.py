@@ -20,7 +20,7 @@ DTYPE: dict[str, DTypeLike] = {"single": np.float32, "double": np.float64}
 _TILE_BYTES = 256 * 2**20
 _TILE_GENES, _PART_GENES, _LEAST_GENES = 1700, 1100, 64  # genes per side of a tile
 WIDE = 6000  # maximum genes per side of a tile whose sums are computed in this process
-_INTERVAL = ("se", "ci_lower", "ci_upper", "statistic", "df", "p_value", "q_value")
+_INTERVAL = ("se", "fisher_z_se", "ci_lower", "ci_upper", "statistic", "df", "p_value", "q_value")
 
 
 def rows_of(target: str | None, genes: pd.Index) -> slice | None:
@@ -251,7 +251,7 @@ def check_memory(
     """
     entries = n_genes * (1 if one_row else n_genes)
     size = np.dtype(dtype).itemsize
-    need = entries * (13 * size + 10 + (2 * n_samples + 4) * size * per_sample)
+    need = entries * (14 * size + 10 + (2 * n_samples + 4) * size * per_sample)
     if limit is not None and need > limit:
         disk = "stream it to disk with out='result.zarr', " if streams else ""
         fewer = "choose fewer genes (genes=N)"

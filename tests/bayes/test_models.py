@@ -57,7 +57,9 @@ def test_latent_model_agrees_with_the_marginal_one():
     for level in ("within", "between"):
         a, b = marginal.at(level).dataset, latent.at(level).dataset
         assert float(a["fisher_z"][0, 1]) == pytest.approx(
-            float(b["fisher_z"][0, 1]), abs=0.5 * float(a["se"][0, 1])
+            float(b["fisher_z"][0, 1]), abs=0.5 * float(a["fisher_z_se"][0, 1])
         )
-        assert float(a["se"][0, 1]) == pytest.approx(float(b["se"][0, 1]), rel=0.4)
+        assert float(a["fisher_z_se"][0, 1]) == pytest.approx(
+            float(b["fisher_z_se"][0, 1]), rel=0.4
+        )
     assert latent.idata["posterior"]["within"].sizes["gene"] == 2

@@ -35,7 +35,7 @@ def test_pymc_samples_the_same_posterior():
             for s in ("nutpie", "pymc")
         )
     assert float(a["fisher_z"][0, 1]) == pytest.approx(
-        float(b["fisher_z"][0, 1]), abs=0.3 * float(a["se"][0, 1])
+        float(b["fisher_z"][0, 1]), abs=0.3 * float(a["fisher_z_se"][0, 1])
     )
 
 

@@ -17,7 +17,7 @@ def test_schema_and_levels(fitted):
     for name in (
         "correlation",
         "fisher_z",
-        "se",
+        "fisher_z_se",
         "sd",
         "ci_lower",
         "ci_upper",
@@ -33,7 +33,7 @@ def test_schema_and_levels(fitted):
         assert ds[name].attrs["long_name"]
     z = ds["posterior_zeta"].values[..., 0, 1].ravel().astype(float)
     assert ds["correlation"].values[0, 1] == pytest.approx(np.tanh(z).mean(), abs=1e-6)
-    assert ds["se"].values[0, 1] == pytest.approx(z.std(ddof=1), abs=1e-6)
+    assert ds["fisher_z_se"].values[0, 1] == pytest.approx(z.std(ddof=1), abs=1e-6)
     assert ds.attrs["level"] == "within"
     between = r.at("between")
     assert between.dataset.attrs["level"] == "between"

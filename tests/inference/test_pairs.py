@@ -22,8 +22,10 @@ def test_pair_table_equals_scipy_for_any_df(most):
     np.testing.assert_allclose(out["fisher_z"], np.arctanh(inside), rtol=1e-12)
     nothing = np.isnan(rho) | np.isnan(se) | (df < pairs.LEAST_DF)
     np.testing.assert_allclose(
-        out["se"], np.where(nothing, np.nan, se / (1 - inside**2)), rtol=1e-9
+        out["fisher_z_se"], np.where(nothing, np.nan, se / (1 - inside**2)), rtol=1e-9
     )
+    np.testing.assert_array_equal(out["se"], np.where(nothing, np.nan, se))
+    np.testing.assert_allclose(out["statistic"], rho / out["se"], rtol=1e-12)
     t = np.where(nothing, np.nan, rho / se)
     np.testing.assert_allclose(out["p_value"], 2 * stats.t.sf(np.abs(t), df), rtol=2e-6, atol=1e-60)
     margin = stats.t.ppf(0.95, df) * se

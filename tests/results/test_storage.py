@@ -86,9 +86,9 @@ def test_save_and_load_refuse(result, tmp_path):
     (tmp_path / "bad.nc").write_text("text")
     with pytest.raises(hc.InputError, match="cannot read"):
         hc.load(tmp_path / "bad.nc")
-    newer = hc.CorrelationResult(result.dataset.assign_attrs(schema_version="2.0"))
+    newer = hc.CorrelationResult(result.dataset.assign_attrs(schema_version="3.0"))
     newer.save(tmp_path / "newer.nc")
-    with pytest.raises(hc.InputError, match=r"schema version 2\.0"):
+    with pytest.raises(hc.InputError, match=r"schema version 3\.0"):
         hc.load(tmp_path / "newer.nc")
     result.dataset[["mean"]].to_netcdf(tmp_path / "part.nc", engine="h5netcdf")
     with pytest.raises(hc.InputError):

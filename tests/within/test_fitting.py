@@ -67,7 +67,8 @@ def test_jackknife_equals_plain_numpy(small):
     for j, k in ((0, 1), (2, 3), (0, 8), (3, 4)):
         rho, se, df = jackknife_by_hand(sums, j, k)
         assert ds["df"].values[j, k] == pytest.approx(df, rel=1e-6)
-        assert ds["se"].values[j, k] == pytest.approx(se / (1 - rho**2), rel=1e-6)
+        assert ds["se"].values[j, k] == pytest.approx(se, rel=1e-6)
+        assert ds["fisher_z_se"].values[j, k] == pytest.approx(se / (1 - rho**2), rel=1e-6)
         margin = stats.t.ppf(0.975, df) * se
         assert ds["ci_lower"].values[j, k] == pytest.approx(max(rho - margin, -1), rel=1e-6)
         assert ds["ci_upper"].values[j, k] == pytest.approx(min(rho + margin, 1), rel=1e-6)
@@ -84,16 +85,14 @@ def test_jackknife_is_close_to_the_exact_one_for_rich_genes():
         plain.leave_one_out(*(sums[k] for k in ("num", "den", "own", "own_den")))[:, 0, 1]
     )
     exact = np.sqrt(7 / 8 * ((left - left.mean()) ** 2).sum())
-    assert result.dataset["se"].values[0, 1] == pytest.approx(exact, rel=0.1)
+    assert result.dataset["fisher_z_se"].values[0, 1] == pytest.approx(exact, rel=0.1)
 
 
 def test_cluster_equals_plain_numpy(small):
     ds = fit(small, uncertainty="cluster", precision="double").dataset
     sums = plain_sums(small, ds.attrs["theta"])
-    rho, x, b = influences_by_hand(sums, 2, 3)
-    assert ds["se"].values[2, 3] == pytest.approx(
-        np.sqrt((x**2 / (1 - b)).sum()) / (1 - rho**2), rel=1e-5
-    )
+    _, x, b = influences_by_hand(sums, 2, 3)
+    assert ds["se"].values[2, 3] == pytest.approx(np.sqrt((x**2 / (1 - b)).sum()), rel=1e-5)
     assert ds["df"].values[2, 3] == pytest.approx(1 / (b**2).sum() - 1, rel=1e-4)
 
 
@@ -111,7 +110,7 @@ def test_bootstrap_equals_plain_numpy(small):
         draws @ sums["num"][:, j, k] / (draws @ sums["den"][:, j, k]) / np.sqrt(whole[j] * whole[k])
     )
     linear = cross - rho * np.sqrt(phi[:, j] * phi[:, k] / (whole[j] * whole[k]))
-    expected = np.std(linear, ddof=1) * np.sqrt(5 / 4) / (1 - rho**2)
+    expected = np.std(linear, ddof=1) * np.sqrt(5 / 4)
     assert ds["se"].values[j, k] == pytest.approx(expected, rel=1e-5)
     again = fit(small, uncertainty="bootstrap", n_bootstrap=200, seed=5, precision="double").dataset
     assert ds.drop_attrs().identical(again.drop_attrs())
@@ -139,5 +138,6 @@ def test_pooled_jackknife_equals_plain_numpy(small):
     for j, k in ((0, 1), (2, 3), (0, 8)):
         rho, se, df = jackknife_by_hand(sums, j, k, 2 * mu**2)
         assert ds["correlation"].values[j, k] == pytest.approx(rho, rel=1e-8)
-        assert ds["se"].values[j, k] == pytest.approx(se / (1 - rho**2), rel=1e-6)
+        assert ds["se"].values[j, k] == pytest.approx(se, rel=1e-6)
+        assert ds["fisher_z_se"].values[j, k] == pytest.approx(se / (1 - rho**2), rel=1e-6)
         assert ds["df"].values[j, k] == pytest.approx(df, rel=1e-6)

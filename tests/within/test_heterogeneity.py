@@ -184,8 +184,7 @@ def test_prediction_interval_holds_new_donors(data):
     r = hc.CSCore(data, **OPTIONS).fit()
     limits = r.prediction_interval(0.9)
     d = r.dataset
-    sd = d["se"] * (1 - d["correlation_unclipped"] ** 2)
-    half = 1.6448536 * np.sqrt(sd**2 + d["tau"] ** 2)
+    half = 1.6448536 * np.sqrt(d["se"] ** 2 + d["tau"] ** 2)
     np.testing.assert_allclose(
         limits["prediction_upper"].values,
         np.minimum(d["correlation_unclipped"] + half, 1).values,

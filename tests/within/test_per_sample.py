@@ -35,7 +35,9 @@ def test_heterogeneity_is_the_meta_analysis_of_the_samples():
     adata, _ = simulate_counts(6, 200, 4, mean=2, within=0.5, heterogeneity=0.3, seed=2)
     result = fit(adata, per_sample=True, precision="double")
     table = result.sample_table("gene0", "gene1")
-    meta = meta_analysis(np.arctanh(table["correlation"].to_numpy()), table["se"].to_numpy() ** 2)
+    meta = meta_analysis(
+        np.arctanh(table["correlation"].to_numpy()), table["fisher_z_se"].to_numpy() ** 2
+    )
     for name, value in {
         "tau2": meta.tau2,
         "i2": meta.i2,
