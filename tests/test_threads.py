@@ -1,15 +1,15 @@
-"""Fits from several threads and on any number of threads, with each threading layer."""
+"""Fits from several threads, on any number of threads, and in forked processes."""
 
 import os
 import subprocess
 import sys
 
-import numba
 import pytest
 import threadpoolctl
 
 import hiercorr as hc
 from hiercorr import inference
+from hiercorr.runtime.workers import allowed
 from tests.support import OPTIONS, assert_same
 
 pytestmark = pytest.mark.filterwarnings(
@@ -25,7 +25,8 @@ def data(forty_genes):
 CODE = """
 import warnings; warnings.simplefilter("ignore")
 from concurrent.futures import ThreadPoolExecutor
-import numpy as np, numba
+import multiprocessing
+import numpy as np
 from threadpoolctl import threadpool_info
 import hiercorr as hc
 from hiercorr.simulate import simulate_counts
@@ -53,22 +54,23 @@ with ThreadPoolExecutor(6) as pool:
 for k, found in enumerate(together):
     np.testing.assert_allclose(found, alone[k % 3], rtol=1e-5, atol=1e-7)
 assert blas() == before  # held to one thread inside the loops only
-print("same numbers", numba.threading_layer())
+if "fork" in multiprocessing.get_all_start_methods():
+    with multiprocessing.get_context("fork").Pool(2) as pool:
+        for k, found in enumerate(pool.map_async(one, range(6)).get(300)):
+            np.testing.assert_allclose(found, alone[k % 3], rtol=1e-5, atol=1e-7)
+print("same numbers")
 """
 
 
-@pytest.mark.parametrize("layer", ["default", "workqueue"])
-def test_fits_in_threads_give_the_numbers_of_one(layer):
+def test_fits_in_threads_and_forked_processes_give_the_numbers_of_one():
     done = subprocess.run(
         [sys.executable, "-c", CODE],
         capture_output=True,
         text=True,
-        env={**os.environ, "NUMBA_THREADING_LAYER": layer, "PYTHONPATH": os.getcwd()},
+        env={**os.environ, "PYTHONPATH": os.getcwd()},
     )
     assert done.returncode == 0, done.stderr[-2000:]
     assert "same numbers" in done.stdout
-    if layer == "workqueue":
-        assert "workqueue" in done.stdout
 
 
 @pytest.mark.parametrize("estimator", ["within", "pooled"])
@@ -86,7 +88,7 @@ def test_limits_on_threads_hold(data, monkeypatch):
     def noted(*args):
         seen.append(
             (
-                numba.get_num_threads(),
+                allowed(),
                 max(
                     p["num_threads"]
                     for p in threadpoolctl.threadpool_info()
@@ -97,10 +99,10 @@ def test_limits_on_threads_hold(data, monkeypatch):
         return inner(*args)
 
     monkeypatch.setattr(inference, "pair_estimate", noted)
-    before = numba.get_num_threads()
+    before = allowed()
     model = hc.CSCore(data, **OPTIONS)
     model.fit(n_jobs=1)
     with threadpoolctl.threadpool_limits(1):
         model.fit()
     assert seen == [(1, 1), (1, 1)]
-    assert numba.get_num_threads() == before
+    assert allowed() == before

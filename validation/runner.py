@@ -44,11 +44,11 @@ def load(name: str) -> ModuleType:
 def _one(
     name: str, k: int, row: dict, replicates: int, seed: np.random.SeedSequence
 ) -> tuple[int, pd.DataFrame]:
-    import numba
     import threadpoolctl
 
-    numba.set_num_threads(1)
-    with threadpoolctl.threadpool_limits(1):
+    from hiercorr.runtime.workers import compiled_threads
+
+    with compiled_threads(1), threadpoolctl.threadpool_limits(1):
         return k, load(name).run_cell(row, replicates, seed)
 
 
@@ -105,7 +105,7 @@ def run_study(
     parts = Parts(folder and folder / f".{name}-parts", settings)
     tables = parts.read()
     waiting = [(k, row) for k, row in enumerate(grid.to_dict("records")) if k not in tables]
-    # loky starts new interpreters: numba's OpenMP threads do not survive a fork
+    # loky starts new interpreters: those of BLAS do not all survive a fork
     pool = joblib.Parallel(jobs, return_as="generator_unordered", batch_size=1)
     work = pool(joblib.delayed(_one)(name, k, row, replicates, seeds[k]) for k, row in waiting)
     for k, table in _shown(work, name, len(waiting), quick):

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
 from hiercorr import kernels
+from hiercorr.runtime.workers import allowed
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class EntryLayout:
         cursor = self.offsets[:, :-1].copy()
         column, position = positions(self.chosen, shape[1]), positions(self.order, shape[0])
         # Give each thread genes with about the same number of entries.
-        limits = np.linspace(0, self.size, numba.get_num_threads() + 1)
+        limits = np.linspace(0, self.size, allowed() + 1)
         edges = np.searchsorted(self.offsets[:, 0], limits)
         edges[0], edges[-1] = 0, len(self.offsets)
         for i, j, block in blocks:

@@ -1,46 +1,45 @@
-"""Loops over stored counts that check, sort, sum and identify them."""
+"""Loops over stored counts that check, sort, sum and identify them.
+
+Small matrices are summed by scipy, so that reading them needs no compilation.
+"""
 
 from __future__ import annotations
 
 import numpy as np
-from numba import njit, prange
+from scipy import sparse
 
-from hiercorr.runtime.compile import parallel
+from hiercorr.runtime.compile import compiled, over_ranges
+
+_CHUNK = 1 << 20  # entries whose numbers are converted together
+_SMALL = 1 << 22  # cells x genes of a matrix summed without compiled loops
+_LARGEST = 2147483647
 
 
-@njit(inline="always")
-def _is_count(v):
-    return (v >= 0) & (v <= 2147483647) & (v == np.floor(v))
-
-
-@parallel()
 def first_bad_count(values):
     """Return the position of the first value that is not a non-negative int32, or -1."""
-    size = 65_536
-    parts = (len(values) + size - 1) // size
-    bad = np.zeros(parts, np.int64)
-    for part in prange(parts):
-        n = 0
-        for k in range(part * size, min(part * size + size, len(values))):
-            n += 1 - _is_count(values[k])  # no early exit, so that the loop vectorises
-        bad[part] = n
-    for part in range(parts):
-        if bad[part] > 0:
-            for k in range(part * size, len(values)):
-                if not _is_count(values[k]):
-                    return k
-    return -1
+    size = 16_384
+    bad = []
+
+    def check(begin, end):
+        for first in range(begin * size, min(end * size, len(values)), size):
+            block = values[first : first + size]
+            if not (
+                block.min() >= 0 and block.max() <= _LARGEST and (block == np.floor(block)).all()
+            ):
+                good = (block >= 0) & (block <= _LARGEST) & (block == np.floor(block))
+                bad.append(first + int(np.argmin(good)))
+
+    over_ranges(check, -(-len(values) // size))
+    return min(bad, default=-1)
 
 
-@njit(inline="always")
-def mix(cell):
-    """Hash the position of a cell, so that moving counts between cells changes a digest."""
-    h = (np.uint64(cell) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
+def mix(cells):
+    """Hash the positions of cells, so that moving counts between cells changes a digest."""
+    h = (np.asarray(cells).astype(np.uint64) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
     h = (h ^ (h >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     return h ^ (h >> np.uint64(27))
 
 
-@njit(cache=True)
 def entry_digest(cells, values, offsets):
     """Compute a digest of the entries of each gene and sample.
 
@@ -55,15 +54,39 @@ def entry_digest(cells, values, offsets):
     -------
     ndarray of uint64, shape (genes, samples)
     """
-    out = np.zeros((offsets.shape[0], offsets.shape[1] - 1), np.uint64)
-    for j in range(out.shape[0]):
-        for c in range(out.shape[1]):
-            for e in range(offsets[j, c], offsets[j, c + 1]):
-                out[j, c] += np.uint64(values[e]) * mix(cells[e])
-    return out
+    before = np.zeros(len(values) + 1, np.uint64)
+    np.cumsum(values.astype(np.uint64) * mix(cells), out=before[1:])
+    return np.diff(before[offsets], axis=1)  # modulo 2^64
 
 
-@njit(cache=True)
+def _chunks(indptr, indices, values):
+    """Yield (first row, indptr, indices, values) of rows with up to a chunk of entries.
+
+    The types of the numbers are always the same.
+    """
+    row = 0
+    while row < len(indptr) - 1:
+        last = int(np.searchsorted(indptr, indptr[row] + _CHUNK, side="right")) - 1
+        last = max(last, row + 1)
+        a, b = int(indptr[row]), int(indptr[last])
+        with np.errstate(invalid="ignore"):  # data that have changed: the digest will differ
+            yield (
+                row,
+                indptr[row : last + 1].astype(np.int64) - a,
+                np.ascontiguousarray(indices[a:b], np.int32),
+                np.ascontiguousarray(values[a:b]).astype(np.int32, copy=False),
+            )
+        row = last
+
+
+def _by_group(codes, groups, indptr, indices, values, n):
+    """Sum the entries of the cells of each group, (groups, n genes)."""
+    used = np.flatnonzero(codes >= 0)
+    place = codes[used], used
+    member = sparse.csr_matrix((np.ones(len(used), values.dtype), place), (groups, len(codes)))
+    return (member @ sparse.csr_matrix((values, indices, indptr), (len(codes), n))).toarray()
+
+
 def scan_block(
     indptr, indices, values, codes, row0, col0, count, total, row_sum, seen, digest, cell0
 ):
@@ -90,6 +113,43 @@ def scan_block(
     cell0 : int
         Position in the source of the first cell of `codes`.
     """
+    small = len(codes) * len(total) <= _SMALL
+    for row, starts, genes, counts in _chunks(indptr, indices, values):
+        first = row0 + row
+        cells = slice(first, first + len(starts) - 1)
+        mixed = mix(np.arange(cell0 + cells.start, cell0 + cells.stop))
+        if not small:
+            _scan(
+                starts,
+                genes,
+                counts,
+                codes,
+                mixed,
+                first,
+                col0,
+                count,
+                total,
+                row_sum,
+                seen,
+                digest,
+            )
+            continue
+        n, group = int(genes.max(initial=-1)) + 1, codes[cells]
+        here = slice(col0, col0 + n)
+        row_of = np.repeat(np.arange(len(group)), np.diff(starts))
+        seen[here] |= np.bincount(genes, counts, n) > 0
+        row_sum[cells] += np.bincount(row_of, counts, len(group))
+        count[here] += _by_group(
+            group, count.shape[1], starts, genes, (counts != 0).astype(np.int64), n
+        ).T
+        one = np.minimum(group, 0)  # all used cells as one group
+        total[here] += _by_group(one, 1, starts, genes, counts.astype(np.float64), n)[0]
+        identity = counts.astype(np.uint64) * mixed[row_of]
+        digest[here] += _by_group(one, 1, starts, genes, identity, n)[0]
+
+
+@compiled()
+def _scan(indptr, indices, values, codes, mixed, row0, col0, count, total, row_sum, seen, digest):
     for r in range(len(indptr) - 1):
         c = codes[row0 + r]
         s = 0.0
@@ -103,11 +163,10 @@ def scan_block(
             if c >= 0:
                 count[g, c] += 1
                 total[g] += v
-                digest[g] += np.uint64(v) * mix(cell0 + row0 + r)
+                digest[g] += np.uint64(v) * mixed[r]
         row_sum[row0 + r] += s
 
 
-@parallel()
 def fill_block(
     indptr,
     indices,
@@ -141,22 +200,57 @@ def fill_block(
     rows_out, values_out : ndarray of int32, shape (entries,)
         Results.
     """
-    for part in prange(len(edges) - 1):
-        first, last = edges[part], edges[part + 1]
-        for r in range(len(indptr) - 1):
-            c = codes[row0 + r]
-            if c < 0:
-                continue
-            for e in range(indptr[r], indptr[r + 1]):
-                g = column[col0 + indices[e]]
-                if first <= g < last and values[e] != 0:
-                    k = cursor[g, c]
-                    rows_out[k] = position[row0 + r]
-                    values_out[k] = np.int32(values[e])
-                    cursor[g, c] = k + 1
+    small = len(codes) * len(column) <= _SMALL
+    for row, starts, genes, counts in _chunks(indptr, indices, values):
+        first = row0 + row
+        given = (codes, position, column, first, col0, edges, cursor, rows_out, values_out)
+        if not small:
+            over_ranges(_fill, len(edges) - 1, starts, genes, counts, *given)
+            continue
+        cell = first + np.repeat(np.arange(len(starts) - 1), np.diff(starts))
+        gene = column[col0 + genes]
+        used = (codes[cell] >= 0) & (gene >= edges[0]) & (gene < edges[-1]) & (counts != 0)
+        cell, gene, counts = cell[used], gene[used], counts[used]
+        place = gene * cursor.shape[1] + codes[cell]  # of the gene and sample in `cursor`
+        order = np.argsort(place, kind="stable")
+        found = np.bincount(place, minlength=cursor.size)
+        before = np.append(0, np.cumsum(found)[:-1])
+        at = np.arange(len(order)) + (cursor.ravel() - before)[place[order]]
+        rows_out[at], values_out[at] = position[cell[order]], counts[order]
+        cursor += found.reshape(cursor.shape)
 
 
-@njit(cache=True)
+@compiled()
+def _fill(
+    begin,
+    end,
+    indptr,
+    indices,
+    values,
+    codes,
+    position,
+    column,
+    row0,
+    col0,
+    edges,
+    cursor,
+    rows_out,
+    values_out,
+):
+    first, last = edges[begin], edges[end]
+    for r in range(len(indptr) - 1):
+        c = codes[row0 + r]
+        if c < 0:
+            continue
+        for e in range(indptr[r], indptr[r + 1]):
+            g = column[col0 + indices[e]]
+            if first <= g < last and values[e] != 0:
+                k = cursor[g, c]
+                rows_out[k] = position[row0 + r]
+                values_out[k] = values[e]
+                cursor[g, c] = k + 1
+
+
 def sum_block(indptr, indices, values, codes, row0, col0, sums, row_sum, detected, digest):
     """Add a CSR block to sums over groups of cells.
 
@@ -175,6 +269,27 @@ def sum_block(indptr, indices, values, codes, row0, col0, sums, row_sum, detecte
     digest : ndarray of uint64, shape (groups, genes)
         Digest of the counts.
     """
+    small = len(codes) * len(detected) <= _SMALL
+    for row, starts, genes, counts in _chunks(indptr, indices, values):
+        first = row0 + row
+        cells = slice(first, first + len(starts) - 1)
+        mixed = mix(np.arange(cells.start, cells.stop))
+        if not small:
+            _sum(starts, genes, counts, codes, mixed, first, col0, sums, row_sum, detected, digest)
+            continue
+        n, group = int(genes.max(initial=-1)) + 1, codes[cells]
+        here = slice(col0, col0 + n)
+        row_of = np.repeat(np.arange(len(group)), np.diff(starts))
+        used = group >= 0
+        row_sum[cells] += np.where(used, np.bincount(row_of, counts, len(group)), 0)
+        detected[here] += np.bincount(genes[used[row_of] & (counts > 0)], minlength=n)
+        sums[:, here] += _by_group(group, len(sums), starts, genes, counts.astype(np.int64), n)
+        identity = counts.astype(np.uint64) * mixed[row_of]
+        digest[:, here] += _by_group(group, len(sums), starts, genes, identity, n)
+
+
+@compiled()
+def _sum(indptr, indices, values, codes, mixed, row0, col0, sums, row_sum, detected, digest):
     for r in range(len(indptr) - 1):
         c = codes[row0 + r]
         s = 0.0
@@ -182,23 +297,19 @@ def sum_block(indptr, indices, values, codes, row0, col0, sums, row_sum, detecte
             for e in range(indptr[r], indptr[r + 1]):
                 v = values[e]
                 s += v
-                sums[c, col0 + indices[e]] += np.int64(v)
+                sums[c, col0 + indices[e]] += v
                 detected[col0 + indices[e]] += v > 0
-                digest[c, col0 + indices[e]] += np.uint64(v) * mix(row0 + r)
+                digest[c, col0 + indices[e]] += np.uint64(v) * mixed[r]
         row_sum[row0 + r] += s
 
 
-@njit(cache=True)
 def entries_before(rows, start, stop, cell):
     """Find each gene's first entry in start:stop whose cell is at or after `cell`."""
-    out = np.empty(len(start), np.int64)
-    for t in range(len(start)):
-        lo, hi = start[t], stop[t]
-        while lo < hi:
-            mid = (lo + hi) // 2
-            if rows[mid] < cell:
-                lo = mid + 1
-            else:
-                hi = mid
-        out[t] = lo
-    return out
+    low, high = start.copy(), stop.copy()
+    if not len(rows):
+        return low
+    while (low < high).any():  # all genes take each step of the search together
+        middle = (low + high) // 2
+        before = (low < high) & (rows[np.minimum(middle, len(rows) - 1)] < cell)
+        low, high = np.where(before, middle + 1, low), np.where(before, high, middle)
+    return low

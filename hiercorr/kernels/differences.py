@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit, prange
 
-from hiercorr.runtime.compile import parallel
+from hiercorr.runtime.compile import compiled, over_ranges
+
+_LANES = 32  # pairs whose permutations are computed together
 
 
-@njit(cache=True)
+@compiled()
 def _invert(matrix, inverse):
     """Invert a small positive definite matrix by Cholesky; return False if it is singular.
 
@@ -40,7 +41,7 @@ def _invert(matrix, inverse):
     return True
 
 
-@njit(cache=True)
+@compiled()
 def _influences(num, den, t, u, phi1, phi2, effect1, effect2, share1, share2, x, b):
     """Return the correlation of one pair; write the samples' influences to `x`, shares to `b`.
 
@@ -65,7 +66,6 @@ def _influences(num, den, t, u, phi1, phi2, effect1, effect2, share1, share2, x,
     return n_sum * scale
 
 
-@parallel()
 def difference(num, den, phi1, phi2, effect1, effect2, share1, share2, design, contrast):
     """Regress the correlation per sample on a design matrix and estimate a contrast, by pair.
 
@@ -83,12 +83,33 @@ def difference(num, den, phi1, phi2, effect1, effect2, share1, share2, design, c
     out, se, df : ndarray, shape (rows, columns)
         Contrast, its HC2 standard error and Satterthwaite degrees of freedom.
     """
-    s, r, cols = num.shape
+    found = tuple(np.full(num.shape[1:], np.nan) for _ in range(3))
+    sides = (phi1, phi2, effect1, effect2, share1, share2)
+    over_ranges(_difference_rows, num.shape[1], num, den, *sides, design, contrast, *found)
+    return found
+
+
+@compiled()
+def _difference_rows(
+    begin,
+    end,
+    num,
+    den,
+    phi1,
+    phi2,
+    effect1,
+    effect2,
+    share1,
+    share2,
+    design,
+    contrast,
+    out,
+    se,
+    df,
+):
+    s, _, cols = num.shape
     k = design.shape[1]
-    out = np.full((r, cols), np.nan)
-    se = np.full((r, cols), np.nan)
-    df = np.full((r, cols), np.nan)
-    for t in prange(r):
+    for t in range(begin, end):
         x, b, g, side = np.empty(s), np.empty(s), np.empty(s), np.empty((s, k))
         gram = np.empty((k, k))
         inverse = np.empty((k, k))
@@ -142,10 +163,9 @@ def difference(num, den, phi1, phi2, effect1, effect2, share1, share2, design, c
             if variance > 0 and spread > 0:
                 se[t, u] = np.sqrt(variance)
                 df[t, u] = expected * expected / spread
-    return out, se, df
 
 
-@njit(cache=True, fastmath={"contract", "reassoc"})
+@compiled(fastmath={"contract", "reassoc"})
 def _studentized(values, y, b, weight, strata, mean, room, t2):
     """Compute squared t statistics (HC0) of the slope of y / b on a condition for several pairs.
 
@@ -190,7 +210,7 @@ def _studentized(values, y, b, weight, strata, mean, room, t2):
         t2[k] = sxy[k] * sxy[k] / variance if variance > 1e-12 * first[k] and sxx[k] > 0 else 0.0
 
 
-@njit(cache=True, fastmath=True)
+@compiled(fastmath=True)
 def _studentized_groups(members, parts, totals, room, t2):
     """Compute the statistics of :func:`_studentized` for two groups in one stratum, from five sums.
 
@@ -225,7 +245,6 @@ def _studentized_groups(members, parts, totals, room, t2):
         t2[k] = sxy * sxy / variance if variance > 1e-12 * first and sxx > 0 else 0.0
 
 
-@parallel()
 def permuted_differences(
     num, den, phi1, phi2, effect1, effect2, share1, share2, observed, values, strata, above
 ):
@@ -248,19 +267,43 @@ def permuted_differences(
     ndarray of int, shape (rows, columns)
         Counts; -1 for pairs that cannot be estimated.
     """
-    s, r, cols = num.shape
-    n_strata = strata.max() + 1
-    lanes = 32
-    groups = n_strata == 1
-    for v in observed:
-        groups = groups and (v == 0.0 or v == 1.0)
+    groups = int(strata.max()) == 0 and bool(np.isin(observed, (0.0, 1.0)).all())
     size = int(observed.sum()) if groups else 0
     members = np.zeros((len(values), size), np.int64)
     if groups:
-        for m in range(len(values)):
-            members[m] = np.flatnonzero(values[m])
-    count = np.full((r, cols), -1, np.int64)
-    for t in prange(r):
+        for m, row in enumerate(values):
+            members[m] = np.flatnonzero(row)
+    count = np.full(num.shape[1:], -1, np.int64)
+    given = (num, den, phi1, phi2, effect1, effect2, share1, share2, observed, values, strata)
+    n_strata = int(strata.max()) + 1
+    over_ranges(_permuted_rows, len(count), *given, n_strata, above, groups, members, count)
+    return count
+
+
+@compiled()
+def _permuted_rows(
+    begin,
+    end,
+    num,
+    den,
+    phi1,
+    phi2,
+    effect1,
+    effect2,
+    share1,
+    share2,
+    observed,
+    values,
+    strata,
+    n_strata,
+    above,
+    groups,
+    members,
+    count,
+):
+    s, _, cols = num.shape
+    lanes = _LANES
+    for t in range(begin, end):
         x, share = np.empty(s), np.empty(s)
         y, b = np.zeros((s, lanes)), np.ones((s, lanes))
         weight, mean = np.empty((n_strata, lanes)), np.empty((n_strata, lanes))
@@ -309,4 +352,3 @@ def permuted_differences(
                 for k in range(width):
                     if known[k] and t2[k] >= bound[k] * (1.0 - 1e-9):
                         count[t, u0 + k] += 1
-    return count

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit, prange
+from numba import njit
 
 from hiercorr.kernels.elementary import asinh, atanh, exp, log
-from hiercorr.runtime.compile import parallel
+from hiercorr.runtime.compile import compiled, over_ranges, parallel
 
 
 @njit(inline="always", error_model="numpy")
@@ -18,7 +18,6 @@ def _cubic(where, last):
     return i, -b * c * d / 6.0, a * c * d / 2.0, -a * b * d / 2.0, a * b * c / 6.0
 
 
-@parallel(fastmath={"contract", "arcp", "reassoc"})
 def leave_out_variance(num, den, phi1, phi2, effect1, effect2, share1, share2, cluster):
     """Estimate the correlation of each pair of a tile and its standard error over samples.
 
@@ -48,13 +47,38 @@ def leave_out_variance(num, den, phi1, phi2, effect1, effect2, share1, share2, c
     largest : ndarray of float32
         Largest proportion of D in one sample.
     """
-    s, r, c = num.shape
-    rho = np.empty((r, c), num.dtype)
-    se = np.empty((r, c), num.dtype)
-    df = np.empty((r, c), num.dtype)
-    carrying = np.empty((r, c), np.int32)
-    largest = np.empty((r, c), np.float32)
-    for t in prange(r):
+    shape, dtype = num.shape[1:], num.dtype
+    out = (
+        *(np.empty(shape, dtype) for _ in range(3)),
+        np.empty(shape, np.int32),
+        np.empty(shape, np.float32),
+    )
+    sides = (phi1, phi2, effect1, effect2, share1, share2)
+    over_ranges(_leave_out_rows, shape[0], num, den, *sides, cluster, *out)
+    return out
+
+
+@compiled(fastmath={"contract", "arcp", "reassoc"})
+def _leave_out_rows(
+    begin,
+    end,
+    num,
+    den,
+    phi1,
+    phi2,
+    effect1,
+    effect2,
+    share1,
+    share2,
+    cluster,
+    rho,
+    se,
+    df,
+    carrying,
+    largest,
+):
+    s, _, c = num.shape
+    for t in range(begin, end):
         n_sum = np.zeros(c)
         d_sum = np.zeros(c)
         for k in range(s):
@@ -94,10 +118,8 @@ def leave_out_variance(num, den, phi1, phi2, effect1, effect2, share1, share2, c
             largest[t, u] = qm[u] / d_sum[u] if d_sum[u] > 0 else 0.0
             var = m2[u] if cluster else max(m2[u] - m1[u] * m1[u] / s, 0.0) * (n - 1.0) / n
             se[t, u] = np.sqrt(var) if n >= 3 and var > 0 else np.nan
-    return rho, se, df, carrying, largest
 
 
-@parallel()
 def bootstrap_variance(num, den, weights, phi1, phi2, drawn1, drawn2):
     """Compute the first-order variance of each correlation over bootstrap resamples of the samples.
 
@@ -115,10 +137,16 @@ def bootstrap_variance(num, den, weights, phi1, phi2, drawn1, drawn2):
     ndarray, shape (rows, columns)
         NaN where at least 5% of the draws give no correlation.
     """
-    s, r, c = num.shape
+    var = np.empty(num.shape[1:])
+    over_ranges(_bootstrap_rows, len(var), num, den, weights, phi1, phi2, drawn1, drawn2, var)
+    return var
+
+
+@compiled()
+def _bootstrap_rows(begin, end, num, den, weights, phi1, phi2, drawn1, drawn2, var):
+    s, _, c = num.shape
     draws = weights.shape[0]
-    var = np.empty((r, c))
-    for t in prange(r):
+    for t in range(begin, end):
         k0 = np.zeros(c)
         k1 = np.zeros(c)
         k2 = np.zeros(c)
@@ -156,16 +184,15 @@ def bootstrap_variance(num, den, weights, phi1, phi2, drawn1, drawn2):
             var[t, u] = (
                 max(k2[u] - k1[u] * k1[u] / n, 0.0) / (n - 1.0) if n > 0.95 * draws else np.nan
             )
-    return var
 
 
-@parallel(fastmath={"contract"})
-def ratio(num, den, phi1, phi2, rho, z):
+@parallel("num", fastmath={"contract"})
+def ratio(begin, end, num, den, phi1, phi2, rho, z):
     """Compute correlations from sums and variances phi1 (rows,), phi2 (columns,), and their atanh.
 
     Results are written to `rho` and `z`.
     """
-    for t in prange(num.shape[0]):
+    for t in range(begin, end):
         for u in range(num.shape[1]):
             v = phi1[t] * phi2[u]
             known = (v > 0) & (phi1[t] > 0) & (den[t, u] > 0)
@@ -174,24 +201,44 @@ def ratio(num, den, phi1, phi2, rho, z):
             z[t, u] = atanh(np.float64(x))
 
 
-@parallel()
 def withhold(unclipped, limit, bit, correlation, flag):
     """Copy `unclipped` to `correlation`, with NaN where its absolute value is not below `limit`.
 
     `bit` is set in `flag` for finite values beyond the limit.
     """
-    for t in prange(unclipped.shape[0]):
-        for u in range(unclipped.shape[1]):
-            x = unclipped[t, u]
-            inside = abs(x) < limit
-            correlation[t, u] = x if inside else np.nan
-            if not inside and abs(x) < np.inf:
-                flag[t, u] |= bit
+    n, columns = unclipped.shape
+    at_once = max(1, 32_768 // max(1, columns))  # rows whose arrays fit into the cache
+
+    def rows(begin, end):
+        for t in range(begin * at_once, end * at_once, at_once):
+            part = slice(t, t + at_once)
+            size = np.abs(unclipped[part])
+            inside = size < limit
+            correlation[part] = np.where(inside, unclipped[part], np.nan)
+            flag[part] |= (~inside & (size < np.inf)) * bit
+
+    over_ranges(rows, -(-n // at_once))
 
 
-@parallel(fastmath={"contract"})
+@parallel("r", fastmath={"contract"})
 def t_inference(
-    r, spread, df, log_p, log_q, low, step_df, step_t, z, se, lower, upper, statistic, dof, p
+    begin,
+    end,
+    r,
+    spread,
+    df,
+    log_p,
+    log_q,
+    low,
+    step_df,
+    step_t,
+    z,
+    se,
+    lower,
+    upper,
+    statistic,
+    dof,
+    p,
 ):
     """Test each correlation r with its own standard error and df, in one pass.
 
@@ -210,7 +257,7 @@ def t_inference(
     last_df, last_t = log_p.shape[0] - 1, log_p.shape[1] - 1
     c = r.shape[1]
     # Arithmetic and table look-up are separate loops, so that the former is vectorised.
-    for t in prange(r.shape[0]):
+    for t in range(begin, end):
         at = np.empty(c)
         size = np.empty(c)
         log_half = np.empty(c)
@@ -253,8 +300,8 @@ def t_inference(
             p[t, u] = exp(0.0 if log_value[u] > 0.0 else log_value[u])
 
 
-@parallel(fastmath={"contract"})
-def cell_test(num, weight, mu1, mu2, log_p, step, statistic, p):
+@parallel("num", fastmath={"contract"})
+def cell_test(begin, end, num, weight, mu1, mu2, log_p, step, statistic, p):
     """Compute T = num / sqrt(mu1 mu2 weight) of every pair and its two-sided normal p-value.
 
     Log p is interpolated from `log_p`, tabulated at |T| = 0, step, 2 step, ... Results are written
@@ -262,7 +309,7 @@ def cell_test(num, weight, mu1, mu2, log_p, step, statistic, p):
     """
     last = len(log_p) - 1
     c = num.shape[1]
-    for t in prange(num.shape[0]):
+    for t in range(begin, end):
         log_value = np.empty(c)
         for u in range(c):
             v = mu1[t] * mu2[u] * weight[t, u]
@@ -278,18 +325,21 @@ def cell_test(num, weight, mu1, mu2, log_p, step, statistic, p):
             p[t, u] = exp(0.0 if log_value[u] > 0.0 else log_value[u])
 
 
-@njit(cache=True)
 def step_up(ordered, place, q):
     """Adjust sorted p-values: q[place[k]] = min over i >= k of m p_i / i (Benjamini & Hochberg)."""
-    m = len(ordered)
+    m, size = len(ordered), 65_536  # fits into the cache
     least = 1.0
-    for k in range(m - 1, -1, -1):
-        least = min(least, ordered[k] * (m / (k + 1)))
-        q[place[k]] = least
+    for first in range((m - 1) // size * size, -1, -size):
+        k = np.arange(first, min(first + size, m))[::-1]
+        lowest = np.minimum.accumulate(np.minimum(ordered[k] * (m / (k + 1)), least))
+        q[place[k]] = lowest
+        least = lowest[-1]
 
 
-@parallel()
-def correlation_table(r, df, spread, half, log_p, step, z, se, lower, upper, statistic, dof, p):
+@parallel("r")
+def correlation_table(
+    begin, end, r, df, spread, half, log_p, step, z, se, lower, upper, statistic, dof, p
+):
     """Test each correlation by a t test with common degrees of freedom; NaN outside (-1, 1).
 
     Parameters
@@ -303,7 +353,7 @@ def correlation_table(r, df, spread, half, log_p, step, z, se, lower, upper, sta
     z, se, lower, upper, statistic, dof, p : ndarray, shape (rows, columns)
         Results.
     """
-    for t in prange(r.shape[0]):
+    for t in range(begin, end):
         for u in range(r.shape[1]):
             x = r[t, u]
             if not (abs(x) < 1.0 - 1e-12):
@@ -331,8 +381,42 @@ def correlation_table(r, df, spread, half, log_p, step, z, se, lower, upper, sta
                 p[t, u] = exp(log_p[-1])
 
 
-@parallel()
-def noise_interval(r, noise, reliable1, reliable2, a, b, c, low, high, above, lower, upper):
+@compiled()
+def _quantile(values, probability):
+    """Compute a quantile by linear interpolation; `values` are rearranged (quickselect)."""
+    where = probability * (len(values) - 1)
+    k = int(where)
+    first, last = 0, len(values) - 1
+    while first < last:
+        pivot = values[(first + last) // 2]
+        i, j = first, last
+        while i <= j:
+            while values[i] < pivot:
+                i += 1
+            while values[j] > pivot:
+                j -= 1
+            if i <= j:
+                values[i], values[j] = values[j], values[i]
+                i += 1
+                j -= 1
+        if k <= j:
+            last = j
+        elif k >= i:
+            first = i
+        else:
+            break
+    following = values[k]
+    if k + 1 < len(values):
+        following = values[k + 1]
+        for m in range(k + 2, len(values)):
+            following = min(following, values[m])
+    return values[k] + (where - k) * (following - values[k])
+
+
+@parallel("r")
+def noise_interval(
+    begin, end, r, noise, reliable1, reliable2, a, b, c, low, high, above, lower, upper
+):
     """Compute quantiles of the generalised pivotal quantity of a correlation with known noise.
 
     Half of the draws take the row's gene first and half the column's, so that the result does not
@@ -355,7 +439,7 @@ def noise_interval(r, noise, reliable1, reliable2, a, b, c, low, high, above, lo
         Results; NaN with too few valid draws.
     """
     draws = len(a)
-    for t in prange(r.shape[0]):
+    for t in range(begin, end):
         found = np.empty(2 * draws)
         for u in range(t + 1 if above else 0, r.shape[1]):
             x = r[t, u]
@@ -376,10 +460,5 @@ def noise_interval(r, noise, reliable1, reliable2, a, b, c, low, high, above, lo
                 lower[t, u] = np.nan
                 upper[t, u] = np.nan
                 continue
-            i, j = int(low * (n - 1)), int(high * (n - 1))
-            part = np.partition(found[:n], i)
-            value = part[i]
-            lower[t, u] = value + (low * (n - 1) - i) * (part[i + 1 :].min() - value)
-            part = np.partition(part[i + 1 :], j - i - 1)
-            value = part[j - i - 1]
-            upper[t, u] = value + (high * (n - 1) - j) * (part[j - i :].min() - value)
+            lower[t, u] = _quantile(found[:n], low)
+            upper[t, u] = _quantile(found[:n], high)

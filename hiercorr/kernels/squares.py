@@ -3,62 +3,57 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit, prange
 
-from hiercorr.runtime.compile import parallel
+from hiercorr.runtime.compile import compiled, over_ranges
+
+_SIDE = 64
 
 
-@njit(cache=True)
 def upper_triangle(matrix):
     """Return the entries above the diagonal of a square matrix, row by row."""
-    p = matrix.shape[0]
-    out = np.empty(p * (p - 1) // 2, matrix.dtype)
-    k = 0
+    p = len(matrix)
+    out, k = np.empty(p * (p - 1) // 2, matrix.dtype), 0
     for i in range(p):
-        for j in range(i + 1, p):
-            out[k] = matrix[i, j]
-            k += 1
+        n = p - 1 - i
+        out[k : k + n] = matrix[i, i + 1 :]
+        k += n
     return out
 
 
-@njit(cache=True)
 def fill_upper(upper, matrix):
     """Fill the entries above the diagonal, in the order of :func:`upper_triangle`."""
-    p = matrix.shape[0]
     k = 0
-    for i in range(p):
-        for j in range(i + 1, p):
-            matrix[i, j] = upper[k]
-            k += 1
+    for i in range(len(matrix)):
+        n = len(matrix) - 1 - i
+        matrix[i, i + 1 :] = upper[k : k + n]
+        k += n
 
 
-@parallel()
-def mirror(matrix):
-    """Copy the upper triangle of a square matrix to the lower one, in cache-sized squares."""
-    side = 64
-    across = (matrix.shape[0] + side - 1) // side
-    for block in prange(across * across):
-        i0, j0 = block // across * side, block % across * side
+@compiled()
+def _mirror_blocks(begin, end, matrix):
+    n = matrix.shape[0]
+    across = (n + _SIDE - 1) // _SIDE
+    for block in range(begin, end):
+        i0, j0 = block // across * _SIDE, block % across * _SIDE
         if j0 >= i0:
-            for i in range(i0, min(i0 + side, matrix.shape[0])):
-                for j in range(max(j0, i + 1), min(j0 + side, matrix.shape[0])):
+            for i in range(i0, min(i0 + _SIDE, n)):
+                for j in range(max(j0, i + 1), min(j0 + _SIDE, n)):
                     matrix[j, i] = matrix[i, j]
 
 
-@parallel()
-def place(values, left, right, out):
-    """Set out[left + i, right + j] = out[right + j, left + i] = values[i, j].
+def mirror(matrix):
+    """Copy the upper triangle of a square matrix to the lower one, in cache-sized squares."""
+    over_ranges(_mirror_blocks, (-(-len(matrix) // _SIDE)) ** 2, matrix)
 
-    Works in cache-sized squares. If left = right, the triangles of `values` may differ in the last
-    digit, and the upper one is used.
-    """
-    side = 64
+
+@compiled()
+def _place_blocks(begin, end, values, left, right, out):
     n, m = values.shape
     own = left == right
-    across = (m + side - 1) // side
-    for block in prange((n + side - 1) // side * across):
-        i0, j0 = block // across * side, block % across * side
-        i1, j1 = min(i0 + side, n), min(j0 + side, m)
+    across = (m + _SIDE - 1) // _SIDE
+    for block in range(begin, end):
+        i0, j0 = block // across * _SIDE, block % across * _SIDE
+        i1, j1 = min(i0 + _SIDE, n), min(j0 + _SIDE, m)
         if own and j0 < i0:
             continue
         for i in range(i0, i1):
@@ -69,11 +64,21 @@ def place(values, left, right, out):
                 out[right + j, left + i] = values[i, j]
 
 
-@parallel()
+def place(values, left, right, out):
+    """Set out[left + i, right + j] = out[right + j, left + i] = values[i, j].
+
+    Works in cache-sized squares. If left = right, the triangles of `values` may differ in the last
+    digit, and the upper one is used.
+    """
+    n, m = values.shape
+    over_ranges(_place_blocks, -(-n // _SIDE) * -(-m // _SIDE), values, left, right, out)
+
+
 def copy_window(values, i0, j0, out):
     """Set out[c, i, j] = values[c, i0 + i, j0 + j]."""
-    s, n, m = out.shape
-    for row in prange(s * n):
-        c, i = row // n, row % n
-        for j in range(m):
-            out[c, i, j] = values[c, i0 + i, j0 + j]
+    _, n, m = out.shape
+
+    def rows(begin, end):
+        out[:, begin:end] = values[:, i0 + begin : i0 + end, j0 : j0 + m]
+
+    over_ranges(rows, n)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import prange
 
 from hiercorr.kernels.vectors import (
     REGISTER,
@@ -12,16 +11,16 @@ from hiercorr.kernels.vectors import (
     TILE_ROWS,
     add_tile,
     sum_of_rows,
-    take,
 )
-from hiercorr.runtime.compile import parallel
+from hiercorr.runtime.compile import compiled, over_ranges, parallel
+from hiercorr.runtime.workers import allowed
 
 _ROWS = 32  # genes whose sums are copied to the result together
 _CHUNK = 512  # cells multiplied at a time: a few strips of them fit into the cache of a core
 
 
-@parallel(fastmath=True)
-def fill(rows, values, start, stop, depth, cell0, mu, a, out, threads):
+@parallel("out", fastmath=True)
+def fill(begin, end, rows, values, start, stop, depth, cell0, mu, a, out):
     """Fill strips with the residuals (x - s mu_t) / (1 + s a_t) of consecutive cells.
 
     Parameters
@@ -37,87 +36,79 @@ def fill(rows, values, start, stop, depth, cell0, mu, a, out, threads):
     mu, a : ndarray, shape (genes,)
     out : ndarray, shape (strips, cells, STRIP)
         Result.
-    threads : int
     """
-    n, cells, _ = out.shape
+    cells = out.shape[1]
     one = out.dtype.type(1.0)
-    counter = np.zeros(1, np.int64)
-    for _ in prange(threads):
-        m = np.zeros(STRIP, out.dtype)
-        w = np.zeros(STRIP, out.dtype)
-        strip = take(counter)
-        while strip < n:
-            t0 = strip * STRIP
-            wide = min(STRIP, len(start) - t0)
-            m[:] = 0
-            for u in range(wide):
-                m[u], w[u] = mu[t0 + u], a[t0 + u]
-            for i in range(cells):
-                s = depth[cell0 + i]
-                for u in range(STRIP):
-                    out[strip, i, u] = -s * m[u] / (one + s * w[u])
-            for u in range(wide):
-                for e in range(start[t0 + u], stop[t0 + u]):
-                    out[strip, rows[e] - cell0, u] += out.dtype.type(values[e]) / (
-                        one + depth[rows[e]] * w[u]
-                    )
-            strip = take(counter)
+    m = np.zeros(STRIP, out.dtype)
+    w = np.zeros(STRIP, out.dtype)
+    for strip in range(begin, end):
+        t0 = strip * STRIP
+        wide = min(STRIP, len(start) - t0)
+        m[:] = 0
+        for u in range(wide):
+            m[u], w[u] = mu[t0 + u], a[t0 + u]
+        for i in range(cells):
+            s = depth[cell0 + i]
+            for u in range(STRIP):
+                out[strip, i, u] = -s * m[u] / (one + s * w[u])
+        for u in range(wide):
+            for e in range(start[t0 + u], stop[t0 + u]):
+                out[strip, rows[e] - cell0, u] += out.dtype.type(values[e]) / (
+                    one + depth[rows[e]] * w[u]
+                )
 
 
-@parallel()
 def turn(block, out):
     """Rearrange an array (genes, cells) into strips."""
-    n, cells, _ = out.shape
-    for strip in prange(n):
-        t0 = strip * STRIP
-        wide = min(STRIP, len(block) - t0)
-        for i0 in range(0, cells, STRIP):
-            for i in range(i0, min(i0 + STRIP, cells)):
-                for u in range(wide):
-                    out[strip, i, u] = block[t0 + u, i]
-                for u in range(wide, STRIP):
-                    out[strip, i, u] = 0
+
+    def strips(begin, end):
+        for strip in range(begin, end):
+            part = block[strip * STRIP : (strip + 1) * STRIP].T
+            out[strip, :, : part.shape[1]] = part
+            out[strip, :, part.shape[1] :] = 0
+
+    over_ranges(strips, len(out))
 
 
-@parallel()
-def add_products(x, y, own, out, threads):
+@compiled()
+def _add_pieces(begin, end, x, y, own, group, out):
+    n, cells, _ = x.shape
+    m = len(y)
+    wide = TILE_REGISTERS * REGISTER // out.itemsize
+    across = (m + group - 1) // group
+    for piece in range(begin, end):
+        i0, j0 = piece // across * group, piece % across * group
+        for k in range(0, cells, _CHUNK):
+            some = min(_CHUNK, cells - k)
+            for j in range(j0, min(j0 + group, m)):
+                for i in range(i0, min(i0 + group, n)):
+                    if own and j < i:
+                        continue
+                    at = (i * m + j) * STRIP * STRIP
+                    first, second = (i * cells + k) * STRIP, (j * cells + k) * STRIP
+                    for u in range(0, STRIP, wide):
+                        for t in range(0, STRIP, TILE_ROWS):
+                            add_tile(out, at + t * STRIP + u, x, first + t, y, second + u, some)
+
+
+def add_products(x, y, own, out):
     """Add the sums over cells of x_t y_u to tiles `out` (strips of x, strips of y, STRIP, STRIP).
 
     If `own`, x and y are the same and only tiles on and above the diagonal are filled.
     """
-    n, cells, _ = x.shape
-    m = len(y)
-    wide = TILE_REGISTERS * REGISTER // out.itemsize
-    group = 4 if n * m >= 64 * threads else 1  # strips whose chunks share the cache
-    across = (m + group - 1) // group
-    pieces = (n + group - 1) // group * across
-    counter = np.zeros(1, np.int64)
-    for _ in prange(threads):
-        piece = take(counter)
-        while piece < pieces:
-            i0, j0 = piece // across * group, piece % across * group
-            for k in range(0, cells, _CHUNK):
-                some = min(_CHUNK, cells - k)
-                for j in range(j0, min(j0 + group, m)):
-                    for i in range(i0, min(i0 + group, n)):
-                        if own and j < i:
-                            continue
-                        at = (i * m + j) * STRIP * STRIP
-                        first, second = (i * cells + k) * STRIP, (j * cells + k) * STRIP
-                        for u in range(0, STRIP, wide):
-                            for t in range(0, STRIP, TILE_ROWS):
-                                add_tile(out, at + t * STRIP + u, x, first + t, y, second + u, some)
-            piece = take(counter)
+    n, m = len(x), len(y)
+    group = 4 if n * m >= 64 * allowed() else 1  # strips whose chunks share the cache
+    over_ranges(_add_pieces, -(-n // group) * -(-m // group), x, y, own, group, out)
 
 
-@parallel()
-def put(tiles, before1, before2, own, row, column, out):
+@parallel("tiles")
+def put(begin, end, tiles, before1, before2, own, row, column, out):
     """Copy tiles to out[row[t], column[u]], without the first `before1` and `before2` genes.
 
     If `own`, only u >= t is copied.
     """
-    n, m, _, _ = tiles.shape
-    for i in prange(n):
+    m = tiles.shape[1]
+    for i in range(begin, end):
         for r in range(STRIP):
             t = i * STRIP + r - before1
             if t < 0 or t >= len(row):
@@ -129,7 +120,71 @@ def put(tiles, before1, before2, own, row, column, out):
                     out[row[t], column[u]] = tiles[i, j, r, u - u0]
 
 
-@parallel(fastmath=True)
+@parallel("start", fastmath=True)
+def _scale(begin, end, rows, values, start, stop, depth, cell0, a, first, scaled, cell):
+    """Divide the counts of genes by 1 + s a_t, and number their cells from `cell0`."""
+    one = scaled.dtype.type(1.0)
+    for t in range(begin, end):
+        w = scaled.dtype.type(a[t])
+        for e in range(stop[t] - start[t]):
+            i = rows[start[t] + e]
+            scaled[first[t] + e] = scaled.dtype.type(values[start[t] + e]) / (one + depth[i] * w)
+            cell[first[t] + e] = i - cell0
+
+
+@compiled(fastmath=True)
+def _visit_strips(
+    begin,
+    end,
+    first,
+    scaled,
+    cell,
+    skip,
+    residuals,
+    mean,
+    node,
+    rest,
+    turned,
+    own,
+    row,
+    column,
+    add,
+    out,
+):
+    n, p = len(row), len(column)
+    total = np.zeros((_ROWS, STRIP), residuals.dtype)
+    less = np.zeros(STRIP, residuals.dtype)
+    for strip in range(begin, end):
+        u0 = strip * STRIP
+        u1 = min(u0 + STRIP, p)
+        near = residuals[strip]  # fits into the cache of a core
+        for t0 in range(0, n, _ROWS):
+            t1 = min(t0 + _ROWS, n)
+            for t in range(t0, t1):
+                if skip[t] < u1:
+                    sum_of_rows(total[t - t0], scaled, cell, near, first[t], first[t + 1])
+                    if not add:
+                        sum_of_rows(less, mean[t], node, rest[strip], 0, len(node))
+                        for u in range(STRIP):
+                            total[t - t0, u] -= less[u]
+            if not turned:
+                for t in range(t0, t1):
+                    for u in range(max(skip[t], u0), u1):
+                        if not own or row[t] <= column[u]:
+                            value = total[t - t0, u - u0]
+                            out[row[t], column[u]] = (
+                                value + out[row[t], column[u]] if add else value
+                            )
+            if turned or own:
+                for u in range(u0, u1):  # along the rows of `out`, as above
+                    for t in range(t0, t1):
+                        if u >= skip[t] and (turned or row[t] > column[u]):
+                            value = total[t - t0, u - u0]
+                            out[column[u], row[t]] = (
+                                value + out[column[u], row[t]] if add else value
+                            )
+
+
 def visit(
     rows,
     values,
@@ -148,7 +203,6 @@ def visit(
     column,
     add,
     out,
-    threads,
 ):
     """Sum, over the entries of gene t, x / (1 + s a_t) times the residual of gene u >= skip[t].
 
@@ -172,54 +226,10 @@ def visit(
         Add to `out`; otherwise overwrite it with the sum minus the product of mean[t] and `rest`.
     out : ndarray
         Result.
-    threads : int
     """
-    n, p = len(row), len(column)
-    one = residuals.dtype.type(1.0)
-    first = np.zeros(n + 1, np.int64)
-    for t in range(n):
-        first[t + 1] = first[t] + stop[t] - start[t]
-    scaled = np.empty(first[n], residuals.dtype)
-    cell = np.empty(first[n], np.int32)
-    for t in prange(n):
-        w = residuals.dtype.type(a[t])
-        for e in range(stop[t] - start[t]):
-            i = rows[start[t] + e]
-            scaled[first[t] + e] = residuals.dtype.type(values[start[t] + e]) / (one + depth[i] * w)
-            cell[first[t] + e] = i - cell0
-    node = np.arange(mean.shape[1]).astype(np.int32)
-    counter = np.zeros(1, np.int64)
-    for _ in prange(threads):
-        total = np.zeros((_ROWS, STRIP), residuals.dtype)
-        less = np.zeros(STRIP, residuals.dtype)
-        strip = take(counter)
-        while strip < len(residuals):
-            u0 = strip * STRIP
-            u1 = min(u0 + STRIP, p)
-            near = residuals[strip]  # fits into the cache of a core
-            for t0 in range(0, n, _ROWS):
-                t1 = min(t0 + _ROWS, n)
-                for t in range(t0, t1):
-                    if skip[t] < u1:
-                        sum_of_rows(total[t - t0], scaled, cell, near, first[t], first[t + 1])
-                        if not add:
-                            sum_of_rows(less, mean[t], node, rest[strip], 0, len(node))
-                            for u in range(STRIP):
-                                total[t - t0, u] -= less[u]
-                if not turned:
-                    for t in range(t0, t1):
-                        for u in range(max(skip[t], u0), u1):
-                            if not own or row[t] <= column[u]:
-                                value = total[t - t0, u - u0]
-                                out[row[t], column[u]] = (
-                                    value + out[row[t], column[u]] if add else value
-                                )
-                if turned or own:
-                    for u in range(u0, u1):  # along the rows of `out`, as above
-                        for t in range(t0, t1):
-                            if u >= skip[t] and (turned or row[t] > column[u]):
-                                value = total[t - t0, u - u0]
-                                out[column[u], row[t]] = (
-                                    value + out[column[u], row[t]] if add else value
-                                )
-            strip = take(counter)
+    first = np.append(0, np.cumsum(stop - start))
+    scaled, cell = np.empty(first[-1], residuals.dtype), np.empty(first[-1], np.int32)
+    _scale(rows, values, start, stop, depth, cell0, a, first, scaled, cell)
+    node = np.arange(mean.shape[1], dtype=np.int32)
+    given = (first, scaled, cell, skip, residuals, mean, node, rest, turned, own)
+    over_ranges(_visit_strips, len(residuals), *given, row, column, add, out)

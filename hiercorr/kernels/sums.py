@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import prange
 
-from hiercorr.kernels.vectors import take
-from hiercorr.runtime.compile import parallel
+from hiercorr.runtime.blas import at_most
+from hiercorr.runtime.compile import compiled, over_ranges, parallel
+
+_STRIP = 16  # genes whose products with all others are made together
 
 
-@parallel()
-def nodal_sums(rows, values, start, stop, cell0, basis, first, second):
+@parallel("first")
+def nodal_sums(begin, end, rows, values, start, stop, cell0, basis, c, first, second):
     """Add the sums of x L and x^2 L over the entries start:stop of each gene to two arrays.
 
-    The arrays are (genes, nodes); the rows of `basis`, L, are the cells from `cell0`.
+    The arrays are (genes, samples, nodes), of which those of sample c are filled; the rows of
+    `basis`, L, are the cells from `cell0`.
     """
     m = basis.shape[1]
-    for j in prange(len(start)):
+    for j in range(begin, end):
         one = np.zeros(m)
         two = np.zeros(m)
         for e in range(start[j], stop[j]):
@@ -27,12 +29,12 @@ def nodal_sums(rows, values, start, stop, cell0, basis, first, second):
                 one[k] += v
                 two[k] += x * v
         for k in range(m):
-            first[j, k] += one[k]
-            second[j, k] += two[k]
+            first[j, c, k] += one[k]
+            second[j, c, k] += two[k]
 
 
-@parallel()
-def sample_moments(first, second, power, nodes, theta, mu, num, den):
+@parallel("mu")
+def sample_moments(begin, end, first, second, power, nodes, theta, mu, num, den):
     """Compute mean, N and D of every gene in every sample for weights 1 / (1 + s mu / theta).
 
     See :func:`hiercorr.moments.genes.within_moments`. The mean is the fixed point of the weighted
@@ -49,7 +51,7 @@ def sample_moments(first, second, power, nodes, theta, mu, num, den):
         Results.
     """
     m = len(nodes)
-    for j in prange(len(mu)):
+    for j in range(begin, end):
         for c in range(mu.shape[1]):
             mean = mu[j, c]
             for _ in range(60):
@@ -84,41 +86,43 @@ def sample_moments(first, second, power, nodes, theta, mu, num, den):
             )
 
 
-@parallel(fastmath=True)
 def weighted_residuals(rows, values, start, stop, depth, cell0, mu, a, out):
     """Set out[t, i] = (x - s mu_t) / (1 + s a_t) for the cells from `cell0`.
 
     Rows of `out` are genes, whose entries in these cells are start:stop. The dtype of `out` is the
     precision of the computation.
     """
-    p, n = out.shape
-    one = out.dtype.type(1.0)
-    for t in prange(p):
-        m, w = out.dtype.type(mu[t]), out.dtype.type(a[t])
-        for i in range(n):
-            s = depth[cell0 + i]
-            out[t, i] = -s * m / (one + s * w)
-        for e in range(start[t], stop[t]):
-            out[t, rows[e] - cell0] += out.dtype.type(values[e]) / (one + depth[rows[e]] * w)
+    s = depth[cell0 : cell0 + out.shape[1]]
+    mu, a = mu.astype(out.dtype), a.astype(out.dtype)
+
+    def genes(begin, end):
+        for t in range(begin, end):
+            weight = 1 / (1 + s * a[t])
+            np.multiply(s * -mu[t], weight, out=out[t])
+            at = rows[start[t] : stop[t]] - cell0
+            out[t, at] += values[start[t] : stop[t]].astype(out.dtype) * weight[at]
+
+    over_ranges(genes, len(out))
 
 
-@parallel()
 def take_off_weighted(block, fitted, depth, slope):
     """Subtract fitted / (1 + a s) from `block`, arrays (genes, cells)."""
-    one = block.dtype.type(1.0)
-    for t in prange(block.shape[0]):
-        for i in range(block.shape[1]):
-            block[t, i] -= fitted[t, i] / (one + depth[i] * slope[t])
+
+    def genes(begin, end):
+        for t in range(begin, end):
+            block[t] -= fitted[t] / (1 + depth * slope[t])
+
+    over_ranges(genes, len(block))
 
 
-@parallel(fastmath=True)
-def narrow_products(rows, values, start, stop, depth, cell0, a, residuals, add, out):
+@parallel("start", fastmath=True)
+def narrow_products(begin, end, rows, values, start, stop, depth, cell0, a, residuals, add, out):
     """Sum, over the entries of gene t, x / (1 + s a_t) times the residual of each of a few genes u.
 
     `residuals` is (genes u, cells). The sums overwrite out[t, u] or, if `add`, are added to it.
     """
     zero, one = residuals.dtype.type(0.0), residuals.dtype.type(1.0)
-    for t in prange(len(start)):
+    for t in range(begin, end):
         w = residuals.dtype.type(a[t])
         total = np.zeros(len(residuals), residuals.dtype)
         for e in range(start[t], stop[t]):
@@ -129,7 +133,85 @@ def narrow_products(rows, values, start, stop, depth, cell0, a, residuals, add, 
             out[t, u] = total[u] + (out[t, u] if add else zero)
 
 
-@parallel(blas=True)
+@compiled()
+def _sort_by_cell(
+    begin, rows, values, start, stop, depth, cell0, a, pairs, genes, first, place, keep
+):
+    """Sort the entries of some genes by cell; see :func:`shared_products`.
+
+    Parameters
+    ----------
+    begin : ndarray, shape (cells + 1,)
+        Result: the first sorted entry of each cell.
+    first : ndarray, shape (genes + 1,)
+        Result: entries of the genes before each one.
+    place : ndarray
+        Result: position of each entry among the sorted ones, if `keep`.
+    keep : bool
+    """
+    begin[:] = 0
+    first[0] = 0
+    for u in range(len(start)):
+        first[u + 1] = first[u] + stop[u] - start[u]
+        for e in range(start[u], stop[u]):
+            begin[rows[e] - cell0 + 1] += 1
+    for i in range(1, len(begin)):
+        begin[i] += begin[i - 1]
+    for u in range(len(start)):
+        for e in range(start[u], stop[u]):
+            i = rows[e] - cell0
+            k = begin[i]  # for now: the next free place of the cell
+            begin[i] = k + 1
+            genes[k, 0] = u
+            pairs[k, 1] = values[e] / (1.0 + depth[rows[e]] * a[u])
+            if keep:
+                place[first[u] + e - start[u]] = k
+    for i in range(len(begin) - 1, 0, -1):
+        begin[i] = begin[i - 1]
+    begin[0] = 0
+
+
+@compiled()
+def _add_shared(
+    t0,
+    t1,
+    rows,
+    values,
+    start,
+    stop,
+    depth,
+    cell0,
+    a,
+    off,
+    own,
+    row,
+    column,
+    add,
+    pairs,
+    genes,
+    begin,
+    first,
+    place,
+    total,
+    out,
+):
+    """Fill rows t0 .. t1 of :func:`shared_products`."""
+    p = len(column)
+    for t in range(t0, t1):
+        total[:] = 0
+        for e in range(start[t], stop[t]):
+            i = rows[e] - cell0
+            k0 = place[first[t] + e - start[t]] if own else begin[i]
+            x = pairs[k0, 1] if own else out.dtype.type(values[e] / (1.0 + depth[rows[e]] * a[t]))
+            for k in range(k0, begin[i + 1]):
+                total[genes[k, 0]] += x * pairs[k, 1]
+        for u in range(t if own else 0, p):
+            if add:
+                out[row[t], column[u]] += total[u]
+            else:
+                out[row[t], column[u]] = total[u] - off[t - t0, u]
+
+
 def shared_products(
     rows,
     values,
@@ -148,10 +230,7 @@ def shared_products(
     row,
     column,
     add,
-    pairs,
-    genes,
     out,
-    threads,
 ):
     """Sum x_t x_u / ((1 + s a_t) (1 + s a_u)) over the cells with counts of both genes.
 
@@ -177,103 +256,102 @@ def shared_products(
         Positions of the genes t and u in `out`.
     add : bool
         Add to `out` instead of overwriting it.
-    pairs, genes : ndarray, shape (entries of the right genes, 2)
-        Workspace for the sorted entries, and a view of it as unsigned integers: gene and value are
-        adjacent, because memory access dominates the run time.
     out : ndarray
         Result.
-    threads : int
     """
-    n, p = len(row), len(column)
-    begin = np.zeros(n_cells + 1, np.int64)
-    for u in range(p):
-        for e in range(start2[u], stop2[u]):
-            begin[rows[e] - cell0 + 1] += 1
-    for i in range(n_cells):
-        begin[i + 1] += begin[i]
-    cursor = begin[:-1].copy()
-    first = np.zeros(p + 1, np.int64)
-    for u in range(p):
-        first[u + 1] = first[u] + stop2[u] - start2[u]
-    place = np.empty(first[p] if own else 0, np.int64)
-    for u in range(p):
-        for e in range(start2[u], stop2[u]):
-            i = rows[e] - cell0
-            k = cursor[i]
-            cursor[i] = k + 1
-            genes[k, 0] = u
-            pairs[k, 1] = values[e] / (1.0 + depth[rows[e]] * a2[u])
-            if own:
-                place[first[u] + e - start2[u]] = k
-    counter = np.zeros(1, np.int64)
-    for _ in prange(threads):
-        total = np.zeros(p, out.dtype)
-        part = take(counter)
-        while part * 16 < n:
-            t0, t1 = part * 16, min(part * 16 + 16, n)
-            u0 = t0 if own else 0
-            off = np.dot(less1[t0:t1], less2[u0:].T) if not add else np.empty((0, 0), out.dtype)
-            for t in range(t0, t1):
-                total[:] = 0
-                for e in range(start1[t], stop1[t]):
-                    i = rows[e] - cell0
-                    k0 = place[first[t] + e - start1[t]] if own else begin[i]
-                    x = (
-                        pairs[k0, 1]
-                        if own
-                        else out.dtype.type(values[e] / (1.0 + depth[rows[e]] * a1[t]))
-                    )
-                    for k in range(k0, begin[i + 1]):
-                        total[genes[k, 0]] += x * pairs[k, 1]
-                for u in range(t if own else 0, p):
-                    if add:
-                        out[row[t], column[u]] += total[u]
-                    else:
-                        out[row[t], column[u]] = total[u] - off[t - t0, u - u0]
-            part = take(counter)
+    # Gene and value of a sorted entry are adjacent, because memory access dominates the run time.
+    pairs = np.empty((int((stop2 - start2).sum()), 2), out.dtype)
+    genes = pairs.view(f"u{out.itemsize}")  # unsigned: needs no check for negative indices
+    begin, first = np.empty(n_cells + 1, np.int64), np.empty(len(column) + 1, np.int64)
+    place = np.empty(len(pairs) if own else 0, np.int64)
+    _sort_by_cell(
+        begin, rows, values, start2, stop2, depth, cell0, a2, pairs, genes, first, place, own
+    )
+
+    def strips(first_strip, last_strip):
+        total, off = np.empty(len(column), out.dtype), np.empty((_STRIP, len(column)), out.dtype)
+        for t0 in range(first_strip * _STRIP, min(last_strip * _STRIP, len(row)), _STRIP):
+            t1 = min(t0 + _STRIP, len(row))
+            if not add:
+                u0 = t0 if own else 0
+                np.matmul(less1[t0:t1], less2[u0:].T, out=off[: t1 - t0, u0:])
+            _add_shared(
+                t0,
+                t1,
+                rows,
+                values,
+                start1,
+                stop1,
+                depth,
+                cell0,
+                a1,
+                off,
+                own,
+                row,
+                column,
+                add,
+                pairs,
+                genes,
+                begin,
+                first,
+                place,
+                total,
+                out,
+            )
+
+    with at_most(1):
+        over_ranges(strips, -(-len(row) // _STRIP))
 
 
-@parallel(blas=True)
-def row_products(a, b, own, scale, add, out, threads):
-    """Set out[t, u] to `scale` times the product of row t of `a` and row u of `b`.
+def row_products(a, b, own, out):
+    """Set out[t, u] to the product of row t of `a` and row u of `b`.
 
-    If `add`, the product is added to `out`; if `own`, only u >= t is guaranteed to be filled.
+    If `own`, only u >= t is guaranteed to be filled.
     """
-    n = len(a)
-    for worker in prange(threads):
-        for strip in range(worker, (n + 63) // 64, threads):
-            t0, t1 = strip * 64, min(strip * 64 + 64, n)
+
+    def strips(first, last):
+        for t0 in range(first * 64, last * 64, 64):
             u0 = t0 if own else 0
-            part = np.dot(a[t0:t1], b[u0:].T)
-            for t in range(t1 - t0):
-                for u in range(part.shape[1]):
-                    if add:
-                        out[t0 + t, u0 + u] += scale * part[t, u]
-                    else:
-                        out[t0 + t, u0 + u] = scale * part[t, u]
+            np.matmul(a[t0 : t0 + 64], b[u0:].T, out=out[t0 : t0 + 64, u0:])
+
+    with at_most(1):
+        over_ranges(strips, -(-len(a) // 64))
 
 
-@parallel(blas=True, fastmath={"contract"})
+@compiled(fastmath={"contract"})
+def _add_centred(k, left, right, num, out):
+    for t in range(out.shape[0]):
+        for u in range(out.shape[1]):
+            x = k[t, u]
+            out[t, u] += x * (x * left[t] * right[u] - num[t, u])
+
+
 def centred_denominators(a, b, k_left, k_right, left, right, num, out):
     """Set out = a b' + k (k left right - num) with k = k_left k_right', by sample.
 
     See :func:`hiercorr.moments.pairs.denominators`.
     """
     s, n, m = out.shape
-    strips = (n + 63) // 64
-    for piece in prange(s * strips):
-        c, t0 = piece // strips, piece % strips * 64
-        t1 = min(t0 + 64, n)
-        np.dot(a[c, t0:t1], b[c].T, out[c, t0:t1])
-        k = np.dot(k_left[c, t0:t1], k_right[c].T)
-        for t in range(t0, t1):
-            for u in range(m):
-                x = k[t - t0, u]
-                out[c, t, u] += x * (x * left[c, t] * right[c, u] - num[c, t, u])
+    across = -(-n // 64)
+
+    def pieces(first, last):
+        k = np.empty((64, m), out.dtype)
+        for piece in range(first, last):
+            c, t0 = piece // across, piece % across * 64
+            rows = slice(t0, min(t0 + 64, n))
+            part = k[: rows.stop - t0]
+            np.matmul(a[c, rows], b[c].T, out=out[c, rows])
+            np.matmul(k_left[c, rows], k_right[c].T, out=part)
+            _add_centred(part, left[c, rows], right[c], num[c, rows], out[c, rows])
+
+    with at_most(1):
+        over_ranges(pieces, s * across)
 
 
-@parallel()
-def regress_on_cells(rows, values, start, stop, cell0, depth, slope, wu, h, outer, beta, noise):
+@parallel("start")
+def regress_on_cells(
+    begin, end, rows, values, start, stop, cell0, depth, slope, wu, h, outer, beta, noise
+):
     """Estimate coefficients of cell covariates and the Poisson noise in the squared residuals.
 
     See :mod:`hiercorr.within.cell_covariates`.
@@ -295,7 +373,7 @@ def regress_on_cells(rows, values, start, stop, cell0, depth, slope, wu, h, oute
         Results.
     """
     k = wu.shape[1]
-    for j in prange(len(start)):
+    for j in range(begin, end):
         b = np.zeros(k)
         total = 0.0
         for e in range(start[j], stop[j]):

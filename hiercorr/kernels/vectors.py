@@ -1,4 +1,4 @@
-"""Intrinsics for numba: sums in vector registers, and an atomic counter to schedule threads."""
+"""Intrinsics for numba: sums in vector registers."""
 
 from __future__ import annotations
 
@@ -185,14 +185,3 @@ def add_tile(typing_context, out, at, x, first, y, second, cells):
         return context.get_dummy_value()
 
     return types.void(out, at, x, first, y, second, cells), generate
-
-
-@intrinsic
-def take(typing_context, counter):
-    """Return and increment, atomically, the number in an array of one int64."""
-
-    def generate(context, builder, signature, values):
-        (place,) = _pointers(context, builder, signature.args, values)
-        return builder.atomic_rmw("add", place, ir.Constant(_INDEX, 1), "monotonic")
-
-    return types.int64(counter), generate

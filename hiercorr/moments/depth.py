@@ -173,7 +173,7 @@ def depth_sums(counts: Counts, tolerance: float, grid: Grid | None = None) -> De
             d = depth[cell:stop]
             b = grid.basis(d)
             kernels.sums.nodal_sums(
-                counts.rows, counts.values, *entries.until(stop), cell, b, first[:, c], second[:, c]
+                counts.rows, counts.values, *entries.until(stop), cell, b, c, first, second
             )
             for r in range(5):
                 power[r, c] += d**r @ b

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import numba
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
@@ -54,9 +53,7 @@ def weight_products(
     b = weights(right).astype(dtype)
     if out is None:
         out = np.empty((len(a), len(b)), dtype)
-    kernels.sums.row_products(
-        a, b, left == right, out.dtype.type(1), False, out, numba.get_num_threads()
-    )
+    kernels.sums.row_products(a, b, left == right, out)
     if left == right:
         kernels.squares.mirror(out)
     return out

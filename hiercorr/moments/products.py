@@ -8,7 +8,6 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 
-import numba
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
@@ -178,9 +177,9 @@ class _Sample:
     def __init__(
         self, counts: Counts, sums: DepthSums, mu: Array, slope: Array, sample: int
     ) -> None:
-        self.counts, self.sums, self.mu, self.slope, self.sample = counts, sums, mu, slope, sample
+        self.counts, self.sums, self.sample = counts, sums, sample
+        self.mu, self.slope = np.ascontiguousarray(mu), np.ascontiguousarray(slope)
         self.begin, self.end = int(counts.starts[sample]), int(counts.starts[sample + 1])
-        self.threads = numba.get_num_threads()
 
     def narrow_pairs(self, wide: slice, narrow: slice, total: NDArray) -> None:
         """Visit the counts of all genes of one side, with the residuals of the few of the other."""
@@ -261,7 +260,6 @@ class _Sample:
                 self.mu[genes],
                 self.slope[genes],
                 out,
-                self.threads,
             )
             yield out
 
@@ -273,16 +271,14 @@ class _Sample:
         (left_count, left_mean, _), (_, right_mean, right_residual) = (
             self.node_sums(g) for g in genes
         )
-        corrections = [
+        less1, less2 = (
             np.hstack(x).astype(total.dtype)
             for x in ((left_mean, left_count), (right_residual, right_mean))
-        ]
+        )
         entries = [Entries(counts, g, self.sample) for g in genes]
         for cell in range(self.begin, self.end, SPARSE_BLOCK):
             stop = min(cell + SPARSE_BLOCK, self.end)
             (start1, stop1), (start2, stop2) = (e.until(stop) for e in entries)
-            pairs = np.empty((int((stop2 - start2).sum()), 2), total.dtype)
-            integers = pairs.view(f"u{total.itemsize}")  # unsigned, as in _Side
             kernels.sums.shared_products(
                 counts.rows,
                 counts.values,
@@ -295,15 +291,13 @@ class _Sample:
                 stop - cell,
                 self.slope[genes[0]],
                 self.slope[genes[1]],
-                *corrections,
+                less1,
+                less2,
                 symmetric,
                 left.sparse,
                 right.sparse,
                 cell > self.begin,
-                pairs,
-                integers,
                 total,
-                self.threads,
             )
 
     def node_sums(self, genes: NDArray[np.int64]) -> tuple[Array, Array, Array]:
@@ -390,5 +384,4 @@ class _Visits:
                 *self._layout,
                 cells.start > work.begin,
                 self._total,
-                work.threads,
             )

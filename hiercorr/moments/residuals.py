@@ -51,7 +51,8 @@ def residual_blocks(
         Overwritten by the next block.
     """
     begin, end = int(counts.starts[sample]), int(counts.starts[sample + 1])
-    m, a, entries = mu[genes], slope[genes], Entries(counts, genes, sample)
+    m, a = np.ascontiguousarray(mu[genes]), np.ascontiguousarray(slope[genes])
+    entries = Entries(counts, genes, sample)
     if fitted is not None:
         m = np.zeros_like(m)
     s = depth.astype(dtype, copy=False)

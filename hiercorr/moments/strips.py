@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 
-import numba
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
@@ -54,7 +53,7 @@ class Dense:
 
     def add(self, x: NDArray, y: NDArray) -> None:
         """Add the products of the strips of some cells."""
-        kernels.strips.add_products(x, y, self._symmetric, self._tiles, numba.get_num_threads())
+        kernels.strips.add_products(x, y, self._symmetric, self._tiles)
 
     def put(
         self,

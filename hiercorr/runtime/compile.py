@@ -1,37 +1,33 @@
-"""Compile multi-threaded loops: cached, and safe to call from several threads of a process."""
+"""Compile loops once per machine: over ranges that threads share, without Python's lock."""
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import itertools
-import threading
+import inspect
+import os
+import stat
+import tempfile
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numba
 
-from hiercorr.runtime.blas import at_most
+from hiercorr.runtime.user_warnings import warn
+from hiercorr.runtime.workers import over_ranges
 
-_LOCK = threading.RLock()
-_PIECES = 8  # ranges per thread, taken as threads get free
-_NO_LOCK = contextlib.nullcontext()
+__all__ = ["compiled", "over_ranges", "parallel"]
+
+Function = Callable[..., Any]
 
 
-def parallel(
-    *, blas: bool = False, **options: Any
-) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Compile a function with ``njit(cache=True, parallel=True)``; calls are serialised if needed.
+def compiled(**options: Any) -> Callable[[Function], Any]:
+    """Compile a function that releases the GIL; the machine code is kept for later processes.
 
-    OpenMP and TBB accept concurrent calls. numba's own threading layer, used where neither is
-    available, aborts the process when a second thread enters it.
+    Division is that of numpy, without a check for zero, so that loops vectorise.
 
     Parameters
     ----------
-    blas : bool
-        Whether the loops call BLAS, then limited to one thread per call. Idle BLAS threads spin
-        and occupy cores that the compiled loops need, which cost a third of the time of a fit.
     **options
         Further arguments of ``numba.njit``.
 
@@ -40,49 +36,78 @@ def parallel(
     callable
         Decorator.
     """
+    fixed = {"cache": True, "nogil": True, "error_model": "numpy", "no_cfunc_wrapper": True}
+    return numba.njit(**fixed, **options)
 
-    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
-        compiled = numba.njit(cache=True, parallel=True, error_model="numpy", **options)(function)
+
+def parallel(over: str, axis: int = 0, **options: Any) -> Callable[[Function], Function]:
+    """Compile a loop ``function(begin, end, *args)`` and run it over ranges, in threads.
+
+    Threads of Python need no parallel code, which takes three times as long to compile, and leave
+    forked processes and calls from several threads safe.
+
+    Parameters
+    ----------
+    over : str
+        Name of the argument of which `begin` and `end` count the elements along `axis`.
+    axis : int
+    **options
+        Further arguments of ``numba.njit``.
+
+    Returns
+    -------
+    callable
+        Decorator; the result is called without `begin` and `end`, by position.
+    """
+
+    def decorate(function: Function) -> Function:
+        loop = compiled(**options)(function)
+        place = list(inspect.signature(function).parameters).index(over) - 2
 
         @functools.wraps(function)
-        def call(*args: Any) -> Any:
-            with (
-                at_most(1) if blas else contextlib.nullcontext(),
-                _NO_LOCK if _concurrent() else _LOCK,
-            ):
-                return compiled(*args)
+        def call(*args: Any) -> None:
+            over_ranges(loop, args[place].shape[axis], *args)
 
         return call
 
     return decorate
 
 
-def over_ranges(function: Callable[..., Any], n: int, *args: Any) -> None:
-    """Call ``function(begin, end, *args)`` for ranges that cover 0 .. n, in threads.
+def _probe() -> None:
+    pass
 
-    Parameters
-    ----------
-    function : callable
-        A function compiled with ``nogil=True``, whose results do not depend on the ranges.
-    n : int
-    *args
-        Further arguments.
+
+def _find_cache() -> None:
+    """Give numba a folder for machine code if it finds none, or compilation would raise an error.
+
+    It looks for NUMBA_CACHE_DIR, the package's own folder and the user's cache folder.
     """
-    threads = min(numba.get_num_threads(), n)
-    if threads <= 1:
-        function(0, n, *args)
-        return
-    pieces = min(n, _PIECES * threads)
-    edges = [n * k // pieces for k in range(pieces + 1)]
-    with ThreadPoolExecutor(threads) as pool:
-        work = [pool.submit(function, a, b, *args) for a, b in itertools.pairwise(edges)]
-        for piece in work:
-            piece.result()
-
-
-def _concurrent() -> bool:
-    """Check that numba's threading layer accepts concurrent calls."""
     try:
-        return numba.threading_layer() in ("omp", "tbb")
-    except ValueError:  # unknown before the first loop has run
-        return False
+        numba.njit(cache=True)(_probe)
+    except RuntimeError as error:
+        if "no locator" not in str(error):
+            raise
+        folder = _own_folder(Path(tempfile.gettempdir()))
+        numba.config.CACHE_DIR = str(folder)
+        warn(
+            f"compiled loops are kept in {str(folder)!r}: neither the folder of the package nor a "
+            "cache folder of the user is writable; set NUMBA_CACHE_DIR to a lasting one",
+            RuntimeWarning,
+        )
+
+
+def _own_folder(parent: Path) -> Path:
+    """Return a folder that only this user can write: others could put code of theirs there."""
+    user = os.getuid() if hasattr(os, "getuid") else 0
+    folder = parent / f"hiercorr-{user}"
+    try:
+        folder.mkdir(mode=0o700)
+    except FileExistsError:
+        found = folder.lstat()
+        mine = not hasattr(os, "getuid") or (found.st_uid == user and not found.st_mode & 0o077)
+        if not (stat.S_ISDIR(found.st_mode) and mine):
+            return Path(tempfile.mkdtemp(prefix="hiercorr-"))
+    return folder
+
+
+_find_cache()

@@ -12,7 +12,7 @@ from numbers import Integral, Real
 import numba
 
 from hiercorr.errors import InputError
-from hiercorr.runtime import blas
+from hiercorr.runtime import blas, workers
 
 _UNITS = {
     "": 1,
@@ -104,24 +104,12 @@ def threads(n_jobs: int | None) -> Iterator[int]:
     int
         Number of threads of the compiled loops.
     """
-    before = numba.get_num_threads()
     if n_jobs is None:
-        use, limit = min(before, blas.allowed() or before), None
+        use, limit = min(workers.allowed(), blas.allowed() or workers.allowed()), None
     else:
         if isinstance(n_jobs, bool) or not isinstance(n_jobs, Integral) or n_jobs < 1:
             raise InputError(f"n_jobs must be a whole number of at least 1, not {n_jobs!r}")
         n_jobs = int(n_jobs)
         use, limit = min(n_jobs, numba.config.NUMBA_NUM_THREADS), n_jobs
-    with compiled_threads(use), blas.at_most(limit) if limit else contextlib.nullcontext():
+    with workers.compiled_threads(use), blas.at_most(limit) if limit else contextlib.nullcontext():
         yield use
-
-
-@contextlib.contextmanager
-def compiled_threads(n: int) -> Iterator[None]:
-    """Run the compiled loops of the calling thread on `n` threads."""
-    before = numba.get_num_threads()
-    numba.set_num_threads(n)
-    try:
-        yield
-    finally:
-        numba.set_num_threads(before)

@@ -29,7 +29,7 @@ from hiercorr.errors import InputError
 from hiercorr.moments.products import cross_products
 from hiercorr.runtime.optional import optional
 from hiercorr.runtime.progress import with_progress
-from hiercorr.runtime.resources import compiled_threads
+from hiercorr.runtime.workers import compiled_threads
 from hiercorr.within.fitting import Output, WithinProblem, learn, problem_of, tile_of
 from hiercorr.within.options import Plan
 

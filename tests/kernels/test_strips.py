@@ -85,7 +85,6 @@ def visits(genes, cells, dtype, rng):
                 column,
                 first > 0,
                 found,
-                2,
             )
         for t in range(n):
             for u in range(skip[t], p):
@@ -115,7 +114,6 @@ def residuals(genes, cells, dtype, rng):
         mu,
         a,
         out,
-        2,
     )
     wanted = np.zeros((len(out) * STRIP, cells))
     wanted[:n] = (x - np.outer(mu, depth[4:])) / (1 + np.outer(a, depth[4:]))

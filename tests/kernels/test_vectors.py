@@ -1,10 +1,10 @@
-"""Sums in vector registers and the counter of threads, against numpy."""
+"""Sums in vector registers against numpy."""
 
 import numba
 import numpy as np
 import pytest
 
-from hiercorr.kernels.vectors import STRIP, TILE_ROWS, add_tile, sum_of_rows, take
+from hiercorr.kernels.vectors import STRIP, TILE_ROWS, add_tile, sum_of_rows
 
 
 @numba.njit
@@ -15,17 +15,6 @@ def rows_summed(total, weight, row, table, begin, end):
 @numba.njit
 def tile_added(out, at, x, first, y, second, cells):
     add_tile(out, at, x, first, y, second, cells)
-
-
-@numba.njit(parallel=True)
-def tickets(n):
-    counter, seen = np.zeros(1, np.int64), np.zeros(n, np.int64)
-    for _ in numba.prange(8):
-        k = take(counter)
-        while k < n:
-            seen[k] += 1
-            k = take(counter)
-    return seen
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -53,7 +42,3 @@ def test_tiles_of_products(dtype):
     )
     assert width >= 2
     assert (out[2 + TILE_ROWS :] == 0).all()
-
-
-def test_every_number_is_taken_once():
-    np.testing.assert_array_equal(tickets(1000), 1)

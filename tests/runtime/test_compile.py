@@ -1,55 +1,90 @@
-"""Compiled loops of several threads: numbers, names, calls from threads of Python."""
+"""Compiled loops: numbers, names, and the folder of the machine code."""
 
-from concurrent.futures import ThreadPoolExecutor
+import os
+import shutil
+import stat
+import subprocess
+import sys
+from pathlib import Path
 
-import numba
 import numpy as np
 import pytest
-from threadpoolctl import threadpool_info, threadpool_limits
 
-from hiercorr.runtime.compile import parallel
+import hiercorr
+from hiercorr.runtime.compile import _own_folder, parallel
+from hiercorr.runtime.workers import compiled_threads
 
 
-@parallel()
-def squares(x, out):
+@parallel("out")
+def squares(begin, end, x, out):
     """Square every number."""
-    for k in numba.prange(len(x)):
+    for k in range(begin, end):
         out[k] = x[k] * x[k]
 
 
-@parallel(blas=True)
-def product(a, b, out):
-    np.dot(a, b, out)
-
-
-def test_loops_keep_their_name_and_give_the_numbers_of_numpy():
+@pytest.mark.parametrize("threads", [1, 3])
+def test_loops_keep_their_name_and_give_the_numbers_of_numpy(threads):
     assert (squares.__name__, squares.__doc__) == ("squares", "Square every number.")
     x = np.random.default_rng(0).normal(size=1000)
     out = np.empty_like(x)
-    squares(x, out)
+    with compiled_threads(threads):
+        squares(x, out)
     np.testing.assert_array_equal(out, x**2)
 
 
-@pytest.mark.parametrize("threads", [1, 4])
-def test_calls_from_threads(threads):
-    def one(k):
-        out = np.empty(500)
-        squares(np.arange(500.0) + k, out)
-        return out
+CODE = """
+import warnings
+import numpy as np
+with warnings.catch_warnings(record=True) as found:
+    warnings.simplefilter("always")
+    from hiercorr import kernels
+    out = np.empty((3, 3), np.float32)
+    kernels.squares.mirror(out)
+    import hiercorr.kernels.bayes
+print([str(w.message) for w in found if "NUMBA_CACHE_DIR" in str(w.message)])
+"""
 
-    with ThreadPoolExecutor(threads) as pool:
-        for k, found in enumerate(pool.map(one, range(24))):
-            np.testing.assert_array_equal(found, (np.arange(500.0) + k) ** 2)
+
+def test_without_a_folder_to_write_the_code_is_kept_in_a_temporary_one(tmp_path):
+    package, temporary = tmp_path / "lib" / "hiercorr", tmp_path / "temporary"
+    temporary.mkdir()
+    source = Path(hiercorr.__file__).parent
+    shutil.copytree(source, package, ignore=shutil.ignore_patterns("__pycache__", "_data"))
+    for folder in (package / "runtime", package / "kernels"):
+        (folder / "__pycache__").touch()  # a file: not even root can make a folder there
+    env = {k: v for k, v in os.environ.items() if k not in ("HOME", "NUMBA_CACHE_DIR")}
+    env |= {
+        "PYTHONPATH": str(tmp_path / "lib"),
+        "TMPDIR": str(temporary),
+        "XDG_CACHE_HOME": os.devnull,
+    }
+
+    def run():
+        done = subprocess.run(
+            [sys.executable, "-c", CODE], capture_output=True, text=True, env=env, cwd=tmp_path
+        )
+        assert done.returncode == 0, done.stderr[-2000:]
+        return done.stdout
+
+    said = run()
+    assert said.count("compiled loops are kept in") == 1
+    (folder,) = temporary.iterdir()
+    assert str(folder) in said
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    kept = sorted(folder.rglob("*.nbc"))
+    assert kept
+    run()
+    assert sorted(folder.rglob("*.nbc")) == kept  # used again
 
 
-def test_limits_on_blas_end_with_the_loop():
-    def blas():
-        return {p["num_threads"] for p in threadpool_info() if p["user_api"] == "blas"}
-
-    rng = np.random.default_rng(1)
-    a, b, out = rng.normal(size=(30, 20)), rng.normal(size=(20, 10)), np.empty((30, 10))
-    with threadpool_limits(2):
-        before = blas()
-        product(a, b, out)
-        assert blas() == before
-    np.testing.assert_allclose(out, a @ b, rtol=1e-12)
+@pytest.mark.skipif(not hasattr(os, "getuid"), reason="permissions of POSIX")
+def test_a_folder_that_others_can_write_is_not_used(tmp_path):
+    mine = _own_folder(tmp_path)
+    assert _own_folder(tmp_path) == mine
+    mine.chmod(0o777)
+    other = _own_folder(tmp_path)
+    assert other != mine
+    assert stat.S_IMODE(other.stat().st_mode) == 0o700
+    mine.rmdir()
+    mine.symlink_to(other)
+    assert _own_folder(tmp_path) not in (mine, other)

@@ -95,7 +95,7 @@ def test_no_task_is_dense(data, client, monkeypatch):
     shapes = []
     inner = kernels.strips.fill
     monkeypatch.setattr(
-        kernels.strips, "fill", lambda *a: (shapes.append((len(a[2]), *a[-2].shape)), inner(*a))[1]
+        kernels.strips, "fill", lambda *a: (shapes.append((len(a[2]), *a[-1].shape)), inner(*a))[1]
     )
     monkeypatch.setattr(products, "CELL_BLOCK", 50)
     monkeypatch.setattr(tiling, "_TILE_GENES", 13)
