@@ -171,8 +171,8 @@ def traps(
                 "traps compares with tests over samples and needs 3 of them; there are "
                 f"{counts.n_samples}"
             )
-        naive = cells.fit(level="pooled", target=target, uncertainty="none", precision="double")
-        corrected = CSCore(data, sample, **options).fit(target=target, precision="double")
+        naive = cells.fit(level="pooled", target=target, uncertainty="none")
+        corrected = CSCore(data, sample, **options).fit(target=target)
         between = Pseudobulk(data, sample, **options).fit(
             target=target, permutations=permutations, seed=rng
         )

@@ -20,10 +20,10 @@ from hiercorr.inference.pairs import (
     gene_sides,
     log_p_table,
     one_group,
+    p_values,
     pair_estimate,
     pair_table,
     sample_effects,
-    student_table,
     variance_shares,
 )
 from hiercorr.inference.random_effects import (
@@ -57,12 +57,12 @@ __all__ = [
     "log_p_table",
     "meta_analysis",
     "one_group",
+    "p_values",
     "pair_estimate",
     "pair_table",
     "sample_effects",
     "simes",
     "squeeze_variances",
     "storey",
-    "student_table",
     "variance_shares",
 ]

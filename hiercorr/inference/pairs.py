@@ -240,13 +240,28 @@ def pair_table(
         ``fisher_z``, ``fisher_z_se`` (se / (1 - rho^2)), ``ci_lower``, ``ci_upper``,
         ``statistic``, ``df``, ``p_value``, ``se`` (of the correlation).
     """
-    names = ("fisher_z", "fisher_z_se", "ci_lower", "ci_upper", "statistic", "df", "p_value")
+    names = ("fisher_z", "fisher_z_se", "ci_lower", "ci_upper", "statistic", "df")
     out = {name: np.empty(estimate.se.shape, dtype) for name in names}
-    largest_df = float(np.nanmax(estimate.df, initial=1.0))
-    # Rounded up to a power of 2, so that the tiles of a fit share a table.
-    table = student_table(2.0 ** np.ceil(np.log2(max(largest_df, 1.0))), confidence)
-    kernels.pairs.t_inference(estimate.correlation, estimate.se, estimate.df, *table, *out.values())
+    given = estimate.correlation, estimate.se, estimate.df
+    kernels.pairs.t_interval(
+        *given, *quantile_table(_largest_df(estimate), confidence), *out.values()
+    )
+    out["p_value"] = p_values(estimate, dtype)
     return out | {"se": np.where(np.isnan(out["statistic"]), np.nan, estimate.se).astype(dtype)}
+
+
+def p_values(estimate: PairEstimate, dtype: DTypeLike = np.float64) -> NDArray:
+    """Compute the p-values of :func:`pair_table` alone."""
+    p = np.empty(estimate.se.shape, dtype)
+    given = estimate.correlation, estimate.se, estimate.df
+    kernels.pairs.t_p_value(*given, *p_value_table(_largest_df(estimate)), p)
+    return p
+
+
+def _largest_df(estimate: PairEstimate) -> float:
+    """Round the largest df up to a power of 2, so that the tiles of a fit share a table."""
+    largest = max(float(np.nanmax(estimate.df, initial=1.0)), 1.0)
+    return float(2.0 ** np.ceil(np.log2(largest)))
 
 
 def bootstrap_draws(
@@ -273,37 +288,62 @@ def bootstrap_draws(
     return draws
 
 
-@lru_cache(maxsize=8)
-def student_table(max_df: float, confidence: float) -> tuple[Array, Array, float, float, float]:
-    """Tabulate Student's t for :func:`hiercorr.kernels.pairs.t_inference`.
+def _df_grid(max_df: float) -> tuple[Array, float, float]:
+    """Return degrees of freedom from LEAST_DF to `max_df`, the first of their logs and the step."""
+    low = float(np.log(LEAST_DF))
+    grid = np.linspace(low, np.log(max_df), 4 + int((np.log(max_df) - low) / 0.03))
+    return np.exp(grid), low, float(grid[1] - grid[0])
 
-    Interpolated p-values and quantiles have a relative error below 1e-6.
+
+@lru_cache(maxsize=8)
+def p_value_table(max_df: float) -> tuple[Array, float, float, float]:
+    """Tabulate p-values of Student's t for :func:`hiercorr.kernels.pairs.t_p_value`.
+
+    Interpolated p-values have a relative error below 1e-6.
 
     Parameters
     ----------
     max_df : float
         Largest degrees of freedom of the table.
-    confidence : float
-        Confidence level of the quantiles.
 
     Returns
     -------
     log_p : ndarray, shape (n_df, n_t)
         Log of the two-sided p-value on a grid of log df, from log LEAST_DF to log `max_df`, and
         asinh |t|, from 0 to 20.
-    log_quantile : ndarray, shape (n_df,)
-        Log of the quantile at the same df.
     low, step_df, step_t : float
         First log df and the two spacings of the grid.
     """
-    low = float(np.log(LEAST_DF))
-    grid = np.linspace(low, np.log(max_df), 4 + int((np.log(max_df) - low) / 0.03))
+    df, low, step_df = _df_grid(max_df)
     step_t = 0.01
-    df, t = np.exp(grid)[:, None], np.sinh(np.arange(0, 20, step_t))
     with np.errstate(divide="ignore"):
-        log_p = np.maximum(np.log(2 * special.stdtr(df, -t)), -800.0)  # exp(-800) is 0
-    log_quantile = np.log(stats.t.ppf(0.5 + confidence / 2, df[:, 0]))
-    return log_p, log_quantile, low, float(grid[1] - grid[0]), step_t
+        p = 2 * special.stdtr(df[:, None], -np.sinh(np.arange(0, 20, step_t)))
+        log_p = np.maximum(np.log(p), -800.0)  # exp(-800) is 0
+    return log_p, low, step_df, step_t
+
+
+@lru_cache(maxsize=8)
+def quantile_table(max_df: float, confidence: float) -> tuple[Array, float, float]:
+    """Tabulate quantiles of Student's t for :func:`hiercorr.kernels.pairs.t_interval`.
+
+    Interpolated quantiles have a relative error below 1e-6.
+
+    Parameters
+    ----------
+    max_df : float
+        Largest degrees of freedom of the table.
+    confidence : float
+        Confidence level.
+
+    Returns
+    -------
+    log_quantile : ndarray, shape (n_df,)
+        Log of the quantile on the grid of :func:`p_value_table`.
+    low, step_df : float
+        First log df and the spacing of the grid.
+    """
+    df, low, step_df = _df_grid(max_df)
+    return np.log(stats.t.ppf(0.5 + confidence / 2, df)), low, step_df
 
 
 @lru_cache(maxsize=32)

@@ -54,7 +54,11 @@ def leave_out_variance(num, den, phi1, phi2, effect1, effect2, share1, share2, c
         np.empty(shape, np.float32),
     )
     sides = (phi1, phi2, effect1, effect2, share1, share2)
-    over_ranges(_leave_out_rows, shape[0], num, den, *sides, cluster, *out)
+
+    def rows(begin, end):
+        _leave_out_rows(begin, end, num, den, *sides, cluster, *out, np.empty((9, shape[1])))
+
+    over_ranges(rows, shape[0])
     return out
 
 
@@ -76,27 +80,25 @@ def _leave_out_rows(
     df,
     carrying,
     largest,
+    space,
 ):
     s, _, c = num.shape
+    n_sum, d_sum, scale, ratio = space[0], space[1], space[2], space[3]
+    m0, m1, m2, b2, qm = space[4], space[5], space[6], space[7], space[8]
     for t in range(begin, end):
-        n_sum = np.zeros(c)
-        d_sum = np.zeros(c)
+        for u in range(c):
+            n_sum[u], d_sum[u] = 0.0, 0.0
         for k in range(s):
             for u in range(c):
                 n_sum[u] += num[k, t, u]
                 d_sum[u] += den[k, t, u]
-        scale = np.empty(c)
-        ratio = np.empty(c)
         for u in range(c):
             v = phi1[t] * phi2[u]
             scale[u] = 1.0 / np.sqrt(v) if v > 0 and phi1[t] > 0 else np.nan
             ratio[u] = n_sum[u] / d_sum[u] if d_sum[u] > 0 else np.nan
             scale[u] /= d_sum[u] if d_sum[u] > 0 else np.nan
-        m0 = np.zeros(c)
-        m1 = np.zeros(c)
-        m2 = np.zeros(c)
-        b2 = np.zeros(c)
-        qm = np.zeros(c)
+        for u in range(c):
+            m0[u], m1[u], m2[u], b2[u], qm[u] = 0.0, 0.0, 0.0, 0.0, 0.0
         for k in range(s):
             for u in range(c):
                 d = den[k, t, u]
@@ -220,27 +222,13 @@ def withhold(unclipped, limit, bit, correlation, flag):
     over_ranges(rows, -(-n // at_once))
 
 
-@parallel("r", fastmath={"contract"})
-def t_inference(
-    begin,
-    end,
-    r,
-    spread,
-    df,
-    log_p,
-    log_q,
-    low,
-    step_df,
-    step_t,
-    z,
-    se,
-    lower,
-    upper,
-    statistic,
-    dof,
-    p,
-):
-    """Test each correlation r with its own standard error and df, in one pass.
+def _three_rows(*args):
+    return (np.empty((3, args[0].shape[1])),)
+
+
+@parallel("r", space=_three_rows, fastmath={"contract"})
+def t_p_value(begin, end, r, spread, df, log_p, low, step_df, step_t, p, space):
+    """Compute the two-sided p-value of each correlation r with its own standard error and df.
 
     Past the last t of the table, log p is extrapolated linearly, as it is for Student's t.
 
@@ -248,38 +236,27 @@ def t_inference(
     ----------
     r, spread, df : ndarray, shape (rows, columns)
         Correlation, standard error and degrees of freedom.
-    log_p, log_q, low, step_df, step_t
-        See :func:`hiercorr.inference.pairs.student_table`.
-    z, se, lower, upper, statistic, dof, p : ndarray, shape (rows, columns)
-        Results: atanh(r) and its standard error, limits truncated at -1 and 1 (NaN if no interval
-        remains), t, df and two-sided p-value.
+    log_p, low, step_df, step_t
+        See :func:`hiercorr.inference.pairs.p_value_table`.
+    p : ndarray, shape (rows, columns)
+        Result.
     """
     last_df, last_t = log_p.shape[0] - 1, log_p.shape[1] - 1
     c = r.shape[1]
+    at, size, log_value = space[0], space[1], space[2]
     # Arithmetic and table look-up are separate loops, so that the former is vectorised.
     for t in range(begin, end):
-        at = np.empty(c)
-        size = np.empty(c)
-        log_half = np.empty(c)
-        log_value = np.empty(c)
         for u in range(c):
             x, e = np.float64(r[t, u]), np.float64(spread[t, u])
             where = (log(np.float64(df[t, u])) - low) / step_df
             known = (e > 0) & (x == x) & (where >= -1e-6)
             at[u] = where if known else np.nan
-            value = x / e if known else np.nan
-            z[t, u] = atanh(x)
-            se[t, u] = e / (1.0 - x * x) if known & (abs(x) < 1.0) else np.nan
-            statistic[t, u] = value
-            dof[t, u] = df[t, u] if known else np.nan
-            size[u] = asinh(abs(value)) / step_t
+            size[u] = asinh(abs(x / e)) / step_t
         for u in range(c):
             if at[u] != at[u]:
-                log_half[u] = np.nan
                 log_value[u] = np.nan
                 continue
             i, w0, w1, w2, w3 = _cubic(at[u], last_df)
-            log_half[u] = w0 * log_q[i] + w1 * log_q[i + 1] + w2 * log_q[i + 2] + w3 * log_q[i + 3]
             j, y0, y1, y2, y3 = _cubic(size[u], last_t)
             total = 0.0
             for k, w in ((i, w0), (i + 1, w1), (i + 2, w2), (i + 3, w3)):
@@ -291,26 +268,77 @@ def t_inference(
                 )
             log_value[u] = total
         for u in range(c):
+            p[t, u] = exp(0.0 if log_value[u] > 0.0 else log_value[u])
+
+
+@parallel("r", space=_three_rows, fastmath={"contract"})
+def t_interval(
+    begin,
+    end,
+    r,
+    spread,
+    df,
+    log_q,
+    low,
+    step_df,
+    z,
+    se,
+    lower,
+    upper,
+    statistic,
+    dof,
+    space,
+):
+    """Compute the confidence interval of each correlation with its own standard error and df.
+
+    Parameters
+    ----------
+    r, spread, df
+        See :func:`t_p_value`.
+    log_q, low, step_df
+        See :func:`hiercorr.inference.pairs.quantile_table`.
+    z, se, lower, upper, statistic, dof : ndarray, shape (rows, columns)
+        Results: atanh(r) and its standard error, limits truncated at -1 and 1 (NaN if no interval
+        remains), t and df.
+    """
+    last_df = len(log_q) - 1
+    c = r.shape[1]
+    at, log_half = space[0], space[1]
+    for t in range(begin, end):
+        for u in range(c):
+            x, e = np.float64(r[t, u]), np.float64(spread[t, u])
+            where = (log(np.float64(df[t, u])) - low) / step_df
+            known = (e > 0) & (x == x) & (where >= -1e-6)
+            at[u] = where if known else np.nan
+            z[t, u] = atanh(x)
+            se[t, u] = e / (1.0 - x * x) if known & (abs(x) < 1.0) else np.nan
+            statistic[t, u] = x / e if known else np.nan
+            dof[t, u] = df[t, u] if known else np.nan
+        for u in range(c):
+            if at[u] != at[u]:
+                log_half[u] = np.nan
+                continue
+            i, w0, w1, w2, w3 = _cubic(at[u], last_df)
+            log_half[u] = w0 * log_q[i] + w1 * log_q[i + 1] + w2 * log_q[i + 2] + w3 * log_q[i + 3]
+        for u in range(c):
             x, half = np.float64(r[t, u]), spread[t, u] * exp(log_half[u])
             first, last = x - half, x + half
             first = -1.0 if first < -1.0 else first
             last = 1.0 if last > 1.0 else last
             lower[t, u] = first if first < last else np.nan
             upper[t, u] = last if first < last else np.nan
-            p[t, u] = exp(0.0 if log_value[u] > 0.0 else log_value[u])
 
 
-@parallel("num", fastmath={"contract"})
-def cell_test(begin, end, num, weight, mu1, mu2, log_p, step, statistic, p):
+@parallel("num", space=_three_rows, fastmath={"contract"})
+def cell_test(begin, end, num, weight, mu1, mu2, log_p, step, statistic, p, space):
     """Compute T = num / sqrt(mu1 mu2 weight) of every pair and its two-sided normal p-value.
 
     Log p is interpolated from `log_p`, tabulated at |T| = 0, step, 2 step, ... Results are written
     to `statistic` and `p`.
     """
     last = len(log_p) - 1
-    c = num.shape[1]
+    c, log_value = num.shape[1], space[0]
     for t in range(begin, end):
-        log_value = np.empty(c)
         for u in range(c):
             v = mu1[t] * mu2[u] * weight[t, u]
             statistic[t, u] = num[t, u] / np.sqrt(v) if v > 0 else np.nan

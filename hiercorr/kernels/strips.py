@@ -19,8 +19,12 @@ _ROWS = 32  # genes whose sums are copied to the result together
 _CHUNK = 512  # cells multiplied at a time: a few strips of them fit into the cache of a core
 
 
-@parallel("out", fastmath=True)
-def fill(begin, end, rows, values, start, stop, depth, cell0, mu, a, out):
+def _two_strips(*args):
+    return (np.zeros((2, STRIP), args[-1].dtype),)
+
+
+@parallel("out", space=_two_strips, fastmath=True)
+def fill(begin, end, rows, values, start, stop, depth, cell0, mu, a, out, space):
     """Fill strips with the residuals (x - s mu_t) / (1 + s a_t) of consecutive cells.
 
     Parameters
@@ -39,12 +43,12 @@ def fill(begin, end, rows, values, start, stop, depth, cell0, mu, a, out):
     """
     cells = out.shape[1]
     one = out.dtype.type(1.0)
-    m = np.zeros(STRIP, out.dtype)
-    w = np.zeros(STRIP, out.dtype)
+    m, w = space[0], space[1]
     for strip in range(begin, end):
         t0 = strip * STRIP
         wide = min(STRIP, len(start) - t0)
-        m[:] = 0
+        for u in range(STRIP):
+            m[u] = 0
         for u in range(wide):
             m[u], w[u] = mu[t0 + u], a[t0 + u]
         for i in range(cells):
@@ -150,10 +154,10 @@ def _visit_strips(
     column,
     add,
     out,
+    total,
 ):
     n, p = len(row), len(column)
-    total = np.zeros((_ROWS, STRIP), residuals.dtype)
-    less = np.zeros(STRIP, residuals.dtype)
+    less = total[_ROWS]
     for strip in range(begin, end):
         u0 = strip * STRIP
         u1 = min(u0 + STRIP, p)
@@ -232,4 +236,9 @@ def visit(
     _scale(rows, values, start, stop, depth, cell0, a, first, scaled, cell)
     node = np.arange(mean.shape[1], dtype=np.int32)
     given = (first, scaled, cell, skip, residuals, mean, node, rest, turned, own)
-    over_ranges(_visit_strips, len(residuals), *given, row, column, add, out)
+
+    def strips(begin, end):
+        total = np.zeros((_ROWS + 1, STRIP), out.dtype)
+        _visit_strips(begin, end, *given, row, column, add, out, total)
+
+    over_ranges(strips, len(residuals))

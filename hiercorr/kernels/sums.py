@@ -10,17 +10,22 @@ from hiercorr.runtime.compile import compiled, over_ranges, parallel
 _STRIP = 16  # genes whose products with all others are made together
 
 
-@parallel("first")
-def nodal_sums(begin, end, rows, values, start, stop, cell0, basis, c, first, second):
+def _two_rows(*args):
+    return (np.empty((2, args[5].shape[1])),)
+
+
+@parallel("first", space=_two_rows)
+def nodal_sums(begin, end, rows, values, start, stop, cell0, basis, c, first, second, space):
     """Add the sums of x L and x^2 L over the entries start:stop of each gene to two arrays.
 
     The arrays are (genes, samples, nodes), of which those of sample c are filled; the rows of
     `basis`, L, are the cells from `cell0`.
     """
     m = basis.shape[1]
+    one, two = space[0], space[1]
     for j in range(begin, end):
-        one = np.zeros(m)
-        two = np.zeros(m)
+        for k in range(m):
+            one[k], two[k] = 0.0, 0.0
         for e in range(start[j], stop[j]):
             x = np.float64(values[e])
             i = rows[e] - cell0
@@ -115,8 +120,14 @@ def take_off_weighted(block, fitted, depth, slope):
     over_ranges(genes, len(block))
 
 
-@parallel("start", fastmath=True)
-def narrow_products(begin, end, rows, values, start, stop, depth, cell0, a, residuals, add, out):
+def _row_sums(*args):
+    return (np.empty(len(args[7]), args[7].dtype),)
+
+
+@parallel("start", space=_row_sums, fastmath=True)
+def narrow_products(
+    begin, end, rows, values, start, stop, depth, cell0, a, residuals, add, out, total
+):
     """Sum, over the entries of gene t, x / (1 + s a_t) times the residual of each of a few genes u.
 
     `residuals` is (genes u, cells). The sums overwrite out[t, u] or, if `add`, are added to it.
@@ -124,7 +135,8 @@ def narrow_products(begin, end, rows, values, start, stop, depth, cell0, a, resi
     zero, one = residuals.dtype.type(0.0), residuals.dtype.type(1.0)
     for t in range(begin, end):
         w = residuals.dtype.type(a[t])
-        total = np.zeros(len(residuals), residuals.dtype)
+        for u in range(len(total)):
+            total[u] = zero
         for e in range(start[t], stop[t]):
             v = residuals.dtype.type(values[e]) / (one + depth[rows[e]] * w)
             for u in range(len(total)):
@@ -149,7 +161,8 @@ def _sort_by_cell(
         Result: position of each entry among the sorted ones, if `keep`.
     keep : bool
     """
-    begin[:] = 0
+    for i in range(len(begin)):
+        begin[i] = 0
     first[0] = 0
     for u in range(len(start)):
         first[u + 1] = first[u] + stop[u] - start[u]
@@ -198,7 +211,8 @@ def _add_shared(
     """Fill rows t0 .. t1 of :func:`shared_products`."""
     p = len(column)
     for t in range(t0, t1):
-        total[:] = 0
+        for u in range(p):
+            total[u] = 0
         for e in range(start[t], stop[t]):
             i = rows[e] - cell0
             k0 = place[first[t] + e - start[t]] if own else begin[i]

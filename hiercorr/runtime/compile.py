@@ -40,7 +40,9 @@ def compiled(**options: Any) -> Callable[[Function], Any]:
     return numba.njit(**fixed, **options)
 
 
-def parallel(over: str, axis: int = 0, **options: Any) -> Callable[[Function], Function]:
+def parallel(
+    over: str, axis: int = 0, space: Function | None = None, **options: Any
+) -> Callable[[Function], Function]:
     """Compile a loop ``function(begin, end, *args)`` and run it over ranges, in threads.
 
     Threads of Python need no parallel code, which takes three times as long to compile, and leave
@@ -51,6 +53,9 @@ def parallel(over: str, axis: int = 0, **options: Any) -> Callable[[Function], F
     over : str
         Name of the argument of which `begin` and `end` count the elements along `axis`.
     axis : int
+    space : callable, optional
+        Makes arrays of one range from the arguments, added to them: in compiled code, allocation
+        takes longer to compile than most loops.
     **options
         Further arguments of ``numba.njit``.
 
@@ -64,9 +69,13 @@ def parallel(over: str, axis: int = 0, **options: Any) -> Callable[[Function], F
         loop = compiled(**options)(function)
         place = list(inspect.signature(function).parameters).index(over) - 2
 
+        def with_space(begin: int, end: int, *args: Any) -> None:
+            assert space is not None
+            loop(begin, end, *args, *space(*args))
+
         @functools.wraps(function)
         def call(*args: Any) -> None:
-            over_ranges(loop, args[place].shape[axis], *args)
+            over_ranges(with_space if space else loop, args[place].shape[axis], *args)
 
         return call
 

@@ -539,7 +539,7 @@ def _hierarchical(
     tile = {
         "correlation_unclipped": estimate.correlation,
         **estimate.table,
-        "jackknife_p_value": inference.pair_table(alone, plan.confidence, plan.dtype)["p_value"],
+        "jackknife_p_value": inference.p_values(alone, plan.dtype),
     }
     flag = (estimate.largest_share > DOMINANT_SHARE) * Flag.DOMINATED.bit
     flag |= (alone.carrying < len(num)) * Flag.ABSENT_IN_SAMPLE.bit
