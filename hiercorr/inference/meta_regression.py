@@ -34,11 +34,13 @@ LEAST_RESIDUAL_DF = 2
 _ROUNDS = 8
 _LARGEST_INFLATION = 50.0
 _LARGEST_GROWTH = 100.0
+_MOST_RELATED = 1000  # related pairs that teach the growth
+_TOLERATED = 1.0  # loss of log likelihood
 _ANY_HETEROGENEITY, _LARGE_TAU = 0.002, 0.1
 _MEDIAN_CHI2 = 0.45493642311957283  # of 1 degree of freedom
 _SINGULAR = 1e-8  # of a pivot relative to its diagonal entry
 _CHUNK = 1024  # pairs whose arrays stay in the cache
-_PRIOR_PAIRS = 25.0  # related pairs that the distribution over all pairs counts for
+_PRIOR_PAIRS = 5.0  # related pairs that the distribution over all pairs counts for
 
 
 @dataclass(frozen=True)
@@ -223,8 +225,8 @@ def _weights(v: Array, design: RegressionDesign, tau: Array, inflation: Array) -
     return 1 / (inflation[:, None] * (v + tau[design.group][:, None] ** 2))
 
 
-def _grid(n_groups: int) -> Array:
-    return np.array(list(itertools.product(TAU, repeat=n_groups)))
+def _grid(n_groups: int, tau: Array = TAU) -> Array:
+    return np.array(list(itertools.product(tau, repeat=n_groups)))
 
 
 def _inflation(y: Array, v: Array, design: RegressionDesign, grid: Array) -> Array:
@@ -335,11 +337,13 @@ def learn_regression_prior(
 
 
 def _growth(effects: SampleEffects, design: RegressionDesign) -> float:
-    """Estimate how the variance grows with the square of the correlation.
+    """Estimate how the variance grows with the square of the correlation, over related pairs.
 
-    Half of the related pairs are to have a residual sum of squares below the median of chi-squared.
+    At most so far that half of the pairs have a residual sum of squares below the median of
+    chi-squared; and no further than the likelihood allows beside differences between samples, which
+    do not fall with the number of cells.
     """
-    related = effects.take(np.flatnonzero(effects.related))
+    related = effects.take(np.flatnonzero(effects.related)[:_MOST_RELATED])
     if not related.related.any():
         return 0.0
     df = (related.variance < ABSENT).sum(0) - design.matrix.shape[1]
@@ -352,9 +356,24 @@ def _growth(effects: SampleEffects, design: RegressionDesign) -> float:
 
     if excess(0.0) <= 0:
         return 0.0
-    if excess(_LARGEST_GROWTH) >= 0:
-        return _LARGEST_GROWTH
-    return float(optimize.bisect(excess, 0.0, _LARGEST_GROWTH, xtol=0.01))
+    largest = _LARGEST_GROWTH
+    if excess(largest) < 0:
+        largest = float(optimize.bisect(excess, 0.0, largest, xtol=0.01))
+    tried = largest * np.array([1.0, 0.7, 0.5, 0.3, 0.15, 0.05, 0.0])
+    found = np.array([_likelihood(related, g, design) for g in tried])
+    return float(tried[np.flatnonzero(found >= found.max() - _TOLERATED)[0]])
+
+
+def _likelihood(effects: SampleEffects, growth: float, design: RegressionDesign) -> float:
+    """Compute the log likelihood of pairs with the best distribution of tau."""
+    v, one = effects.grown(growth), np.ones(len(effects.value))
+    grid = _grid(design.n_groups, TAU[::2])
+    level = np.array(
+        [_regress(effects.value, _weights(v, design, tau, one), design).level for tau in grid]
+    )
+    top = level.max(0)
+    likelihood = np.exp(level - top)
+    return float((np.log(mixture(likelihood) @ likelihood) + top).sum())
 
 
 def _cautious(weight: Array, grid: Array) -> Array:
