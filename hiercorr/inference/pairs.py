@@ -242,10 +242,8 @@ def pair_table(
     """
     names = ("fisher_z", "fisher_z_se", "ci_lower", "ci_upper", "statistic", "df")
     out = {name: np.empty(estimate.se.shape, dtype) for name in names}
-    given = estimate.correlation, estimate.se, estimate.df
-    kernels.pairs.t_interval(
-        *given, *quantile_table(_largest_df(estimate), confidence), *out.values()
-    )
+    table = quantile_table(_largest_df(estimate), confidence)
+    kernels.pairs.t_interval(*_tested(estimate, dtype), *table, *out.values())
     out["p_value"] = p_values(estimate, dtype)
     return out | {"se": np.where(np.isnan(out["statistic"]), np.nan, estimate.se).astype(dtype)}
 
@@ -253,9 +251,18 @@ def pair_table(
 def p_values(estimate: PairEstimate, dtype: DTypeLike = np.float64) -> NDArray:
     """Compute the p-values of :func:`pair_table` alone."""
     p = np.empty(estimate.se.shape, dtype)
-    given = estimate.correlation, estimate.se, estimate.df
-    kernels.pairs.t_p_value(*given, *p_value_table(_largest_df(estimate)), p)
+    table = p_value_table(_largest_df(estimate))
+    kernels.pairs.t_p_value(*_tested(estimate, dtype), *table, p)
     return p
+
+
+def _tested(estimate: PairEstimate, dtype: DTypeLike) -> list[NDArray]:
+    """Return correlation, standard error and df in the precision of the result.
+
+    Loops are then compiled once for each precision.
+    """
+    given = (estimate.correlation, estimate.se, estimate.df)
+    return [np.ascontiguousarray(x, dtype) for x in given]
 
 
 def _largest_df(estimate: PairEstimate) -> float:

@@ -12,7 +12,8 @@ Arguments shared by the functions:
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+
+from hiercorr.runtime.compile import compiled
 
 NORMAL, LOGNORMAL, HALFNORMAL, LKJ, BETA = range(5)  # prior families, see log_prior
 SD_WITHIN, SD_BETWEEN, Z_WITHIN, Z_BETWEEN, TAU, SHARE = range(6)  # rows of the table of priors
@@ -22,7 +23,7 @@ _SINGULAR = 1e-12  # value of 1 - rho^2 at and below which the density is taken 
 _FAR = 200.0  # value of -2 log density from which a grid point has weight 0
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@compiled()
 def poisson_table(x, log_s, starts, left, spacing, points):
     """Tabulate the Poisson likelihood of each row's count on the grid of its sample.
 
@@ -59,7 +60,7 @@ def poisson_table(x, log_s, starts, left, spacing, points):
     return out, peak
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@compiled()
 def margin_terms(
     m, log_sd, table, weight, starts, left, spacing, prior_mean, prior_sd, log_sd_prior
 ):
@@ -128,7 +129,7 @@ def margin_terms(
     return value, g_m, g_s, h_mm, h_ms, h_ss
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@compiled()
 def log_prior(x, family, a, b):
     """Return a prior's log density, up to a constant, and its derivative at the unconstrained x."""
     if family in (NORMAL, LOGNORMAL):  # x is the log of a lognormal variable
@@ -143,7 +144,7 @@ def log_prior(x, family, a, b):
     return -a * np.log1p(np.exp(-x)) - b * np.log1p(np.exp(x)), a * (1 - p) - b * p
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@compiled()
 def bivariate_weights(w, m_a, m_b, sd_a, sd_b, rho, left_a, step_a, left_b, step_b):
     """Fill `w` with the bivariate normal density on the grid, up to a constant; return its sum."""
     inverse, total = 1 / (1 - rho * rho), 0.0
@@ -157,7 +158,7 @@ def bivariate_weights(w, m_a, m_b, sd_a, sd_b, rho, left_a, step_a, left_b, step
     return total
 
 
-@njit(nogil=True, cache=True, error_model="numpy", fastmath={"reassoc", "contract"})
+@compiled(fastmath={"reassoc", "contract"})
 def _row_sums(t, pb, out):
     """Sum t * pb over columns; the order of summation is free, so that the loop vectorises."""
     for i in range(t.shape[0]):
@@ -167,7 +168,7 @@ def _row_sums(t, pb, out):
         out[i] = like
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@compiled()
 def sample_likelihood(w, total, pa, pb, weight):
     """Sum the weighted log likelihoods of a sample's rows; differentiate by the grid weights.
 
@@ -197,7 +198,7 @@ def sample_likelihood(w, total, pa, pb, weight):
     return value, np.dot(pa.T, t), cells
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@compiled()
 def weight_moments(w, total, slope, cells, m_a, m_b, sd_a, sd_b, left_a, step_a, left_b, step_b):
     """Sum posterior minus prior moments of the latent values over cells.
 
@@ -220,7 +221,7 @@ def weight_moments(w, total, slope, cells, m_a, m_b, sd_a, sd_b, left_a, step_a,
     return sx, sy, sxx, syy, sxy
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@compiled()
 def pair_density(
     theta,
     grad,
@@ -433,7 +434,7 @@ def pair_density(
     return value
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@compiled()
 def row_likelihoods(w, total, pa, pb):
     """Compute the log likelihood of each row, given the grid weights of its sample."""
     t = np.dot(pa, w)
@@ -446,7 +447,7 @@ def row_likelihoods(w, total, pa, pb):
     return out
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@compiled()
 def _gauss(t, nodes):
     """Compute the Gauss rule of points t of weight 1: nodes, and weights that sum to len(t)."""
     n, low, high = len(t), t.min(), t.max()
@@ -474,7 +475,7 @@ def _gauss(t, nodes):
     return mid + half * values, n * vectors[0] ** 2
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@compiled()
 def gauss_rows(key, log_s, starts, nodes):
     """Replace cells of a sample with the same key by a Gauss rule over their log depth.
 
@@ -512,7 +513,7 @@ def gauss_rows(key, log_s, starts, nodes):
     return cell[:k].copy(), depth[:k].copy(), weight[:k].copy(), new
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@compiled()
 def z_profile(z, pa, pb, weight, starts, m_a, m_b, sd_a, sd_b, left_a, step_a, left_b, step_b):
     """Profile the log likelihood of each sample over z = atanh(rho), given the margins.
 
@@ -533,7 +534,7 @@ def z_profile(z, pa, pb, weight, starts, m_a, m_b, sd_a, sd_b, left_a, step_a, l
     return out
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@compiled()
 def z_profile_slopes(
     z,
     pa,
@@ -595,7 +596,7 @@ def z_profile_slopes(
     return value, slope_a, slope_b
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@compiled()
 def between_posterior(mean, noise, design, log_sd_a, log_sd_b, z):
     """Compute the restricted log likelihood of noisy means on a grid of between-sample parameters.
 

@@ -134,6 +134,7 @@ class PairOutput:
         elif self.rows is not None:
             array[0, right] = values[0]
         else:
+            values = np.ascontiguousarray(values, array.dtype)  # loops compiled once for each type
             kernels.squares.place(values, left.start, right.start, array)
 
     def finish(self) -> dict[str, NDArray]:
