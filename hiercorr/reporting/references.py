@@ -78,15 +78,10 @@ REFERENCES: dict[str, tuple[str, str]] = {
         "Higgins & Thompson 2002",
         "Quantifying heterogeneity in a meta-analysis, Statistics in Medicine 21:1539",
     ),
-    "knapp_hartung": (
-        "Knapp & Hartung 2003",
-        "Improved tests for a random effects meta-regression with a single covariate, "
-        "Statistics in Medicine 22:2693",
-    ),
     "prediction": (
-        "Higgins et al. 2009",
-        "A re-evaluation of random-effects meta-analysis, "
-        "Journal of the Royal Statistical Society A 172:137",
+        "Nagashima et al. 2019",
+        "Prediction intervals for random-effects meta-analysis: a confidence distribution "
+        "approach, Statistical Methods in Medical Research 28:1689",
     ),
     "bh": (
         "Benjamini & Hochberg 1995",

@@ -294,11 +294,16 @@ def heterogeneity(f: Facts) -> str:
     """Return a sentence on per-sample estimates and how far they differ."""
     if "sample_correlation" not in f.variables:
         return ""
+    new = (
+        "a 95% prediction interval for a new sample from the confidence distribution of tau^2 "
+        f"({cite('prediction')})"
+    )
+    if f.get("uncertainty") == "hierarchical":
+        new = "the 95% prediction interval of the hierarchical model for a new donor"
     return (
         "Correlations were also estimated in each sample, and their heterogeneity was summarised "
         f"on Fisher's z scale by the Paule-Mandel estimate of tau^2 ({cite('paule_mandel')}), "
-        f"I^2 ({cite('i2')}) and a 95% prediction interval for a new sample "
-        f"({cite('knapp_hartung', 'prediction')})."
+        f"I^2 ({cite('i2')}), Cochran's Q and {new}."
     )
 
 

@@ -14,9 +14,9 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
-from scipy import stats
 
 from hiercorr.errors import InputError, between_0_and_1, unknown_name
+from hiercorr.inference.prediction import predict_new_donor
 from hiercorr.schema import PAIR_VARIABLES, Flag, describe_flag
 
 UNCLIPPED = "correlation_unclipped"
@@ -276,8 +276,7 @@ def prediction_interval(dataset: xr.Dataset, confidence: float) -> xr.Dataset:
         )
     r = dataset["correlation_unclipped"]
     # files of schema 1 that were left on disk have no `se` of the correlation
-    se = dataset["se"] if "se" in dataset else (1 - r**2) * dataset["fisher_z_se"]
-    sd = np.sqrt(se**2 + dataset["tau"] ** 2)
-    half = stats.norm.ppf(0.5 + confidence / 2) * sd
-    limits = {"lower": (r - half).clip(min=-1), "upper": (r + half).clip(max=1)}
-    return xr.Dataset({f"prediction_{side}": values for side, values in limits.items()})
+    sd = dataset["se"] if "se" in dataset else (1 - r**2) * dataset["fisher_z_se"]
+    limits = predict_new_donor(r.values, sd.values, dataset["tau"].values, confidence)
+    names = ("prediction_lower", "prediction_upper")
+    return xr.Dataset({n: r.copy(data=v) for n, v in zip(names, limits, strict=True)})

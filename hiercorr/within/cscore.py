@@ -241,8 +241,12 @@ class CSCore:
         target : str, optional
             Estimate this gene against all others only; added to the genes if it is not among them.
         per_sample : bool
-            Also estimate every pair in every sample, with tau^2 (Paule-Mandel), I^2 and a 95%
-            prediction interval where every sample can be estimated (estimator ``"within"``).
+            Also estimate every pair in every sample, with tau^2 (Paule-Mandel), I^2, Cochran's Q
+            and a 95% prediction interval where every sample can be estimated (estimator
+            ``"within"``). The interval is that of the hierarchical model for a new donor
+            (:meth:`hiercorr.CorrelationResult.prediction_interval`) where it is used; otherwise it
+            averages over the confidence distribution of tau^2
+            (:func:`hiercorr.inference.prediction.predict_new_sample`).
         precision : {"single", "double"}
             Precision of the large sums and of the output.
         standardize : bool

@@ -18,6 +18,7 @@ from hiercorr import inference, kernels, moments
 from hiercorr.counts.counts import Counts
 from hiercorr.design.matrix import DesignMatrix
 from hiercorr.errors import EstimationWarning
+from hiercorr.inference.prediction import predict_new_donor
 from hiercorr.inference.random_effects import HeterogeneityPrior
 from hiercorr.results import tiling
 from hiercorr.runtime import blas
@@ -433,6 +434,10 @@ def each_sample(counts: Counts) -> Also:
         found, incomplete = per_sample_pairs(
             counts, problem.sums, problem.fit, Tile(left, right, num, den)
         )
+        if problem.donors is not None:  # one source of what a new donor may have
+            r = tile["correlation_unclipped"]
+            limits = predict_new_donor(r, tile["se"], tile["tau"])
+            found |= dict(zip(("prediction_lower", "prediction_upper"), limits, strict=True))
         tile |= found
         return np.where(incomplete, Flag.NO_HETEROGENEITY.bit, np.uint16(0))
 

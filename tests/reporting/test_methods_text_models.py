@@ -177,7 +177,7 @@ POSTERIOR = {"Aitchison & Ho 1989", "Kruschke 2018", "Lewandowski et al. 2009"}
 CHECKED = {"Vehtari et al. 2021", "Kumar et al. 2019", "Betancourt 2016"}
 NUTS = POSTERIOR | CHECKED | {"Hoffman & Gelman 2014"}
 NUTPIE, PYMC = "Seyboldt et al. 2026", "Abril-Pla et al. 2023"
-META = {"Paule & Mandel 1982", "Higgins & Thompson 2002", "Knapp & Hartung 2003"}
+META = {"Paule & Mandel 1982", "Higgins & Thompson 2002", "Nagashima et al. 2019"}
 GSEAPY = "Fang et al. 2023"
 
 COVARIATES = {"model": {"covariates": "~ mito + gender"}}
@@ -277,7 +277,7 @@ CASES = {
             "95% prediction interval",
             "over the pairs with FTL",
         ],
-        JACKKNIFE | META | {"Higgins et al. 2009"},
+        JACKKNIFE | META,
     ),
     "bootstrap": (
         partial(within, uncertainty="bootstrap", n_bootstrap=200, seed=7),
@@ -364,7 +364,7 @@ CASES = {
     ),
     # CSCore.signature
     "signature": (
-        partial(signature, "FTL", "FTH1"),
+        partial(signature, "FTL", "FTH1", uncertainty="jackknife"),
         [
             "between the signature ferritin and 12 genes",
             "signature of 2 genes",
@@ -379,7 +379,14 @@ CASES = {
         {CSCORE, "Bell & McCaffrey 2002", T_OF_SAMPLES, BH},
     ),
     "signature, weights": (
-        partial(signature, "FTL", "FTH1", weights={"FTL": 1.0, "FTH1": -1.0}, confidence=0.8),
+        partial(
+            signature,
+            "FTL",
+            "FTH1",
+            weights={"FTL": 1.0, "FTH1": -1.0},
+            confidence=0.8,
+            uncertainty="jackknife",
+        ),
         ["user-supplied weights", "80% confidence intervals"],
         JACKKNIFE,
     ),
@@ -428,7 +435,7 @@ CASES = {
             "in a random-effects regression",
             "variance between samples in each group",
             "over 66 pairs",
-            "two-sided p-values of no difference average",
+            "Two-sided p-values of no difference average",
         ],
         {CSCORE, "Kiefer & Wolfowitz 1956", "Stephens 2017", "Harville 1977", BH},
     ),

@@ -31,16 +31,19 @@ def test_per_sample_variance_is_the_sum_of_squared_influences():
 
 def test_heterogeneity_is_the_meta_analysis_of_the_samples():
     from hiercorr.inference.meta import meta_analysis
+    from hiercorr.inference.prediction import predict_new_sample
 
     adata, _ = simulate_counts(6, 200, 4, mean=2, within=0.5, heterogeneity=0.3, seed=2)
     result = fit(adata, per_sample=True, precision="double")
     table = result.sample_table("gene0", "gene1")
-    meta = meta_analysis(
-        np.arctanh(table["correlation"].to_numpy()), table["fisher_z_se"].to_numpy() ** 2
-    )
+    z, v = np.arctanh(table["correlation"].to_numpy()), table["fisher_z_se"].to_numpy() ** 2
+    meta = meta_analysis(z, v)
+    _, upper = predict_new_sample(z[:, None], v[:, None])
     for name, value in {
         "tau2": meta.tau2,
         "i2": meta.i2,
-        "prediction_upper": np.tanh(meta.prediction_upper),
+        "cochran_q": meta.q,
+        "cochran_p_value": meta.p_q,
+        "prediction_upper": np.tanh(max(upper[0], meta.upper)),
     }.items():
         assert result.matrix(name).loc["gene0", "gene1"] == pytest.approx(float(value), rel=1e-6)
