@@ -13,6 +13,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from hiercorr._version import __version__
+from hiercorr.estimands import estimand
 
 SCHEMA_VERSION = "2.0"
 
@@ -212,6 +213,7 @@ def build_dataset(
             described = {"long_name": COEFFICIENT_VARIABLES[name], "units": units}
             variables[name] = (("coefficient", "gene"), values, described)
     stamp = _stamp(len(samples), target, "p_value" in pair or tested)
+    stamp["estimand"] = estimand(attrs)
     given = {k: v for k, v in {**stamp, **attrs}.items() if v is not None}
     return xr.Dataset(variables, coords, given)
 

@@ -417,14 +417,13 @@ class CSCore:
             f"{name}: {listed}; a gene of the group is compared with the others of the group."
         )
         provenance = self._provenance(plan, options)
-        dataset = within_dataset(self.counts, plan, fitted, name, provenance)
-        return CorrelationResult(
-            dataset.assign_attrs(
-                signature=name,
-                signature_size=len(members),
-                weights=weights if isinstance(weights, str) else "given",
-            )
-        )
+        of_group = {
+            "signature": name,
+            "signature_size": len(members),
+            "weights": weights if isinstance(weights, str) else "given",
+        }
+        provenance = replace(provenance, options=provenance.options | of_group)
+        return CorrelationResult(within_dataset(self.counts, plan, fitted, name, provenance))
 
     def _fit_published(self, counts: Counts, plan: Plan, options: FitOptions) -> CorrelationResult:
         """Fit the pooled regressions with covariates."""

@@ -1,0 +1,92 @@
+"""What each estimator estimates, in a sentence: the attribute ``estimand`` of every result."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+_WITHIN = "correlation of expression, not of counts, between the cells of one sample"
+_AVERAGES = {
+    "adaptive": "averaged over donors with weights 1 / (tau^2 + v), v the sampling variance of a "
+    "donor: the average over the population of donors where a donor's correlation does not depend "
+    "on its number or depth of cells",
+    "equal": "averaged over donors with equal weights",
+    "information": "averaged over donors in proportion to their information, which is an average "
+    "over cells rather than over donors where donors differ",
+}
+_BETWEEN = {
+    "spearman": "rank correlation over samples of log expression in sums of counts",
+    "corrected": "correlation over samples of the means of expression, without the sampling noise "
+    "of the means",
+}
+_PLAIN = "correlation over samples of log expression in sums of counts, noise of the sums included"
+
+
+def estimand(attrs: Mapping[str, Any]) -> str | None:
+    """State what the correlation of a result estimates.
+
+    Parameters
+    ----------
+    attrs : mapping
+        Attributes of the result: ``model``, ``estimator``, ``level``, weights and formula.
+
+    Returns
+    -------
+    str
+        None for a model that is not known.
+    """
+    model = attrs.get("model")
+    if model == "CSCore":
+        return _cscore(attrs)
+    if model == "differential":
+        return (
+            f"difference between groups, or slope, of the {_WITHIN}: the contrast of a regression "
+            f"of the samples' correlations, {_regression(attrs)}"
+        )
+    if model == "Pseudobulk":
+        return _pseudobulk(attrs)
+    if model == "BayesianCorrelation":
+        if attrs.get("level") == "between":
+            return "correlation over donors of their means of log expression, given the formula"
+        return "correlation of log expression between the cells of a typical sample"
+    if model == "CellCorrelation":
+        within = attrs.get("level") == "within"
+        where = "within samples" if within else "over all cells, which mixes levels"
+        return f"correlation of log-normalised counts {where}: dropout and depth included"
+    if model == "decomposition":
+        return (
+            "correlation of expression over all cells, and the parts of its covariance within and "
+            "between samples"
+        )
+    return None
+
+
+def _cscore(attrs: Mapping[str, Any]) -> str:
+    if attrs.get("estimator") == "pooled":
+        return (
+            "correlation of expression, not of counts, over the pooled cells: that within samples "
+            "and that of the samples' means mixed"
+        )
+    what = _WITHIN
+    if attrs.get("signature") is not None:
+        what = (
+            "correlation of a gene's expression with the weighted sum of the expression of a group "
+            "of genes, between the cells of one sample"
+        )
+    if attrs.get("cell_terms"):
+        what += ", of what the covariates of cells leave of it"
+    return f"{what}, {_AVERAGES[attrs.get('donor_weights') or 'information']}"
+
+
+def _regression(attrs: Mapping[str, Any]) -> str:
+    if attrs.get("method") == "pooled":
+        return "each group by the ratio of its own sums"
+    if attrs.get("uncertainty") == "hierarchical":
+        return "weighted by 1 / (tau^2 + v)"
+    return "weighted by their information"
+
+
+def _pseudobulk(attrs: Mapping[str, Any]) -> str:
+    text = _BETWEEN.get(str(attrs.get("estimator")), _PLAIN)
+    formula = str(attrs.get("formula", "~ 1"))
+    return text if formula in ("~ 1", "~1") else f"partial {text}, given {formula}"
