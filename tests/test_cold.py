@@ -18,5 +18,6 @@ def test_compilation_has_not_grown_by_a_quarter():
         found["relative"] = found["relative"].combine(again["relative"], min)
     grown = found.loc[steps][found.loc[steps, "relative"] > limit[steps]]
     assert grown.empty, (
-        f"compilation takes longer than in {cold.COMMITTED.name}:\n{grown}\n{committed.loc[grown.index]}"
+        f"compilation takes longer than in {cold.COMMITTED.name}:\n{grown}\n"
+        f"{committed.loc[grown.index]}"
     )
