@@ -10,7 +10,7 @@ from scipy import sparse
 
 from hiercorr.runtime.compile import compiled, over_ranges
 
-_CHUNK = 1 << 20  # entries whose numbers are converted together
+_CHUNK = 1 << 22  # entries whose numbers are converted together
 _SMALL = 1 << 22  # cells x genes of a matrix summed without compiled loops
 _LARGEST = 2147483647
 

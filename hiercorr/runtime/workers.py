@@ -72,20 +72,24 @@ def over_ranges(function: Callable[..., Any], n: int, *args: Any) -> None:
     ]
     try:
         _take(waiting, function, args)
-    finally:
-        waiting.clear()  # after an error
-        for helper in helpers:
-            if not helper.cancel():  # it has begun
-                helper.result()
+    finally:  # also after an error: no thread works on when this returns
+        errors = [h.exception() for h in helpers if not h.cancel()]  # waits for those that began
+    for error in errors:
+        if error is not None:
+            raise error
 
 
 def _take(waiting: deque[tuple[int, int]], function: Callable[..., Any], args: Any) -> None:
-    while True:
-        try:
-            begin, end = waiting.popleft()
-        except IndexError:
-            return
-        function(begin, end, *args)
+    try:
+        while True:
+            try:
+                begin, end = waiting.popleft()
+            except IndexError:
+                return
+            function(begin, end, *args)
+    except BaseException:
+        waiting.clear()  # the other threads need not go on
+        raise
 
 
 _lock = threading.Lock()
