@@ -1,4 +1,4 @@
-"""Traps of cell-level correlation: dropout, depth and pseudo-replication in the user's data."""
+"""Traps of cell-level correlation: dropout, depth, pseudo-replication, foreign cells."""
 
 from __future__ import annotations
 
@@ -20,8 +20,14 @@ from hiercorr.between.pseudobulk import Pseudobulk
 from hiercorr.counts.counts import MIN_CELLS, Counts
 from hiercorr.counts.read import read_counts
 from hiercorr.counts.selection import Selection
-from hiercorr.errors import InputError, text, valid_seed, whole_number
+from hiercorr.errors import InputError, between_0_and_1, text, valid_seed, whole_number
 from hiercorr.exploratory.cells import CellCorrelation, log_values
+from hiercorr.exploratory.foreign_cells import (
+    LEFT_OUT,
+    MOST_LOADED,
+    SUSPICIOUS,
+    leading_component,
+)
 from hiercorr.results.result import CorrelationResult
 from hiercorr.within.cscore import CSCore
 
@@ -34,7 +40,7 @@ _MIN_PERMUTATIONS = 19  # for a p-value of 0.05
 
 @dataclass(frozen=True)
 class Traps:
-    """Effects of dropout, sequencing depth and pseudo-replication on the partners of one gene.
+    """Effects of dropout, depth, pseudo-replication and foreign cells on the partners of a gene.
 
     Attributes
     ----------
@@ -53,12 +59,17 @@ class Traps:
         medians. Depth: median absolute correlation with depth before and after
         normalisation, proportion above 0.1. Replication: number of genes significant at 5%
         (Bonferroni) by each p-value, n_cells, n_samples, smallest_p (the smallest possible
-        permutation p-value).
+        permutation p-value). Foreign cells: ``foreign_share``, the proportion of the leading
+        component of co-variation within samples that 5% of the cells carry, and
+        ``foreign_expected``, the same if genes were independent.
+    cells : Series
+        Part of each cell in that component, by cell name; see :meth:`without_leading_cells`.
     """
 
     target: str
     genes: pd.DataFrame
     summary: dict[str, float]
+    cells: pd.Series
 
     def __str__(self) -> str:
         s = self.summary
@@ -80,8 +91,46 @@ class Traps:
                 f"is left there; {s['called_within']:.0f} with samples as units, "
                 f"{s['called_between']:.0f} between samples (the smallest possible permutation "
                 f"p-value is {s['smallest_p']:.2g})",
+                self._foreign(),
             ]
         )
+
+    def _foreign(self) -> str:
+        share, expected = self.summary["foreign_share"], self.summary["foreign_expected"]
+        if not np.isfinite(share):
+            return "foreign cells: too few genes to tell"
+        text = (
+            f"foreign cells: {MOST_LOADED:.0%} of the cells carry {share:.0%} of the leading "
+            f"component of co-variation ({expected:.0%} if genes were independent)"
+        )
+        if share < SUSPICIOUS:
+            return text
+        return (
+            f"{text}: doublets, or cells of another type, may make the correlations; remove them "
+            "(doublet calls, annotation), and compare a fit without the cells that carry most: "
+            "subset=traps.without_leading_cells(adata.obs_names)"
+        )
+
+    def without_leading_cells(
+        self, names: Sequence[str] | pd.Index, share: float = LEFT_OUT
+    ) -> NDArray[np.bool_]:
+        """Return a mask that leaves out the cells that carry most of the leading component.
+
+        Parameters
+        ----------
+        names : sequence of str
+            Names of all cells of the data.
+        share : float
+            Share of the analysed cells to leave out.
+
+        Returns
+        -------
+        ndarray of bool, shape (n_cells,)
+            For ``subset=``; False for cells that were not analysed.
+        """
+        between_0_and_1("share", share)
+        kept = self.cells.nsmallest(len(self.cells) - int(share * len(self.cells))).index
+        return np.asarray(pd.Index(names).isin(kept))
 
     __repr__ = __str__
 
@@ -118,7 +167,7 @@ def traps(
     min_cells: int = MIN_CELLS,
     seed: int | np.random.Generator | None = 0,
 ) -> Traps:
-    """Measure the effects of dropout, depth and pseudo-replication on one gene's correlations.
+    """Measure what dropout, depth, pseudo-replication and foreign cells do to correlations.
 
     Parameters
     ----------
@@ -176,6 +225,9 @@ def traps(
         between = Pseudobulk(data, sample, **options).fit(
             target=target, permutations=permutations, seed=rng
         )
+    leading = leading_component(counts, rng)
+    nan = np.full(counts.n_cells, np.nan)
+    part = pd.Series(nan if leading is None else leading.part, counts.obs.index.astype(str))
     names = counts.genes
     position, logs = int(names.get_loc(target)), log_values(counts)
 
@@ -197,7 +249,13 @@ def traps(
         index=names.rename("gene"),
     ).drop(index=target)
     smallest = float(between.dataset.attrs["smallest_p_value"])
-    return Traps(target, table, {**_summary(table, counts), "smallest_p": smallest})
+    summary = {
+        **_summary(table, counts),
+        "smallest_p": smallest,
+        "foreign_share": np.nan if leading is None else leading.share,
+        "foreign_expected": np.nan if leading is None else leading.expected,
+    }
+    return Traps(target, table, summary, part.rename("leading_part"))
 
 
 def _summary(table: pd.DataFrame, counts: Counts) -> dict[str, float]:

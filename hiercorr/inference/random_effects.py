@@ -25,10 +25,13 @@ from scipy import stats
 
 from hiercorr import kernels
 from hiercorr.errors import InputError
-from hiercorr.inference.pairs import fisher_z_se
+from hiercorr.inference import posterior
+from hiercorr.inference.pairs import fisher_z, fisher_z_se
+from hiercorr.runtime.compile import over_ranges
 
 Array = NDArray[np.float64]
 
+COMPILED_FROM = 1_000_000  # pairs of a tile, for which compilation (some 20 s, once) pays
 WEIGHTS = ("adaptive", "equal", "information")
 TAU = np.array([0, 0.03, 0.06, 0.1, 0.15, 0.2, 0.3, 0.45, 0.7])
 FLIP = np.array([0.1, 0.15, 0.2, 0.3, 0.45, 0.6])
@@ -40,7 +43,7 @@ _DONOR_ROUNDS = 8
 _LARGEST_INFLATION = 50.0
 _INFORMATIVE = 0.3**2  # variance of a donor's correlation
 _LEAST_INFORMATIVE, _MOST_INFORMATIVE = 500, 10_000  # pairs
-ABSENT = kernels.heterogeneity.ABSENT
+ABSENT = posterior.ABSENT
 
 
 @dataclass(frozen=True)
@@ -271,6 +274,23 @@ class DonorGenes:
         scale, share, skewness = parts
         return DonorGenes(self.phi[genes], scale, share, skewness, self.noise[genes])
 
+    def of_rows(self, rows: slice) -> posterior.Sides:
+        """Return some of the genes as the rows of a block."""
+        return self._side((slice(None), rows, None))
+
+    def of_columns(self, columns: slice) -> posterior.Sides:
+        """Return some of the genes as the columns of a block."""
+        return self._side((slice(None), None, columns))
+
+    def _side(self, at: tuple[slice | None, ...]) -> posterior.Sides:
+        return posterior.Sides(
+            self.phi[None][at],
+            self.scale[at],
+            self.share[at],
+            self.skewness[at],
+            self.noise[None][at],
+        )
+
 
 def donor_effects(
     num: NDArray, den: NDArray, noise: NDArray, left: DonorGenes, right: DonorGenes
@@ -296,10 +316,29 @@ def donor_effects(
     effects, variances : ndarray, shape (n_donors, left, right)
         0 and 1e30 where a donor has no information on the pair.
     """
-    effects, variances = (np.empty(num.shape) for _ in range(2))
-    sides = (left.phi, right.phi, left.scale, right.scale, left.share, right.share)
-    kernels.heterogeneity.effects(num, den, noise, *sides, effects, variances)
-    return effects, variances
+    found = np.empty((2, *num.shape))
+    one = np.ones((len(num), 1, 1))
+    for rows, columns in _blocks(num.shape[1], num.shape[2]):
+        n, d, e = (part[:, rows, columns] for part in (num, den, noise))
+        found[:, :, rows, columns] = posterior.effects(
+            n, d, e, left.of_rows(rows), right.of_columns(columns), one
+        )
+    return found[0], found[1]
+
+
+def _blocks(rows: int, columns: int, symmetric: bool = False) -> list[tuple[slice, slice]]:
+    """Divide a tile into blocks; only those above the diagonal if it is symmetric."""
+    out = []
+    start = 0
+    while start < rows:
+        first = start if symmetric else 0
+        height = min(max(1, posterior.BLOCK // max(columns - first, 1)), rows - start)
+        out += [
+            (slice(start, start + height), slice(a, min(a + posterior.BLOCK, columns)))
+            for a in range(first, columns, posterior.BLOCK)
+        ]
+        start += height
+    return out
 
 
 @dataclass(frozen=True)
@@ -369,13 +408,70 @@ def hierarchical_estimate(
     """
     left, right = sides
     shape, dtype = sums[0].shape[1:], sums[0].dtype
-    names = ("correlation", "fisher_z", "se", "ci_lower", "ci_upper", "tau", "statistic", "p_value")
-    out = {name: np.empty(shape, dtype) for name in names}
-    arrays = tuple(out.values())
-    weights_p, largest = (np.empty(shape, np.float32) for _ in range(2))
-    needed = np.flatnonzero((prior.weight > 0) | (prior.joint > 0).any(1) | (prior.tau == 0))
-    flips = prior.flip_weight > 0
-    a, b = np.nonzero(prior.joint[needed])
+    names = ("correlation", "se", "ci_lower", "ci_upper", "tau", "statistic", "p_value")
+    out = {name: np.full(shape, np.nan, dtype) for name in names}
+    weights_p, largest = (np.full(shape, np.nan, np.float32) for _ in range(2))
+    half = float(stats.norm.ppf(0.5 + confidence / 2))
+    if weights_p.size < COMPILED_FROM:
+        grid, blocks = _grid(prior), _blocks(shape[0], shape[1], symmetric)
+
+        def estimate(begin: int, end: int) -> None:
+            for rows, columns in blocks[begin:end]:
+                num, den, noise = (part[:, rows, columns] for part in sums)
+                genes = left.of_rows(rows), right.of_columns(columns)
+                found = posterior.estimate_block(
+                    num, den, noise, genes, prior.inflation, grid, weights
+                )
+                for name, values in _limits(found, half).items():
+                    out[name][rows, columns] = values
+                weights_p[rows, columns] = found.weights_p
+                largest[rows, columns] = found.largest
+
+        over_ranges(estimate, len(blocks))
+    else:
+        _compiled(sums, sides, prior, weights, half, symmetric, out, weights_p, largest)
+    if symmetric:
+        for array in (*out.values(), weights_p, largest):
+            kernels.squares.mirror(array)
+    correlation = out.pop("correlation")
+    out["fisher_z"] = fisher_z(correlation).astype(dtype)
+    out["fisher_z_se"] = fisher_z_se(correlation, out["se"]).astype(dtype)
+    out["df"] = np.where(np.isnan(correlation), correlation, np.asarray(np.inf, dtype))
+    return HierarchicalEstimate(correlation, out, weights_p, largest)
+
+
+def _limits(found: posterior.BlockEstimate, half: float) -> dict[str, Array]:
+    """Return the variables of a block."""
+    lower = np.maximum(found.mean - half * found.sd, -1.0)
+    upper = np.minimum(found.mean + half * found.sd, 1.0)
+    return {
+        "correlation": found.mean,
+        "se": found.sd,
+        "ci_lower": np.where(lower < upper, lower, np.nan),
+        "ci_upper": np.where(lower < upper, upper, np.nan),
+        "tau": found.tau,
+        "statistic": np.copysign(posterior.normal_score(found.p), found.mean),
+        "p_value": found.p,
+    }
+
+
+def _compiled(
+    sums: tuple[NDArray, NDArray, NDArray],
+    sides: tuple[DonorGenes, DonorGenes],
+    prior: HeterogeneityPrior,
+    weights: str,
+    half: float,
+    symmetric: bool,
+    out: dict[str, NDArray],
+    weights_p: NDArray,
+    largest: NDArray,
+) -> None:
+    """Fill the variables of a large tile by compiled loops."""
+    left, right = sides
+    grid = _grid(prior)
+    points = [(a, w, s2) for a, parts in grid.points for w, s2 in parts]
+    flips = np.array(grid.flips).reshape(-1, 2)
+    at, weight, sigma2 = (np.array(column) for column in zip(*points, strict=True))
     kernels.heterogeneity.posterior(
         sums,
         (
@@ -392,24 +488,33 @@ def hierarchical_estimate(
         ),
         prior.inflation,
         (
-            prior.tau[needed] ** 2,
-            prior.weight[needed],
-            a.astype(np.int64),
-            prior.joint[needed][a, b],
-            prior.sigma[b] ** 2,
-            prior.flip[flips],
-            prior.flip_weight[flips],
+            grid.tau2,
+            grid.null,
+            at.astype(np.int64),
+            weight,
+            sigma2,
+            np.ascontiguousarray(flips[:, 0]),
+            np.ascontiguousarray(flips[:, 1]),
         ),
         WEIGHTS.index(weights),
-        float(stats.norm.ppf(0.5 + confidence / 2)),
+        half,
         symmetric,
-        arrays[:6],
-        (*arrays[6:], weights_p, largest),
+        tuple(out[k] for k in ("correlation", "se", "ci_lower", "ci_upper", "tau")),
+        (out["statistic"], out["p_value"], weights_p, largest),
     )
-    if symmetric:
-        for array in (*arrays, weights_p, largest):
-            kernels.squares.mirror(array)
-    correlation = out.pop("correlation")
-    out["fisher_z_se"] = fisher_z_se(correlation, out["se"]).astype(dtype)
-    out["df"] = np.where(np.isnan(correlation), correlation, np.asarray(np.inf, dtype))
-    return HierarchicalEstimate(correlation, out, weights_p, largest)
+
+
+def _grid(prior: HeterogeneityPrior) -> posterior.Grid:
+    """Leave out points without a probability, except tau = 0."""
+    needed = np.flatnonzero((prior.weight > 0) | (prior.joint > 0).any(1) | (prior.tau == 0))
+    points = [
+        (a, [(float(w), float(s) ** 2) for w, s in zip(row, prior.sigma, strict=True) if w > 0])
+        for a, row in enumerate(prior.joint[needed])
+    ]
+    flips = zip(prior.flip, prior.flip_weight, strict=True)
+    return posterior.Grid(
+        prior.tau[needed] ** 2,
+        prior.weight[needed],
+        [(a, parts) for a, parts in points if parts],
+        [(float(b), float(w)) for b, w in flips if w > 0],
+    )

@@ -1,11 +1,11 @@
-"""Loops over gene pairs for the hierarchical model: effects of donors, posterior of tau."""
+"""Loops over the gene pairs of large tiles for the posterior of the heterogeneity."""
 
 from __future__ import annotations
 
 import numpy as np
 from numba import njit
 
-from hiercorr.kernels.elementary import atanh, exp, log
+from hiercorr.kernels.elementary import exp, log
 from hiercorr.runtime.compile import over_ranges
 
 _BLOCK = 128  # pairs whose arrays stay in the first-level cache
@@ -49,50 +49,6 @@ def _effects(num, den, noise, t, first, n, scale, side1, side2, inflation, effec
             if v < ABSENT:
                 v *= 1.0 + total[u] * share1[c, t] * share2[c, first + u]
                 variance[c, u] = v * f
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def _effects_rows(begin, end, num, den, noise, phi1, phi2, side1, side2, one, effect, variance):
-    """Compute the effects of a range of rows of a tile, see :func:`effects`."""
-    s, _, columns = num.shape
-    x = np.empty((s, _BLOCK))
-    v = np.empty((s, _BLOCK))
-    scale = np.empty(_BLOCK)
-    for t in range(begin, end):
-        for first in range(0, columns, _BLOCK):
-            n = min(_BLOCK, columns - first)
-            for u in range(n):
-                product = phi1[t] * phi2[first + u]
-                scale[u] = 1.0 / np.sqrt(product) if product > 0 and phi1[t] > 0 else 0.0
-            _effects(num, den, noise, t, first, n, scale, side1, side2, one, x, v)
-            for c in range(s):
-                for u in range(n):
-                    effect[c, t, first + u] = x[c, u]
-                    variance[c, t, first + u] = v[c, u]
-
-
-def effects(num, den, noise, phi1, phi2, scale1, scale2, share1, share2, effect, variance):
-    """Compute the effects of donors and their sampling variances of the pairs of a tile.
-
-    See :func:`hiercorr.inference.random_effects.donor_effects`.
-
-    Parameters
-    ----------
-    num, den, noise : ndarray, shape (donors, rows, columns)
-        Sums N_c and D_c, and the expected variance of N_c without correlation.
-    phi1, phi2 : ndarray, shapes (rows,) and (columns,)
-        Variances of the genes.
-    scale1, scale2, share1, share2 : ndarray, shapes (donors, rows) and (donors, columns)
-        1 / sqrt of a donor's variance relative to `phi`, and biological share of the variance of a
-        cell.
-    effect, variance : ndarray, shape (donors, rows, columns)
-        Results; 0 and 1e30 where a donor has no information.
-    """
-    one = np.ones(len(num))
-    sides = (scale1, share1), (scale2, share2)
-    over_ranges(
-        _effects_rows, num.shape[1], num, den, noise, phi1, phi2, *sides, one, effect, variance
-    )
 
 
 @njit(inline="always", error_model="numpy")
@@ -361,11 +317,9 @@ def _write(values, t, first, n, out):
 
 
 @_loop
-def _write_estimate(t, first, n, quantile, r, deviation, correlation, z, se, lower, higher):
+def _write_estimate(t, first, n, quantile, r, deviation, correlation, se, lower, higher):
     for u in range(n):
         correlation[t, first + u] = r[u]
-    for u in range(n):
-        z[t, first + u] = atanh(r[u])
     for u in range(n):
         se[t, first + u] = deviation[u] if r[u] == r[u] else np.nan
     for u in range(n):
@@ -423,7 +377,7 @@ def _posterior_rows(
     num, den, noise = sums
     phi1, phi2, scale1, scale2, share1, share2, skew1, skew2, noise1, noise2 = sides
     tau2, null, points, prior, sigma2, flips, flip_weights = grid
-    correlation, z, se, lower, higher, tau = estimate
+    correlation, se, lower, higher, tau = estimate
     statistic, p, hausman, largest = tests
     s, _, columns = num.shape
     taus = len(tau2)
@@ -607,7 +561,7 @@ def _posterior_rows(
             for u in range(n):
                 of_phi = 0.25 * min(m1[u] * m1[u], 1.0) * (noise1[t] + noise2[first + u])
                 w[u] = np.sqrt(max(m2[u] - m1[u] * m1[u], 0.0) + of_phi)
-            _write_estimate(t, first, n, quantile, m1, w, correlation, z, se, lower, higher)
+            _write_estimate(t, first, n, quantile, m1, w, correlation, se, lower, higher)
             _write_test(t, first, n, m1, value, p, statistic)
             _write(test, t, first, n, hausman)
             _zero(n, total)
@@ -642,7 +596,8 @@ def posterior(sums, sides, inflation, grid, weighting, quantile, upper, estimate
         N_c, D_c, and the expected variance of N_c without correlation.
     sides : tuple of ndarray
         Of the genes of the rows and of the columns: variance (genes,), then relative scale,
-        biological share and factor of the skewness (donors, genes) as in :func:`effects`, then the
+        biological share and factor of the skewness (donors, genes) as in
+        :class:`hiercorr.inference.random_effects.DonorGenes`, then the
         relative variance of the variance (genes,).
     inflation : ndarray, shape (donors,)
         Factor of each donor's variance, tau^2 included.
@@ -658,8 +613,8 @@ def posterior(sums, sides, inflation, grid, weighting, quantile, upper, estimate
     upper : bool
         Fill only the blocks of a square tile with entries above the diagonal.
     estimate : tuple of ndarray, shape (rows, columns)
-        Results: estimate, its atanh, the standard error of that, limits, and the root of the
-        posterior mean of tau^2; NaN with fewer than 3 donors.
+        Results: estimate, its standard error, limits, and the root of the posterior mean of tau^2;
+        NaN with fewer than 3 donors.
     tests : tuple of ndarray, shape (rows, columns)
         Results: signed normal score of p, two-sided p-value of no correlation, p-value of equal
         estimates by adaptive and by equal weights, largest weight of a donor.

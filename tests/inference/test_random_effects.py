@@ -1,4 +1,4 @@
-"""The hierarchical model: its kernel against plain numpy, its prior, calibration of its tests."""
+"""The hierarchical model: both routes against plain numpy, its prior, calibration of its tests."""
 
 import numpy as np
 import pytest
@@ -6,6 +6,7 @@ from scipy import stats
 
 import hiercorr as hc
 from hiercorr import inference
+from hiercorr.inference import random_effects
 from hiercorr.inference.random_effects import FLIP, SIGMA, TAU, HeterogeneityPrior
 
 
@@ -126,7 +127,9 @@ def plain(num, den, noise, a, b, prior, weights="adaptive"):
 
 @pytest.mark.parametrize("weights", inference.WEIGHTS)
 @pytest.mark.parametrize("n_donors", [3, 8, 40])
-def test_kernel_equals_the_equations(weights, n_donors):
+@pytest.mark.parametrize("compiled", [False, True])
+def test_both_routes_equal_the_equations(weights, n_donors, compiled, monkeypatch):
+    monkeypatch.setattr(random_effects, "COMPILED_FROM", 0 if compiled else np.inf)
     rng = np.random.default_rng(n_donors)
     given = sums(n_donors, 6, 150, rng, rho=0.2, tau=0.1)
     given[1][1, 2, 5] = -1.0  # one donor without information on a pair

@@ -1,28 +1,10 @@
-"""Loops of the hierarchical model: effects of donors, tails and scores."""
+"""Loops of the hierarchical model: tails and scores."""
 
 import numpy as np
 from numba import njit
 from scipy import stats
 
 from hiercorr.kernels import heterogeneity
-
-
-def test_effects_without_correlation_are_ratios():
-    rng = np.random.default_rng(0)
-    den = rng.uniform(1, 2, (4, 2, 300))
-    num = 1e-9 * rng.standard_normal(den.shape)  # nothing to correct for
-    noise = rng.uniform(1, 2, den.shape)
-    den[1, 0, 7] = 0.0
-    phi = np.full(2, 2.0), np.full(300, 0.5)
-    zero = np.zeros((4, 2)), np.zeros((4, 300))
-    effect, variance = np.empty_like(num), np.empty_like(num)
-    one = np.ones((4, 2)), np.ones((4, 300))
-    heterogeneity.effects(num, den, noise, *phi, *one, *zero, effect, variance)
-    assert (effect[1, 0, 7], variance[1, 0, 7]) == (0.0, 1e30)
-    den[1, 0, 7] = np.nan
-    known = np.isfinite(den)
-    np.testing.assert_allclose(effect[known], (num / den)[known])
-    np.testing.assert_allclose(variance[known], (noise / den**2)[known])
 
 
 def test_tails_and_scores_of_the_normal():
