@@ -24,7 +24,7 @@ Array = NDArray[np.float64]
 
 MOST_LOADED = 0.05  # share of the cells whose part is reported
 SUSPICIOUS = (
-    0.6  # part of the leading component in them; 0.3 to 0.4 in simulations of one cell type
+    0.5  # part of the leading component in them; 0.3 to 0.4 where all cells are of one type
 )
 LEFT_OUT = 0.1  # share of the cells to leave out as a check
 _GENES = 200

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy import sparse
 
 import hiercorr as hc
 from hiercorr.simulate import simulate_counts
@@ -25,3 +26,25 @@ def test_traps_show_what_was_put_in():
     assert "Traps for gene0" in str(t)
     with pytest.raises(hc.InputError, match="needs 3 of them"):
         hc.traps(adata, "sample", "gene0", depth="depth", subset={"sample": ["s1", "s2"]})
+
+
+def test_foreign_cells_are_seen_and_can_be_left_out():
+    """Twenty cells of another type make independent genes correlate."""
+    adata, _ = simulate_counts(4, 200, 60, mean=1.5, seed=3)
+    clean = hc.traps(adata, "sample", "gene0", depth="depth", permutations=19)
+    assert clean.summary["foreign_share"] < 0.45
+    assert "foreign cells: 5% of the cells carry" in str(clean)
+    assert "annotation" not in str(clean)
+    x = adata.X.toarray()
+    at = np.arange(0, 800, 40)
+    x[at, :20] = np.random.default_rng(0).poisson(12, (20, 20))
+    mixed = adata.copy()
+    mixed.X = sparse.csr_matrix(x)
+    traps = hc.traps(mixed, "sample", "gene0", depth="depth", permutations=19)
+    assert traps.summary["foreign_share"] > 0.7
+    assert "doublets, or cells of another type" in str(traps)
+    keep = traps.without_leading_cells(mixed.obs_names)
+    assert keep.sum() == 720
+    assert not keep[at].any()
+    with pytest.raises(hc.InputError, match="share"):
+        traps.without_leading_cells(mixed.obs_names, share=1.5)
