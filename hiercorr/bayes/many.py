@@ -434,7 +434,7 @@ def fit_many(
         "shrink": int(options.shrink),
         "seconds": round(time.perf_counter() - started, 2),
         **{f"prior_{k}": v for k, v in described.items()},
-        **{k: v for k, v in counts.notes.items() if v},
+        **counts.attributes,
     }
     datasets = {}
     for level, table in levels.items():

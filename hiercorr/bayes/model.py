@@ -156,9 +156,7 @@ class BayesianCorrelation:
                 "an interval"
             )
         self.design, population = population_of(self.counts, sample, formula, block)
-        self._setup = Setup(
-            population, self.priors, self.heterogeneity, self.structure, sample, block
-        )
+        self._setup = Setup(population, self.priors, self.heterogeneity, self.structure, sample)
         self._setup.check_priors()
 
     def fit(

@@ -161,5 +161,5 @@ def _attributes(counts: Counts, setup: Setup, options: PanelOptions) -> dict[str
         "n_cells": counts.n_cells,
         "seed": options.seed if isinstance(options.seed, int) else None,
         **{f"prior_{k}": v for k, v in setup.priors.describe().items()},
-        **{k: v for k, v in counts.notes.items() if v},
+        **counts.attributes,
     }

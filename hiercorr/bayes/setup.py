@@ -60,8 +60,8 @@ class Setup:
         Whether the correlation within samples varies between samples.
     structure : {"both", "within", "independent"}
         Levels at which genes may correlate.
-    sample, block : str, optional
-        Columns of ``obs`` with the samples and blocks, for the attributes of results.
+    sample : str, optional
+        Column of ``obs`` with the samples, for the attributes of results.
     """
 
     population: Population
@@ -69,7 +69,6 @@ class Setup:
     heterogeneity: bool = True
     structure: str = "both"
     sample: str | None = None
-    block: str | None = None
 
     @property
     def attributes(self) -> dict[str, Any]:
@@ -79,7 +78,6 @@ class Setup:
             "formula": self.population.formula,
             "structure": self.structure,
             "sample_column": self.sample,
-            "block": self.block,
         }
 
     def check_priors(self) -> None:

@@ -9,7 +9,6 @@ import xarray as xr
 from hiercorr.between.methods import BetweenProblem
 from hiercorr.between.options import REGRESSIONS, BetweenOptions
 from hiercorr.between.pair_tests import BetweenEstimates, PairOptions
-from hiercorr.counts.aggregate import KEY
 from hiercorr.errors import EstimationWarning
 from hiercorr.results.pairs import missing_share
 from hiercorr.runtime.user_warnings import warn
@@ -109,7 +108,6 @@ def between_dataset(
             "seed": asked.seed if isinstance(asked.seed, int) else None,
             "note": " ".join(_notes(asked, fitted)) or None,
             **attrs,
-            **_provenance(samples),
         },
     )
     expression = {"long_name": "expression of the sample", "units": "log2 counts per million"}
@@ -175,8 +173,3 @@ def _contrasts(asked: BetweenOptions) -> str:
     """Describe the contrasts, e.g. ``"drug: condition, b, a"``."""
     stated = {k: v if isinstance(v, str) else ", ".join(v) for k, v in asked.contrasts.items()}
     return "; ".join(f"{name}: {text}" for name, text in stated.items())
-
-
-def _provenance(samples: ad.AnnData) -> dict[str, Any]:
-    known = ("sample", "cell_type", "hiercorr_version")
-    return {k: v for k, v in samples.uns[KEY].items() if v and k not in known}

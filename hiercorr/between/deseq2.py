@@ -116,10 +116,10 @@ def differential_expression(
     )
     table.index.name = "gene"
     table.attrs = {
+        **model.attributes,
         "model": "differential_expression",
         "hiercorr_version": __version__,
         "n_cells": int(model.samples.obs["n_cells"].sum()),
-        "block": block,
         "formula": model.design.formula,
         "contrast": str(contrast),
         "n_samples": len(at),

@@ -355,16 +355,24 @@ class Pseudobulk:
         if asked.method == "corrected" and self._cells is not None:
             cells = self._cells.of(self.samples, genes)
         fitted = methods.estimate(problem, asked, options, cells)
-        attrs = {
+        return CorrelationResult(
+            between_dataset(self.samples, problem, fitted, asked, options, self.attributes)
+        )
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        """Attributes of every result of the model: what was analysed, and how it was summed."""
+        summed = self.samples.uns[KEY]
+        known = ("sample", "cell_type", "hiercorr_version")
+        return {
+            **{k: v for k, v in summed.items() if k not in known and v not in ("", None)},
+            "genes": self._selection.attributes["genes"],
             "normalization": self.normalization,
             "sample_column": self.sample,
             "cell_type": self._cell_type,
             "block": SEPARATOR.join(g for g in (self.block, self._crossed) if g) or None,
             "block_method": self.block_method,
         }
-        return CorrelationResult(
-            between_dataset(self.samples, problem, fitted, asked, options, attrs)
-        )
 
     def _facts(self) -> BlockFacts:
         s, k = self.design.matrix.shape

@@ -160,7 +160,7 @@ def sum_over_cells(
     marks = {k: v for k, v in source.marks.items() if k != "gene_sets"}
     out.uns[KEY] = {
         **notes,
-        **selection.notes,
+        **{k: v for k, v in selection.attributes.items() if k != "genes"},
         **marks,
         "min_counts": int(min_counts),
         "sample": sample,

@@ -39,7 +39,7 @@ class Counts:
     genes, samples : Index
         Names; `samples` has one entry if no sample column was given.
     notes : dict
-        Source, depth and excluded samples, for the attributes of the result.
+        What was analysed: the selection, the source and excluded samples.
     remote : sequence, optional
         Blocks of counts on the workers of a cluster, which store the entries instead of this
         process.
@@ -86,6 +86,11 @@ class Counts:
     def median_depth(self) -> NDArray[np.float64]:
         """Median sequencing depth of the cells of each sample, shape (n_samples,)."""
         return np.array([np.median(self.depth[a:b]) for a, b in itertools.pairwise(self.starts)])
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        """Attributes of every result of these counts: what was analysed."""
+        return {k: v for k, v in self.notes.items() if v not in ("", None)}
 
     def take(self, genes: NDArray[np.int64]) -> Counts:
         """Return the counts of these genes, in this order; the entries are not copied."""

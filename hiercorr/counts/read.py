@@ -104,7 +104,7 @@ class CountReader:
         validate.warn_of_panel_depth(source.shape[1], depth[order], scan.row_sum[order])
         layout = EntryLayout(codes, order, scan.count, chosen, depth)
         rows, values, remote = self._backend.fill(source, layout)
-        notes |= selection.notes | source.marks
+        notes |= selection.attributes | source.marks
         if source.marks.get("gene_sets"):
             notes["gene_sets"] = int(source.genes[chosen].isin(source.marks["gene_sets"]).sum())
         self._scan, self._layout, self._genes = scan, layout, source.genes

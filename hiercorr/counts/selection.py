@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from hiercorr.counts.counts import MIN_CELLS
 from hiercorr.errors import InputError, one_of, whole_number
@@ -78,26 +80,88 @@ class Selection:
         object.__setattr__(self, "subset", _copied("subset", subset, (dict,)))
 
     @property
-    def depth_source(self) -> str:
-        """Name of the depth column, ``"row sums"`` or ``"given array"``."""
-        if isinstance(self.depth, str):
-            return self.depth
-        return "row sums" if self.depth is None else "given array"
+    def attributes(self) -> dict[str, Any]:
+        """Attributes of a result that state what was analysed.
 
-    @property
-    def notes(self) -> dict[str, Any]:
-        """Attributes of a result that describe the selection, e.g. ``"condition: ctrl"``."""
-        notes: dict[str, Any] = {"depth": self.depth_source, "min_cells": int(self.min_cells)}
+        Returns
+        -------
+        dict
+            ``subset``, e.g. ``"condition: ctrl"``, or a mask with its digest (absent: all cells);
+            ``layer``; ``depth``: the column, ``"row sums"``, or ``"given array"`` with its digest;
+            ``genes``, e.g. ``"50 most highly expressed"``; ``min_cells``, ``small_samples`` and
+            ``block``.
+        """
+        given = {
+            "subset": self._subset_text(),
+            "layer": self.layer or "X",
+            "depth": self._depth_text(),
+            "genes": _genes_text(self.genes),
+            "min_cells": int(self.min_cells),
+            "small_samples": self.small_samples,
+            "block": self.block,
+        }
+        return {name: value for name, value in given.items() if value is not None}
+
+    def _subset_text(self) -> str | None:
+        if self.subset is None:
+            return None
         if isinstance(self.subset, Mapping):
-            notes["subset"] = "; ".join(f"{k}: {_listed(v)}" for k, v in self.subset.items())
-        elif self.subset is not None:
-            notes["subset"] = "selected by a mask"
-        return notes
+            return "; ".join(f"{k}: {_listed(v)}" for k, v in self.subset.items())
+        return f"selected by a mask{_DIGEST}{_digest(np.asarray(self.subset).astype(bool))}"
+
+    def _depth_text(self) -> str:
+        if self.depth is None or isinstance(self.depth, str):
+            return self.depth or "row sums"
+        return f"given array{_DIGEST}{_digest(np.asarray(self.depth).astype(np.float64))}"
+
+
+_DIGEST = ", digest "
+
+
+def _digest(values: NDArray) -> str:
+    """Return the first digits of the SHA-256 of an array, which tell it apart from others."""
+    return hashlib.sha256(values.tobytes()).hexdigest()[:12]
+
+
+def without_digest(text: str) -> str:
+    """Return the text of a subset or depth without the digest of the array."""
+    return text.partition(_DIGEST)[0]
+
+
+def selected_cells(attributes: Mapping[str, Any], width: int | None = None) -> str:
+    """Return the subset, and the layer unless it is X, from the attributes of a result.
+
+    Parameters
+    ----------
+    attributes : mapping
+    width : int, optional
+        Maximum number of characters; what is longer ends in dots.
+
+    Returns
+    -------
+    str
+        Empty for all cells of X.
+    """
+    layer = attributes.get("layer", "X")
+    parts = [str(attributes.get("subset") or ""), "" if layer == "X" else f"layer {layer}"]
+    text = "; ".join(part for part in parts if part)
+    return text if width is None else textwrap.shorten(text, width, placeholder=" ...")
+
+
+def _genes_text(genes: Any) -> str:
+    if genes is None:
+        return "all expressed"
+    if isinstance(genes, int | np.integer):
+        return f"{int(genes)} most highly expressed"
+    values = np.asarray(genes)
+    mask = values.dtype == bool
+    return f"mask of {int(values.sum())}" if mask else f"{values.size} named"
 
 
 def _listed(value: Any) -> str:
     single = isinstance(value, str) or not hasattr(value, "__iter__")
-    return str(value) if single else ", ".join(map(str, value))
+    values = sorted(value, key=str) if isinstance(value, set | frozenset) else value
+    return str(value) if single else ", ".join(map(str, values))
 
 
 def _optional_name(option: str, value: object, meaning: str) -> None:

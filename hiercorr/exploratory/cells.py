@@ -174,7 +174,7 @@ class CellCorrelation:
                 "n_cells": counts.n_cells,
                 "sample_column": self.sample,
                 "note": _NOTE,
-                **{k: v for k, v in counts.notes.items() if v},
+                **counts.attributes,
             },
         )
         return CorrelationResult(dataset)

@@ -131,6 +131,7 @@ def metacells(
         options = {"labels": labels}
     out = _sums(counts, x, sample, group, names)
     out.uns[METACELLS] = {
+        **counts.attributes,
         **options,
         "seed": seed if isinstance(seed, int) else "",
         "n_cells": counts.n_cells,

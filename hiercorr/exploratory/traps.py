@@ -19,7 +19,7 @@ from scipy import special, stats
 from hiercorr.between.pseudobulk import Pseudobulk
 from hiercorr.counts.counts import MIN_CELLS, Counts
 from hiercorr.counts.read import read_counts
-from hiercorr.counts.selection import Selection
+from hiercorr.counts.selection import Selection, selected_cells
 from hiercorr.errors import InputError, between_0_and_1, text, valid_seed, whole_number
 from hiercorr.exploratory.cells import CellCorrelation, log_values
 from hiercorr.exploratory.foreign_cells import (
@@ -53,7 +53,7 @@ class Traps:
         before and after normalisation); p-values ``p_cells`` (cells as units), ``p_shuffled``
         (cells as units, target shuffled over the cells of each sample, so that no correlation
         within samples is left), ``p_within`` (samples as units, within samples) and ``p_between``
-        (samples as units, between samples, by permutation).
+        (samples as units, between samples, by permutation). ``attrs``: what was analysed.
     summary : dict
         Dropout: rank correlations of absolute naive and within with detection, ratio of their
         medians. Depth: median absolute correlation with depth before and after
@@ -72,11 +72,11 @@ class Traps:
     cells: pd.Series
 
     def __str__(self) -> str:
-        s = self.summary
+        s, cells = self.summary, selected_cells(self.genes.attrs, 60)
         return "\n".join(
             [
                 f"Traps for {self.target}: {s['n_cells']:,.0f} cells of "
-                f"{s['n_samples']:.0f} samples",
+                f"{s['n_samples']:.0f} samples{f' ({cells})' if cells else ''}",
                 "dropout: |r| over cells follows detection with rank correlation "
                 f"{s['dropout_naive']:.2f} (corrected: {s['dropout_within']:.2f}); the median "
                 f"cell-level correlation is {s['attenuation']:.0%} of the corrected one; both "
@@ -248,6 +248,7 @@ def traps(
         },
         index=names.rename("gene"),
     ).drop(index=target)
+    table.attrs = counts.attributes
     smallest = float(between.dataset.attrs["smallest_p_value"])
     summary = {
         **_summary(table, counts),

@@ -128,7 +128,7 @@ def decompose(
             "n_cells": counts.n_cells,
             "sample_column": sample,
             "note": "A description of these samples, without inference.",
-            **{k: v for k, v in counts.notes.items() if v},
+            **counts.attributes,
         },
     )
     return CorrelationResult(dataset)

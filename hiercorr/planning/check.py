@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike
 from hiercorr import moments
 from hiercorr.counts.counts import MIN_CELLS, Counts
 from hiercorr.counts.read import read_counts
-from hiercorr.counts.selection import Selection
+from hiercorr.counts.selection import Selection, selected_cells
 from hiercorr.design.formulas import random_intercepts
 from hiercorr.design.matrix import DesignMatrix, sample_design
 from hiercorr.design.nesting import Structure, design_structure, quoted, tokens
@@ -41,7 +41,8 @@ class DesignCheck:
     ----------
     samples : DataFrame
         Cells, median sequencing depth (counts) and detected genes per cell of each sample, with the
-        columns of ``obs`` that are constant within samples and differ between them.
+        columns of ``obs`` that are constant within samples and differ between them; ``attrs``: what
+        was analysed.
     groups : DataFrame or None
         Number of cells per sample (rows) and cell type (columns), if `cell_type` was named.
     facts : dict
@@ -85,9 +86,10 @@ class DesignCheck:
         return self.conditions.assign(holds=[_ANSWERS[h] for h in self.conditions["holds"]])
 
     def __str__(self) -> str:
-        f = self.facts
+        f, selected = self.facts, selected_cells(self.samples.attrs, 60)
         lines = [
-            f"{f['n_samples']:,.0f} samples, {f['n_cells']:,.0f} cells, {f['n_genes']:,.0f} genes",
+            f"{f['n_samples']:,.0f} samples, {f['n_cells']:,.0f} cells"
+            f"{f' ({selected})' if selected else ''}, {f['n_genes']:,.0f} genes",
             f"cells per sample {f['smallest_sample']:,.0f} to {f['largest_sample']:,.0f}; "
             f"median depth {f['lowest_depth']:,.0f} to {f['highest_depth']:,.0f} counts",
             f"{proportion(f['variance_share'])} of the variance of expression is between samples "
@@ -183,6 +185,7 @@ def check_design(
     )
     constant = sample_columns(counts.obs.drop(columns=sample), counts.starts, counts.samples)
     table = _sample_table(counts, constant)
+    table.attrs = counts.attributes
     structure = design_structure(counts.obs, sample)
     share = median_variance_share(counts)
     effect = 1 + (counts.n_cells / counts.n_samples - 1) * share

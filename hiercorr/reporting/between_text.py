@@ -120,8 +120,9 @@ def _regression(f: Facts) -> str:
         f", with voom precision weights ({cite('voom')})," if f.get("estimator") == "voom" else ""
     )
     return (
-        f"Across samples, the {_EXPRESSION} of each of {f.genes - 1:,} genes{weights} were "
-        f"regressed on the {_EXPRESSION} of {f.target} {_PRIOR_COUNT}{_given(f)}{how}; "
+        f"Across samples, the {_EXPRESSION} of each of {f.genes - 1:,} genes"
+        f"{wording.chosen_genes(f)}{weights} were regressed on the {_EXPRESSION} of {f.target} "
+        f"{_PRIOR_COUNT}{_given(f)}{how}; "
         f"{_partial(f)}"
     )
 
@@ -156,7 +157,8 @@ def _moderation(f: Facts, kind: str) -> str:
 
 def _counts(f: Facts) -> str:
     return (
-        f"Across samples, the summed counts of each of {f.genes - 1:,} genes were modelled by "
+        f"Across samples, the summed counts of each of {f.genes - 1:,} genes"
+        f"{wording.chosen_genes(f)} were modelled by "
         "negative-binomial regression with the log library size as offset "
         f"(statsmodels; {cite('statsmodels')}) on the {_EXPRESSION} of {f.target} "
         f"{_PRIOR_COUNT}{_given(f)}, "
@@ -229,11 +231,13 @@ def differential_expression(f: Facts) -> str:
     terms = wording.covariates(str(f.get("formula", "~ 1")), without=(block,))
     contrast = re.sub(r"[()']", "", str(f.get("contrast")))
     blocks = f" and fixed effects of {block}" if block else ""
-    return (
-        f"Differential expression between {f.get('n_samples', 0):,} samples was tested on summed "
-        f"counts with the negative-binomial model of DESeq2 ({cite('deseq2')}) in PyDESeq2 "
-        f"({cite('pydeseq2')}), with median-of-ratios size factors ({cite('median_of_ratios')}), "
-        f"the terms {listed(terms)}{blocks}, and Wald tests of the contrast {contrast}; "
+    return paragraph(
+        f"Differential expression between {f.get('n_samples', 0):,} samples was tested on counts "
+        f"summed over cells ({wording.cells(f)}) with the negative-binomial model of DESeq2 "
+        f"({cite('deseq2')}) in PyDESeq2 ({cite('pydeseq2')}), with median-of-ratios size factors "
+        f"({cite('median_of_ratios')}), the terms {listed(terms)}{blocks}, and Wald tests of the "
+        f"contrast {contrast}; "
         "p-values were adjusted by the Benjamini-Hochberg procedure after independent filtering "
-        f"({cite('bh')})."
+        f"({cite('bh')}).",
+        wording.excluded(f),
     )

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from hiercorr.counts.selection import selected_cells
 from hiercorr.errors import (
     InputError,
     instance_of,
@@ -141,15 +142,16 @@ def report(
         sections.append(_traps_section(traps))
     if evidence is not None:
         sections.append(_evidence_section(evidence, n))
-    sections += [_result_section(k, r, gene, n) for k, r in enumerate(results)]
+    names = _headings(results)
+    sections += [_result_section(k, r, names[k], gene, n) for k, r in enumerate(results)]
     if tables:
         sections.append(_enrichment_section(tables, n))
     if figures:
         shown = [_figure(f, caption, close=False) for caption, f in figures.items()]
         sections.append(_Section("figures", "Figures", figures=shown))
     described = [*results, *([] if evidence is None else [evidence]), *tables.values()]
-    sections += [_methods_section(described), _provenance_section(results)]
-    heading = title or (f"Correlation with {evidence.target}" if evidence else _heading(results))
+    sections += [_methods_section(described), _provenance_section(results, names)]
+    heading = title or (_about(evidence, results) if evidence else [*names, "hiercorr"][0])
     created = results[0].dataset.attrs.get("created", "") if results else ""
     html = template.render(
         title=heading,
@@ -242,9 +244,10 @@ def _figure(figure: Any, caption: str, close: bool = True) -> dict[str, Any]:
 
 
 def _design_section(design: DesignCheck) -> _Section:
-    f = design.facts
+    f, selected = design.facts, selected_cells(design.samples.attrs)
     text = [
-        f"{f['n_samples']:,.0f} samples, {f['n_cells']:,.0f} cells, {f['n_genes']:,.0f} genes. "
+        f"{f['n_samples']:,.0f} samples, {f['n_cells']:,.0f} cells"
+        f"{f' ({selected})' if selected else ''}, {f['n_genes']:,.0f} genes. "
         f"{proportion(f['variance_share'])} of the variance of expression is between samples "
         f"(median gene), which gives a design effect of {f['design_effect']:,.1f}: the mean over "
         f"{f['n_cells']:,.0f} cells is as precise as the mean over {f['effective_cells']:,.0f} "
@@ -314,7 +317,9 @@ def _drawn(plots: Mapping[str, Any]) -> list[dict[str, Any]]:
     return out
 
 
-def _result_section(number: int, result: CorrelationResult, gene: str | None, n: int) -> _Section:
+def _result_section(
+    number: int, result: CorrelationResult, heading: str, gene: str | None, n: int
+) -> _Section:
     a = result.dataset.attrs
     named = result.target or (gene if gene is not None and gene in result.genes else None)
     table = result.top(named, n) if named else result.pairs(n=n).set_index("gene_a")
@@ -353,7 +358,7 @@ def _result_section(number: int, result: CorrelationResult, gene: str | None, n:
     tables.append(_table(f"samples{number}", result.sample_table(), "Samples", search=False))
     return _Section(
         f"result-{number}",
-        _heading([result]),
+        heading,
         text,
         tables=tables,
         figures=_drawn(plots),
@@ -370,15 +375,13 @@ def _methods_section(described: Sequence[Described]) -> _Section:
     return _Section("methods", "Methods", texts, cited(texts))
 
 
-def _provenance_section(results: Sequence[CorrelationResult]) -> _Section:
+def _provenance_section(results: Sequence[CorrelationResult], names: Sequence[str]) -> _Section:
     tables = []
-    for k, r in enumerate(results):
+    for k, (r, name) in enumerate(zip(results, names, strict=True)):
         attrs = pd.DataFrame(
             {"value": {str(n): str(v) for n, v in r.dataset.attrs.items() if n != "note"}}
         )
-        tables.append(
-            _table(f"provenance{k}", attrs, str(r.dataset.attrs.get("title", "")), search=False)
-        )
+        tables.append(_table(f"provenance{k}", attrs, name, search=False))
     versions = {
         "Python": platform.python_version(),
         **{p: v for p in _PACKAGES if (v := _version(p))},
@@ -394,6 +397,22 @@ def _version(package: str) -> str:
         return ""
 
 
-def _heading(results: Sequence[CorrelationResult]) -> str:
-    title = str(results[0].dataset.attrs.get("title", "hiercorr")) if results else "hiercorr"
-    return title[0].upper() + title[1:]
+def _headings(results: Sequence[CorrelationResult]) -> list[str]:
+    """Return a heading for each result, with its cells; a number tells equal ones apart."""
+    names = []
+    for result in results:
+        title = str(result.dataset.attrs.get("title", "hiercorr"))
+        names.append(title[0].upper() + title[1:] + _of_cells([result]))
+    before = [names[:k].count(name) for k, name in enumerate(names)]
+    return [f"{name}, no. {n + 1}" if n else name for n, name in zip(before, names, strict=True)]
+
+
+def _about(evidence: Evidence, results: Sequence[CorrelationResult]) -> str:
+    """Return the heading of a report on the evidence for a gene."""
+    return f"Correlation with {evidence.target}{_of_cells(results)}"
+
+
+def _of_cells(results: Sequence[CorrelationResult]) -> str:
+    """Return the selected cells in brackets, if they are the same in all results."""
+    selected = {selected_cells(r.dataset.attrs, 80) for r in results}
+    return f" ({selected.pop()})" if len(selected) == 1 and selected != {""} else ""

@@ -113,9 +113,15 @@ _ZH_LAYERS = {
 
 
 def translate(text: str, language: str) -> str:
-    """Translate a word or heading, also ``"Partners of X"``, which keeps the gene's name."""
+    """Translate a word or heading; names of genes and cells in a heading stay as they are."""
     if language == "en":
         return text
+    if text in _ZH:
+        return _ZH[text]
+    titles = [t for t in _ZH if text.startswith((f"{t} (", f"{t}, no. "))]
+    if titles:  # of a section, followed by its cells or a number
+        title = max(titles, key=len)
+        return _ZH[title] + text.removeprefix(title)
     if text.startswith("Partners of "):
         return f"{text.removeprefix('Partners of ')} 的伙伴基因"
     for layer, word in _ZH_LAYERS.items():

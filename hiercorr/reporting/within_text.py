@@ -46,7 +46,8 @@ _CELL_TEST = "The published cell-level test is reported alongside; it treats cel
 def _pairs(f: Facts) -> str:
     if f.get("signature") is None:
         return wording.between_genes(f)
-    return f"between the signature {f.get('signature')} and {f.genes:,} genes"
+    genes = f"{f.genes:,} genes{wording.chosen_genes(f)}"
+    return f"between the signature {f.get('signature')} and {genes}"
 
 
 def _signature(f: Facts) -> str:

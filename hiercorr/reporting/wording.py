@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from hiercorr.counts.selection import without_digest
 from hiercorr.errors import InputError
 from hiercorr.reporting.references import cite
 from hiercorr.results.result import CorrelationResult
@@ -90,6 +91,8 @@ def _of_cell_types(types: CellTypes) -> Facts:
         name: CellTypeSize(p.attrs["n_cells"], p.attrs["n_samples"], p.genes)
         for name, p in zip(types, parts, strict=True)
     }
+    subsets = [str(p.attrs.get("subset") or "").split("; ") for p in parts]
+    shared["subset"] = "; ".join(s for s in subsets[0] if all(s in other for other in subsets))
     shared["n_samples"] = max(s.samples for s in sizes.values())
     for name in ("excluded_samples", "excluded_shallow"):
         shared[name] = ", ".join(str(p.attrs[name]) for p in parts if p.attrs.get(name))
@@ -136,12 +139,21 @@ def between_genes(f: Facts) -> str:
     sizes = sorted({s.genes for s in f.types.values()} or {f.genes})
     other = int(f.target is not None and f.target_is_gene)
     number = " to ".join(f"{n - other:,}" for n in dict.fromkeys((sizes[0], sizes[-1])))
-    genes = f"{number} {'other ' if other else ''}gene{'s' * (number != '1')}"
+    genes = f"{number} {'other ' if other else ''}gene{'s' * (number != '1')}{chosen_genes(f)}"
     if f.get("gene_sets"):
         genes += f" (gene sets entered as summed counts: {f.get('gene_sets'):,})"
     if f.target is not None:
         return f"between {f.target} and {genes}"
     return f"between {genes}" if sizes == [2] else f"between all pairs of {genes}"
+
+
+def chosen_genes(f: Facts) -> str:
+    """Return the choice of genes in brackets, or nothing for all expressed genes."""
+    text = str(f.get("genes", ""))
+    if text.endswith("most highly expressed"):
+        return f" (the {text})"
+    how = "by name" if text.endswith("named") else "by a mask" if text.startswith("mask") else ""
+    return f" (selected {how})" if how else ""
 
 
 def data(f: Facts, units: str = "samples") -> str:
@@ -158,7 +170,8 @@ def data(f: Facts, units: str = "samples") -> str:
             f"{name}: {s.cells:,} {_noun(f)} from {s.samples:,} {units}"
             for name, s in f.types.items()
         ]
-        text = f"each of {len(sizes)} cell types separately ({'; '.join(sizes)})"
+        chosen = f" among cells with {s}" if (s := _selected(f)) else ""
+        text = f"each of {len(sizes)} cell types separately{chosen} ({'; '.join(sizes)})"
     elif f.get("sample_column") is None:
         text = cells(f)
     else:
@@ -171,7 +184,15 @@ def cells(f: Facts) -> str:
     text = f"{f.get('n_cells', 0):,} {_noun(f)}"
     if f.get("subsampled_from"):
         text = f"a random subset of {f.get('n_cells'):,} of {f.get('subsampled_from'):,} {_noun(f)}"
-    return f"{text} ({f.get('subset')})" if f.get("subset") else text
+    selected = _selected(f)
+    return f"{text} ({selected})" if selected else text
+
+
+def _selected(f: Facts) -> str:
+    """Return the subset and the layer."""
+    subset, layer = without_digest(str(f.get("subset") or "")), f.get("layer", "X")
+    counts = "" if layer == "X" else "counts of raw" if layer == "raw" else f"layer {layer}"
+    return "; ".join(part for part in (subset, counts) if part)
 
 
 def _noun(f: Facts) -> str:
@@ -180,7 +201,7 @@ def _noun(f: Facts) -> str:
 
 def depth(f: Facts) -> str:
     """Return the source of the sequencing depth."""
-    source = str(f.get("depth", "row sums"))
+    source = without_digest(str(f.get("depth", "row sums")))
     known = {
         "row sums": "with each cell's total count as sequencing depth",
         "given array": "with user-supplied sequencing depths",
@@ -190,7 +211,7 @@ def depth(f: Facts) -> str:
 
 
 def excluded(f: Facts) -> str:
-    """Return a sentence on excluded samples and cell types."""
+    """Return sentences on excluded samples and cell types, and on the required minimum."""
     out = []
     if f.get("excluded_samples"):
         fewer = f"fewer than {f.get('min_cells')}" if f.get("min_cells") else "too few"
@@ -198,6 +219,14 @@ def excluded(f: Facts) -> str:
     if f.get("excluded_shallow"):
         fewer = f"fewer than {f.get('min_counts'):,}" if f.get("min_counts") else "too few"
         out.append(f"Samples with {fewer} counts in total were excluded.")
+    required = []
+    if f.get("min_cells") and not f.get("excluded_samples"):
+        required.append(f"{f.get('min_cells'):,} cells")
+    if f.get("min_counts") and not f.get("excluded_shallow"):
+        required.append(f"{f.get('min_counts'):,} counts")
+    if required and f.get("sample_column") is not None:
+        every = "All other samples" if out else "All samples"
+        out.append(f"{every} had at least {listed(required)}, the required minimum.")
     if f.left_out:
         out.append(f"Cell types that could not be analysed were left out ({listed(f.left_out)}).")
     return " ".join(out)
@@ -226,6 +255,10 @@ def metacells(f: Facts) -> str:
         how += f" ({cite('metacells')})"
     else:
         how = "of similar cells"
+    prefix = "metacell_"
+    made_of = {k.removeprefix(prefix): v for k, v in f.attrs.items() if k.startswith(prefix)}
+    selected = _selected(Facts(made_of))
+    how += f" among those with {selected}" if selected else ""
     return (
         f"Counts had been summed within samples over metacells {how}; correlations over metacells "
         "depend on metacell size and are exploratory."

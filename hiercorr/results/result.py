@@ -9,6 +9,7 @@ import pandas as pd
 import xarray as xr
 
 from hiercorr._version import __version__
+from hiercorr.counts.selection import selected_cells
 from hiercorr.errors import (
     InputError,
     instance_of,
@@ -353,10 +354,12 @@ class CorrelationResult:
     def __repr__(self) -> str:
         a = self.dataset.attrs
         genes = f"{len(self.genes)} genes"
+        selected = selected_cells(a, 60)
+        cells = f" ({selected})" if selected else ""
         scope = f"target {self.target} x {genes}" if self.target else f"{genes}, all pairs"
         return (
             f"<CorrelationResult: {a.get('model', '?')}, level {a.get('level', '?')}, {scope}, "
-            f"{a.get('n_samples', '?')} samples, {a.get('n_cells', '?')} cells, "
+            f"{a.get('n_samples', '?')} samples, {a.get('n_cells', '?')} cells{cells}, "
             f"uncertainty {a.get('uncertainty', '?')}, "
             f"{tables.missing_share(self.dataset):.1%} not estimable>"
         )

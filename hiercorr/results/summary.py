@@ -10,6 +10,7 @@ import xarray as xr
 from statsmodels.iolib.summary import Summary
 from statsmodels.iolib.table import SimpleTable
 
+from hiercorr.counts.selection import selected_cells
 from hiercorr.schema import AGREES
 
 _HEADS = {
@@ -76,12 +77,16 @@ def make_summary(
         ("Estimator:", a.get("estimator", "")),
         ("Uncertainty:", a.get("uncertainty", "")),
         ("Formula:", a.get("formula", "~ 1")),
+        ("Cells:", selected_cells(a, 50) or "all"),
+        ("Genes:", a.get("genes", "")),
     ]
     right = [
         ("No. samples:", str(a.get("n_samples", ""))),
         ("No. cells:", f"{a.get('n_cells', 0):,}"),
         ("No. genes:", f"{dataset.sizes['gene']:,}"),
         ("Target:", gene or "all pairs"),
+        ("Depth:", a.get("depth", "")),
+        ("Block:", a.get("block", "none")),
         ("hiercorr:", a.get("hiercorr_version", "")),
     ]
     top = [[k, v, k2, v2] for (k, v), (k2, v2) in zip(left, right, strict=True)]

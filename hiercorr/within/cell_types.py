@@ -95,13 +95,13 @@ class CellTypes(Mapping[str, CorrelationResult]):
             fill_value=fill,
             combine_attrs="drop_conflicts",
         )
-        return out.assign_attrs(
-            {
-                k: v
-                for k, v in parts[0].attrs.items()
-                if all(k in p.attrs and np.array_equal(p.attrs[k], v) for p in parts)
-            }
-        )
+        shared = {
+            k: v
+            for k, v in parts[0].attrs.items()
+            if all(k in p.attrs and np.array_equal(p.attrs[k], v) for p in parts)
+        }
+        subsets = " | ".join(str(p.attrs.get("subset", "")) for p in parts)
+        return out.assign_attrs({**shared, "subset": subsets})
 
     def top(self, gene: str | None = None, n: int = 20) -> pd.DataFrame:
         """Return the partners of a gene with the strongest evidence over all types, type first.
@@ -257,7 +257,8 @@ def by_cell_type(
         try:
             with kept_for(kept, name):
                 model = _model(data, sample, block, cells, options)
-                results[name] = model.fit(**(fit or {}))
+                found = model.fit(**(fit or {})).dataset
+            results[name] = CorrelationResult(found.assign_attrs(cell_type_column=cell_type))
         except InputError as error:
             left_out[name] = str(error)
     warn_of_parts(kept, "cell type")

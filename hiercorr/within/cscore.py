@@ -496,7 +496,7 @@ class CSCore:
                 "standardized": int(options.standardize),
             }
         if self.block is not None:
-            recorded |= {"block": self.block, "n_donors": self._facts.n_donors}
+            recorded["n_donors"] = self._facts.n_donors
         if plan.draws is not None:
             recorded["n_bootstrap"] = len(plan.draws)
         seed = options.seed

@@ -120,7 +120,7 @@ def within_dataset(
             "note": fitted.note,
             "exploratory": 1 if provenance.metacells else None,
             **provenance.options,
-            **{k: v for k, v in counts.notes.items() if v},
+            **counts.attributes,
         },
     )
     return dataset.assign(fitted.extra)

@@ -249,7 +249,7 @@ def differential(
         "seed": seed if isinstance(seed, int) else None,
         "note": "statistic, df, p_value and q_value test the null hypothesis of no difference; "
         "correlation is that of all samples together.",
-        **{k: v for k, v in counts.notes.items() if v},
+        **counts.attributes,
     }
     return CorrelationResult(_dataset(counts, pair, problem, target, test, attrs))
 
@@ -385,7 +385,6 @@ def _attributes(
         "cell_terms": " + ".join(found.cell_terms) or None,
         "condition": asked.column,
         "contrast": found.describe_contrast(),
-        "block": asked.block,
         "method": method,
         "uncertainty": test.pooled or ("HC2" if shuffles is None else by_permutation),
         "interval": AGREES

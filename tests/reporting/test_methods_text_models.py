@@ -192,7 +192,7 @@ CASES = {
     "within": (
         within,
         [
-            "between all pairs of 12 genes were estimated within samples",
+            "between all pairs of 12 genes (selected by name) were estimated within samples",
             "1,250 cells (condition: ctrl) from 5 samples",
             "total_counts as sequencing depth",
             "centred within each sample and pooled over samples as ratios of sums",
@@ -546,7 +546,7 @@ CASES = {
     "ols": (
         partial(between, **FTL),
         [
-            "each of 11 genes were regressed on the log2 counts per million of FTL",
+            "each of 11 genes (selected by name) were regressed on the log2 counts per million of",
             "ordinary least squares",
             "partial correlations",
             "two-sided t tests",
@@ -649,7 +649,7 @@ CASES = {
         [
             "Poisson-lognormal hierarchical model",
             "100 cells from 10 samples",
-            "between 2 genes were modelled within and between samples",
+            "between 2 genes (selected by name) were modelled within and between samples",
             "sample means depend on condition",
             "Samples of the same patient_id",
             "vary over samples with a normal distribution",
