@@ -41,6 +41,35 @@ def glioblastoma() -> ad.AnnData:
     return _read("glioblastoma.h5ad")
 
 
+def ipsc_cycle() -> ad.AnnData:
+    """Load induced pluripotent stem cells at all stages of the cell cycle: 888 cells x 101 genes.
+
+    Six donors crossed with 16 plates. ``obs``: donor, plate, depth (all human molecules of the
+    cell, the full sequencing depth; median 127,000), genes_detected, cycle_angle (radians, from
+    images of FUCCI reporters), gfp, rfp, dapi (log10 intensities, adjusted), size. ``var_names``
+    are gene symbols and ``var["gene_id"]`` the Ensembl ids, which are the names in the source.
+    Genes of the cell cycle; known partners of CDK1 are UBE2C, TOP2A, KPNA2 and AURKA.
+
+    Returns
+    -------
+    AnnData
+        Raw UMI counts in ``X`` (CSR).
+
+    References
+    ----------
+    Hsiao et al. 2020, Genome Research 30:611, GEO GSE121265; the 101 genes are those distributed as
+    sce_top101genes by the Bioconductor package peco.
+
+    Examples
+    --------
+    >>> import hiercorr as hc
+    >>> adata = hc.datasets.ipsc_cycle()
+    >>> adata.shape, adata.var.loc["CDK1", "gene_id"]
+    ((888, 101), 'ENSG00000170312')
+    """
+    return _read("ipsc_cycle.h5ad")
+
+
 def kang_pbmc() -> ad.AnnData:
     """Load blood cells with and without interferon beta: 1,556 cells x 1,267 genes.
 

@@ -82,6 +82,13 @@ def test_files_in_pages_exist(path):
     assert [name for name in sorted(names) if not any(ROOT.glob(name.rstrip("/")))] == []
 
 
+@pytest.mark.parametrize("path", PAGES, ids=relative)
+def test_pages_show_their_warnings(path):
+    text = path.read_text(encoding="utf-8")
+    hidden = ("simplefilter", "filterwarnings", "catch_warnings", "remove-stderr", "remove-output")
+    assert [word for word in hidden if word in text] == []
+
+
 def test_names_in_the_reference_resolve():
     text = (ROOT / "docs/api.md").read_text(encoding="utf-8")
     documented = re.findall(r"\.\. auto(?:class|function|module|exception):: (\S+)", text)

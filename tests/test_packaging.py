@@ -182,7 +182,7 @@ def test_demo_from_the_wheel(built, tmp_path):
         [str(env.python.parent / "hiercorr"), "demo"], capture_output=True, text=True, cwd=tmp_path
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    assert "5 patients as units" in done.stdout
+    assert "6 donors as units" in done.stdout
     assert (tmp_path / "hiercorr-demo.html").exists()
 
 

@@ -137,7 +137,7 @@ def sum_over_cells(
         detection = found.detected / len(used)
         cell_depth = found.row_sum if given is None else given
         validate.check_depth(cell_depth[used], source.obs.index[used], depth)
-        validate.warn_of_panel_depth(source.shape[1], cell_depth[used], found.row_sum[used])
+        validate.warn_of_panel_depth(source.shape[1], cell_depth[used], found.row_sum[used], depth)
         total = np.bincount(codes[used], cell_depth[used], len(units))
         shallow = total < min_counts
         sums, digest = found.sums, found.digest

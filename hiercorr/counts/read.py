@@ -101,7 +101,9 @@ class CountReader:
         order, starts = by_sample(codes, len(samples))
         depth = scan.row_sum if depth is None else depth
         validate.check_depth(depth[order], source.obs.index[order], selection.depth)
-        validate.warn_of_panel_depth(source.shape[1], depth[order], scan.row_sum[order])
+        validate.warn_of_panel_depth(
+            source.shape[1], depth[order], scan.row_sum[order], selection.depth
+        )
         layout = EntryLayout(codes, order, scan.count, chosen, depth)
         rows, values, remote = self._backend.fill(source, layout)
         notes |= selection.attributes | source.marks

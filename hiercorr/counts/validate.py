@@ -60,16 +60,30 @@ def first_bad(block: sparse.csr_matrix) -> BadCount | None:
 
 
 def warn_of_panel_depth(
-    n_genes: int, depth: NDArray[np.float64], row_sum: NDArray[np.float64]
+    n_genes: int,
+    depth: NDArray[np.float64],
+    row_sum: NDArray[np.float64],
+    given: str | ArrayLike | None,
 ) -> None:
-    """Warn if the depth is the row sum of a targeted panel, even if it was given as a column."""
-    if n_genes < PANEL_GENES and np.array_equal(depth, row_sum):
-        warn(
-            f"depth is the sum over only {n_genes} genes, which for a targeted panel depends on "
-            "the expression of these genes; pass depth= (a numeric obs column or an array of size "
-            "factors) if the full sequencing depth is known",
-            DataWarning,
+    """Warn if the depth is the row sum of a targeted panel, even if it was given."""
+    if n_genes >= PANEL_GENES or not np.array_equal(depth, row_sum):
+        return
+    depends = (
+        f"the sum over only {n_genes} genes, which for a targeted panel depends on the expression "
+        "of these genes"
+    )
+    if given is None:
+        text = (
+            f"depth is {depends}; pass depth= (a numeric obs column or an array of size factors) "
+            "if the full sequencing depth is known"
         )
+    else:
+        name = f"column {given!r}" if isinstance(given, str) else "array"
+        text = (
+            f"depth {name} is {depends}: it is not the full sequencing depth, which is better if "
+            "it is known"
+        )
+    warn(text, DataWarning)
 
 
 def check_gene_names(genes: pd.Index) -> None:

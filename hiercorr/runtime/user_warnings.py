@@ -11,6 +11,7 @@ from pathlib import Path
 
 _PACKAGE = str(Path(__file__).parents[1])
 Kept = dict[tuple[str, type[Warning]], list[str]]  # warning -> names of the parts that gave it
+_SAID: set[tuple[str, type[Warning]]] = set()
 _KEPT: ContextVar[tuple[Kept, str] | None] = ContextVar("kept", default=None)
 
 
@@ -34,6 +35,9 @@ def warn_of_parts(kept: Kept, noun: str) -> None:
 def warn(message: str, category: type[Warning]) -> None:
     """Issue a warning attributed to the first caller outside the package.
 
+    The models of an analysis meet the same fault one after the other: the same text is issued once,
+    unless the user's filters state what is done with it (``"always"``, ``"error"``, ``"ignore"``).
+
     Parameters
     ----------
     message : str
@@ -48,4 +52,17 @@ def warn(message: str, category: type[Warning]) -> None:
     level, frame = 1, sys._getframe(1)
     while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
         level, frame = level + 1, frame.f_back
+    if _repeats(str(frame.f_globals.get("__name__")), message, category):
+        if (message, category) in _SAID:
+            return
+        _SAID.add((message, category))
     warnings.warn(message, category, stacklevel=level + 1)
+
+
+def _repeats(module: str, message: str, category: type[Warning]) -> bool:
+    """Return whether Python's filters would show this warning, again from every line."""
+    for action, text, kind, where, _ in warnings.filters:
+        matches = text is None or text.match(message)
+        if matches and issubclass(category, kind) and (where is None or where.match(module)):
+            return action in ("default", "module", "once")
+    return True

@@ -11,11 +11,18 @@ def test_demo(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     done = run("demo")
     assert done.exit_code == 0, done.output
-    assert "5 patients as units" in done.output
+    by_test = {
+        line[2:20]: line.split()[-2:] for line in done.output.splitlines() if "units" in line
+    }
+    assert by_test["6 donors as units,"] == ["74", "89"]  # the last of two: the default
+    assert by_test["888 cells as units"] == ["78", "93"]
+    assert "pass depth=" not in done.output  # the data have a true depth
     assert (
-        done.output.count("sum over only 300 genes") == 1
-    )  # said once, though several fits meet it
-    assert "Partners of FTL" in (tmp_path / "hiercorr-demo.html").read_text()
+        done.output.count("'plate' varies within the samples") == 1
+    )  # though several fits meet it
+    for partner in ("UBE2C", "TOP2A", "KPNA2", "AURKA"):
+        assert f"\n {partner}" in done.output
+    assert "Partners of CDK1" in (tmp_path / "hiercorr-demo.html").read_text()
 
 
 def test_check(path):

@@ -1,5 +1,7 @@
 """Selected cells, samples, genes and depth: resolved as documented, or refused by name."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -8,8 +10,19 @@ from tests.counts.support import counts
 
 
 def test_a_depth_column_that_is_the_panel_sum_is_said_to_be(gbm):
-    with pytest.warns(hc.DataWarning, match="sum over only 300 genes"):
-        hc.CSCore(gbm, sample="patient_id", depth="total_counts", genes=5)
+    """And only who passed no depth is told to pass one."""
+    same = gbm.obs["total_counts"].to_numpy()
+    for depth, text in (
+        ("total_counts", "depth column 'total_counts' is the sum over only 300 genes"),
+        (same, "depth array is the sum over only 300 genes"),
+        (None, "depth is the sum over only 300 genes.*pass depth="),
+    ):
+        with pytest.warns(hc.DataWarning, match="sum over only 300 genes") as found:
+            hc.CSCore(gbm, sample="sample_id", depth=depth, genes=5)
+        said = [str(w.message) for w in found if "300 genes" in str(w.message)]
+        assert len(said) == 1
+        assert re.match(text, said[0])
+        assert ("pass depth=" in said[0]) == (depth is None)
 
 
 def test_subset_matches_exactly(adata):

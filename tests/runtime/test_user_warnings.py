@@ -50,6 +50,30 @@ def test_a_script_is_shown_with_its_own_line(tmp_path):
     assert f"{script}:3: DataWarning" in done.stderr
 
 
+def test_the_same_text_is_said_once_in_an_analysis(tmp_path):
+    """Also after catch_warnings, which empties the register of warnings that Python keeps."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import warnings\n"
+        "import hiercorr as hc\n"
+        "adata = hc.datasets.glioblastoma()\n"
+        "options = {'depth': 'total_counts', 'subset': {'condition': 'ctrl'}}\n"
+        "hc.CSCore(adata, 'sample_id', **options)\n"
+        "with warnings.catch_warnings():\n"
+        "    hc.Pseudobulk(adata, 'sample_id', **options)\n"
+        "hc.check_design(adata, 'sample_id', **options)\n"
+    )
+
+    def said(*flags):
+        command = [sys.executable, *flags, str(script)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        return done.stderr.count("sum over only 300 genes")
+
+    assert said() == 1
+    assert said("-W", "always") == 3
+    assert said("-W", "ignore") == 0
+
+
 def test_warnings_of_several_fits_are_issued_once_with_their_names():
     kept = {}
     with warnings.catch_warnings(record=True) as found:
