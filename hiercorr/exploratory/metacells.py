@@ -19,6 +19,7 @@ from hiercorr.counts.read import read_counts
 from hiercorr.counts.selection import Selection
 from hiercorr.errors import (
     DataWarning,
+    EstimationWarning,
     InputError,
     text,
     unknown_name,
@@ -210,7 +211,8 @@ def metacell_sensitivity(
     options: dict[str, Any] = {"layer": layer, "depth": depth, "subset": subset}
     rows: dict[int, dict[str, float]] = {}
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+        for category in (EstimationWarning, RuntimeWarning):
+            warnings.simplefilter("ignore", category)
         cells = CSCore(data, sample, **options).fit(target=target)
         base = cells.matrix().loc[target]
         shown = cells.top(n=10).index if genes is None else _partners(cells.genes, genes, target)

@@ -20,7 +20,14 @@ from hiercorr.between.pseudobulk import Pseudobulk
 from hiercorr.counts.counts import MIN_CELLS, Counts
 from hiercorr.counts.read import read_counts
 from hiercorr.counts.selection import Selection, selected_cells
-from hiercorr.errors import InputError, between_0_and_1, text, valid_seed, whole_number
+from hiercorr.errors import (
+    EstimationWarning,
+    InputError,
+    between_0_and_1,
+    text,
+    valid_seed,
+    whole_number,
+)
 from hiercorr.exploratory.cells import CellCorrelation, log_values
 from hiercorr.exploratory.foreign_cells import (
     LEFT_OUT,
@@ -207,7 +214,8 @@ def traps(
         "min_cells": min_cells,
     }
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+        for category in (EstimationWarning, RuntimeWarning):
+            warnings.simplefilter("ignore", category)
         cells = CellCorrelation(data, sample, **options)
         known = target in cells.counts.genes
         counts = (

@@ -6,10 +6,16 @@ from scipy import sparse
 
 import hiercorr as hc
 from hiercorr.simulate import simulate_counts
+from tests.support import VEHICLE
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::hiercorr.DataWarning", "ignore::hiercorr.EstimationWarning"
 )
+
+
+def test_questionable_data_are_said_to_be(gbm):
+    with pytest.warns(hc.DataWarning, match="sum over only 300 genes"):
+        hc.traps(gbm, target="FTL", permutations=19, genes=10, **VEHICLE)
 
 
 def test_traps_show_what_was_put_in():
