@@ -161,4 +161,4 @@ def test_readme_code_runs(tmp_path, monkeypatch, quiet):
     )  # what is sampled is tested elsewhere
     exec(code, {})
     plt.close("all")
-    assert (tmp_path / "ftl.html").exists()
+    assert (tmp_path / "cdk1.html").exists()

@@ -68,7 +68,7 @@ class TestBlocks:
             hc.Pseudobulk(gbm, "sample_id", depth="total_counts")
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            warnings.filterwarnings("ignore", message="depth is the sum")
+            warnings.filterwarnings("ignore", message="depth column 'total_counts' is the sum")
             hc.Pseudobulk(gbm, "sample_id", depth="total_counts", block="patient_id")
 
     def test_fixed(self, gbm):
