@@ -185,6 +185,16 @@ def _split(
     "--contrast", metavar="LEVEL,BASELINE", help="Two groups to compare, if there are more."
 )
 @click.option(
+    "--method",
+    type=click.Choice(["regression", "pooled"]),
+    help="Regression of the samples' correlations, or two groups by their own sums.",
+)
+@click.option(
+    "--uncertainty",
+    type=click.Choice(["hierarchical", "HC2", "jackknife", "cluster"]),
+    help="hierarchical or HC2 for the regression, jackknife or cluster for two groups.",
+)
+@click.option(
     "--permutations",
     type=int,
     help="Number of permutations for p-values (all, if there are no more).",

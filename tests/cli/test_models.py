@@ -151,6 +151,13 @@ def test_differential(path, tmp_path):
     assert done.exit_code == 0, done.output
     assert "Saved:" in done.output
     assert hc.load(tmp_path / "d.zarr").dataset.attrs["condition"] == "arm"
+    chosen = ["--condition", "arm", "--uncertainty", "HC2", "-o", tmp_path / "h.zarr"]
+    assert run("differential", given, *options, *chosen).exit_code == 0
+    assert hc.load(tmp_path / "h.zarr").dataset.attrs["uncertainty"] == "HC2"
+    refused = run(
+        "differential", given, *options, *chosen[:3], "cluster", "-o", tmp_path / "i.zarr"
+    )
+    assert "not available with method='regression'" in refused.output
     assert (
         "at least"
         in run(
