@@ -233,9 +233,6 @@ def traps(
         between = Pseudobulk(data, sample, **options).fit(
             target=target, permutations=permutations, seed=rng
         )
-    leading = leading_component(counts, rng)
-    nan = np.full(counts.n_cells, np.nan)
-    part = pd.Series(nan if leading is None else leading.part, counts.obs.index.astype(str))
     names = counts.genes
     position, logs = int(names.get_loc(target)), log_values(counts)
 
@@ -257,6 +254,9 @@ def traps(
         index=names.rename("gene"),
     ).drop(index=target)
     table.attrs = counts.attributes
+    leading = leading_component(counts, rng)
+    nan = np.full(counts.n_cells, np.nan)
+    part = pd.Series(nan if leading is None else leading.part, counts.obs.index.astype(str))
     smallest = float(between.dataset.attrs["smallest_p_value"])
     summary = {
         **_summary(table, counts),
