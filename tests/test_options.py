@@ -41,6 +41,7 @@ class World:
         self.modules = modules.find_modules(
             self.within, "hierarchical", q=None, min_correlation=0.1, min_size=2
         )
+        self.parts = pd.Series(np.arange(20.0), [f"cell{i}" for i in range(20)])
         self.design = planning.power(samples=8, cells=300)
         self.between_design = planning.power("between", samples=8, cells=300)
         self.bayes = hc.BayesianCorrelation(self.data, **options, genes=["gene0", "gene1"])
@@ -653,6 +654,11 @@ RESULTS = {
         {**PATH, "overwrite": ("yes", NONE, NONE)},
     ),
     "Evidence.of": (lambda w, **o: w.evidence.of(**o), {}, {"name": (3, "strong", NONE)}),
+    "Traps.without_leading_cells": (
+        lambda w, **o: hc.Traps("gene0", None, {}, w.parts).without_leading_cells(**o),
+        {"names": ["cell0"]},
+        {"names": (3, NONE, NONE), "share": ("x", 1.5, NONE)},
+    ),
     "modules.Modules.of": (
         lambda w, **o: w.modules.of(**o),
         {},

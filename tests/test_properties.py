@@ -73,7 +73,9 @@ def test_results_are_sound(design):
     if design["uncertainty"] != "none":
         assert (flag[~interval & off] > 0).all()
     assert str(result.summary())
-    assert len(result.pairs()) == (known & off).sum() // 2
+    # estimates beyond 1 are withheld, their tests stay in the table
+    listed = known | np.isfinite(ds["p_value"].values)
+    assert len(result.pairs()) == (listed & off).sum() // 2
 
 
 def panel(seed, samples=5):

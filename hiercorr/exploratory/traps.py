@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import itertools
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -136,6 +136,8 @@ class Traps:
             For ``subset=``; False for cells that were not analysed.
         """
         between_0_and_1("share", share)
+        if isinstance(names, str) or not isinstance(names, Iterable):
+            raise InputError(f"names={names!r} is not a list of cell names, as adata.obs_names")
         kept = self.cells.nsmallest(len(self.cells) - int(share * len(self.cells))).index
         return np.asarray(pd.Index(names).isin(kept))
 
