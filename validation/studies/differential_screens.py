@@ -248,5 +248,6 @@ def figures(table: pd.DataFrame) -> dict:
             a.spines[["top", "right"]].set_visible(False)
     axes[0, 0].set_ylabel("true differences with q < 0.05")
     axes[1, 0].set_ylabel("false among the calls")
-    axes[0, 0].legend(frameon=False, fontsize=9)
+    handles = axes[0, 0].get_legend_handles_labels()
+    axes[0, -1].legend(*handles, frameon=False, fontsize=9, loc="upper right")
     return {"": fig}
