@@ -13,7 +13,10 @@ def test_compilation_has_not_grown_by_a_quarter():
     found = cold.measure().set_index("step")
     assert found.loc["read", "compiled"] == 0
     steps = ["one gene", "all pairs", "demo"]
-    if (found["relative"] > limit)[steps].any():  # another process may have disturbed it
+    assert (found["compiled"] <= committed["compiled"])[steps].all(), found
+    for _ in range(2):  # another process may have disturbed it
+        if not (found["relative"] > limit)[steps].any():
+            break
         again = cold.measure().set_index("step")
         found["relative"] = found["relative"].combine(again["relative"], min)
     grown = found.loc[steps][found.loc[steps, "relative"] > limit[steps]]
