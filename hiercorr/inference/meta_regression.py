@@ -18,26 +18,26 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import optimize, special, stats
 
+from hiercorr.inference.posterior import symmetric, two_sided
 from hiercorr.inference.random_effects import (
     ABSENT,
+    DONOR_ROUNDS,
     FLIP,
     SIGMA,
     TAU,
     informative,
     mixture,
     pruned,
+    updated_inflation,
 )
 
 Array = NDArray[np.float64]
 
 LEAST_RESIDUAL_DF = 2
-_ROUNDS = 8
-_LARGEST_INFLATION = 50.0
 _LARGEST_GROWTH = 100.0
 _MOST_RELATED = 1000  # related pairs that teach the growth
 _TOLERATED = 1.0  # loss of log likelihood
 _ANY_HETEROGENEITY, _LARGE_TAU = 0.002, 0.1
-_MEDIAN_CHI2 = 0.45493642311957283  # of 1 degree of freedom
 _SINGULAR = 1e-8  # of a pivot relative to its diagonal entry
 _CHUNK = 1024  # pairs whose arrays stay in the cache
 _PRIOR_PAIRS = 5.0  # related pairs that the distribution over all pairs counts for
@@ -155,7 +155,7 @@ class _Fitted:
     Attributes
     ----------
     estimate, variance : ndarray
-        Of the contrast; NaN where the design is singular.
+        Estimated contrast and its variance; NaN where the design is singular.
     level : ndarray
         Restricted log likelihood.
     row : ndarray, shape (n_samples, n_pairs)
@@ -232,7 +232,7 @@ def _grid(n_groups: int, tau: Array = TAU) -> Array:
 def _inflation(y: Array, v: Array, design: RegressionDesign, grid: Array) -> Array:
     """Estimate how much more each sample deviates than the others do, over all pairs."""
     inflation = np.ones(len(y))
-    for _ in range(_ROUNDS):
+    for _ in range(DONOR_ROUNDS):
         level = np.array(
             [_regress(y, _weights(v, design, tau, inflation), design).level for tau in grid]
         )
@@ -244,11 +244,7 @@ def _inflation(y: Array, v: Array, design: RegressionDesign, grid: Array) -> Arr
         fitted = _regress(y, w, design, leverage=True)
         left = np.maximum(1 - fitted.leverage, 1e-3)
         square = np.where((v < ABSENT) & (left > 0.01), fitted.residual**2 * w / left, np.nan)
-        enough = np.isfinite(square).any(1)
-        found = np.ones(len(y))
-        found[enough] = np.nanmedian(square[enough], axis=1) / _MEDIAN_CHI2
-        found *= inflation
-        new = np.clip(found / max(1.0, float(np.median(found))), 1.0, _LARGEST_INFLATION)
+        new = updated_inflation(square, inflation)
         done = np.abs(np.log(new / inflation)).max() < 0.02
         inflation = new
         if done:
@@ -290,7 +286,7 @@ def learn_regression_prior(
     Parameters
     ----------
     effects : SampleEffects
-        Of the pairs of a panel.
+        Correlations of the panel's pairs in each sample.
     design : RegressionDesign
 
     Returns
@@ -407,18 +403,6 @@ def _usable(v: Array, design: RegressionDesign) -> NDArray[np.bool_]:
     return carrying - design.matrix.shape[1] >= LEAST_RESIDUAL_DF
 
 
-def _tail(z: Array) -> Array:
-    return 2 * special.ndtr(-np.abs(z))
-
-
-def _symmetric(z: Array, skew: Array) -> Array:
-    """Transform z with this skewness to a normal score (Wilson & Hilferty 1931)."""
-    g = np.where(np.abs(skew) > 1e-4, skew, 1e-4)
-    base = np.maximum(1 + 0.5 * g * z, 1e-12)
-    large = 6 / g * (np.cbrt(base) - 1) + g / 6
-    return np.where(np.abs(skew) > 1e-4, large, z - skew * (z * z - 1) / 6)
-
-
 def regression_estimate(
     effects: SampleEffects, design: RegressionDesign, prior: RegressionPrior
 ) -> dict[str, Array]:
@@ -455,15 +439,16 @@ def _estimate_chunk(
     fits = [_regress(y, _weights(v, design, tau, inflation), design) for tau in prior.tau]
     base, agree, seen = _by_chance(y, v, design, inflation)
     top = np.max([f.level for f in fits], axis=0)
+    likelihoods = [np.exp(f.level - top) for f in fits]
     total, value = np.zeros((2, y.shape[1]))
-    for fit, weights in zip(fits, prior.weight.T, strict=True):
+    for fit, likelihood, weights in zip(fits, likelihoods, prior.weight.T, strict=True):
         if not weights.any():
             continue
         score = fit.estimate / np.sqrt(fit.variance)
         skew = (fit.row**3 * third).sum(0) / fit.variance**1.5
-        own = weights[kind] * np.exp(fit.level - top)
+        own = weights[kind] * likelihood
         total += own
-        value += own * _tail(_symmetric(score, skew))
+        value += own * two_sided(np.abs(symmetric(score, skew)))
     size = np.abs(base.estimate) / np.sqrt(base.variance)
     apart = 2.0 / np.sqrt(base.variance)  # per b, of the pattern of the contrast
     for b, weights, (level, expected) in zip(prior.flip, prior.flip_weight.T, seen, strict=True):
@@ -478,14 +463,15 @@ def _estimate_chunk(
             value += own * (special.ndtr(mean - size) + special.ndtr(-mean - size))
     together, m1, m2 = np.zeros((3, y.shape[1]))
     t2 = np.zeros((design.n_groups, y.shape[1]))
-    for fit, tau, joint in zip(fits, prior.tau, prior.joint.transpose(1, 2, 0), strict=True):
+    joints = prior.joint.transpose(1, 2, 0)
+    for fit, likelihood, tau, joint in zip(fits, likelihoods, prior.tau, joints, strict=True):
         density = np.zeros(y.shape[1])
         for sigma, weights in zip(prior.sigma, joint, strict=True):
             if weights.any():
                 spread = fit.variance + sigma**2
                 scatter = np.exp(-0.5 * fit.estimate**2 / spread)
                 density += weights[kind] * np.sqrt(fit.variance / spread) * scatter
-        density *= np.exp(fit.level - top)
+        density *= likelihood
         together += density
         m1 += density * fit.estimate
         m2 += density * (fit.variance + fit.estimate**2)

@@ -39,7 +39,7 @@ SIGMA = np.array([0, 0.05, 0.1, 0.2, 0.4, 0.8])
 _EM_STEPS = 400
 _NEGLIGIBLE = 1e-3  # prior probability below which a point of the grid is left out
 _MEDIAN_CHI2 = 0.45493642311957283  # of 1 degree of freedom
-_DONOR_ROUNDS = 8
+DONOR_ROUNDS = 8
 _LARGEST_INFLATION = 50.0
 _INFORMATIVE = 0.3**2  # variance of a donor's correlation
 _LEAST_INFORMATIVE, _MOST_INFORMATIVE = 500, 10_000  # pairs
@@ -157,6 +157,18 @@ def informative(variances: Array) -> NDArray[np.int64]:
     return kept[:: -(-len(kept) // _MOST_INFORMATIVE)]
 
 
+def updated_inflation(square: Array, inflation: Array) -> Array:
+    """Correct donors' factors by the medians over pairs of their squared standardised residuals.
+
+    The factors are relative to the median donor's; `square` is NaN where it is not known.
+    """
+    found = np.ones(len(square))
+    known = np.isfinite(square).any(1)
+    found[known] = np.nanmedian(square[known], axis=1) / _MEDIAN_CHI2
+    found *= inflation
+    return np.clip(found / max(1.0, float(np.median(found))), 1.0, _LARGEST_INFLATION)
+
+
 def _inflation(effects: Array, variances: Array) -> Array:
     """Estimate how much more each donor deviates than the others do, over all pairs.
 
@@ -164,7 +176,7 @@ def _inflation(effects: Array, variances: Array) -> Array:
     median donor, so that pairs that differ between donors do not decide.
     """
     inflation = np.ones(len(effects))
-    for _ in range(_DONOR_ROUNDS):
+    for _ in range(DONOR_ROUNDS):
         _, _, level = _at_every_tau(effects, variances, inflation)
         likelihood = np.exp(level - level.max(0))
         weight = mixture(likelihood)
@@ -177,8 +189,7 @@ def _inflation(effects: Array, variances: Array) -> Array:
         residual = effects - (w * effects).sum(0) / total
         left = np.maximum(1 - w / total, 1e-3)
         square = np.where(variances < ABSENT, residual**2 / (spread * left), np.nan)
-        found = np.nan_to_num(np.nanmedian(square, axis=1) / _MEDIAN_CHI2, nan=1.0) * inflation
-        new = np.clip(found / max(1.0, float(np.median(found))), 1.0, _LARGEST_INFLATION)
+        new = updated_inflation(square, inflation)
         done = np.abs(np.log(new / inflation)).max() < 0.02
         inflation = new
         if done:
