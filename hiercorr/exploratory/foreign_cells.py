@@ -89,9 +89,7 @@ def _residuals(counts: Counts) -> Array:
     """Compute Pearson residuals within samples, clipped and scaled, (genes, cells)."""
     rows = []
     for j in range(counts.n_genes):
-        a, b = counts.offsets[j, [0, -1]]
-        x = np.zeros(counts.n_cells)
-        x[counts.rows[a:b]] = counts.values[a:b]
+        x = dense(counts, j, counts.values)
         if x.mean() < _LEAST_MEAN:
             continue
         for start, stop in itertools.pairwise(counts.starts):
@@ -107,3 +105,11 @@ def _residuals(counts: Counts) -> Array:
     chosen = np.sort(np.argsort(-sd, kind="stable")[:_GENES])
     chosen = chosen[sd[chosen] > 0]
     return found[chosen] / sd[chosen, None]
+
+
+def dense(counts: Counts, j: int, values: NDArray) -> Array:
+    """Return the values of gene j in every cell."""
+    a, b = counts.offsets[j, [0, -1]]
+    out = np.zeros(counts.n_cells)
+    out[counts.rows[a:b]] = values[a:b]
+    return out

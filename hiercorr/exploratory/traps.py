@@ -33,6 +33,7 @@ from hiercorr.exploratory.foreign_cells import (
     LEFT_OUT,
     MOST_LOADED,
     SUSPICIOUS,
+    dense,
     leading_component,
 )
 from hiercorr.results.result import CorrelationResult
@@ -340,30 +341,22 @@ def _depth(counts: Counts, logs: Array) -> dict[str, Array]:
     """Correlate counts and log-normalised values with depth."""
     raw, normalised = np.empty(counts.n_genes), np.empty(counts.n_genes)
     for j in range(counts.n_genes):
-        raw[j] = np.corrcoef(_dense(counts, j, counts.values), counts.depth)[0, 1]
-        normalised[j] = np.corrcoef(_dense(counts, j, logs), counts.depth)[0, 1]
+        raw[j] = np.corrcoef(dense(counts, j, counts.values), counts.depth)[0, 1]
+        normalised[j] = np.corrcoef(dense(counts, j, logs), counts.depth)[0, 1]
     return {"depth_raw": raw, "depth_normalised": normalised}
 
 
 def _shuffled(counts: Counts, logs: Array, target: int, rng: np.random.Generator) -> Array:
     """Compute naive p-values with the target shuffled over the cells of each sample."""
     n = counts.n_cells
-    y = _dense(counts, target, logs)
+    y = dense(counts, target, logs)
     for a, b in itertools.pairwise(counts.starts):
         y[a:b] = rng.permutation(y[a:b])
     y = (y - y.mean()) / np.linalg.norm(y - y.mean())
     r = np.empty(counts.n_genes)
     for j in range(counts.n_genes):
-        x = _dense(counts, j, logs)
+        x = dense(counts, j, logs)
         x -= x.mean()
         r[j] = x @ y / np.linalg.norm(x)
     t = r * np.sqrt((n - 2) / (1 - r**2))
     return np.asarray(2 * special.stdtr(n - 2, -np.abs(t)))
-
-
-def _dense(counts: Counts, j: int, values: NDArray) -> Array:
-    """Return the values of gene j in every cell."""
-    a, b = counts.offsets[j, [0, -1]]
-    out = np.zeros(counts.n_cells)
-    out[counts.rows[a:b]] = values[a:b]
-    return out
