@@ -87,7 +87,7 @@ def test_hc3_covers():
 def test_t_tests_within_samples(dtype):
     rng = np.random.default_rng(0)
     r, se = rng.normal(0, 0.4, (1, PAIRS)), rng.uniform(0.05, 0.4, (1, PAIRS))
-    estimate = inference.PairEstimate(r, se, rng.uniform(0.1, 30, (1, PAIRS)), None, None)
+    estimate = inference.PairEstimate(r, se, rng.uniform(0.1, 30, (1, PAIRS)), None, None, None)
     t = inference.pair_table(estimate, 0.9, dtype)
     assert contradictions(t["p_value"], t["ci_lower"], t["ci_upper"], 0.9) == 0
     # no value in [-1, 1] is compatible with an estimate far beyond: no interval

@@ -15,6 +15,7 @@ Array = NDArray[np.float64]
 
 
 UNCERTAINTIES = ("hierarchical", "jackknife", "cluster", "bootstrap", "none")
+DIFFERENT_AVERAGES = 0.01  # p-value of equal averages by the weights and by equal weights
 LEAST_DF = 0.05  # below it no interval: 95% of this t distribution already reaches +-1e25
 
 
@@ -34,6 +35,9 @@ class PairEstimate:
         Number of samples with information on the pair.
     largest_share : ndarray
         Largest proportion of that information in one sample.
+    weights_matter : ndarray of bool
+        Whether the samples' mean correlation by equal weights is another, see
+        :func:`pair_estimate`.
     """
 
     correlation: NDArray
@@ -41,6 +45,7 @@ class PairEstimate:
     df: NDArray
     carrying: NDArray[np.int32]
     largest_share: NDArray[np.float32]
+    weights_matter: NDArray[np.bool_]
 
 
 def variance_shares(num: Array, den: Array, noise: Array) -> Array:
@@ -151,6 +156,11 @@ def pair_estimate(
     :math:`x_c^2 / (1 - b_c)`; ``"bootstrap"`` takes the variance over samples drawn with
     replacement, times k / (k - 1); both use the same df.
 
+    The correlation weights the samples by their information D_c. Equal weights give another average
+    where the samples' correlations depend on D_c: this is tested at the level of 0.01 by the
+    regression of N_c / D_c on 1 / D_c with weights D_c, of which the difference of both averages is
+    the coefficient, with k - 2 df.
+
     Parameters
     ----------
     num, den : ndarray, shape (n_samples, left, right)
@@ -170,7 +180,9 @@ def pair_estimate(
     """
     sides = gene_sides(gene_num, gene_den, noise)
     estimate = PairEstimate(
-        *kernels.pairs.leave_out_variance(num, den, *sides, uncertainty == "cluster")
+        *kernels.pairs.leave_out_variance(
+            num, den, *sides, uncertainty == "cluster", _critical(len(num))
+        )
     )
     if uncertainty != "bootstrap":
         return estimate
@@ -180,6 +192,13 @@ def pair_estimate(
         var = kernels.pairs.bootstrap_variance(num, den, draws, *sides[:2], p1, p2)
         k = np.where(estimate.carrying >= 3, estimate.carrying, np.nan)
         return replace(estimate, se=np.sqrt(var * k / (k - 1)))
+
+
+@lru_cache(maxsize=8)
+def _critical(n_samples: int) -> Array:
+    """Return the critical values of F(1, k - 2) for k = 0, ..., `n_samples`; infinite below 3."""
+    df = np.arange(n_samples + 1) - 2.0
+    return np.where(df > 0, stats.f.isf(DIFFERENT_AVERAGES, 1, np.maximum(df, 1.0)), np.inf)
 
 
 def one_group(

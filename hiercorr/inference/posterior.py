@@ -17,7 +17,6 @@ ABSENT = 1e30  # variance of a donor without information on the pair
 BLOCK = 4096  # pairs whose arrays stay in the cache
 _LARGEST_Z = 37.0  # the p-value of larger ones underflows
 _NEGLIGIBLE_SKEW = 1e-4
-_SMALLEST_GAP = 1e-12
 _LARGEST_SQUARE = 0.9  # of a correlation, in the variance
 _FACTORS = 16  # factors of a product before its logarithm is taken
 
@@ -71,8 +70,6 @@ class BlockEstimate(NamedTuple):
         tau^2; NaN with fewer than 3 donors.
     p : ndarray
         Two-sided p-value of no correlation.
-    weights_p : ndarray
-        p-value of equal averages by adaptive and by equal weights (Hausman 1978).
     largest : ndarray
         Largest weight of a donor.
     """
@@ -81,7 +78,6 @@ class BlockEstimate(NamedTuple):
     sd: Array
     tau: Array
     p: Array
-    weights_p: Array
     largest: Array
 
 
@@ -198,7 +194,6 @@ def estimate_block(
     given = None if weighting == "adaptive" else np.where(known, 1.0, 0.0)
     if weighting == "information" and given is not None:
         given *= den
-    equal = _Given(x, e, third, known.astype(float), factor)
     own = None if given is None else _Given(x, e, third, given, factor)
 
     base = (1.0 / v).sum(0)
@@ -221,7 +216,7 @@ def estimate_block(
     if grid.flips:
         _add_flips(x, v, base, carrying, best, averages[0], given, grid.flips, alone, value)
 
-    together, m1, m2, t2, same = np.zeros((5, *carrying.shape))
+    together, m1, m2, t2 = np.zeros((4, *carrying.shape))
     for a, parts in grid.points:
         density = np.zeros_like(m1)
         for probability, sigma2 in parts:
@@ -235,14 +230,12 @@ def estimate_block(
         m1 += density * mean
         m2 += density * (variance + mean * mean)
         t2 += density * grid.tau2[a]
-        same += density * _compared(equal.at(grid.tau2[a]), fits[a])
     found = together > 1e-280  # a pair like no other gets the largest tau
     together = np.where(found, together, 1.0)
     last = averages[-1]
     m1 = np.where(found, m1 / together, last.mean)
     m2 = np.where(found, m2 / together, last.variance + last.mean * last.mean)
     t2 = np.where(found, t2 / together, grid.tau2[-1])
-    same = np.where(found, same / together, 1.0)
     p = np.where(alone > 0.0, np.minimum(value / np.where(alone > 0.0, alone, 1.0), 1.0), 1.0)
 
     w = known / (v + t2 * factor) if given is None else given
@@ -253,15 +246,7 @@ def estimate_block(
     nan = np.where(usable, 0.0, np.nan)
     with np.errstate(divide="ignore", invalid="ignore"):
         largest = w.max(0) / total + nan
-    return BlockEstimate(m1 + nan, sd + nan, np.sqrt(t2) + nan, p + nan, same + nan, largest)
-
-
-def _compared(equal: _Average, adaptive: _Average) -> Array:
-    """Compute the p-value of equal averages by equal and by adaptive weights (Hausman)."""
-    gap = equal.variance - adaptive.variance
-    apart = np.abs(equal.mean - adaptive.mean)
-    usable = gap > _SMALLEST_GAP
-    return two_sided(np.where(usable, apart, 0.0) / np.sqrt(np.where(usable, gap, 1.0)))
+    return BlockEstimate(m1 + nan, sd + nan, np.sqrt(t2) + nan, p + nan, largest)
 
 
 class _Average(NamedTuple):

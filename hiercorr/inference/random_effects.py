@@ -364,15 +364,12 @@ class HierarchicalEstimate:
         ``fisher_z``, ``fisher_z_se``, ``se``, ``ci_lower``, ``ci_upper``, ``statistic`` (normal
         score of the p-value), ``df`` (infinite), ``p_value``, and ``tau``, the square root of the
         posterior mean of tau^2.
-    weights_p_value : ndarray
-        Two-sided p-value of equal averages by adaptive and by equal weights (Hausman 1978).
     largest_share : ndarray
         Largest weight of one donor.
     """
 
     correlation: NDArray
     table: dict[str, NDArray]
-    weights_p_value: NDArray
     largest_share: NDArray
 
 
@@ -421,9 +418,9 @@ def hierarchical_estimate(
     shape, dtype = sums[0].shape[1:], sums[0].dtype
     names = ("correlation", "se", "ci_lower", "ci_upper", "tau", "statistic", "p_value")
     out = {name: np.full(shape, np.nan, dtype) for name in names}
-    weights_p, largest = (np.full(shape, np.nan, np.float32) for _ in range(2))
+    largest = np.full(shape, np.nan, np.float32)
     half = float(stats.norm.ppf(0.5 + confidence / 2))
-    if weights_p.size < COMPILED_FROM:
+    if largest.size < COMPILED_FROM:
         grid, blocks = _grid(prior), _blocks(shape[0], shape[1], symmetric)
 
         def estimate(begin: int, end: int) -> None:
@@ -435,20 +432,19 @@ def hierarchical_estimate(
                 )
                 for name, values in _limits(found, half).items():
                     out[name][rows, columns] = values
-                weights_p[rows, columns] = found.weights_p
                 largest[rows, columns] = found.largest
 
         over_ranges(estimate, len(blocks))
     else:
-        _compiled(sums, sides, prior, weights, half, symmetric, out, weights_p, largest)
+        _compiled(sums, sides, prior, weights, half, symmetric, out, largest)
     if symmetric:
-        for array in (*out.values(), weights_p, largest):
+        for array in (*out.values(), largest):
             kernels.squares.mirror(array)
     correlation = out.pop("correlation")
     out["fisher_z"] = fisher_z(correlation).astype(dtype)
     out["fisher_z_se"] = fisher_z_se(correlation, out["se"]).astype(dtype)
     out["df"] = np.where(np.isnan(correlation), correlation, np.asarray(np.inf, dtype))
-    return HierarchicalEstimate(correlation, out, weights_p, largest)
+    return HierarchicalEstimate(correlation, out, largest)
 
 
 def _limits(found: posterior.BlockEstimate, half: float) -> dict[str, Array]:
@@ -474,7 +470,6 @@ def _compiled(
     half: float,
     symmetric: bool,
     out: dict[str, NDArray],
-    weights_p: NDArray,
     largest: NDArray,
 ) -> None:
     """Fill the variables of a large tile by compiled loops."""
@@ -511,7 +506,7 @@ def _compiled(
         half,
         symmetric,
         tuple(out[k] for k in ("correlation", "se", "ci_lower", "ci_upper", "tau")),
-        (out["statistic"], out["p_value"], weights_p, largest),
+        (out["statistic"], out["p_value"], largest),
     )
 
 

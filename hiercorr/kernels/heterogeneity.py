@@ -101,7 +101,7 @@ def _zero(n, out):
 
 
 @_loop
-def _add_sums(c, n, x, v, e, known, third, skew, base, carrying, mean, noise):
+def _add_sums(c, n, x, v, e, known, third, skew, base, carrying):
     """Add what does not depend on tau of donor c; without information, e and known are 0."""
     for u in range(n):
         known[c, u] = 1.0 if v[c, u] < ABSENT else 0.0
@@ -113,16 +113,6 @@ def _add_sums(c, n, x, v, e, known, third, skew, base, carrying, mean, noise):
         base[u] += 1.0 / v[c, u]
     for u in range(n):
         carrying[u] += known[c, u]
-    for u in range(n):
-        mean[u] += x[c, u] * known[c, u]
-    for u in range(n):
-        noise[u] += e[c, u]
-
-
-@_loop
-def _add_known(c, n, factor, known, out):
-    for u in range(n):
-        out[u] += factor * known[c, u]
 
 
 @_loop
@@ -297,20 +287,6 @@ def _add_posterior(a, n, tau2, level, density, mean, variance, together, m1, m2,
 
 
 @_loop
-def _add_comparison(a, n, tau2, density, carrying, equal, mean, variance, gap, test):
-    """Add the p-value of equal averages by adaptive and by equal weights (Hausman)."""
-    equal_mean, equal_noise, equal_spread = equal
-    for u in range(n):
-        left = equal_noise[u] + tau2 * equal_spread[u]
-        gap[u] = left / (carrying[u] * carrying[u]) - variance[a, u]
-    for u in range(n):
-        apart = abs(equal_mean[u] / carrying[u] - mean[a, u])
-        gap[u] = apart / np.sqrt(gap[u]) if gap[u] > 1e-12 else 0.0
-    for u in range(n):
-        test[u] += density[u] * _tail(gap[u] if gap[u] < _LARGEST_Z else _LARGEST_Z)
-
-
-@_loop
 def _write(values, t, first, n, out):
     for u in range(n):
         out[t, first + u] = values[u]
@@ -342,7 +318,7 @@ def _write_test(t, first, n, r, value, p, statistic):
 
 
 @_loop
-def _summarise(n, usable, together, m1, m2, t2, test, alone, value, last_mean, last_variance, last):
+def _summarise(n, usable, together, m1, m2, t2, alone, value, last_mean, last_variance, last):
     """Turn sums over the posterior into means; a pair like no other gets the largest tau."""
     for u in range(n):
         found = together[u] > 1e-280
@@ -350,12 +326,10 @@ def _summarise(n, usable, together, m1, m2, t2, test, alone, value, last_mean, l
         m1[u] = m1[u] * g if found else last_mean[u]
         m2[u] = m2[u] * g if found else last_variance[u] + last_mean[u] * last_mean[u]
         t2[u] = t2[u] * g if found else last
-        test[u] = test[u] * g if found else 1.0
         value[u] = min(value[u] / alone[u], 1.0) if alone[u] > 0.0 else 1.0
         if not usable[u]:
             m1[u] = np.nan
             t2[u] = np.nan
-            test[u] = np.nan
             value[u] = np.nan
 
 
@@ -378,7 +352,7 @@ def _posterior_rows(
     phi1, phi2, scale1, scale2, share1, share2, skew1, skew2, noise1, noise2 = sides
     tau2, null, points, prior, sigma2, flips, flip_weights = grid
     correlation, se, lower, higher, tau = estimate
-    statistic, p, hausman, largest = tests
+    statistic, p, largest = tests
     s, _, columns = num.shape
     taus = len(tau2)
     x = np.empty((s, _BLOCK))
@@ -400,9 +374,6 @@ def _posterior_rows(
     usable = np.empty(_BLOCK, np.bool_)
     base = np.empty(_BLOCK)
     carrying = np.empty(_BLOCK)
-    equal_mean = np.empty(_BLOCK)
-    equal_noise = np.empty(_BLOCK)
-    equal_spread = np.empty(_BLOCK)
     weight = np.empty(_BLOCK)
     g_mean = np.empty(_BLOCK)
     g_noise = np.empty(_BLOCK)
@@ -421,7 +392,6 @@ def _posterior_rows(
     m1 = np.empty(_BLOCK)
     m2 = np.empty(_BLOCK)
     t2 = np.empty(_BLOCK)
-    test = np.empty(_BLOCK)
     for t in range(begin, end):
         for first in range(t // _BLOCK * _BLOCK if upper else 0, columns, _BLOCK):
             n = min(_BLOCK, columns - first)
@@ -430,17 +400,12 @@ def _posterior_rows(
                 scale[u] = 1.0 / np.sqrt(both) if both > 0 and phi1[t] > 0 else 0.0
             genes = (scale1, share1), (scale2, share2)
             _effects(num, den, noise, t, first, n, scale, genes[0], genes[1], inflation, x, v)
-            for out in (base, carrying, equal_mean, equal_noise, equal_spread):
-                _zero(n, out)
-            for out in (weight, g_mean, g_noise, g_spread, g_skew):
+            for out in (base, carrying, weight, g_mean, g_noise, g_spread, g_skew):
                 _zero(n, out)
             for c in range(s):
                 for u in range(n):
                     skew[u] = skew1[c, t] * skew2[c, first + u]
-                _add_sums(
-                    c, n, x, v, e, known, third, skew, base, carrying, equal_mean, equal_noise
-                )
-                _add_known(c, n, inflation[c], known, equal_spread)
+                _add_sums(c, n, x, v, e, known, third, skew, base, carrying)
                 if weighting > 0:
                     for u in range(n):
                         d = np.float64(den[c, t, first + u]) if weighting == 2 else 1.0
@@ -491,7 +456,7 @@ def _posterior_rows(
                     )
             averages = (adaptive, spread) if weighting == 0 else (mean, variance)
             _likelihoods(taus, n, level, best)
-            for out in (alone, value, together, m1, m2, t2, test):
+            for out in (alone, value, together, m1, m2, t2):
                 _zero(n, out)
             for a in range(taus):
                 if null[a] > 0.0:
@@ -539,8 +504,6 @@ def _posterior_rows(
                 _add_posterior(
                     a, n, tau2[a], level, density, averages[0], averages[1], together, m1, m2, t2
                 )
-                equal = equal_mean, equal_noise, equal_spread
-                _add_comparison(a, n, tau2[a], density, carrying, equal, adaptive, spread, w, test)
             for u in range(n):
                 usable[u] = (carrying[u] >= 3.0) & (scale[u] > 0.0)
             last = taus - 1
@@ -551,7 +514,6 @@ def _posterior_rows(
                 m1,
                 m2,
                 t2,
-                test,
                 alone,
                 value,
                 averages[0][last],
@@ -563,7 +525,6 @@ def _posterior_rows(
                 w[u] = np.sqrt(max(m2[u] - m1[u] * m1[u], 0.0) + of_phi)
             _write_estimate(t, first, n, quantile, m1, w, correlation, se, lower, higher)
             _write_test(t, first, n, m1, value, p, statistic)
-            _write(test, t, first, n, hausman)
             _zero(n, total)
             _zero(n, squares)
             for c in range(s):
@@ -616,8 +577,8 @@ def posterior(sums, sides, inflation, grid, weighting, quantile, upper, estimate
         Results: estimate, its standard error, limits, and the root of the posterior mean of tau^2;
         NaN with fewer than 3 donors.
     tests : tuple of ndarray, shape (rows, columns)
-        Results: signed normal score of p, two-sided p-value of no correlation, p-value of equal
-        estimates by adaptive and by equal weights, largest weight of a donor.
+        Results: signed normal score of p, two-sided p-value of no correlation, largest
+        weight of a donor.
     """
     given = (sums, sides, inflation, grid, weighting, quantile, upper, estimate, tests)
     over_ranges(_posterior_rows, sums[0].shape[1], *given)

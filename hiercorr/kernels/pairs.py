@@ -18,7 +18,7 @@ def _cubic(where, last):
     return i, -b * c * d / 6.0, a * c * d / 2.0, -a * b * d / 2.0, a * b * c / 6.0
 
 
-def leave_out_variance(num, den, phi1, phi2, effect1, effect2, share1, share2, cluster):
+def leave_out_variance(num, den, phi1, phi2, effect1, effect2, share1, share2, cluster, critical):
     """Estimate the correlation of each pair of a tile and its standard error over samples.
 
     See :func:`hiercorr.inference.pairs.pair_estimate`.
@@ -35,6 +35,8 @@ def leave_out_variance(num, den, phi1, phi2, effect1, effect2, share1, share2, c
         Share of each sample in a variance.
     cluster : bool
         Cluster-robust instead of jackknife standard errors.
+    critical : ndarray, shape (samples + 1,)
+        Largest F statistic of equal averages that is not significant, by number of samples.
 
     Returns
     -------
@@ -46,17 +48,21 @@ def leave_out_variance(num, den, phi1, phi2, effect1, effect2, share1, share2, c
         Number of samples with information on the pair.
     largest : ndarray of float32
         Largest proportion of D in one sample.
+    matters : ndarray of bool
+        Whether the mean of N_c / D_c over the samples is another than N / D.
     """
     shape, dtype = num.shape[1:], num.dtype
     out = (
         *(np.empty(shape, dtype) for _ in range(3)),
         np.empty(shape, np.int32),
         np.empty(shape, np.float32),
+        np.empty(shape, np.bool_),
     )
     sides = (phi1, phi2, effect1, effect2, share1, share2)
 
     def rows(begin, end):
-        _leave_out_rows(begin, end, num, den, *sides, cluster, *out, np.empty((9, shape[1])))
+        space = np.empty((12, shape[1]))
+        _leave_out_rows(begin, end, num, den, *sides, cluster, critical, *out, space)
 
     over_ranges(rows, shape[0])
     return out
@@ -75,38 +81,47 @@ def _leave_out_rows(
     share1,
     share2,
     cluster,
+    critical,
     rho,
     se,
     df,
     carrying,
     largest,
+    matters,
     space,
 ):
     s, _, c = num.shape
     n_sum, d_sum, scale, ratio = space[0], space[1], space[2], space[3]
     m0, m1, m2, b2, qm = space[4], space[5], space[6], space[7], space[8]
+    within, apart, spread = space[9], space[10], space[11]
     for t in range(begin, end):
         for u in range(c):
-            n_sum[u], d_sum[u] = 0.0, 0.0
+            n_sum[u], d_sum[u], m0[u] = 0.0, 0.0, 0.0
         for k in range(s):
             for u in range(c):
                 n_sum[u] += num[k, t, u]
                 d_sum[u] += den[k, t, u]
+                m0[u] += 1.0 if den[k, t, u] > 0 else 0.0
         for u in range(c):
             v = phi1[t] * phi2[u]
             scale[u] = 1.0 / np.sqrt(v) if v > 0 and phi1[t] > 0 else np.nan
             ratio[u] = n_sum[u] / d_sum[u] if d_sum[u] > 0 else np.nan
             scale[u] /= d_sum[u] if d_sum[u] > 0 else np.nan
         for u in range(c):
-            m0[u], m1[u], m2[u], b2[u], qm[u] = 0.0, 0.0, 0.0, 0.0, 0.0
+            m1[u], m2[u], b2[u], qm[u] = 0.0, 0.0, 0.0, 0.0
+            within[u], apart[u], spread[u] = 0.0, 0.0, 0.0
         for k in range(s):
             for u in range(c):
                 d = den[k, t, u]
-                m0[u] += 1.0 if d > 0 else 0.0
                 qm[u] = max(qm[u], d)
                 b = 0.5 * (share1[k, t] + share2[k, u])
                 b2[u] += b * b
                 x = (num[k, t, u] - ratio[u] * d) * scale[u]
+                inverse = 1.0 / d if d > 0 else 0.0
+                a = inverse - m0[u] / d_sum[u] if d > 0 else 0.0
+                within[u] += x * x * inverse
+                apart[u] += a * x
+                spread[u] += a * a * d
                 x -= 0.5 * n_sum[u] * scale[u] * (effect1[k, t] + effect2[k, u])
                 rest = max(1.0 - b, 0.05)
                 x /= np.sqrt(rest) if cluster else rest
@@ -120,6 +135,10 @@ def _leave_out_rows(
             largest[t, u] = qm[u] / d_sum[u] if d_sum[u] > 0 else 0.0
             var = m2[u] if cluster else max(m2[u] - m1[u] * m1[u] / s, 0.0) * (n - 1.0) / n
             se[t, u] = np.sqrt(var) if n >= 3 and var > 0 else np.nan
+            unequal = spread[u] * d_sum[u] > 1e-6 * n * n
+            explained = apart[u] * apart[u] / spread[u] if unequal else 0.0
+            left = (within[u] - explained) * critical[np.int64(n)]
+            matters[t, u] = n >= 3 and explained * (n - 2.0) > left
 
 
 def bootstrap_variance(num, den, weights, phi1, phi2, drawn1, drawn2):

@@ -479,6 +479,7 @@ def _table(
         found["df"],
         np.empty(0, np.int32),
         np.empty(0, np.float32),
+        np.empty(0, bool),
     )
     tested = inference.pair_table(relative, confidence, dtype)
     out = {

@@ -41,7 +41,6 @@ from hiercorr.within.per_sample import Tile, per_sample_pairs
 # Typical variance / its standard error; below it, coverage and bias were poor in simulations.
 LOW_INFORMATION = 5.0
 DOMINANT_SHARE = 0.5
-DIFFERENT_AVERAGES = 0.01  # p-value of equal averages by adaptive and by equal weights
 
 
 class Output(Protocol):
@@ -497,6 +496,8 @@ def _over_donors(
     if plan.silent(s):
         tile["fisher_z"] = inference.fisher_z(estimate.correlation)
         return tile, flag
+    if plan.estimator == "within":
+        flag |= estimate.weights_matter * Flag.WEIGHTS_MATTER.bit
     tile |= inference.pair_table(estimate, plan.confidence, plan.dtype)
     return tile, flag | _interval_flags(estimate.carrying, tile)
 
@@ -548,8 +549,8 @@ def _hierarchical(
     }
     flag = (estimate.largest_share > DOMINANT_SHARE) * Flag.DOMINATED.bit
     flag |= (alone.carrying < len(num)) * Flag.ABSENT_IN_SAMPLE.bit
-    if plan.weights == "adaptive":
-        flag |= (estimate.weights_p_value < DIFFERENT_AVERAGES) * Flag.WEIGHTS_MATTER.bit
+    if plan.weights != "equal":
+        flag |= alone.weights_matter * Flag.WEIGHTS_MATTER.bit
     return tile, flag | _interval_flags(alone.carrying, tile)
 
 

@@ -29,7 +29,6 @@ from hiercorr.results import tiling
 from hiercorr.runtime.progress import with_progress
 from hiercorr.schema import Flag
 from hiercorr.within.fitting import (
-    DIFFERENT_AVERAGES,
     DOMINANT_SHARE,
     LOW_INFORMATION,
     WithinEstimates,
@@ -289,12 +288,11 @@ def _table(
     largest = estimate.largest_share
     if donors is not None:
         assert problem.donors is not None
-        tile, largest, matters = _hierarchical(part, problem, problem.donors, donors)
+        tile, largest = _hierarchical(part, problem, problem.donors, donors)
         tile["jackknife_p_value"] = inference.pair_table(estimate, plan.confidence, plan.dtype)[
             "p_value"
         ]
         flag &= ~Flag.DOMINATED.bit
-        flag[matters] |= Flag.WEIGHTS_MATTER.bit
     else:
         tile = {"correlation_unclipped": estimate.correlation.astype(plan.dtype)}
         if plan.silent(n_samples):
@@ -302,6 +300,8 @@ def _table(
         else:
             tile |= inference.pair_table(estimate, plan.confidence, plan.dtype)
     flag[largest > DOMINANT_SHARE] |= Flag.DOMINATED.bit
+    if plan.weights != "equal" and not plan.silent(n_samples):
+        flag[estimate.weights_matter] |= Flag.WEIGHTS_MATTER.bit
     if "ci_lower" in tile:
         flag[np.isnan(tile["ci_lower"])] |= Flag.NO_INTERVAL.bit
     if plan.few(n_samples):
@@ -311,8 +311,8 @@ def _table(
 
 def _hierarchical(
     part: Part, problem: WithinProblem, model: DonorModel, donors: SignatureNoise
-) -> tuple[dict[str, NDArray], NDArray, NDArray]:
-    """Estimate by the hierarchical model; also the largest weights, and where weights matter."""
+) -> tuple[dict[str, NDArray], NDArray]:
+    """Estimate by the hierarchical model; also the largest weights."""
     plan = problem.plan
     assert model.prior is not None
     num, den = (np.ascontiguousarray(a[:, None]) for a in part.cross.sums())
@@ -328,8 +328,7 @@ def _hierarchical(
         plan.confidence,
     )
     tile = {"correlation_unclipped": estimate.correlation, **estimate.table}
-    matters = estimate.weights_p_value < DIFFERENT_AVERAGES
-    return tile, estimate.largest_share, matters & (plan.weights == "adaptive")
+    return tile, estimate.largest_share
 
 
 def check_signature(

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import statsmodels.api as sm
 from scipy import stats
 
 from hiercorr import inference
@@ -17,7 +18,7 @@ def test_pair_table_equals_scipy_for_any_df(most):
     rho, se = rng.normal(0, 0.6, shape), np.exp(rng.normal(-2, 1.5, shape))
     rho[2, :3], se[2, 3] = (1.2, -1.0, np.nan), np.nan
     zeros = np.zeros(shape, np.int32)
-    out = inference.pair_table(inference.PairEstimate(rho, se, df, zeros, zeros), 0.9)
+    out = inference.pair_table(inference.PairEstimate(rho, se, df, zeros, zeros, zeros), 0.9)
     inside = np.where(np.abs(rho) < 1, rho, np.nan)
     np.testing.assert_allclose(out["fisher_z"], np.arctanh(inside), rtol=1e-12)
     nothing = np.isnan(rho) | np.isnan(se) | (df < pairs.LEAST_DF)
@@ -46,3 +47,33 @@ def test_bootstrap_draws():
     np.testing.assert_array_equal(
         draws, inference.bootstrap_draws(3, 500, np.random.default_rng(1))
     )
+
+
+def test_weights_matter_is_the_weighted_regression_on_inverse_information():
+    rng = np.random.default_rng(5)
+    k, pairs_of = 7, 400
+    den = rng.uniform(5, 200, (k, 1, pairs_of))
+    den[2, 0, :50] = 0.0  # a donor without the pair
+    num = (0.3 + 0.4 * (den < 60)) * den + rng.normal(0, 1, den.shape) * np.sqrt(den)
+    num[den == 0] = 0.0
+    gene = np.ones((1, k)), np.ones((pairs_of, k))
+    noise = np.ones(1), np.ones(pairs_of)
+    found = pairs.pair_estimate(num, den, gene, gene, "jackknife", noise).weights_matter[0]
+    p = np.ones(pairs_of)
+    for j in range(pairs_of):
+        n, d = num[:, 0, j], den[:, 0, j]
+        at = d > 0
+        x = sm.add_constant(1 / d[at])
+        p[j] = sm.WLS(n[at] / d[at], x, weights=d[at]).fit().pvalues[1]
+    assert 20 < found.sum() < pairs_of
+    np.testing.assert_array_equal(found, p < 0.01)
+
+
+def test_equal_information_leaves_no_question_of_weights():
+    rng = np.random.default_rng(6)
+    den = np.full((5, 20, 30), 40.0)
+    den *= 1 + 1e-7 * rng.normal(size=den.shape)
+    num = rng.normal(0, 3, den.shape)
+    gene = np.ones((20, 5)), np.ones((30, 5))
+    noise = np.ones(20), np.ones(30)
+    assert not pairs.pair_estimate(num, den, gene, gene, "jackknife", noise).weights_matter.any()
