@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 from scipy import sparse, stats
 
 from hiercorr.counts import validate
-from hiercorr.counts.counts import GENE_SETS
+from hiercorr.counts.counts import GENE_SETS, SUMMED_LAYER
 from hiercorr.counts.selection import Selection
 from hiercorr.counts.sources import open_source
 from hiercorr.datasets import hallmark, read_gmt
@@ -353,6 +353,7 @@ def sum_gene_sets(
         obs["hiercorr_depth"] = row_sum if given is None else given
     out = ad.AnnData(sparse.csr_matrix(total), obs=obs, var=pd.DataFrame(index=[*keep, *usable]))
     out.uns[GENE_SETS] = np.array(list(usable), object)
+    out.uns[SUMMED_LAYER] = layer or "X"
     return out
 
 

@@ -6,6 +6,7 @@ from scipy import stats
 
 import hiercorr as hc
 from hiercorr.enrichment import enrich, gene_sets, gsea, read_gmt, sum_gene_sets
+from hiercorr.reporting.methods_text import methods_text
 from hiercorr.simulate import simulate_counts
 
 pytestmark = pytest.mark.filterwarnings(
@@ -139,3 +140,19 @@ def _block(n, size, r):
     out[:size, :size] = r
     np.fill_diagonal(out, 1)
     return out
+
+
+def test_layer_of_summed_sets_is_recorded(tmp_path, gbm):
+    adata = gbm[:, :60].copy()
+    adata.layers["counts"] = adata.X.copy()
+    names = list(adata.var_names)
+    sets = {"a": names[:20], "b": names[20:40]}
+    options = {"keep": names[50:52], "depth": "total_counts"}
+    summed = sum_gene_sets(adata, sets, layer="counts", **options)
+    summed.write_h5ad(tmp_path / "summed.h5ad")
+    for data in (summed, tmp_path / "summed.h5ad"):
+        r = hc.CSCore(data, "sample_id", depth="hiercorr_depth").fit()
+        assert r.dataset.attrs["gene_sets_layer"] == "counts"
+        assert "gene sets entered as summed counts of layer counts: 2" in str(methods_text(r))
+    plain = hc.CSCore(sum_gene_sets(adata, sets, **options), "sample_id", depth="hiercorr_depth")
+    assert "gene sets entered as summed counts: 2" in str(methods_text(plain.fit()))

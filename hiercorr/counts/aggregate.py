@@ -157,7 +157,7 @@ def sum_over_cells(
         read = replace(selection, subset=keep, depth=cell_depth, min_cells=1)
         sample_of_cells = source.obs[[sample]].copy()
     out.layers["mean"] = sums / obs["n_cells"].to_numpy()[:, None]
-    marks = {k: v for k, v in source.marks.items() if k != "gene_sets"}
+    marks = {k: v for k, v in source.marks.items() if not k.startswith("gene_sets")}
     out.uns[KEY] = {
         **notes,
         **{k: v for k, v in selection.attributes.items() if k != "genes"},

@@ -16,6 +16,8 @@ MIN_CELLS = 10
 METACELLS = "hiercorr_metacells"
 # Key of uns with the names of the gene sets in an AnnData of summed gene sets.
 GENE_SETS = "hiercorr_gene_sets"
+# Key of uns with the layer whose counts were summed over gene sets.
+SUMMED_LAYER = "hiercorr_summed_layer"
 
 
 @dataclass(frozen=True)

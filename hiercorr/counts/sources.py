@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from hiercorr.counts.counts import GENE_SETS, METACELLS
+from hiercorr.counts.counts import GENE_SETS, METACELLS, SUMMED_LAYER
 from hiercorr.errors import InputError, unknown_name
 from hiercorr.runtime.files import refuse_code
 
@@ -166,7 +166,10 @@ def _from_anndata(adata: ad.AnnData, layer: str | None) -> Source:
 def _marks(uns: Any) -> dict[str, Any]:
     """Read how metacells or sums of gene sets were made."""
     made = {f"metacell_{k}": v for k, v in uns.get(METACELLS, {}).items() if v != ""}
-    return made | ({"gene_sets": list(uns[GENE_SETS])} if GENE_SETS in uns else {})
+    if GENE_SETS in uns:
+        made["gene_sets"] = list(uns[GENE_SETS])
+        made["gene_sets_layer"] = str(uns.get(SUMMED_LAYER, "X"))
+    return made
 
 
 def _from_group(group: Any, layer: str | None, name: str) -> Source:
@@ -182,7 +185,8 @@ def _from_group(group: Any, layer: str | None, name: str) -> Source:
     others = {f"layer={k!r}": _matrix(group[f"layers/{k}"]) for k in layers if k != layer}
     if layer != "raw" and "raw/X" in group:
         others["layer='raw'"] = _matrix(group["raw/X"])
-    uns = {k: read_elem(group[f"uns/{k}"]) for k in (METACELLS, GENE_SETS) if f"uns/{k}" in group}
+    marks = (METACELLS, GENE_SETS, SUMMED_LAYER)
+    uns = {k: read_elem(group[f"uns/{k}"]) for k in marks if f"uns/{k}" in group}
     obs, matrix = read_elem(group["obs"]), _matrix(group[location])
     return Source(obs, genes, matrix, name, others, _marks(uns))
 

@@ -141,7 +141,9 @@ def between_genes(f: Facts) -> str:
     number = " to ".join(f"{n - other:,}" for n in dict.fromkeys((sizes[0], sizes[-1])))
     genes = f"{number} {'other ' if other else ''}gene{'s' * (number != '1')}{chosen_genes(f)}"
     if f.get("gene_sets"):
-        genes += f" (gene sets entered as summed counts: {f.get('gene_sets'):,})"
+        layer = f.get("gene_sets_layer", "X")
+        of = "" if layer == "X" else " of raw" if layer == "raw" else f" of layer {layer}"
+        genes += f" (gene sets entered as summed counts{of}: {f.get('gene_sets'):,})"
     if f.target is not None:
         return f"between {f.target} and {genes}"
     return f"between {genes}" if sizes == [2] else f"between all pairs of {genes}"

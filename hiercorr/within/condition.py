@@ -210,7 +210,10 @@ def _contrast(
 def check_pooled(
     question: differential_tests.Question, condition: Condition, permutations: int | None
 ) -> None:
-    """Raise an error unless two groups are compared without adjustment, as for ``"pooled"``."""
+    """Raise an error unless two groups are compared without adjustment, as for ``"pooled"``.
+
+    Warns of unbalanced groups.
+    """
     groups, weights = question.groups, question.group_weights
     for refused, what in (
         (condition.block is not None, "block="),
@@ -231,11 +234,19 @@ def check_pooled(
                 f"{what}: use 'regression'"
             )
     assert groups is not None
-    smallest = np.bincount(groups).min()
+    sizes = np.bincount(groups)
+    smallest, largest = sizes.min(), sizes.max()
     if smallest < 3:
         raise InputError(
             f"method='pooled' needs at least 3 samples in each group of {condition.column!r}, and "
             f"the smallest has {smallest}"
+        )
+    if largest > 2 * smallest:
+        warn(
+            f"method='pooled' with {smallest} and {largest} samples: in unbalanced groups small "
+            "p-values are too small; in simulations of 3 against 10 samples most of a screen's "
+            "list was false; use method='regression', the default",
+            EstimationWarning,
         )
 
 

@@ -31,6 +31,7 @@ from hiercorr.runtime.resources import memory_bytes, threads
 from hiercorr.within import fitting, pooled_covariates
 from hiercorr.within.checkpoint import Checkpoint, fingerprint
 from hiercorr.within.dataset import Provenance, within_dataset
+from hiercorr.within.each_sample import each_sample
 from hiercorr.within.options import FitOptions, ModelFacts, Plan, make_plan
 from hiercorr.within.signature import check_signature, fit_signature
 
@@ -241,8 +242,8 @@ class CSCore:
         target : str, optional
             Estimate this gene against all others only; added to the genes if it is not among them.
         per_sample : bool
-            Also estimate every pair in every sample, with tau^2 (Paule-Mandel), I^2, Cochran's Q
-            and a 95% prediction interval where every sample can be estimated (estimator
+            Also estimate every pair in every sample, with tau^2 (Paule-Mandel), I^2 and Cochran's Q
+            where every sample can be estimated, and a 95% prediction interval (estimator
             ``"within"``). The interval is that of the hierarchical model for a new donor
             (:meth:`hiercorr.CorrelationResult.prediction_interval`) where it is used; otherwise it
             averages over the confidence distribution of tau^2
@@ -476,7 +477,7 @@ class CSCore:
         per_sample: bool,
     ) -> fitting.WithinProblem:
         if self._cluster is None:
-            also = [fitting.each_sample(counts)] if per_sample else []
+            also = [each_sample(counts)] if per_sample else []
             return fitting.fit_here(counts, plan, output, stored, also)
         return self._cluster.fit(counts, plan, output)
 

@@ -18,7 +18,6 @@ from hiercorr import inference, kernels, moments
 from hiercorr.counts.counts import Counts
 from hiercorr.design.matrix import DesignMatrix
 from hiercorr.errors import EstimationWarning
-from hiercorr.inference.prediction import predict_new_donor
 from hiercorr.inference.random_effects import HeterogeneityPrior
 from hiercorr.results import tiling
 from hiercorr.runtime import blas
@@ -36,7 +35,6 @@ from hiercorr.within.heterogeneity import (
     panel_genes,
 )
 from hiercorr.within.options import Plan
-from hiercorr.within.per_sample import Tile, per_sample_pairs
 
 # Typical variance / its standard error; below it, coverage and bias were poor in simulations.
 LOW_INFORMATION = 5.0
@@ -417,30 +415,6 @@ class _TileSums:
             *self._pooled, problem.test, left, right, space, cache, self._upper
         )
         return num, tested[0]
-
-
-def each_sample(counts: Counts) -> Also:
-    """Return a hook that adds the estimates in every sample, and their heterogeneity."""
-
-    def add(
-        problem: WithinProblem,
-        left: slice,
-        right: slice,
-        num: NDArray,
-        den: NDArray,
-        tile: dict[str, NDArray],
-    ) -> NDArray[np.uint16]:
-        found, incomplete = per_sample_pairs(
-            counts, problem.sums, problem.fit, Tile(left, right, num, den)
-        )
-        if problem.donors is not None:  # one source of what a new donor may have
-            r = tile["correlation_unclipped"]
-            limits = predict_new_donor(r, tile["se"], tile["tau"])
-            found |= dict(zip(("prediction_lower", "prediction_upper"), limits, strict=True))
-        tile |= found
-        return np.where(incomplete, Flag.NO_HETEROGENEITY.bit, np.uint16(0))
-
-    return add
 
 
 def tile_of(

@@ -12,7 +12,6 @@ from hiercorr import moments
 from hiercorr.counts.counts import Counts
 from hiercorr.inference.meta import meta_analysis
 from hiercorr.inference.pairs import fisher_z
-from hiercorr.inference.prediction import predict_new_sample
 from hiercorr.moments.residuals import residual_blocks
 
 Array = NDArray[np.float64]
@@ -71,8 +70,7 @@ def per_sample_pairs(
     -------
     dict
         ``sample_correlation``, ``sample_se`` (samples, left, right), ``tau2``, ``i2``,
-        ``cochran_q``, ``cochran_p_value``, ``prediction_lower``, ``prediction_upper`` (left,
-        right).
+        ``cochran_q``, ``cochran_p_value`` (left, right).
     ndarray of bool
         Pairs that cannot be estimated in some sample: their heterogeneity is NaN.
     """
@@ -119,21 +117,13 @@ def _variance(
 
 
 def _heterogeneity(z: Array, v: Array, complete: NDArray[np.bool_]) -> dict[str, NDArray]:
-    """Estimate tau^2, I^2, Cochran's Q and prediction limits of pairs estimated in every sample."""
-    names = ("tau2", "i2", "cochran_q", "cochran_p_value", "prediction_lower", "prediction_upper")
+    """Estimate tau^2, I^2 and Cochran's Q of pairs that are estimated in every sample."""
+    names = ("tau2", "i2", "cochran_q", "cochran_p_value")
     out = {name: np.full(complete.shape, np.nan) for name in names}
     if complete.any() and len(z) >= 3:
         z, v = z[:, complete], v[:, complete]
         meta = meta_analysis(z, v, method="PM")
-        lower, upper = predict_new_sample(z, v)
-        found = (
-            meta.tau2,
-            meta.i2,
-            meta.q,
-            meta.p_q,
-            np.tanh(np.minimum(lower, meta.lower)),
-            np.tanh(np.maximum(upper, meta.upper)),
-        )
+        found = meta.tau2, meta.i2, meta.q, meta.p_q
         for name, values in zip(names, found, strict=True):
             out[name][complete] = values
     return out

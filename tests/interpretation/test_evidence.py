@@ -1,5 +1,7 @@
 """Evidence at two levels: classes by hand, refusals, the Bayesian layer."""
 
+import warnings
+
 import numpy as np
 import pytest
 
@@ -65,3 +67,15 @@ def test_evidence_takes_the_bayesian_layer(fitted):
     assert table.loc["gene1", "bayesian_correlation"] == pytest.approx(
         float(r.dataset["correlation"][0, 1])
     )
+
+
+def test_layers_of_different_cells_are_told(gbm):
+    options = {"sample": "sample_id", "depth": "total_counts", "genes": 20}
+    within = hc.CSCore(gbm, subset={"condition": "ctrl"}, **options).fit(target="FTL")
+    between = hc.Pseudobulk(gbm, **options).fit(target="FTL")
+    with pytest.warns(hc.DataWarning, match="subset is 'condition: ctrl' within and 'all cells'"):
+        hc.evidence("FTL", within=within, between=between)
+    again = hc.Pseudobulk(gbm, subset={"condition": "ctrl"}, **options).fit(target="FTL")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        hc.evidence("FTL", within=within, between=again)

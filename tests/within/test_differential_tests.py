@@ -288,3 +288,18 @@ def test_permutations_of_unbalanced_groups_are_warned_of(data):
         hc.EstimationWarning, match="groups of 3 and 6 samples of 'arm' are permuted"
     ):
         hc.differential(unequal, condition="arm", permutations=99, **OPTIONS)
+
+
+@pytest.mark.parametrize(("smaller", "warned"), [(3, True), (4, False)])
+def test_pooled_warns_of_unbalanced_groups(smaller, warned):
+    adata, _ = simulate_counts(10, 60, 4, mean=3.0, within=0.5, seed=7)
+    number = pd.factorize(adata.obs["sample"])[0]
+    adata.obs["arm"] = np.where(number < smaller, "a", "b")
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        hc.differential(adata, "sample", "arm", method="pooled", depth="depth")
+    said = [str(w.message) for w in seen if "unbalanced" in str(w.message)]
+    assert bool(said) is warned
+    if warned:
+        assert "3 and 7 samples" in said[0]
+        assert "use method='regression'" in said[0]
