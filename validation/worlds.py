@@ -24,6 +24,8 @@ BETWEEN_SD = 0.4
 DEPTH_SD = 0.4
 SCALE_SD = 0.3  # of the log of a sample's WITHIN_SD, where samples differ in it
 PAIRS = 10  # of a block
+RATIO = 8.0  # of the means of another type's genes, up or down
+DIFFERENT = 0.4  # share of the genes that differ between the types
 
 _NODES = np.linspace(-6, 6, 2001)
 _WEIGHTS = np.exp(-(_NODES**2) / 2)
@@ -251,6 +253,22 @@ WORLDS: dict[str, Callable] = {
     "ambient RNA": _ambient,
     "wrong depth": _wrong_depth,
 }
+
+
+def add_foreign(
+    adata: ad.AnnData, share: float, doublets: bool, rng: np.random.Generator
+) -> ad.AnnData:
+    """Replace a share of the cells by those of another type, or add one of those to them."""
+    x, depth = adata.X.toarray(), adata.obs["depth"].to_numpy().copy()
+    at = rng.random(len(x)) < share
+    factor = np.where(rng.random(x.shape[1]) < 0.5, RATIO, 1 / RATIO)
+    mean = x.mean(0) * np.where(rng.random(x.shape[1]) < DIFFERENT, factor, 1.0)
+    rate = mean * np.exp(rng.normal(0, 0.5, (at.sum(), len(mean)))) * depth[at, None] / 1e4
+    other = rng.poisson(rate)
+    x[at] = x[at] + other if doublets else other
+    depth[at] *= 2.0 if doublets else 1.0
+    obs = adata.obs.assign(depth=depth)
+    return ad.AnnData(sparse.csr_matrix(x.astype(np.float32)), obs, adata.var)
 
 
 def cell_numbers(n: int, cells: int, unequal: bool, rng: np.random.Generator) -> np.ndarray:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import warnings
 
-import anndata as ad
 import numpy as np
 import pandas as pd
-from scipy import sparse
 
 import hiercorr as hc
+from validation import worlds
 from validation.pages import span
 from validation.populations import Population, draw
 from validation.screens import adjusted
@@ -25,8 +24,6 @@ REPLICATES = 12
 QUICK_REPLICATES = 2
 GENES = 80
 CELLS, DONORS = 400, 6
-RATIO = 8.0  # of the means of the other type's genes, up or down
-DIFFERENT = 0.4  # share of the genes that differ between the types
 CELL_TYPES = {
     "independent genes": Population(related=0.0),
     "related genes": Population(rho=0.6),
@@ -43,29 +40,13 @@ def grid(quick: bool) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["cells_are", "foreign"])
 
 
-def add_foreign(
-    adata: ad.AnnData, share: float, doublets: bool, rng: np.random.Generator
-) -> ad.AnnData:
-    """Replace a share of the cells by those of another type, or add one of those to them."""
-    x, depth = adata.X.toarray(), adata.obs["depth"].to_numpy().copy()
-    at = rng.random(len(x)) < share
-    factor = np.where(rng.random(x.shape[1]) < 0.5, RATIO, 1 / RATIO)
-    mean = x.mean(0) * np.where(rng.random(x.shape[1]) < DIFFERENT, factor, 1.0)
-    rate = mean * np.exp(rng.normal(0, 0.5, (at.sum(), len(mean)))) * depth[at, None] / 1e4
-    other = rng.poisson(rate)
-    x[at] = x[at] + other if doublets else other
-    depth[at] *= 2.0 if doublets else 1.0
-    obs = adata.obs.assign(depth=depth)
-    return ad.AnnData(sparse.csr_matrix(x.astype(np.float32)), obs, adata.var)
-
-
 def run_cell(row: dict, replicates: int, seed: np.random.SeedSequence) -> pd.DataFrame:
     found: dict[str, list] = {}
     for child in seed.spawn(replicates):
         rng = np.random.default_rng(child)
         data = draw(CELL_TYPES[row["cells_are"]], np.full(DONORS, CELLS), GENES, rng)
         share, doublets = FOREIGN[row["foreign"]]
-        adata = add_foreign(data.adata, share, doublets, rng) if share else data.adata
+        adata = worlds.add_foreign(data.adata, share, doublets, rng) if share else data.adata
         options = {"sample": "sample", "depth": "depth", "min_cells": 5}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
