@@ -3,6 +3,7 @@
 Pure functions on arrays, independent of the estimator that supplies the sums.
 """
 
+from hiercorr.inference.levels import tau_within_donors
 from hiercorr.inference.meta import MetaAnalysis, meta_analysis
 from hiercorr.inference.moderation import SqueezedVariances, squeeze_variances
 from hiercorr.inference.multiplicity import (
@@ -64,5 +65,6 @@ __all__ = [
     "simes",
     "squeeze_variances",
     "storey",
+    "tau_within_donors",
     "variance_shares",
 ]

@@ -97,6 +97,17 @@ def _at_every_tau(effects: Array, variances: Array, inflation: Array) -> tuple[A
     return mean, variance, level
 
 
+def likelihood_at_every_tau(effects: Array, variances: Array) -> Array:
+    """Compute the restricted log likelihood at every tau, (n_taus, n_pairs).
+
+    Parameters
+    ----------
+    effects, variances : ndarray, shape (k, n_pairs)
+        Estimates and their sampling variances, large where there is no information.
+    """
+    return _at_every_tau(effects, variances, np.ones(len(effects)))[2]
+
+
 def _by_chance(effects: Array, variances: Array) -> Array:
     """Compute the restricted log likelihood of correlations +-b, (n_flips, n_pairs).
 
@@ -284,6 +295,11 @@ class DonorGenes:
         parts = (np.ascontiguousarray(a[:, genes]) for a in (self.scale, self.share, self.skewness))
         scale, share, skewness = parts
         return DonorGenes(self.phi[genes], scale, share, skewness, self.noise[genes])
+
+    def of_samples(self, units: NDArray[np.int64]) -> DonorGenes:
+        """Return the same with a row for each sample, that of its donor."""
+        scale, share, skewness = (a[units] for a in (self.scale, self.share, self.skewness))
+        return DonorGenes(self.phi, scale, share, skewness, self.noise)
 
     def of_rows(self, rows: slice) -> posterior.Sides:
         """Return some of the genes as the rows of a block."""

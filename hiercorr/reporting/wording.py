@@ -298,11 +298,16 @@ def _hierarchical(f: Facts, units: str, only: str) -> str:
         "information": "weighted by their information",
     }[str(f.get("donor_weights", "adaptive"))]
     pairs = f" over {f.get('prior_pairs'):,} pairs" if f.get("prior_pairs") else ""
+    levels = (
+        f"The variance between the samples of one {units} was estimated likewise. "
+        if f.get("tau_within_donors_distribution")
+        else ""
+    )
     return (
         f"The {units} is the unit of inference{only}, in a hierarchical model: the "
         f"sampling variance of each {units}'s correlation followed from its cells, the "
         f"distribution of the variance between {units}s was estimated{pairs} by nonparametric "
-        f"maximum likelihood ({cite('npmle', 'shrinkage')}), and {units}s were {weights}. "
+        f"maximum likelihood ({cite('npmle', 'shrinkage')}), and {units}s were {weights}. {levels}"
         "Two-sided p-values average over the posterior distribution of that variance given the "
         f"restricted likelihood ({cite('reml')}); {percent(f)} confidence intervals are normal "
         "with the posterior variance."
@@ -359,7 +364,18 @@ def adjustment(f: Facts) -> str:
         if f.get("interval", AGREES) != AGREES
         else ""
     )
-    return paragraph(_procedure(f), two)
+    return paragraph(_procedure(f), two, _shrinkage(f))
+
+
+def _shrinkage(f: Facts) -> str:
+    if f.get("shrunken_pairs") is None:
+        return ""
+    return (
+        "Estimates were shrunk and local false sign rates computed by a mixture of normals around "
+        f"zero ({cite('shrinkage')}) learnt from the normal scores of "
+        f"{f.get('shrunken_pairs'):,} pairs, of which {f.get('null_share'):.0%} were estimated to "
+        "have no effect."
+    )
 
 
 def _procedure(f: Facts) -> str:

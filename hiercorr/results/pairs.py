@@ -36,6 +36,9 @@ _FIRST_COLUMNS = (
     "df",
     "p_value",
     "q_value",
+    "lfsr",
+    "shrunken_correlation",
+    "shrunken_difference",
 )
 
 

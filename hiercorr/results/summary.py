@@ -128,6 +128,11 @@ def _notes(attrs: Mapping[str, Any], flags: pd.Series, has_q: bool) -> list[str]
             "are calibrated over the null pairs of the panel; jackknife_p_value uses each pair "
             "alone."
         )
+    if attrs.get("tau_within_donors_distribution"):
+        notes.append(
+            "tau_within_donors: standard deviation between the samples of one donor "
+            f"({attrs['tau_within_donors_distribution']})."
+        )
     if attrs.get("interval", AGREES) != AGREES:
         notes.append(f"Interval: {attrs['interval']}.")
     if has_q:

@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 
 from hiercorr.counts.counts import Counts
 from hiercorr.errors import EstimationWarning
-from hiercorr.inference.random_effects import HeterogeneityPrior
 from hiercorr.results import tiling
 from hiercorr.results.pairs import missing_share
 from hiercorr.runtime.user_warnings import warn
 from hiercorr.schema import CALIBRATED, build_dataset
 from hiercorr.within.fitting import WithinEstimates
+from hiercorr.within.heterogeneity import DonorModel
 from hiercorr.within.options import Plan
 
 
@@ -90,7 +90,7 @@ def within_dataset(
     within = plan.estimator == "within"
     used = fitted.plan or plan
     over_donors = within and used.uncertainty != "none"
-    learnt, sample = _learnt(fitted.prior, plan)
+    learnt, sample = _learnt(fitted.donors, plan)
     dataset = build_dataset(
         genes=counts.genes,
         samples=counts.samples,
@@ -126,12 +126,11 @@ def within_dataset(
     return dataset.assign(fitted.extra)
 
 
-def _learnt(
-    prior: HeterogeneityPrior | None, plan: Plan
-) -> tuple[dict[str, Any], dict[str, NDArray]]:
+def _learnt(donors: DonorModel | None, plan: Plan) -> tuple[dict[str, Any], dict[str, NDArray]]:
     """Return the attributes and the sample variables of what was learnt from the panel."""
-    if prior is None:
+    if donors is None or donors.prior is None:
         return {}, {}
+    prior, within = donors.prior, donors.within_donors
     by_sample = prior.inflation if plan.units is None else prior.inflation[plan.units]
     attrs = {
         "interval": CALIBRATED,
@@ -139,6 +138,8 @@ def _learnt(
         "heterogeneous_share": prior.heterogeneous,
         "prior_pairs": prior.n_pairs,
     }
+    if within is not None:
+        attrs["tau_within_donors_distribution"] = distribution(prior.tau, within)
     return attrs, {"inflation": by_sample}
 
 

@@ -18,7 +18,6 @@ from hiercorr import inference, kernels, moments
 from hiercorr.counts.counts import Counts
 from hiercorr.design.matrix import DesignMatrix
 from hiercorr.errors import EstimationWarning
-from hiercorr.inference.random_effects import HeterogeneityPrior
 from hiercorr.results import tiling
 from hiercorr.runtime import blas
 from hiercorr.runtime.progress import with_progress
@@ -32,6 +31,7 @@ from hiercorr.within.heterogeneity import (
     by_donor,
     donor_model,
     learnt,
+    learnt_within_donors,
     panel_genes,
 )
 from hiercorr.within.options import Plan
@@ -58,7 +58,7 @@ class Output(Protocol):
 class WithinEstimates:
     """Arrays of a fit, before they are stored in a dataset.
 
-    `plan` differs from the one that was made if there were too few pairs to learn `prior` from.
+    `plan` differs from the one that was made if there were too few pairs to learn the prior from.
     """
 
     pair: dict[str, NDArray]
@@ -70,7 +70,7 @@ class WithinEstimates:
     note: str | None = None
     extra: Any = None
     plan: Plan | None = None
-    prior: HeterogeneityPrior | None = None
+    donors: DonorModel | None = None
 
 
 def _gene_table(
@@ -189,7 +189,7 @@ class WithinProblem:
             self.fit.converged,
             note=self.note,
             plan=self.plan,
-            prior=None if self.donors is None else self.donors.prior,
+            donors=self.donors,
         )
 
 
@@ -264,7 +264,9 @@ def learn(
             problem.donors, problem.sums, problem.by_donor(num), problem.by_donor(den), genes
         )
         if prior is not None:
-            return replace(problem, donors=replace(problem.donors, prior=prior))
+            within = learnt_within_donors(problem.donors, problem.sums, num, den, genes)
+            donors = replace(problem.donors, prior=prior, within_donors=within)
+            return replace(problem, donors=donors)
     if plan.asked:
         warn(
             f"{len(genes)} genes with variance beyond counting noise give too few pairs to learn "
@@ -449,6 +451,10 @@ def tile_of(
         sums = problem.by_donor(num), problem.by_donor(den)
         tile, pair_flag = _over_donors(problem, left, right, *sums)
         flag |= pair_flag
+        if problem.donors is not None and problem.donors.within_donors is not None:
+            tile["tau_within_donors"] = _between_samples(
+                problem, problem.donors, left, right, num, den
+            )
     if cells is not None:
         tile |= _cell_test(problem, left, right, cells)
     if plan.few(s):
@@ -526,6 +532,24 @@ def _hierarchical(
     if plan.weights != "equal":
         flag |= alone.weights_matter * Flag.WEIGHTS_MATTER.bit
     return tile, flag | _interval_flags(alone.carrying, tile)
+
+
+def _between_samples(
+    problem: WithinProblem,
+    donors: DonorModel,
+    left: slice,
+    right: slice,
+    num: NDArray,
+    den: NDArray,
+) -> NDArray:
+    """Estimate how much the samples of one donor differ, pair by pair."""
+    assert donors.within_donors is not None
+    x, v = donors.sample_effects(problem.sums, left, right, num, den)
+    shape = x.shape[1:]
+    x, v = (part.reshape(len(part), -1) for part in (x, v))
+    tau = inference.tau_within_donors(x, v, donors.units, donors.within_donors).reshape(shape)
+    known = (donors.genes.phi[left, None] > 0) & (donors.genes.phi[None, right] > 0)
+    return np.where(known, tau, np.nan).astype(problem.plan.dtype)
 
 
 def _interval_flags(carrying: NDArray, tile: dict[str, NDArray]) -> NDArray[np.uint16]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hiercorr import moments
+from hiercorr.inference.levels import learn_within_donors
 from hiercorr.inference.random_effects import (
     ABSENT,
     DonorGenes,
@@ -38,17 +39,42 @@ class DonorModel:
     units : ndarray of int, shape (n_samples,)
         Donor of each sample.
     prior : HeterogeneityPrior, optional
+    within_donors : ndarray, optional
+        Distribution of the standard deviation between the samples of one donor, where donors have
+        several.
     """
 
     genes: DonorGenes
     variance: Array
     units: NDArray[np.int64]
     prior: HeterogeneityPrior | None = None
+    within_donors: Array | None = None
 
     def take(self, genes: NDArray[np.int64]) -> DonorModel:
         """Return the same for some of the genes."""
         variance = np.ascontiguousarray(self.variance[:, genes])
-        return DonorModel(self.genes[genes], variance, self.units, self.prior)
+        return replace(self, genes=self.genes[genes], variance=variance)
+
+    def sample_effects(
+        self, sums: moments.DepthSums, left: slice, right: slice, num: NDArray, den: NDArray
+    ) -> tuple[Array, Array]:
+        """Estimate the correlation of each pair in each sample, and its sampling variance.
+
+        Parameters
+        ----------
+        sums : DepthSums
+        left, right : slice
+        num, den : ndarray, shape (n_samples, left, right)
+            N and D of each sample.
+
+        Returns
+        -------
+        effects, variances : ndarray, shape (n_samples, left, right)
+            With the genes' variances of the donors.
+        """
+        noise = self.noise(sums, left, right, np.empty(num.shape, num.dtype))
+        by_sample = self.genes.of_samples(self.units)
+        return donor_effects(num, den, noise, by_sample[left], by_sample[right])
 
     def noise(self, sums: moments.DepthSums, left: slice, right: slice, out: NDArray) -> NDArray:
         r"""Compute the variance of each sample's N_c for independent genes by quadrature.
@@ -218,6 +244,26 @@ def learnt(
     if ((variances[:, *upper] < ABSENT).sum(0) >= 3).sum() < LEAST_PAIRS:
         return None
     return learn_prior(effects[:, *upper], variances[:, *upper])
+
+
+def learnt_within_donors(
+    model: DonorModel, sums: moments.DepthSums, num: NDArray, den: NDArray, genes: NDArray[np.int64]
+) -> Array | None:
+    """Learn how much the samples of one donor differ; None where no donor has two.
+
+    Parameters
+    ----------
+    model, sums, genes
+        As for :func:`learnt`.
+    num, den : ndarray, shape (n_samples, n_panel, n_panel)
+        Sums by sample.
+    """
+    if len(np.unique(model.units)) == len(model.units):
+        return None
+    every = slice(0, len(genes))
+    effects, variances = model.take(genes).sample_effects(sums, every, every, num, den)
+    upper = np.triu_indices(len(genes), 1)
+    return learn_within_donors(effects[:, *upper], variances[:, *upper], model.units)
 
 
 def by_donor(values: NDArray, units: NDArray[np.int64]) -> NDArray:

@@ -8,6 +8,7 @@ from scipy import sparse
 
 import hiercorr as hc
 from hiercorr import moments
+from hiercorr.reporting.methods_text import methods_text
 from hiercorr.results import tiling
 from hiercorr.simulate import simulate_counts
 from hiercorr.within import heterogeneity
@@ -311,3 +312,46 @@ def test_differences_within_donors_in_both_notations():
         hc.differential(adata, "sample", "group", block="donor", **options)
     way_out = hc.differential(adata, "donor", "group", formula="~ sample", **options)
     assert way_out.dataset.attrs["n_samples"] == 6
+
+
+def changing(level, n_donors=5, n_samples=2, cells=300, genes=24, seed=1):
+    """Neighbours correlate by +-0.6; the sign changes from donor to donor or between samples."""
+    rng = np.random.default_rng(seed)
+    counts, obs = [], []
+    for d in range(n_donors):
+        for k in range(n_samples):
+            sign = (-1.0) ** (d if level == "donor" else k)
+            g = rng.standard_normal((cells, genes))
+            g[:, 1::2] = sign * 0.7 * g[:, ::2] + np.sqrt(1 - 0.7**2) * g[:, 1::2]
+            counts.append(rng.poisson(6.0 * np.exp(0.7 * g - 0.245)))
+            obs += [(f"d{d}", f"d{d}s{k}")] * cells
+    table = pd.DataFrame(obs, columns=["donor", "sample"])
+    table.index = table.index.astype(str)
+    table["depth"] = 1000.0
+    names = pd.DataFrame(index=[f"g{j}" for j in range(genes)])
+    return ad.AnnData(sparse.csr_matrix(np.concatenate(counts).astype(np.float32)), table, names)
+
+
+@pytest.mark.parametrize("level", ["donor", "sample"])
+def test_heterogeneity_is_told_by_level(level, tmp_path):
+    model = hc.CSCore(changing(level), "sample", depth="depth", block="donor")
+    r = model.fit(uncertainty="hierarchical")
+    within, between = r.matrix("tau_within_donors").to_numpy(), r.matrix("tau").to_numpy()
+    i = np.arange(0, 24, 2)
+    of_samples, of_donors = np.median(within[i, i + 1]), np.median(between[i, i + 1])
+    if level == "donor":
+        assert of_samples < 0.15 < 0.3 < of_donors
+    else:
+        assert of_samples > 0.3
+        assert of_donors < 0.35
+    assert "0: " in r.dataset.attrs["tau_within_donors_distribution"]
+    assert "tau_within_donors" in str(r.summary())
+    assert "between the samples of one donor was estimated likewise" in str(methods_text(r))
+    one = model.fit(target="g3", uncertainty="hierarchical").matrix("tau_within_donors")
+    np.testing.assert_allclose(
+        one.loc["g3"].drop("g3"), r.matrix("tau_within_donors").loc["g3"].drop("g3"), rtol=1e-4
+    )
+    stored = model.fit(uncertainty="hierarchical", out=tmp_path / "r.zarr")
+    np.testing.assert_allclose(stored.matrix("tau_within_donors"), within, rtol=1e-4)
+    plain = hc.CSCore(changing(level), "donor", depth="depth").fit()
+    assert "tau_within_donors" not in plain.dataset
