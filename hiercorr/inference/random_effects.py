@@ -31,7 +31,7 @@ from hiercorr.runtime.compile import over_ranges
 
 Array = NDArray[np.float64]
 
-COMPILED_FROM = 1_000_000  # pairs of a tile, for which compilation (some 20 s, once) pays
+COMPILED_FROM = 2_000_000  # pairs of a fit, for which compilation (some 20 s, once) pays
 WEIGHTS = ("adaptive", "equal", "information")
 TAU = np.array([0, 0.03, 0.06, 0.1, 0.15, 0.2, 0.3, 0.45, 0.7])
 FLIP = np.array([0.1, 0.15, 0.2, 0.3, 0.45, 0.6])
@@ -396,6 +396,7 @@ def hierarchical_estimate(
     weights: str = "adaptive",
     confidence: float = 0.95,
     symmetric: bool = False,
+    n_pairs: int | None = None,
 ) -> HierarchicalEstimate:
     r"""Estimate the mean correlation over donors of every pair of a tile.
 
@@ -425,6 +426,8 @@ def hierarchical_estimate(
         Confidence level of the intervals.
     symmetric : bool
         Whether both sides are the same genes: half of the pairs are computed.
+    n_pairs : int, optional
+        Number of pairs of all tiles: compiled loops are used for many. None: those of this tile.
 
     Returns
     -------
@@ -436,7 +439,7 @@ def hierarchical_estimate(
     out = {name: np.full(shape, np.nan, dtype) for name in names}
     largest = np.full(shape, np.nan, np.float32)
     half = float(stats.norm.ppf(0.5 + confidence / 2))
-    if largest.size < COMPILED_FROM:
+    if (largest.size if n_pairs is None else n_pairs) < COMPILED_FROM:
         grid, blocks = _grid(prior), _blocks(shape[0], shape[1], symmetric)
 
         def estimate(begin: int, end: int) -> None:
@@ -488,7 +491,7 @@ def _compiled(
     out: dict[str, NDArray],
     largest: NDArray,
 ) -> None:
-    """Fill the variables of a large tile by compiled loops."""
+    """Fill the variables of a tile by compiled loops."""
     left, right = sides
     grid = _grid(prior)
     points = [(a, w, s2) for a, parts in grid.points for w, s2 in parts]

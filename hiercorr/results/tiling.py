@@ -31,6 +31,11 @@ def rows_of(target: str | None, genes: pd.Index) -> slice | None:
     return slice(position, position + 1)
 
 
+def n_pairs(n_genes: int, rows: slice | None) -> int:
+    """Count the distinct pairs of all genes, or of the target."""
+    return n_genes - 1 if rows is not None else n_genes * (n_genes - 1) // 2
+
+
 def tiles(
     n_genes: int, n_layers: int, rows: slice | None, dtype: DTypeLike, widest: int | None = None
 ) -> list[tuple[slice, slice]]:

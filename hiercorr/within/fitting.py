@@ -520,6 +520,7 @@ def _hierarchical(
         plan.weights,
         plan.confidence,
         left == right and plan.rows is None,
+        tiling.n_pairs(len(problem.gene_flag), plan.rows),
     )
     alone = _ratio_estimate(problem, left, right, num, den, "jackknife")
     tile = {

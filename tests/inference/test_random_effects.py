@@ -263,3 +263,18 @@ def test_signs_that_agree_by_chance_are_not_called(n_donors):
     assert false[0] < 0.15
     assert false[1] < 0.1
     assert found[0] > 0.8
+
+
+def test_the_pairs_of_the_whole_fit_decide_whether_loops_are_compiled(monkeypatch):
+    """Tiles of many donors are small, also those of fits with millions of pairs."""
+    used = []
+    monkeypatch.setattr(
+        random_effects.kernels.heterogeneity, "posterior", lambda *args: used.append(1)
+    )
+    rng = np.random.default_rng(4)
+    given = sums(5, 6, 20, rng)
+    given = given, (genes(5, 6, rng), genes(5, 20, rng)), some_prior(rng, 5)
+    inference.hierarchical_estimate(*given)
+    assert not used
+    inference.hierarchical_estimate(*given, n_pairs=random_effects.COMPILED_FROM)
+    assert used
