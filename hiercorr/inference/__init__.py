@@ -3,6 +3,7 @@
 Pure functions on arrays, independent of the estimator that supplies the sums.
 """
 
+from hiercorr.inference.derived import Derivation, errors_and_df, pair_table
 from hiercorr.inference.levels import tau_within_donors
 from hiercorr.inference.meta import MetaAnalysis, meta_analysis
 from hiercorr.inference.moderation import SqueezedVariances, squeeze_variances
@@ -23,7 +24,6 @@ from hiercorr.inference.pairs import (
     one_group,
     p_values,
     pair_estimate,
-    pair_table,
     sample_effects,
     variance_shares,
 )
@@ -32,6 +32,7 @@ from hiercorr.inference.random_effects import (
     DonorGenes,
     HeterogeneityPrior,
     HierarchicalEstimate,
+    average_over_donors,
     donor_effects,
     hierarchical_estimate,
     learn_prior,
@@ -40,16 +41,19 @@ from hiercorr.inference.random_effects import (
 __all__ = [
     "UNCERTAINTIES",
     "WEIGHTS",
+    "Derivation",
     "DonorGenes",
     "HeterogeneityPrior",
     "HierarchicalEstimate",
     "MetaAnalysis",
     "PairEstimate",
     "SqueezedVariances",
+    "average_over_donors",
     "benjamini_hochberg",
     "benjamini_yekutieli",
     "bootstrap_draws",
     "donor_effects",
+    "errors_and_df",
     "fisher_z",
     "gene_sides",
     "hierarchical",

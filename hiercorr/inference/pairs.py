@@ -203,8 +203,8 @@ def _critical(n_samples: int) -> Array:
 
 def one_group(
     num: NDArray, den: NDArray, gene_num: tuple[Array, Array], gene_den: tuple[Array, Array]
-) -> dict[str, NDArray]:
-    """Compute correlations and their atanh from the sums over all cells, without standard errors.
+) -> NDArray:
+    """Compute correlations from the sums over all cells, without standard errors.
 
     Parameters
     ----------
@@ -214,14 +214,14 @@ def one_group(
 
     Returns
     -------
-    dict of ndarray, shape (left, right)
-        ``correlation_unclipped`` and ``fisher_z``.
+    ndarray, shape (left, right)
+        Not clipped.
     """
     with np.errstate(divide="ignore", invalid="ignore"):
         phi1, phi2 = (n.sum(1) / d.sum(1) for n, d in zip(gene_num, gene_den, strict=True))
-    tile = {"correlation_unclipped": np.empty_like(num), "fisher_z": np.empty_like(num)}
-    kernels.pairs.ratio(num, den, phi1, phi2, *tile.values())
-    return tile
+    out = np.empty_like(num)
+    kernels.pairs.ratio(num, den, phi1, phi2, out)
+    return out
 
 
 def fisher_z(correlation: NDArray) -> NDArray:
@@ -236,41 +236,10 @@ def fisher_z_se(correlation: NDArray, se: NDArray) -> NDArray:
         return np.where(np.abs(correlation) < 1, se / (1 - correlation**2), np.nan)
 
 
-def pair_table(
-    estimate: PairEstimate, confidence: float, dtype: DTypeLike = np.float64
-) -> dict[str, NDArray]:
-    """Test every correlation and compute its confidence interval.
-
-    The statistic is t = rho / se and the limits are rho -+ t se, truncated at -1 and 1, also for an
-    estimate beyond 1. The scale is that of rho, not of atanh(rho): unlike the error that Fisher's z
-    assumes, the noise of counts does not vanish as rho approaches 1.
-
-    Parameters
-    ----------
-    estimate : PairEstimate
-    confidence : float
-        Confidence level of the intervals.
-    dtype : dtype
-        Precision of the result.
-
-    Returns
-    -------
-    dict of ndarray, shape (left, right)
-        ``fisher_z``, ``fisher_z_se`` (se / (1 - rho^2)), ``ci_lower``, ``ci_upper``,
-        ``statistic``, ``df``, ``p_value``, ``se`` (of the correlation).
-    """
-    names = ("fisher_z", "fisher_z_se", "ci_lower", "ci_upper", "statistic", "df")
-    out = {name: np.empty(estimate.se.shape, dtype) for name in names}
-    table = quantile_table(_largest_df(estimate), confidence)
-    kernels.pairs.t_interval(*_tested(estimate, dtype), *table, *out.values())
-    out["p_value"] = p_values(estimate, dtype)
-    return out | {"se": np.where(np.isnan(out["statistic"]), np.nan, estimate.se).astype(dtype)}
-
-
 def p_values(estimate: PairEstimate, dtype: DTypeLike = np.float64) -> NDArray:
-    """Compute the p-values of :func:`pair_table` alone."""
+    """Compute the p-values of :func:`hiercorr.inference.pair_table` alone."""
     p = np.empty(estimate.se.shape, dtype)
-    table = p_value_table(_largest_df(estimate))
+    table = p_value_table(largest_df(estimate))
     kernels.pairs.t_p_value(*_tested(estimate, dtype), *table, p)
     return p
 
@@ -284,7 +253,7 @@ def _tested(estimate: PairEstimate, dtype: DTypeLike) -> list[NDArray]:
     return [np.ascontiguousarray(x, dtype) for x in given]
 
 
-def _largest_df(estimate: PairEstimate) -> float:
+def largest_df(estimate: PairEstimate) -> float:
     """Round the largest df up to a power of 2, so that the tiles of a fit share a table."""
     largest = max(float(np.nanmax(estimate.df, initial=1.0)), 1.0)
     return float(2.0 ** np.ceil(np.log2(largest)))

@@ -17,16 +17,15 @@ Robbins 1956; Kiefer & Wolfowitz 1956; Stephens 2017 (adaptive shrinkage); Harvi
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 from hiercorr import kernels
 from hiercorr.errors import InputError
 from hiercorr.inference import posterior
-from hiercorr.inference.pairs import fisher_z, fisher_z_se
+from hiercorr.inference.derived import Derivation
 from hiercorr.runtime.compile import over_ranges
 
 Array = NDArray[np.float64]
@@ -396,7 +395,6 @@ def hierarchical_estimate(
     weights: str = "adaptive",
     confidence: float = 0.95,
     symmetric: bool = False,
-    n_pairs: int | None = None,
 ) -> HierarchicalEstimate:
     r"""Estimate the mean correlation over donors of every pair of a tile.
 
@@ -426,19 +424,43 @@ def hierarchical_estimate(
         Confidence level of the intervals.
     symmetric : bool
         Whether both sides are the same genes: half of the pairs are computed.
+
+    Returns
+    -------
+    HierarchicalEstimate
+    """
+    found = average_over_donors(sums, sides, prior, weights, symmetric)
+    base = {**found.table, "correlation_unclipped": found.correlation}
+    return replace(found, table=found.table | Derivation("normal", confidence)(base))
+
+
+def average_over_donors(
+    sums: tuple[NDArray, NDArray, NDArray],
+    sides: tuple[DonorGenes, DonorGenes],
+    prior: HeterogeneityPrior,
+    weights: str = "adaptive",
+    symmetric: bool = False,
+    n_pairs: int | None = None,
+) -> HierarchicalEstimate:
+    """Compute what :func:`hierarchical_estimate` does, without the variables that follow from it.
+
+    Parameters
+    ----------
+    sums, sides, prior, weights, symmetric
+        As for :func:`hierarchical_estimate`.
     n_pairs : int, optional
         Number of pairs of all tiles: compiled loops are used for many. None: those of this tile.
 
     Returns
     -------
     HierarchicalEstimate
+        Its table contains ``se``, ``tau``, ``statistic`` and ``p_value``.
     """
     left, right = sides
     shape, dtype = sums[0].shape[1:], sums[0].dtype
-    names = ("correlation", "se", "ci_lower", "ci_upper", "tau", "statistic", "p_value")
+    names = ("correlation", "se", "tau", "statistic", "p_value")
     out = {name: np.full(shape, np.nan, dtype) for name in names}
     largest = np.full(shape, np.nan, np.float32)
-    half = float(stats.norm.ppf(0.5 + confidence / 2))
     if (largest.size if n_pairs is None else n_pairs) < COMPILED_FROM:
         grid, blocks = _grid(prior), _blocks(shape[0], shape[1], symmetric)
 
@@ -449,32 +471,24 @@ def hierarchical_estimate(
                 found = posterior.estimate_block(
                     num, den, noise, genes, prior.inflation, grid, weights
                 )
-                for name, values in _limits(found, half).items():
+                for name, values in _variables(found).items():
                     out[name][rows, columns] = values
                 largest[rows, columns] = found.largest
 
         over_ranges(estimate, len(blocks))
     else:
-        _compiled(sums, sides, prior, weights, half, symmetric, out, largest)
+        _compiled(sums, sides, prior, weights, symmetric, out, largest)
     if symmetric:
         for array in (*out.values(), largest):
             kernels.squares.mirror(array)
-    correlation = out.pop("correlation")
-    out["fisher_z"] = fisher_z(correlation).astype(dtype)
-    out["fisher_z_se"] = fisher_z_se(correlation, out["se"]).astype(dtype)
-    out["df"] = np.where(np.isnan(correlation), correlation, np.asarray(np.inf, dtype))
-    return HierarchicalEstimate(correlation, out, largest)
+    return HierarchicalEstimate(out.pop("correlation"), out, largest)
 
 
-def _limits(found: posterior.BlockEstimate, half: float) -> dict[str, Array]:
+def _variables(found: posterior.BlockEstimate) -> dict[str, Array]:
     """Return the variables of a block."""
-    lower = np.maximum(found.mean - half * found.sd, -1.0)
-    upper = np.minimum(found.mean + half * found.sd, 1.0)
     return {
         "correlation": found.mean,
         "se": found.sd,
-        "ci_lower": np.where(lower < upper, lower, np.nan),
-        "ci_upper": np.where(lower < upper, upper, np.nan),
         "tau": found.tau,
         "statistic": np.copysign(posterior.normal_score(found.p), found.mean),
         "p_value": found.p,
@@ -486,7 +500,6 @@ def _compiled(
     sides: tuple[DonorGenes, DonorGenes],
     prior: HeterogeneityPrior,
     weights: str,
-    half: float,
     symmetric: bool,
     out: dict[str, NDArray],
     largest: NDArray,
@@ -522,9 +535,8 @@ def _compiled(
             np.ascontiguousarray(flips[:, 1]),
         ),
         WEIGHTS.index(weights),
-        half,
         symmetric,
-        tuple(out[k] for k in ("correlation", "se", "ci_lower", "ci_upper", "tau")),
+        tuple(out[k] for k in ("correlation", "se", "tau")),
         (out["statistic"], out["p_value"], largest),
     )
 

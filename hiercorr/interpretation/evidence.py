@@ -179,7 +179,7 @@ def _layer(result: CorrelationResult, target: str) -> pd.DataFrame:
     name, row = result._row(target)
     withheld = [c for c in table_columns(result.dataset) if c == UNCLIPPED]
     columns = [c for c in (*_COLUMNS, *withheld, *_HETEROGENEITY) if c in row]
-    values = {c: v.astype(float) for c, v in pair_columns(row, columns).items() if "[" not in c}
+    values = {c: v.astype(float) for c, v in pair_columns(row, columns) if "[" not in c}
     table = pd.DataFrame(values, pd.Index(row["gene"].values))
     for c in _COLUMNS:
         if c not in table:

@@ -80,8 +80,8 @@ def _symmetric(z, skew):
 
 @njit(inline="always", error_model="numpy")
 def _normal_score(p):
-    """Compute z >= 0 with 2 Phi(-z) = p (rational fit, one step of Newton's method)."""
-    p = p if p > 1e-300 else 1e-300
+    """Compute z >= 0 with 2 Phi(-z) = p (rational fit, one step of Newton's method); NaN stays."""
+    p = 1e-300 if p < 1e-300 else p
     r = np.sqrt(-2.0 * log(0.5 * p))
     top = 2.515517 + r * (0.802853 + r * 0.010328)
     z = r - top / (1.0 + r * (1.432788 + r * (0.189269 + r * 0.001308)))
@@ -293,19 +293,11 @@ def _write(values, t, first, n, out):
 
 
 @_loop
-def _write_estimate(t, first, n, quantile, r, deviation, correlation, se, lower, higher):
+def _write_estimate(t, first, n, r, deviation, correlation, se):
     for u in range(n):
         correlation[t, first + u] = r[u]
     for u in range(n):
         se[t, first + u] = deviation[u] if r[u] == r[u] else np.nan
-    for u in range(n):
-        low = max(r[u] - quantile * deviation[u], -1.0)
-        top = min(r[u] + quantile * deviation[u], 1.0)
-        lower[t, first + u] = low if low < top else np.nan
-    for u in range(n):
-        low = max(r[u] - quantile * deviation[u], -1.0)
-        top = min(r[u] + quantile * deviation[u], 1.0)
-        higher[t, first + u] = top if low < top else np.nan
 
 
 @_loop
@@ -342,7 +334,6 @@ def _posterior_rows(
     inflation,
     grid,
     weighting,
-    quantile,
     upper,
     estimate,
     tests,
@@ -351,7 +342,7 @@ def _posterior_rows(
     num, den, noise = sums
     phi1, phi2, scale1, scale2, share1, share2, skew1, skew2, noise1, noise2 = sides
     tau2, null, points, prior, sigma2, flips, flip_weights = grid
-    correlation, se, lower, higher, tau = estimate
+    correlation, se, tau = estimate
     statistic, p, largest = tests
     s, _, columns = num.shape
     taus = len(tau2)
@@ -523,7 +514,7 @@ def _posterior_rows(
             for u in range(n):
                 of_phi = 0.25 * min(m1[u] * m1[u], 1.0) * (noise1[t] + noise2[first + u])
                 w[u] = np.sqrt(max(m2[u] - m1[u] * m1[u], 0.0) + of_phi)
-            _write_estimate(t, first, n, quantile, m1, w, correlation, se, lower, higher)
+            _write_estimate(t, first, n, m1, w, correlation, se)
             _write_test(t, first, n, m1, value, p, statistic)
             _zero(n, total)
             _zero(n, squares)
@@ -546,7 +537,7 @@ def _posterior_rows(
             _write(w, t, first, n, largest)
 
 
-def posterior(sums, sides, inflation, grid, weighting, quantile, upper, estimate, tests):
+def posterior(sums, sides, inflation, grid, weighting, upper, estimate, tests):
     """Estimate the mean correlation over donors of every pair of a tile.
 
     See :func:`hiercorr.inference.random_effects.hierarchical_estimate`.
@@ -569,16 +560,14 @@ def posterior(sums, sides, inflation, grid, weighting, quantile, upper, estimate
         their probability under the null hypothesis, shape (flips,). The first tau is 0.
     weighting : int
         0: weights 1 / (tau^2 + v_c); 1: equal; 2: D_c.
-    quantile : float
-        Normal quantile of the interval.
     upper : bool
         Fill only the blocks of a square tile with entries above the diagonal.
     estimate : tuple of ndarray, shape (rows, columns)
-        Results: estimate, its standard error, limits, and the root of the posterior mean of tau^2;
-        NaN with fewer than 3 donors.
+        Results: estimate, its standard error, and the root of the posterior mean of tau^2; NaN with
+        fewer than 3 donors.
     tests : tuple of ndarray, shape (rows, columns)
         Results: signed normal score of p, two-sided p-value of no correlation, largest
         weight of a donor.
     """
-    given = (sums, sides, inflation, grid, weighting, quantile, upper, estimate, tests)
+    given = (sums, sides, inflation, grid, weighting, upper, estimate, tests)
     over_ranges(_posterior_rows, sums[0].shape[1], *given)

@@ -208,18 +208,13 @@ def _bootstrap_rows(begin, end, num, den, weights, phi1, phi2, drawn1, drawn2, v
 
 
 @parallel("num", fastmath={"contract"})
-def ratio(begin, end, num, den, phi1, phi2, rho, z):
-    """Compute correlations from sums and variances phi1 (rows,), phi2 (columns,), and their atanh.
-
-    Results are written to `rho` and `z`.
-    """
+def ratio(begin, end, num, den, phi1, phi2, rho):
+    """Compute correlations `rho` from sums and variances phi1 (rows,), phi2 (columns,)."""
     for t in range(begin, end):
         for u in range(num.shape[1]):
             v = phi1[t] * phi2[u]
             known = (v > 0) & (phi1[t] > 0) & (den[t, u] > 0)
-            x = num[t, u] / den[t, u] / np.sqrt(v) if known else np.nan
-            rho[t, u] = x
-            z[t, u] = atanh(np.float64(x))
+            rho[t, u] = num[t, u] / den[t, u] / np.sqrt(v) if known else np.nan
 
 
 def withhold(unclipped, limit, bit, correlation, flag):
@@ -305,7 +300,6 @@ def t_interval(
     lower,
     upper,
     statistic,
-    dof,
     space,
 ):
     """Compute the confidence interval of each correlation with its own standard error and df.
@@ -316,9 +310,9 @@ def t_interval(
         See :func:`t_p_value`.
     log_q, low, step_df
         See :func:`hiercorr.inference.pairs.quantile_table`.
-    z, se, lower, upper, statistic, dof : ndarray, shape (rows, columns)
+    z, se, lower, upper, statistic : ndarray, shape (rows, columns)
         Results: atanh(r) and its standard error, limits truncated at -1 and 1 (NaN if no interval
-        remains), t and df.
+        remains), and t.
     """
     last_df = len(log_q) - 1
     c = r.shape[1]
@@ -332,7 +326,6 @@ def t_interval(
             z[t, u] = atanh(x)
             se[t, u] = e / (1.0 - x * x) if known & (abs(x) < 1.0) else np.nan
             statistic[t, u] = x / e if known else np.nan
-            dof[t, u] = df[t, u] if known else np.nan
         for u in range(c):
             if at[u] != at[u]:
                 log_half[u] = np.nan
@@ -348,19 +341,24 @@ def t_interval(
             upper[t, u] = last if first < last else np.nan
 
 
-@parallel("num", space=_three_rows, fastmath={"contract"})
-def cell_test(begin, end, num, weight, mu1, mu2, log_p, step, statistic, p, space):
-    """Compute T = num / sqrt(mu1 mu2 weight) of every pair and its two-sided normal p-value.
-
-    Log p is interpolated from `log_p`, tabulated at |T| = 0, step, 2 step, ... Results are written
-    to `statistic` and `p`.
-    """
-    last = len(log_p) - 1
-    c, log_value = num.shape[1], space[0]
+@parallel("num", fastmath={"contract"})
+def cell_test(begin, end, num, weight, mu1, mu2, statistic):
+    """Compute `statistic` = num / sqrt(mu1 mu2 weight) of every pair."""
     for t in range(begin, end):
-        for u in range(c):
+        for u in range(num.shape[1]):
             v = mu1[t] * mu2[u] * weight[t, u]
             statistic[t, u] = num[t, u] / np.sqrt(v) if v > 0 else np.nan
+
+
+@parallel("statistic", space=_three_rows, fastmath={"contract"})
+def normal_p_value(begin, end, statistic, log_p, step, p, space):
+    """Compute the two-sided normal p-value of every statistic.
+
+    Log p is interpolated from `log_p`, tabulated at |T| = 0, step, 2 step, ...
+    """
+    last = len(log_p) - 1
+    c, log_value = statistic.shape[1], space[0]
+    for t in range(begin, end):
         for u in range(c):
             x = np.float64(statistic[t, u])
             if x != x:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from hiercorr.errors import InputError, between_0_and_1, unknown_name
 from hiercorr.inference.prediction import predict_new_donor
+from hiercorr.results.computed import is_computed
 from hiercorr.schema import PAIR_VARIABLES, Flag, describe_flag
 
 UNCLIPPED = "correlation_unclipped"
@@ -93,11 +94,13 @@ def missing_share(values: NDArray, flag: NDArray) -> float:
 
 def has_values(dataset: xr.Dataset, name: str) -> bool:
     """Check whether a pair variable has any value; on disk, only a few rows are read."""
-    return bool(_some_rows(dataset[name]).notnull().any())
+    values = dataset[name]
+    found = bool(_some_rows(values).notnull().any())
+    return found or (is_computed(values) and bool(values.notnull().any()))
 
 
 def _some_rows(values: xr.DataArray) -> xr.DataArray:
-    """Return a few rows of a pair variable on disk, all rows of one in memory."""
+    """Return a few rows of a pair variable on disk or computed, all rows of one in memory."""
     if values.variable._in_memory:
         return values
     rows = np.linspace(0, values.shape[0] - 1, min(8, values.shape[0])).astype(int)
@@ -108,7 +111,8 @@ def row_blocks(dataset: xr.Dataset) -> Iterator[tuple[int, xr.Dataset]]:
     """Yield blocks of rows and the index of their first row; one block if held in memory."""
     flag = dataset["flag"]
     rows, columns = flag.shape
-    step = rows if flag.variable._in_memory else max(1, _PART // columns)
+    whole = all(v.variable._in_memory for v in dataset.data_vars.values() if v.dims == flag.dims)
+    step = rows if whole else max(1, _PART // columns)
     for start in range(0, rows, step):
         yield start, dataset.isel({flag.dims[0]: slice(start, start + step)})
 
@@ -168,14 +172,14 @@ def _bounded(r: NDArray, unclipped: NDArray, p: NDArray) -> NDArray:
     return np.where(np.isnan(r) & np.isfinite(p), np.clip(unclipped, -1, 1), r)
 
 
-def pair_columns(dataset: xr.Dataset, columns: Sequence[str]) -> dict[str, NDArray]:
-    """Return the columns of a table of pairs as arrays with the dimensions of ``correlation``."""
-    out = {c: dataset[c].values for c in columns}
+def pair_columns(dataset: xr.Dataset, columns: Sequence[str]) -> Iterator[tuple[str, NDArray]]:
+    """Yield the columns of a table of pairs as arrays with the dimensions of ``correlation``."""
+    for c in columns:
+        yield c, dataset[c].values
     for name in ("group_correlation", f"group_{UNCLIPPED}"):
         if name in dataset:
             for group, values in zip(dataset["group"].values, dataset[name].values, strict=True):
-                out[f"{name.removeprefix('group_')}[{group}]"] = values
-    return out
+                yield f"{name.removeprefix('group_')}[{group}]", values
 
 
 def distinct_pairs(
@@ -240,10 +244,12 @@ def _block_of_pairs(
         weak = (flag[i, j] & int(Flag.LOW_INFORMATION)) > 0
         key = ds["p_value"].values[i, j] if has_p else weak - np.abs(r[i, j])
         strongest = np.argpartition(np.nan_to_num(key, nan=2.0), n)[:n]
-        i, j = i[strongest], j[strongest]
+        rows, i = np.unique(i[strongest], return_inverse=True)
+        j, flag = j[strongest], flag[rows]
+        ds = ds.isel({ds["flag"].dims[0]: rows})
     left, right = (np.array([str(g) for g in ds[d].values], object) for d in ds["correlation"].dims)
     table = {"gene_a": left[i], "gene_b": right[j]}
-    table |= {c: v[i, j].astype(float) for c, v in pair_columns(ds, columns).items()}
+    table |= {c: v[i, j].astype(float) for c, v in pair_columns(ds, columns)}
     return pd.DataFrame({**table, "flag": flag[i, j]})
 
 

@@ -34,7 +34,14 @@ class ZarrOutput:
         Tiles of the upper triangle; each becomes a chunk on disk.
     dtype : dtype
     overwrite : bool
+
+    Attributes
+    ----------
+    missing, complete
+        As for :class:`hiercorr.results.tiling.PairOutput`.
     """
+
+    complete = True
 
     def __init__(
         self, path: Path, tiles: list[tuple[slice, slice]], dtype: DTypeLike, overwrite: bool

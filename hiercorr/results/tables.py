@@ -23,7 +23,7 @@ def top(dataset: xr.Dataset, gene: str | None, n: int) -> pd.DataFrame:
     """Tabulate the partners of a gene, strongest evidence first."""
     name, row = pairs.row_of(dataset, gene)
     columns = [c for c in pairs.table_columns(dataset) if c in row]
-    values = {c: v.astype(float) for c, v in pairs.pair_columns(row, columns).items()}
+    values = {c: v.astype(float) for c, v in pairs.pair_columns(row, columns)}
     values["flag"] = row["flag"].values
     table = pd.DataFrame(values, pd.Index(row["gene"].values, name="gene"))
     table = pairs.sort_by_evidence(table.drop(index=name, errors="ignore")).head(n)

@@ -17,8 +17,9 @@ from hiercorr.schema import Flag
 
 DTYPE: dict[str, DTypeLike] = {"single": np.float32, "double": np.float64}
 
-_TILE_BYTES = 256 * 2**20
+_TILE_BYTES = 128 * 2**20
 _TILE_GENES, _PART_GENES, _LEAST_GENES = 1700, 1100, 64  # genes per side of a tile
+COMPUTED_FROM = 4_000_000  # entries (2,000 genes) from which variables are computed when read
 WIDE = 6000  # maximum genes per side of a tile whose sums are computed in this process
 _INTERVAL = ("se", "fisher_z_se", "ci_lower", "ci_upper", "statistic", "df", "p_value", "q_value")
 
@@ -98,7 +99,17 @@ class PairOutput:
         Do not allocate the variables of the interval; they are NaN everywhere.
     double : tuple of str
         Variables stored as float64: p-values that could underflow in float32.
+
+    Attributes
+    ----------
+    missing : int
+        Number of entries without a correlation, except for genes with themselves.
+    complete : bool
+        Whether it takes the variables that follow from others, which
+        :func:`hiercorr.results.computed.completed` adds.
     """
+
+    complete = False
 
     def __init__(
         self,
@@ -239,6 +250,7 @@ def check_memory(
     dtype: DTypeLike,
     limit: int | None,
     streams: bool = False,
+    computed: bool = False,
 ) -> None:
     """Raise an error if the result would not fit in memory, before it is computed.
 
@@ -254,10 +266,14 @@ def check_memory(
         Bytes that may be used; None: no limit.
     streams : bool
         Whether the model can stream its result to disk.
+    computed : bool
+        Whether variables of many pairs that follow from others are not kept
+        (:mod:`hiercorr.results.computed`).
     """
     entries = n_genes * (1 if one_row else n_genes)
     size = np.dtype(dtype).itemsize
-    need = entries * (14 * size + 10 + (2 * n_samples + 4) * size * per_sample)
+    kept = 8 if computed and entries >= COMPUTED_FROM and not one_row else 14
+    need = entries * (kept * size + 10 + (2 * n_samples + 4) * size * per_sample)
     if limit is not None and need > limit:
         disk = "stream it to disk with out='result.zarr', " if streams else ""
         fewer = "choose fewer genes (genes=N)"

@@ -325,6 +325,7 @@ class CSCore:
                 plan.dtype,
                 memory_bytes(self.memory_limit),
                 streams=target is None,
+                computed=True,
             )
         with threads(n_jobs):
             if options.published(self._facts):

@@ -179,6 +179,8 @@ class Cluster:
         for group in with_progress(groups, plan.progress):
             found = self._compute(*tasks[group])
             for sides, (tile, flag) in zip(plan.tiles[group], found, strict=True):
+                if output.complete:
+                    tile |= problem.follow(tile)
                 output.write(*sides, tile, flag)
         return problem
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from hiercorr.counts.counts import Counts
 from hiercorr.errors import EstimationWarning
-from hiercorr.results import tiling
+from hiercorr.results import computed, tiling
 from hiercorr.results.pairs import missing_share
 from hiercorr.runtime.user_warnings import warn
 from hiercorr.schema import CALIBRATED, build_dataset
@@ -68,7 +68,10 @@ def within_dataset(
     EstimationWarning
         If the regressions did not converge or pairs could not be estimated.
     """
-    if "p_value" in fitted.pair:
+    pair: computed.Values = fitted.pair
+    if fitted.follow is not None and pair:
+        pair = computed.completed(fitted.pair, fitted.follow, plan.rows)
+    elif "p_value" in pair:
         tiling.add_q_values(fitted.pair, plan.rows)
     if not fitted.converged:
         warn(
@@ -94,7 +97,7 @@ def within_dataset(
     dataset = build_dataset(
         genes=counts.genes,
         samples=counts.samples,
-        pair=fitted.pair,
+        pair=pair,
         gene=fitted.gene,
         sample={"n_cells": counts.cells_per_sample, "depth": counts.median_depth, **sample},
         target=target,

@@ -231,6 +231,7 @@ def differential(
         test = PairTest(question, pooled, shuffles, confidence, regression)
         fitting.fit_tiles(counts, problem, output, None, [test])
     pair = output.finish()
+    pair |= problem.follow(pair)
     tiling.add_q_values(pair, plan.rows)
     missing = missing_share(pair["difference"], pair["flag"])
     if missing > 0:

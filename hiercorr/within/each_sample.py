@@ -76,7 +76,8 @@ def _from_own_donors(
     lower[once], upper[once] = predict_new_sample(r[:, once], v[:, once])
     if once is not known:
         lower, upper = (np.where(once, x, x.T) for x in (lower, upper))
-    if "ci_lower" in tile:
-        lower = np.where(known, np.fmin(lower, tile["ci_lower"]), np.nan)
-        upper = np.where(known, np.fmax(upper, tile["ci_upper"]), np.nan)
+    if "ci_lower" in problem.follow.names:
+        limits = problem.follow(tile)
+        lower = np.where(known, np.fmin(lower, limits["ci_lower"]), np.nan)
+        upper = np.where(known, np.fmax(upper, limits["ci_upper"]), np.nan)
     return np.maximum(lower, -1.0), np.minimum(upper, 1.0)

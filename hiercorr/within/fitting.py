@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -49,6 +48,7 @@ class Output(Protocol):
     """
 
     missing: int
+    complete: bool  # whether it takes the variables that follow from others
 
     def write(self, left: slice, right: slice, tile: dict[str, NDArray], flag: NDArray) -> None:
         """Write the values and flags of one tile."""
@@ -58,7 +58,8 @@ class Output(Protocol):
 class WithinEstimates:
     """Arrays of a fit, before they are stored in a dataset.
 
-    `plan` differs from the one that was made if there were too few pairs to learn the prior from.
+    `pair` lacks the variables that `follow` from others, if that is given. `plan` differs from the
+    one that was made if there were too few pairs to learn the prior from.
     """
 
     pair: dict[str, NDArray]
@@ -71,6 +72,7 @@ class WithinEstimates:
     extra: Any = None
     plan: Plan | None = None
     donors: DonorModel | None = None
+    follow: inference.Derivation | None = None
 
 
 def _gene_table(
@@ -190,7 +192,18 @@ class WithinProblem:
             note=self.note,
             plan=self.plan,
             donors=self.donors,
+            follow=self.follow,
         )
+
+    @property
+    def follow(self) -> inference.Derivation:
+        """How tests and intervals follow from the variables of :func:`tile_of`."""
+        plan, cells = self.plan, self.test is not None
+        if self.n_samples == 1 or plan.silent(self.n_samples):
+            return inference.Derivation(cells=cells)
+        learnt = self.donors is not None and self.donors.prior is not None
+        test, df = "normal" if learnt else "t", float(plan.n_donors(self.n_samples) - 1)
+        return inference.Derivation(test, plan.confidence, df, cells)
 
 
 def within_problem(counts: Counts, sums: moments.DepthSums, plan: Plan) -> WithinProblem:
@@ -375,6 +388,8 @@ def fit_tiles(
                 tested = all_tested[i : rows.stop - left.start, j : columns.stop - right.start]
             with blas.at_most(1):
                 tile, flag = tile_of(problem, rows, columns, num, den, tested)
+            if output.complete:
+                tile |= problem.follow(tile)
             for hook in also:
                 flag |= hook(problem, rows, columns, num, den, tile)
             output.write(rows, columns, tile, flag)
@@ -429,6 +444,8 @@ def tile_of(
 ) -> tuple[dict[str, NDArray], NDArray[np.uint16]]:
     """Compute the pair variables and flags of one tile from its sums over cells.
 
+    Variables that follow from these are left out, see :attr:`WithinProblem.follow`.
+
     Parameters
     ----------
     problem : WithinProblem
@@ -444,7 +461,8 @@ def tile_of(
     moments.denominators(problem.sums, problem.fit, left, right, num, den)
     flag = problem.gene_flag[left, None] | problem.gene_flag[None, right]
     if s == 1:
-        tile = inference.one_group(num[0], den[0], *problem.variance_sums(left, right))
+        found = inference.one_group(num[0], den[0], *problem.variance_sums(left, right))
+        tile = {"correlation_unclipped": found}
     else:
         if problem.donors is not None:  # what dominates a gene need not dominate a pair
             flag &= ~Flag.DOMINATED.bit
@@ -456,7 +474,7 @@ def tile_of(
                 problem, problem.donors, left, right, num, den
             )
     if cells is not None:
-        tile |= _cell_test(problem, left, right, cells)
+        tile["cell_statistic"] = _cell_test(problem, left, right, cells)
     if plan.few(s):
         flag |= Flag.TOO_FEW_SAMPLES.bit
     return tile, flag
@@ -465,7 +483,7 @@ def tile_of(
 def _over_donors(
     problem: WithinProblem, left: slice, right: slice, num: NDArray, den: NDArray
 ) -> tuple[dict[str, NDArray], NDArray[np.uint16]]:
-    """Compute estimates, tests and intervals with donors as the units, and flags."""
+    """Compute estimates and their uncertainty with donors as the units, and flags."""
     plan, s = problem.plan, len(num)
     if problem.donors is not None and problem.donors.prior is not None:
         return _hierarchical(problem, problem.donors, left, right, num, den)
@@ -474,12 +492,11 @@ def _over_donors(
     flag = (estimate.largest_share > DOMINANT_SHARE) * Flag.DOMINATED.bit
     flag |= (estimate.carrying < s) * Flag.ABSENT_IN_SAMPLE.bit
     if plan.silent(s):
-        tile["fisher_z"] = inference.fisher_z(estimate.correlation)
         return tile, flag
     if plan.estimator == "within":
         flag |= estimate.weights_matter * Flag.WEIGHTS_MATTER.bit
-    tile |= inference.pair_table(estimate, plan.confidence, plan.dtype)
-    return tile, flag | _interval_flags(estimate.carrying, tile)
+    tile |= inference.errors_and_df(estimate, plan.dtype)
+    return tile, flag | _interval_flags(problem, estimate.carrying, tile)
 
 
 def _ratio_estimate(
@@ -513,12 +530,11 @@ def _hierarchical(
     assert prior is not None
     shape = (problem.n_samples, *num.shape[1:])
     noise = problem.by_donor(donors.noise(problem.sums, left, right, np.empty(shape, plan.dtype)))
-    estimate = inference.hierarchical_estimate(
+    estimate = inference.average_over_donors(
         (num, den, noise),
         (donors.genes[left], donors.genes[right]),
         prior,
         plan.weights,
-        plan.confidence,
         left == right and plan.rows is None,
         tiling.n_pairs(len(problem.gene_flag), plan.rows),
     )
@@ -532,7 +548,7 @@ def _hierarchical(
     flag |= (alone.carrying < len(num)) * Flag.ABSENT_IN_SAMPLE.bit
     if plan.weights != "equal":
         flag |= alone.weights_matter * Flag.WEIGHTS_MATTER.bit
-    return tile, flag | _interval_flags(alone.carrying, tile)
+    return tile, flag | _interval_flags(problem, alone.carrying, tile)
 
 
 def _between_samples(
@@ -553,16 +569,16 @@ def _between_samples(
     return np.where(known, tau, np.nan).astype(problem.plan.dtype)
 
 
-def _interval_flags(carrying: NDArray, tile: dict[str, NDArray]) -> NDArray[np.uint16]:
+def _interval_flags(
+    problem: WithinProblem, carrying: NDArray, tile: dict[str, NDArray]
+) -> NDArray[np.uint16]:
     few = carrying < 3
     flag = few * Flag.TOO_FEW_SAMPLES.bit
-    return flag | (np.isnan(tile["ci_lower"]) & ~few) * Flag.NO_INTERVAL.bit
+    return flag | (problem.follow.without_limits(tile) & ~few) * Flag.NO_INTERVAL.bit
 
 
-def _cell_test(
-    problem: WithinProblem, left: slice, right: slice, num: NDArray
-) -> dict[str, NDArray]:
-    r"""Compute the published cell-level test.
+def _cell_test(problem: WithinProblem, left: slice, right: slice, num: NDArray) -> NDArray:
+    r"""Compute the statistic of the published cell-level test.
 
     .. math:: T = \frac{\sum f_j f_k r_j r_k}{\sqrt{\mu_j \mu_k \sum f_j f_k s^2}}, \quad
               f = \frac{1}{1 + s \sigma / \mu}
@@ -576,16 +592,9 @@ def _cell_test(
     num = np.array(num, order="C")
     if left == right:
         kernels.squares.mirror(num)
-    statistic, p = np.empty_like(num), np.empty(num.shape)
-    kernels.pairs.cell_test(num, weight, mu[left], mu[right], *_normal_table(), statistic, p)
-    return {"cell_statistic": statistic, "cell_p_value": p}
-
-
-@lru_cache(maxsize=1)
-def _normal_table() -> tuple[NDArray[np.float64], float]:
-    """Tabulate log p of the two-sided normal test at |T| = 0, step, ..., 40; p underflows there."""
-    step = 1 / 256
-    return math.log(2) + special.log_ndtr(-np.arange(0, 40 + 4 * step, step)), step
+    statistic = np.empty_like(num)
+    kernels.pairs.cell_test(num, weight, mu[left], mu[right], statistic)
+    return statistic
 
 
 def fit_covariates(

@@ -150,7 +150,7 @@ def fit_signature(
     back = np.argsort(order)
     pair = {k: v[..., back] for k, v in output.finish().items()}
     gene = {k: v[back] for k, v in problem.gene.items()}
-    fitted = replace(problem.fitted(pair), gene=gene)
+    fitted = replace(problem.fitted(pair), gene=gene, follow=None)
     return fitted, {"signature_weight": np.append(weights, np.zeros(p - g))[back]}
 
 

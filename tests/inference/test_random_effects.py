@@ -145,6 +145,8 @@ def test_both_routes_equal_the_equations(weights, n_donors, compiled, monkeypatc
     np.testing.assert_allclose(t["fisher_z_se"][inside], fisher, rtol=1e-9)
     np.testing.assert_allclose(found.largest_share, wanted["share"], rtol=1e-5)
     known = np.isfinite(wanted["r"])
+    for name, values in t.items():
+        np.testing.assert_array_equal(np.isnan(values[~known]), True, err_msg=name)
     assert known.sum() == known.size - 6 - (n_donors == 3)
     half = stats.norm.ppf(0.975) * wanted["sd"]
     np.testing.assert_allclose(t["ci_lower"], np.maximum(wanted["r"] - half, -1), rtol=1e-9)
@@ -274,7 +276,7 @@ def test_the_pairs_of_the_whole_fit_decide_whether_loops_are_compiled(monkeypatc
     rng = np.random.default_rng(4)
     given = sums(5, 6, 20, rng)
     given = given, (genes(5, 6, rng), genes(5, 20, rng)), some_prior(rng, 5)
-    inference.hierarchical_estimate(*given)
+    inference.average_over_donors(*given)
     assert not used
-    inference.hierarchical_estimate(*given, n_pairs=random_effects.COMPILED_FROM)
+    inference.average_over_donors(*given, n_pairs=random_effects.COMPILED_FROM)
     assert used
