@@ -25,6 +25,13 @@ from pathlib import Path
 
 import numpy as np
 
+FITS: dict[str, dict[str, str]] = {
+    "pooled": {"estimator": "pooled", "uncertainty": "none"},
+    "pooled, jackknife": {"estimator": "pooled", "uncertainty": "jackknife"},
+    "within": {},
+    "within, jackknife": {"uncertainty": "jackknife"},
+}
+
 
 def make_counts(cells: int, genes: int, nonzero: float, samples: int, seed: int = 1):
     """Simulate Poisson-gamma counts with gene means over three decades, at a given density."""
@@ -107,7 +114,7 @@ def worker(args: argparse.Namespace) -> None:
     else:
         import hiercorr as hc
 
-        options = {"estimator": "pooled", "uncertainty": "none"} if args.worker == "pooled" else {}
+        options = FITS[args.worker]
         rows = []
         kept = {}
         for _ in range(1 + args.repeat):
@@ -151,7 +158,7 @@ def main() -> None:
 
     folder = Path(tempfile.mkdtemp())
     table = []
-    for name in ("pooled", "within", *(["peer"] if args.peer else [])):
+    for name in (*FITS, *(["peer"] if args.peer else [])):
         env = {**os.environ, "NUMBA_CACHE_DIR": str(folder / "numba" / name)}
         command = [
             sys.executable,
