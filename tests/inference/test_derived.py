@@ -57,7 +57,9 @@ def test_pairs_without_a_test_have_no_standard_error():
     given = {k: v.copy() for k, v in base().items()}
     given["df"][0, 0] = 0.01  # too few for an interval
     rest = np.zeros(given["se"].shape)
-    estimate = PairEstimate(given["correlation_unclipped"], given["se"], given["df"], rest, rest)
+    estimate = PairEstimate(
+        given["correlation_unclipped"], given["se"], given["df"], rest, rest, rest
+    )
     found = inference.errors_and_df(estimate)
     assert np.isnan(found["se"])[0].tolist() == [True, False, False, True, True, False]
     np.testing.assert_array_equal(np.isnan(found["se"]), np.isnan(found["df"]))
