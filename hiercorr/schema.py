@@ -22,7 +22,7 @@ class Flag(enum.IntFlag):
     """Reasons why an entry is missing or unreliable; the bits of ``flag`` and ``gene_flag``."""
 
     NONPOSITIVE_VARIANCE = 1  # no variance beyond counting noise: correlation undefined
-    OUT_OF_RANGE = 2  # |estimate| >= 1: see correlation_unclipped; test and interval are kept
+    OUT_OF_RANGE = 2  # impossible estimate: see ..._unclipped; test and interval are kept
     TOO_FEW_SAMPLES = 4  # fewer than 3 samples inform the pair: no interval
     NO_INTERVAL = 8  # no interval, although there are enough samples
     LOW_INFORMATION = 16  # too few counts to detect a typical amount of biological variance
@@ -80,6 +80,7 @@ PAIR_VARIABLES = {
     "prediction_lower": "lower 95% prediction limit for the correlation in a new donor",
     "prediction_upper": "upper 95% prediction limit for the correlation in a new donor",
     "difference": "difference in correlation between conditions, or slope of the correlation",
+    "difference_unclipped": "difference, including estimates outside (-2, 2)",
     "difference_se": "standard error of difference",
     "difference_lower": "lower confidence limit of difference",
     "difference_upper": "upper confidence limit of difference",

@@ -121,7 +121,14 @@ def predict_new_donor(
     Returns
     -------
     lower, upper : ndarray
-        Truncated at -1 and 1.
+        Truncated at -1 and 1; NaN where nothing is left between them.
     """
     half = special.ndtri(0.5 + confidence / 2) * np.sqrt(sd**2 + tau**2)
-    return np.maximum(r - half, -1.0), np.minimum(r + half, 1.0)
+    return within_range(r - half, r + half)
+
+
+def within_range(lower: NDArray, upper: NDArray) -> tuple[NDArray, NDArray]:
+    """Truncate limits of correlations at -1 and 1; NaN where nothing is left between them."""
+    lower, upper = np.maximum(lower, -1.0), np.minimum(upper, 1.0)
+    left = lower < upper
+    return np.where(left, lower, np.nan), np.where(left, upper, np.nan)

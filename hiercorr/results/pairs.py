@@ -26,6 +26,7 @@ _FIRST_COLUMNS = (
     "correlation",
     "correlation_unclipped",
     "difference",
+    "difference_unclipped",
     "difference_lower",
     "difference_upper",
     "ci_lower",
@@ -120,21 +121,27 @@ def row_blocks(dataset: xr.Dataset) -> Iterator[tuple[int, xr.Dataset]]:
 def table_columns(dataset: xr.Dataset) -> list[str]:
     """List the pair variables that have values, in the order of the columns of tables.
 
-    ``correlation_unclipped`` is one of them if an estimate was withheld.
+    ``correlation_unclipped`` and ``difference_unclipped`` are among them if such an estimate was
+    withheld.
     """
     known = [
         n
         for n in PAIR_VARIABLES
         if n in dataset and not n.startswith(("sample_", "group_")) and n != "flag"
     ]
-    have = [n for n in known if n != "correlation_unclipped" and has_values(dataset, n)]
+    have = [n for n in known if not n.endswith("_unclipped") and has_values(dataset, n)]
     have = have if "correlation" in have else ["correlation", *have]
-    if UNCLIPPED in dataset and bool(
-        (_some_rows(dataset["flag"]) & int(Flag.OUT_OF_RANGE)).astype(bool).any()
-    ):
-        have.append(UNCLIPPED)
+    for shown in ("correlation", "difference"):
+        every = f"{shown}_unclipped"
+        if every in dataset and _withheld(dataset[shown], dataset[every]):
+            have.append(every)
     first = [c for c in _FIRST_COLUMNS if c in have]
     return first + [c for c in have if c not in first and not c.startswith("fisher_z")]
+
+
+def _withheld(shown: xr.DataArray, every: xr.DataArray) -> bool:
+    """Check whether an estimate is in the second variable only; on disk, few rows are read."""
+    return bool((_some_rows(shown).isnull() & _some_rows(every).notnull()).any())
 
 
 def estimates(dataset: xr.Dataset) -> NDArray:

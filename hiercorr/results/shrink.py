@@ -7,7 +7,7 @@ import xarray as xr
 
 from hiercorr.errors import InputError
 from hiercorr.inference.shrinkage import learn_effects, normal_scores, shrink
-from hiercorr.results.pairs import UNCLIPPED, target_of
+from hiercorr.results.pairs import target_of
 from hiercorr.schema import Flag, pair_attributes
 
 LEAST_PAIRS = 60  # with fewer, what is learnt of the effects is little more than chance
@@ -30,7 +30,7 @@ def with_local_false_signs(dataset: xr.Dataset) -> xr.Dataset:
             "samples"
         )
     name = "difference" if "difference" in dataset else "correlation"
-    effect = dataset[UNCLIPPED if name == "correlation" and UNCLIPPED in dataset else name]
+    effect = dataset[f"{name}_unclipped" if f"{name}_unclipped" in dataset else name]
     z = normal_scores(dataset["p_value"].values, effect.values)
     z[(dataset["flag"].values & int(Flag.SELF)) > 0] = np.nan
     known = np.isfinite(z)

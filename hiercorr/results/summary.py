@@ -46,10 +46,16 @@ _HEADS = {
     "r_hat": "R-hat",
     "prediction_lower": "[pred",
     "prediction_upper": "pred]",
+    "difference_unclipped": "unclipped d",
+    "hc2_p_value": "HC2 P",
+    "lfsr": "lfsr",
+    "shrunken_correlation": "shrunken",
+    "shrunken_difference": "shrunken d",
     "flag": "flag",
     "gene_a": "gene_a",
     "gene_b": "gene_b",
 }
+_OF_SCORES = {"statistic": "z", "p_value": "P>|z|"}  # normal scores of calibrated p-values
 
 
 def make_summary(
@@ -93,7 +99,8 @@ def make_summary(
     shown = table.reset_index() if gene is not None else table
     body = [[_cell(c, v) for c, v in row.items()] for row in shown.to_dict("records")]
     level = f"{100 * a.get('confidence', 0.95):g}%"
-    heads = [_HEADS.get(c, c).replace("0.025", level).replace("0.975", "CI") for c in shown.columns]
+    names = _HEADS | (_OF_SCORES if a.get("uncertainty") == "hierarchical" else {})
+    heads = [names.get(c, c).replace("0.025", level).replace("0.975", "CI") for c in shown.columns]
     summary = Summary()
     summary.tables.append(
         SimpleTable(
@@ -103,14 +110,15 @@ def make_summary(
     summary.tables.append(
         SimpleTable(body or [["no pair could be estimated"]], headers=heads if body else None)
     )
-    notes = _notes(a, flags, "q_value" in table)
+    notes = _notes(dataset, flags, "q_value" in table)
     if notes:
         summary.add_extra_txt(["", *notes])
     return summary
 
 
-def _notes(attrs: Mapping[str, Any], flags: pd.Series, has_q: bool) -> list[str]:
+def _notes(dataset: xr.Dataset, flags: pd.Series, has_q: bool) -> list[str]:
     """Return the sentences below the tables."""
+    attrs = dataset.attrs
     notes = [attrs["note"]] if attrs.get("note") else []
     if attrs.get("cell_terms"):
         rest = (
@@ -122,11 +130,11 @@ def _notes(attrs: Mapping[str, Any], flags: pd.Series, has_q: bool) -> list[str]
             f"Regressed out of the counts of each sample, cell terms: {attrs['cell_terms']}{rest}."
         )
     if attrs.get("uncertainty") == "hierarchical":
+        notes.append(_hierarchical(attrs, dataset))
+    if "tau2" in dataset:
         notes.append(
-            f"tau: standard deviation between donors; {attrs['heterogeneous_share']:.0%} of the "
-            f"pairs differ between donors (learnt from {attrs['prior_pairs']:,} pairs). p-values "
-            "are calibrated over the null pairs of the panel; jackknife_p_value uses each pair "
-            "alone."
+            "tau2, i2: of Fisher's z over samples (Paule-Mandel)"
+            + ("; tau is of the correlation." if "tau" in dataset else ".")
         )
     if attrs.get("tau_within_donors_distribution"):
         notes.append(
@@ -141,6 +149,23 @@ def _notes(attrs: Mapping[str, Any], flags: pd.Series, has_q: bool) -> list[str]
     if flagged:
         notes.append("Flags: " + "; ".join(flagged) + ".")
     return notes
+
+
+def _hierarchical(attrs: Mapping[str, Any], dataset: xr.Dataset) -> str:
+    """Explain what was learnt from all pairs, and which columns go together."""
+    alone = "hc2_p_value" if "hc2_p_value" in dataset else "jackknife_p_value"
+    share = f"{attrs['heterogeneous_share']:.0%} of the pairs differ between"
+    if "group_tau" in dataset:
+        learnt = f"group_tau: standard deviation between the samples of a group; {share} samples"
+    elif "difference" in dataset:
+        learnt = f"tau: standard deviation between samples given the design; {share} samples"
+    else:
+        learnt = f"tau: standard deviation between donors; {share} donors"
+    return (
+        f"{learnt} (learnt from {attrs['prior_pairs']:,} pairs). The statistic is the normal score "
+        "of the p-value, which is calibrated over the null pairs of the panel; standard errors are "
+        f"posterior standard deviations. {alone} uses each pair alone."
+    )
 
 
 def _cell(column: str, value: object) -> str:

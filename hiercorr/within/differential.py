@@ -233,7 +233,7 @@ def differential(
     pair = output.finish()
     pair |= problem.follow(pair)
     tiling.add_q_values(pair, plan.rows)
-    missing = missing_share(pair["difference"], pair["flag"])
+    missing = missing_share(pair["difference_unclipped"], pair["flag"])
     if missing > 0:
         warn(
             f"{missing:.1%} of the pairs have no difference (no variance beyond noise); they are "
@@ -368,7 +368,11 @@ class PairTest:
             estimate = found | self.regression.tile(problem, left, right, num, den)
             tile["hc2_p_value"] = tile["p_value"]
             tile |= _normal_table(estimate, self.confidence, problem.plan.dtype, largest)
-        return np.where(np.isnan(tile["p_value"]), Flag.NO_INTERVAL.bit, 0).astype(np.uint16)
+        difference = tile["difference_unclipped"] = tile["difference"]
+        beyond = np.abs(difference) >= largest
+        tile["difference"] = np.where(beyond, np.nan, difference)
+        flag = np.isnan(tile["difference_lower"]) * Flag.NO_INTERVAL.bit
+        return (flag | beyond * Flag.OUT_OF_RANGE.bit).astype(np.uint16)
 
 
 def _attributes(
@@ -452,11 +456,13 @@ def _normal_table(
     """Variables of the random-effects regression; the statistic is the normal score of p."""
     difference, se, p = (found[name] for name in ("difference", "se", "p_value"))
     half = special.ndtri(0.5 + confidence / 2) * se
+    lower, upper = np.maximum(difference - half, -largest), np.minimum(difference + half, largest)
+    known = lower < upper
     out = {
         "difference": difference,
         "difference_se": se,
-        "difference_lower": np.maximum(difference - half, -largest),
-        "difference_upper": np.minimum(difference + half, largest),
+        "difference_lower": np.where(known, lower, np.nan),
+        "difference_upper": np.where(known, upper, np.nan),
         "statistic": np.sign(difference) * -special.ndtri(np.maximum(p, 1e-300) / 2),
         "df": np.where(np.isnan(p), p, np.inf),
         "p_value": p,

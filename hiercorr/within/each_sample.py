@@ -7,7 +7,11 @@ from numpy.typing import NDArray
 
 from hiercorr import inference
 from hiercorr.counts.counts import Counts
-from hiercorr.inference.prediction import predict_new_donor, predict_new_sample
+from hiercorr.inference.prediction import (
+    predict_new_donor,
+    predict_new_sample,
+    within_range,
+)
 from hiercorr.inference.random_effects import ABSENT
 from hiercorr.schema import Flag
 from hiercorr.within.fitting import Also, WithinProblem
@@ -78,6 +82,6 @@ def _from_own_donors(
         lower, upper = (np.where(once, x, x.T) for x in (lower, upper))
     if "ci_lower" in problem.follow.names:
         limits = problem.follow(tile)
-        lower = np.where(known, np.fmin(lower, limits["ci_lower"]), np.nan)
-        upper = np.where(known, np.fmax(upper, limits["ci_upper"]), np.nan)
-    return np.maximum(lower, -1.0), np.minimum(upper, 1.0)
+        lower = np.minimum(lower, limits["ci_lower"])
+        upper = np.maximum(upper, limits["ci_upper"])
+    return within_range(lower, upper)

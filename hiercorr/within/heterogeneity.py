@@ -22,7 +22,7 @@ Array = NDArray[np.float64]
 
 LEAST_GENES, LEAST_PAIRS = 12, 60  # of a panel from which the prior is learnt
 RICH, LEAST_RICH = 5.0, 60  # information of the panel's genes, and their least number
-_LEAST_RATIO, _LARGEST_RATIO = 0.2, 4.0  # of a donor's variance to the common one
+_LEAST_RATIO, _LARGEST_RATIO = 0.05, 1e4  # of a donor's variance to the common one
 PANEL_GENES = 160  # genes whose pairs teach the prior
 
 

@@ -32,6 +32,7 @@ Array = NDArray[np.float64]
 
 _LARGEST_SQUARE = 0.9  # of a correlation, in the variance
 _LEAST_GROWTH = 0.05
+_LARGEST_REST = 2.0  # of a variance, beyond what is known of it: more is noise of few counts
 _RELATED = 3.0  # standard errors of the correlation over all samples
 _PAIRS = 4096  # whose effects are computed at once
 
@@ -45,30 +46,33 @@ class PairSums:
     num, den, noise : ndarray
         N_c, D_c, and the variance of N_c without correlation.
     left, right : tuple of ndarray
-        Of the genes of each pair: variance (n_pairs,); variance in each sample relative to it,
-        biological share, and skewness.
+        Of the genes of each pair: variance (n_pairs,); then in each sample its relative scale
+        (:class:`hiercorr.inference.DonorGenes`), its variance as it would be after that scaling,
+        relative to the common one, biological share, and skewness.
     """
 
     num: NDArray
     den: NDArray
     noise: NDArray
-    left: tuple[Array, Array, Array, Array]
-    right: tuple[Array, Array, Array, Array]
+    left: tuple[Array, ...]
+    right: tuple[Array, ...]
 
 
 def sample_effects(sums: PairSums) -> SampleEffects:
     r"""Compute the linearised correlation of each pair in each sample, and its variance.
 
-    .. math:: y_c = \frac{N_c}{D_c\sqrt{\phi_j\phi_k}}
+    .. math:: y_c = \frac{N_c}{D_c} \frac{a_{cj} a_{ck}}{\sqrt{\phi_j\phi_k}}
               - \frac{\tilde\rho}{2} (R_{cj} + R_{ck} - 2), \quad
-              R_{cj} = \frac{N_{cj}}{D_{cj}\phi_j}
+              R_{cj} = \frac{N_{cj}}{D_{cj}} \frac{a_{cj}^2}{\phi_j}
 
-    so that a group in which genes vary more has no other correlation. The variance is that of this
-    linear form for normal residuals; what heavier tails add is learnt from the panel
-    (:attr:`hiercorr.inference.meta_regression.RegressionPrior.growth`).
+    so that a group in which genes vary more has no other correlation. a, the relative scale of the
+    sample, takes out what is known of its variance, R, from 1/2 to 2, the rest to first order. The
+    variance is that of this linear form for normal residuals; what heavier tails add is learnt from
+    the panel (:attr:`hiercorr.inference.meta_regression.RegressionPrior.growth`).
     """
-    phi1, ratio1, share1, skew1 = sums.left
-    phi2, ratio2, share2, skew2 = sums.right
+    phi1, scale1, ratio1, share1, skew1 = sums.left
+    phi2, scale2, ratio2, share2, skew2 = sums.right
+    relative = scale1 * scale2
     with np.errstate(divide="ignore", invalid="ignore"):
         scale = 1 / np.sqrt(np.where((phi1 > 0) & (phi2 > 0), phi1 * phi2, np.nan))
         den = sums.den.astype(float)
@@ -76,11 +80,12 @@ def sample_effects(sums: PairSums) -> SampleEffects:
         known &= np.isfinite(scale)
         den = np.where(known, den, np.nan)
         total = np.nansum(den, 0)
-        r = np.nansum(np.where(known, sums.num, 0.0), 0) / total * scale
-        v = np.nansum(np.where(known, sums.noise, 0.0), 0) / total**2 * scale**2
+        num, noise = sums.num * relative, sums.noise * relative**2
+        r = np.nansum(np.where(known, num, 0.0), 0) / total * scale
+        v = np.nansum(np.where(known, noise, 0.0), 0) / total**2 * scale**2
         rho = np.sign(r) * np.sqrt(np.clip(r * r - v, 0, _LARGEST_SQUARE))
-        y = sums.num / den * scale - 0.5 * rho * (ratio1 + ratio2 - 2)
-        variance = sums.noise / den**2 * scale**2
+        y = num / den * scale - 0.5 * rho * (ratio1 + ratio2 - 2)
+        variance = noise / den**2 * scale**2
         odds, square = share1 / share2, rho**2 * share1 * share2
         growth = (
             1 + square * (1 + rho**2) + rho**2 * (0.5 * (odds + 1 / odds) - 2 * (share1 + share2))
@@ -190,12 +195,11 @@ def learn_regression(
     return None if prior is None else RandomRegression(design, model, ratio, prior)
 
 
-def _genes(genes: DonorGenes, ratio: Array) -> tuple[Array, Array, Array, Array]:
-    return genes.phi, ratio, genes.share, genes.skewness
+def _genes(genes: DonorGenes, ratio: Array) -> tuple[Array, ...]:
+    with np.errstate(invalid="ignore"):
+        rest = np.clip(ratio * genes.scale**2, 1 / _LARGEST_REST, _LARGEST_REST)
+    return genes.phi, genes.scale, rest, genes.share, genes.skewness
 
 
-def _take(
-    genes: tuple[Array, Array, Array, Array], at: NDArray[np.int64]
-) -> tuple[Array, Array, Array, Array]:
-    phi, ratio, share, skewness = genes
-    return phi[at], ratio[:, at], share[:, at], skewness[:, at]
+def _take(genes: tuple[Array, ...], at: NDArray[np.int64]) -> tuple[Array, ...]:
+    return genes[0][at], *(part[:, at] for part in genes[1:])

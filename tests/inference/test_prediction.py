@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from hiercorr.inference.meta import meta_analysis
-from hiercorr.inference.prediction import predict_new_sample
+from hiercorr.inference.prediction import predict_new_donor, predict_new_sample
 
 
 def drawn(z, v, rng, n=40_000, level=0.95):
@@ -63,3 +63,12 @@ def test_shift_scale_and_sign():
         (predict_new_sample(2 * z, 4 * v), 2 * lower, 2 * upper),
     ):
         np.testing.assert_allclose(shifted, (low, high), atol=2e-4)
+
+
+def test_limits_stay_in_range_or_are_none():
+    r, sd = np.array([0.2, 3.2, -1.4, 1.05]), np.array([0.1, 0.5, 0.05, 0.2])
+    lower, upper = predict_new_donor(r, sd, np.full(4, 0.1))
+    np.testing.assert_array_equal(np.isnan(lower), [False, True, True, False])
+    np.testing.assert_array_equal(np.isnan(upper), np.isnan(lower))
+    assert lower[0] < r[0] < upper[0]
+    assert -1 < lower[3] < upper[3] == 1

@@ -168,3 +168,43 @@ def test_condition_within_samples_is_compared_within_them():
     assert r.top(n=1).index[0] == "gene1"
     assert float(r.top(n=1)["difference"].iloc[0]) == pytest.approx(-0.5, abs=0.15)
     assert float(r.top(n=1)["df"].iloc[0]) <= 6 + 1e-6
+
+
+def test_genes_of_few_counts_make_no_differences():
+    """Estimates beyond -2 and 2 of genes with almost no variance were called."""
+    mean = np.r_[np.full(26, 1.0), np.full(10, 0.05)]
+    for seed in (0, 1):
+        adata, _ = simulate_counts(
+            10,
+            200,
+            36,
+            mean=mean,
+            between_sd=1.2,
+            within_sd=1.0,
+            within=0.0,
+            seed=seed,
+            covariates={"arm": (["u", "v"] * 5, 0.0)},
+        )
+        r = hc.differential(adata, "sample", "arm", depth="depth")
+        d = r.dataset
+        beyond = np.abs(d["difference_unclipped"].values) >= 2
+        assert beyond.any()
+        assert np.isnan(d["difference"].values[beyond]).all()
+        assert (d["flag"].values[beyond] & int(hc.Flag.OUT_OF_RANGE) > 0).all()
+        assert (d["q_value"].values < 0.05).sum() == 0
+        assert "difference_unclipped" in r.pairs()
+        shown = np.isfinite(d["difference_lower"].values)
+        assert (d["difference_lower"].values < d["difference_upper"].values)[shown].all()
+        without = np.isfinite(d["p_value"].values) & ~shown
+        assert (d["flag"].values[without] & int(hc.Flag.NO_INTERVAL) > 0).all()
+
+
+def test_sample_with_another_variance_makes_no_difference():
+    """LTF varies 300 times as much in one sample; its correlation there is none."""
+    adata = hc.datasets.glioblastoma()
+    options = {"depth": "total_counts", "block": "patient_id", "target": "FTL"}
+    r = hc.differential(adata, "sample_id", "condition", **options)
+    row = r.matrix("difference_unclipped").loc["FTL", "LTF"]
+    assert abs(row) < 0.4
+    assert r.matrix("q_value").loc["FTL", "LTF"] > 0.05
+    assert np.nanmax(np.abs(r.matrix("difference_unclipped").loc["FTL"])) < 2
