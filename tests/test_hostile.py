@@ -58,7 +58,7 @@ def test_pickles_in_a_result_are_not_run(result, tmp_path, array):
     (path / ".zmetadata").write_text(json.dumps(whole))
     for chunk in (path / array).glob("[0-9]*"):
         chunk.write_bytes(pickle.dumps(Harm(harm)))
-    with pytest.raises(hc.InputError, match="contains pickled objects"):
+    with pytest.raises(hc.InputError, match=r"could run code|is damaged"):
         hc.load(path)
     assert not harm.exists()
 
@@ -70,7 +70,7 @@ def test_pickles_in_counts_are_not_run(small_module, tmp_path):
         f for f in path.rglob("*") if f.name in (".zarray", "zarr.json") and "obs" in str(f)
     )
     found.write_text(json.dumps({"id": "pickle", "codecs": [{"name": "pickle"}]}))
-    with pytest.raises(hc.InputError, match="contains pickled objects"):
+    with pytest.raises(hc.InputError, match="could run code"):
         hc.CSCore(path, "sample")
     assert not harm.exists()
 
@@ -104,7 +104,7 @@ def test_damaged_results_are_refused_or_read(result, tmp_path, suffix, where, le
             warnings.simplefilter("ignore")
             assert "correlation" in hc.load(path).dataset
     except hc.InputError as error:
-        assert "cannot read" in str(error)  # noqa: PT017
+        assert "cannot read" in str(error) or "is damaged" in str(error)  # noqa: PT017
 
 
 @pytest.mark.parametrize("suffix", [".h5ad", ".zarr"])
@@ -260,9 +260,8 @@ def test_a_killed_save_leaves_what_was_there(result, tmp_path):
     before = result.dataset["correlation"].values.copy()
     code = f"""
 import os, signal, hiercorr as hc
-from hiercorr.results import storage
-inner = storage.into_place
-storage.into_place = lambda *a: os.kill(os.getpid(), signal.SIGKILL)
+from hiercorr.runtime.drafts import Draft
+Draft.into_place = lambda *a: os.kill(os.getpid(), signal.SIGKILL)
 hc.load({str(path)!r}).save({str(path)!r}, overwrite=True)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True)

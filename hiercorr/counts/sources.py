@@ -20,7 +20,6 @@ from scipy import sparse
 
 from hiercorr.counts.counts import GENE_SETS, METACELLS, SUMMED_LAYER
 from hiercorr.errors import InputError, unknown_name
-from hiercorr.runtime.files import refuse_code
 
 _BLOCK_VALUES = 16_000_000  # values per dense block; 128 MB as float64
 
@@ -75,10 +74,10 @@ def open_source(data: ad.AnnData | str | Path, layer: str | None = None) -> Iter
     if path.suffix == ".zarr" or path.is_dir():
         import zarr
 
-        refuse_code(path)
-        yield _opened(
-            path, lambda: _from_group(zarr.open_group(str(path), mode="r"), layer, path.name)
-        )
+        from hiercorr.runtime.zarr_store import GuardedStore
+
+        store = GuardedStore(path).check_documents()
+        yield _opened(path, lambda: _from_group(zarr.open_group(store, mode="r"), layer, path.name))
         return
     import h5py
 

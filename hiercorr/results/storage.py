@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import shutil
-import tempfile
 import warnings
 from pathlib import Path
 from typing import Any, Literal
@@ -14,7 +10,18 @@ import numpy as np
 import xarray as xr
 
 from hiercorr.errors import InputError
-from hiercorr.runtime.files import refuse_code
+from hiercorr.results.integrity import (
+    LIST,
+    MARK,
+    check_file,
+    check_mark,
+    is_sealed,
+    open_folder,
+    seal_folder,
+    warn_unchecked,
+)
+from hiercorr.results.netcdf import write_netcdf
+from hiercorr.runtime.drafts import Draft, recover
 
 
 def check_target(path: Path, overwrite: bool) -> None:
@@ -31,45 +38,31 @@ def check_target(path: Path, overwrite: bool) -> None:
 
 def write_dataset(dataset: xr.Dataset, path: Path, overwrite: bool) -> Path:
     """Write to a temporary folder next to `path`, then move the result into place."""
-    check_target(path, overwrite)
-    scratch = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-    try:
-        draft = scratch / path.name
+    with open_draft(path, overwrite) as draft:
         if path.suffix == ".nc":
-            compress = {
-                str(n): {"zlib": True, "complevel": 1}
-                for n, v in dataset.data_vars.items()
-                if v.ndim > 1
-            }
-            dataset.to_netcdf(draft, engine="h5netcdf", encoding=compress)
+            write_netcdf(dataset, draft.path)
         else:
-            as_zarr(dataset, draft, mode="w")
-        into_place(draft, path, scratch)
-    finally:
-        with contextlib.suppress(OSError):
-            shutil.rmtree(scratch)
+            as_zarr(dataset, draft.path, mode="w")
+        draft.into_place()
     return path
 
 
+def open_draft(path: Path, overwrite: bool) -> Draft:
+    """Open the draft of a result, if it could be saved under this name."""
+    recover(path, is_sealed)
+    check_target(path, overwrite)
+    return Draft(path, is_sealed)
+
+
 def as_zarr(dataset: xr.Dataset, path: Path, mode: Literal["w", "a"]) -> None:
-    """Write a dataset to a new or an existing zarr folder."""
-    plain_attrs = dataset.assign_attrs({k: plain(v) for k, v in dataset.attrs.items()})
+    """Write a dataset to a new or an existing zarr folder, and the checksums of all files."""
+    plain_attrs = dataset.assign_attrs(
+        {**{k: plain(v) for k, v in dataset.attrs.items()}, MARK: f"of all files: {LIST}"}
+    )
     for variable in plain_attrs.variables.values():
         variable.attrs = {k: plain(v) for k, v in variable.attrs.items()}
     plain_attrs.to_zarr(path, mode=mode, zarr_format=2, consolidated=True)
-
-
-def into_place(draft: Path, path: Path, scratch: Path) -> None:
-    """Move a finished draft to its final name; restore the replaced file if that fails."""
-    old = scratch / "replaced"
-    if path.exists():
-        os.replace(path, old)
-    try:
-        os.replace(draft, path)
-    except OSError:
-        if old.exists():
-            os.replace(old, path)
-        raise
+    seal_folder(path)
 
 
 def plain(value: Any) -> Any:
@@ -80,24 +73,35 @@ def plain(value: Any) -> Any:
 
 
 def read_dataset(path: Path, lazy: bool = False) -> xr.Dataset:
-    """Read a dataset into memory, or open it and leave the values on disk."""
+    """Read a dataset into memory, or open it and leave the values on disk.
+
+    Every byte is compared with the checksums of the result; with `lazy`, when it is read.
+    """
+    recover(path, is_sealed)
     if not path.exists():
         raise InputError(f"no such result: {str(path)!r}")
-    if path.is_dir():
-        refuse_code(path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            engine = "zarr" if path.is_dir() else "h5netcdf"
-            if lazy:
-                dataset = xr.open_dataset(path, engine=engine, mask_and_scale=False, cache=False)
+            if path.is_dir():
+                source: Any = open_folder(path)
+                engine, checked = "zarr", source.files is not None
             else:
-                with xr.open_dataset(path, engine=engine, mask_and_scale=False) as opened:
+                source, engine, checked = path, "h5netcdf", check_file(path)
+            if lazy:
+                dataset = xr.open_dataset(source, engine=engine, mask_and_scale=False, cache=False)
+            else:
+                with xr.open_dataset(source, engine=engine, mask_and_scale=False) as opened:
                     dataset = opened.load()
+    except InputError:
+        raise
     except Exception as error:  # backends raise many types of errors for damaged files
         raise InputError(
             f"cannot read {str(path)!r} as a hiercorr result ({type(error).__name__}: {error})"
         ) from error
+    check_mark(path, dataset.attrs)
+    if not checked:
+        warn_unchecked(path, dataset.attrs)
     for variable in dataset.variables.values():
         variable.encoding = {}
         variable.attrs.pop("_FillValue", None)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -50,23 +48,26 @@ class ZarrOutput:
             raise InputError(
                 f"out={path.name!r}: results can only be streamed to a name that ends in .zarr"
             )
-        storage.check_target(path, overwrite)
         import zarr
 
         self._path, self._dtype = path, np.dtype(dtype)
         self._spans = [left for left, right in tiles if left == right]
         self._side = max(s.stop - s.start for s in self._spans)
-        self._folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-        self._draft = self._folder / path.name
-        self._group = zarr.open_group(str(self._draft), mode="w", zarr_format=2)
+        self._draft = storage.open_draft(path, overwrite)
+        self._group = zarr.open_group(str(self._draft.path), mode="w", zarr_format=2)
         self.missing = 0
         self._count = np.zeros(_TOP + 1, np.int64)
 
     def _array(self, name: str, dtype: DTypeLike) -> Any:
         if name not in self._group:
             n = self._spans[-1].stop
+            fill = np.nan if np.dtype(dtype).kind == "f" else 0  # of a chunk that is lost
             array = self._group.create_array(
-                name, shape=(n, n), chunks=(self._side, self._side), dtype=dtype, fill_value=None
+                name,
+                shape=(n, n),
+                chunks=(self._side, self._side),
+                dtype=dtype,
+                fill_value=fill,
             )
             array.attrs["_ARRAY_DIMENSIONS"] = ["gene", "partner"]
             array.attrs.update({k: storage.plain(v) for k, v in pair_attributes(name).items()})
@@ -123,14 +124,13 @@ class ZarrOutput:
 
     def finish(self, rest: xr.Dataset) -> Path:
         """Add all other variables and move the finished result into place."""
-        storage.as_zarr(rest, self._draft, mode="a")
-        storage.into_place(self._draft, self._path, self._folder)
+        storage.as_zarr(rest, self._draft.path, mode="a")
+        self._draft.into_place()
         return self._path
 
     def close(self) -> None:
         """Delete the temporary folder."""
-        with contextlib.suppress(OSError):
-            shutil.rmtree(self._folder)
+        self._draft.close()
 
 
 @contextlib.contextmanager

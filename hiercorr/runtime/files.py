@@ -1,24 +1,12 @@
-"""Files: atomic writing of text, and refusal of stored arrays that could run code."""
+"""Files: atomic writing of text."""
 
 from __future__ import annotations
 
 import os
-import re
 import tempfile
 from pathlib import Path
 
 from hiercorr.errors import InputError
-
-
-def refuse_code(path: Path) -> None:
-    """Raise an error for a zarr folder with pickled arrays: unpickling can run arbitrary code."""
-    for name in (".zarray", ".zmetadata", "zarr.json"):
-        for file in path.rglob(name):
-            if re.search(rb'"(id|name)"\s*:\s*"pickle"', file.read_bytes()):
-                raise InputError(
-                    f"{str(path)!r} was not read: it contains pickled objects "
-                    f"({file.relative_to(path)}), which could run code"
-                )
 
 
 def write_text(path: Path, text: str) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import zlib
 from collections.abc import Callable, Iterable
@@ -14,6 +15,8 @@ from numpy.typing import NDArray
 from hiercorr._version import __version__
 from hiercorr.counts.counts import Counts
 from hiercorr.errors import InputError
+from hiercorr.results.integrity import check_file, seal_file
+from hiercorr.runtime.locks import Busy, Lock
 
 
 class Checkpoint:
@@ -36,21 +39,32 @@ class Checkpoint:
             ) from error
         self._folder, self._key = folder, key
         self._used: list[Path] = []
+        try:
+            self._lock = Lock(folder / f".hiercorr-{key}.lock")
+        except Busy as error:
+            raise InputError(
+                f"checkpoint={str(folder)!r} is in use by another process that makes the same fit: "
+                "wait until it has finished, or use another folder"
+            ) from error
+        for draft in folder.glob(f"hiercorr-{key}-*.unfinished"):  # of a process that was killed
+            draft.unlink(missing_ok=True)
 
     def __call__(self, name: str, compute: Callable[[], NDArray]) -> NDArray:
         """Return the array of this name: stored by an earlier run, or computed and stored now."""
         path = self._folder / f"hiercorr-{self._key}-{name}.npy"
         self._used.append(path)
-        if path.exists():
-            try:
+        try:
+            if check_file(path):
                 return np.load(path, allow_pickle=False)
-            except (ValueError, EOFError, OSError):  # damaged: compute it again
-                path.unlink(missing_ok=True)
+        except (ValueError, EOFError, OSError):  # absent or damaged: compute it
+            pass
         array = compute()
+        self._folder.mkdir(parents=True, exist_ok=True)  # another fit may have removed it
         draft = path.with_suffix(f".{os.getpid()}.unfinished")
         try:
-            with open(draft, "wb") as f:
+            with open(draft, "w+b") as f:
                 np.save(f, array, allow_pickle=False)
+                seal_file(f)
                 f.flush()
                 os.fsync(f.fileno())
             os.replace(draft, path)
@@ -64,9 +78,13 @@ class Checkpoint:
 
     def finish(self) -> None:
         """Delete the arrays, and the folder if it is empty, once the result is complete."""
-        for path in [*self._used, *self._folder.glob(f"hiercorr-{self._key}-*.unfinished")]:
+        for path in self._used:
             path.unlink(missing_ok=True)
-        if not any(self._folder.iterdir()):
+
+    def close(self) -> None:
+        """Let other processes use the arrays, and delete the folder if it is empty."""
+        self._lock.release()
+        with contextlib.suppress(OSError):  # other files, or another fit
             self._folder.rmdir()
 
 

@@ -438,11 +438,22 @@ class CSCore:
         return CorrelationResult(within_dataset(counts, plan, fitted, options.target, provenance))
 
     def _fit_pairs(self, counts: Counts, plan: Plan, options: FitOptions) -> CorrelationResult:
-        """Fit all pairs, or the target's, in memory or streamed to disk."""
-        stored = None
-        if options.checkpoint is not None:
-            asked = (plan.estimator, plan.precision, plan.uncertainty == "none", plan.tiles)
-            stored = Checkpoint(Path(options.checkpoint), fingerprint(counts, asked))
+        """Fit all pairs, or the target's, and keep the sums until they are complete if asked to."""
+        if options.checkpoint is None:
+            return self._fit_tiles(counts, plan, options, None)
+        asked = (plan.estimator, plan.precision, plan.uncertainty == "none", plan.tiles)
+        stored = Checkpoint(Path(options.checkpoint), fingerprint(counts, asked))
+        try:
+            result = self._fit_tiles(counts, plan, options, stored)
+            stored.finish()
+        finally:
+            stored.close()
+        return result
+
+    def _fit_tiles(
+        self, counts: Counts, plan: Plan, options: FitOptions, stored: Checkpoint | None
+    ) -> CorrelationResult:
+        """Fit in memory, or stream to disk."""
         provenance = self._provenance(plan, options)
         if options.out is None:
             output = tiling.PairOutput(
@@ -465,8 +476,6 @@ class CSCore:
                     counts, plan, problem.fitted({}), options.target, provenance, streamed.missing
                 )
                 result = load(streamed.finish(rest), lazy=True)
-        if stored is not None:
-            stored.finish()
         return result
 
     def _run(

@@ -1,12 +1,11 @@
-"""Text written whole or not at all, and zarr folders that could run code."""
+"""Text written whole or not at all."""
 
-import json
 import os
 
 import pytest
 
 import hiercorr as hc
-from hiercorr.runtime.files import refuse_code, write_text
+from hiercorr.runtime.files import write_text
 
 
 def test_text_is_written_and_replaced(tmp_path):
@@ -34,14 +33,3 @@ def test_an_interruption_leaves_the_old_text(tmp_path, monkeypatch):
 def test_a_missing_folder_is_named(tmp_path):
     with pytest.raises(hc.InputError, match="no folder"):
         write_text(tmp_path / "nowhere" / "a.txt", "")
-
-
-@pytest.mark.parametrize("name", [".zarray", ".zmetadata", "zarr.json"])
-def test_pickled_arrays_are_refused(tmp_path, name):
-    array = tmp_path / "r.zarr" / "x"
-    array.mkdir(parents=True)
-    (array / name).write_text(json.dumps({"filters": [{"id": "zlib"}], "note": "pickle"}))
-    refuse_code(tmp_path / "r.zarr")  # no codec is called pickle
-    (array / name).write_text(json.dumps({"filters": [{"id": "pickle"}]}))
-    with pytest.raises(hc.InputError, match=r"pickled objects .*x/"):
-        refuse_code(tmp_path / "r.zarr")

@@ -4,6 +4,7 @@ import itertools
 import signal
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -100,5 +101,59 @@ def test_checkpoint_of_other_counts_is_not_used(data, monkeypatch, tmp_path):
 def test_damaged_checkpoint_is_computed_again(data, plain, monkeypatch, tmp_path):
     interrupt(data, monkeypatch, tmp_path)
     first = sorted(tmp_path.glob("*.npy"))[0]
-    first.write_bytes(first.read_bytes()[:200])
+    content = bytearray(first.read_bytes())
+    content[300] ^= 4  # a number, not the header
+    first.write_bytes(bytes(content))
+    second = sorted(tmp_path.glob("*.npy"))[1]
+    second.write_bytes(second.read_bytes()[:200])
     assert_same(hc.CSCore(data, **OPTIONS).fit(checkpoint=tmp_path).dataset, plain, exact=True)
+
+
+TOGETHER = """
+import sys, time, warnings
+warnings.simplefilter("ignore")
+import hiercorr as hc
+model = hc.CSCore(sys.argv[1], sample="sample", depth="depth", genes=int(sys.argv[3]))
+while time.time() < float(sys.argv[4]):
+    time.sleep(0.01)
+try:
+    model.fit(checkpoint=sys.argv[2])
+    print("fitted")
+except hc.InputError as error:
+    print("busy" if "in use by another process" in str(error) else error)
+"""
+
+
+@pytest.mark.slow
+def test_several_processes_share_a_folder(data, tmp_path):
+    """Two fits of the same genes and one of others begin at the same time: none of them dies."""
+    path, kept = tmp_path / "counts.h5ad", tmp_path / "kept"
+    data.write_h5ad(path)
+    start = str(time.time() + 12)
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-c", TOGETHER, str(path), str(kept), genes, start],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for genes in ("40", "40", "39")
+    ]
+    said = [p.communicate()[0].strip() for p in running]
+    assert said[2] == "fitted"
+    assert "fitted" in said[:2]
+    assert set(said) <= {"fitted", "busy"}
+    assert not kept.exists()
+
+
+def test_a_folder_in_use_is_refused_and_free_after_an_error(data, monkeypatch, tmp_path):
+    def nested(*_, **__):
+        with pytest.raises(hc.InputError, match="in use by another process"):
+            hc.CSCore(data, **OPTIONS).fit(checkpoint=tmp_path / "kept")
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as m:
+        m.setattr(fitting, "tile_of", nested)
+        with pytest.raises(KeyboardInterrupt):
+            hc.CSCore(data, **OPTIONS).fit(checkpoint=tmp_path / "kept")
+    hc.CSCore(data, **OPTIONS).fit(checkpoint=tmp_path / "kept")
+    assert not (tmp_path / "kept").exists()

@@ -1,0 +1,156 @@
+"""Drafts: files and folders written next to their place and moved there when they are complete."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+
+from hiercorr.errors import DataWarning
+from hiercorr.runtime.locks import Busy, Lock
+from hiercorr.runtime.user_warnings import warn
+
+_LOCK, _REPLACED, _END = "lock", "replaced", ".draft"
+
+
+class Draft:
+    """Hidden folder next to a path, in which its new content is written.
+
+    Leaving the context deletes the folder. Folders of processes that were killed are deleted when
+    the same name is written again.
+
+    Parameters
+    ----------
+    path : Path
+        Final name.
+    complete : callable
+        Whether a draft at a path is complete, for :func:`recover`.
+
+    Attributes
+    ----------
+    path : Path
+        Name of the draft.
+    """
+
+    def __init__(self, path: Path, complete: Callable[[Path], bool]) -> None:
+        recover(path, complete)
+        _sweep(path)
+        self._final = path
+        while True:
+            self._folder = Path(
+                tempfile.mkdtemp(prefix=f".{path.name}.", suffix=_END, dir=path.parent)
+            )
+            try:
+                self._lock = Lock(self._folder / _LOCK)
+                break
+            except (Busy, FileNotFoundError):  # swept away before it was locked
+                continue
+        self.path = self._folder / path.name
+
+    def __enter__(self) -> Draft:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def into_place(self) -> None:
+        """Move the draft to its final name, in one step where the system can."""
+        path = self._final
+        if not path.exists() or not (path.is_dir() or self.path.is_dir()):
+            os.replace(self.path, path)
+            return
+        if exchange(self.path, path):
+            return
+        old = self._folder / _REPLACED
+        os.replace(path, old)
+        try:
+            os.replace(self.path, path)
+        except OSError:
+            os.replace(old, path)
+            raise
+
+    def close(self) -> None:
+        """Delete the folder."""
+        shutil.rmtree(self._folder, ignore_errors=True)
+        self._lock.release()
+
+
+def exchange(a: Path, b: Path) -> bool:
+    """Exchange two names in one step; return whether the system could."""
+    try:
+        libc = ctypes.CDLL(None, use_errno=True)
+        names = os.fsencode(a), os.fsencode(b)
+        if sys.platform == "darwin":
+            return bool(libc.renamex_np(*names, 2) == 0)
+        here = -100  # AT_FDCWD
+        return bool(libc.renameat2(here, names[0], here, names[1], 2) == 0)
+    except (AttributeError, OSError, TypeError):
+        return False
+
+
+def recover(path: Path, complete: Callable[[Path], bool]) -> None:
+    """Put back a folder whose replacement was interrupted between two moves.
+
+    Parameters
+    ----------
+    path : Path
+    complete : callable
+        Whether a draft at a path is complete: then the draft is put into place, otherwise the
+        folder that it was to replace.
+    """
+    if os.path.lexists(path):
+        return
+    for folder in _folders(path, ""):
+        old, new = folder / _REPLACED, folder / path.name
+        if not old.exists():
+            continue
+        try:
+            lock = Lock(folder / _LOCK)
+        except OSError:  # it is being replaced right now
+            continue
+        chosen = new if new.exists() and complete(new) else old
+        with contextlib.suppress(OSError):
+            os.replace(chosen, path)
+            which = "its new content was" if chosen == new else "its earlier content was"
+            warn(
+                f"replacing {str(path)!r} was interrupted: {which} found and put into place",
+                DataWarning,
+            )
+            shutil.rmtree(folder, ignore_errors=True)
+        lock.release()
+        return
+
+
+def _sweep(path: Path) -> None:
+    """Delete the drafts of processes that were killed."""
+    for folder in _folders(path, _END):
+        if not (folder / _LOCK).exists():
+            continue  # not yet locked
+        try:
+            lock = Lock(folder / _LOCK)
+        except OSError:
+            continue
+        shutil.rmtree(folder, ignore_errors=True)
+        lock.release()
+
+
+def _folders(path: Path, end: str) -> list[Path]:
+    start = f".{path.name}."
+    if not path.parent.is_dir():
+        return []
+    return sorted(
+        p
+        for p in path.parent.iterdir()
+        if p.name.startswith(start) and p.name.endswith(end) and p.is_dir() and not p.is_symlink()
+    )

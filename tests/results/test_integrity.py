@@ -1,0 +1,200 @@
+"""Damage to results on disk: an error or the same numbers, never other numbers."""
+
+import json
+import shutil
+import warnings
+
+import numpy as np
+import pytest
+import xarray as xr
+
+import hiercorr as hc
+from hiercorr.results import integrity
+from tests.support import fit
+
+
+@pytest.fixture(scope="module")
+def saved(small, result, tmp_path_factory):
+    """One result by suffix, and one that was streamed."""
+    folder = tmp_path_factory.mktemp("saved")
+    found = {kind: result.save(folder / f"saved.{kind}") for kind in ("zarr", "nc")}
+    fit(small, out=folder / "streamed.zarr")
+    return {**found, "streamed": folder / "streamed.zarr"}
+
+
+def files_of(path):
+    return [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
+
+
+def damage(path, rng):
+    """Do to one file what disks, copies and editors do; return a description."""
+    files = files_of(path)
+    file = files[rng.integers(len(files))]
+    data = bytearray(file.read_bytes())
+    kinds = ["bit", "byte", "cut", "zeros", "append", "delete", "insert"]
+    kind = kinds[rng.integers(len(kinds))]
+    at = int(rng.integers(max(len(data), 1)))
+    if kind in ("bit", "byte") and data:
+        data[at] ^= 1 << int(rng.integers(8)) if kind == "bit" else int(rng.integers(1, 256))
+    elif kind == "cut":
+        del data[at:]
+    elif kind == "zeros":
+        data[at : at + 64] = bytes(len(data[at : at + 64]))
+    elif kind == "append":
+        data += b"\0" * 7
+    elif kind == "insert":
+        data[at:at] = b"7"
+    if kind == "delete" and path.is_dir():
+        if rng.integers(4) == 0 and file.parent != path:
+            shutil.rmtree(file.parent)
+        else:
+            file.unlink()
+    else:
+        file.write_bytes(bytes(data))
+    return f"{kind} of {file.name} at {at}"
+
+
+def content(dataset):
+    attrs = {k: np.asarray(v).tolist() for k, v in dataset.attrs.items()}
+    return dataset.load(), attrs
+
+
+def outcome(path, lazy, wanted):
+    """Load a damaged result as a user would: an error, or a difference to the original."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", hc.DataWarning)
+            dataset, attrs = content(hc.load(path, lazy=lazy).dataset)
+    except (hc.InputError, hc.DataWarning):
+        return "refused"
+    same = attrs == wanted[1] and dataset.drop_attrs().identical(wanted[0].drop_attrs())
+    return "same" if same else "silent"
+
+
+def fuzz(saved, tmp_path, n, seed):
+    rng = np.random.default_rng(seed)
+    silent, refused = [], 0
+    for kind, path in saved.items():
+        wanted = content(hc.load(path).dataset)
+        for k in range(n):
+            copy = tmp_path / f"{kind}{k}{path.suffix}"
+            (shutil.copytree if path.is_dir() else shutil.copy)(path, copy)
+            what = damage(copy, rng)
+            found = outcome(copy, bool(k % 2), wanted)
+            refused += found == "refused"
+            if found == "silent":
+                silent.append((kind, what))
+            shutil.rmtree(copy) if copy.is_dir() else copy.unlink()
+    return silent, refused
+
+
+def test_damage_is_never_silent(saved, tmp_path):
+    silent, refused = fuzz(saved, tmp_path, 15, seed=3)
+    assert silent == []
+    assert refused > 35  # the others: what was replaced by itself, as zeros by zeros
+
+
+@pytest.mark.slow
+def test_none_of_500_damages_is_silent(saved, tmp_path):
+    silent, refused = fuzz(saved, tmp_path, 170, seed=4)
+    assert silent == []
+    assert refused > 400
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+@pytest.mark.parametrize("kind", ["zarr", "streamed"])
+def test_every_lost_file_is_named(saved, tmp_path, kind, lazy):
+    for file in files_of(saved[kind])[::7]:
+        copy = tmp_path / "r.zarr"
+        shutil.copytree(saved[kind], copy)
+        gone = copy / file.relative_to(saved[kind])
+        gone.unlink()
+        with pytest.raises(hc.InputError, match="is damaged or incomplete"):
+            hc.load(copy, lazy=lazy)
+        shutil.rmtree(copy)
+
+
+def test_a_chunk_is_verified_when_it_is_read(saved, tmp_path):
+    copy = tmp_path / "r.zarr"
+    shutil.copytree(saved["streamed"], copy)
+    chunk = copy / "p_value" / "0.0"
+    data = bytearray(chunk.read_bytes())
+    data[-1] ^= 1
+    chunk.write_bytes(bytes(data))
+    r = hc.load(copy, lazy=True)
+    assert np.isfinite(r.matrix("correlation").to_numpy()).any()
+    with pytest.raises(hc.InputError, match=r"'p_value/0\.0' is not as it was written"):
+        r.matrix("p_value")
+
+
+def test_chunks_of_another_result_do_not_fit(saved, small, tmp_path):
+    other = fit(small, estimator="pooled", uncertainty="none").save(tmp_path / "other.zarr")
+    copy = tmp_path / "r.zarr"
+    shutil.copytree(saved["zarr"], copy)
+    shutil.copy(other / "correlation" / "0.0", copy / "correlation" / "0.0")
+    with pytest.raises(hc.InputError, match="correlation"):
+        hc.load(copy)
+
+
+def without_checksums(path):
+    """Make of a result what earlier versions wrote."""
+    (path / integrity.LIST).unlink()
+    for name in (".zattrs", ".zmetadata"):
+        document = json.loads((path / name).read_text())
+        attrs = document if name == ".zattrs" else document["metadata"][".zattrs"]
+        del attrs[integrity.MARK]
+        (path / name).write_text(json.dumps(document))
+
+
+def test_results_without_checksums_load_with_a_note(saved, tmp_path):
+    copy = tmp_path / "r.zarr"
+    shutil.copytree(saved["zarr"], copy)
+    without_checksums(copy)
+    with pytest.warns(hc.DataWarning, match="no checksums"):
+        back = hc.load(copy)
+    xr.testing.assert_identical(
+        back.dataset.drop_attrs(), hc.load(saved["zarr"]).dataset.drop_attrs()
+    )
+    (copy / "p_value" / "0.0").unlink()
+    with pytest.raises(hc.InputError, match="parts of 'p_value' are missing"):
+        hc.load(copy)
+    (tmp_path / "r.nc").write_bytes(saved["nc"].read_bytes()[: -integrity._TRAILER_SIZE])
+    with pytest.warns(hc.DataWarning, match="no checksums"):
+        hc.load(tmp_path / "r.nc")
+
+
+def test_an_interrupted_copy_is_not_an_old_result(saved, tmp_path):
+    copy = tmp_path / "r.zarr"
+    shutil.copytree(saved["zarr"], copy, ignore=shutil.ignore_patterns(integrity.LIST))
+    with pytest.raises(hc.InputError, match="interrupted copy"):
+        hc.load(copy)
+
+
+@pytest.mark.parametrize("kind", ["zarr", "nc"])
+def test_other_programs_read_the_files(saved, kind):
+    engine = {"zarr": "zarr", "nc": "h5netcdf"}[kind]
+    with xr.open_dataset(saved[kind], engine=engine) as opened:
+        assert opened["p_value"].shape == (12, 12)
+
+
+def test_netcdf_arrays_have_checksums_of_hdf5(saved):
+    import h5py
+
+    with h5py.File(saved["nc"]) as handle:
+        numbers = [
+            v for v in handle.values() if v.dtype.kind in "iuf" and v.ndim and not v.is_scale
+        ]
+        assert len(numbers) > 10
+        assert all(v.fletcher32 or not v.ndim for v in numbers)
+
+
+def test_cell_types_and_lists_of_attributes_survive(result, tmp_path):
+    for suffix in ("zarr", "nc"):
+        path = hc.CorrelationResult(result.dataset.assign_attrs(checked=["a", "b"])).save(
+            tmp_path / f"r.{suffix}"
+        )
+        back = hc.load(path).dataset.attrs
+        assert list(back["checked"]) == ["a", "b"]
+        assert integrity.MARK not in back
+        again = hc.load(path).save(tmp_path / f"again.{suffix}")
+        hc.load(again)

@@ -1,0 +1,60 @@
+"""netCDF files on a disk that is full: an error, and the result is still there."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+import hiercorr as hc
+from tests.support import TESTS
+
+SCRIPT = """
+import gc, os, resource
+import numpy as np, xarray as xr
+import hiercorr as hc
+from hiercorr.results import netcdf
+values = np.random.default_rng(0).normal(size=(60, 60))
+names = np.array([f"gene{j}" for j in range(60)], object)
+pair = {n: (("gene", "partner"), values) for n in ("correlation", "se", "p_value", "q_value")}
+flag = (("gene", "partner"), np.zeros((60, 60), np.uint16))
+data = xr.Dataset({**pair, "flag": flag}, {"gene": names, "partner": names})
+r = hc.CorrelationResult(data.assign_attrs(schema_version="2.0"))
+kind = resource.RLIMIT_FSIZE
+resource.setrlimit(kind, (40_000, resource.getrlimit(kind)[1]))
+for _ in range(3):
+    try:
+        r.save("r.nc")
+    except OSError as error:
+        print("failed:", error)
+    gc.collect()
+    assert os.listdir(".") == [], os.listdir(".")
+resource.setrlimit(kind, (resource.RLIM_INFINITY, -1))
+assert hc.load(r.save("r.nc")).dataset.equals(data)
+print("alive")
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no limits of file sizes")
+@pytest.mark.parametrize("reserve", [True, False])
+def test_a_full_disk_is_an_error_that_the_session_survives(tmp_path, reserve):
+    script = SCRIPT
+    if not reserve:  # a file system that cannot reserve, or a disk that fails
+        script = script.replace("kind =", "netcdf._reserve = lambda *a: None\nkind =")
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(TESTS.parent)},
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.count("File too large: cannot write 'r.nc'") == 3
+    assert "alive" in done.stdout
+
+
+def test_other_errors_of_writing_are_not_hidden(result, tmp_path):
+    odd = hc.CorrelationResult(result.dataset.assign_attrs(odd=object()))
+    with pytest.raises(TypeError):
+        odd.save(tmp_path / "r.nc")
+    assert list(tmp_path.iterdir()) == []
