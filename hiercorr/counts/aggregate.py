@@ -18,6 +18,7 @@ from hiercorr.counts import validate
 from hiercorr.counts.counts import MIN_CELLS
 from hiercorr.counts.selection import Selection
 from hiercorr.counts.sources import DataSource, Source
+from hiercorr.design.levels import one_name_each
 from hiercorr.design.samples import constant_columns
 from hiercorr.errors import InputError, unknown_name, whole_number
 
@@ -119,7 +120,7 @@ def sum_over_cells(
     data: DataSource, selection: Selection, min_counts: int = MIN_COUNTS
 ) -> SummedCounts:
     """Sum counts over the cells of each unit, as :func:`aggregate`."""
-    sample, cell_type, depth = selection.sample, selection.cell_type, selection.depth
+    sample, cell_type = selection.sample, selection.cell_type
     if not isinstance(sample, str):
         raise InputError(
             f"sample must be the obs column with the sample of each cell, not {sample!r}"
@@ -127,6 +128,8 @@ def sum_over_cells(
     label = sample if cell_type is None else f"{sample} x {cell_type}"
     with data.open() as source:
         validate.check_gene_names(source.genes)
+        selection = selection.aligned(source.obs.index, source.genes)
+        depth = selection.depth
         keep = validate.subset_mask(source.obs, selection.subset)
         codes, units = _units(source.obs, sample, cell_type, keep)
         notes: dict[str, Any] = {"source": source.name, "n_cells_input": source.shape[0]}
@@ -246,13 +249,17 @@ def _units(
             f"{len(missing)} cells have no value in cell_type column {cell_type!r}, e.g. cell "
             f"{obs.index[missing[0]]!r}; fill it or leave them out with subset="
         )
+    one_name_each("cell_type column", cell_type, obs[cell_type][keep])
     type_codes, types = pd.factorize(obs[cell_type].astype(str), sort=True)
     both = np.where(codes >= 0, codes * len(types) + type_codes, -1)
     present, inverse = np.unique(both[both >= 0], return_inverse=True)
     out = np.full(len(obs), -1, np.int64)
     out[both >= 0] = inverse
     names = [f"{samples[k // len(types)]}|{types[k % len(types)]}" for k in present]
-    return out, pd.Index(names)
+    one_name = pd.Index(names)
+    if not one_name.is_unique:
+        raise validate.joined_names((sample, cell_type), one_name)
+    return out, one_name
 
 
 def _unit_table(

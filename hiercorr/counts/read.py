@@ -85,8 +85,8 @@ class CountReader:
             self._read(source, always, allow_empty_genes)
 
     def _read(self, source: Source, always: Sequence[str], allow_empty_genes: bool) -> None:
-        selection = self.selection
         validate.check_gene_names(source.genes)
+        self.selection = selection = self.selection.aligned(source.obs.index, source.genes)
         keep = validate.subset_mask(source.obs, selection.subset)
         codes, samples = validate.sample_codes(source.obs, selection.sample, keep)
         notes: dict[str, Any] = {"source": source.name, "n_cells_input": source.shape[0]}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import textwrap
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,9 @@ SMALL_SAMPLES = ("exclude", "error")
 class Selection:
     """Samples, cells and genes of an analysis, checked and copied once.
 
-    Arrays are copied, so that an analysis does not change when the user's arrays do.
+    Arrays are copied, so that an analysis does not change when the user's arrays do. A pandas
+    Series is aligned by its index, the names of the cells or genes; other arrays are in their
+    order.
 
     Parameters
     ----------
@@ -102,6 +104,15 @@ class Selection:
         }
         return {name: value for name, value in given.items() if value is not None}
 
+    def aligned(self, cells: pd.Index, genes: pd.Index) -> Selection:
+        """Return the selection with every Series in the order of the cells or genes."""
+        return replace(
+            self,
+            depth=in_order("depth", self.depth, cells),
+            subset=in_order("subset", self.subset, cells),
+            genes=in_order("genes", self.genes, genes),
+        )
+
     def _subset_text(self) -> str | None:
         if self.subset is None:
             return None
@@ -113,6 +124,52 @@ class Selection:
         if self.depth is None or isinstance(self.depth, str):
             return self.depth or "row sums"
         return f"given array{_DIGEST}{_digest(np.asarray(self.depth).astype(np.float64))}"
+
+
+def in_order(option: str, value: Any, names: pd.Index) -> Any:
+    """Return the values of a Series in the order of the cells or genes that its index names.
+
+    Parameters
+    ----------
+    option : {"depth", "subset", "genes"}
+    value : object
+        Returned unchanged if it is not a Series, or a Series of gene names.
+    names : Index
+        Names of the cells, or of the genes for ``genes=``.
+
+    Raises
+    ------
+    InputError
+        If the index does not name every cell or gene once.
+    """
+    if not isinstance(value, pd.Series):
+        return value
+    if option == "genes" and not pd.api.types.is_bool_dtype(value):
+        return value.to_numpy()
+    if not value.index.equals(names):
+        of = "genes" if option == "genes" else "cells"
+        if not value.index.is_unique or not names.is_unique:
+            raise InputError(
+                f"{option} is a Series, and names of {of} occur more than once, so that it cannot "
+                f"be aligned: make them unique, or pass {option}.to_numpy() in the order of the "
+                f"{of}"
+            )
+        unnamed = names[~names.isin(value.index)]
+        if len(unnamed):
+            raise InputError(
+                f"{option} is a Series whose index does not name all {of}, e.g. not "
+                f"{unnamed[0]!r}: set its index to the names of the {of}, or pass "
+                f"{option}.to_numpy() if it is in their order"
+            )
+        value = value.reindex(names)
+    if option == "depth":
+        return value.to_numpy()
+    if value.isna().any():
+        raise InputError(
+            f"{option} is missing for {value.isna().sum()} of {len(value)} entries, e.g. "
+            f"{value.index[value.isna()][0]!r}: fill them with True or False"
+        )
+    return value.to_numpy(bool) if pd.api.types.is_bool_dtype(value) else value.to_numpy()
 
 
 _DIGEST = ", digest "
@@ -173,7 +230,9 @@ def _copied(option: str, value: Any, scalars: tuple[type, ...]) -> Any:
     """Copy an array-like; strings, numbers and mappings pass unchanged."""
     if value is None or (isinstance(value, scalars) and not isinstance(value, bool)):
         return value
-    if isinstance(value, pd.Series | pd.Index | np.ndarray):
+    if isinstance(value, pd.Series):
+        return value.copy()
+    if isinstance(value, pd.Index | np.ndarray):
         return np.array(value)
     if isinstance(value, Sequence | set | frozenset) and not isinstance(value, str | bytes):
         return list(value)

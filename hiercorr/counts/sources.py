@@ -237,7 +237,7 @@ def blocks(source: Source) -> Iterator[tuple[int, int, sparse.csr_matrix]]:
             yield 0, j, _block(source, (slice(None), slice(j, j + step)))
         return
     if sparse.issparse(matrix):  # CSR (or rarer) in memory: one block, no copy
-        yield 0, 0, canonical(with_valid_indices(matrix).tocsr())
+        yield 0, 0, canonical(_as_csr(with_valid_indices(matrix)))
         return
     step = max(1, _BLOCK_VALUES // max(1, p))
     for i in range(0, n, step):
@@ -289,6 +289,19 @@ def in_memory(block: Any) -> Any:
 def canonical(block: sparse.csr_matrix) -> sparse.csr_matrix:
     """Add up duplicate entries; the input is not modified."""
     if not block.has_canonical_format:
-        block = block.copy()
+        block = _wide(block)
         block.sum_duplicates()
     return block
+
+
+def _as_csr(matrix: Any) -> sparse.csr_matrix:
+    """Convert a sparse matrix; of some formats, duplicate entries are added up by this."""
+    return (matrix if matrix.format in ("csr", "csc") else _wide(matrix)).tocsr()
+
+
+def _wide(matrix: Any) -> Any:
+    """Copy a matrix to a type in which sums of its entries are exact."""
+    kind = matrix.dtype.kind
+    if kind in "bi" or (kind == "u" and matrix.dtype.itemsize < 8):
+        return matrix.astype(np.int64, copy=True)
+    return matrix.astype(np.float64, copy=True) if kind == "f" else matrix.copy()

@@ -11,8 +11,9 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 
 from hiercorr import kernels
-from hiercorr.counts.selection import Selection
+from hiercorr.counts.selection import Selection, in_order
 from hiercorr.counts.sources import Source, blocks
+from hiercorr.design.levels import one_name_each
 from hiercorr.errors import DataWarning, InputError, unknown_name
 from hiercorr.runtime.user_warnings import warn
 
@@ -119,7 +120,7 @@ def subset_mask(
                 f"subset={dict(subset)!r} leaves no cell: no cell has all of these values"
             )
         return mask
-    mask = np.asarray(subset)
+    mask = np.asarray(in_order("subset", subset, obs.index))
     if mask.dtype != bool or mask.shape != (len(obs),):
         raise InputError(
             f"subset must be a boolean array of length {len(obs)} (one entry per cell) or "
@@ -145,16 +146,14 @@ def sample_codes(
     if isinstance(sample, str):
         column = obs[sample]
     else:
-        first, second = (obs[name] for name in sample)
-        column = (first.astype(str) + "|" + second.astype(str)).where(
-            first.notna() & second.notna()
-        )
+        column = _joined(obs, sample, keep)
     missing = np.flatnonzero(column.isna().to_numpy() & keep)
     if len(missing):
         raise InputError(
             f"{len(missing)} cells have no value in sample column {sample!r}, e.g. cell "
             f"{obs.index[missing[0]]!r}; fill it or leave them out with subset="
         )
+    one_name_each("sample column", sample, column[keep])
     categories = column.cat.categories if isinstance(column.dtype, pd.CategoricalDtype) else None
     used = pd.Index(column[keep].unique())
     samples = categories[categories.isin(used)] if categories is not None else used.sort_values()
@@ -166,6 +165,26 @@ def sample_codes(
             "pool all cells with CSCore(data, sample=None).fit(estimator='pooled')"
         )
     return np.where(keep, codes, -1), samples.astype(str)
+
+
+def _joined(obs: pd.DataFrame, sample: tuple[str, str], keep: NDArray[np.bool_]) -> pd.Series:
+    """Join the values of two columns, so that each combination has a name of its own."""
+    for name in sample:
+        one_name_each("sample column", name, obs[name][keep])
+    first, second = (obs[name].astype(str) for name in sample)
+    column = (first + "|" + second).where(obs[sample[0]].notna() & obs[sample[1]].notna())
+    used = pd.DataFrame({0: first, 1: second, 2: column})[keep].dropna().drop_duplicates()
+    if used[2].duplicated().any():
+        raise joined_names(sample, pd.Index(used[2]))
+    return column
+
+
+def joined_names(columns: tuple[str, str], names: pd.Index) -> InputError:
+    """Build the error for combinations of two columns whose joined names are the same."""
+    return InputError(
+        f"different values of {columns[0]!r} and {columns[1]!r} have the same joined name "
+        f"{names[names.duplicated()][0]!r}: write the values without '|'"
+    )
 
 
 def exclude_small(
@@ -238,9 +257,9 @@ def given_depth(obs: pd.DataFrame, depth: str | ArrayLike) -> NDArray[np.float64
             raise unknown_name("depth column", depth, obs.columns)
         if not pd.api.types.is_numeric_dtype(obs[depth]):
             raise InputError(f"depth column {depth!r} is not numeric but {obs[depth].dtype}")
-        return obs[depth].to_numpy(np.float64, copy=True)
+        return obs[depth].to_numpy(np.float64, copy=True, na_value=np.nan)
     try:
-        values = np.asarray(depth, np.float64)
+        values = np.asarray(in_order("depth", depth, obs.index), np.float64)
     except (TypeError, ValueError) as error:
         raise InputError(f"depth must be numbers, one per cell: {error}") from error
     if values.shape != (len(obs),):
@@ -371,7 +390,7 @@ def _named_genes(names: pd.Index, genes: Any) -> NDArray[np.int64]:
         raise InputError(
             f"genes={genes!r} is one string; pass a list of names, e.g. [{genes!r}, ...]"
         )
-    values = np.asarray(genes)
+    values = np.asarray(in_order("genes", genes, names))
     if values.dtype == bool:
         if values.shape != (len(names),):
             raise InputError(

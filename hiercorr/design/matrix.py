@@ -12,6 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from hiercorr.design import formulas
+from hiercorr.design.levels import one_name_each
 from hiercorr.errors import InputError, unknown_name
 
 
@@ -161,6 +162,7 @@ def _used_columns(text: str, table: pd.DataFrame) -> pd.DataFrame:
                 f"column {name!r} is missing for {len(missing)} rows, e.g. "
                 f"{table.index[missing[0]]!r}; fill it or leave them out with subset="
             )
+        one_name_each("column", name, table[name])
         if table[name].nunique() == 1:  # a factor of one level would silently drop out
             raise InputError(
                 f"column {name!r} is constant ({table[name].iloc[0]!r} in all {len(table)} rows); "

@@ -9,6 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from hiercorr.design import formulas
+from hiercorr.design.levels import one_name_each
 from hiercorr.design.nesting import (
     group_codes,
     like_condition,
@@ -83,6 +84,7 @@ def check_block(
         )
     if block not in table:
         raise unknown_name("block column", block, known)
+    one_name_each("block column", block, table[block])
 
 
 def refuse_swapped(block: str, sample: str, obs: pd.DataFrame) -> None:
@@ -112,6 +114,7 @@ def refuse_missing(block: str, values: pd.Series) -> None:
             f"block {block!r} is missing for sample {values.index[values.isna()][0]!r}; leave it "
             "out with subset="
         )
+    one_name_each("block column", block, values)
 
 
 def donors_of_samples(

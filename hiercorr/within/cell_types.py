@@ -18,6 +18,7 @@ from hiercorr.counts.backend import LocalBackend
 from hiercorr.counts.selection import Selection
 from hiercorr.counts.sources import open_source
 from hiercorr.design import formulas
+from hiercorr.design.levels import one_name_each
 from hiercorr.design.samples import OneSamplePerDonor
 from hiercorr.errors import (
     DataWarning,
@@ -374,6 +375,7 @@ def _selected_types(
     """Return the selected cell types and their values in `obs`."""
     if cell_type not in obs:
         raise unknown_name("cell_type column", cell_type, obs.columns)
+    one_name_each("cell_type column", cell_type, obs[cell_type])
     known = {str(t): t for t in pd.unique(obs[cell_type].dropna())}
     if types is None:
         return dict(sorted(known.items()))
