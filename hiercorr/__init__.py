@@ -22,9 +22,10 @@ if TYPE_CHECKING:
     from hiercorr.planning.check import DesignCheck, check_design
     from hiercorr.planning.power_analysis import power
     from hiercorr.reporting.report import report
+    from hiercorr.results.cell_types import CellTypes
     from hiercorr.results.result import CorrelationResult, load
     from hiercorr.schema import Flag
-    from hiercorr.within.cell_types import CellTypes, by_cell_type
+    from hiercorr.within.cell_types import by_cell_type
     from hiercorr.within.cscore import CSCore
     from hiercorr.within.differential import differential
 
@@ -32,7 +33,7 @@ _WHERE = {
     "BayesianCorrelation": "bayes.model",
     "CSCore": "within.cscore",
     "CellCorrelation": "exploratory.cells",
-    "CellTypes": "within.cell_types",
+    "CellTypes": "results.cell_types",
     "Comparison": "interpretation.compare",
     "CorrelationResult": "results",
     "DataWarning": "errors",

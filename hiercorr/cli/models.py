@@ -17,6 +17,7 @@ from hiercorr.cli.options import (
     genes_of,
     genes_option,
     given,
+    members_of,
     output_options,
     require_sample,
     target_option,
@@ -309,7 +310,7 @@ def signature(
     """Estimate the correlation of a group of genes with every gene of DATA, within samples."""
     output.check()
     require_sample(data_options)
-    group = Path(members).read_text().split() if Path(members).is_file() else genes_of(members)
+    group = members_of(members)
     of_model = {
         **data_options,
         "genes": genes_of(genes),

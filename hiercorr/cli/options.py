@@ -15,9 +15,18 @@ from hiercorr.errors import InputError
 Command = Callable[..., Any]
 
 _DATA = (
-    click.option("--sample", metavar="COL", help="Column of obs with the sample of each cell."),
     click.option(
-        "--cell-type", metavar="COL=VALUE", multiple=True, help="Use only these cells; repeatable."
+        "--sample",
+        metavar="COL",
+        multiple=True,
+        help="Column of obs with the sample of each cell; two columns: their combinations.",
+    ),
+    click.option(
+        "--subset",
+        "--cell-type",
+        metavar="COL=VALUE",
+        multiple=True,
+        help="Use only these cells; repeatable: values of one column add up, columns restrict.",
     ),
     click.option("--layer", help="Layer with raw counts, or 'raw'.  [default: X]"),
     click.option(
@@ -118,19 +127,19 @@ def data_options(command: Command) -> Command:
 
     @wraps(command)
     def call(
-        cell_type: Sequence[str],
-        sample: str | None,
+        subset: Sequence[str],
+        sample: Sequence[str],
         layer: str | None,
         depth: str | None,
         min_cells: int | None,
         **options: Any,
     ) -> Any:
         chosen = {
-            "sample": sample,
+            "sample": sample_of(sample),
             "layer": layer,
             "depth": depth,
             "min_cells": min_cells,
-            "subset": subset_of(cell_type),
+            "subset": subset_of(subset),
         }
         return command(data_options=given(chosen), **options)
 
@@ -158,15 +167,37 @@ def given(options: dict[str, Any]) -> dict[str, Any]:
     return {k: v for k, v in options.items() if v is not None}
 
 
-def subset_of(cell_type: Sequence[str]) -> dict[str, str] | None:
-    """Parse ``--cell-type COLUMN=VALUE``."""
-    out = {}
-    for text in cell_type:
+def sample_of(columns: Sequence[str]) -> str | tuple[str, str] | None:
+    """Return the column or the two columns of ``--sample``."""
+    if len(columns) > 2:
+        raise InputError(f"--sample was given {len(columns)} times; name one or two columns")
+    return (columns[0], columns[1]) if len(columns) == 2 else columns[0] if columns else None
+
+
+def subset_of(texts: Sequence[str]) -> dict[str, str | list[str]] | None:
+    """Parse ``--subset COLUMN=VALUE``; values of one column add up."""
+    out: dict[str, list[str]] = {}
+    for text in texts:
         column, equals, value = text.partition("=")
         if not equals or not column:
-            raise InputError(f"--cell-type {text!r} must be COLUMN=VALUE, e.g. cell_type='B cells'")
-        out[column] = value
-    return out or None
+            raise InputError(f"--subset {text!r} must be COLUMN=VALUE, e.g. cell_type='B cells'")
+        out.setdefault(column, [])
+        if value not in out[column]:
+            out[column].append(value)
+    return {c: v[0] if len(v) == 1 else v for c, v in out.items()} or None
+
+
+def members_of(text: str) -> list[str]:
+    """Parse ``--members``: a file with one gene per line, or genes separated by commas."""
+    path = Path(text)
+    if path.is_file():
+        return path.read_text(encoding="utf-8").split()
+    genes = [g.strip() for g in text.split(",") if g.strip()]
+    if len(genes) < 2:
+        raise InputError(
+            f"--members {text!r} is neither a file nor several genes separated by commas"
+        )
+    return genes
 
 
 def genes_of(text: str | None) -> int | list[str] | None:

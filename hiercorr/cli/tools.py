@@ -303,14 +303,16 @@ def report(results: Sequence[Path], output: Path, gene: str | None, **options: A
     """
     from hiercorr import evidence, load
     from hiercorr import report as write
+    from hiercorr.results import CorrelationResult
 
     loaded = [load(r) for r in results]
+    single = [r for r in loaded if isinstance(r, CorrelationResult)]
     levels: dict[str, Any] = {}
-    for result in loaded:
+    for result in single:
         if not result.dataset.attrs.get("exploratory"):
             levels.setdefault(str(result.dataset.attrs.get("level")), result)
     both = None
-    target = gene or next((r.target for r in loaded if r.target), None)
+    target = gene or next((r.target for r in single if r.target), None)
     if target is not None and {"within", "between"} <= set(levels):
         both = evidence(target, within=levels["within"], between=levels["between"])
     options["n"] = options.pop("rows")

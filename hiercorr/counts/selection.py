@@ -68,6 +68,8 @@ class Selection:
 
     def __post_init__(self) -> None:
         """Check every option and copy the arrays."""
+        if isinstance(self.sample, list):  # of a specification
+            object.__setattr__(self, "sample", tuple(self.sample))
         pair = isinstance(self.sample, tuple) and len(self.sample) == 2
         for name in (self.sample or ()) if pair else (self.sample,):
             _optional_name("sample", name, "the obs column with the sample of each cell")

@@ -109,6 +109,7 @@ def subset_mask(
             if column not in obs:
                 raise unknown_name("obs column (subset)", column, obs.columns)
             wanted = list(value) if isinstance(value, _LISTS) else [value]
+            wanted = [_in_type_of(obs[column], v) for v in wanted]
             for v in wanted:
                 if not (obs[column] == v).any():
                     raise unknown_name(
@@ -129,6 +130,22 @@ def subset_mask(
     if not mask.any():
         raise InputError("subset selects no cell")
     return mask
+
+
+def _in_type_of(column: pd.Series, value: Any) -> Any:
+    """Read a text, as from a command line, as a value of a column of numbers or booleans."""
+    categorical = isinstance(column.dtype, pd.CategoricalDtype)
+    values = column.cat.categories if categorical else column
+    if not isinstance(value, str):
+        return value
+    if pd.api.types.is_bool_dtype(values):
+        return {"true": True, "false": False}.get(value.lower(), value)
+    if pd.api.types.is_numeric_dtype(values):
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value
 
 
 def sample_codes(

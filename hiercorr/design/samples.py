@@ -22,6 +22,8 @@ from hiercorr.design.nesting import (
 from hiercorr.errors import DataWarning, InputError, unknown_name
 from hiercorr.runtime.user_warnings import warn
 
+SampleColumns = str | tuple[str, str]  # two columns: a sample is a combination of their values
+
 
 class OneSamplePerDonor(InputError):
     """A block without effect: every donor has one sample."""
@@ -171,7 +173,7 @@ def donors_of_samples(
 
 def warn_of_repeated_donors(
     columns: dict[str, pd.Series] | pd.DataFrame,
-    sample: str,
+    sample: SampleColumns,
     n_samples: int,
     consequence: str,
     remedy: str,
@@ -186,19 +188,24 @@ def warn_of_repeated_donors(
         )
 
 
+def _columns_of_samples(sample: SampleColumns | None) -> tuple[str, ...]:
+    return () if sample is None else (sample,) if isinstance(sample, str) else sample
+
+
 def repeated_donors(
-    columns: dict[str, pd.Series] | pd.DataFrame, sample: str | None
+    columns: dict[str, pd.Series] | pd.DataFrame, sample: SampleColumns | None
 ) -> dict[str, int]:
     """Return the number of donors by column, for columns named like donors with repeated values.
 
     Columns that describe donors, such as ``donor_sex`` next to ``donor``, are left out.
     """
+    of_samples = _columns_of_samples(sample)
     named = {
         str(name): values
         for name, values in columns.items()
         if name != sample
         and like_donor(str(name))
-        and not (sample is not None and tokens(str(name)) > tokens(sample))
+        and not any(tokens(str(name)) > tokens(s) for s in of_samples)
         and 1 < values.nunique() < len(values)
     }
     codes = {
@@ -211,7 +218,7 @@ def repeated_donors(
 def warn_of_varying_conditions(
     obs: pd.DataFrame,
     starts: NDArray[np.int64],
-    sample: str,
+    sample: SampleColumns,
     block: str | None = None,
     covariates: str | Sequence[str] | None = None,
 ) -> None:
@@ -237,7 +244,8 @@ def warn_of_varying_conditions(
         condition; groups with less than 5% of the cells of a sample do not count.
     """
     codes = np.repeat(np.arange(len(starts) - 1), np.diff(starts))
-    named = [c for c in map(str, obs.columns) if c not in (sample, block) and like_condition(c)]
+    known_columns = (*_columns_of_samples(sample), block)
+    named = [c for c in map(str, obs.columns) if c not in known_columns and like_condition(c)]
     if not named:
         return
     adjusted = [] if covariates is None else _columns_of(covariates)
@@ -284,14 +292,15 @@ def _varies(groups: NDArray[np.int64], codes: NDArray[np.int64]) -> bool:
 def _finer(
     obs: pd.DataFrame,
     codes: NDArray[np.int64],
-    sample: str,
+    sample: SampleColumns,
     varying: dict[str, NDArray[np.int64]],
     block: str | None,
 ) -> str:
     """Name the options with which every sample has one condition."""
     found: dict[str, int] = {}
+    of_samples = _columns_of_samples(sample)
     for name in map(str, obs.columns):
-        if name in (sample, *varying):
+        if name in (*of_samples, *varying):
             continue
         groups = group_codes(obs[name])
         if groups is not None and all(nests(groups, c) for c in (codes, *varying.values())):
@@ -299,6 +308,6 @@ def _finer(
     options = f", block={block or sample!r}"
     if found:
         return f"sample={min(found, key=found.__getitem__)!r}{options}"
-    joined = "_".join((sample, *varying))
-    parts = " + '_' + ".join(f"obs[{n!r}].astype(str)" for n in (sample, *varying))
+    joined = "_".join((*of_samples, *varying))
+    parts = " + '_' + ".join(f"obs[{n!r}].astype(str)" for n in (*of_samples, *varying))
     return f"sample={joined!r}{options} with obs[{joined!r}] = {parts}"

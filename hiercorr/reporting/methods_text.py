@@ -12,8 +12,8 @@ from hiercorr.interpretation.evidence import Evidence
 from hiercorr.reporting import bayes_text, between_text, table_text, within_text
 from hiercorr.reporting.references import cited
 from hiercorr.reporting.wording import Facts, facts_of
+from hiercorr.results.cell_types import CellTypes
 from hiercorr.results.result import CorrelationResult
-from hiercorr.within.cell_types import CellTypes
 
 Described: TypeAlias = CorrelationResult | CellTypes | Evidence | pd.DataFrame
 

@@ -31,6 +31,7 @@ from hiercorr.planning.check import DesignCheck, proportion
 from hiercorr.reporting.methods_text import MODELS, Described, methods_text
 from hiercorr.reporting.references import cited
 from hiercorr.reporting.translations import LANGUAGES, translate, translate_cell
+from hiercorr.results.cell_types import CellTypes
 from hiercorr.results.pairs import effects
 from hiercorr.results.result import CorrelationResult
 from hiercorr.runtime.files import write_text
@@ -54,7 +55,7 @@ _PACKAGES = (
 
 def report(
     path: str | Path,
-    *results: CorrelationResult,
+    *results: CorrelationResult | CellTypes,
     design: DesignCheck | None = None,
     traps: Traps | None = None,
     evidence: Evidence | None = None,
@@ -70,9 +71,10 @@ def report(
     Parameters
     ----------
     path : str or Path
-        Name of the file, which is written atomically and replaces an earlier report.
-    *results : CorrelationResult
-        Results, each with a section and a table that can be sorted and searched.
+        Name of the file, ending in .html. It is written atomically and replaces an earlier report.
+    *results : CorrelationResult or CellTypes
+        Results, each with a section and a table that can be sorted and searched; of several cell
+        types, one section each.
     design : DesignCheck, optional
         Check of the design.
     traps : Traps, optional
@@ -113,6 +115,7 @@ def report(
     True
     """
     _check(path, results, design, traps, evidence)
+    shown = [part for result in results for part in _parts(result)]
     instance_of(
         "enrichment", enrichment, (pd.DataFrame, Mapping), "a table or tables by name", True
     )
@@ -124,12 +127,17 @@ def report(
         raise InputError(
             "there is nothing to report: pass a result, a design check, traps or evidence"
         )
+    if Path(path).suffix.lower() not in (".html", ".htm"):
+        raise InputError(
+            f"the report is HTML: path={str(path)!r} must end in .html; a browser can print it as "
+            "PDF"
+        )
     if not Path(path).parent.is_dir():
         raise InputError(
             f"cannot write the report to path={str(path)!r}: there is no folder "
             f"{str(Path(path).parent)!r}"
         )
-    known = {name for result in results for name in result.genes}
+    known = {name for result in shown for name in result.genes}
     if gene is not None and results and gene not in known:
         raise unknown_name("gene", gene, sorted(known))
     one_of("language", language, LANGUAGES)
@@ -142,17 +150,17 @@ def report(
         sections.append(_traps_section(traps))
     if evidence is not None:
         sections.append(_evidence_section(evidence, n))
-    names = _headings(results)
-    sections += [_result_section(k, r, names[k], gene, n) for k, r in enumerate(results)]
+    names = _headings(shown)
+    sections += [_result_section(k, r, names[k], gene, n) for k, r in enumerate(shown)]
     if tables:
         sections.append(_enrichment_section(tables, n))
     if figures:
-        shown = [_figure(f, caption, close=False) for caption, f in figures.items()]
-        sections.append(_Section("figures", "Figures", figures=shown))
+        extra = [_figure(f, caption, close=False) for caption, f in figures.items()]
+        sections.append(_Section("figures", "Figures", figures=extra))
     described = [*results, *([] if evidence is None else [evidence]), *tables.values()]
-    sections += [_methods_section(described), _provenance_section(results, names)]
-    heading = title or (_about(evidence, results) if evidence else [*names, "hiercorr"][0])
-    created = results[0].dataset.attrs.get("created", "") if results else ""
+    sections += [_methods_section(described), _provenance_section(shown, names)]
+    heading = title or (_about(evidence, shown) if evidence else [*names, "hiercorr"][0])
+    created = shown[0].dataset.attrs.get("created", "") if shown else ""
     html = template.render(
         title=heading,
         language=language,
@@ -166,10 +174,15 @@ def _check(path: object, results: Any, design: object, traps: object, evidence: 
     """Raise an error for a part of the report of a wrong type."""
     instance_of("path", path, (str, Path), "a path")
     for result in results:
-        instance_of("results", result, CorrelationResult, "CorrelationResult objects")
+        kinds = (CorrelationResult, CellTypes)
+        instance_of("results", result, kinds, "CorrelationResult or CellTypes objects")
     instance_of("design", design, DesignCheck, "the output of check_design", optional=True)
     instance_of("traps", traps, Traps, "the output of traps", optional=True)
     instance_of("evidence", evidence, Evidence, "the output of evidence", optional=True)
+
+
+def _parts(result: CorrelationResult | CellTypes) -> list[CorrelationResult]:
+    return list(result.values()) if isinstance(result, CellTypes) else [result]
 
 
 def _template(language: str) -> Any:

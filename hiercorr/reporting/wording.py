@@ -12,9 +12,9 @@ import pandas as pd
 from hiercorr.counts.selection import without_digest
 from hiercorr.errors import InputError
 from hiercorr.reporting.references import cite
+from hiercorr.results.cell_types import CellTypes
 from hiercorr.results.result import CorrelationResult
 from hiercorr.schema import AGREES
-from hiercorr.within.cell_types import CellTypes
 
 MIN_SAMPLES = 3  # fewer give no interval
 

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     import networkx as nx
     from statsmodels.iolib.summary import Summary
 
+    from hiercorr.results.cell_types import CellTypes
+
 
 class CorrelationResult:
     """Correlations of gene pairs with their uncertainty: a Dataset with tables, text and exports.
@@ -414,11 +416,16 @@ class CorrelationResult:
         return pairs.row_of(self.dataset, gene)
 
 
+def open_result(path: Path) -> CorrelationResult:
+    """Open a result that was just written, and leave its values on disk."""
+    return CorrelationResult(read_dataset(path, lazy=True))
+
+
 _READABLE = ("1", "2")  # major versions of the schema
 
 
-def load(path: str | Path, lazy: bool = False) -> CorrelationResult:
-    """Read a result from :meth:`CorrelationResult.save` or ``fit(out=...)``.
+def load(path: str | Path, lazy: bool = False) -> CorrelationResult | CellTypes:
+    """Read a result from ``save()`` or ``fit(out=...)``.
 
     Parameters
     ----------
@@ -431,22 +438,33 @@ def load(path: str | Path, lazy: bool = False) -> CorrelationResult:
     Returns
     -------
     CorrelationResult
+        Or :class:`hiercorr.CellTypes`, as it was saved.
 
     Raises
     ------
     InputError
-        If the result does not exist, is damaged or was written by a newer version of hiercorr.
+        If the result does not exist, is damaged, is no result or was written by a newer version of
+        hiercorr.
     """
     instance_of("path", path, (str, Path), "a path")
     true_or_false("lazy", lazy)
     dataset = read_dataset(Path(path), lazy)
     version = str(dataset.attrs.get("schema_version", ""))
+    if not version:
+        raise InputError(
+            f"{str(path)!r} is not a result of hiercorr: it has no schema_version. Counts are "
+            "analysed by a model first, e.g. CSCore(data, sample).fit()"
+        )
     if version.split(".")[0] not in _READABLE:
         writer = dataset.attrs.get("hiercorr_version", "unknown")
         raise InputError(
             f"{str(path)!r} has schema version {version or 'none'}; this hiercorr ({__version__}) "
             f"reads {SCHEMA_VERSION}: install the version that wrote it ({writer})"
         )
+    if "cell_type" in dataset.dims:
+        from hiercorr.results.cell_types import CellTypes
+
+        return CellTypes.from_dataset(_upgraded(dataset))
     return CorrelationResult(_upgraded(dataset))
 
 

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import anndata as ad
 import numpy as np
 import pandas as pd
-import xarray as xr
 from numpy.typing import NDArray
 
 from hiercorr.counts.backend import LocalBackend
@@ -23,18 +21,15 @@ from hiercorr.design.samples import OneSamplePerDonor
 from hiercorr.errors import (
     DataWarning,
     InputError,
-    instance_of,
     one_of,
     text,
-    true_or_false,
     unknown_name,
     whole_number,
     without_effect,
 )
 from hiercorr.inference.multiplicity import benjamini_hochberg
-from hiercorr.results.pairs import sort_by_evidence
+from hiercorr.results.cell_types import CellTypes
 from hiercorr.results.result import CorrelationResult
-from hiercorr.results.storage import write_dataset
 from hiercorr.runtime.resources import memory_bytes
 from hiercorr.runtime.user_warnings import Kept, kept_for, warn, warn_of_parts
 from hiercorr.within.cscore import CSCore
@@ -47,128 +42,6 @@ MODEL_OPTIONS = tuple(k for k in inspect.signature(CSCore).parameters if k not i
 FIT_OPTIONS = tuple(
     k for k in inspect.signature(CSCore.fit).parameters if k not in ("self", *_STREAMED)
 )
-
-
-@dataclass(frozen=True)
-class CellTypes(Mapping[str, CorrelationResult]):
-    """Results of several cell types, as a mapping from cell type to result.
-
-    Attributes
-    ----------
-    results : dict
-        CorrelationResult of each cell type.
-    left_out : dict
-        Reason why a cell type has no result.
-    """
-
-    results: dict[str, CorrelationResult]
-    left_out: dict[str, str]
-
-    def __getitem__(self, cell_type: str) -> CorrelationResult:
-        """Return the result of one cell type."""
-        if cell_type not in self.results:
-            raise unknown_name("cell type", cell_type, self.results)
-        return self.results[cell_type]
-
-    def __iter__(self) -> Iterator[str]:
-        """Iterate over the cell types."""
-        return iter(self.results)
-
-    def __len__(self) -> int:
-        """Return the number of cell types with a result."""
-        return len(self.results)
-
-    @property
-    def dataset(self) -> xr.Dataset:
-        """All results, with a dimension ``cell_type``; missing values are NaN (flags: 0)."""
-        parts = [r.dataset.assign_attrs({}) for r in self.results.values()]
-        flags = {str(v): 0 for p in parts for v in p.data_vars if str(v).endswith("flag")}
-        fill: dict[str, Any] = (
-            {str(v): np.nan for p in parts for v in p.data_vars} | flags | {"n_cells": 0}
-        )
-        out = xr.concat(
-            parts,
-            dim=pd.Index(list(self.results), name="cell_type"),
-            join="outer",
-            data_vars="all",
-            coords="minimal",
-            compat="override",
-            fill_value=fill,
-            combine_attrs="drop_conflicts",
-        )
-        shared = {
-            k: v
-            for k, v in parts[0].attrs.items()
-            if all(k in p.attrs and np.array_equal(p.attrs[k], v) for p in parts)
-        }
-        subsets = " | ".join(str(p.attrs.get("subset", "")) for p in parts)
-        return out.assign_attrs({**shared, "subset": subsets})
-
-    def top(self, gene: str | None = None, n: int = 20) -> pd.DataFrame:
-        """Return the partners of a gene with the strongest evidence over all types, type first.
-
-        Parameters
-        ----------
-        gene : str, optional
-            None: the target of the results.
-        n : int
-            Number of rows.
-        """
-        whole_number("n", n)
-        tables = {
-            k: r.top(gene, n) for k, r in self.results.items() if gene is None or gene in r.genes
-        }
-        if not tables:
-            raise unknown_name(
-                "gene", str(gene), {g for r in self.results.values() for g in r.genes}
-            )
-        return _strongest(tables, n)
-
-    def pairs(self, n: int = 20) -> pd.DataFrame:
-        """Return the pairs with the strongest evidence over all types, with the type first.
-
-        Parameters
-        ----------
-        n : int
-            Number of rows.
-        """
-        whole_number("n", n)
-        return _strongest({k: r.pairs(n=n) for k, r in self.results.items()}, n).reset_index(
-            drop=True
-        )
-
-    def save(self, path: str | Path, overwrite: bool = False) -> Path:
-        """Write :attr:`dataset` atomically, for ``xarray.open_dataset``.
-
-        Parameters
-        ----------
-        path : str or Path
-            Name that ends in .zarr or .nc.
-        overwrite : bool
-            Replace an existing file.
-
-        Returns
-        -------
-        Path
-        """
-        instance_of("path", path, (str, Path), "a path")
-        true_or_false("overwrite", overwrite)
-        left_out = {f"left out: {k}": v for k, v in self.left_out.items()}
-        return write_dataset(self.dataset.assign_attrs(left_out), Path(path), overwrite)
-
-    def __repr__(self) -> str:
-        size = {k: r.dataset.attrs["n_samples"] for k, r in self.results.items()}
-        listed = ", ".join(f"{k} ({n} samples)" for k, n in size.items())
-        left_out = f"; left out: {', '.join(self.left_out)}" if self.left_out else ""
-        return f"<CellTypes: {listed}{left_out}>"
-
-
-def _strongest(tables: dict[str, pd.DataFrame], n: int) -> pd.DataFrame:
-    """Return the rows with the strongest evidence, with their type as first column."""
-    for cell_type, table in tables.items():
-        table.insert(0, "cell_type", cell_type)
-    every = pd.concat(tables.values())
-    return sort_by_evidence(every).head(n)
 
 
 def by_cell_type(

@@ -25,7 +25,8 @@ from hiercorr.design.samples import (
 )
 from hiercorr.design.terms import split_terms
 from hiercorr.errors import InputError, text
-from hiercorr.results import CorrelationResult, load, stream, tiling
+from hiercorr.results import CorrelationResult, stream, tiling
+from hiercorr.results.result import open_result
 from hiercorr.runtime import blas
 from hiercorr.runtime.resources import memory_bytes, threads
 from hiercorr.within import fitting, pooled_covariates
@@ -475,7 +476,7 @@ class CSCore:
                 rest = within_dataset(
                     counts, plan, problem.fitted({}), options.target, provenance, streamed.missing
                 )
-                result = load(streamed.finish(rest), lazy=True)
+                result = open_result(streamed.finish(rest))
         return result
 
     def _run(

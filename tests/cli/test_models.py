@@ -157,7 +157,7 @@ def test_differential(path, tmp_path):
     refused = run(
         "differential", given, *options, *chosen[:3], "cluster", "-o", tmp_path / "i.zarr"
     )
-    assert "not available with method='regression'" in refused.output
+    assert "is not available with --method regression" in refused.output
     assert (
         "at least"
         in run(

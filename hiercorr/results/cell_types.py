@@ -1,0 +1,211 @@
+"""Results of several cell types: one dataset with a dimension cell_type."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from hiercorr.errors import instance_of, true_or_false, unknown_name, whole_number
+from hiercorr.results.pairs import sort_by_evidence
+from hiercorr.results.result import CorrelationResult
+from hiercorr.results.storage import plain, write_dataset
+
+if TYPE_CHECKING:
+    from statsmodels.iolib.summary import Summary
+
+_PRESENT = {"gene": "gene_in_type", "sample": "sample_in_type"}
+_EACH, _LEFT_OUT = "of_cell_types", "left_out"
+
+
+@dataclass(frozen=True)
+class CellTypes(Mapping[str, CorrelationResult]):
+    """Results of several cell types, as a mapping from cell type to result.
+
+    Attributes
+    ----------
+    results : dict
+        CorrelationResult of each cell type.
+    left_out : dict
+        Reason why a cell type has no result.
+    """
+
+    results: dict[str, CorrelationResult]
+    left_out: dict[str, str]
+
+    def __getitem__(self, cell_type: str) -> CorrelationResult:
+        """Return the result of one cell type."""
+        if cell_type not in self.results:
+            raise unknown_name("cell type", cell_type, self.results)
+        return self.results[cell_type]
+
+    def __iter__(self) -> Iterator[str]:
+        """Iterate over the cell types."""
+        return iter(self.results)
+
+    def __len__(self) -> int:
+        """Return the number of cell types with a result."""
+        return len(self.results)
+
+    @property
+    def dataset(self) -> xr.Dataset:
+        """All results, with a dimension ``cell_type``; missing values are NaN (flags: 0)."""
+        parts = [r.dataset.assign_attrs({}) for r in self.results.values()]
+        flags = {str(v): 0 for p in parts for v in p.data_vars if str(v).endswith("flag")}
+        fill: dict[str, Any] = (
+            {str(v): np.nan for p in parts for v in p.data_vars} | flags | {"n_cells": 0}
+        )
+        out = xr.concat(
+            parts,
+            dim=pd.Index(list(self.results), name="cell_type"),
+            join="outer",
+            data_vars="all",
+            coords="minimal",
+            compat="override",
+            fill_value=fill,
+            combine_attrs="drop_conflicts",
+        )
+        shared = {
+            k: v
+            for k, v in parts[0].attrs.items()
+            if all(k in p.attrs and np.array_equal(p.attrs[k], v) for p in parts)
+        }
+        subsets = " | ".join(str(p.attrs.get("subset", "")) for p in parts)
+        return out.assign_attrs({**shared, "subset": subsets})
+
+    def top(self, gene: str | None = None, n: int = 20) -> pd.DataFrame:
+        """Return the partners of a gene with the strongest evidence over all types, type first.
+
+        Parameters
+        ----------
+        gene : str, optional
+            None: the target of the results.
+        n : int
+            Number of rows.
+        """
+        whole_number("n", n)
+        tables = {
+            k: r.top(gene, n) for k, r in self.results.items() if gene is None or gene in r.genes
+        }
+        if not tables:
+            raise unknown_name(
+                "gene", str(gene), {g for r in self.results.values() for g in r.genes}
+            )
+        return _strongest(tables, n)
+
+    def pairs(self, n: int = 20) -> pd.DataFrame:
+        """Return the pairs with the strongest evidence over all types, with the type first.
+
+        Parameters
+        ----------
+        n : int
+            Number of rows.
+        """
+        whole_number("n", n)
+        return _strongest({k: r.pairs(n=n) for k, r in self.results.items()}, n).reset_index(
+            drop=True
+        )
+
+    def save(self, path: str | Path, overwrite: bool = False) -> Path:
+        """Write :attr:`dataset` atomically, for :func:`hiercorr.load` and ``xarray.open_dataset``.
+
+        Parameters
+        ----------
+        path : str or Path
+            Name that ends in .zarr or .nc.
+        overwrite : bool
+            Replace an existing file.
+
+        Returns
+        -------
+        Path
+        """
+        instance_of("path", path, (str, Path), "a path")
+        true_or_false("overwrite", overwrite)
+        return write_dataset(self._stored(), Path(path), overwrite)
+
+    def _stored(self) -> xr.Dataset:
+        """Return the dataset with all that :meth:`from_dataset` needs to take it apart again."""
+        out = self.dataset
+        parts = {k: r.dataset for k, r in self.results.items()}
+        for dim, name in _PRESENT.items():
+            inside = np.array([np.isin(out[dim].values, p[dim].values) for p in parts.values()])
+            text = f"whether the {dim} is in the result of the cell type"
+            out[name] = (("cell_type", dim), inside.astype(np.int8), {"long_name": text})
+        each = {
+            k: {
+                "attrs": {n: plain(v) for n, v in p.attrs.items()},
+                "variables": [str(v) for v in p.data_vars],
+            }
+            for k, p in parts.items()
+        }
+        return out.assign_attrs({_EACH: json.dumps(each), _LEFT_OUT: json.dumps(self.left_out)})
+
+    @classmethod
+    def from_dataset(cls, dataset: xr.Dataset) -> CellTypes:
+        """Take the dataset of a saved file apart into the results of the cell types."""
+        attrs = dict(dataset.attrs)
+        each = json.loads(attrs.pop(_EACH, "{}"))
+        left_out = json.loads(attrs.pop(_LEFT_OUT, "{}"))
+        results = {}
+        for k, cell_type in enumerate(map(str, dataset["cell_type"].values)):
+            part = dataset.isel(cell_type=k, drop=True)
+            own = each.get(cell_type, {"attrs": attrs})  # files of earlier versions have no more
+            inside = {d: np.flatnonzero(part[v].values) for d, v in _PRESENT.items() if v in part}
+            if "gene" not in inside and "mean" in part:
+                inside["gene"] = np.flatnonzero(part["mean"].notnull().values)
+            if "gene" in inside and "partner" in part.dims:
+                inside["partner"] = inside["gene"]
+            names = own.get("variables", [v for v in part if v not in _PRESENT.values()])
+            one = part[names].isel(inside)
+            one.attrs = dict(own["attrs"])
+            results[cell_type] = CorrelationResult(one)
+        return cls(results, left_out)
+
+    def summary(self, gene: str | None = None, n: int = 20) -> Summary:
+        """Summarise the results of all cell types, one after the other.
+
+        Parameters
+        ----------
+        gene : str, optional
+            Show the pairs of this gene only.
+        n : int
+            Number of pairs shown per cell type.
+
+        Returns
+        -------
+        statsmodels.iolib.summary.Summary
+        """
+        from statsmodels.iolib.summary import Summary
+
+        out, notes = Summary(), []
+        for name, result in self.results.items():
+            if gene is None or gene in result.genes:
+                one = result.summary(gene, n)
+                out.tables += one.tables
+                notes.append(f"{name}: {(one.extra_txt or '').strip()}")
+        out.add_extra_txt(["", *notes])
+        return out
+
+    def __repr__(self) -> str:
+        size = {k: r.dataset.attrs.get("n_samples", "?") for k, r in self.results.items()}
+        listed = ", ".join(f"{k} ({n} samples)" for k, n in size.items())
+        left_out = f"; left out: {', '.join(self.left_out)}" if self.left_out else ""
+        return f"<CellTypes: {listed}{left_out}>"
+
+    def _repr_html_(self) -> str:
+        return str(self.summary(n=5)._repr_html_())
+
+
+def _strongest(tables: dict[str, pd.DataFrame], n: int) -> pd.DataFrame:
+    """Return the rows with the strongest evidence, with their type as first column."""
+    for cell_type, table in tables.items():
+        table.insert(0, "cell_type", cell_type)
+    every = pd.concat(tables.values())
+    return sort_by_evidence(every).head(n)
