@@ -121,10 +121,6 @@ TABLE = {
     "a gene named twice": (lambda w: w.model(genes=["gene0", "gene0"]), "is named twice"),
     "one gene": (lambda w: w.model(genes=["gene0"]), "at least 2 expressed genes"),
     "an unknown target": (lambda w: w.model().fit(target="gene99"), "unknown target gene 'gene99'"),
-    "a gene that no cell has": (
-        lambda w: w.model(w.with_x(put(slice(None), 2, 0))),
-        "1 of 6 genes are zero in every cell",
-    ),
     # options of within
     "an unknown estimator": (
         lambda w: w.model().fit("median"),

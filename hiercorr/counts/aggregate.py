@@ -136,9 +136,14 @@ def sum_over_cells(
         codes, units = validate.exclude_small(codes, units, selection, notes, label)
         given = None if depth is None else validate.given_depth(source.obs, depth)
         found = _add_up(source, codes, len(units))
+        cell_depth = found.row_sum if given is None else given
+        codes = validate.without_empty_cells(codes, cell_depth, found.row_sum, notes)
+        before = units
+        codes, units = validate.exclude_small(codes, units, selection, notes, label)
+        if len(units) < len(before):
+            found = _add_up(source, codes, len(units))
         used = np.flatnonzero(codes >= 0)
         detection = found.detected / len(used)
-        cell_depth = found.row_sum if given is None else given
         validate.check_depth(cell_depth[used], source.obs.index[used], depth)
         validate.warn_of_panel_depth(source.shape[1], cell_depth[used], found.row_sum[used], depth)
         total = np.bincount(codes[used], cell_depth[used], len(units))

@@ -92,8 +92,6 @@ class Scan:
         Counts of each gene in the used cells.
     row_sum : ndarray, shape (n_obs,)
         Counts of each cell.
-    seen : ndarray of bool, shape (n_vars,)
-        Whether any cell, used or not, has a count of the gene.
     digest : ndarray of uint64, shape (n_vars,)
         Checksum of the counts of each gene in the used cells.
     """
@@ -101,7 +99,6 @@ class Scan:
     count: NDArray[np.int64]
     total: NDArray[np.float64]
     row_sum: NDArray[np.float64]
-    seen: NDArray[np.bool_]
     digest: NDArray[np.uint64]
 
 
@@ -128,7 +125,7 @@ def scanned(
     Scan
     """
     count, total = np.zeros((n_genes, n_samples), np.int64), np.zeros(n_genes)
-    row_sum, seen = np.zeros(len(codes)), np.zeros(n_genes, bool)
+    row_sum = np.zeros(len(codes))
     digest = np.zeros(n_genes, np.uint64)
     for i, j, block in blocks:
         kernels.counts.scan_block(
@@ -141,11 +138,10 @@ def scanned(
             count,
             total,
             row_sum,
-            seen,
             digest,
             first_cell,
         )
-    return Scan(count, total, row_sum, seen, digest)
+    return Scan(count, total, row_sum, digest)
 
 
 def by_sample(

@@ -27,13 +27,10 @@ def read_counts(
     selection: Selection,
     *,
     always: Sequence[str] = (),
-    allow_empty_genes: bool = False,
     backend: LocalBackend | RemoteBackend | None = None,
 ) -> Counts:
     """Read and validate the counts of a selection; see :class:`CountReader` for the arguments."""
-    return CountReader(
-        data, selection, always=always, allow_empty_genes=allow_empty_genes, backend=backend
-    ).counts
+    return CountReader(data, selection, always=always, backend=backend).counts
 
 
 class CountReader:
@@ -51,9 +48,6 @@ class CountReader:
         Samples, cells and genes to use.
     always : sequence of str
         Genes that are added to the selection (the target).
-    allow_empty_genes : bool
-        With ``genes=None``, leave out genes that are zero in all of the data instead of raising an
-        error. Genes that are zero only in the selected cells are left out with a warning.
     backend : LocalBackend or RemoteBackend, optional
         Process or cluster that reads the matrix and stores its entries. None: this process, in
         memory.
@@ -75,16 +69,15 @@ class CountReader:
         selection: Selection,
         *,
         always: Sequence[str] = (),
-        allow_empty_genes: bool = False,
         backend: LocalBackend | RemoteBackend | None = None,
     ) -> None:
         self.selection = selection
         self._backend: LocalBackend | RemoteBackend = backend or LocalBackend()
         self._data = data if isinstance(data, DataSource) else DataSource(data, selection.layer)
         with self._data.open() as source:
-            self._read(source, always, allow_empty_genes)
+            self._read(source, always)
 
-    def _read(self, source: Source, always: Sequence[str], allow_empty_genes: bool) -> None:
+    def _read(self, source: Source, always: Sequence[str]) -> None:
         validate.check_gene_names(source.genes)
         self.selection = selection = self.selection.aligned(source.obs.index, source.genes)
         keep = validate.subset_mask(source.obs, selection.subset)
@@ -95,11 +88,13 @@ class CountReader:
         if selection.depth is not None:
             depth = validate.given_depth(source.obs, selection.depth)
         scan = self._backend.scan(source, codes, len(samples))
-        if selection.genes is None and not allow_empty_genes:
-            validate.check_expressed(source.genes, scan.seen)
+        depth = scan.row_sum if depth is None else depth
+        filled = validate.without_empty_cells(codes, depth, scan.row_sum, notes)
+        if filled is not codes:
+            codes, samples = validate.exclude_small(filled, samples, selection, notes)
+            scan = self._backend.scan(source, codes, len(samples))
         chosen = validate.choose_genes(source.genes, selection.genes, scan.total, always)
         order, starts = by_sample(codes, len(samples))
-        depth = scan.row_sum if depth is None else depth
         validate.check_depth(depth[order], source.obs.index[order], selection.depth)
         validate.warn_of_panel_depth(
             source.shape[1], depth[order], scan.row_sum[order], selection.depth

@@ -1,4 +1,4 @@
-"""Sources of counts: AnnData in memory or backed, .h5ad, .zarr and 10x .h5 files.
+"""Sources of counts: AnnData in memory or backed, .h5ad, .zarr and 10x files.
 
 Every source provides its cells, its genes, its matrix and blocks of the matrix; nothing here
 interprets the numbers.
@@ -6,7 +6,7 @@ interprets the numbers.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from copy import copy
 from dataclasses import dataclass, field, replace
@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
+from hiercorr.counts import formats
 from hiercorr.counts.counts import GENE_SETS, METACELLS, SUMMED_LAYER
 from hiercorr.errors import InputError, unknown_name
 
@@ -65,30 +66,37 @@ def open_source(data: ad.AnnData | str | Path, layer: str | None = None) -> Iter
         return
     if not isinstance(data, str | Path):
         raise InputError(
-            "data must be an AnnData object or the path of a .h5ad, .zarr or 10x .h5 file, not "
+            f"data must be an AnnData object or the path of {formats.READ}, not "
             f"{type(data).__name__}; wrap an array as anndata.AnnData(counts, obs=..., var=...)"
         )
     path = Path(data)
     if not path.exists():
         raise InputError(f"no such file: {str(path)!r}")
-    if path.suffix == ".zarr" or path.is_dir():
+    kind = _opened(path, lambda: formats.recognise(path))
+    if kind == "zarr":
         import zarr
 
         from hiercorr.runtime.zarr_store import GuardedStore
 
         store = GuardedStore(path).check_documents()
         yield _opened(path, lambda: _from_group(zarr.open_group(store, mode="r"), layer, path.name))
-        return
-    import h5py
+    elif kind in _WHOLE:
+        adata = _opened(path, lambda: _WHOLE[kind](path))
+        yield replace(_from_anndata(adata, layer), name=path.name)
+    else:
+        import h5py
 
-    handle = _opened(path, lambda: h5py.File(path, "r"))
-    with handle:
-        yield _opened(path, lambda: _from_hdf5(handle, layer, path.name))
+        handle = _opened(path, lambda: h5py.File(path, "r"))
+        read = _from_10x if kind == "10x" else _from_group
+        with handle:
+            yield _opened(path, lambda: read(handle, layer, path.name))
 
 
-def _from_hdf5(handle: Any, layer: str | None, name: str) -> Source:
-    read = _from_10x if "matrix" in handle and "obs" not in handle else _from_group
-    return read(handle, layer, name)
+_WHOLE: dict[str, Callable[[Path], ad.AnnData]] = {  # formats that are read into memory
+    "mtx": formats.read_mtx_folder,
+    "cell ranger 2": formats.read_cell_ranger_2,
+    "old h5ad": ad.read_h5ad,
+}
 
 
 class DataSource:
@@ -138,7 +146,7 @@ def _opened(path: Path | str, read: Any) -> Any:
         raise
     except Exception as error:  # readers raise many types of errors for damaged files
         raise InputError(
-            f"cannot read {str(path)!r} as .h5ad, .zarr or 10x .h5 "
+            f"cannot read {str(path)!r} as {formats.READ} "
             f"({type(error).__name__}: {error}); is the file complete?"
         ) from error
 
@@ -178,6 +186,8 @@ def _from_group(group: Any, layer: str | None, name: str) -> Source:
         raise InputError(f"{name!r} is not an AnnData file: it has no 'obs' and 'var'")
     layers = list(group["layers"]) if "layers" in group else []
     location = "X" if layer in (None, "X") else "raw/X" if layer == "raw" else f"layers/{layer}"
+    if location == "X" and location not in group:
+        raise InputError(f"{name!r} has no X: name a layer with layer=: {', '.join(layers)}")
     if location not in group:
         raise unknown_name("layer", layer or "X", [*layers, *(["raw"] if "raw" in group else [])])
     genes = read_elem(group["raw/var" if layer == "raw" else "var"]).index
@@ -201,16 +211,9 @@ def _from_10x(handle: Any, layer: str | None, name: str) -> Source:
     if layer not in (None, "X"):
         raise unknown_name("layer", layer, ["X"])
     m = handle["matrix"]
-    if "features" not in m:
-        raise InputError(
-            f"{name!r} has no 'matrix/features': files of Cell Ranger 2 are not supported; convert "
-            "it to .h5ad"
-        )
     kinds = _decoded(m["features/feature_type"]) if "feature_type" in m["features"] else None
     symbols, ids = _decoded(m["features/name"]), _decoded(m["features/id"])
-    # Every 10x reference repeats some symbols: append the Ensembl identifier to these.
-    repeated = pd.Series(symbols).duplicated(keep=False).to_numpy()
-    genes = np.where(repeated, np.char.add(np.char.add(symbols, "_"), ids), symbols)
+    genes = formats.feature_names(symbols, ids)
     n_genes, n_cells = (int(v) for v in m["shape"][:])
     counts = sparse.csr_matrix(
         (m["data"][:], m["indices"][:], m["indptr"][:]), shape=(n_cells, n_genes)
@@ -219,8 +222,7 @@ def _from_10x(handle: Any, layer: str | None, name: str) -> Source:
         keep = kinds == "Gene Expression"
         counts, genes = counts[:, keep], genes[keep]
     barcodes = pd.Index(_decoded(m["barcodes"]))
-    library = pd.Series(barcodes).str.rpartition("-")[2].to_numpy()
-    return Source(pd.DataFrame({"library": library}, index=barcodes), pd.Index(genes), counts, name)
+    return Source(formats.libraries(barcodes), pd.Index(genes), counts, name)
 
 
 def _decoded(dataset: Any) -> Any:

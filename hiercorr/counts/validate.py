@@ -243,7 +243,9 @@ def exclude_small(
         f"{selection.min_cells} cells: {listed}"
     )
     how = "error" if selection.sample is None else selection.small_samples
-    notes["excluded_samples"] = ", ".join(str(s) for s in samples[small])  # netCDF: no list of one
+    before = [notes["excluded_samples"]] if "excluded_samples" in notes else []
+    excluded = ", ".join([*before, *(str(s) for s in samples[small])])  # netCDF: no list of one
+    notes["excluded_samples"] = excluded
     return exclude(codes, samples, small, text, "min_cells", how)
 
 
@@ -265,6 +267,36 @@ def exclude(
     warn(f"{text}; they are left out ({option}=)", DataWarning)
     new = np.where(excluded, -1, np.cumsum(~excluded) - 1)
     return np.where(codes >= 0, new[codes], -1), names[~excluded]
+
+
+def without_empty_cells(
+    codes: NDArray[np.int64],
+    depth: NDArray[np.float64],
+    row_sum: NDArray[np.float64],
+    notes: dict[str, Any],
+) -> NDArray[np.int64]:
+    """Leave out cells without counts and depth, as of unfiltered droplets, with a warning.
+
+    Parameters
+    ----------
+    codes : ndarray of int64, shape (n_obs,)
+        Position of each cell's sample, -1 for cells that are not used.
+    depth, row_sum : ndarray, shape (n_obs,)
+    notes : dict
+        Filled with the number of these cells.
+
+    Returns
+    -------
+    ndarray of int64
+        The codes, -1 for these cells.
+    """
+    empty = (codes >= 0) & (row_sum == 0) & ~(depth > 0)
+    n = int(empty.sum())
+    if n == 0:
+        return codes
+    warn(f"{n} of {(codes >= 0).sum()} cells have no counts and are left out", DataWarning)
+    notes["empty_cells"] = n
+    return np.where(empty, -1, codes)
 
 
 def given_depth(obs: pd.DataFrame, depth: str | ArrayLike) -> NDArray[np.float64]:
@@ -332,17 +364,6 @@ def _has_counts(matrix: Any) -> bool:
     part = part.to_memory() if hasattr(part, "to_memory") else part
     values = part.data if sparse.issparse(part) else np.asarray(part).ravel()
     return bool(len(values)) and kernels.counts.first_bad_count(np.ascontiguousarray(values)) < 0
-
-
-def check_expressed(names: pd.Index, seen: NDArray[np.bool_]) -> None:
-    """Raise an error if a gene is zero in every cell of the data."""
-    if not seen.all():
-        empty = names[~seen]
-        raise InputError(
-            f"{len(empty)} of {len(seen)} genes are zero in every cell of the data, e.g. "
-            f"{empty[0]!r}; drop them (adata[:, adata.X.sum(0) > 0]) or select genes: names, a "
-            "mask, or genes=N for the N most highly expressed"
-        )
 
 
 def choose_genes(

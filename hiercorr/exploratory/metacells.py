@@ -115,7 +115,6 @@ def metacells(
     counts = read_counts(
         data,
         Selection(sample=sample, layer=layer, depth=depth, subset=subset, min_cells=min_cells),
-        allow_empty_genes=True,
     )
     x = _matrix(counts)
     if labels is None:

@@ -87,9 +87,7 @@ def _by_group(codes, groups, indptr, indices, values, n):
     return (member @ sparse.csr_matrix((values, indices, indptr), (len(codes), n))).toarray()
 
 
-def scan_block(
-    indptr, indices, values, codes, row0, col0, count, total, row_sum, seen, digest, cell0
-):
+def scan_block(indptr, indices, values, codes, row0, col0, count, total, row_sum, digest, cell0):
     """Add a CSR block to the totals of a first pass over the matrix.
 
     Parameters
@@ -106,8 +104,6 @@ def scan_block(
         Counts in the used cells.
     row_sum : ndarray, shape (cells,)
         Counts per cell.
-    seen : ndarray of bool, shape (genes,)
-        Whether a gene has a count in any cell, used or not.
     digest : ndarray of uint64, shape (genes,)
         Digest of the counts in the used cells.
     cell0 : int
@@ -130,14 +126,12 @@ def scan_block(
                 count,
                 total,
                 row_sum,
-                seen,
                 digest,
             )
             continue
         n, group = int(genes.max(initial=-1)) + 1, codes[cells]
         here = slice(col0, col0 + n)
         row_of = np.repeat(np.arange(len(group)), np.diff(starts))
-        seen[here] |= np.bincount(genes, counts, n) > 0
         row_sum[cells] += np.bincount(row_of, counts, len(group))
         count[here] += _by_group(
             group, count.shape[1], starts, genes, (counts != 0).astype(np.int64), n
@@ -149,7 +143,7 @@ def scan_block(
 
 
 @compiled()
-def _scan(indptr, indices, values, codes, mixed, row0, col0, count, total, row_sum, seen, digest):
+def _scan(indptr, indices, values, codes, mixed, row0, col0, count, total, row_sum, digest):
     for r in range(len(indptr) - 1):
         c = codes[row0 + r]
         s = 0.0
@@ -159,7 +153,6 @@ def _scan(indptr, indices, values, codes, mixed, row0, col0, count, total, row_s
             if v == 0:
                 continue
             g = col0 + indices[e]
-            seen[g] = True
             if c >= 0:
                 count[g, c] += 1
                 total[g] += v

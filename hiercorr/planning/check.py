@@ -181,7 +181,6 @@ def check_design(
     counts = read_counts(
         data,
         Selection(sample=sample, layer=layer, depth=depth, subset=subset, min_cells=min_cells),
-        allow_empty_genes=True,
     )
     constant = sample_columns(counts.obs.drop(columns=sample), counts.starts, counts.samples)
     table = _sample_table(counts, constant)

@@ -116,7 +116,6 @@ class Cluster:
             sum(part.count for part in found),
             sum(part.total for part in found),
             np.concatenate([part.row_sum for part in found]),
-            np.logical_or.reduce([part.seen for part in found]),
             self._digest,
         )
 
