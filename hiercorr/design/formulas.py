@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from hiercorr.design.limits import limit_code, limit_terms
 from hiercorr.errors import InputError
 
 _FUNCTIONS = (
@@ -276,6 +277,7 @@ def parse(text: str) -> Any:
     """
     import formulaic
 
+    limit_terms(text)
     random = random_intercepts(text)[1]
     if random:
         raise InputError(
@@ -340,3 +342,4 @@ def _refuse_code(expression: str, text: str) -> None:
                 "as C, log, poly, bs, center and np.log1p are allowed: compute it as a column of "
                 "obs"
             )
+    limit_code(tree, text)

@@ -140,6 +140,14 @@ def make_design(
         )
     frame = frame[["Intercept", *[c for c in frame.columns if c != "Intercept"]]]
     matrix, names = frame.to_numpy(np.float64), [str(c) for c in frame.columns]
+    finite = np.isfinite(matrix).all(0)
+    if not finite.all():
+        k = int(np.argmin(finite))
+        row = table.index[int(np.argmin(np.isfinite(matrix[:, k])))]
+        raise InputError(
+            f"{names[k]!r} of formula {text!r} is not finite, e.g. for {row!r}: compute "
+            "it as a column of obs with finite values, or leave these out with subset="
+        )
     aliased = _aliased(matrix)
     if aliased:
         reasons = "; ".join(_explain(matrix, names, k, aliased) for k in aliased)
@@ -162,6 +170,12 @@ def _used_columns(text: str, table: pd.DataFrame) -> pd.DataFrame:
                 f"column {name!r} is missing for {len(missing)} rows, e.g. "
                 f"{table.index[missing[0]]!r}; fill it or leave them out with subset="
             )
+        infinite = _infinite(table[name])
+        if len(infinite):
+            raise InputError(
+                f"column {name!r} is infinite in {len(infinite)} rows, e.g. "
+                f"{table.index[infinite[0]]!r}; correct it or leave them out with subset="
+            )
         one_name_each("column", name, table[name])
         if table[name].nunique() == 1:  # a factor of one level would silently drop out
             raise InputError(
@@ -169,10 +183,32 @@ def _used_columns(text: str, table: pd.DataFrame) -> pd.DataFrame:
                 "drop it"
             )
     used = table[needed].copy()
-    for name in needed:  # an unused level would give a column of zeros
-        if isinstance(used[name].dtype, pd.CategoricalDtype):
-            used[name] = used[name].cat.remove_unused_categories()
+    for name in needed:
+        used[name] = _plain(used[name])
     return used
+
+
+def _infinite(values: pd.Series) -> NDArray[np.int64]:
+    if not pd.api.types.is_float_dtype(values):
+        return np.empty(0, np.int64)
+    return np.flatnonzero(np.isinf(values.to_numpy(np.float64, na_value=np.nan)))
+
+
+def _plain(values: pd.Series) -> pd.Series:
+    """Return a column in a type of numpy, which formulas know, or as used categories."""
+    dtype = values.dtype
+    if isinstance(dtype, pd.CategoricalDtype):  # an unused level would give a column of zeros
+        values = values.cat.remove_unused_categories()
+        named = isinstance(values.cat.categories.dtype, pd.api.extensions.ExtensionDtype)
+        categories = values.cat.categories
+        return values.cat.rename_categories(categories.astype(object)) if named else values
+    if not isinstance(dtype, pd.api.extensions.ExtensionDtype):
+        return values
+    if pd.api.types.is_bool_dtype(dtype):
+        return values.astype(bool)
+    if pd.api.types.is_numeric_dtype(dtype):
+        return values.astype(np.int64 if pd.api.types.is_integer_dtype(dtype) else np.float64)
+    return values.astype(object)
 
 
 def _model_matrix(text: str, used: pd.DataFrame) -> Any:
