@@ -19,6 +19,7 @@ from hiercorr.counts.selection import Selection
 from hiercorr.counts.sources import open_source
 from hiercorr.datasets import hallmark, read_gmt
 from hiercorr.errors import (
+    MAX_REPEATS,
     DataWarning,
     InputError,
     number,
@@ -219,7 +220,7 @@ def gsea(
     """
     _check_result(result, gene)
     _check_sizes(min_size, max_size)
-    whole_number("permutations", permutations)
+    whole_number("permutations", permutations, maximum=MAX_REPEATS)
     whole_number("seed", seed, 0)
     gseapy = optional("gseapy", "enrichment tests")
     name, row = row_of(result.dataset, gene)

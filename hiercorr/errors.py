@@ -15,6 +15,10 @@ class InputError(ValueError):
     """Invalid input; the message names the argument, its value and a remedy."""
 
 
+class NotInThisResult(InputError, AttributeError):
+    """An attribute that only other results have, so that ``hasattr`` is False."""
+
+
 class EstimationWarning(UserWarning):
     """Part of a result could not be estimated or is unreliable; see the result's ``flag``."""
 
@@ -95,7 +99,16 @@ def number(
         raise InputError(f"{name} must be a number{limits}, not {value!r}")
 
 
-def whole_number(name: str, value: object, minimum: int = 1, optional: bool = False) -> None:
+MAX_REPEATS = 1_000_000  # of a bootstrap or permutations
+
+
+def whole_number(
+    name: str,
+    value: object,
+    minimum: int = 1,
+    optional: bool = False,
+    maximum: int | None = None,
+) -> None:
     """Raise an error if a value is not a whole number of at least `minimum`.
 
     Parameters
@@ -108,6 +121,8 @@ def whole_number(name: str, value: object, minimum: int = 1, optional: bool = Fa
         Smallest accepted value.
     optional : bool
         Whether None is accepted.
+    maximum : int, optional
+        Largest accepted value.
 
     Raises
     ------
@@ -118,6 +133,8 @@ def whole_number(name: str, value: object, minimum: int = 1, optional: bool = Fa
         return
     if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < minimum:
         raise InputError(f"{name} must be a whole number of at least {minimum}, not {value!r}")
+    if maximum is not None and value > maximum:
+        raise InputError(f"{name} must be no more than {maximum:,}, not {value!r}")
 
 
 def true_or_false(name: str, value: object, optional: bool = False) -> None:

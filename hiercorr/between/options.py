@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hiercorr.errors import (
+    MAX_REPEATS,
     InputError,
     between_0_and_1,
     one_of,
@@ -94,7 +95,7 @@ class BetweenOptions:
             )
         for name in self.contrasts:
             text("contrasts: name", name)
-        whole_number("permutations", self.permutations, optional=True)
+        whole_number("permutations", self.permutations, optional=True, maximum=MAX_REPEATS)
         one_of("precision", self.precision, tiling.DTYPE)
         between_0_and_1("confidence", self.confidence)
         valid_seed(self.seed)

@@ -236,7 +236,9 @@ def _copied(option: str, value: Any, scalars: tuple[type, ...]) -> Any:
         return value.copy()
     if isinstance(value, pd.Index | np.ndarray):
         return np.array(value)
-    if isinstance(value, Sequence | set | frozenset) and not isinstance(value, str | bytes):
+    if isinstance(value, set | frozenset):
+        return sorted(value, key=str)  # sets have another order in every session
+    if isinstance(value, Sequence) and not isinstance(value, str | bytes):
         return list(value)
     raise InputError(f"{option}={value!r} is not accepted: {_EXPECTED[option]}")
 

@@ -111,6 +111,11 @@ def subset_mask(
             wanted = list(value) if isinstance(value, _LISTS) else [value]
             wanted = [_in_type_of(obs[column], v) for v in wanted]
             for v in wanted:
+                if not pd.api.types.is_scalar(v):
+                    raise InputError(
+                        f"subset: {column!r} must be given a value or a list of values, not "
+                        f"{type(value).__name__} with {type(v).__name__}"
+                    )
                 if not (obs[column] == v).any():
                     raise unknown_name(
                         f"value of obs column {column!r}", v, obs[column].dropna().unique()

@@ -46,13 +46,21 @@ class DesignMatrix:
             ``"condition[T.b] - condition[T.c]"``, or to ``(column, level, baseline)``: the
             difference of fitted values between two levels, averaged over the rows.
         """
+        for name in wanted:
+            if name in self.names:
+                raise InputError(
+                    f"contrast {name!r} has the name of a coefficient: give it another name"
+                )
         return np.array([self._contrast(name, what) for name, what in wanted.items()]).reshape(
             -1, len(self.names)
         )
 
     def _contrast(self, name: str, wanted: str | Sequence[str]) -> NDArray[np.float64]:
         if isinstance(wanted, str):
-            return self._expression_contrast(name, wanted)
+            weights = self._expression_contrast(name, wanted)
+            if not weights.any():
+                raise InputError(f"contrast {name!r} is 0 for all coefficients: {wanted!r}")
+            return weights
         if not isinstance(wanted, Sequence | np.ndarray | pd.Index) or len(wanted) != 3:
             raise InputError(
                 f"contrast {name!r} must be an expression or (column, level, baseline), not "

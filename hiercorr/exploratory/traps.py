@@ -21,6 +21,7 @@ from hiercorr.counts.counts import MIN_CELLS, Counts
 from hiercorr.counts.read import read_counts
 from hiercorr.counts.selection import Selection, selected_cells
 from hiercorr.errors import (
+    MAX_REPEATS,
     EstimationWarning,
     InputError,
     between_0_and_1,
@@ -206,7 +207,7 @@ def traps(
     """
     text("sample", sample)
     text("target", target)
-    whole_number("permutations", permutations, _MIN_PERMUTATIONS)
+    whole_number("permutations", permutations, _MIN_PERMUTATIONS, maximum=MAX_REPEATS)
     valid_seed(seed)
     rng = np.random.default_rng(seed)
     options: dict[str, Any] = {

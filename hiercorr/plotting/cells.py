@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
+@style.verbatim
 def pair_scatter(
     data: ad.AnnData | str | Path,
     sample: str,

@@ -62,6 +62,7 @@ class ComparisonLike(Protocol):
         """Estimates, one row per pair, level and result."""
 
 
+@style.verbatim
 def levels(evidence: EvidenceLike, n_labels: int = 10, ax: Axes | None = None) -> Axes:
     """Plot correlations between samples against those within samples, by class of evidence.
 
@@ -114,6 +115,7 @@ def levels(evidence: EvidenceLike, n_labels: int = 10, ax: Axes | None = None) -
     return style.finish(ax, None, f"{evidence.target}: evidence at two levels (q < {evidence.q:g})")
 
 
+@style.verbatim
 def traps(found: TrapsLike, axes: Sequence[Any] | None = None) -> Figure:
     """Plot dropout, sequencing depth and pseudoreplication, one panel each.
 
@@ -185,6 +187,7 @@ def _pseudoreplication(ax: Axes, genes: pd.DataFrame) -> None:
     style.finish(ax, None, "pseudoreplication")
 
 
+@style.verbatim
 def comparison(compared: ComparisonLike, ax: Axes | None = None) -> Axes:
     """Plot the estimates and intervals of several results, pair by pair and level by level.
 

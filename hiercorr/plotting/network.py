@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from hiercorr.modules import Modules
 
 
+@style.verbatim
 def network(
     result: CorrelationResult,
     q: float | None = 0.05,

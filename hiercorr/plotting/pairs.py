@@ -22,6 +22,7 @@ _MAX_PAIRS = 100_000  # maximum number of points of a volcano plot
 _MAX_GENE_NAMES = 60  # more names cannot be read on a heatmap
 
 
+@style.verbatim
 def heatmap(
     result: CorrelationResult,
     genes: Sequence[str] | None = None,
@@ -134,6 +135,7 @@ def _dendrogram(ax: Axes, tree: NDArray, n: int) -> None:
     ax.set_yticks([])
 
 
+@style.verbatim
 def volcano(
     result: CorrelationResult,
     gene: str | None = None,
@@ -205,6 +207,7 @@ def volcano(
     return style.finish(ax, result, title)
 
 
+@style.verbatim
 def ranked(
     result: CorrelationResult,
     gene: str | None = None,
@@ -264,6 +267,7 @@ def _p_values(result: CorrelationResult, variable: str) -> NDArray:
     return p
 
 
+@style.verbatim
 def p_histogram(
     result: CorrelationResult, variable: str = "p_value", bins: int = 40, ax: Axes | None = None
 ) -> Axes:
@@ -290,6 +294,7 @@ def p_histogram(
     return style.finish(ax, result, f"{len(p):,} {variable.replace('_', ' ')}s")
 
 
+@style.verbatim
 def qq(result: CorrelationResult, variable: str = "p_value", ax: Axes | None = None) -> Axes:
     """Plot observed against expected -log10 p-values, with a pointwise 95% band.
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from hiercorr.errors import InputError
-from hiercorr.plotting.style import GREY, MARKERS, PALETTE, axes, finish
+from hiercorr.plotting.style import GREY, MARKERS, PALETTE, axes, finish, verbatim
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,6 +22,7 @@ _LABELS = {
 }
 
 
+@verbatim
 def power_curve(
     curves: pd.DataFrame | Mapping[str, pd.DataFrame],
     goal: float | None = 0.8,
@@ -75,6 +76,7 @@ def power_curve(
     return finish(ax, None, "power curves" if len(named) > 1 else "power curve")
 
 
+@verbatim
 def designs(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
     """Plot designs by number of samples and cost (or power), and mark the best one.
 

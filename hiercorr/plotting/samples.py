@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
+@style.verbatim
 def forest(
     result: CorrelationResult, gene_a: str, gene_b: str | None = None, ax: Axes | None = None
 ) -> Axes:
@@ -84,6 +85,7 @@ def forest(
     return style.finish(ax, result, f"{first} and {second}")
 
 
+@style.verbatim
 def strip(
     result: CorrelationResult, gene: str | None = None, n: int = 20, ax: Axes | None = None
 ) -> Axes:
@@ -135,6 +137,7 @@ def strip(
     return style.finish(ax, result, f"partners of {name}{style.shown_partners(table, total)}")
 
 
+@style.verbatim
 def diagnostics(result: CorrelationResult, ax: Axes | None = None) -> Axes:
     """Plot the size of each gene's correlations against its detection, by flag.
 

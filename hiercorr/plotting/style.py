@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from functools import wraps
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -30,6 +31,29 @@ PALETTE = [BLUE, RED, GREEN, ORANGE, PURPLE, SKY, "#F0E442", "#000000"]
 MARKERS = "osD^v<>Ph*"
 ZERO_LINE: dict[str, Any] = {"color": "#bbbbbb", "lw": 0.8, "zorder": 0}
 MANY_POINTS = 3000  # more points than this are rasterised in vector files
+
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def verbatim(plot: Callable[P, R]) -> Callable[P, R]:
+    """Show names as they are written: a dollar sign in the name of a gene begins no formula."""
+
+    @wraps(plot)
+    def draw(*args: P.args, **kwargs: P.kwargs) -> R:
+        with optional("matplotlib", "plots").rc_context({"text.parse_math": False}):
+            out = plot(*args, **kwargs)
+        for ax in np.ravel(np.asarray(out, object)):
+            texts = [ax.title, ax.xaxis.label, ax.yaxis.label]
+            for axis in (ax.xaxis, ax.yaxis):  # powers of ten are formulas of matplotlib itself
+                for text in axis.get_ticklabels(which="both"):
+                    text.set_parse_math(axis.get_scale() == "log")
+            for text in texts:
+                text.set_parse_math(False)
+        return out
+
+    return draw
 
 
 def pyplot() -> Any:

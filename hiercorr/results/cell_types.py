@@ -182,9 +182,9 @@ class CellTypes(Mapping[str, CorrelationResult]):
         -------
         statsmodels.iolib.summary.Summary
         """
-        from statsmodels.iolib.summary import Summary
+        from hiercorr.results.summary import EscapedSummary  # loads statsmodels
 
-        out, notes = Summary(), []
+        out, notes = EscapedSummary(), []
         for name, result in self.results.items():
             if gene is None or gene in result.genes:
                 one = result.summary(gene, n)

@@ -6,7 +6,7 @@ from typing import Any
 
 import xarray as xr
 
-from hiercorr.errors import InputError, unknown_name
+from hiercorr.errors import NotInThisResult, unknown_name
 from hiercorr.runtime.optional import optional
 from hiercorr.schema import PAIR_VARIABLES
 
@@ -58,7 +58,9 @@ def to_arviz(dataset: xr.Dataset) -> Any:
     groups = {"posterior": DRAWS, "sample_stats": STATS}
     data = {name: _group(dataset, prefix) for name, prefix in groups.items()}
     if not data["posterior"]:
-        raise InputError("this result has no posterior draws: fit hiercorr.BayesianCorrelation")
+        raise NotInThisResult(
+            "this result has no posterior draws: fit hiercorr.BayesianCorrelation"
+        )
     return arviz_groups({k: v for k, v in data.items() if v})
 
 

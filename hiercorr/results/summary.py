@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import html
 from collections.abc import Mapping
 from typing import Any
 
@@ -58,6 +60,26 @@ _HEADS = {
 _OF_SCORES = {"statistic": "z", "p_value": "P>|z|"}  # normal scores of calibrated p-values
 
 
+class EscapedSummary(Summary):
+    """Summary whose HTML shows names as they are written; they may contain markup."""
+
+    def as_html(self) -> str:
+        """Return the tables and notes as HTML."""
+        shown = Summary()
+        for table in copy.deepcopy(self.tables):
+            table.title = html.escape(str(table.title)) if table.title else table.title
+            for row in table:
+                for cell in row:
+                    if isinstance(cell.data, str):
+                        cell.data = html.escape(cell.data)
+            shown.tables.append(table)
+        shown.extra_txt = html.escape(self.extra_txt) if self.extra_txt else self.extra_txt
+        return str(shown.as_html())
+
+    def _repr_html_(self) -> str:
+        return self.as_html()
+
+
 def make_summary(
     dataset: xr.Dataset, flags: pd.Series, table: pd.DataFrame, gene: str | None
 ) -> Summary:
@@ -101,7 +123,7 @@ def make_summary(
     level = f"{100 * a.get('confidence', 0.95):g}%"
     names = _HEADS | (_OF_SCORES if a.get("uncertainty") == "hierarchical" else {})
     heads = [names.get(c, c).replace("0.025", level).replace("0.975", "CI") for c in shown.columns]
-    summary = Summary()
+    summary = EscapedSummary()
     summary.tables.append(
         SimpleTable(
             top, title=f"hiercorr: {a.get('title', 'gene-gene correlation')}", data_aligns="lrlr"

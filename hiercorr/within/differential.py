@@ -20,6 +20,7 @@ from hiercorr.counts.read import read_counts
 from hiercorr.counts.selection import Selection
 from hiercorr.design.formulas import random_blocks
 from hiercorr.errors import (
+    MAX_REPEATS,
     EstimationWarning,
     InputError,
     between_0_and_1,
@@ -187,7 +188,7 @@ def differential(
     one_of("method", method, DIFFERENTIAL_METHODS)
     if uncertainty is not None:
         _check_uncertainty(uncertainty, method, permutations)
-    whole_number("permutations", permutations, optional=True)
+    whole_number("permutations", permutations, optional=True, maximum=MAX_REPEATS)
     valid_seed(seed)
     true_or_false("progress", progress, optional=True)
     formula, columns = random_blocks(formula, block)

@@ -13,6 +13,7 @@ from numpy.typing import DTypeLike, NDArray
 from hiercorr import inference
 from hiercorr.counts.counts import Counts
 from hiercorr.errors import (
+    MAX_REPEATS,
     EstimationWarning,
     InputError,
     between_0_and_1,
@@ -158,7 +159,7 @@ class FitOptions:
         if isinstance(self.adjust, str) or any(p not in PARTS for p in parts):
             raise InputError(f"adjust must be a sequence of any of {PARTS}, not {self.adjust!r}")
         object.__setattr__(self, "adjust", tuple(p for p in PARTS if p in parts))
-        whole_number("n_bootstrap", self.n_bootstrap)
+        whole_number("n_bootstrap", self.n_bootstrap, maximum=MAX_REPEATS)
         between_0_and_1("confidence", self.confidence)
         valid_seed(self.seed)
         for name in ("out", "checkpoint"):
