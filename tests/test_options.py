@@ -647,6 +647,7 @@ RESULTS = {
         {"gene": "gene0"},
         {**GENE, **N},
     ),
+    "CellTypes.summary": (lambda w, **o: w.types.summary(**o), {}, {**GENE, **N}),
     "CellTypes.pairs": (lambda w, **o: w.types.pairs(**o), {}, N),
     "CellTypes.save": (
         lambda w, **o: w.types.save(**o),

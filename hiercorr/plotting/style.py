@@ -44,7 +44,7 @@ def verbatim(plot: Callable[P, R]) -> Callable[P, R]:
     def draw(*args: P.args, **kwargs: P.kwargs) -> R:
         with optional("matplotlib", "plots").rc_context({"text.parse_math": False}):
             out = plot(*args, **kwargs)
-        for ax in np.ravel(np.asarray(out, object)):
+        for ax in np.ravel(np.asarray(getattr(out, "axes", out), object)):
             texts = [ax.title, ax.xaxis.label, ax.yaxis.label]
             for axis in (ax.xaxis, ax.yaxis):  # powers of ten are formulas of matplotlib itself
                 for text in axis.get_ticklabels(which="both"):

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from hiercorr.errors import instance_of, true_or_false, unknown_name, whole_number
+from hiercorr.errors import instance_of, text, true_or_false, unknown_name, whole_number
 from hiercorr.results.pairs import sort_by_evidence
 from hiercorr.results.result import CorrelationResult
 from hiercorr.results.storage import plain, write_dataset
@@ -184,6 +184,11 @@ class CellTypes(Mapping[str, CorrelationResult]):
         """
         from hiercorr.results.summary import EscapedSummary  # loads statsmodels
 
+        whole_number("n", n)
+        text("gene", gene, optional=True)
+        every = pd.Index(self.dataset["gene"].values)
+        if gene is not None and gene not in every:
+            raise unknown_name("gene", gene, every)
         out, notes = EscapedSummary(), []
         for name, result in self.results.items():
             if gene is None or gene in result.genes:
