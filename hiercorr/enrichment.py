@@ -28,7 +28,7 @@ from hiercorr.errors import (
     unknown_name,
     whole_number,
 )
-from hiercorr.results.pairs import estimates, row_of
+from hiercorr.results.pairs import estimates, in_tables, row_blocks, row_of
 from hiercorr.results.result import CorrelationResult
 from hiercorr.runtime.optional import optional
 from hiercorr.runtime.user_warnings import warn
@@ -84,9 +84,10 @@ def enrich(
 ) -> pd.DataFrame:
     """Test gene sets for over-representation among the partners of a gene or in a list of genes.
 
-    The background is the genes that were tested (all genes of the result except the target or
-    `gene`), not the genome, because a panel or the N most highly expressed genes are no random
-    selection of it. One-sided hypergeometric test, by gseapy.
+    The background is the genes that could be partners, not the genome, because a panel or the N
+    most highly expressed genes are no random selection of it: the genes with a q-value, or for
+    given `partners` the genes with an estimate, in both cases without the target or `gene`.
+    One-sided hypergeometric test, by gseapy.
 
     Parameters
     ----------
@@ -138,7 +139,7 @@ def enrich(
     else:
         thresholds.refuse_with_partners()
         background = _background(result, gene)
-        chosen = _listed(partners, result.genes, background)
+        chosen = _listed(partners, result.genes, background, _own(result, gene))
     gseapy = optional("gseapy", "enrichment tests")
     usable = _usable(gene_sets(sets), background, min_size, max_size)
     with warnings.catch_warnings():
@@ -170,7 +171,7 @@ def enrich(
     table.attrs = {
         "model": "enrich",
         "gene": None if partners is not None else row_of(result.dataset, gene)[0],
-        "without": ", ".join(result.genes.difference(background)) or None,
+        "without": _own(result, gene),
         "sets": sets if isinstance(sets, str) else "given",
         "background": n,
         "partners": m,
@@ -392,14 +393,23 @@ def _check_sizes(min_size: int, max_size: int) -> None:
         raise InputError(f"max_size={max_size} is less than min_size={min_size}")
 
 
+def _own(result: CorrelationResult, gene: str | None) -> str | None:
+    """Return the gene whose partners the genes of a list can be, or None."""
+    return None if gene is None and result.target is None else row_of(result.dataset, gene)[0]
+
+
 def _background(result: CorrelationResult, gene: str | None) -> pd.Index:
-    """Return the genes of a result, without the one whose partners they can be."""
-    if gene is None and result.target is None:
-        return result.genes
-    return result.genes.drop(row_of(result.dataset, gene)[0], errors="ignore")
+    """Return the genes with an estimate: of a pair with `gene` or the target, or of any pair."""
+    if _own(result, gene) is not None:
+        _, row = row_of(result.dataset, gene)
+        return pd.Index(row["gene"].values[in_tables(row)])
+    known = [in_tables(block).any(1) for _, block in row_blocks(result.dataset)]
+    return result.genes[np.concatenate(known)]
 
 
-def _listed(partners: Sequence[str], known: pd.Index, background: pd.Index) -> list[str]:
+def _listed(
+    partners: Sequence[str], known: pd.Index, background: pd.Index, own: str | None
+) -> list[str]:
     """Return the given genes, without duplicates."""
     if isinstance(partners, str) or not isinstance(partners, Iterable):
         raise InputError(f"partners must be a list of genes, not {partners!r}")
@@ -407,9 +417,14 @@ def _listed(partners: Sequence[str], known: pd.Index, background: pd.Index) -> l
     for name in chosen:
         if name not in known:
             raise unknown_name("gene among partners", name, known)
-        if name not in background:
+        if name == own:
             raise InputError(
                 f"partners contains {name!r}, the gene whose partners they are: leave it out"
+            )
+        if name not in background:
+            pair = "pair" if own is None else f"pair with {own!r}"
+            raise InputError(
+                f"partners contains {name!r}, of which no {pair} could be estimated: leave it out"
             )
     if not chosen:
         raise InputError("partners is empty: name at least one gene")
@@ -421,10 +436,10 @@ def _significant(
 ) -> tuple[pd.Index, list[str]]:
     """Return the tested genes and the partners of a gene that pass the thresholds."""
     name, row = row_of(result.dataset, gene)
-    background = pd.Index(row["gene"].values).drop(name, errors="ignore")
     if "q_value" not in row or not bool(row["q_value"].notnull().any()):
         raise InputError("this result has no q-values to select partners by; pass partners=")
-    row = row.sel(gene=background)
+    row = row.isel(gene=np.isfinite(row["q_value"].values) & (row["gene"].values != name))
+    background = pd.Index(row["gene"].values)
     r, q_value = estimates(row), row["q_value"].values
     sign = {"both": np.isfinite(q_value), "positive": r > 0, "negative": r < 0}[
         thresholds.direction

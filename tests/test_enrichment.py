@@ -108,6 +108,39 @@ def test_background_of_given_partners_is_that_of_the_partners_of_a_gene(within):
     assert free.attrs["background"] == len(within.genes)
 
 
+@pytest.fixture(scope="module")
+def some_untested():
+    """Result in which CDC6 is tested with 93 of 100 genes (NaN for the others)."""
+    return hc.Pseudobulk(hc.datasets.ipsc_cycle(), "donor").fit("corrected")
+
+
+def test_genes_without_a_test_are_not_in_the_background(some_untested):
+    r = some_untested
+    tested = r.top("CDC6", n=200)["p_value"].dropna().index
+    assert len(tested) < len(r.genes) - 1
+    partners = list(tested[:12])
+    sets = {"half": list(r.genes[::2]), "untested": [*r.genes.difference(tested), *tested[:9]]}
+    found = enrich(r, "CDC6", sets, q=0.9)
+    given = enrich(r, "CDC6", sets, partners=partners)
+    for table in (found, given):
+        assert table.attrs["background"] == len(tested)
+        assert table.attrs["without"] == "CDC6"
+        assert table.loc["untested", "size"] == 9
+    m = found.attrs["partners"]
+    inside = set(sets["half"]) & set(tested)
+    expected = stats.hypergeom.sf(
+        found.loc["half", "overlap"] - 1, len(tested), len(inside), m
+    )
+    assert found.loc["half", "p_value"] == pytest.approx(expected)
+    assert gsea(r, "CDC6", sets, permutations=10).loc["untested", "size"] == 9
+    other = next(g for g in r.genes if g not in tested and g != "CDC6")
+    with pytest.raises(hc.InputError, match=f"contains {other!r}, of which no pair with 'CDC6'"):
+        enrich(r, "CDC6", sets, partners=[other, *partners])
+    free = enrich(r, None, sets, partners=partners)
+    estimated = set(r.pairs()["gene_a"]) | set(r.pairs()["gene_b"])
+    assert free.attrs["background"] == len(estimated)
+
+
 @pytest.mark.parametrize(
     ("text", "match"),
     [
