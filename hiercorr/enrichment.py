@@ -233,6 +233,8 @@ def gsea(
         .drop(name, errors="ignore")
         .dropna()
     )
+    largest = rank[np.isfinite(rank)].abs().max()
+    rank = rank.clip(-largest, largest)  # the statistic of a rank correlation of 1 is infinite
     if rank.nunique() < 2:
         raise InputError(
             f"the partners of {name!r} cannot be ranked: {len(rank)} have a {variable}"

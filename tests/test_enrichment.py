@@ -128,9 +128,7 @@ def test_genes_without_a_test_are_not_in_the_background(some_untested):
         assert table.loc["untested", "size"] == 9
     m = found.attrs["partners"]
     inside = set(sets["half"]) & set(tested)
-    expected = stats.hypergeom.sf(
-        found.loc["half", "overlap"] - 1, len(tested), len(inside), m
-    )
+    expected = stats.hypergeom.sf(found.loc["half", "overlap"] - 1, len(tested), len(inside), m)
     assert found.loc["half", "p_value"] == pytest.approx(expected)
     assert gsea(r, "CDC6", sets, permutations=10).loc["untested", "size"] == 9
     other = next(g for g in r.genes if g not in tested and g != "CDC6")

@@ -9,6 +9,7 @@ import xarray as xr
 from hiercorr.between.methods import BetweenProblem
 from hiercorr.between.options import REGRESSIONS, BetweenOptions
 from hiercorr.between.pair_tests import BetweenEstimates, PairOptions
+from hiercorr.between.residuals import is_exact
 from hiercorr.errors import EstimationWarning
 from hiercorr.results.pairs import missing_share
 from hiercorr.runtime.user_warnings import warn
@@ -143,6 +144,9 @@ def _uncertainty(
         return "t, CR2 errors by block"
     if fitted.prior is not None:
         return "moderated t"
+    n, k = problem.design.matrix.shape
+    if asked.method == "spearman" and is_exact(n, k > 1 or problem.correlation is not None):
+        return "exact distribution of ranks"
     return {"corrected": "generalised pivotal quantity", "hc3": "t, HC3 errors"}.get(
         asked.method, "t"
     )

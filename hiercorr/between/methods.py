@@ -149,7 +149,7 @@ def correlate_samples(
 ) -> BetweenEstimates:
     """Estimate Pearson's or Spearman's correlation of residuals."""
     y, design = problem.expression, problem.design.matrix
-    covariates = design.shape[1] > 1
+    covariates = design.shape[1] > 1 or problem.correlation is not None
     if ranks:
         y = stats.rankdata(y.round(12), axis=0)
         df = len(y) - design.shape[1] - 1

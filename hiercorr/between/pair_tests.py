@@ -11,7 +11,7 @@ from scipy import special, stats
 
 from hiercorr.between import noise_correction, regression, residuals
 from hiercorr.between.permutation import freedman_lane_p
-from hiercorr.between.residuals import Residuals
+from hiercorr.between.residuals import SAME, Residuals
 from hiercorr.design.permutation import Arrangements
 from hiercorr.inference.moderation import squeeze_variances
 from hiercorr.inference.multiplicity import benjamini_hochberg
@@ -20,7 +20,6 @@ from hiercorr.runtime.progress import with_progress
 from hiercorr.schema import Flag
 
 Array = NDArray[np.float64]
-_SAME = 1 - 1e-12  # |correlation| from which two profiles are the same
 _LAYERS = 32  # arrays of one tile that exist at the same time
 
 
@@ -86,7 +85,9 @@ def correlate_residuals(
         Whether the residuals are those of ranks; whether the formula has more than an intercept.
     """
     n_genes = fitted.unit.shape[1]
-    output = tiling.PairOutput(n_genes, options.rows, options.dtype, double=("p_value",))
+    output = tiling.PairOutput(
+        n_genes, options.rows, options.dtype, double=("p_value",), closed=ranks
+    )
     flag = options.gene_flag | np.where(fitted.constant, Flag.NONPOSITIVE_VARIANCE.bit, 0).astype(
         np.uint16
     )
@@ -105,8 +106,12 @@ def correlate_residuals(
                 unit[:, left], unit[:, right], fitted, options.orders, r
             )
         bits = flag[left, None] | flag[None, right]
-        if ranks and df < 2:
-            bits |= Flag.NO_INTERVAL.bit
+        same = np.abs(r) >= SAME
+        if ranks:
+            bits[np.isfinite(r) & (same | (df < 2))] |= Flag.NO_INTERVAL.bit
+            r = np.where(same, np.sign(r), r)
+        else:
+            tile["p_value"][same] = np.nan
         output.write(left, right, {**tile, "correlation": r}, bits)
     pair = output.finish()
     tiling.add_q_values(pair, options.rows)
@@ -166,7 +171,7 @@ def against_target(
         classical_se = np.sqrt(fit.classical[:, k, k])
         t = fit.coefficients[k] / classical_se
         r = np.where(np.isinf(t), np.sign(t), t / np.sqrt(t**2 + fit.df))
-    usable = ~fitted.constant & (np.abs(r) < _SAME)
+    usable = ~fitted.constant & (np.abs(r) < SAME)
     usable[target] = False
     kind = options.moderation(int(usable.sum()))
     if kind is None:
@@ -215,7 +220,7 @@ def _from_target(
     for values in tests.values():
         values[:, missing] = np.nan
     with np.errstate(invalid="ignore", divide="ignore"):
-        exact = ~missing & (np.abs(r) >= _SAME)  # the same profile twice
+        exact = ~missing & (np.abs(r) >= SAME)  # the same profile twice
         r = np.where(missing | exact, np.nan, r)
         z = np.arctanh(r)
         se = found.ratio / np.sqrt(df - 1) if df > 1 else np.full_like(r, np.nan)
@@ -293,7 +298,7 @@ def correlate_without_noise(
             rho, lower, upper = noise_correction.corrected(
                 r, shared, (usable[left], usable[right]), draws, options.confidence, left == right
             )
-            inside = np.where(np.abs(r) < 1 - 1e-12, r, np.nan)
+            inside = np.where(np.abs(r) < SAME, r, np.nan)
             x = np.tanh(np.arctanh(inside) - np.arctanh(shared))
             t = x * np.sqrt(df / (1 - x**2))
         bits = flag[left, None] | flag[None, right]

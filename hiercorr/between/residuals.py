@@ -8,11 +8,12 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
-from scipy import stats
+from scipy import special, stats
 
 from hiercorr import inference, kernels
 
 Array = NDArray[np.float64]
+SAME = 1 - 1e-12  # |correlation| from which two profiles are the same
 EXACT_SPEARMAN = 9  # maximum number of samples for the exact distribution, as in R
 # residual length relative to the values' own, below which a gene is constant given the formula
 _CONSTANT = 1e-10
@@ -85,20 +86,30 @@ def spearman_table(
     """Test correlations of ranks, as :func:`t_table`.
 
     The interval is normal, with variance 1.06 / (df - 1) of atanh r; the p-value is exact for few
-    samples without covariates.
+    samples without covariates, and otherwise not below 2 / (df + 2)!, the probability of -1 or 1
+    under the null hypothesis. These are estimates like any other, with an infinite statistic, but
+    without an interval.
     """
     spread = float(np.sqrt(1.06 / (df - 1))) if df > 1 else np.nan
     half = float(np.tanh(stats.norm.ppf(0.5 + confidence / 2) * spread))
     out = _table(r, df, spread, half, dtype)
     n = df + 2
-    if not covariates and n <= EXACT_SPEARMAN:
+    one = np.abs(r) >= SAME
+    out["fisher_z"][one] = out["statistic"][one] = np.copysign(np.inf, r[one])
+    out["df"][one] = df
+    if is_exact(n, covariates):
         values, tail = spearman_tail(n)
         at = np.searchsorted(values, np.abs(r) - 1e-9)
-        out["p_value"] = np.where(
-            np.isfinite(out["fisher_z"]), tail[np.minimum(at, len(tail) - 1)], np.nan
-        )
-        out["p_value"][np.abs(r) >= 1 - 1e-9] = tail[-1]
+        out["p_value"] = np.where(np.isnan(r), np.nan, tail[np.minimum(at, len(tail) - 1)])
+    else:
+        out["p_value"][one] = 0
+        out["p_value"] = np.maximum(out["p_value"], 2 * np.exp(-special.gammaln(n + 1)))
     return out
+
+
+def is_exact(n: int, covariates: bool) -> bool:
+    """Check whether the p-values of Spearman's correlation of n samples are exact."""
+    return not covariates and n <= EXACT_SPEARMAN
 
 
 def _table(r: Array, df: int, spread: float, half: float, dtype: DTypeLike) -> dict[str, NDArray]:

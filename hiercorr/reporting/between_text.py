@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from hiercorr.between.noise_correction import DRAWS
-from hiercorr.between.residuals import EXACT_SPEARMAN
+from hiercorr.between.residuals import is_exact
 from hiercorr.reporting import wording
 from hiercorr.reporting.references import cite
 from hiercorr.reporting.wording import Facts, listed, paragraph, percent, software
@@ -95,7 +95,7 @@ def _correlation(f: Facts) -> str:
 def _rank_correlation(f: Facts) -> str:
     given = bool(_terms(f) or f.get("block"))
     partial = "Partial Spearman" if given else "Spearman"
-    exact = not given and f.get("n_samples", 0) <= EXACT_SPEARMAN
+    exact = is_exact(f.get("n_samples", 0), given)
     test = f" and exact p-values ({cite('spearman_exact')})" if exact else " and two-sided t tests"
     return (
         f"{partial} correlations between samples, {wording.between_genes(f)}, were computed from "

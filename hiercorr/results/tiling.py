@@ -99,6 +99,8 @@ class PairOutput:
         Do not allocate the variables of the interval; they are NaN everywhere.
     double : tuple of str
         Variables stored as float64: p-values that could underflow in float32.
+    closed : bool
+        Whether -1 and 1 are valid estimates, as of correlations of ranks.
 
     Attributes
     ----------
@@ -118,8 +120,9 @@ class PairOutput:
         dtype: DTypeLike,
         without_interval: bool = False,
         double: tuple[str, ...] = ("cell_p_value",),
+        closed: bool = False,
     ) -> None:
-        self.rows, self.double = rows, double
+        self.rows, self.double, self.closed = rows, double, closed
         self.shape = (n_genes, n_genes) if rows is None else (1, n_genes)
         self.dtype = np.dtype(dtype)
         self.without_interval = without_interval
@@ -135,7 +138,7 @@ class PairOutput:
 
     def write(self, left: slice, right: slice, tile: dict[str, NDArray], flag: NDArray) -> None:
         """Write the values of one tile; estimates outside (-1, 1) are withheld (:func:`settle`)."""
-        flag = settle(left, right, tile, flag)
+        flag = settle(left, right, tile, flag, self.closed)
         self.missing += missing(tile["correlation"], flag) * (
             1 if self.rows is not None or left == right else 2
         )
@@ -167,7 +170,7 @@ def missing(correlation: NDArray, flag: NDArray) -> int:
 
 
 def settle(
-    left: slice, right: slice, tile: dict[str, NDArray], flag: NDArray
+    left: slice, right: slice, tile: dict[str, NDArray], flag: NDArray, closed: bool = False
 ) -> NDArray[np.uint16]:
     """Withhold estimates outside (-1, 1), mark genes paired with themselves, return the flags.
 
@@ -178,6 +181,8 @@ def settle(
         Pair variables of the tile, changed in place. ``correlation_unclipped`` is absent if the
         estimator cannot leave (-1, 1).
     flag : array
+    closed : bool
+        Whether -1 and 1 are kept.
 
     Returns
     -------
@@ -185,7 +190,7 @@ def settle(
     """
     unclipped = tile.get("correlation_unclipped", tile.get("correlation"))
     assert unclipped is not None
-    limit = 1 if "correlation_unclipped" in tile else 1 - 1e-12
+    limit = np.inf if closed else 1 if "correlation_unclipped" in tile else 1 - 1e-12
     flag, tile["correlation"] = flag.astype(np.uint16), np.empty_like(unclipped)
     kernels.pairs.withhold(
         unclipped, limit, np.uint16(Flag.OUT_OF_RANGE.bit), tile["correlation"], flag
