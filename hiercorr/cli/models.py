@@ -363,7 +363,7 @@ def _run_cell_types(
 
     def table() -> str:
         gene = of_fit.get("target")
-        top = found.top(gene, output.rows) if gene else found.pairs(output.rows)
+        top = found.top(gene, output.rows) if gene else found.pairs(n=output.rows)
         return f"{found}\n\n{top.to_string(float_format=lambda v: f'{v:.3g}')}"
 
     output.finish(found, table)

@@ -99,18 +99,18 @@ class CellTypes(Mapping[str, CorrelationResult]):
             )
         return _strongest(tables, n)
 
-    def pairs(self, n: int = 20) -> pd.DataFrame:
-        """Return the pairs with the strongest evidence over all types, with the type first.
+    def pairs(
+        self, q: float | None = None, min_correlation: float = 0.0, n: int | None = None
+    ) -> pd.DataFrame:
+        """Return the distinct pairs of all types, strongest evidence first, with the type first.
 
         Parameters
         ----------
-        n : int
-            Number of rows.
+        q, min_correlation, n
+            As for :meth:`CorrelationResult.pairs`: thresholds, and the maximum number of rows.
         """
-        whole_number("n", n)
-        return _strongest({k: r.pairs(n=n) for k, r in self.results.items()}, n).reset_index(
-            drop=True
-        )
+        tables = {k: r.pairs(q, min_correlation, n) for k, r in self.results.items()}
+        return _strongest(tables, n).reset_index(drop=True)
 
     def save(self, path: str | Path, overwrite: bool = False) -> Path:
         """Write :attr:`dataset` atomically, for :func:`hiercorr.load` and ``xarray.open_dataset``.
@@ -208,9 +208,10 @@ class CellTypes(Mapping[str, CorrelationResult]):
         return str(self.summary(n=5)._repr_html_())
 
 
-def _strongest(tables: dict[str, pd.DataFrame], n: int) -> pd.DataFrame:
+def _strongest(tables: dict[str, pd.DataFrame], n: int | None) -> pd.DataFrame:
     """Return the rows with the strongest evidence, with their type as first column."""
     for cell_type, table in tables.items():
         table.insert(0, "cell_type", cell_type)
     every = pd.concat(tables.values())
-    return sort_by_evidence(every).head(n)
+    found = sort_by_evidence(every)
+    return found if n is None else found.head(n)

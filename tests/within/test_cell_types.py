@@ -132,6 +132,19 @@ def test_warnings_name_the_cell_types(typed):
     assert all(text.startswith(("cell type 'B'", "cell type 'T'")) for text in texts)
 
 
+def test_pairs_are_those_of_the_results(typed):
+    found = hc.by_cell_type(typed, "kind", "sample", depth="depth")
+    tables = [r.pairs() for r in found.values()]
+    every = found.pairs()
+    assert len(every) == sum(map(len, tables)) > 20
+    assert every["p_value"].dropna().is_monotonic_increasing
+    strong = found.pairs(q=0.5, min_correlation=0.2)
+    expected = (every["q_value"] <= 0.5) & (every["correlation"].abs() >= 0.2)
+    beyond = (every["q_value"] <= 0.5) & every["correlation"].isna()
+    assert len(strong) == (expected | beyond).sum()
+    assert len(found.pairs(n=3)) == 3
+
+
 def test_order_without_p_values(typed):
     two = typed[typed.obs["sample"].isin(["s1", "s2"]) & (typed.obs["kind"] != "rare")].copy()
     found = hc.by_cell_type(two, "kind", "sample", depth="depth")
