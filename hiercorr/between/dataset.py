@@ -11,7 +11,7 @@ from hiercorr.between.options import REGRESSIONS, BetweenOptions
 from hiercorr.between.pair_tests import BetweenEstimates, PairOptions
 from hiercorr.between.residuals import is_exact
 from hiercorr.errors import EstimationWarning
-from hiercorr.results.pairs import missing_share
+from hiercorr.results.missing import count_missing
 from hiercorr.runtime.user_warnings import warn
 from hiercorr.schema import AGREES, build_dataset
 
@@ -58,13 +58,9 @@ def between_dataset(
     EstimationWarning
         If pairs could not be estimated.
     """
-    missing = missing_share(fitted.pair["correlation"], fitted.pair["flag"])
-    if missing > 0:
-        warn(
-            f"{missing:.1%} of the pairs could not be estimated; they are NaN and flagged, see "
-            "result.flag_counts()",
-            EstimationWarning,
-        )
+    warning = count_missing(fitted.pair, fitted.pair["flag"]).warning()
+    if warning is not None:
+        warn(warning, EstimationWarning)
     obs, orders, target = samples.obs, options.orders, asked.target
     depth = obs["depth"].to_numpy(float)
     products = [f"{target}:{problem.design.names[k]}" for k in problem.interaction]

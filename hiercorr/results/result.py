@@ -406,7 +406,7 @@ class CorrelationResult:
             f"<CorrelationResult: {a.get('model', '?')}, level {a.get('level', '?')}, {scope}, "
             f"{a.get('n_samples', '?')} samples, {a.get('n_cells', '?')} cells{cells}, "
             f"uncertainty {a.get('uncertainty', '?')}, "
-            f"{tables.missing_share(self.dataset):.1%} not estimable>"
+            f"{tables.missing(self.dataset)}>"
         )
 
     def _repr_html_(self) -> str:

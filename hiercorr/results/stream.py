@@ -15,6 +15,7 @@ from numpy.typing import DTypeLike, NDArray
 from hiercorr import kernels
 from hiercorr.errors import InputError
 from hiercorr.results import storage, tiling
+from hiercorr.results.missing import Missing, count_missing
 from hiercorr.schema import pair_attributes
 
 _BUCKET_BITS = 8  # trailing bits of float32 p-values to ignore: a bucket is 3e-5 p wide
@@ -55,7 +56,7 @@ class ZarrOutput:
         self._side = max(s.stop - s.start for s in self._spans)
         self._draft = storage.open_draft(path, overwrite)
         self._group = zarr.open_group(str(self._draft.path), mode="w", zarr_format=2)
-        self.missing = 0
+        self.missing = Missing()
         self._count = np.zeros(_TOP + 1, np.int64)
 
     def _array(self, name: str, dtype: DTypeLike) -> Any:
@@ -76,7 +77,7 @@ class ZarrOutput:
     def write(self, left: slice, right: slice, tile: dict[str, NDArray], flag: NDArray) -> None:
         """Write one tile and its mirror image."""
         flag = tiling.settle(left, right, tile, flag)
-        self.missing += tiling.missing(tile["correlation"], flag) * (1 if left == right else 2)
+        self.missing += count_missing(tile, flag) * (1 if left == right else 2)
         for name, values in {**tile, "flag": flag}.items():
             dtype = (
                 np.uint16

@@ -9,6 +9,8 @@ import xarray as xr
 
 from hiercorr.errors import InputError, unknown_name
 from hiercorr.results import pairs
+from hiercorr.results.computed import is_computed
+from hiercorr.results.missing import Missing, count_missing
 from hiercorr.schema import (
     COEFFICIENT_VARIABLES,
     GENE_VARIABLES,
@@ -100,12 +102,12 @@ def flag_counts(dataset: xr.Dataset) -> pd.Series:
     return pd.Series({k: v // times for k, v in counts.items()}, name="pairs")
 
 
-def missing_share(dataset: xr.Dataset) -> float:
-    """Return the proportion of pairs without a correlation."""
-    missing, number = 0.0, 0
-    for _, block in pairs.row_blocks(dataset):
-        flag = block["flag"].values
-        others = int(((flag & int(Flag.SELF)) == 0).sum())
-        missing += others * pairs.missing_share(block["correlation"].values, flag)
-        number += others
-    return missing / max(number, 1)
+def missing(dataset: xr.Dataset) -> Missing:
+    """Count the entries without a correlation."""
+    stored = [n for n in ("p_value", "se") if n in dataset and not is_computed(dataset[n])]
+    blocks = pairs.row_blocks(dataset[["correlation", *stored[:1], "flag"]])
+    counted = (
+        count_missing({str(n): v.values for n, v in block.data_vars.items()}, block["flag"].values)
+        for _, block in blocks
+    )
+    return sum(counted, Missing())

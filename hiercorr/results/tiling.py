@@ -12,6 +12,7 @@ from numpy.typing import DTypeLike, NDArray
 from hiercorr import kernels
 from hiercorr.errors import InputError
 from hiercorr.inference.multiplicity import benjamini_hochberg
+from hiercorr.results.missing import Missing, count_missing
 from hiercorr.runtime.resources import gib
 from hiercorr.schema import Flag
 
@@ -104,8 +105,8 @@ class PairOutput:
 
     Attributes
     ----------
-    missing : int
-        Number of entries without a correlation, except for genes with themselves.
+    missing : Missing
+        Numbers of entries without a correlation.
     complete : bool
         Whether it takes the variables that follow from others, which
         :func:`hiercorr.results.computed.completed` adds.
@@ -128,7 +129,7 @@ class PairOutput:
         self.without_interval = without_interval
         self.arrays: dict[str, NDArray] = {}
         self.flag = np.zeros(self.shape, np.uint16)
-        self.missing = 0  # entries without a correlation, off the diagonal
+        self.missing = Missing()
 
     def _array(self, name: str, tile: NDArray) -> NDArray:
         if name not in self.arrays:
@@ -139,9 +140,8 @@ class PairOutput:
     def write(self, left: slice, right: slice, tile: dict[str, NDArray], flag: NDArray) -> None:
         """Write the values of one tile; estimates outside (-1, 1) are withheld (:func:`settle`)."""
         flag = settle(left, right, tile, flag, self.closed)
-        self.missing += missing(tile["correlation"], flag) * (
-            1 if self.rows is not None or left == right else 2
-        )
+        times = 1 if self.rows is not None or left == right else 2
+        self.missing += count_missing(tile, flag) * times
         for name, values in tile.items():
             self._put(self._array(name, values), left, right, values)
         self._put(self.flag, left, right, flag)
@@ -162,11 +162,6 @@ class PairOutput:
             missing = np.broadcast_to(np.array(np.nan, self.dtype), self.shape)
             self.arrays |= dict.fromkeys(_INTERVAL, missing)
         return {**self.arrays, "flag": self.flag}
-
-
-def missing(correlation: NDArray, flag: NDArray) -> int:
-    """Count the entries without a correlation, except for genes with themselves."""
-    return int((np.isnan(correlation) & ((flag & int(Flag.SELF)) == 0)).sum())
 
 
 def settle(

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from hiercorr.counts.counts import Counts
 from hiercorr.errors import EstimationWarning
 from hiercorr.results import computed, tiling
-from hiercorr.results.pairs import missing_share
+from hiercorr.results.missing import Missing, count_missing
 from hiercorr.runtime.user_warnings import warn
 from hiercorr.schema import CALIBRATED, build_dataset
 from hiercorr.within.fitting import WithinEstimates
@@ -44,7 +44,7 @@ def within_dataset(
     fitted: WithinEstimates,
     target: str | None,
     provenance: Provenance,
-    missing: int | None = None,
+    missing: Missing | None = None,
 ) -> xr.Dataset:
     """Build the dataset of a fit.
 
@@ -56,8 +56,8 @@ def within_dataset(
         Without pair variables where these are streamed.
     target : str or None
     provenance : Provenance
-    missing : int, optional
-        Number of entries without a correlation off the diagonal, where pair variables are streamed.
+    missing : Missing, optional
+        Numbers of entries without a correlation, where pair variables are streamed.
 
     Returns
     -------
@@ -81,15 +81,10 @@ def within_dataset(
             EstimationWarning,
         )
     if missing is None:
-        share = missing_share(fitted.pair["correlation"], fitted.pair["flag"])
-    else:
-        share = missing / max(counts.n_genes * (counts.n_genes - 1), 1)
-    if share > 0:
-        warn(
-            f"{share:.1%} of the pairs could not be estimated (no variance beyond noise, or an "
-            "estimate outside -1..1); they are NaN and flagged, see result.flag_counts()",
-            EstimationWarning,
-        )
+        missing = count_missing(fitted.pair, fitted.pair["flag"])
+    warning = missing.warning("no variance beyond noise" + _beyond(plan, counts.n_samples))
+    if warning is not None:
+        warn(warning, EstimationWarning)
     within = plan.estimator == "within"
     used = fitted.plan or plan
     over_donors = within and used.uncertainty != "none"
@@ -127,6 +122,11 @@ def within_dataset(
         },
     )
     return dataset.assign(fitted.extra)
+
+
+def _beyond(plan: Plan, n_samples: int) -> str:
+    """Return the second reason for missing pairs, where none is tested."""
+    return ", or an estimate outside -1..1" if plan.silent(n_samples) else ""
 
 
 def _learnt(donors: DonorModel | None, plan: Plan) -> tuple[dict[str, Any], dict[str, NDArray]]:

@@ -18,6 +18,7 @@ from hiercorr.counts.counts import Counts
 from hiercorr.design.matrix import DesignMatrix
 from hiercorr.errors import EstimationWarning
 from hiercorr.results import tiling
+from hiercorr.results.missing import Missing
 from hiercorr.runtime import blas
 from hiercorr.runtime.progress import with_progress
 from hiercorr.runtime.user_warnings import warn
@@ -47,7 +48,7 @@ class Output(Protocol):
     (:class:`hiercorr.results.stream.ZarrOutput`).
     """
 
-    missing: int
+    missing: Missing
     complete: bool  # whether it takes the variables that follow from others
 
     def write(self, left: slice, right: slice, tile: dict[str, NDArray], flag: NDArray) -> None:

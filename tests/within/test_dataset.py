@@ -34,8 +34,8 @@ def test_attributes_record_the_options(small, estimator, level):
 def test_the_share_of_missing_pairs_is_that_of_the_table(small):
     with pytest.warns(hc.EstimationWarning, match="of the pairs could not be estimated") as caught:
         result = hc.CSCore(small, "sample", depth="depth").fit()
-    values = result.matrix().to_numpy()
-    share = np.isnan(values[np.triu_indices(len(values), 1)]).mean()
+    p = result.matrix("p_value").to_numpy()
+    share = np.isnan(p[np.triu_indices(len(p), 1)]).mean()
     assert f"{share:.1%} not estimable" in repr(result)
     assert share > 0
     assert any(f"{share:.1%} of the pairs" in str(w.message) for w in caught)
