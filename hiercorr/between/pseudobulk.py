@@ -371,6 +371,7 @@ class Pseudobulk:
             "sample_column": self.sample,
             "cell_type": self._cell_type,
             "block": SEPARATOR.join(g for g in (self.block, self._crossed) if g) or None,
+            "n_donors": None if self.block is None else self._facts().n_blocks,
             "block_method": self.block_method,
         }
 

@@ -92,7 +92,10 @@ class Counts:
     @property
     def attributes(self) -> dict[str, Any]:
         """Attributes of every result of these counts: what was analysed."""
-        return {k: v for k, v in self.notes.items() if v not in ("", None)}
+        found = {k: v for k, v in self.notes.items() if v not in ("", None)}
+        if found.get("block") in self.obs:
+            found["n_donors"] = int(self.obs[found["block"]].nunique())
+        return found
 
     def take(self, genes: NDArray[np.int64]) -> Counts:
         """Return the counts of these genes, in this order; the entries are not copied."""

@@ -401,10 +401,11 @@ class CorrelationResult:
         genes = f"{len(self.genes)} genes"
         selected = selected_cells(a, 60)
         cells = f" ({selected})" if selected else ""
+        donors = f" of {a['n_donors']} donors" if "n_donors" in a else ""
         scope = f"target {self.target} x {genes}" if self.target else f"{genes}, all pairs"
         return (
             f"<CorrelationResult: {a.get('model', '?')}, level {a.get('level', '?')}, {scope}, "
-            f"{a.get('n_samples', '?')} samples, {a.get('n_cells', '?')} cells{cells}, "
+            f"{a.get('n_samples', '?')} samples{donors}, {a.get('n_cells', '?')} cells{cells}, "
             f"uncertainty {a.get('uncertainty', '?')}, "
             f"{tables.missing(self.dataset)}>"
         )

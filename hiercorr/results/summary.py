@@ -107,9 +107,11 @@ def make_summary(
         ("Formula:", a.get("formula", "~ 1")),
         ("Cells:", selected_cells(a, 50) or "all"),
         ("Genes:", a.get("genes", "")),
+        ("Min. cells:", _min_cells(a)),
     ]
     right = [
         ("No. samples:", str(a.get("n_samples", ""))),
+        ("No. donors:", str(a.get("n_donors", "as samples" if a.get("sample_column") else ""))),
         ("No. cells:", f"{a.get('n_cells', 0):,}"),
         ("No. genes:", f"{dataset.sizes['gene']:,}"),
         ("Target:", gene or "all pairs"),
@@ -136,6 +138,12 @@ def make_summary(
     if notes:
         summary.add_extra_txt(["", *notes])
     return summary
+
+
+def _min_cells(attrs: Mapping[str, Any]) -> str:
+    """Return the minimum number of cells per sample, and what became of smaller samples."""
+    excluded = " (smaller excluded)" if attrs.get("small_samples") == "exclude" else ""
+    return f"{attrs['min_cells']}{excluded}" if "min_cells" in attrs else ""
 
 
 def _notes(dataset: xr.Dataset, flags: pd.Series, has_q: bool) -> list[str]:

@@ -507,8 +507,6 @@ class CSCore:
                 "covariate_level": options.covariate_level,
                 "standardized": int(options.standardize),
             }
-        if self.block is not None:
-            recorded["n_donors"] = self._facts.n_donors
         if plan.draws is not None:
             recorded["n_bootstrap"] = len(plan.draws)
         seed = options.seed
