@@ -292,7 +292,8 @@ def _pairs(values: Counts, options: _Options) -> dict[str, NDArray]:
         else:
             tile |= inference.pair_table(estimate, options.confidence, options.dtype)
         with np.errstate(invalid="ignore", divide="ignore"):
-            t = r * np.sqrt(df / (1 - np.minimum(r**2, 1)))
+            exact = r.astype(np.float64)  # p-values could underflow in float32
+            t = exact * np.sqrt(df / (1 - np.minimum(exact**2, 1)))
         tile |= {"cell_statistic": t, "cell_p_value": 2 * special.stdtr(df, -np.abs(t))}
         flag = gene_flag[left, None] | gene_flag[None, right]
         if few:

@@ -69,8 +69,8 @@ class Derivation:
         return ("correlation_unclipped", *of_test, *(("cell_statistic",) if self.cells else ()))
 
     def dtype(self, name: str, base: DTypeLike) -> np.dtype:
-        """Return the type of a variable; p-values of cells could underflow in float32."""
-        return np.dtype(np.float64 if name == "cell_p_value" else base)
+        """Return the type of a variable; p-values could underflow in float32."""
+        return np.dtype(np.float64 if name.endswith("p_value") else base)
 
     def __call__(self, base: Mapping[str, NDArray]) -> dict[str, NDArray]:
         """Compute the variables.
@@ -106,7 +106,7 @@ class Derivation:
         table = quantile_table(largest, self.confidence)
         kernels.pairs.t_interval(r, se, df, *table, *out.values())
         kernels.pairs.t_p_value(r, se, df, *p_value_table(largest), p)
-        return {**out, "p_value": p}
+        return {**out, "p_value": in_double(p, out["statistic"], df)}
 
     def _normal(self, r: NDArray, se: NDArray) -> dict[str, NDArray]:
         half = float(stats.norm.ppf(0.5 + self.confidence / 2)) * se.astype(float)
@@ -130,6 +130,29 @@ class Derivation:
             limits = Derivation(self.test, self.confidence, self.largest_df)(some)
             none[doubtful] = np.isnan(limits["ci_lower"][0])
         return none
+
+
+def in_double(p: NDArray, statistic: NDArray, df: NDArray) -> NDArray[np.float64]:
+    """Return p-values in double precision; those too small for float32 are computed again.
+
+    Parameters
+    ----------
+    p, statistic, df : ndarray
+        Two-sided p-values of t statistics (normal statistics where `df` is infinite).
+
+    Returns
+    -------
+    ndarray of float64
+        `p` itself if it is in double precision.
+    """
+    if p.dtype == np.float64:
+        return p
+    out = p.astype(np.float64)
+    tiny = p < np.finfo(np.float32).tiny
+    if tiny.any():
+        t, d = (values[tiny].astype(np.float64) for values in (-np.abs(statistic), df))
+        out[tiny] = 2 * np.where(np.isinf(d), special.ndtr(t), special.stdtr(d, t))
+    return out
 
 
 def power_of_2(df: float) -> float:

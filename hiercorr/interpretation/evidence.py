@@ -11,6 +11,7 @@ import pandas as pd
 from hiercorr.errors import DataWarning, InputError, between_0_and_1, one_of, text
 from hiercorr.results.pairs import UNCLIPPED, effects, pair_columns, table_columns
 from hiercorr.results.result import CorrelationResult
+from hiercorr.results.text import format_cell
 from hiercorr.runtime.user_warnings import warn
 
 CLASSES = ("both levels", "cell-state only", "between-sample only", "discordant", "insufficient")
@@ -30,7 +31,7 @@ class Evidence:
         Indexed by gene: estimates, intervals, p-values and q-values of each layer (``within_...``,
         ``between_...``, and ``exploratory_...``, ``bayesian_...`` if given), heterogeneity over
         samples, ``sign_agreement`` and ``evidence``, the class. Sorted by class, then by the
-        smaller q-value.
+        smaller q-value and p-value.
     q : float
         Threshold of the classes.
     """
@@ -68,15 +69,22 @@ class Evidence:
             "between_q_value",
             "evidence",
         ]
-        table = self.table[shown].head(10).round(3).to_string()
+        table = _as_text(self.table[shown].head(10)).to_string()
         return f"Evidence for {self.target} at q < {self.q:g}: {counts}\n{table}"
 
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        return self.counts().to_frame().T.to_html(border=0) + self.table.head(20).round(3).to_html(
-            border=0
-        )
+        table = _as_text(self.table.head(20))
+        return self.counts().to_frame().T.to_html(border=0) + table.to_html(border=0)
+
+
+def _as_text(table: pd.DataFrame) -> pd.DataFrame:
+    """Format the numbers of a table: small p-values and q-values are not rounded to 0."""
+    out = table.astype(object)
+    for column in table.select_dtypes("number"):
+        out[column] = [format_cell(column, float(v)) for v in table[column]]
+    return out
 
 
 def evidence(
@@ -160,8 +168,11 @@ def evidence(
     joined["sign_agreement"] = signs[0] == signs[1]
     joined["evidence"] = _classes(joined, q)
     rank = joined["evidence"].cat.codes
-    best = joined[["within_q_value", "between_q_value"]].min(axis=1).fillna(2)
-    joined = joined.iloc[np.lexsort((best.to_numpy(), rank.to_numpy()))]
+    best_p, best_q = (
+        joined[[f"{level}_{c}" for level in ("within", "between")]].min(axis=1).fillna(2)
+        for c in ("p_value", "q_value")
+    )
+    joined = joined.iloc[np.lexsort((best_p, best_q, rank))]
     joined.index.name = "gene"
     return Evidence(target, joined, q)
 

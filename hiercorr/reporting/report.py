@@ -34,6 +34,7 @@ from hiercorr.reporting.translations import LANGUAGES, translate, translate_cell
 from hiercorr.results.cell_types import CellTypes
 from hiercorr.results.pairs import effects
 from hiercorr.results.result import CorrelationResult
+from hiercorr.results.text import P_VALUES, small_number
 from hiercorr.runtime.files import write_text
 from hiercorr.runtime.optional import optional
 from hiercorr.runtime.user_warnings import warn
@@ -232,6 +233,8 @@ def _cell(value: Any, column: str = "") -> dict[str, Any]:
 
 def _formatted(number: float, column: str) -> str:
     """Format a number with as many digits as a reader needs."""
+    if number == 0 and column.endswith(P_VALUES):
+        return small_number(number)
     if abs(number) < 1e-3 and number:
         return f"{number:.1e}"
     integral = number == round(number) and not column.endswith(("correlation", "lower", "upper"))

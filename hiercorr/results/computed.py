@@ -144,18 +144,18 @@ class Adjusted(_Variable):
         if q is None:
             assert p is not None
             q = np.full(self.shape, np.nan, self.dtype)
-            kernels.squares.fill_upper(benjamini_hochberg(_upper(p)), q)
+            kernels.squares.fill_upper(benjamini_hochberg(_upper(p, self.dtype)), q)
             kernels.squares.mirror(q)
             self.q, self.p = q, None
         return q[rows][:, columns].copy()
 
 
-def _upper(p: NDArray | Computed) -> NDArray:
-    """Return the entries above the diagonal, row by row."""
+def _upper(p: NDArray | Computed, dtype: np.dtype) -> NDArray:
+    """Return the entries above the diagonal, row by row; those that are computed, as `dtype`."""
     if isinstance(p, np.ndarray):
         return kernels.squares.upper_triangle(p)
     n = p.shape[0]
-    out, k = np.empty(n * (n - 1) // 2, p.dtype), 0
+    out, k = np.empty(n * (n - 1) // 2, dtype), 0
     step = max(1, _BLOCK // n)
     for start in range(0, n, step):
         block = p.part(slice(start, start + step), slice(start, n))

@@ -16,6 +16,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from hiercorr.errors import InputError, between_0_and_1, unknown_name
+from hiercorr.inference.derived import in_double
 from hiercorr.inference.prediction import predict_new_donor
 from hiercorr.results.computed import is_computed
 from hiercorr.schema import PAIR_VARIABLES, Flag, describe_flag
@@ -182,7 +183,10 @@ def _bounded(r: NDArray, unclipped: NDArray, p: NDArray) -> NDArray:
 def pair_columns(dataset: xr.Dataset, columns: Sequence[str]) -> Iterator[tuple[str, NDArray]]:
     """Yield the columns of a table of pairs as arrays with the dimensions of ``correlation``."""
     for c in columns:
-        yield c, dataset[c].values
+        values = dataset[c].values
+        if c == "p_value" and {"statistic", "df"} <= set(dataset.data_vars):
+            values = in_double(values, dataset["statistic"].values, dataset["df"].values)
+        yield c, values
     for name in ("group_correlation", f"group_{UNCLIPPED}"):
         if name in dataset:
             for group, values in zip(dataset["group"].values, dataset[name].values, strict=True):
@@ -247,10 +251,12 @@ def _block_of_pairs(
         keep &= np.triu(np.ones(keep.shape, bool), first + 1)
     i, j = np.nonzero(keep)
     if n is not None and len(i) > n:  # before the table is made: there can be millions of pairs
-        has_p = "p_value" in columns
-        weak = (flag[i, j] & int(Flag.LOW_INFORMATION)) > 0
-        key = ds["p_value"].values[i, j] if has_p else weak - np.abs(r[i, j])
-        strongest = np.argpartition(np.nan_to_num(key, nan=2.0), n)[:n]
+        if "p_value" in columns:
+            size = ds["statistic"].values if "statistic" in ds else r
+            strongest = _smallest(ds["p_value"].values[i, j], -np.abs(size[i, j]), n)
+        else:
+            weak = (flag[i, j] & int(Flag.LOW_INFORMATION)) > 0
+            strongest = _smallest(weak - np.abs(r[i, j]), np.zeros(len(i)), n)
         rows, i = np.unique(i[strongest], return_inverse=True)
         j, flag = j[strongest], flag[rows]
         ds = ds.isel({ds["flag"].dims[0]: rows})
@@ -260,8 +266,16 @@ def _block_of_pairs(
     return pd.DataFrame({**table, "flag": flag[i, j]})
 
 
+def _smallest(key: NDArray, then: NDArray, n: int) -> NDArray[np.int64]:
+    """Return the positions of the n smallest keys, of equal ones those with the smallest `then`."""
+    key, then = np.nan_to_num(key, nan=2.0), np.nan_to_num(then)
+    last = np.partition(key, n - 1)[n - 1]
+    below, equal = np.flatnonzero(key < last), np.flatnonzero(key == last)
+    return np.append(below, equal[np.argsort(then[equal], kind="stable")[: n - len(below)]])
+
+
 def sort_by_evidence(table: pd.DataFrame) -> pd.DataFrame:
-    """Sort rows by p-value, then by absolute correlation; rows without either come last.
+    """Sort rows by p-value, then by absolute statistic and correlation; rows without come last.
 
     Without p-values, rows with low information come after the others: their estimates are large by
     chance.
@@ -271,7 +285,10 @@ def sort_by_evidence(table: pd.DataFrame) -> pd.DataFrame:
     weak = np.zeros(len(table), bool)
     if "flag" in table and p.isna().all():
         weak = np.array([_is_weak(f) for f in table["flag"]], bool)
-    order = np.lexsort((size.fillna(0).to_numpy(), weak, p.fillna(2).to_numpy()))
+    statistic = -table["statistic"].abs() if "statistic" in table else size
+    order = np.lexsort(
+        (size.fillna(0), statistic.fillna(0), weak, p.fillna(2))  # the last one counts most
+    )
     return table.iloc[order]
 
 

@@ -82,8 +82,8 @@ class ZarrOutput:
             dtype = (
                 np.uint16
                 if name == "flag"
-                else np.float64
-                if name == "cell_p_value"
+                else values.dtype
+                if name.endswith("p_value")
                 else self._dtype
             )
             block = values.astype(dtype)

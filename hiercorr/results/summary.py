@@ -13,6 +13,7 @@ from statsmodels.iolib.summary import Summary
 from statsmodels.iolib.table import SimpleTable
 
 from hiercorr.counts.selection import selected_cells
+from hiercorr.results.text import format_cell
 from hiercorr.schema import AGREES
 
 _HEADS = {
@@ -121,7 +122,7 @@ def make_summary(
     ]
     top = [[k, v, k2, v2] for (k, v), (k2, v2) in zip(left, right, strict=True)]
     shown = table.reset_index() if gene is not None else table
-    body = [[_cell(c, v) for c, v in row.items()] for row in shown.to_dict("records")]
+    body = [[format_cell(c, v) for c, v in row.items()] for row in shown.to_dict("records")]
     level = f"{100 * a.get('confidence', 0.95):g}%"
     names = _HEADS | (_OF_SCORES if a.get("uncertainty") == "hierarchical" else {})
     heads = [names.get(c, c).replace("0.025", level).replace("0.975", "CI") for c in shown.columns]
@@ -196,15 +197,3 @@ def _hierarchical(attrs: Mapping[str, Any], dataset: xr.Dataset) -> str:
         "of the p-value, which is calibrated over the null pairs of the panel; standard errors are "
         f"posterior standard deviations. {alone} uses each pair alone."
     )
-
-
-def _cell(column: str, value: object) -> str:
-    """Format one entry of the table."""
-    if not isinstance(value, float):
-        return str(value)
-    if value != value:
-        return ""
-    if column in ("p_value", "q_value", "cell_p_value", "ordinary_p_value", "jackknife_p_value"):
-        return f"{value:.3f}" if value >= 0.001 else f"{value:.1e}"
-    integer = column in ("ess_bulk", "ess_tail") or (column == "df" and value % 1 == 0)
-    return f"{value:.0f}" if integer else f"{value:.3f}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import numpy as np
 import pandas as pd
 import xarray as xr
 
@@ -86,7 +87,8 @@ def coefficients(dataset: xr.Dataset, term: str | None) -> pd.DataFrame:
     if term not in dataset["coefficient"].values:
         raise unknown_name("coefficient", term, dataset["coefficient"].values)
     table = dataset[names].sel(coefficient=term, drop=True).to_dataframe()[names]
-    return table.sort_values("beta_p_value", kind="stable")
+    size = -table["beta_statistic"].abs()
+    return table.iloc[np.lexsort((size.fillna(0), table["beta_p_value"].fillna(2)))]
 
 
 def flag_counts(dataset: xr.Dataset) -> pd.Series:

@@ -11,6 +11,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from hiercorr import kernels
 from hiercorr.errors import InputError
+from hiercorr.inference.derived import in_double
 from hiercorr.inference.multiplicity import benjamini_hochberg
 from hiercorr.results.missing import Missing, count_missing
 from hiercorr.runtime.resources import gib
@@ -227,16 +228,20 @@ class Workspace:
 
 
 def add_q_values(pair: dict[str, NDArray], rows: slice | None) -> None:
-    """Add Benjamini-Hochberg q-values over distinct pairs to the pair variables."""
-    p = pair["p_value"]
+    """Add Benjamini-Hochberg q-values over distinct pairs to the pair variables.
+
+    Both are in double precision, unless there are so many pairs that memory matters.
+    """
+    p, few = pair["p_value"], pair["p_value"].size < COMPUTED_FROM
     if "q_value" in pair:
         return
+    if few and {"statistic", "df"} <= pair.keys():
+        p = pair["p_value"] = in_double(p, pair["statistic"], pair["df"])
+    dtype = np.float64 if few else pair["correlation"].dtype
     if rows is not None:
-        pair["q_value"] = (
-            benjamini_hochberg(p.ravel()).reshape(p.shape).astype(pair["correlation"].dtype)
-        )
+        pair["q_value"] = benjamini_hochberg(p.ravel()).reshape(p.shape).astype(dtype)
         return
-    q = np.full(p.shape, np.nan, pair["correlation"].dtype)
+    q = np.full(p.shape, np.nan, dtype)
     kernels.squares.fill_upper(benjamini_hochberg(kernels.squares.upper_triangle(p)), q)
     kernels.squares.mirror(q)
     pair["q_value"] = q

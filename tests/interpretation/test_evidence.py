@@ -79,3 +79,17 @@ def test_layers_of_different_cells_are_told(gbm):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         hc.evidence("FTL", within=within, between=again)
+
+
+def test_small_q_values_are_not_rounded_to_0():
+    data = hc.datasets.ipsc_cycle()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        w = hc.CSCore(data, "donor", depth="depth").fit(target="CDK1")
+        b = hc.Pseudobulk(data, "donor", depth="depth").fit(target="CDK1")
+        found = hc.evidence("CDK1", within=w, between=b)
+    smallest = found.table["within_q_value"].min()
+    assert smallest < 1e-20
+    for text in (str(found), found._repr_html_()):
+        assert f"{smallest:.1e}" in text
+        assert " 0.0 " not in text

@@ -3,6 +3,7 @@
 import pickle
 
 import numpy as np
+import pandas as pd
 import pytest
 import xarray as xr
 
@@ -37,7 +38,15 @@ def computed_variables(dataset):
 
 
 def same(a, b):
-    xr.testing.assert_identical(a.drop_attrs(deep=False), b.drop_attrs(deep=False))
+    """All equal; p-values and q-values of many pairs are in single precision."""
+    a, b = (d.drop_attrs(deep=False) for d in (a, b))
+    rounded = [n for n in ("p_value", "q_value") if n in a]
+    xr.testing.assert_identical(a.drop_vars(rounded), b.drop_vars(rounded))
+    xr.testing.assert_allclose(a[rounded], b[rounded], rtol=1e-6)
+
+
+def same_table(a, b):
+    pd.testing.assert_frame_equal(a, b, rtol=1e-6)
 
 
 def test_every_variable_is_there_and_equal(both):
@@ -54,7 +63,8 @@ def test_every_variable_is_there_and_equal(both):
     assert not computed_variables(kept.dataset)
     same(later.dataset, kept.dataset)
     for name, values in kept.dataset.data_vars.items():
-        assert later.dataset[name].dtype == values.dtype, name
+        if name not in ("p_value", "q_value"):
+            assert later.dataset[name].dtype == values.dtype, name
         assert later.dataset[name].attrs.keys() == values.attrs.keys(), name
 
 
@@ -98,18 +108,18 @@ def test_tables_and_texts_are_the_same(both):
         lambda r: r.matrix("fisher_z"),
         lambda r: r.flag_counts().to_frame(),
     ):
-        assert call(later).equals(call(kept))
+        same_table(call(later), call(kept))
     ours, theirs = str(later.summary("gene39", 5)), str(kept.summary("gene39", 5))
     assert ours.split("Created")[0] == theirs.split("Created")[0]
     if "none" not in which and "one group" not in which:
-        assert later.pairs(q=0.5).equals(kept.pairs(q=0.5))
+        same_table(later.pairs(q=0.5), kept.pairs(q=0.5))
         same(later.adjust("by").dataset, kept.adjust("by").dataset)
 
 
 def test_blocks_of_rows_give_the_same_tables(both, monkeypatch):
     _, kept, later = both
     monkeypatch.setattr(hc.results.pairs, "_PART", 130)
-    assert later.pairs(n=7).equals(kept.pairs(n=7))
+    same_table(later.pairs(n=7), kept.pairs(n=7))
     assert later.flag_counts().equals(kept.flag_counts())
 
 
