@@ -115,6 +115,14 @@ def between_dataset(
 def _notes(asked: BetweenOptions, fitted: BetweenEstimates) -> list[str]:
     """Return sentences on the correlation and on moderation."""
     notes = [_NOTES[asked.method]] if asked.method in _NOTES else []
+    if asked.method == "corrected":
+        points = int((fitted.pair["ci_lower"] == fitted.pair["ci_upper"]).sum())
+        points //= 1 if asked.target is not None else 2
+        if points:
+            notes.append(
+                f"{points:,} intervals are a point, [1, 1] or [-1, -1]: both limits lie beyond -1 "
+                "or 1 and were cut off, which is no certainty."
+            )
     if fitted.prior is not None:
         towards = "a trend in mean expression" if "trend" in fitted.prior.kind else "a common value"
         robust = ", robustly estimated," if "robust" in fitted.prior.kind else ""
