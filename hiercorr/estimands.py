@@ -15,7 +15,8 @@ _AVERAGES = {
     "over cells rather than over donors where donors differ",
 }
 _BETWEEN = {
-    "spearman": "rank correlation over samples of log expression in sums of counts",
+    "spearman": "rank correlation over samples of log expression in sums of counts, noise of the "
+    "sums included",
     "corrected": "correlation over samples of the means of expression, without the sampling noise "
     "of the means",
 }
@@ -39,6 +40,11 @@ def estimand(attrs: Mapping[str, Any]) -> str | None:
     if model == "CSCore":
         return _cscore(attrs)
     if model == "differential":
+        if attrs.get("method") == "pooled":
+            return (
+                f"difference between groups of the {_WITHIN}: each group by the ratio of its own "
+                "sums over samples"
+            )
         return (
             f"difference between groups, or slope, of the {_WITHIN}: the contrast of a regression "
             f"of the samples' correlations, {_regression(attrs)}"
@@ -79,8 +85,6 @@ def _cscore(attrs: Mapping[str, Any]) -> str:
 
 
 def _regression(attrs: Mapping[str, Any]) -> str:
-    if attrs.get("method") == "pooled":
-        return "each group by the ratio of its own sums"
     if attrs.get("uncertainty") == "hierarchical":
         return "weighted by 1 / (tau^2 + v)"
     return "weighted by their information"
