@@ -67,10 +67,14 @@ class Design:
         many = "test" if self.tests == 1 else "tests"
         if self.correlated > 1:
             many += f" of {self.correlated:,g} such pairs"
+        if self.question == "between":
+            varies = f"SD between samples {self.between_sd:.3g}, {self.covariates} covariates"
+        else:
+            varies = f"heterogeneity {self.heterogeneity:.3g}"
         return (
             f"{effect}: power {self.power:.2f} with {self.samples:g} {units} of {each}"
             f"{cells} cells, mean counts {self.mean[0]:.3g} and {self.mean[1]:.3g}, "
-            f"heterogeneity {self.heterogeneity:.3g}, alpha {self.alpha:g}, "
+            f"{varies}, alpha {self.alpha:g}, "
             f"{self.tests:,} {many} (standard error {self.standard_error:.3f}, {test})"
         )
 
