@@ -88,9 +88,8 @@ class Traps:
                 f"{s['n_samples']:.0f} samples{f' ({cells})' if cells else ''}",
                 "dropout: |r| over cells follows detection with rank correlation "
                 f"{s['dropout_naive']:.2f} (corrected: {s['dropout_within']:.2f}); the median "
-                f"cell-level correlation is {s['attenuation']:.0%} of the corrected one; both "
-                f"genes are zero {s['zeros']:.2f} times as often as under independence, "
-                f"{s['zeros_expected']:.2f} times from depth and samples alone",
+                f"cell-level correlation is {s['attenuation']:.0%} of the corrected one"
+                f"{_zeros_text(s)}",
                 f"depth: median |correlation with depth| {s['depth_raw']:.2f} raw, "
                 f"{s['depth_normalised']:.2f} normalised; still above 0.1 for "
                 f"{s['depth_share']:.0%} of the genes",
@@ -300,6 +299,19 @@ def _summary(table: pd.DataFrame, counts: Counts) -> dict[str, float]:
     }
 
 
+_LEAST_ZEROS = 5  # cells expected to be zero for both genes, below which a ratio means nothing
+
+
+def _zeros_text(summary: dict[str, float]) -> str:
+    """State how often both genes are zero, unless hardly any cell is expected to be."""
+    if np.isnan(summary["zeros"]):
+        return ""
+    return (
+        f"; both genes are zero {summary['zeros']:.2f} times as often as under independence, "
+        f"{summary['zeros_expected']:.2f} times from depth and samples alone"
+    )
+
+
 def _zeros(counts: Counts, target: int) -> dict[str, Array]:
     """Compare how often both genes are zero with independence, marginal and given sample and depth.
 
@@ -330,11 +342,12 @@ def _zeros(counts: Counts, target: int) -> dict[str, Array]:
         ]
     )
     independent = zero.sum(1) * zero[target].sum() / n
+    enough = independent >= _LEAST_ZEROS
     with np.errstate(divide="ignore", invalid="ignore"):
         expected = (zero * zero[target] / size).sum(1)
         return {
-            "zeros": np.where(independent > 0, both / independent, np.nan),
-            "zeros_expected": np.where(independent > 0, expected / independent, np.nan),
+            "zeros": np.where(enough, both / independent, np.nan),
+            "zeros_expected": np.where(enough, expected / independent, np.nan),
         }
 
 
