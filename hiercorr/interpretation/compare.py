@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from hiercorr.errors import InputError, unknown_name
+from hiercorr.errors import DataWarning, InputError, unknown_name
+from hiercorr.interpretation.evidence import UNLESS_STATED
 from hiercorr.results.result import CorrelationResult
+from hiercorr.runtime.user_warnings import warn
 from hiercorr.schema import describe_flag
 
 if TYPE_CHECKING:
@@ -87,6 +89,11 @@ def compare(
     InputError
         If there is no result, no common pair, or a gene is unknown.
 
+    Warns
+    -----
+    DataWarning
+        If the results rest on different cells, counts or samples.
+
     Examples
     --------
     >>> import hiercorr as hc
@@ -106,6 +113,7 @@ def compare(
             raise InputError(
                 f"result {name!r} is a {type(result).__name__}, not a CorrelationResult"
             )
+    _warn_of_different_cells(results)
     chosen = _common(results) if pairs is None else _checked(pairs)
     rows = [
         row
@@ -119,6 +127,20 @@ def compare(
     return Comparison(
         table.iloc[np.lexsort((table["level"] == "between", rank))].reset_index(drop=True)
     )
+
+
+def _warn_of_different_cells(results: Mapping[str, CorrelationResult]) -> None:
+    """Warn if the results rest on different cells or counts."""
+    attrs = [r.dataset.attrs for r in results.values()]
+    for option, default in UNLESS_STATED.items():
+        chosen = [str(a.get(option, default)) for a in attrs]
+        if len(set(chosen)) > 1:
+            stated = ", ".join(f"{c!r} in {n!r}" for n, c in zip(results, chosen, strict=True))
+            warn(f"the results rest on different counts: {option} is {stated}", DataWarning)
+    names = [frozenset(r.dataset["sample"].values) for r in results.values()]
+    if len(set(names)) > 1:
+        sizes = ", ".join(f"{len(s)} in {n!r}" for n, s in zip(results, names, strict=True))
+        warn(f"the results rest on different samples: {sizes}", DataWarning)
 
 
 def _checked(pairs: Any) -> list[tuple[str, str]]:

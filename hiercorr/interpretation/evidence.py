@@ -16,7 +16,7 @@ from hiercorr.runtime.user_warnings import warn
 
 CLASSES = ("both levels", "cell-state only", "between-sample only", "discordant", "insufficient")
 _COLUMNS = ("correlation", "ci_lower", "ci_upper", "p_value", "q_value")
-_UNLESS_STATED = {"subset": "all cells", "layer": "X", "depth": "row sums"}
+UNLESS_STATED = {"subset": "all cells", "layer": "X", "depth": "row sums"}
 _HETEROGENEITY = ("tau2", "i2", "prediction_lower", "prediction_upper")
 
 
@@ -214,7 +214,7 @@ def _check_samples(within: CorrelationResult, between: CorrelationResult) -> Non
             f"{sorted(names[0])[0]!r} within, such as {sorted(names[1])[0]!r} between, and none in "
             "both"
         )
-    for option, default in _UNLESS_STATED.items():
+    for option, default in UNLESS_STATED.items():
         chosen = [str(r.dataset.attrs.get(option, default)) for r in (within, between)]
         if chosen[0] != chosen[1]:
             warn(
