@@ -52,7 +52,7 @@ def completed(base: Mapping[str, NDArray], follow: Derivation, rows: slice | Non
     p = found.get("p_value", base.get("p_value"))
     if p is not None and "q_value" not in base:
         found["q_value"] = Adjusted(p, base["correlation"].dtype)
-    return {**base, **{name: _lazily(values) for name, values in found.items()}}
+    return {**base, **{name: lazily(values) for name, values in found.items()}}
 
 
 def is_computed(values: xr.DataArray) -> bool:
@@ -63,9 +63,10 @@ def is_computed(values: xr.DataArray) -> bool:
     return isinstance(data, _Variable)
 
 
-def _lazily(values: _Variable) -> Any:
-    lazily: Any = indexing.LazilyIndexedArray(values)
-    return indexing.CopyOnWriteArray(lazily)
+def lazily(values: _Variable) -> Any:
+    """Return the values of a variable, which xarray reads when they are asked for."""
+    found: Any = indexing.LazilyIndexedArray(values)
+    return indexing.CopyOnWriteArray(found)
 
 
 class _Variable(BackendArray):
@@ -148,6 +149,25 @@ class Adjusted(_Variable):
             kernels.squares.mirror(q)
             self.q, self.p = q, None
         return q[rows][:, columns].copy()
+
+
+class DeltaError(_Variable):
+    """Standard error of the correlation from that of Fisher's z, for files that lack it.
+
+    Parameters
+    ----------
+    correlation, fisher_z_se : DataArray
+        Possibly on disk.
+    """
+
+    def __init__(self, correlation: xr.DataArray, fisher_z_se: xr.DataArray) -> None:
+        self.correlation, self.fisher_z_se = correlation, fisher_z_se
+        super().__init__(fisher_z_se.shape, fisher_z_se.dtype)
+
+    def part(self, rows: slice | NDArray, columns: slice | NDArray) -> NDArray:
+        """Compute the values of some rows and columns."""
+        r, se = (v[rows, columns].values for v in (self.correlation, self.fisher_z_se))
+        return (1 - r**2) * se
 
 
 def _upper(p: NDArray | Computed, dtype: np.dtype) -> NDArray:

@@ -19,8 +19,10 @@ from hiercorr.errors import (
     whole_number,
     without_effect,
 )
+from hiercorr.estimands import estimand
 from hiercorr.results import exports, pairs, posterior, tables
 from hiercorr.results.adjust import with_q_values
+from hiercorr.results.computed import DeltaError, lazily
 from hiercorr.results.plots import Plots
 from hiercorr.results.shrink import with_local_false_signs
 from hiercorr.results.storage import read_dataset, write_dataset
@@ -475,12 +477,26 @@ def _upgraded(dataset: xr.Dataset) -> xr.Dataset:
         # before 2.0 it was that of fisher_z
         known = {v: PAIR_VARIABLES[v] for v in ("se", "fisher_z_se")}
         dataset = dataset.rename(se="fisher_z_se")
-        if dataset["fisher_z_se"].variable._in_memory and "sd" not in dataset:
+        if "sd" not in dataset:
             r = dataset.get("correlation_unclipped", dataset["correlation"])
-            dataset["se"] = (1 - r**2) * dataset["fisher_z_se"]
+            se = dataset["fisher_z_se"]
+            if se.variable._in_memory:
+                dataset["se"] = (1 - r**2) * se
+            else:
+                dataset["se"] = xr.Variable(se.dims, lazily(DeltaError(r, se)))
         for name in known.keys() & dataset.keys():
             dataset[name].attrs = {"long_name": known[name], "units": "1"}
-        dataset = dataset.assign_attrs(schema_version=SCHEMA_VERSION)
+        # they could be narrower than the confidence interval
+        dataset = dataset.drop_vars(
+            [v for v in ("prediction_lower", "prediction_upper") if v in dataset]
+        )
+        dataset = dataset.assign_attrs(
+            schema_version=SCHEMA_VERSION,
+            estimand=dataset.attrs.get("estimand", estimand(dataset.attrs)) or "not recorded",
+            genes=dataset.attrs.get("genes", "not recorded"),
+        )
+        if "p_value" in dataset:
+            dataset.attrs.setdefault("interval", "written before 2.0: need not agree with p_value")
     if "q_value" not in dataset or "q_method" in dataset.attrs:
         return dataset
     # before 1.2 there was one procedure and one family
