@@ -20,6 +20,7 @@ from scipy import stats
 
 from hiercorr.between.normalization import lowest_correlation
 from hiercorr.errors import InputError
+from hiercorr.runtime.blas import at_most
 
 Array = NDArray[np.float64]
 _HIGH = 0.99  # of the sum of both correlations
@@ -39,6 +40,7 @@ def correlation_matrix(
     return matrix
 
 
+@at_most(1)  # many matrices of the size of the samples: further threads of BLAS only wait
 def crossed_correlations(
     expression: Array,
     design: Array,
