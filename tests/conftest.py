@@ -1,4 +1,9 @@
+import os
 import warnings
+
+# Idle threads of OpenBLAS sleep at once: those that wait for work with a core in hand take it from
+# the other worker, most of the time of tests on small matrices. It is read when BLAS is loaded.
+os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")
 
 import numpy as np
 import pytest
