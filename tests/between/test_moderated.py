@@ -157,11 +157,12 @@ def test_default_is_on_for_screens_of_twenty_genes(gbm):
     ],
     ids=str,
 )
-def test_default_is_off_where_it_does_not_apply(adjusted, options):
-    assert "moderated" not in adjusted.fit(target="FTL", **options).dataset.attrs
-    assert "moderated" not in adjusted.fit(target="FTL", moderated=False, **options).dataset.attrs
+def test_default_is_off_where_it_does_not_apply(gbm, options):
+    m = model(gbm, formula="~ condition + gender", genes=24)  # enough for it to be the default
+    assert "moderated" not in m.fit(target="FTL", **options).dataset.attrs
+    assert "moderated" not in m.fit(target="FTL", moderated=False, **options).dataset.attrs
     with pytest.raises(hc.InputError, match=r"moderated=True (requires|cannot)"):
-        adjusted.fit(target="FTL", moderated=True, **options)
+        m.fit(target="FTL", moderated=True, **options)
 
 
 def test_refuses(gbm, adjusted, eight):
