@@ -88,12 +88,6 @@ def row_of(dataset: xr.Dataset, gene: str | None) -> tuple[str, xr.Dataset]:
     return gene, dataset.sel(gene=gene, drop=True).rename(partner="gene")
 
 
-def missing_share(values: NDArray, flag: NDArray) -> float:
-    """Return the proportion of pairs without a value, not counting genes with themselves."""
-    other = (flag & int(Flag.SELF)) == 0
-    return float(np.isnan(values[other]).mean()) if other.any() else 0.0
-
-
 def has_values(dataset: xr.Dataset, name: str) -> bool:
     """Check whether a pair variable has any value; on disk, only a few rows are read."""
     values = dataset[name]

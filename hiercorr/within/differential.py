@@ -32,7 +32,7 @@ from hiercorr.errors import (
 )
 from hiercorr.inference.meta_regression import LEAST_RESIDUAL_DF, RegressionDesign
 from hiercorr.results import CorrelationResult, tiling
-from hiercorr.results.pairs import missing_share
+from hiercorr.results.missing import proportion
 from hiercorr.runtime.resources import available_memory, threads
 from hiercorr.runtime.user_warnings import warn
 from hiercorr.schema import AGREES, CALIBRATED, Flag, build_dataset
@@ -234,11 +234,12 @@ def differential(
     pair = output.finish()
     pair |= problem.follow(pair)
     tiling.add_q_values(pair, plan.rows)
-    missing = missing_share(pair["difference_unclipped"], pair["flag"])
-    if missing > 0:
+    other = (pair["flag"] & int(Flag.SELF)) == 0
+    missing = int(np.isnan(pair["difference_unclipped"])[other].sum())
+    if missing:
         warn(
-            f"{missing:.1%} of the pairs have no difference (no variance beyond noise); they are "
-            "NaN and flagged",
+            f"{proportion(missing, int(other.sum()))} of the pairs have no difference (no variance "
+            "beyond noise); they are NaN and flagged",
             EstimationWarning,
         )
     attrs = {
