@@ -1,4 +1,6 @@
+import fcntl
 import os
+import pickle
 import warnings
 
 # Idle threads of OpenBLAS sleep at once: those that wait for work with a core in hand take it from
@@ -63,11 +65,25 @@ def small_tiles(monkeypatch):
 
 
 @pytest.fixture(scope="session")
-def fitted():
+def fitted(tmp_path_factory):
     """A Bayesian model of 3 genes, its fit, the truth and the counts."""
     adata, truth = simulate_counts(6, 150, 3, mean=[0.8, 2.0, 3.0], within=0.5, between=0.3, seed=5)
     model = hc.BayesianCorrelation(adata, "sample", depth="depth")
-    return model, model.fit(draws=400, tune=300, seed=1), truth, adata
+    result = _once(tmp_path_factory, "fitted.pkl", lambda: model.fit(draws=400, tune=300, seed=1))
+    return model, result, truth, adata
+
+
+def _once(tmp_path_factory, name, make):
+    """Make an object in one worker; the others wait for it and read it."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent  # that of this run, above those of the workers
+    path = folder / name
+    with open(folder / f"{name}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # also released if this process ends
+        if not path.exists():
+            path.write_bytes(pickle.dumps(make()))
+    return pickle.loads(path.read_bytes())
 
 
 @pytest.fixture
