@@ -12,8 +12,15 @@ import pytest
 
 import hiercorr as hc
 from hiercorr.results import tiling
+from hiercorr.runtime import user_warnings
 from hiercorr.simulate import simulate_counts
 from tests.support import OPTIONS, VEHICLE
+
+
+@pytest.fixture(autouse=True)
+def nothing_said(monkeypatch):
+    """Warnings are given once in a process; no test depends on those before it."""
+    monkeypatch.setattr(user_warnings, "_SAID", set())
 
 
 @pytest.fixture(scope="session")

@@ -648,7 +648,7 @@ RESULTS = {
         {**GENE, **N},
     ),
     "CellTypes.summary": (lambda w, **o: w.types.summary(**o), {}, {**GENE, **N}),
-    "CellTypes.pairs": (lambda w, **o: w.types.pairs(**o), {}, N),
+    "CellTypes.pairs": (lambda w, **o: w.types.pairs(**o), {}, {**Q, **SIZE, **N}),
     "CellTypes.save": (
         lambda w, **o: w.types.save(**o),
         {"path": "r.nc"},

@@ -241,10 +241,14 @@ def add_q_values(pair: dict[str, NDArray], rows: slice | None) -> None:
     if rows is not None:
         pair["q_value"] = benjamini_hochberg(p.ravel()).reshape(p.shape).astype(dtype)
         return
-    q = np.full(p.shape, np.nan, dtype)
+    q = pair["q_value"] = np.full(p.shape, np.nan, dtype)
+    if few:  # nothing is compiled for few pairs
+        upper = np.triu_indices(len(p), 1)
+        q[upper] = benjamini_hochberg(p[upper])
+        q.T[upper] = q[upper]
+        return
     kernels.squares.fill_upper(benjamini_hochberg(kernels.squares.upper_triangle(p)), q)
     kernels.squares.mirror(q)
-    pair["q_value"] = q
 
 
 def check_memory(

@@ -101,7 +101,7 @@ def test_cell_types_are_loaded_printed_and_reported(typed, tmp_path, suffix, cho
             k: v for k, v in one.dataset.attrs.items() if k != "created"
         }
     assert repr(back) == repr(made)
-    assert back.pairs(5).equals(made.pairs(5))
+    assert back.pairs(n=5).equals(made.pairs(n=5))
     assert back.top("gene0", 3).equals(made.top("gene0", 3))
     assert "gene0" in str(back.summary("gene0"))
     assert "<table" in back._repr_html_()
