@@ -566,8 +566,8 @@ def posterior(sums, sides, inflation, grid, weighting, upper, estimate, tests):
         Results: estimate, its standard error, and the root of the posterior mean of tau^2; NaN with
         fewer than 3 donors.
     tests : tuple of ndarray, shape (rows, columns)
-        Results: signed normal score of p, two-sided p-value of no correlation, largest
-        weight of a donor.
+        Results: signed normal score of p, two-sided p-value for the null hypothesis of no
+        correlation, and the largest weight of a donor.
     """
     given = (sums, sides, inflation, grid, weighting, upper, estimate, tests)
     over_ranges(_posterior_rows, sums[0].shape[1], *given)

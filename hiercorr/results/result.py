@@ -151,8 +151,8 @@ class CorrelationResult:
 
         whose weights are learnt from all distinct pairs. ``lfsr`` is the posterior probability
         that the sign of the estimate is wrong or that there is no effect:
-        of the pairs below 0.05 at most one in twenty is expected to be such. It judges a pair
-        alone, so that it is stricter than ``q_value``, which is an average over a list. The
+        at most 5% of the pairs with ``lfsr`` below 0.05 are expected to be false. It applies to
+        each pair and is therefore stricter than ``q_value``, which averages over a list. The
         estimate times :math:`E(\mu \mid z) / z` is the posterior mean of the correlation (or of
         the difference): it is what to rank or plot by, as the largest raw estimates of thousands
         are mostly the noisiest.
@@ -161,8 +161,8 @@ class CorrelationResult:
         -------
         CorrelationResult
             With ``lfsr`` and ``shrunken_correlation`` (or ``shrunken_difference``); the attributes
-            ``null_share`` (:math:`\pi_0`) and ``shrunken_pairs`` state what was learnt, and from
-            how many pairs.
+            ``null_share`` (:math:`\pi_0`) and ``shrunken_pairs`` give the estimated proportion of
+            null pairs and the number of pairs it was estimated from.
 
         Raises
         ------
