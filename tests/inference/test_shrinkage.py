@@ -54,10 +54,16 @@ def test_learnt_effects_are_calibrated():
     assert 0.85 < prior.null_share < 0.95
     lfsr, factor = shrink(z, prior)
     wrong = (effects == 0) | (np.sign(effects) != np.sign(z))
-    for low, high in ((0, 0.01), (0.01, 0.05), (0.05, 0.2), (0.5, 1)):
+    # small effects and none can hardly be told apart: that matters only where nothing is certain
+    for low, high, slack in (
+        (0, 0.01, 0.005),
+        (0.01, 0.05, 0.005),
+        (0.05, 0.2, 0.005),
+        (0.5, 1, 0.025),
+    ):
         at = (lfsr >= low) & (lfsr < high)
         error = np.sqrt(lfsr[at].mean() * (1 - lfsr[at].mean()) / at.sum())
-        assert abs(wrong[at].mean() - lfsr[at].mean()) < 4 * error + 0.025
+        assert abs(wrong[at].mean() - lfsr[at].mean()) < 4 * error + slack
     assert np.mean((factor * z - effects) ** 2) < 0.35 * np.mean((z - effects) ** 2)
 
 

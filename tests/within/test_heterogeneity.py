@@ -340,10 +340,11 @@ def test_heterogeneity_is_told_by_level(level, tmp_path):
     i = np.arange(0, 24, 2)
     of_samples, of_donors = np.median(within[i, i + 1]), np.median(between[i, i + 1])
     if level == "donor":
-        assert of_samples < 0.15 < 0.3 < of_donors
+        assert of_samples < 0.02
+        assert of_donors > 0.5
     else:
-        assert of_samples > 0.3
-        assert of_donors < 0.35
+        assert of_samples > 0.5
+        assert of_donors < 0.15
     assert "0: " in r.dataset.attrs["tau_within_donors_distribution"]
     assert "tau_within_donors" in str(r.summary())
     assert "between the samples of one donor was estimated likewise" in str(methods_text(r))
