@@ -4,7 +4,6 @@ Pure functions on arrays, independent of the estimator that supplies the sums.
 """
 
 from hiercorr.inference.derived import Derivation, errors_and_df, pair_table
-from hiercorr.inference.levels import tau_within_donors
 from hiercorr.inference.meta import MetaAnalysis, meta_analysis
 from hiercorr.inference.moderation import SqueezedVariances, squeeze_variances
 from hiercorr.inference.multiplicity import (
@@ -26,6 +25,7 @@ from hiercorr.inference.pairs import (
     pair_estimate,
     sample_effects,
     variance_shares,
+    within_range,
 )
 from hiercorr.inference.random_effects import (
     WEIGHTS,
@@ -69,6 +69,6 @@ __all__ = [
     "simes",
     "squeeze_variances",
     "storey",
-    "tau_within_donors",
     "variance_shares",
+    "within_range",
 ]

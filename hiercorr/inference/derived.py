@@ -24,6 +24,7 @@ from hiercorr.inference.pairs import (
     largest_df,
     p_value_table,
     quantile_table,
+    within_range,
 )
 
 _OF_TEST = {
@@ -83,7 +84,7 @@ class Derivation:
         Returns
         -------
         dict of ndarray, shape (rows, columns)
-            Of the variables in `names`.
+            The variables named in `names`.
         """
         given = {name: np.ascontiguousarray(base[name]) for name in self.needs}
         r = given["correlation_unclipped"]
@@ -110,13 +111,12 @@ class Derivation:
 
     def _normal(self, r: NDArray, se: NDArray) -> dict[str, NDArray]:
         half = float(stats.norm.ppf(0.5 + self.confidence / 2)) * se.astype(float)
-        lower, upper = np.maximum(r - half, -1.0), np.minimum(r + half, 1.0)
-        known = lower < upper
+        lower, upper = within_range(r - half, r + half)
         return {
             "fisher_z": fisher_z(r),
             "fisher_z_se": fisher_z_se(r, se),
-            "ci_lower": np.where(known, lower, np.nan).astype(r.dtype),
-            "ci_upper": np.where(known, upper, np.nan).astype(r.dtype),
+            "ci_lower": lower.astype(r.dtype),
+            "ci_upper": upper.astype(r.dtype),
             "df": np.where(np.isnan(se), se, np.asarray(np.inf, r.dtype)),
         }
 

@@ -124,6 +124,13 @@ def gene_sides(
     return phi1, phi2, effect1, effect2, share1, share2
 
 
+def within_range(lower: NDArray, upper: NDArray, largest: float = 1.0) -> tuple[NDArray, NDArray]:
+    """Truncate limits at -`largest` and `largest`; NaN where nothing is left between them."""
+    lower, upper = np.maximum(lower, -largest), np.minimum(upper, largest)
+    left = lower < upper
+    return np.where(left, lower, np.nan), np.where(left, upper, np.nan)
+
+
 def pair_estimate(
     num: NDArray,
     den: NDArray,

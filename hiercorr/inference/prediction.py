@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special, stats
 
+from hiercorr.inference.pairs import within_range
+
 Array = NDArray[np.float64]
 
 # tau^2 in units of the typical sampling variance, and probabilities between points of the t
@@ -125,10 +127,3 @@ def predict_new_donor(
     """
     half = special.ndtri(0.5 + confidence / 2) * np.sqrt(sd**2 + tau**2)
     return within_range(r - half, r + half)
-
-
-def within_range(lower: NDArray, upper: NDArray) -> tuple[NDArray, NDArray]:
-    """Truncate limits of correlations at -1 and 1; NaN where nothing is left between them."""
-    lower, upper = np.maximum(lower, -1.0), np.minimum(upper, 1.0)
-    left = lower < upper
-    return np.where(left, lower, np.nan), np.where(left, upper, np.nan)

@@ -129,19 +129,28 @@ def _by_chance(effects: Array, variances: Array) -> Array:
     return out
 
 
-def mixture(likelihood: Array, prior: Array | None = None, n_prior: float = 0.0) -> Array:
+def mixture(
+    likelihood: Array,
+    prior: Array | None = None,
+    n_prior: float = 0.0,
+    count: NDArray | None = None,
+    steps: int = _EM_STEPS,
+    tolerance: float = 1e-5,
+) -> Array:
     """Estimate the weights of a mixture by EM; likelihood is (components, pairs).
 
-    `prior` are weights that count as much as `n_prior` pairs.
+    `prior` are weights that count as much as `n_prior` pairs; `count` is how often each column of
+    the likelihood occurs, once if it is not given.
     """
     weight = np.full(len(likelihood), 1 / len(likelihood))
-    n = likelihood.shape[1] + n_prior
-    for _ in range(_EM_STEPS):
+    often = np.ones(likelihood.shape[1]) if count is None else count
+    n = often.sum() + n_prior
+    for _ in range(steps):
         total = weight @ likelihood
-        new = weight * (likelihood @ (1 / total)) / n
+        new = weight * (likelihood @ (often / total)) / n
         if prior is not None:
             new += n_prior / n * prior
-        if np.abs(new - weight).max() < 1e-5:
+        if np.abs(new - weight).max() < tolerance:
             return new
         weight = new
     return weight

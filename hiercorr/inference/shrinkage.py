@@ -18,6 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
+from hiercorr.inference.random_effects import mixture
+
 Array = NDArray[np.float64]
 
 LARGEST_SCORE = 37.0  # of a p-value that is not 0 in double precision
@@ -25,7 +27,7 @@ _BIN = 0.02  # width of the bins of |z| from which the weights are learnt
 _STEP = 0.01  # of the tables of the posterior
 _SMALLEST_SD, _RATIO = 0.25, 2**0.5
 _NULL_PAIRS = 10.0  # pairs that are added to those without an effect: pi_0 errs to the safe side
-_ITERATIONS, _TOLERANCE = 2000, 1e-7
+_STEPS, _TOLERANCE = 2000, 1e-7
 
 
 @dataclass(frozen=True)
@@ -94,19 +96,9 @@ def learn_effects(z: NDArray) -> EffectPrior:
     largest = max(float(size.max(initial=0.0)), 1.0)
     steps = int(np.ceil(np.log(1.5 * largest / _SMALLEST_SD) / np.log(_RATIO))) + 1
     sd = np.concatenate([[0.0], _SMALLEST_SD * _RATIO ** np.arange(steps)])
-    density = _density(index * _BIN, sd)
-    added = np.where(sd == 0, _NULL_PAIRS, 0.0)
-    weight = np.full(len(sd), 1 / len(sd))
-    for _ in range(_ITERATIONS):
-        share = density * weight
-        share /= share.sum(1, keepdims=True)
-        new = count @ share + added
-        new /= new.sum()
-        change = np.abs(new - weight).max()
-        weight = new
-        if change < _TOLERANCE:
-            break
-    return EffectPrior(sd, weight)
+    null = np.where(sd == 0, 1.0, 0.0)
+    density = _density(index * _BIN, sd).T
+    return EffectPrior(sd, mixture(density, null, _NULL_PAIRS, count, _STEPS, _TOLERANCE))
 
 
 def shrink(z: NDArray, prior: EffectPrior) -> tuple[Array, Array]:

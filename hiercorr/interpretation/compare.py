@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from hiercorr.errors import DataWarning, InputError, unknown_name
-from hiercorr.interpretation.evidence import UNLESS_STATED
+from hiercorr.interpretation.evidence import different_choices
 from hiercorr.results.result import CorrelationResult
 from hiercorr.runtime.user_warnings import warn
 from hiercorr.schema import describe_flag
@@ -131,12 +131,9 @@ def compare(
 
 def _warn_of_different_cells(results: Mapping[str, CorrelationResult]) -> None:
     """Warn if the results rest on different cells or counts."""
-    attrs = [r.dataset.attrs for r in results.values()]
-    for option, default in UNLESS_STATED.items():
-        chosen = [str(a.get(option, default)) for a in attrs]
-        if len(set(chosen)) > 1:
-            stated = ", ".join(f"{c!r} in {n!r}" for n, c in zip(results, chosen, strict=True))
-            warn(f"the results rest on different counts: {option} is {stated}", DataWarning)
+    for option, chosen in different_choices(results.values()).items():
+        stated = ", ".join(f"{c!r} in {n!r}" for n, c in zip(results, chosen, strict=True))
+        warn(f"the results rest on different counts: {option} is {stated}", DataWarning)
     names = [frozenset(r.dataset["sample"].values) for r in results.values()]
     if len(set(names)) > 1:
         sizes = ", ".join(f"{len(s)} in {n!r}" for n, s in zip(results, names, strict=True))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +17,7 @@ from hiercorr.runtime.user_warnings import warn
 
 CLASSES = ("both levels", "cell-state only", "between-sample only", "discordant", "insufficient")
 _COLUMNS = ("correlation", "ci_lower", "ci_upper", "p_value", "q_value")
-UNLESS_STATED = {"subset": "all cells", "layer": "X", "depth": "row sums"}
+_UNLESS_STATED = {"subset": "all cells", "layer": "X", "depth": "row sums"}
 _HETEROGENEITY = ("tau2", "i2", "prediction_lower", "prediction_upper")
 
 
@@ -206,6 +207,13 @@ def _classes(table: pd.DataFrame, q: float) -> pd.Categorical:
     return pd.Categorical(names, categories=list(CLASSES))
 
 
+def different_choices(results: Iterable[CorrelationResult]) -> dict[str, list[str]]:
+    """Return the choices of cells and counts that differ between results, by option."""
+    attrs = [r.dataset.attrs for r in results]
+    chosen = {k: [str(a.get(k, default)) for a in attrs] for k, default in _UNLESS_STATED.items()}
+    return {option: values for option, values in chosen.items() if len(set(values)) > 1}
+
+
 def _check_samples(within: CorrelationResult, between: CorrelationResult) -> None:
     names: list[set[Any]] = [set(r.dataset["sample"].values) for r in (within, between)]
     if not names[0] & names[1]:
@@ -214,14 +222,12 @@ def _check_samples(within: CorrelationResult, between: CorrelationResult) -> Non
             f"{sorted(names[0])[0]!r} within, such as {sorted(names[1])[0]!r} between, and none in "
             "both"
         )
-    for option, default in UNLESS_STATED.items():
-        chosen = [str(r.dataset.attrs.get(option, default)) for r in (within, between)]
-        if chosen[0] != chosen[1]:
-            warn(
-                f"the results rest on different counts: {option} is {chosen[0]!r} within and "
-                f"{chosen[1]!r} between",
-                DataWarning,
-            )
+    for option, chosen in different_choices((within, between)).items():
+        warn(
+            f"the results rest on different counts: {option} is {chosen[0]!r} within and "
+            f"{chosen[1]!r} between",
+            DataWarning,
+        )
     if names[0] != names[1]:
         warn(
             f"the results rest on different samples: {len(names[0] - names[1])} only within, "

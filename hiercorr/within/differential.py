@@ -458,13 +458,12 @@ def _normal_table(
     """Variables of the random-effects regression; the statistic is the normal score of p."""
     difference, se, p = (found[name] for name in ("difference", "se", "p_value"))
     half = special.ndtri(0.5 + confidence / 2) * se
-    lower, upper = np.maximum(difference - half, -largest), np.minimum(difference + half, largest)
-    known = lower < upper
+    lower, upper = inference.within_range(difference - half, difference + half, largest)
     out = {
         "difference": difference,
         "difference_se": se,
-        "difference_lower": np.where(known, lower, np.nan),
-        "difference_upper": np.where(known, upper, np.nan),
+        "difference_lower": lower,
+        "difference_upper": upper,
         "statistic": np.sign(difference) * -special.ndtri(np.maximum(p, 1e-300) / 2),
         "df": np.where(np.isnan(p), p, np.inf),
         "p_value": p,

@@ -7,15 +7,11 @@ from numpy.typing import NDArray
 
 from hiercorr import inference
 from hiercorr.counts.counts import Counts
-from hiercorr.inference.prediction import (
-    predict_new_donor,
-    predict_new_sample,
-    within_range,
-)
+from hiercorr.inference.prediction import predict_new_donor, predict_new_sample
 from hiercorr.inference.random_effects import ABSENT
 from hiercorr.schema import Flag
 from hiercorr.within.fitting import Also, WithinProblem
-from hiercorr.within.heterogeneity import DonorModel, by_donor, donor_model
+from hiercorr.within.heterogeneity import DonorModel, donor_model
 from hiercorr.within.per_sample import Tile, per_sample_pairs
 
 LEAST_DONORS = 3
@@ -69,9 +65,7 @@ def _from_own_donors(
     The correlations and sampling variances of the donors are those of the hierarchical model; the
     limits contain the interval of the mean, which has other weights.
     """
-    noise = donors.noise(problem.sums, left, right, np.empty(num.shape, num.dtype))
-    n, d, e = (by_donor(part, donors.units) for part in (num, den, noise))
-    r, v = inference.donor_effects(n, d, e, donors.genes[left], donors.genes[right])
+    r, v = donors.donor_effects(problem.sums, left, right, num, den)
     known = (v < ABSENT).all(0) & np.isfinite(tile["correlation_unclipped"])
     lower, upper = np.full((2, *known.shape), np.nan)
     if len(r) < LEAST_DONORS:
@@ -84,4 +78,4 @@ def _from_own_donors(
         limits = problem.follow(tile)
         lower = np.minimum(lower, limits["ci_lower"])
         upper = np.maximum(upper, limits["ci_upper"])
-    return within_range(lower, upper)
+    return inference.within_range(lower, upper)

@@ -274,11 +274,10 @@ def learn(
             num,
             np.empty_like(num),
         )
-        prior = learnt(
-            problem.donors, problem.sums, problem.by_donor(num), problem.by_donor(den), genes
-        )
+        panel = problem.donors, problem.sums, num, den, genes
+        prior = learnt(*panel)
         if prior is not None:
-            within = learnt_within_donors(problem.donors, problem.sums, num, den, genes)
+            within = learnt_within_donors(*panel)
             donors = replace(problem.donors, prior=prior, within_donors=within)
             return replace(problem, donors=donors)
     if plan.asked:
@@ -471,9 +470,8 @@ def tile_of(
         tile, pair_flag = _over_donors(problem, left, right, *sums)
         flag |= pair_flag
         if problem.donors is not None and problem.donors.within_donors is not None:
-            tile["tau_within_donors"] = _between_samples(
-                problem, problem.donors, left, right, num, den
-            )
+            tau = problem.donors.tau_within_donors(problem.sums, left, right, num, den)
+            tile["tau_within_donors"] = tau.astype(plan.dtype)
     if cells is not None:
         tile["cell_statistic"] = _cell_test(problem, left, right, cells)
     if plan.few(s):
@@ -550,24 +548,6 @@ def _hierarchical(
     if plan.weights != "equal":
         flag |= alone.weights_matter * Flag.WEIGHTS_MATTER.bit
     return tile, flag | _interval_flags(problem, alone.carrying, tile)
-
-
-def _between_samples(
-    problem: WithinProblem,
-    donors: DonorModel,
-    left: slice,
-    right: slice,
-    num: NDArray,
-    den: NDArray,
-) -> NDArray:
-    """Estimate how much the samples of one donor differ, pair by pair."""
-    assert donors.within_donors is not None
-    x, v = donors.sample_effects(problem.sums, left, right, num, den)
-    shape = x.shape[1:]
-    x, v = (part.reshape(len(part), -1) for part in (x, v))
-    tau = inference.tau_within_donors(x, v, donors.units, donors.within_donors).reshape(shape)
-    known = (donors.genes.phi[left, None] > 0) & (donors.genes.phi[None, right] > 0)
-    return np.where(known, tau, np.nan).astype(problem.plan.dtype)
 
 
 def _interval_flags(

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hiercorr import moments
-from hiercorr.inference.levels import learn_within_donors
+from hiercorr.inference.levels import learn_within_donors, tau_within_donors
 from hiercorr.inference.random_effects import (
     ABSENT,
     DonorGenes,
@@ -55,10 +55,10 @@ class DonorModel:
         variance = np.ascontiguousarray(self.variance[:, genes])
         return replace(self, genes=self.genes[genes], variance=variance)
 
-    def sample_effects(
+    def donor_effects(
         self, sums: moments.DepthSums, left: slice, right: slice, num: NDArray, den: NDArray
     ) -> tuple[Array, Array]:
-        """Estimate the correlation of each pair in each sample, and its sampling variance.
+        """Estimate the correlation of each pair in each donor, and its sampling variance.
 
         Parameters
         ----------
@@ -69,12 +69,47 @@ class DonorModel:
 
         Returns
         -------
+        effects, variances : ndarray, shape (n_donors, left, right)
+        """
+        noise = self.noise(sums, left, right, np.empty(num.shape))
+        n, d, e = (by_donor(part, self.units) for part in (num, den, noise))
+        return donor_effects(n, d, e, self.genes[left], self.genes[right])
+
+    def sample_effects(
+        self, sums: moments.DepthSums, left: slice, right: slice, num: NDArray, den: NDArray
+    ) -> tuple[Array, Array]:
+        """Estimate the same in each sample, with the relative scales of its donor's genes.
+
+        Parameters
+        ----------
+        sums, left, right, num, den
+            As for :meth:`donor_effects`.
+
+        Returns
+        -------
         effects, variances : ndarray, shape (n_samples, left, right)
-            With the genes' variances of the donors.
         """
         noise = self.noise(sums, left, right, np.empty(num.shape, num.dtype))
         by_sample = self.genes.of_samples(self.units)
         return donor_effects(num, den, noise, by_sample[left], by_sample[right])
+
+    def tau_within_donors(
+        self, sums: moments.DepthSums, left: slice, right: slice, num: NDArray, den: NDArray
+    ) -> Array:
+        """Estimate how much the samples of one donor differ, (left, right).
+
+        Parameters
+        ----------
+        sums, left, right, num, den
+            As for :meth:`donor_effects`.
+        """
+        assert self.within_donors is not None
+        x, v = self.sample_effects(sums, left, right, num, den)
+        shape = x.shape[1:]
+        x, v = (part.reshape(len(part), -1) for part in (x, v))
+        tau = tau_within_donors(x, v, self.units, self.within_donors).reshape(shape)
+        phi = self.genes.phi
+        return np.where((phi[left, None] > 0) & (phi[None, right] > 0), tau, np.nan)
 
     def noise(self, sums: moments.DepthSums, left: slice, right: slice, out: NDArray) -> NDArray:
         r"""Compute the variance of each sample's N_c for independent genes by quadrature.
@@ -230,16 +265,13 @@ def learnt(
     ----------
     model : DonorModel
     sums : DepthSums
-    num, den : ndarray, shape (n_donors, n_panel, n_panel)
-        Sums N_c and D_c by donor.
+    num, den : ndarray, shape (n_samples, n_panel, n_panel)
+        N and D of each sample.
     genes : ndarray of int, shape (n_panel,)
         Positions of the panel's genes.
     """
-    panel = model.take(genes)
     every = slice(0, len(genes))
-    noise = np.empty((len(model.units), len(genes), len(genes)))
-    noise = by_donor(panel.noise(sums, every, every, noise), model.units)
-    effects, variances = donor_effects(num, den, noise, panel.genes, panel.genes)
+    effects, variances = model.take(genes).donor_effects(sums, every, every, num, den)
     upper = np.triu_indices(len(genes), 1)
     if ((variances[:, *upper] < ABSENT).sum(0) >= 3).sum() < LEAST_PAIRS:
         return None
@@ -253,10 +285,8 @@ def learnt_within_donors(
 
     Parameters
     ----------
-    model, sums, genes
+    model, sums, num, den, genes
         As for :func:`learnt`.
-    num, den : ndarray, shape (n_samples, n_panel, n_panel)
-        Sums by sample.
     """
     if len(np.unique(model.units)) == len(model.units):
         return None

@@ -46,9 +46,9 @@ class PairSums:
     num, den, noise : ndarray
         N_c, D_c, and the variance of N_c without correlation.
     left, right : tuple of ndarray
-        Of the genes of each pair: variance (n_pairs,); then in each sample its relative scale
-        (:class:`hiercorr.inference.DonorGenes`), its variance as it would be after that scaling,
-        relative to the common one, biological share, and skewness.
+        First and second gene of each pair: variance (n_pairs,); then, by sample, the relative
+        scale (:class:`hiercorr.inference.DonorGenes`), the ratio of the variance after this scaling
+        to the common variance, the biological share, and the skewness.
     """
 
     num: NDArray
