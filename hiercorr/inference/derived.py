@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -95,9 +94,7 @@ class Derivation:
         else:
             out = {"fisher_z": fisher_z(r)}
         if self.cells:
-            p = np.empty(r.shape)
-            kernels.pairs.normal_p_value(given["cell_statistic"], *_normal_table(), p)
-            out["cell_p_value"] = p
+            out["cell_p_value"] = normal_p_values(given["cell_statistic"])
         return out
 
     def _student(self, r: NDArray, se: NDArray, df: NDArray) -> dict[str, NDArray]:
@@ -209,8 +206,8 @@ def pair_table(
     return base | follow({**base, "correlation_unclipped": estimate.correlation.astype(dtype)})
 
 
-@lru_cache(maxsize=1)
-def _normal_table() -> tuple[NDArray[np.float64], float]:
-    """Tabulate log p of the two-sided normal test at |T| = 0, step, ..., 40; p underflows there."""
-    step = 1 / 256
-    return math.log(2) + special.log_ndtr(-np.arange(0, 40 + 4 * step, step)), step
+def normal_p_values(statistic: NDArray) -> NDArray[np.float64]:
+    """Return the two-sided normal p-value of every statistic, erfc(|T| / sqrt(2))."""
+    p = np.abs(statistic, dtype=np.float64)
+    p /= math.sqrt(2)
+    return special.erfc(p, out=p)

@@ -350,26 +350,6 @@ def cell_test(begin, end, num, weight, mu1, mu2, statistic):
             statistic[t, u] = num[t, u] / np.sqrt(v) if v > 0 else np.nan
 
 
-@parallel("statistic", space=_three_rows, fastmath={"contract"})
-def normal_p_value(begin, end, statistic, log_p, step, p, space):
-    """Compute the two-sided normal p-value of every statistic.
-
-    Log p is interpolated from `log_p`, tabulated at |T| = 0, step, 2 step, ...
-    """
-    last = len(log_p) - 1
-    c, log_value = statistic.shape[1], space[0]
-    for t in range(begin, end):
-        for u in range(c):
-            x = np.float64(statistic[t, u])
-            if x != x:
-                log_value[u] = np.nan
-                continue
-            i, w0, w1, w2, w3 = _cubic(min(abs(x) / step, last - 1.0), last)
-            log_value[u] = w0 * log_p[i] + w1 * log_p[i + 1] + w2 * log_p[i + 2] + w3 * log_p[i + 3]
-        for u in range(c):
-            p[t, u] = exp(0.0 if log_value[u] > 0.0 else log_value[u])
-
-
 def step_up(ordered, place, q):
     """Adjust sorted p-values: q[place[k]] = min over i >= k of m p_i / i (Benjamini & Hochberg)."""
     m, size = len(ordered), 65_536  # fits into the cache
