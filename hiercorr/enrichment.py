@@ -15,6 +15,8 @@ from scipy import sparse, stats
 
 from hiercorr.counts import validate
 from hiercorr.counts.counts import GENE_SETS, SUMMED_LAYER
+from hiercorr.counts.depth import cell_depth, check_given
+from hiercorr.counts.modalities import check_features
 from hiercorr.counts.selection import Selection
 from hiercorr.counts.sources import open_source
 from hiercorr.datasets import hallmark, read_gmt
@@ -332,6 +334,7 @@ def sum_gene_sets(
         raise InputError(f"keep must be a list of genes, not {keep!r}")
     named = gene_sets(sets)
     with open_source(data, layer) as source:
+        check_features(source.shape[1], source.features_left_out)
         validate.check_gene_names(source.genes)
         for name in keep:
             if name not in source.genes:
@@ -346,15 +349,17 @@ def sum_gene_sets(
             ),
             shape=(len(source.genes), len(columns)),
         )
-        given = None if depth is None else validate.given_depth(source.obs, depth)
-        n = source.shape[0]
+        check_given(source, depth)
+        n, p = source.shape
         total, row_sum = np.zeros((n, len(columns)), np.int64), np.zeros(n)
+        of_gene = np.zeros(p)
         for i, j, block in validate.checked_blocks(source):
             part = member[j : j + block.shape[1]]
             total[i : i + block.shape[0]] += np.asarray((block.astype(np.int64) @ part).todense())
             row_sum[i : i + block.shape[0]] += np.asarray(block.sum(1)).ravel()
+            of_gene[j : j + block.shape[1]] += np.asarray(block.sum(0, dtype=float)).ravel()
         obs = source.obs.copy()
-        obs["hiercorr_depth"] = row_sum if given is None else given
+        obs["hiercorr_depth"] = cell_depth(source, depth, row_sum, of_gene, {})[0]
     out = ad.AnnData(sparse.csr_matrix(total), obs=obs, var=pd.DataFrame(index=[*keep, *usable]))
     out.uns[GENE_SETS] = np.array(list(usable), object)
     out.uns[SUMMED_LAYER] = layer or "X"

@@ -16,6 +16,8 @@ from hiercorr import kernels
 from hiercorr._version import __version__
 from hiercorr.counts import validate
 from hiercorr.counts.counts import MIN_CELLS
+from hiercorr.counts.depth import cell_depth, check_given, is_total
+from hiercorr.counts.modalities import check_features
 from hiercorr.counts.selection import Selection
 from hiercorr.counts.sources import DataSource, Source
 from hiercorr.design.levels import one_name_each
@@ -127,31 +129,34 @@ def sum_over_cells(
         )
     label = sample if cell_type is None else f"{sample} x {cell_type}"
     with data.open() as source:
+        notes: dict[str, Any] = {"source": source.name, "n_cells_input": source.shape[0]}
+        notes |= check_features(source.shape[1], source.features_left_out)
         validate.check_gene_names(source.genes)
         selection = selection.aligned(source.obs.index, source.genes)
         depth = selection.depth
         keep = validate.subset_mask(source.obs, selection.subset)
         codes, units = _units(source.obs, sample, cell_type, keep)
-        notes: dict[str, Any] = {"source": source.name, "n_cells_input": source.shape[0]}
         codes, units = validate.exclude_small(codes, units, selection, notes, label)
-        given = None if depth is None else validate.given_depth(source.obs, depth)
+        check_given(source, depth)
         found = _add_up(source, codes, len(units))
-        cell_depth = found.row_sum if given is None else given
-        codes = validate.without_empty_cells(codes, cell_depth, found.row_sum, notes)
+        total = found.sums.sum(0, dtype=float)
+        depths, row_sums = cell_depth(source, depth, found.row_sum, total, notes)
+        codes = validate.without_empty_cells(codes, depths, row_sums, notes)
         before = units
         codes, units = validate.exclude_small(codes, units, selection, notes, label)
-        if len(units) < len(before):
+        if len(units) < len(before) or "depth_without" in notes:
             found = _add_up(source, codes, len(units))
         used = np.flatnonzero(codes >= 0)
         detection = found.detected / len(used)
-        validate.check_depth(cell_depth[used], source.obs.index[used], depth)
-        validate.warn_of_panel_depth(source.shape[1], cell_depth[used], found.row_sum[used], depth)
-        total = np.bincount(codes[used], cell_depth[used], len(units))
-        shallow = total < min_counts
+        validate.check_depth(depths[used], source.obs.index[used], depth)
+        said = None if is_total(source, depth) else depth
+        validate.warn_of_panel_depth(source.shape[1], depths[used], row_sums[used], said)
+        deep = np.bincount(codes[used], depths[used], len(units))
+        shallow = deep < min_counts
         sums, digest = found.sums, found.digest
         if shallow.any():
             notes["excluded_shallow"] = ", ".join(str(u) for u in units[shallow])
-            text = _describe_shallow(units, total, shallow, label, min_counts)
+            text = _describe_shallow(units, deep, shallow, label, min_counts)
             codes, units = validate.exclude(
                 codes, units, shallow, text, "min_counts", selection.small_samples
             )
@@ -159,10 +164,10 @@ def sum_over_cells(
             used = np.flatnonzero(codes >= 0)
         obs, varying = _unit_table(source.obs.iloc[used], codes[used], units)
         obs["n_cells"] = np.bincount(codes[used], minlength=len(units))
-        obs["depth"] = np.bincount(codes[used], cell_depth[used], len(units))
+        obs["depth"] = np.bincount(codes[used], depths[used], len(units))
         var = pd.DataFrame({"detection": detection}, index=source.genes.astype(str).copy())
         out = ad.AnnData(sums, obs=obs, var=var)
-        read = replace(selection, subset=keep, depth=cell_depth, min_cells=1)
+        read = replace(selection, subset=keep, depth=depths, min_cells=1)
         sample_of_cells = source.obs[[sample]].copy()
     out.layers["mean"] = sums / obs["n_cells"].to_numpy()[:, None]
     marks = {k: v for k, v in source.marks.items() if not k.startswith("gene_sets")}

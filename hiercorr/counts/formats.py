@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
+from hiercorr.counts.modalities import FEATURE_TYPES
 from hiercorr.errors import InputError
 
 READ = ".h5ad, .zarr, 10x .h5 or a 10x folder with matrix.mtx"
@@ -181,10 +182,10 @@ def read_mtx_folder(path: Path) -> ad.AnnData:
         )
     names = feature_names(features[min(1, features.shape[1] - 1)], features[0])
     counts = sparse.csr_matrix(sparse.coo_matrix(counts).T)
-    if features.shape[1] > 2 and (features[2] == "Gene Expression").any():
-        keep = (features[2] == "Gene Expression").to_numpy()
-        counts, names = counts[:, keep], names[keep]
-    return ad.AnnData(counts, obs=libraries(pd.Index(barcodes[0])), var=pd.DataFrame(index=names))
+    var = pd.DataFrame(index=names)
+    if features.shape[1] > 2:
+        var[FEATURE_TYPES] = features[2].to_numpy()
+    return ad.AnnData(counts, obs=libraries(pd.Index(barcodes[0])), var=var)
 
 
 def _matrices(folder: Path) -> list[Path]:

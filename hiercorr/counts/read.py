@@ -10,13 +10,16 @@ from typing import Any
 
 import anndata as ad
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from hiercorr import kernels
 from hiercorr.counts import validate
 from hiercorr.counts.backend import LocalBackend, RemoteBackend
 from hiercorr.counts.counts import Counts
-from hiercorr.counts.layout import EntryLayout, by_sample, positions
+from hiercorr.counts.depth import cell_depth, check_given, is_total
+from hiercorr.counts.layout import EntryLayout, Scan, by_sample, positions
+from hiercorr.counts.modalities import check_features
 from hiercorr.counts.selection import Selection
 from hiercorr.counts.sources import DataSource, Source, blocks
 from hiercorr.errors import InputError, unknown_name
@@ -78,27 +81,26 @@ class CountReader:
             self._read(source, always)
 
     def _read(self, source: Source, always: Sequence[str]) -> None:
+        notes: dict[str, Any] = {"source": source.name, "n_cells_input": source.shape[0]}
+        notes |= check_features(source.shape[1], source.features_left_out)
         validate.check_gene_names(source.genes)
         self.selection = selection = self.selection.aligned(source.obs.index, source.genes)
         keep = validate.subset_mask(source.obs, selection.subset)
         codes, samples = validate.sample_codes(source.obs, selection.sample, keep)
-        notes: dict[str, Any] = {"source": source.name, "n_cells_input": source.shape[0]}
         codes, samples = validate.exclude_small(codes, samples, selection, notes)
-        depth = None
-        if selection.depth is not None:
-            depth = validate.given_depth(source.obs, selection.depth)
+        check_given(source, selection.depth)
         scan = self._backend.scan(source, codes, len(samples))
-        depth = scan.row_sum if depth is None else depth
-        filled = validate.without_empty_cells(codes, depth, scan.row_sum, notes)
+        depth, sums = cell_depth(source, selection.depth, scan.row_sum, scan.total, notes)
+        filled = validate.without_empty_cells(codes, depth, sums, notes)
         if filled is not codes:
             codes, samples = validate.exclude_small(filled, samples, selection, notes)
             scan = self._backend.scan(source, codes, len(samples))
         chosen = validate.choose_genes(source.genes, selection.genes, scan.total, always)
         order, starts = by_sample(codes, len(samples))
         validate.check_depth(depth[order], source.obs.index[order], selection.depth)
-        validate.warn_of_panel_depth(
-            source.shape[1], depth[order], scan.row_sum[order], selection.depth
-        )
+        said = None if is_total(source, selection.depth) else selection.depth
+        validate.warn_of_panel_depth(source.shape[1], depth[order], sums[order], said)
+        self._warn_of_selected_on(source.genes, scan, chosen, len(order))
         layout = EntryLayout(codes, order, scan.count, chosen, depth)
         rows, values, remote = self._backend.fill(source, layout)
         notes |= selection.attributes | source.marks
@@ -118,6 +120,13 @@ class CountReader:
             notes=notes,
             remote=remote,
         )
+
+    @staticmethod
+    def _warn_of_selected_on(
+        names: pd.Index, scan: Scan, chosen: NDArray[np.int64], n_cells: int
+    ) -> None:
+        detected, total = scan.count[chosen].sum(1), scan.total[chosen]
+        validate.warn_of_selected_on(names[chosen], detected, total, n_cells)
 
     def with_gene(self, gene: str | None) -> Counts:
         """Return the counts of the selection and of one more gene.
@@ -145,6 +154,8 @@ class CountReader:
         position = int(self._genes.get_loc(gene))
         if self._scan.total[position] == 0:
             raise InputError(f"gene {gene!r} has no count in the chosen cells")
+        n_cells = self.counts.n_cells
+        self._warn_of_selected_on(self._genes, self._scan, np.array([position]), n_cells)
         chosen = np.append(self._layout.chosen, position)
         order = np.argsort(chosen, kind="stable")
         shape = (len(self._layout.codes), len(self._genes))

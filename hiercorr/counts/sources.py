@@ -16,10 +16,12 @@ from typing import Any
 import anndata as ad
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from scipy import sparse
 
 from hiercorr.counts import formats
 from hiercorr.counts.counts import GENE_SETS, METACELLS, SUMMED_LAYER
+from hiercorr.counts.modalities import FEATURE_TYPES, gene_columns
 from hiercorr.errors import InputError, unknown_name
 
 _BLOCK_VALUES = 16_000_000  # values per dense block; 128 MB as float64
@@ -43,6 +45,10 @@ class Source:
         Other matrices of the same data, searched for raw counts in error messages.
     marks : dict
         How metacells (``metacell_...``) or sums of gene sets (``gene_sets``) were made.
+    columns : ndarray of int64, optional
+        Columns of the matrix that are genes, in ascending order. None: all.
+    features_left_out : dict
+        Number of the other columns by type.
     """
 
     obs: pd.DataFrame
@@ -51,11 +57,14 @@ class Source:
     name: str
     others: dict[str, Any] = field(default_factory=dict)
     marks: dict[str, Any] = field(default_factory=dict)
+    columns: NDArray[np.int64] | None = None
+    features_left_out: dict[str, int] = field(default_factory=dict)
 
     @property
     def shape(self) -> tuple[int, int]:
         """Numbers of cells and genes."""
-        return int(self.matrix.shape[0]), int(self.matrix.shape[1])
+        n, p = (int(size) for size in self.matrix.shape)
+        return n, p if self.columns is None else len(self.columns)
 
 
 @contextmanager
@@ -155,19 +164,29 @@ def _from_anndata(adata: ad.AnnData, layer: str | None) -> Source:
     if layer in (None, "X"):
         if adata.X is None:
             raise InputError(f"the AnnData has no X; name a layer: {list(adata.layers)}")
-        genes, matrix = adata.var_names, adata.X
+        var, matrix = adata.var, adata.X
     elif layer == "raw":
         if adata.raw is None:
             raise InputError("layer='raw' was requested, but the AnnData has no raw")
-        genes, matrix = adata.raw.var_names, adata.raw.X
+        var, matrix = adata.raw.var, adata.raw.X
     else:
         if layer not in adata.layers:
             raise unknown_name("layer", layer, adata.layers.keys())
-        genes, matrix = adata.var_names, adata.layers[layer]
+        var, matrix = adata.var, adata.layers[layer]
     others: dict[str, Any] = {f"layer={k!r}": v for k, v in adata.layers.items() if k != layer}
     if adata.raw is not None and layer != "raw":
         others["layer='raw'"] = adata.raw.X
-    return Source(adata.obs, genes, matrix, layer or "X", others, _marks(adata.uns))
+    source = Source(adata.obs, var.index, matrix, layer or "X", others, _marks(adata.uns))
+    return _of_genes(source, var.get(FEATURE_TYPES))
+
+
+def _of_genes(source: Source, kinds: Any) -> Source:
+    """Return the source without features of other types than genes, if there are several types."""
+    found = gene_columns(kinds)
+    if found is None:
+        return source
+    columns, others = found
+    return replace(source, genes=source.genes[columns], columns=columns, features_left_out=others)
 
 
 def _marks(uns: Any) -> dict[str, Any]:
@@ -190,14 +209,15 @@ def _from_group(group: Any, layer: str | None, name: str) -> Source:
         raise InputError(f"{name!r} has no X: name a layer with layer=: {', '.join(layers)}")
     if location not in group:
         raise unknown_name("layer", layer or "X", [*layers, *(["raw"] if "raw" in group else [])])
-    genes = read_elem(group["raw/var" if layer == "raw" else "var"]).index
+    var = read_elem(group["raw/var" if layer == "raw" else "var"])
     others = {f"layer={k!r}": _matrix(group[f"layers/{k}"]) for k in layers if k != layer}
     if layer != "raw" and "raw/X" in group:
         others["layer='raw'"] = _matrix(group["raw/X"])
     marks = (METACELLS, GENE_SETS, SUMMED_LAYER)
     uns = {k: read_elem(group[f"uns/{k}"]) for k in marks if f"uns/{k}" in group}
     obs, matrix = read_elem(group["obs"]), _matrix(group[location])
-    return Source(obs, genes, matrix, name, others, _marks(uns))
+    source = Source(obs, var.index, matrix, name, others, _marks(uns))
+    return _of_genes(source, var.get(FEATURE_TYPES))
 
 
 def _matrix(element: Any) -> Any:
@@ -218,11 +238,8 @@ def _from_10x(handle: Any, layer: str | None, name: str) -> Source:
     counts = sparse.csr_matrix(
         (m["data"][:], m["indices"][:], m["indptr"][:]), shape=(n_cells, n_genes)
     )
-    if kinds is not None and (kinds == "Gene Expression").any():
-        keep = kinds == "Gene Expression"
-        counts, genes = counts[:, keep], genes[keep]
     barcodes = pd.Index(_decoded(m["barcodes"]))
-    return Source(formats.libraries(barcodes), pd.Index(genes), counts, name)
+    return _of_genes(Source(formats.libraries(barcodes), pd.Index(genes), counts, name), kinds)
 
 
 def _decoded(dataset: Any) -> Any:
@@ -230,9 +247,22 @@ def _decoded(dataset: Any) -> Any:
 
 
 def blocks(source: Source) -> Iterator[tuple[int, int, sparse.csr_matrix]]:
-    """Yield ``(first cell, first gene, CSR block)``; the blocks cover the matrix without a copy."""
+    """Yield ``(first cell, first gene, CSR block)``; the blocks cover the genes of the matrix.
+
+    A matrix in memory is not copied, unless some of its columns are not genes.
+    """
+    columns = source.columns
+    for i, j, block in _blocks_of_matrix(source):
+        if columns is None:
+            yield i, j, block
+            continue
+        first, last = np.searchsorted(columns, [j, j + block.shape[1]])
+        yield i, int(first), block[:, columns[first:last] - j]
+
+
+def _blocks_of_matrix(source: Source) -> Iterator[tuple[int, int, sparse.csr_matrix]]:
     matrix = source.matrix
-    n, p = source.shape
+    n, p = (int(size) for size in matrix.shape)
     if _is_csc(matrix):
         step = max(1, _BLOCK_VALUES // max(1, n))
         for j in range(0, p, step):

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 
 from hiercorr import kernels
+from hiercorr.counts.plausibility import CellSample, reads_per_molecule, why_scaled
 from hiercorr.counts.selection import Selection, in_order
 from hiercorr.counts.sources import Source, blocks
 from hiercorr.design.levels import one_name_each
@@ -19,17 +20,43 @@ from hiercorr.runtime.user_warnings import warn
 
 # Below this number of genes, row sums are the totals of a targeted panel, not of the library.
 PANEL_GENES = 1000
+_EXPECTED_ZEROS = 20  # cells without a count, above which their absence is not chance
 _LISTS = (list, tuple, set, frozenset, np.ndarray, pd.Index, pd.Series)
 
 
 def checked_blocks(source: Source) -> Iterator[tuple[int, int, sparse.csr_matrix]]:
-    """Yield the blocks of a source; raise an error at the first value that is not a count."""
+    """Yield the blocks of a source; raise an error at the first value that is not a count.
+
+    After the last block, the values are examined (:func:`check_values`).
+    """
     check_shape(source)
+    examined = CellSample.over(*source.shape)
     for i, j, block in blocks(source):
         bad = first_bad(block)
         if bad is not None:
             raise not_counts(source, i, j, bad)
+        examined.examine(i, j, block)
         yield i, j, block
+    check_values(source, examined)
+
+
+def check_values(source: Source, examined: CellSample) -> None:
+    """Raise an error if integers are not counts, and warn if they are counts of reads."""
+    why = why_scaled(examined)
+    if why is not None:
+        raise InputError(
+            "the matrix contains integers that are not counts, but seem to be scaled to a common "
+            f"depth and rounded: {why}; {_where_counts_are(source)}"
+        )
+    reads = reads_per_molecule(examined)
+    if reads is not None:
+        warn(
+            "these seem to be counts of reads, not of molecules (UMIs): genes that few cells have "
+            f"are counted {reads:.0f} times where they are found. Noise of reads is larger than "
+            "Poisson, so that correlations within samples are too small in size; tests keep their "
+            "level",
+            DataWarning,
+        )
 
 
 def check_shape(source: Source) -> None:
@@ -85,6 +112,38 @@ def warn_of_panel_depth(
             "it is known"
         )
     warn(text, DataWarning)
+
+
+def warn_of_selected_on(
+    genes: pd.Index, detected: NDArray[np.int64], total: NDArray[np.float64], n_cells: int
+) -> None:
+    """Warn of genes that every cell has, although counts as low as theirs would be 0 in some cells.
+
+    Cells chosen because they express a gene differ from others in the noise of its counts, which
+    makes a correlation of independent genes negative.
+
+    Parameters
+    ----------
+    genes : Index
+    detected : ndarray of int64, shape (n_genes,)
+        Number of cells with a count of each gene.
+    total : ndarray, shape (n_genes,)
+        Counts of each gene.
+    n_cells : int
+    """
+    expected = n_cells * np.exp(-total / n_cells)  # Poisson; other distributions have more zeros
+    chosen = np.flatnonzero((detected == n_cells) & (expected > _EXPECTED_ZEROS))
+    if not len(chosen):
+        return
+    worst = chosen[np.argmax(expected[chosen])]
+    warn(
+        f"all {n_cells:,} cells have counts of {', '.join(map(str, genes[chosen][:5]))}"
+        f"{' and others' if len(chosen) > 5 else ''}, where at least {expected[worst]:,.0f} would "
+        f"have none of {genes[worst]!r}: were cells chosen by these counts (subset= or before)? "
+        "That makes correlations with the gene negative; choose cells by other genes, such as "
+        "markers of the cell type",
+        DataWarning,
+    )
 
 
 def check_gene_names(genes: pd.Index) -> None:
@@ -299,7 +358,8 @@ def without_empty_cells(
     n = int(empty.sum())
     if n == 0:
         return codes
-    warn(f"{n} of {(codes >= 0).sum()} cells have no counts and are left out", DataWarning)
+    beside = f" beside {notes['depth_without']}" if "depth_without" in notes else ""
+    warn(f"{n} of {(codes >= 0).sum()} cells have no counts{beside} and are left out", DataWarning)
     notes["empty_cells"] = n
     return np.where(empty, -1, codes)
 
@@ -354,13 +414,15 @@ def not_counts(source: Source, first_cell: int, first_gene: int, bad: BadCount) 
     if value > np.iinfo(np.int32).max:
         return InputError(f"the matrix contains a value too large for a count ({where})")
     kind = "looks log-normalised" if bad.largest < 20 else "contains fractions"
-    raw = [k for k, m in source.others.items() if _has_counts(m)]
-    hint = (
-        f"raw counts seem to be in {' or '.join(raw)}"
-        if raw
-        else "no layer with raw counts was found in this object"
-    )
+    hint = _where_counts_are(source)
     return InputError(f"the matrix {kind}, it does not contain counts ({where}); {hint}")
+
+
+def _where_counts_are(source: Source) -> str:
+    raw = [k for k, m in source.others.items() if _has_counts(m)]
+    if raw:
+        return f"raw counts seem to be in {' or '.join(raw)}"
+    return "no layer with raw counts was found in this object"
 
 
 def _has_counts(matrix: Any) -> bool:

@@ -204,8 +204,12 @@ def _noun(f: Facts) -> str:
 def depth(f: Facts) -> str:
     """Return the source of the sequencing depth."""
     source = without_digest(str(f.get("depth", "row sums")))
+    total = "with each cell's total count as sequencing depth"
+    if f.get("depth_without"):
+        return f"with each cell's total count without {f.get('depth_without')} as sequencing depth"
     known = {
-        "row sums": "with each cell's total count as sequencing depth",
+        "row sums": total,
+        "total": total,
         "given array": "with user-supplied sequencing depths",
         "depth": "with the recorded sequencing depths",
     }
@@ -215,6 +219,11 @@ def depth(f: Facts) -> str:
 def excluded(f: Facts) -> str:
     """Return sentences on excluded samples and cell types, and on the required minimum."""
     out = []
+    if f.get("features_left_out"):
+        out.append(
+            "Features of other types than gene expression were left out "
+            f"({f.get('features_left_out')})."
+        )
     if f.get("excluded_samples"):
         fewer = f"fewer than {f.get('min_cells')}" if f.get("min_cells") else "too few"
         out.append(f"Samples with {fewer} cells were excluded.")

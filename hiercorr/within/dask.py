@@ -24,6 +24,7 @@ from hiercorr.counts import validate
 from hiercorr.counts.backend import Stored
 from hiercorr.counts.counts import Counts
 from hiercorr.counts.layout import EntryLayout, Scan, by_sample, scanned
+from hiercorr.counts.plausibility import CellSample
 from hiercorr.counts.sources import Source, canonical, in_memory, open_source, with_valid_indices
 from hiercorr.errors import InputError
 from hiercorr.moments.products import cross_products
@@ -102,15 +103,20 @@ class Cluster:
             for kind in (sparse.spmatrix, sparse.sparray, np.ndarray)
         ):
             self._blocks = list(self._dask.persist(*self._blocks, scheduler=self._scheduler))
-        found = self._compute(
+        parts = self._compute(
             *(
-                task(b, codes[i:j], p, n_samples, i)
+                task(b, codes[i:j], p, n_samples, i, CellSample.over(len(codes), p))
                 for (i, j), b in zip(self._edges, self._blocks, strict=True)
             )
         )
-        for (i, _), part in zip(self._edges, found, strict=True):
+        examined = CellSample.over(len(codes), p)
+        found = []
+        for (i, _), part in zip(self._edges, parts, strict=True):
             if isinstance(part, validate.BadCount):
                 raise validate.not_counts(source, i, 0, part)
+            found.append(part[0])
+            examined.add(part[1])
+        validate.check_values(source, examined)
         self._digest = sum(part.digest for part in found)
         return Scan(
             sum(part.count for part in found),
@@ -122,13 +128,13 @@ class Cluster:
     def _delayed_blocks(self, source: Source) -> Iterator[tuple[tuple[int, int], Any]]:
         """Yield the limits of each block of cells, and the task that reads it as CSR."""
         matrix, delayed = source.matrix, self._dask.delayed
-        n, p = source.shape
+        n = source.shape[0]
         if hasattr(matrix, "to_delayed"):
             if len(matrix.chunks[1]) > 1:
-                matrix = matrix.rechunk({1: p})
+                matrix = matrix.rechunk({1: matrix.shape[1]})
             edges = np.append(0, np.cumsum(matrix.chunks[0])).astype(int)
             for a, b, block in zip(edges[:-1], edges[1:], matrix.to_delayed().ravel(), strict=True):
-                yield (int(a), int(b)), delayed(_as_csr)(block)
+                yield (int(a), int(b)), delayed(_as_csr)(block, source.columns)
             return
         for a in range(0, n, _BLOCK_ROWS):
             b = min(a + _BLOCK_ROWS, n)
@@ -136,7 +142,7 @@ class Cluster:
                 path = str(Path(self._data).resolve())
                 yield (a, b), delayed(_read_rows, pure=False)(path, self._layer, a, b)
             else:
-                yield (a, b), delayed(_as_csr)(_rows(matrix, a, b))
+                yield (a, b), delayed(_as_csr)(_rows(matrix, a, b), source.columns)
 
     def fill(self, source: Source, layout: EntryLayout) -> Stored:
         """Create the blocks of counts on the workers; no entries are sent to this process."""
@@ -238,8 +244,9 @@ class Cluster:
         return parts[0]
 
 
-def _as_csr(block: Any) -> sparse.csr_matrix:
-    return canonical(sparse.csr_matrix(with_valid_indices(block)))
+def _as_csr(block: Any, columns: NDArray[np.int64] | None) -> sparse.csr_matrix:
+    found = canonical(sparse.csr_matrix(with_valid_indices(block)))
+    return found if columns is None else found[:, columns]
 
 
 def _rows(matrix: Any, a: int, b: int) -> Any:
@@ -253,15 +260,23 @@ def _rows(matrix: Any, a: int, b: int) -> Any:
 
 def _read_rows(path: str, layer: str | None, a: int, b: int) -> sparse.csr_matrix:
     with open_source(path, layer) as source:
-        return _as_csr(_rows(source.matrix, a, b))
+        return _as_csr(_rows(source.matrix, a, b), source.columns)
 
 
 def _scan_block(
-    block: sparse.csr_matrix, codes: NDArray[np.int64], p: int, n_samples: int, first_cell: int
-) -> Scan | validate.BadCount:
-    """Return the totals of one block, or its first entry that is not a count."""
+    block: sparse.csr_matrix,
+    codes: NDArray[np.int64],
+    p: int,
+    n_samples: int,
+    first_cell: int,
+    examined: CellSample,
+) -> tuple[Scan, CellSample] | validate.BadCount:
+    """Return the totals and examined cells of one block, or its first entry that is no count."""
     bad = validate.first_bad(block)
-    return scanned([(0, 0, block)], codes, p, n_samples, first_cell) if bad is None else bad
+    if bad is not None:
+        return bad
+    examined.examine(first_cell, 0, block)
+    return scanned([(0, 0, block)], codes, p, n_samples, first_cell), examined
 
 
 def _gene_digest(

@@ -1,0 +1,308 @@
+"""What passes as depth, and what passes as counts: the same answer through every door."""
+
+import gzip
+import warnings
+
+import anndata as ad
+import h5py
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import sparse
+from scipy.io import mmwrite
+
+import hiercorr as hc
+from hiercorr.counts.depth import dominating
+from hiercorr.counts.plausibility import CellSample, reads_per_molecule, why_scaled
+from hiercorr.reporting.methods_text import methods_text
+
+CELLS, GENES, SAMPLES = 600, 400, 4
+NAMES = [f"g{j}" for j in range(GENES)]
+KINDS = ["Gene Expression"] * GENES + ["Antibody Capture"] * 20
+
+
+@pytest.fixture(scope="module")
+def counts():
+    """Counts of independent genes, cells x genes; the cells differ in depth."""
+    rng = np.random.default_rng(11)
+    depth = np.exp(rng.normal(0, 0.4, CELLS))
+    mean = np.exp(rng.normal(np.log(0.4), 1, GENES))
+    own = np.exp(rng.normal(0, 0.5, (CELLS, GENES)) - 0.125)
+    return rng.poisson(depth[:, None] * mean * own)
+
+
+@pytest.fixture(scope="module")
+def antibodies():
+    """Counts of antibodies, which have a depth of their own."""
+    rng = np.random.default_rng(12)
+    depth = np.exp(rng.normal(3, 0.5, (CELLS, 1)))
+    return rng.poisson(depth * np.exp(rng.normal(0, 0.6, (CELLS, 20))))
+
+
+def data(x, names, kinds=None):
+    var = pd.DataFrame(index=names)
+    if kinds is not None:
+        var["feature_types"] = kinds
+    obs = pd.DataFrame(
+        {"library": np.repeat([f"{k + 1}" for k in range(SAMPLES)], CELLS // SAMPLES)},
+        index=[f"AC{i}-{1 + i * SAMPLES // CELLS}" for i in range(CELLS)],
+    )
+    return ad.AnnData(sparse.csr_matrix(x.astype(np.float32)), obs=obs, var=var)
+
+
+def mtx(adata, path):
+    path.mkdir()
+    kinds = adata.var.get("feature_types", pd.Series("Gene Expression", adata.var_names))
+    with gzip.open(path / "features.tsv.gz", "wt") as f:
+        f.writelines(f"{n}\t{n}\t{k}\n" for n, k in zip(adata.var_names, kinds, strict=True))
+    with gzip.open(path / "barcodes.tsv.gz", "wt") as f:
+        f.writelines(f"{n}\n" for n in adata.obs_names)
+    with gzip.open(path / "matrix.mtx.gz", "wb") as f:
+        mmwrite(f, sparse.coo_matrix(adata.X.T.astype(np.int64)))
+    return path
+
+
+def tenx(adata, path):
+    kinds = adata.var.get("feature_types", pd.Series("Gene Expression", adata.var_names))
+    with h5py.File(path.with_suffix(".h5"), "w") as f:
+        m, x = f.create_group("matrix"), adata.X
+        m["data"], m["indices"], m["indptr"] = x.data.astype(np.int64), x.indices, x.indptr
+        m["shape"] = np.array(x.shape[::-1])
+        m["barcodes"] = np.array(adata.obs_names, dtype="S")
+        features = m.create_group("features")
+        features["name"] = features["id"] = np.array(adata.var_names, dtype="S")
+        features["feature_type"] = np.array(list(kinds), dtype="S")
+    return path.with_suffix(".h5")
+
+
+def written(adata, path, end):
+    path = path.with_suffix(end)
+    getattr(adata, f"write_{end[1:]}")(path)
+    return path
+
+
+def backed(adata, path):
+    return ad.read_h5ad(written(adata, path, ".h5ad"), backed="r")
+
+
+def with_x(adata, make):
+    other = adata.copy()
+    other.X = make(adata.X)
+    return other
+
+
+def dask_array(adata, path):
+    dask = pytest.importorskip("dask.array")
+    return with_x(adata, lambda x: dask.from_array(x.toarray(), chunks=(170, 130)))
+
+
+def with_raw(adata):
+    other = ad.AnnData(adata.X * 0.5, obs=adata.obs, var=adata.var[[]])
+    other.raw = adata
+    return other
+
+
+DOORS = {
+    "AnnData": lambda a, path: a,
+    "CSC": lambda a, path: with_x(a, sparse.csc_matrix),
+    "dense": lambda a, path: with_x(a, lambda x: x.toarray()),
+    "raw": lambda a, path: with_raw(a),
+    "backed": backed,
+    "Dask array": dask_array,
+    "h5ad": lambda a, path: written(a, path, ".h5ad"),
+    "zarr": lambda a, path: written(a, path, ".zarr"),
+    "10x h5": tenx,
+    "10x folder": mtx,
+}
+CONSUMERS = {
+    "fit": lambda d, **o: hc.CSCore(d, "library", **o).fit(),
+    "cluster": lambda d, **o: hc.CSCore(d, "library", scheduler="threads", **o).fit(),
+    "aggregate": lambda d, **o: hc.aggregate(d, "library", **o),
+    "check": lambda d, **o: hc.check_design(d, "library", **o),
+}
+
+
+def answer(consumer, d, **options):
+    """Return the numbers of a consumer, and its warnings of depth and features."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        found = CONSUMERS[consumer](d, **options)
+    if consumer in ("fit", "cluster"):
+        number = found.dataset["correlation_unclipped"].values
+    elif consumer == "aggregate":
+        number = found.obs["depth"].to_numpy()
+    else:
+        number = found.samples["depth"].to_numpy() if "depth" in found.samples else None
+    said = [str(w.message) for w in caught if "targeted panel" not in str(w.message)]
+    return number, [text for text in said if "depth" in text or "features" in text]
+
+
+def cases(counts, antibodies):
+    rng = np.random.default_rng(13)
+    blood = rng.poisson(counts.sum(1) * np.exp(rng.normal(0, 1, CELLS)))[:, None]
+    proteins = [f"p{j}" for j in range(20)]
+    return {
+        "antibodies": (
+            data(np.hstack([counts, antibodies]), NAMES + proteins, KINDS),
+            "features of other types than 'Gene Expression' are left out",
+        ),
+        "interleaved": (
+            data(np.hstack([antibodies, counts]), proteins + NAMES, KINDS[::-1]),
+            "features of other types than 'Gene Expression' are left out",
+        ),
+        "dominated": (
+            data(np.hstack([blood, counts]), ["HBB", *NAMES]),
+            "HBB: .* of all counts. The depth of the cells is taken without it",
+        ),
+    }
+
+
+@pytest.mark.parametrize("case", ["antibodies", "interleaved", "dominated"])
+@pytest.mark.parametrize("door", DOORS)
+def test_depth_is_that_of_the_other_genes_through_every_door(
+    case, door, counts, antibodies, tmp_path
+):
+    adata, said = cases(counts, antibodies)[case]
+    genes = NAMES[:13]
+    layer = {"layer": "raw"} if door == "raw" else {}
+    right, _ = answer("fit", data(counts, NAMES), genes=genes)
+    found, texts = answer("fit", DOORS[door](adata, tmp_path / "d"), genes=genes, **layer)
+    np.testing.assert_allclose(found, right, atol=2e-6)
+    assert abs(np.nanmedian(found[np.triu_indices(13, 1)])) < 0.08
+    assert pd.Series(texts, dtype=str).str.contains(said).sum() == 1
+
+
+@pytest.mark.parametrize("case", ["antibodies", "interleaved", "dominated"])
+@pytest.mark.parametrize("consumer", CONSUMERS)
+def test_depth_is_that_of_the_other_genes_for_every_consumer(
+    case, consumer, counts, antibodies, tmp_path
+):
+    adata, said = cases(counts, antibodies)[case]
+    options = {"genes": NAMES[:13]} if consumer in ("fit", "cluster") else {}
+    right, _ = answer(consumer, data(counts, NAMES), **options)
+    found, texts = answer(consumer, adata, **options)
+    if right is not None:
+        np.testing.assert_allclose(found, right, atol=2e-6)
+    assert pd.Series(texts, dtype=str).str.contains(said).any()
+    if consumer in ("fit", "cluster"):
+        by_file, _ = answer(consumer, written(adata, tmp_path / "d", ".h5ad"), **options)
+        np.testing.assert_allclose(by_file, right, atol=2e-6)
+
+
+def test_total_is_the_sum_over_all_genes(counts, antibodies):
+    adata, _ = cases(counts, antibodies)["dominated"]
+    adata.obs["sum"] = np.asarray(adata.X.sum(1)).ravel()
+    by_column, texts = answer("fit", adata, genes=NAMES[:13], depth="sum")
+    total, none = answer("fit", adata, genes=NAMES[:13], depth="total")
+    np.testing.assert_array_equal(total, by_column)
+    assert np.median(total[np.triu_indices(13, 1)]) > 0.2
+    assert any("of it are counts of HBB" in text for text in texts)
+    assert none == []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = hc.CSCore(adata, "library", genes=NAMES[:13])
+        result = model.fit()
+    assert result.dataset.attrs["depth_without"] == "HBB"
+    assert "without HBB as sequencing depth" in methods_text(result)
+
+
+def test_features_of_other_types_only(antibodies):
+    kinds = ["Antibody Capture"] * 19 + ["Peaks"]
+    adata = data(antibodies, [f"p{j}" for j in range(20)], kinds)
+    with pytest.raises(hc.InputError, match="no common depth: analyse one type at a time"):
+        hc.CSCore(adata, "library")
+    adata.var["feature_types"] = "Antibody Capture"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        result = hc.CSCore(adata, "library").fit()
+    assert result.dataset.sizes["gene"] == 20
+    assert "features_left_out" not in result.dataset.attrs
+
+
+def test_a_gene_dominates_only_beside_many_others():
+    assert list(dominating(np.array([900.0, 50, 50]))) == []
+    total = np.ones(1000)
+    assert list(dominating(total)) == []
+    total[[3, 7]] = 300, 400
+    assert list(dominating(total)) == [7, 3]
+
+
+def scaled(counts, to):
+    return np.round(counts / counts.sum(1, keepdims=True) * to)
+
+
+@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("to", [1e4, 1e6])
+def test_scaled_and_rounded_values_are_refused_through_every_door(door, to, counts, tmp_path):
+    d = DOORS[door](data(scaled(counts, to), NAMES), tmp_path / "d")
+    layer = {"layer": "raw"} if door == "raw" else {}
+    with pytest.raises(hc.InputError, match="not counts, but seem to be scaled"):
+        hc.CSCore(d, "library", **layer)
+
+
+@pytest.mark.parametrize("consumer", CONSUMERS)
+def test_scaled_and_rounded_values_are_refused_by_every_consumer(consumer, counts):
+    adata = data(scaled(counts, 1e4), NAMES)
+    adata.layers["counts"] = sparse.csr_matrix(counts)
+    with pytest.raises(hc.InputError, match="raw counts seem to be in layer='counts'"):
+        CONSUMERS[consumer](adata)
+
+
+def examined(x, step=None):
+    x = sparse.csr_matrix(x)
+    out = CellSample.over(*x.shape)
+    step = step or x.shape[1]
+    for j in range(0, x.shape[1], step):
+        out.examine(0, j, x[:, j : j + step])
+    return out
+
+
+def test_columns_and_rows_add_up(counts):
+    whole, pieces = examined(counts), examined(counts, step=37)
+    parts = CellSample.over(CELLS, GENES)
+    for a in range(0, CELLS, 250):
+        part = CellSample.over(CELLS, GENES)
+        part.examine(a, 0, sparse.csr_matrix(counts[a : a + 250]))
+        parts.add(part)
+    for name in ("least", "ties", "nonzero", "row_sum", "total", "detected"):
+        np.testing.assert_array_equal(getattr(whole, name), getattr(pieces, name))
+        np.testing.assert_array_equal(getattr(whole, name), getattr(parts, name))
+
+
+def test_scaled_to_less_than_the_depth_is_seen_by_the_sums(counts):
+    # Cells of about the same, larger depth: a count of 1 stays 1.
+    rng = np.random.default_rng(14)
+    deep = rng.poisson(5 * counts.mean(0) * np.exp(rng.normal(0, 0.1, (CELLS, 1))))
+    assert why_scaled(examined(deep)) is None
+    why = why_scaled(examined(scaled(deep, 0.9 * deep.sum(1).mean())))
+    assert why is not None
+    assert "sums are" in why
+
+
+def test_what_is_counted_passes(counts):
+    rng = np.random.default_rng(15)
+    depth = 60
+    sampled = [rng.multivariate_hypergeometric(row, min(depth, row.sum())) for row in counts]
+    rich = rng.poisson(50 * np.exp(rng.normal(0, 0.3, (CELLS, 30))))
+    for x in (counts, np.array(sampled), rich, counts[:, :15], counts.sum(1, keepdims=True)):
+        assert why_scaled(examined(x)) is None
+        assert reads_per_molecule(examined(x)) is None
+
+
+def test_reads_are_told(counts):
+    rng = np.random.default_rng(16)
+    reads = np.where(counts > 0, 1 + rng.negative_binomial(2, 0.05, counts.shape) * counts, 0)
+    with pytest.warns(hc.DataWarning, match="counts of reads, not of molecules"):
+        hc.CSCore(data(reads, NAMES), "library")
+
+
+def test_cells_selected_by_their_counts_are_told(counts):
+    adata = data(counts, NAMES)
+    mean = counts.mean(0)
+    j = int(np.argmin(np.abs(mean - 1)))
+    cells = counts[:, j] > 0
+    with pytest.warns(hc.DataWarning, match=f"all .* cells have counts of {NAMES[j]}"):
+        hc.CSCore(adata, "library", genes=[NAMES[j], "g0"], subset=cells)
+    model = hc.CSCore(adata, "library", genes=["g0", "g1"], subset=cells)
+    with pytest.warns(hc.DataWarning, match=f"all .* cells have counts of {NAMES[j]}"):
+        model.fit(target=NAMES[j], uncertainty="jackknife")
