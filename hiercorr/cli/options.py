@@ -30,7 +30,9 @@ _DATA = (
     ),
     click.option("--layer", help="Layer with raw counts, or 'raw'.  [default: X]"),
     click.option(
-        "--depth", metavar="COL", help="Column of obs with sequencing depth.  [default: row sums]"
+        "--depth",
+        metavar="COL",
+        help="Column of obs with sequencing depth, or 'total' (all genes).  [default: row sums]",
     ),
     click.option(
         "--min-cells", type=int, help="Minimum number of cells per sample.  [default: 10]"

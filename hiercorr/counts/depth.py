@@ -15,8 +15,9 @@ from hiercorr.runtime.user_warnings import warn
 Array = NDArray[np.float64]
 
 TOTAL = "total"
-_SHARE = 0.1  # of all counts, above which a gene dominates
-_MEANS = 20  # and above this multiple of the genes' mean share
+_SHARE = 0.1  # of all counts, above which a gene may dominate,
+_MEANS = 20  # and above this multiple of the genes' mean share,
+_TOGETHER = 0.2  # if such genes hold more than this together
 
 
 def cell_depth(
@@ -33,8 +34,8 @@ def cell_depth(
     source : Source
     given : str, array or None
         Column of obs or array; ``"total"`` (if no column has this name): row sums over all genes.
-        None: row sums without genes that hold more than 10% of all counts (and 20 times the mean
-        gene): their own expression would pass as depth, and every other gene correlate through it.
+        None: row sums without dominating genes, whose own expression would pass as depth, so that
+        every other gene correlates through it.
     row_sum : ndarray, shape (n_obs,)
     total : ndarray, shape (n_vars,)
         Counts of each gene.
@@ -79,6 +80,10 @@ def check_given(source: Source, given: str | ArrayLike | None) -> None:
 def dominating(total: Array) -> NDArray[np.int64]:
     """Return the genes that hold a large part of all counts.
 
+    Genes of more than 10% each (and 20 times the mean gene), if together they hold more than 20%.
+    Less moves log depth little: a gene of 10% whose log expression has a standard deviation of 0.5
+    by 0.05.
+
     Parameters
     ----------
     total : ndarray, shape (n_genes,)
@@ -89,9 +94,11 @@ def dominating(total: Array) -> NDArray[np.int64]:
     ndarray of int64
         In descending order of their counts.
     """
-    limit = max(_SHARE, _MEANS / max(len(total), 1)) * float(total.sum())
+    everything = float(total.sum())
+    limit = max(_SHARE, _MEANS / max(len(total), 1)) * everything
     order = np.argsort(-total, kind="stable")
-    return order[: int((total > limit).sum())].astype(np.int64)
+    genes = order[: int((total > limit).sum())].astype(np.int64)
+    return genes if total[genes].sum() > _TOGETHER * everything else genes[:0]
 
 
 def counts_of(source: Source, genes: NDArray[np.int64]) -> Array:

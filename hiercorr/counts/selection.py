@@ -38,7 +38,7 @@ class Selection:
         Name of a layer, ``"raw"`` for ``adata.raw``, None for ``X``.
     depth : str or array of float, shape (n_obs,), optional
         Sequencing depth (counts): a numeric ``obs`` column or an array. None: row sums over all
-        genes.
+        genes but dominating ones; ``"total"``: over all genes (:mod:`hiercorr.counts.depth`).
     subset : bool array, shape (n_obs,), or mapping, optional
         Cells to use, or ``{"obs column": value or list of values}``.
     min_cells : int

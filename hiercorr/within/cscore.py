@@ -63,7 +63,8 @@ class CSCore:
         Layer with the raw counts, ``"raw"`` for ``adata.raw``; None for ``X``.
     depth : str or array, shape (n_obs,), optional
         Sequencing depth in counts: obs column or array. None: row sums over all genes, before
-        `genes` is applied.
+        `genes` is applied, but without genes that dominate them (more than 10% of all counts each
+        and 20% together), with a warning; ``"total"``: with them.
     covariates : str or sequence of str, optional
         Formula (``"~ percent_mito + phase"``) or columns of obs. ``"within"``: terms that vary
         between the cells of a sample are regressed out of the counts of each sample separately

@@ -225,6 +225,8 @@ def test_a_gene_dominates_only_beside_many_others():
     assert list(dominating(total)) == []
     total[[3, 7]] = 300, 400
     assert list(dominating(total)) == [7, 3]
+    total[[3, 7]] = 150, 10
+    assert list(dominating(total)) == []
 
 
 def scaled(counts, to):
