@@ -304,11 +304,6 @@ class DonorGenes:
         scale, share, skewness = parts
         return DonorGenes(self.phi[genes], scale, share, skewness, self.noise[genes])
 
-    def of_samples(self, units: NDArray[np.int64]) -> DonorGenes:
-        """Return the same with a row for each sample, that of its donor."""
-        scale, share, skewness = (a[units] for a in (self.scale, self.share, self.skewness))
-        return DonorGenes(self.phi, scale, share, skewness, self.noise)
-
     def of_rows(self, rows: slice) -> posterior.Sides:
         """Return some of the genes as the rows of a block."""
         return self._side((slice(None), rows, None))

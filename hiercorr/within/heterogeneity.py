@@ -39,6 +39,8 @@ class DonorModel:
     units : ndarray of int, shape (n_samples,)
         Donor of each sample.
     prior : HeterogeneityPrior, optional
+    samples : DonorModel, optional
+        The same with each sample as its own donor, where donors have several samples.
     within_donors : ndarray, optional
         Distribution of the standard deviation between the samples of one donor, where donors have
         several.
@@ -47,13 +49,15 @@ class DonorModel:
     genes: DonorGenes
     variance: Array
     units: NDArray[np.int64]
+    samples: DonorModel | None = None
     prior: HeterogeneityPrior | None = None
     within_donors: Array | None = None
 
     def take(self, genes: NDArray[np.int64]) -> DonorModel:
         """Return the same for some of the genes."""
         variance = np.ascontiguousarray(self.variance[:, genes])
-        return replace(self, genes=self.genes[genes], variance=variance)
+        samples = None if self.samples is None else self.samples.take(genes)
+        return replace(self, genes=self.genes[genes], variance=variance, samples=samples)
 
     def donor_effects(
         self, sums: moments.DepthSums, left: slice, right: slice, num: NDArray, den: NDArray
@@ -71,40 +75,26 @@ class DonorModel:
         -------
         effects, variances : ndarray, shape (n_donors, left, right)
         """
-        noise = self.noise(sums, left, right, np.empty(num.shape))
+        noise = self.noise(sums, left, right, np.empty(num.shape, num.dtype))
         n, d, e = (by_donor(part, self.units) for part in (num, den, noise))
         return donor_effects(n, d, e, self.genes[left], self.genes[right])
-
-    def sample_effects(
-        self, sums: moments.DepthSums, left: slice, right: slice, num: NDArray, den: NDArray
-    ) -> tuple[Array, Array]:
-        """Estimate the same in each sample, with the relative scales of its donor's genes.
-
-        Parameters
-        ----------
-        sums, left, right, num, den
-            As for :meth:`donor_effects`.
-
-        Returns
-        -------
-        effects, variances : ndarray, shape (n_samples, left, right)
-        """
-        noise = self.noise(sums, left, right, np.empty(num.shape, num.dtype))
-        by_sample = self.genes.of_samples(self.units)
-        return donor_effects(num, den, noise, by_sample[left], by_sample[right])
 
     def tau_within_donors(
         self, sums: moments.DepthSums, left: slice, right: slice, num: NDArray, den: NDArray
     ) -> Array:
         """Estimate how much the samples of one donor differ, (left, right).
 
+        A sample's covariance is divided by its own standard deviations (shrunk by their
+        reliability), so that a gene that varies more in one sample is not heterogeneity.
+
         Parameters
         ----------
         sums, left, right, num, den
             As for :meth:`donor_effects`.
         """
+        assert self.samples is not None
         assert self.within_donors is not None
-        x, v = self.sample_effects(sums, left, right, num, den)
+        x, v = self.samples.donor_effects(sums, left, right, num, den)
         shape = x.shape[1:]
         x, v = (part.reshape(len(part), -1) for part in (x, v))
         tau = tau_within_donors(x, v, self.units, self.within_donors).reshape(shape)
@@ -152,7 +142,7 @@ def panel_genes(fit: GeneMoments, information: Array) -> NDArray[np.int64]:
 def donor_model(
     sums: moments.DepthSums, fit: GeneMoments, n_cells: NDArray[np.int64], units: NDArray[np.int64]
 ) -> DonorModel:
-    """Compute what the hierarchical model needs to know of every gene.
+    """Compute what the hierarchical model needs to know of every gene, by donor and by sample.
 
     Parameters
     ----------
@@ -163,6 +153,14 @@ def donor_model(
     units : ndarray of int, shape (n_samples,)
         Donor of each sample, 0, 1, ...
     """
+    model, each = _model(sums, fit, n_cells, units), np.arange(len(units))
+    nested = len(np.unique(units)) < len(units)
+    return replace(model, samples=_model(sums, fit, n_cells, each)) if nested else model
+
+
+def _model(
+    sums: moments.DepthSums, fit: GeneMoments, n_cells: NDArray[np.int64], units: NDArray[np.int64]
+) -> DonorModel:
     s, phi = sums.nodes, fit.variance
     known = np.where(phi > 0, phi, 0.0)[:, None, None]
     ratio = _relative_variances(sums, fit, known, units)
@@ -288,10 +286,10 @@ def learnt_within_donors(
     model, sums, num, den, genes
         As for :func:`learnt`.
     """
-    if len(np.unique(model.units)) == len(model.units):
+    if model.samples is None:
         return None
     every = slice(0, len(genes))
-    effects, variances = model.take(genes).sample_effects(sums, every, every, num, den)
+    effects, variances = model.samples.take(genes).donor_effects(sums, every, every, num, den)
     upper = np.triu_indices(len(genes), 1)
     return learn_within_donors(effects[:, *upper], variances[:, *upper], model.units)
 

@@ -314,6 +314,28 @@ def test_differences_within_donors_in_both_notations():
     assert way_out.dataset.attrs["n_samples"] == 6
 
 
+def annotated(counts, obs, genes):
+    table = pd.DataFrame(obs, columns=["donor", "sample"])
+    table.index = table.index.astype(str)
+    table["depth"] = 1000.0
+    names = pd.DataFrame(index=[f"g{j}" for j in range(genes)])
+    return ad.AnnData(sparse.csr_matrix(np.concatenate(counts).astype(np.float32)), table, names)
+
+
+def varying(n_donors=6, n_samples=3, cells=300, genes=24):
+    """Neighbours correlate by 0.6 everywhere; genes vary more in some samples than in others."""
+    rng = np.random.default_rng(1)
+    counts, obs = [], []
+    for d in range(n_donors):
+        for k in range(n_samples):
+            g = rng.standard_normal((cells, genes))
+            g[:, 1::2] = 0.6 * g[:, ::2] + 0.8 * g[:, 1::2]
+            sd = 0.4 * np.exp(0.5 * rng.standard_normal(genes))
+            counts.append(rng.poisson(6.0 * np.exp(sd * g - sd**2 / 2)))
+            obs += [(f"d{d}", f"d{d}s{k}")] * cells
+    return annotated(counts, obs, genes)
+
+
 def changing(level, n_donors=5, n_samples=2, cells=300, genes=24, seed=1):
     """Neighbours correlate by +-0.6; the sign changes from donor to donor or between samples."""
     rng = np.random.default_rng(seed)
@@ -325,11 +347,7 @@ def changing(level, n_donors=5, n_samples=2, cells=300, genes=24, seed=1):
             g[:, 1::2] = sign * 0.7 * g[:, ::2] + np.sqrt(1 - 0.7**2) * g[:, 1::2]
             counts.append(rng.poisson(6.0 * np.exp(0.7 * g - 0.245)))
             obs += [(f"d{d}", f"d{d}s{k}")] * cells
-    table = pd.DataFrame(obs, columns=["donor", "sample"])
-    table.index = table.index.astype(str)
-    table["depth"] = 1000.0
-    names = pd.DataFrame(index=[f"g{j}" for j in range(genes)])
-    return ad.AnnData(sparse.csr_matrix(np.concatenate(counts).astype(np.float32)), table, names)
+    return annotated(counts, obs, genes)
 
 
 @pytest.mark.parametrize("level", ["donor", "sample"])
@@ -356,3 +374,9 @@ def test_heterogeneity_is_told_by_level(level, tmp_path):
     np.testing.assert_allclose(stored.matrix("tau_within_donors"), within, rtol=1e-4)
     plain = hc.CSCore(changing(level), "donor", depth="depth").fit()
     assert "tau_within_donors" not in plain.dataset
+
+
+def test_variances_that_change_between_samples_are_no_heterogeneity():
+    r = hc.CSCore(varying(), "sample", depth="depth", block="donor").fit()
+    i = np.arange(0, 24, 2)
+    assert np.median(r.matrix("tau_within_donors").to_numpy()[i, i + 1]) < 0.05
