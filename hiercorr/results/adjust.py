@@ -16,7 +16,7 @@ from hiercorr.inference.multiplicity import (
     hierarchical,
     storey,
 )
-from hiercorr.results.pairs import target_of
+from hiercorr.results.pairs import p_values, target_of
 
 Array = NDArray[np.float64]
 
@@ -56,7 +56,7 @@ def with_q_values(dataset: xr.Dataset, method: str, family: str, level: float) -
             "this result has no p-values to adjust: fit with an uncertainty and at least 3 samples"
         )
     target = target_of(dataset)
-    p = dataset["p_value"].values.astype(float)
+    p = p_values(dataset).astype(float)
     if method == "hierarchical":
         if target is not None:
             raise InputError(

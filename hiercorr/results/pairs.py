@@ -174,13 +174,18 @@ def _bounded(r: NDArray, unclipped: NDArray, p: NDArray) -> NDArray:
     return np.where(np.isnan(r) & np.isfinite(p), np.clip(unclipped, -1, 1), r)
 
 
+def p_values(dataset: xr.Dataset) -> NDArray:
+    """Return the p-values, in double precision where single precision has no number for them."""
+    p = dataset["p_value"].values
+    if {"statistic", "df"} <= set(dataset.data_vars):
+        return in_double(p, dataset["statistic"].values, dataset["df"].values)
+    return p
+
+
 def pair_columns(dataset: xr.Dataset, columns: Sequence[str]) -> Iterator[tuple[str, NDArray]]:
     """Yield the columns of a table of pairs as arrays with the dimensions of ``correlation``."""
     for c in columns:
-        values = dataset[c].values
-        if c == "p_value" and {"statistic", "df"} <= set(dataset.data_vars):
-            values = in_double(values, dataset["statistic"].values, dataset["df"].values)
-        yield c, values
+        yield c, p_values(dataset) if c == "p_value" else dataset[c].values
     for name in ("group_correlation", f"group_{UNCLIPPED}"):
         if name in dataset:
             for group, values in zip(dataset["group"].values, dataset[name].values, strict=True):

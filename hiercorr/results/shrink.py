@@ -7,7 +7,7 @@ import xarray as xr
 
 from hiercorr.errors import InputError
 from hiercorr.inference.shrinkage import learn_effects, normal_scores, shrink
-from hiercorr.results.pairs import target_of
+from hiercorr.results.pairs import p_values, target_of
 from hiercorr.schema import Flag, pair_attributes
 
 LEAST_PAIRS = 60  # with fewer, what is learnt of the effects is little more than chance
@@ -31,7 +31,7 @@ def with_local_false_signs(dataset: xr.Dataset) -> xr.Dataset:
         )
     name = "difference" if "difference" in dataset else "correlation"
     effect = dataset[f"{name}_unclipped" if f"{name}_unclipped" in dataset else name]
-    z = normal_scores(dataset["p_value"].values, effect.values)
+    z = normal_scores(p_values(dataset), effect.values)
     z[(dataset["flag"].values & int(Flag.SELF)) > 0] = np.nan
     known = np.isfinite(z)
     distinct = z if target_of(dataset) is not None else z[np.triu_indices(len(z), 1)]

@@ -83,3 +83,17 @@ def test_text():
     shown = ["<1e-38", "2.8e-32", "0.040", ">0.999", "1"]
     assert [p_text(p) for p in (0.0, 2.8e-32, 0.0402, 0.9999, 1.0)] == shown
     assert (_formatted(0.0, "q_value"), _formatted(0.0, "overlap")) == ("<1e-38", "0")
+
+
+def test_shrinkage_of_large_results_is_that_of_small_ones(ipsc, hierarchical, monkeypatch):
+    monkeypatch.setattr(tiling, "COMPUTED_FROM", 1)
+    large = hc.CSCore(ipsc, "donor", depth="depth").fit()
+    assert (large.dataset["p_value"].values == 0).any()
+    found, wanted = large.shrink(), hierarchical.shrink()
+    assert found.dataset.attrs["null_share"] == pytest.approx(wanted.dataset.attrs["null_share"])
+    np.testing.assert_allclose(
+        found.matrix("shrunken_correlation"), wanted.matrix("shrunken_correlation"), rtol=1e-3
+    )
+    small, again = hierarchical.adjust("by"), large.adjust("by")
+    assert (again.matrix("q_value").to_numpy() == 0).sum() == 0
+    np.testing.assert_allclose(again.matrix("q_value"), small.matrix("q_value"), rtol=1e-3)
