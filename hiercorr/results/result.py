@@ -152,7 +152,10 @@ class CorrelationResult:
         whose weights are learnt from all distinct pairs. ``lfsr`` is the posterior probability
         that the sign of the estimate is wrong or that there is no effect:
         at most 5% of the pairs with ``lfsr`` below 0.05 are expected to be false. It applies to
-        each pair and is therefore stricter than ``q_value``, which averages over a list. The
+        each pair, whereas ``q_value`` averages over a list, and is therefore stricter where most
+        pairs have no effect. Where few have none (small :math:`\pi_0`), more pairs can have
+        ``lfsr`` than ``q_value`` below 0.05: Benjamini-Hochberg does not estimate
+        :math:`\pi_0`. The
         estimate times :math:`E(\mu \mid z) / z` is the posterior mean of the correlation (or of
         the difference): it is what to rank or plot by, as the largest raw estimates of thousands
         are mostly the noisiest.

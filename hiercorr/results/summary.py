@@ -176,6 +176,12 @@ def _notes(dataset: xr.Dataset, flags: pd.Series, has_q: bool) -> list[str]:
         notes.append(f"Interval: {attrs['interval']}.")
     if has_q:
         notes.append(f"q: {attrs['q_method']} over {attrs['q_family']}.")
+    if "shrunken_pairs" in attrs:
+        notes.append(
+            "lfsr: local false sign rate, the probability that the sign is wrong or that there is "
+            f"no effect; learnt, as the shrunken estimates, from {attrs['shrunken_pairs']:,} pairs "
+            f"({attrs['null_share']:.0%} without an effect). Intervals are not shrunk."
+        )
     flagged = [f"{count:,} pairs {name}" for name, count in flags.items() if count]
     if flagged:
         notes.append("Flags: " + "; ".join(flagged) + ".")

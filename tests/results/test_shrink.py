@@ -33,6 +33,8 @@ def test_all_pairs_once(every, tmp_path):
     assert {"lfsr", "shrunken_correlation"} <= set(r.top(r.genes[0]).columns)
     assert "local false sign rates" in str(methods_text(r))
     assert "local false sign rates" not in str(methods_text(every))
+    assert "lfsr: local false sign rate" in str(r.summary())
+    assert "lfsr" not in str(every.summary())
     again = hc.load(r.save(tmp_path / "r.nc"))
     np.testing.assert_array_equal(again.dataset["lfsr"].values, d["lfsr"].values)
 
