@@ -15,7 +15,9 @@ _TIES = 0.3  # proportion of them that have the smallest value
 _SCALED = 0.1  # proportion of the cells
 _DISPERSION = 0.5  # variance of the row sums over their mean
 _DISPERSION_CELLS = 100
-_READS = 3.0  # mean of the non-zeros of genes that are rarely detected
+_DISPERSION_MEAN = 20  # of row sums; cells without counts, which are not used, matter below
+_READS = 3.0  # mean of the non-zeros of genes that are rarely detected,
+_ONES = 0.25  # and the proportion of them that are 1
 _RARE = (0.01, 0.2)  # their detection
 _RARE_GENES = 100
 
@@ -37,8 +39,8 @@ class CellSample:
     row_sum : ndarray, shape (n,)
     total : ndarray, shape (n_genes,)
         Counts of each gene.
-    detected : ndarray of int64, shape (n_genes,)
-        Number of cells with a count of each gene.
+    detected, ones : ndarray of int64, shape (n_genes,)
+        Number of cells with a count of each gene, and with exactly one.
     """
 
     cells: NDArray[np.int64]
@@ -48,6 +50,7 @@ class CellSample:
     row_sum: NDArray[np.float64]
     total: NDArray[np.float64]
     detected: NDArray[np.int64]
+    ones: NDArray[np.int64]
 
     @classmethod
     def over(cls, n_cells: int, n_genes: int) -> CellSample:
@@ -62,6 +65,7 @@ class CellSample:
             np.zeros(n),
             np.zeros(n_genes),
             np.zeros(n_genes, np.int64),
+            np.zeros(n_genes, np.int64),
         )
 
     def examine(self, first_cell: int, first_gene: int, block: sparse.csr_matrix) -> None:
@@ -74,6 +78,8 @@ class CellSample:
         genes = slice(first_gene, first_gene + part.shape[1])
         self.total[genes] += np.asarray(part.sum(0, dtype=np.float64)).ravel()
         self.detected[genes] += np.bincount(part.indices, minlength=part.shape[1])
+        ones = part.indices[part.data == 1]
+        self.ones[genes] += np.bincount(ones, minlength=part.shape[1])
         entries = np.diff(part.indptr)
         some = np.flatnonzero(entries)
         if not len(some):
@@ -92,6 +98,7 @@ class CellSample:
         """Add what was found in other blocks of the same matrix."""
         self.total += other.total
         self.detected += other.detected
+        self.ones += other.ones
         self._merge(slice(None), other.least, other.ties, other.nonzero, other.row_sum)
 
     def _merge(
@@ -105,12 +112,10 @@ class CellSample:
 
 
 def why_scaled(examined: CellSample) -> str | None:
-    """Say why integers cannot be counts: they were scaled to a common depth and rounded.
+    """Say why integers cannot be counts: they were scaled and rounded.
 
     A count of 1 becomes the same value in all genes of a cell, so that its smallest value is at the
-    same time a frequent one, but not 1; and row sums vary less than those of independent counts,
-    whose variance is at least their mean. Row sums that are equal exactly are those of counts that
-    were sampled down to a common depth, and pass.
+    same time a frequent one, but not 1.
 
     Returns
     -------
@@ -126,8 +131,25 @@ def why_scaled(examined: CellSample) -> str | None:
             f"one, and is not 1 (in one of them, {examined.ties[k]} of {examined.nonzero[k]} "
             f"non-zeros are {examined.least[k]:.0f})"
         )
+    return None
+
+
+def why_equal_sums(examined: CellSample) -> str | None:
+    """Say why the sums of the cells are not those of counts: they vary too little.
+
+    Sums of independent counts have a variance of at least their mean; values scaled to a common
+    depth and rounded have not. Neither have counts that were sampled down to a common depth and
+    then lost some genes, which nothing tells apart from them. Sums that are equal exactly are those
+    of counts that were sampled down, and pass, as do values that are all 1.
+
+    Returns
+    -------
+    str or None
+        None: they vary enough, or there are too few cells or counts.
+    """
     sums = examined.row_sum[examined.row_sum > 0]
-    if len(sums) < _DISPERSION_CELLS:
+    binary = np.array_equal(examined.total, examined.detected)
+    if len(sums) < _DISPERSION_CELLS or sums.mean() < _DISPERSION_MEAN or binary:
         return None
     _, equal = np.unique(sums, return_counts=True)
     mean, variance = float(sums.mean()), float(sums.var(ddof=1))
@@ -143,6 +165,7 @@ def reads_per_molecule(examined: CellSample) -> float | None:
     """Return the mean value of rarely detected genes where they are detected, if it is not near 1.
 
     Molecules (UMIs) of such genes are counted once or twice; reads of one molecule are many.
+    Markers of few cells, guides and sums of cells have a large mean beside many ones.
 
     Returns
     -------
@@ -154,4 +177,5 @@ def reads_per_molecule(examined: CellSample) -> float | None:
     if rare.sum() < _RARE_GENES:
         return None
     value = float(np.median(examined.total[rare] / examined.detected[rare]))
-    return value if value > _READS else None
+    ones = float(np.median(examined.ones[rare] / examined.detected[rare]))
+    return value if value > _READS and ones < _ONES else None

@@ -11,7 +11,12 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 
 from hiercorr import kernels
-from hiercorr.counts.plausibility import CellSample, reads_per_molecule, why_scaled
+from hiercorr.counts.plausibility import (
+    CellSample,
+    reads_per_molecule,
+    why_equal_sums,
+    why_scaled,
+)
 from hiercorr.counts.selection import Selection, in_order
 from hiercorr.counts.sources import Source, blocks
 from hiercorr.design.levels import one_name_each
@@ -41,12 +46,20 @@ def checked_blocks(source: Source) -> Iterator[tuple[int, int, sparse.csr_matrix
 
 
 def check_values(source: Source, examined: CellSample) -> None:
-    """Raise an error if integers are not counts, and warn if they are counts of reads."""
+    """Raise an error if integers are not counts; warn if they may not be, or count reads."""
     why = why_scaled(examined)
     if why is not None:
         raise InputError(
-            "the matrix contains integers that are not counts, but seem to be scaled to a common "
-            f"depth and rounded: {why}; {_where_counts_are(source)}"
+            "the matrix contains integers that are not counts, but seem to be scaled and "
+            f"rounded: {why}; {_where_counts_are(source)}"
+        )
+    why = why_equal_sums(examined)
+    if why is not None:
+        warn(
+            f"{why}. If the values were scaled to a common depth and rounded, they are not counts, "
+            f"and results are wrong: {_where_counts_are(source)}. Counts that were sampled down "
+            "to a common depth before genes were removed are counts",
+            DataWarning,
         )
     reads = reads_per_molecule(examined)
     if reads is not None:
@@ -500,7 +513,9 @@ def _named_genes(names: pd.Index, genes: Any) -> NDArray[np.int64]:
     if values.dtype == bool:
         if values.shape != (len(names),):
             raise InputError(
-                f"the gene mask has shape {values.shape}; it needs {len(names)} entries"
+                f"the gene mask has shape {values.shape}; it needs {len(names)} entries, one for each "
+                "gene (features of other types are not genes); a Series of True and False with "
+                "gene names as its index is matched by name"
             )
         return np.flatnonzero(values)
     if values.dtype.kind in "iuf":

@@ -13,7 +13,7 @@ from scipy.io import mmwrite
 
 import hiercorr as hc
 from hiercorr.counts.depth import dominating
-from hiercorr.counts.plausibility import CellSample, reads_per_molecule, why_scaled
+from hiercorr.counts.plausibility import CellSample, reads_per_molecule, why_equal_sums, why_scaled
 from hiercorr.reporting.methods_text import methods_text
 
 CELLS, GENES, SAMPLES = 600, 400, 4
@@ -206,6 +206,19 @@ def test_total_is_the_sum_over_all_genes(counts, antibodies):
     assert "without HBB as sequencing depth" in methods_text(result)
 
 
+def test_gene_masks_beside_antibodies(counts, antibodies):
+    adata, said = cases(counts, antibodies)["antibodies"]
+    mask = pd.Series(np.arange(adata.n_vars) < 13, adata.var_names)
+    by_name, _ = answer("fit", adata, genes=NAMES[:13])
+    by_mask, _ = answer("fit", adata, genes=mask)
+    np.testing.assert_array_equal(by_mask, by_name)
+    with (
+        pytest.warns(hc.DataWarning, match=said),
+        pytest.raises(hc.InputError, match="it needs 400 entries, .* a Series .* is matched"),
+    ):
+        hc.CSCore(adata, "library", genes=mask.to_numpy())
+
+
 def test_features_of_other_types_only(antibodies):
     kinds = ["Antibody Capture"] * 19 + ["Peaks"]
     adata = data(antibodies, [f"p{j}" for j in range(20)], kinds)
@@ -266,7 +279,7 @@ def test_columns_and_rows_add_up(counts):
         part = CellSample.over(CELLS, GENES)
         part.examine(a, 0, sparse.csr_matrix(counts[a : a + 250]))
         parts.add(part)
-    for name in ("least", "ties", "nonzero", "row_sum", "total", "detected"):
+    for name in ("least", "ties", "nonzero", "row_sum", "total", "detected", "ones"):
         np.testing.assert_array_equal(getattr(whole, name), getattr(pieces, name))
         np.testing.assert_array_equal(getattr(whole, name), getattr(parts, name))
 
@@ -275,10 +288,23 @@ def test_scaled_to_less_than_the_depth_is_seen_by_the_sums(counts):
     # Cells of about the same, larger depth: a count of 1 stays 1.
     rng = np.random.default_rng(14)
     deep = rng.poisson(5 * counts.mean(0) * np.exp(rng.normal(0, 0.1, (CELLS, 1))))
-    assert why_scaled(examined(deep)) is None
-    why = why_scaled(examined(scaled(deep, 0.9 * deep.sum(1).mean())))
+    assert why_equal_sums(examined(deep)) is None
+    less = scaled(deep, 0.9 * deep.sum(1).mean())
+    why = why_equal_sums(examined(less))
     assert why is not None
     assert "sums are" in why
+    with pytest.warns(hc.DataWarning, match="If the values were scaled to a common depth"):
+        hc.CSCore(data(less, NAMES), "library")
+
+
+def test_counts_sampled_down_before_genes_were_removed_are_not_refused(counts):
+    rng = np.random.default_rng(17)
+    cells = counts[counts.sum(1) >= 120]
+    sampled = np.array([rng.multivariate_hypergeometric(row, 120) for row in cells])
+    kept = sampled[:, (sampled > 0).mean(0) > 0.1]
+    assert why_equal_sums(examined(sampled)) is None
+    assert why_equal_sums(examined(kept)) is not None
+    assert why_scaled(examined(kept)) is None
 
 
 def test_what_is_counted_passes(counts):
@@ -288,6 +314,34 @@ def test_what_is_counted_passes(counts):
     rich = rng.poisson(50 * np.exp(rng.normal(0, 0.3, (CELLS, 30))))
     for x in (counts, np.array(sampled), rich, counts[:, :15], counts.sum(1, keepdims=True)):
         assert why_scaled(examined(x)) is None
+        assert why_equal_sums(examined(x)) is None
+        assert reads_per_molecule(examined(x)) is None
+
+
+@pytest.mark.parametrize("mean", [1.1, 1.25, 1.4])
+def test_sums_of_few_counts_in_cells_of_one_depth_are_not_suspected(mean):
+    # Without the empty cells, their variance is less than half their mean.
+    rng = np.random.default_rng(18)
+    for _ in range(20):
+        assert why_equal_sums(examined(rng.poisson(mean / 50, (1000, 50)))) is None
+
+
+def test_zeros_and_ones_are_not_suspected():
+    x = np.random.default_rng(19).random((800, 40)) < 0.7
+    assert why_equal_sums(examined(x.astype(int))) is None
+
+
+def test_molecules_of_markers_and_guides_are_not_reads():
+    rng = np.random.default_rng(20)
+    kind, marker = rng.integers(0, 10, 2000), rng.integers(0, 10, 300)
+    own = kind[:, None] == marker
+    cells = np.exp(rng.normal(0, 0.4, (2000, 1)))
+    markers = rng.poisson(np.where(own, 4, 0.05) * cells)
+    assert markers.sum() > 3 * (markers > 0).sum()
+    by_kind = rng.poisson(np.where(own, 12, 0.1) * cells)  # sums of 20 cells
+    guides = rng.poisson(0.05, (2000, 120))
+    guides[np.arange(2000), rng.integers(0, 120, 2000)] += rng.poisson(25, 2000)
+    for x in (markers, by_kind, guides):
         assert reads_per_molecule(examined(x)) is None
 
 
