@@ -513,9 +513,9 @@ def _named_genes(names: pd.Index, genes: Any) -> NDArray[np.int64]:
     if values.dtype == bool:
         if values.shape != (len(names),):
             raise InputError(
-                f"the gene mask has shape {values.shape}; it needs {len(names)} entries, one for each "
-                "gene (features of other types are not genes); a Series of True and False with "
-                "gene names as its index is matched by name"
+                f"the gene mask has shape {values.shape}; it needs {len(names)} entries, one for "
+                "each gene (features of other types are not genes); a Series of True and False "
+                "with gene names as its index is matched by name"
             )
         return np.flatnonzero(values)
     if values.dtype.kind in "iuf":

@@ -214,7 +214,7 @@ def test_gene_masks_beside_antibodies(counts, antibodies):
     np.testing.assert_array_equal(by_mask, by_name)
     with (
         pytest.warns(hc.DataWarning, match=said),
-        pytest.raises(hc.InputError, match="it needs 400 entries, .* a Series .* is matched"),
+        pytest.raises(hc.InputError, match=r"it needs 400 entries, .* a Series .* is matched"),
     ):
         hc.CSCore(adata, "library", genes=mask.to_numpy())
 
