@@ -34,7 +34,7 @@ def gene_columns(kinds: Any) -> tuple[NDArray[np.int64], dict[str, int]] | None:
     """
     if kinds is None:
         return None
-    kinds = pd.Series(np.asarray(kinds)).astype(str)
+    kinds = pd.Series(np.asarray(kinds, dtype=object)).fillna("(no type)").astype(str)
     number = kinds.value_counts()
     if len(number) < 2:
         return None
