@@ -141,10 +141,11 @@ def sum_over_cells(
         found = _add_up(source, codes, len(units))
         total = found.sums.sum(0, dtype=float)
         depths, row_sums = cell_depth(source, depth, found.row_sum, total, notes)
-        codes = validate.without_empty_cells(codes, depths, row_sums, notes)
+        filled = validate.without_empty_cells(codes, depths, row_sums, notes)
+        dropped = filled is not codes and "depth_without" in notes  # cells that have counts
         before = units
-        codes, units = validate.exclude_small(codes, units, selection, notes, label)
-        if len(units) < len(before) or "depth_without" in notes:
+        codes, units = validate.exclude_small(filled, units, selection, notes, label)
+        if dropped or len(units) < len(before):
             found = _add_up(source, codes, len(units))
         used = np.flatnonzero(codes >= 0)
         detection = found.detected / len(used)

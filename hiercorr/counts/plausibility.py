@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 CELLS = 2_000  # examined, evenly spaced
-_LEAST_ENTRIES = 20  # non-zeros of a cell that says something
+_LEAST_ENTRIES = 20  # non-zeros below which a cell is not informative
 _TIES = 0.3  # proportion of them that have the smallest value
 _SCALED = 0.1  # proportion of the cells
 _DISPERSION = 0.5  # variance of the row sums over their mean

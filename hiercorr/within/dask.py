@@ -105,7 +105,7 @@ class Cluster:
             self._blocks = list(self._dask.persist(*self._blocks, scheduler=self._scheduler))
         parts = self._compute(
             *(
-                task(b, codes[i:j], p, n_samples, i, CellSample.over(len(codes), p))
+                task(b, codes[i:j], p, n_samples, i, len(codes))
                 for (i, j), b in zip(self._edges, self._blocks, strict=True)
             )
         )
@@ -269,12 +269,13 @@ def _scan_block(
     p: int,
     n_samples: int,
     first_cell: int,
-    examined: CellSample,
+    n_cells: int,
 ) -> tuple[Scan, CellSample] | validate.BadCount:
     """Return the totals and examined cells of one block, or its first entry that is no count."""
     bad = validate.first_bad(block)
     if bad is not None:
         return bad
+    examined = CellSample.over(n_cells, p)
     examined.examine(first_cell, 0, block)
     return scanned([(0, 0, block)], codes, p, n_samples, first_cell), examined
 
