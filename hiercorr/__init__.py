@@ -8,6 +8,7 @@ from hiercorr._version import __version__
 
 if TYPE_CHECKING:
     from hiercorr import datasets, enrichment, modules, planning, plotting, simulate
+    from hiercorr.analysis.run import Analysis, analyze
     from hiercorr.bayes.model import BayesianCorrelation
     from hiercorr.between.deseq2 import differential_expression
     from hiercorr.between.pseudobulk import Pseudobulk
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from hiercorr.within.differential import differential
 
 _WHERE = {
+    "Analysis": "analysis.run",
+    "analyze": "analysis.run",
     "BayesianCorrelation": "bayes.model",
     "CSCore": "within.cscore",
     "CellCorrelation": "exploratory.cells",
@@ -67,6 +70,7 @@ _WHERE = {
 }
 
 __all__ = [
+    "Analysis",
     "BayesianCorrelation",
     "CSCore",
     "CellCorrelation",
@@ -83,6 +87,7 @@ __all__ = [
     "Traps",
     "__version__",
     "aggregate",
+    "analyze",
     "by_cell_type",
     "check_design",
     "compare",

@@ -7,12 +7,40 @@ from pathlib import Path
 
 import anndata as ad
 
-from hiercorr.errors import InputError
+from hiercorr.errors import InputError, one_of
+
+_NAMES = ("glioblastoma", "ipsc_cycle", "kang_pbmc")
 
 
 def _read(name: str) -> ad.AnnData:
     with resources.as_file(resources.files("hiercorr") / "_data" / name) as path:
         return ad.read_h5ad(path)
+
+
+def path(name: str) -> Path:
+    """Return the path of a data set shipped with the package, for the command line.
+
+    Parameters
+    ----------
+    name : {"glioblastoma", "ipsc_cycle", "kang_pbmc"}
+
+    Returns
+    -------
+    Path
+
+    Raises
+    ------
+    InputError
+        If there is no such data set.
+
+    Examples
+    --------
+    >>> import hiercorr as hc
+    >>> hc.datasets.path("ipsc_cycle").name
+    'ipsc_cycle.h5ad'
+    """
+    one_of("name", name, _NAMES)
+    return Path(str(resources.files("hiercorr") / "_data" / f"{name}.h5ad"))
 
 
 def glioblastoma() -> ad.AnnData:

@@ -105,7 +105,7 @@ def enrich(
     q, min_correlation : float
         Maximum q-value and minimum absolute correlation of partners.
     direction : {"both", "positive", "negative"}
-        Sign of the correlation of partners.
+        Sign of the correlation of partners, or of the difference where differences were tested.
     min_size, max_size : int
         Sets with fewer or more genes in the background are excluded.
 

@@ -1,5 +1,6 @@
-"""The command line: demo, check, fit, differential, cell-types, signature, power and report."""
+"""The command line: demo, analyze, check, power, report, and a command for each model."""
 
+from hiercorr.cli import analysis as analysis
 from hiercorr.cli import models as models
 from hiercorr.cli import tools as tools
 from hiercorr.cli.group import main

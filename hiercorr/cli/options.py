@@ -176,13 +176,13 @@ def sample_of(columns: Sequence[str]) -> str | tuple[str, str] | None:
     return (columns[0], columns[1]) if len(columns) == 2 else columns[0] if columns else None
 
 
-def subset_of(texts: Sequence[str]) -> dict[str, str | list[str]] | None:
-    """Parse ``--subset COLUMN=VALUE``; values of one column add up."""
+def subset_of(texts: Sequence[str], option: str = "--subset") -> dict[str, str | list[str]] | None:
+    """Parse ``--subset COLUMN=VALUE``, or another option; values of one column add up."""
     out: dict[str, list[str]] = {}
     for text in texts:
         column, equals, value = text.partition("=")
         if not equals or not column:
-            raise InputError(f"--subset {text!r} must be COLUMN=VALUE, e.g. cell_type='B cells'")
+            raise InputError(f"{option} {text!r} must be COLUMN=VALUE, e.g. cell_type='B cells'")
         out.setdefault(column, [])
         if value not in out[column]:
             out[column].append(value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,49 +25,40 @@ if TYPE_CHECKING:
     "--output",
     "-o",
     type=click.Path(path_type=Path),
-    default=Path("hiercorr-demo.html"),
+    default=Path("hiercorr-demo"),
     show_default=True,
-    help="Name of the report.",
+    help="Name of the folder, and of the copy of its report (.html) beside it.",
 )
 def demo(output: Path) -> None:
     """Analyse real data shipped with hiercorr: partners of CDK1 in dividing stem cells."""
     import hiercorr as hc
-    from hiercorr import plotting
-    from hiercorr.enrichment import enrich, gsea
 
-    adata = hc.datasets.ipsc_cycle()
-    click.echo("Induced pluripotent stem cells of 6 donors (Hsiao et al. 2020), 101 genes\n")
-    options: dict[str, Any] = {"sample": "donor", "depth": "depth"}
-    design = hc.check_design(adata, **options, main_claim=True, review=True)
-    click.echo(f"{design}\n")
-    found = hc.traps(adata, target="CDK1", **options)
-    click.echo(f"{found}\n")
-    within = hc.CSCore(adata, **options).fit(target="CDK1", per_sample=True)
-    click.echo(str(within.summary(n=15)))
-    between = hc.Pseudobulk(adata, **options).fit(target="CDK1")
-    cells = hc.CellCorrelation(adata, **options).fit(target="CDK1")
-    table = hc.evidence("CDK1", within=within, between=between, exploratory=cells)
-    click.echo(f"\n{table}")
-    naive = hc.CSCore(adata, **options).fit(estimator="pooled", uncertainty="none", target="CDK1")
-    click.echo(f"\n{_calls(within, naive)}")
-    sets = {
-        "Over-representation among positive partners": enrich(within, direction="positive"),
-        "Pre-ranked enrichment": gsea(within),
-    }
-    pair = plotting.pair_scatter(adata, gene_a="CDK1", gene_b="UBE2C", **options)
-    written = hc.report(
-        output,
-        within,
-        between,
-        cells,
-        design=design,
-        traps=found,
-        evidence=table,
-        enrichment=sets,
-        figures={"CDK1 and UBE2C: cells and, on top, samples": pair},
-        title="Partners of CDK1 in induced pluripotent stem cells",
+    folder = output.with_suffix("") if output.suffix == ".html" else output
+    data = hc.datasets.path("ipsc_cycle")
+    click.echo(
+        "Induced pluripotent stem cells of 6 donors (Hsiao et al. 2020), 101 genes. This runs\n"
+        f"hiercorr analyze {data.name} --sample donor --depth depth --target CDK1 -o {folder}\n"
     )
-    click.echo(f"Report: {written}")
+    found = hc.analyze(
+        data,
+        folder,
+        sample="donor",
+        depth="depth",
+        target="CDK1",
+        title="Partners of CDK1 in induced pluripotent stem cells",
+        overwrite=True,
+    )
+    part = found.parts[0]
+    click.echo(f"{part.design}\n\n{part.traps}\n")
+    click.echo(str(found["within"].summary(n=15)))
+    click.echo(f"\n{part.evidence}")
+    naive = hc.CSCore(data, "donor", depth="depth").fit(
+        estimator="pooled", uncertainty="none", target="CDK1"
+    )
+    click.echo(f"\n{_calls(found['within'], naive)}\n")
+    report = folder.with_name(f"{folder.name}.html")
+    shutil.copyfile(folder / "report.html", report)
+    click.echo(f"{found}\nCopy of the report: {report}")
 
 
 def _calls(within: CorrelationResult, naive: CorrelationResult) -> str:

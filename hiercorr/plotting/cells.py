@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 @style.verbatim
 def pair_scatter(
     data: ad.AnnData | str | Path,
-    sample: str,
+    sample: str | tuple[str, str],
     gene_a: str,
     gene_b: str,
     *,

@@ -12,7 +12,7 @@ from scipy.spatial.distance import squareform
 
 from hiercorr.errors import InputError, unknown_name
 from hiercorr.plotting import style
-from hiercorr.results.pairs import effects, estimates, in_tables
+from hiercorr.results.pairs import effect_name, effects, estimates, in_tables
 from hiercorr.results.result import CorrelationResult
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ _MAX_GENE_NAMES = 60  # more names cannot be read on a heatmap
 def heatmap(
     result: CorrelationResult,
     genes: Sequence[str] | None = None,
-    variable: str = "correlation",
+    variable: str | None = None,
     max_genes: int = 3000,
     ax: Axes | None = None,
 ) -> Axes:
@@ -38,8 +38,9 @@ def heatmap(
         Result for all pairs.
     genes : sequence of str, optional
         Genes to show; None: all.
-    variable : str
-        Pair variable with values between -1 and 1.
+    variable : str, optional
+        Pair variable with values between -1 and 1. None: the correlation, or the difference where
+        differences were tested.
     max_genes : int
         Maximum number of genes: those with the largest sums of squared correlations.
     ax : Axes, optional
@@ -48,6 +49,7 @@ def heatmap(
     -------
     Axes
     """
+    variable = variable or effect_name(result.dataset.data_vars)
     r, names, total = _chosen(result, genes, variable, max_genes)
     tree = _linkage(r)
     order = hierarchy.leaves_list(tree)
@@ -90,7 +92,7 @@ def _chosen(
             "use ranked() or fit without target="
         )
     table = result.matrix(variable)
-    if variable == "correlation":
+    if variable == effect_name(result.dataset.data_vars):
         table[:] = estimates(result.dataset)
     if genes is not None:
         for g in genes:
@@ -98,7 +100,7 @@ def _chosen(
                 raise unknown_name("gene", g, table.index)
         table = table.loc[list(genes), list(genes)]
     r, names = np.array(table, float), table.index.to_numpy()
-    np.fill_diagonal(r, 1.0)
+    np.fill_diagonal(r, 0.0 if variable == "difference" else 1.0)
     if len(r) > max_genes:
         keep = np.sort(np.argsort(-np.nansum(r**2, 1), kind="stable")[:max_genes])
         r, names = r[np.ix_(keep, keep)], names[keep]
@@ -143,7 +145,7 @@ def volcano(
     n_labels: int = 10,
     ax: Axes | None = None,
 ) -> Axes:
-    """Plot -log10 p-values against correlations (volcano plot).
+    """Plot -log10 p-values against correlations, or their differences (volcano plot).
 
     Parameters
     ----------
@@ -194,17 +196,20 @@ def volcano(
             label=f"{text} ({int(mask.sum()):,})",
             rasterized=many,
         )
-    style.mark_beyond(ax, table["position"], y, table["correlation"])
-    ax.set_xlim(-1.05, 1.05)
+    effect = effect_name(table.columns)
+    style.mark_beyond(ax, table["position"], y, table[effect])
+    if effect == "correlation":
+        ax.set_xlim(-1.05, 1.05)
     first = np.arange(min(n_labels, len(table)))
     style.label(
         ax, table["position"].to_numpy()[first], y.to_numpy()[first], names.to_numpy()[first]
     )
     ax.axvline(0, **style.ZERO_LINE)
-    ax.set_xlabel("correlation")
+    ax.set_xlabel(style.effect_text(result))
     ax.set_ylabel("-log10 p-value")
     style.legend_below(ax, 0, -0.14, ncols=3)
-    return style.finish(ax, result, title)
+    of = "differences: " if effect == "difference" else ""
+    return style.finish(ax, result, f"{of}{title}")
 
 
 @style.verbatim
@@ -216,6 +221,8 @@ def ranked(
     ax: Axes | None = None,
 ) -> Axes:
     """Plot the partners with the smallest p-values and their intervals, sorted by correlation.
+
+    Of a result of :func:`hiercorr.differential`, differences are shown.
 
     Parameters
     ----------
@@ -239,8 +246,11 @@ def ranked(
     y = np.arange(len(table))
     passed = (table["q_value"] < q).to_numpy() if "q_value" in table else np.zeros(len(table), bool)
     colour = np.where(table["position"] > 0, style.RED, style.BLUE)
-    if "ci_lower" in table:
-        ax.hlines(y, table["ci_lower"], table["ci_upper"], color=colour, lw=1.2, alpha=0.7)
+    effect = effect_name(table.columns)
+    prefix = "ci" if effect == "correlation" else effect
+    if f"{prefix}_lower" in table:
+        limits = (table[f"{prefix}_lower"], table[f"{prefix}_upper"])
+        ax.hlines(y, *limits, color=colour, lw=1.2, alpha=0.7)
     ax.scatter(
         table["position"],
         y,
@@ -249,11 +259,11 @@ def ranked(
         edgecolors=list(colour),
         zorder=3,
     )
-    style.mark_beyond(ax, table["position"], y, table["correlation"])
+    style.mark_beyond(ax, table["position"], y, table[effect])
     ax.axvline(0, **style.ZERO_LINE)
     ax.set_yticks(y, table.index, fontsize=8)
     ax.set_ylim(-0.7, len(table) - 0.3)
-    ax.set_xlabel(f"correlation with {name} (filled: q < {q:g})")
+    ax.set_xlabel(f"{style.effect_text(result)}\nfilled: q < {q:g}")
     return style.finish(ax, result, f"partners of {name}{style.shown_partners(table, total)}")
 
 

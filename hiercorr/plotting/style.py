@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from hiercorr.errors import InputError
-from hiercorr.results.pairs import effects, row_of
+from hiercorr.results.pairs import effect_name, effects, row_of
 from hiercorr.results.result import CorrelationResult
 from hiercorr.runtime.optional import optional
 
@@ -68,6 +68,26 @@ def axes(ax: Axes | None, width: float = 5.0, height: float = 4.0) -> Axes:
     return ax
 
 
+def save(figure: Any, file: Any, kind: str, dpi: int = 300) -> None:
+    """Write a figure with text that can be edited (PDF, SVG), or as PNG.
+
+    Parameters
+    ----------
+    figure : Figure
+    file : path or binary file
+    kind : {"pdf", "svg", "png"}
+    dpi : int
+        Resolution of PNG and of rasterised parts.
+    """
+    fonts = ["Arial", "Helvetica", "DejaVu Sans"]
+    fixed = {"pdf.fonttype": 42, "svg.fonttype": "none", "svg.hashsalt": "hiercorr"}
+    # A layout engine keeps everything inside of the figure, and drawing it once more takes as long.
+    box = None if figure.get_layout_engine() is not None else "tight"
+    dates = {"pdf": {"CreationDate": None}, "svg": {"Date": None}, "png": {}}
+    with optional("matplotlib", "figures").rc_context({**fixed, "font.sans-serif": fonts}):
+        figure.savefig(file, format=kind, dpi=dpi, bbox_inches=box, metadata=dates[kind])
+
+
 def finish(ax: Axes, result: CorrelationResult | None, title: str) -> Axes:
     """Set the title, marked as exploratory where the result is, and remove spines."""
     exploratory = result is not None and bool(result.dataset.attrs.get("exploratory"))
@@ -113,7 +133,8 @@ def label(ax: Axes, x: Sequence[float], y: Sequence[float], names: Sequence[str]
 def partners(result: CorrelationResult, gene: str | None) -> tuple[str, pd.DataFrame]:
     """Tabulate the partners of a gene that could be estimated, strongest evidence first.
 
-    The column ``position`` is the correlation, at -1 or 1 for estimates beyond.
+    The column ``position`` is the correlation, at -1 or 1 for estimates beyond, or the difference
+    where differences were tested.
     """
     name, _ = row_of(result.dataset, gene)
     table = result.top(name, n=len(result.genes))
@@ -132,6 +153,15 @@ def mark_beyond(ax: Axes, x: pd.Series, y: Any, correlation: pd.Series) -> None:
         ax.scatter(
             x[beyond], np.asarray(y)[beyond], s=90, marker="|", c="#222222", lw=1.2, label=text
         )
+
+
+def effect_text(result: CorrelationResult) -> str:
+    """Describe the quantity that was tested, as the label of an axis."""
+    if effect_name(result.dataset.data_vars) == "correlation":
+        return "correlation"
+    a = result.dataset.attrs
+    kind = "slope" if a.get("contrast") == a.get("condition") else "difference"
+    return f"{kind} of the correlation ({a.get('contrast')})"
 
 
 def shown(number: int, total: int, noun: str = "", order: str = "top ") -> str:

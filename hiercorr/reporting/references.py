@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
+
+from hiercorr._version import __version__
 
 REFERENCES: dict[str, tuple[str, str]] = {
     "cscore": (
@@ -267,3 +270,50 @@ def cited(texts: Iterable[str]) -> list[str]:
     text = "\n".join(texts)
     found = {text.find(short): f"{short}, {full}" for short, full in REFERENCES.values()}
     return [found[at] for at in sorted(found) if at >= 0]
+
+
+def bibtex(texts: Iterable[str]) -> str:
+    """Return the references whose short forms appear in some texts as BibTeX.
+
+    Parameters
+    ----------
+    texts : iterable of str
+
+    Returns
+    -------
+    str
+        One entry for each, in order of appearance; the package's own first.
+    """
+    text = "\n".join(texts)
+    places = {key: text.find(short) for key, (short, _) in REFERENCES.items()}
+    found = sorted((at, key) for key, at in places.items() if at >= 0)
+    return "\n".join([_SOFTWARE, *(_entry(key) for _, key in found)])
+
+
+_SOFTWARE = f"""@software{{hiercorr,
+  title = {{hiercorr: gene-gene correlation from single-cell data as hierarchical models}},
+  author = {{{{The hiercorr authors}}}},
+  version = {{{__version__}}}
+}}
+"""
+
+
+def _entry(key: str) -> str:
+    """Write one reference as BibTeX: ``Authors year`` and ``Title, Journal volume:pages``."""
+    short, full = REFERENCES[key]
+    names, year = short.rsplit(" ", 1)
+    several = names.endswith(" et al.")
+    authors = " and ".join(names.removesuffix(" et al.").split(" & "))
+    fields = {"author": f"{authors} and others" if several else authors, "year": year}
+    title, _, source = full.rpartition(", ")
+    journal = re.fullmatch(r"(.+) (\d+):([\w-]+)", source)
+    if title and journal:
+        fields |= {"title": title, "journal": journal[1], "volume": journal[2], "pages": journal[3]}
+    else:
+        fields |= {"title": full}
+    lines = ",\n".join(f"  {name} = {{{_tex(value)}}}" for name, value in fields.items())
+    return f"@{'article' if 'journal' in fields else 'misc'}{{{key},\n{lines}\n}}\n"
+
+
+def _tex(text: str) -> str:
+    return re.sub(r"([&%$#_])", r"\\\1", text)

@@ -28,6 +28,7 @@ from hiercorr.errors import (
 from hiercorr.exploratory.traps import Traps
 from hiercorr.interpretation.evidence import Evidence
 from hiercorr.planning.check import DesignCheck, proportion
+from hiercorr.plotting.style import save
 from hiercorr.reporting.methods_text import MODELS, Described, methods_text
 from hiercorr.reporting.references import cited
 from hiercorr.reporting.translations import LANGUAGES, translate, translate_cell
@@ -62,6 +63,8 @@ def report(
     evidence: Evidence | None = None,
     enrichment: pd.DataFrame | Mapping[str, pd.DataFrame] | None = None,
     figures: Mapping[str, Any] | None = None,
+    findings: Sequence[str] | None = None,
+    links: Mapping[str, str] | None = None,
     gene: str | None = None,
     n: int = 500,
     title: str | None = None,
@@ -87,6 +90,10 @@ def report(
         mapping from captions to tables.
     figures : mapping, optional
         Mapping from captions to further matplotlib Figures or Axes.
+    findings : sequence of str, optional
+        Sentences of the first section, e.g. those of :func:`hiercorr.analyze`.
+    links : mapping, optional
+        Further reports: text -> relative path.
     gene : str, optional
         Gene whose partners are shown for results of all pairs. None: the pairs with the strongest
         evidence.
@@ -124,9 +131,11 @@ def report(
     for name, value in (("gene", gene), ("title", title)):
         text(name, value, optional=True)
     whole_number("n", n)
-    if not results and design is None and traps is None and evidence is None:
+    instance_of("findings", findings, (list, tuple), "a list of sentences", optional=True)
+    instance_of("links", links, Mapping, "paths by text", optional=True)
+    if not results and not any((design, traps, findings)) and evidence is None:
         raise InputError(
-            "there is nothing to report: pass a result, a design check, traps or evidence"
+            "there is nothing to report: pass a result, a design check, traps, evidence or findings"
         )
     if Path(path).suffix.lower() not in (".html", ".htm"):
         raise InputError(
@@ -145,6 +154,10 @@ def report(
     template = _template(language)
     tables = {"": enrichment} if isinstance(enrichment, pd.DataFrame) else dict(enrichment or {})
     sections = []
+    if findings or links:
+        section = _Section("findings", "Key findings", items=list(findings or []))
+        section.links = dict(links or {})
+        sections.append(section)
     if design is not None:
         sections.append(_design_section(design))
     if traps is not None:
@@ -159,7 +172,9 @@ def report(
         extra = [_figure(f, caption, close=False) for caption, f in figures.items()]
         sections.append(_Section("figures", "Figures", figures=extra))
     described = [*results, *([] if evidence is None else [evidence]), *tables.values()]
-    sections += [_methods_section(described), _provenance_section(shown, names)]
+    if described:
+        sections.append(_methods_section(described))
+    sections.append(_provenance_section(shown, names))
     heading = title or (_about(evidence, shown) if evidence else [*names, "hiercorr"][0])
     created = shown[0].dataset.attrs.get("created", "") if shown else ""
     html = template.render(
@@ -206,6 +221,7 @@ class _Section:
     items: list[str] = field(default_factory=list)
     tables: list[dict[str, Any]] = field(default_factory=list)
     figures: list[dict[str, Any]] = field(default_factory=list)
+    links: dict[str, str] = field(default_factory=dict)
     exploratory: bool = False
 
 
@@ -247,7 +263,7 @@ def _figure(figure: Any, caption: str, close: bool = True) -> dict[str, Any]:
     figure = getattr(figure, "figure", figure)
     width, height = figure.get_size_inches()
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110, bbox_inches="tight")
+    save(figure, buffer, "svg", dpi=150)
     if close:
         import matplotlib.pyplot as plt
 

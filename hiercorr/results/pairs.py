@@ -8,7 +8,7 @@ boundary (:func:`estimates`).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Hashable, Iterator, Sequence
 
 import numpy as np
 import pandas as pd
@@ -22,6 +22,7 @@ from hiercorr.results.computed import is_computed
 from hiercorr.schema import PAIR_VARIABLES, Flag, describe_flag
 
 UNCLIPPED = "correlation_unclipped"
+_LIMIT = {"correlation": 1.0, "difference": 2.0}
 _PART = 20_000_000  # entries of a pair variable on disk that are read at one time
 _FIRST_COLUMNS = (
     "correlation",
@@ -139,16 +140,31 @@ def _withheld(shown: xr.DataArray, every: xr.DataArray) -> bool:
     return bool((_some_rows(shown).isnull() & _some_rows(every).notnull()).any())
 
 
+def effect_name(names: Container[Hashable]) -> str:
+    """Return the quantity that was tested: ``"difference"`` where there is one.
+
+    Parameters
+    ----------
+    names : container of str
+        Variables of a result or columns of a table.
+    """
+    return "difference" if "difference" in names else "correlation"
+
+
 def estimates(dataset: xr.Dataset) -> NDArray:
-    """Return the correlations, with tested estimates beyond -1 or 1 at that boundary."""
-    r = dataset["correlation"].values
-    if not {"correlation_unclipped", "p_value"} <= set(dataset.data_vars):
+    """Return the correlations, or differences, that were tested.
+
+    Correlations beyond -1 or 1 are at that boundary, differences at -2 or 2.
+    """
+    name = effect_name(dataset.data_vars)
+    r, every = dataset[name].values, f"{name}_unclipped"
+    if not {every, "p_value"} <= set(dataset.data_vars):
         return r
-    return _bounded(r, dataset["correlation_unclipped"].values, dataset["p_value"].values)
+    return _bounded(r, dataset[every].values, dataset["p_value"].values, _LIMIT[name])
 
 
 def effects(table: pd.DataFrame, prefix: str = "") -> pd.Series:
-    """Return the correlations of a table of pairs as :func:`estimates` does.
+    """Return the correlations or differences of a table of pairs as :func:`estimates` does.
 
     Parameters
     ----------
@@ -156,10 +172,12 @@ def effects(table: pd.DataFrame, prefix: str = "") -> pd.Series:
     prefix : str
         Beginning of the names of its columns.
     """
-    names = [prefix + c for c in ("correlation", UNCLIPPED, "p_value")]
+    name = effect_name([c.removeprefix(prefix) for c in table.columns if c.startswith(prefix)])
+    names = [prefix + c for c in (name, f"{name}_unclipped", "p_value")]
     if not set(names) <= set(table.columns):
         return table[names[0]]
-    return pd.Series(_bounded(*(table[c].to_numpy() for c in names)), table.index)
+    r, every, p = (table[c].to_numpy() for c in names)
+    return pd.Series(_bounded(r, every, p, _LIMIT[name]), table.index)
 
 
 def in_tables(dataset: xr.Dataset) -> NDArray[np.bool_]:
@@ -170,8 +188,8 @@ def in_tables(dataset: xr.Dataset) -> NDArray[np.bool_]:
     return found & ((dataset["flag"].values & int(Flag.SELF)) == 0)
 
 
-def _bounded(r: NDArray, unclipped: NDArray, p: NDArray) -> NDArray:
-    return np.where(np.isnan(r) & np.isfinite(p), np.clip(unclipped, -1, 1), r)
+def _bounded(r: NDArray, unclipped: NDArray, p: NDArray, limit: float) -> NDArray:
+    return np.where(np.isnan(r) & np.isfinite(p), np.clip(unclipped, -limit, limit), r)
 
 
 def p_values(dataset: xr.Dataset) -> NDArray:

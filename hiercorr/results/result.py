@@ -216,7 +216,7 @@ class CorrelationResult:
         q : float, optional
             Maximum ``q_value``.
         min_correlation : float
-            Minimum absolute correlation.
+            Minimum absolute correlation, or difference where differences were tested.
         n : int, optional
             Maximum number of pairs.
 

@@ -15,6 +15,7 @@ EXTRAS = {
     "matplotlib": "report",
     "networkx": "network",
     "nutpie": "bayes",
+    "openpyxl": "report",
     "pydeseq2": "de",
     "pymc": "bayes",
     "pytensor": "bayes",

@@ -23,6 +23,8 @@ def test_demo(tmp_path, monkeypatch):
     for partner in ("UBE2C", "TOP2A", "KPNA2", "AURKA"):
         assert f"\n {partner}" in done.output
     assert "Partners of CDK1" in (tmp_path / "hiercorr-demo.html").read_text()
+    assert "hiercorr analyze" in done.output
+    assert (tmp_path / "hiercorr-demo" / "analysis.toml").exists()
 
 
 def test_check(path):

@@ -43,7 +43,7 @@ def test_whole_chain(gbm, within, between, tmp_path):
         "Su et al.",
     ):
         assert part in text
-    assert text.count("data:image/png") > 12
+    assert text.count("data:image/svg+xml") > 12
     assert 'class="exploratory"' in text
     assert "http" not in text.replace("http-equiv", "").split("<style>")[0]
     assert 'src="http' not in text

@@ -1,0 +1,148 @@
+"""Key findings of an analysis, in sentences."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from hiercorr.analysis.plan import Plan
+from hiercorr.analysis.steps import Part
+from hiercorr.results.pairs import effects
+from hiercorr.results.result import CorrelationResult
+from hiercorr.results.text import p_text
+
+_NAMED, _LEAST = 3, 3
+
+
+def findings(part: Part, plan: Plan) -> list[str]:
+    """State what was found for one cell type and target.
+
+    Parameters
+    ----------
+    part : Part
+    plan : Plan
+
+    Returns
+    -------
+    list of str
+        Sentences: partners within samples, partners between samples, both, gene sets, differences
+        between conditions, and what could not be done.
+    """
+    out = []
+    for name, where in (("within", "within"), ("between", "between")):
+        if name in part.results:
+            out.append(_partners(part.results[name], part, plan, where))
+    if part.evidence is not None:
+        out.append(_both(part))
+    if part.traps is not None:
+        out.append(_cells_as_units(part))
+    out += _sets(part, plan)
+    for name, result in part.results.items():
+        if name.startswith("differential_"):
+            out.append(_difference(result, name.removeprefix("differential_"), part, plan))
+    out += [f"Not done: {step}. Reason: {why}" for step, why in part.skipped.items()]
+    return out
+
+
+def _units(result: CorrelationResult) -> str:
+    """Name the independent units of a result: donors if samples are in blocks."""
+    a = result.dataset.attrs
+    n_samples = int(a["n_samples"])
+    donors = a.get("n_donors")
+    samples = f"{n_samples:,} {'sample' if n_samples == 1 else 'samples'}"
+    return f"{samples} of {int(donors):,} donors" if donors else samples
+
+
+def _partners(result: CorrelationResult, part: Part, plan: Plan, where: str) -> str:
+    a = result.dataset.attrs
+    table = result.top(part.target, n=len(result.genes))
+    cells = f" ({int(a['n_cells']):,} cells)" if where == "within" else ""
+    head = f"{where.capitalize()} {_units(result)}{cells}, "
+    if "q_value" not in table or not table["q_value"].notna().any():
+        few = int(a.get("n_donors", a["n_samples"])) < _LEAST
+        why = f": inference needs {_LEAST} independent samples" if few else ""
+        return f"{head}no partner of {part.target} could be tested{why}."
+    called = table[table["q_value"] < plan.q]
+    tested = int(table["q_value"].notna().sum())
+    rate = f"at a false discovery rate of {plan.q:.0%}"
+    if not len(called):
+        return f"{head}none of {tested:,} genes is correlated with {part.target} {rate}."
+    r = effects(called)
+    sign = f"{int((r > 0).sum()):,} positively, {int((r < 0).sum()):,} negatively"
+    return (
+        f"{head}{len(called):,} of {tested:,} genes are correlated with {part.target} {rate} "
+        f"({sign}); strongest evidence: {_strongest(called)}."
+    )
+
+
+def _strongest(called: pd.DataFrame, value: str = "correlation") -> str:
+    names = []
+    low, high = (
+        ("ci_lower", "ci_upper")
+        if value == "correlation"
+        else (
+            f"{value}_lower",
+            f"{value}_upper",
+        )
+    )
+    for gene, row in called.head(_NAMED).iterrows():
+        text = str(gene)
+        if np.isfinite(row.get(value, np.nan)):
+            text += f" ({row[value]:.2f}"
+            limits = (row.get(low, np.nan), row.get(high, np.nan))
+            text += f", {limits[0]:.2f} to {limits[1]:.2f})" if np.isfinite(limits).all() else ")"
+        names.append(text)
+    return ", ".join(names)
+
+
+def _both(part: Part) -> str:
+    assert part.evidence is not None
+    counts = part.evidence.counts()
+    names = ", ".join(map(str, part.evidence.of("both levels").index[:_NAMED]))
+    more = ", among them " if counts["both levels"] > _NAMED else ": " if names else ""
+    return (
+        f"{counts['both levels']:,} genes are significant at both levels with the same sign{more}"
+        f"{names}; {counts['cell-state only']:,} within samples only, "
+        f"{counts['between-sample only']:,} between samples only, {counts['discordant']:,} with "
+        "opposite signs."
+    )
+
+
+def _cells_as_units(part: Part) -> str:
+    assert part.traps is not None
+    s = part.traps.summary
+    return (
+        f"A test with cells as units calls {s['called_cells']:.0f} partners (Bonferroni), and "
+        f"{s['called_shuffled']:.0f} after {part.target} is shuffled within each sample, where "
+        "nothing is left to be found."
+    )
+
+
+def _sets(part: Part, plan: Plan) -> list[str]:
+    out = []
+    for caption, table in part.enrichment.items():
+        column = next((c for c in ("q_value", "fdr", "FDR q-val") if c in table), None)
+        if column is None or not len(table):
+            continue
+        best = table.sort_values(column).iloc[0]
+        if best[column] < plan.q:
+            out.append(f"{caption}: {best.name} (q {p_text(float(best[column]))}).")
+    return out
+
+
+def _difference(result: CorrelationResult, condition: str, part: Part, plan: Plan) -> str:
+    table = result.top(part.target, n=len(result.genes))
+    tested = int(table["q_value"].notna().sum()) if "q_value" in table else 0
+    if not tested:
+        return f"No difference by {condition} could be tested."
+    called = table[table["q_value"] < plan.q]
+    rate = f"at a false discovery rate of {plan.q:.0%}"
+    if not len(called):
+        return (
+            f"The correlation with {part.target} differs by {condition} for none of {tested:,} "
+            f"genes {rate}."
+        )
+    return (
+        f"The correlation with {part.target} differs by {condition} for {len(called):,} of "
+        f"{tested:,} genes {rate}; strongest evidence: {_strongest(called, 'difference')}."
+    )

@@ -1,0 +1,182 @@
+"""The folder of an analysis: names of its files, results saved so far, and whose it is."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from hiercorr.analysis.steps import Part
+from hiercorr.errors import DataWarning, InputError
+from hiercorr.plotting.style import save
+from hiercorr.results.result import CorrelationResult, load
+from hiercorr.runtime.drafts import Draft
+from hiercorr.runtime.files import write_text
+from hiercorr.runtime.locks import Busy, Lock
+from hiercorr.runtime.optional import optional
+from hiercorr.runtime.user_warnings import warn
+
+_STATE = "progress.json"
+_OWN = ("results", "tables", "figures")
+_MAX_SHEET = 31  # characters of the name of a sheet in Excel
+
+
+class Folder:
+    """Folder of one analysis.
+
+    Parameters
+    ----------
+    path : str or Path
+        Created if it does not exist; its parent must.
+    specification : str
+        What is analysed, as text: results of an interrupted analysis are used again only if it is
+        the same.
+    overwrite : bool
+        Replace another analysis.
+
+    Raises
+    ------
+    InputError
+        If the folder holds another analysis or other files, or another process writes to it.
+    """
+
+    def __init__(self, path: str | Path, specification: str, overwrite: bool) -> None:
+        self.path = Path(path)
+        if self.path.exists() and not self.path.is_dir():
+            raise InputError(f"output={str(path)!r} is a file; name a folder")
+        if not self.path.parent.is_dir():
+            raise InputError(
+                f"cannot create output={str(path)!r}: there is no folder {str(self.path.parent)!r}"
+            )
+        key = hashlib.sha256(specification.encode()).hexdigest()
+        state = self._state()
+        held = sorted(p.name for p in self.path.iterdir()) if self.path.is_dir() else []
+        others = [name for name in held if name != f"{_STATE}.lock"]
+        if state is None and others:
+            raise InputError(
+                f"output={str(path)!r} holds files that no analysis wrote, such as {others[0]!r}; "
+                "name a new or empty folder"
+            )
+        if state is not None and state.get("key") != key and not overwrite:
+            raise InputError(
+                f"output={str(path)!r} holds an analysis of other data or with other options; "
+                "name another folder, or replace it with overwrite=True"
+            )
+        self.path.mkdir(exist_ok=True)
+        try:
+            self._lock = Lock(self.path / f"{_STATE}.lock")
+        except Busy:
+            raise InputError(f"another process is writing to output={str(path)!r}") from None
+        if overwrite and state is not None:
+            for name in _OWN:
+                shutil.rmtree(self.path / name, ignore_errors=True)
+        self._write_state(key)
+        for name in _OWN:
+            (self.path / name).mkdir(exist_ok=True)
+
+    def close(self) -> None:
+        """Let other processes write to the folder."""
+        self._lock.release()
+
+    def _state(self) -> dict[str, Any] | None:
+        try:
+            state = json.loads((self.path / _STATE).read_text(encoding="utf-8"))
+        except (FileNotFoundError, NotADirectoryError, ValueError):
+            return None
+        return state if isinstance(state, dict) else None
+
+    def _write_state(self, key: str) -> None:
+        write_text(self.path / _STATE, json.dumps({"key": key}) + "\n")
+
+    def result(self, part: Part, name: str) -> Path:
+        """Return the path of a result."""
+        return self.path / "results" / f"{name_of(part, name)}.zarr"
+
+    def saved(self, part: Part, name: str) -> CorrelationResult | None:
+        """Load a result of an interrupted analysis; None if it is not there, or damaged."""
+        path = self.result(part, name)
+        if not path.exists():
+            return None
+        try:
+            found = load(path)
+        except InputError as error:
+            warn(f"{path.name} is computed again: {error}", DataWarning)
+            return None
+        return found if isinstance(found, CorrelationResult) else None
+
+    def save(self, part: Part, name: str, result: CorrelationResult) -> None:
+        """Save a result."""
+        result.save(self.result(part, name), overwrite=True)
+
+    def write_tables(self, tables: dict[str, pd.DataFrame]) -> None:
+        """Write tables as CSV, each, and as one Excel file with a sheet for each."""
+        for name, table in tables.items():
+            write_text(self.path / "tables" / f"{name}.csv", table.to_csv(lineterminator="\n"))
+        optional("openpyxl", "Excel files")
+        final = self.path / "tables" / "tables.xlsx"
+        with Draft(final, lambda _: True) as draft:
+            with pd.ExcelWriter(draft.path, engine="openpyxl") as writer:
+                for sheet, table in zip(_sheets(tables), tables.values(), strict=True):
+                    _without_formulas(table).to_excel(writer, sheet_name=sheet)
+            draft.into_place()
+
+    def write_figure(self, name: str, figure: Any) -> None:
+        """Write a figure as PDF with editable text and as PNG."""
+        for kind in ("pdf", "png"):
+            final = self.path / "figures" / f"{name}.{kind}"
+            with Draft(final, lambda _: True) as draft:
+                save(figure, draft.path, kind)
+                draft.into_place()
+
+
+def name_of(part: Part, name: str) -> str:
+    """Return the name of a file of one part, e.g. ``CD14_Monocytes-ISG15-within``."""
+    return "-".join(file_name(n) for n in (part.cell_type, part.target, name) if n)
+
+
+def file_name(text: str) -> str:
+    """Return a text with characters that are safe in names of files; others become ``_``.
+
+    Texts that differ only in such characters are told apart by a digest.
+    """
+    safe = re.sub(r"[^\w.+]+", "_", text, flags=re.ASCII).strip("._") or "_"
+    if safe == text or safe == text.replace(" ", "_"):
+        return safe[:80] if len(safe) <= 80 else f"{safe[:70]}_{_digest(text)}"
+    return f"{safe[:70]}_{_digest(text)}"
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:6]
+
+
+def _sheets(tables: dict[str, pd.DataFrame]) -> list[str]:
+    """Return a different name of at most 31 characters for the sheet of each table."""
+    names: list[str] = []
+    for name in tables:
+        sheet, k = name[:_MAX_SHEET], 1
+        while sheet.lower() in {n.lower() for n in names}:
+            k += 1
+            sheet = f"{name[: _MAX_SHEET - len(str(k)) - 1]}~{k}"
+        names.append(sheet)
+    return names
+
+
+def _as_text(value: Any) -> Any:
+    """Mark a text that Excel would take for a formula, or that it cannot hold."""
+    if not isinstance(value, str):
+        return value
+    text = "".join(c for c in value if c >= " " or c in "\t\n")
+    return f"'{text}" if text[:1] in tuple("=+-@") else text
+
+
+def _without_formulas(table: pd.DataFrame) -> pd.DataFrame:
+    out = table.copy()
+    for column in out.columns[[not pd.api.types.is_numeric_dtype(t) for t in out.dtypes]]:
+        out[column] = [_as_text(str(v)) for v in out[column]]
+    out.index = pd.Index([_as_text(i) for i in out.index], name=out.index.name)
+    return out

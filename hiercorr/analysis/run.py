@@ -1,0 +1,437 @@
+"""``analyze``: from a file to a folder with report, tables, figures and results."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import logging
+import platform
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import anndata as ad
+import pandas as pd
+
+from hiercorr.analysis.figures import figures
+from hiercorr.analysis.findings import findings
+from hiercorr.analysis.folder import Folder, name_of
+from hiercorr.analysis.plan import Plan, as_toml, make_plan, read_plan
+from hiercorr.analysis.steps import FITS, Part, Steps, attempt, follow
+from hiercorr.analysis.tables import tables
+from hiercorr.analysis.units import Units, choose_units
+from hiercorr.counts.sources import open_source
+from hiercorr.counts.validate import subset_mask
+from hiercorr.errors import DataWarning, InputError, unknown_name
+from hiercorr.reporting.methods_text import methods_text
+from hiercorr.reporting.references import bibtex
+from hiercorr.reporting.report import report
+from hiercorr.results.result import CorrelationResult
+from hiercorr.runtime.files import write_text
+from hiercorr.runtime.user_warnings import warn
+
+_LOG = logging.getLogger("hiercorr")
+_PACKAGES = ("hiercorr", "numpy", "scipy", "pandas", "xarray", "anndata", "statsmodels", "numba")
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """What :func:`analyze` found and wrote.
+
+    Attributes
+    ----------
+    folder : Path
+        Folder with ``report.html``, ``tables``, ``figures``, ``results``, ``analysis.toml``,
+        ``methods.md`` and ``references.bib``.
+    plan : Plan
+        Options, with defaults.
+    choices : list of str
+        What was chosen for the user, in sentences.
+    parts : list of Part
+        Results for each cell type and target: ``results``, ``evidence``, ``design``, ``traps``,
+        ``enrichment`` and ``skipped``.
+    findings : list of str
+        Key findings.
+    """
+
+    folder: Path
+    plan: Plan
+    choices: list[str] = field(default_factory=list)
+    parts: list[Part] = field(default_factory=list)
+    findings: list[str] = field(default_factory=list)
+
+    def __getitem__(self, name: str) -> CorrelationResult:
+        """Return a result of an analysis of one target in one cell type, e.g. ``"within"``."""
+        if len(self.parts) != 1:
+            raise InputError(
+                f"the analysis has {len(self.parts)} parts (cell types x targets): use "
+                f"parts[0].results[{name!r}]"
+            )
+        return self.parts[0].results[name]
+
+    def __str__(self) -> str:
+        lines = [*self.choices, *self.findings, f"Report: {self.folder / 'report.html'}"]
+        return "\n".join(lines)
+
+    __repr__ = __str__
+
+
+def analyze(
+    data: ad.AnnData | str | Path,
+    output: str | Path,
+    *,
+    sample: str | None = None,
+    target: str | Sequence[str] | None = None,
+    cell_type: Mapping[str, str | Sequence[str]] | None = None,
+    subset: Mapping[str, Any] | None = None,
+    condition: str | Sequence[str] | None = None,
+    block: str | None = None,
+    formula: str | None = None,
+    covariates: str | None = None,
+    genes: int | Sequence[str] | None = None,
+    layer: str | None = None,
+    depth: str | None = None,
+    min_cells: int | None = None,
+    sets: str | Path | None = None,
+    q: float | None = None,
+    seed: int | None = None,
+    title: str | None = None,
+    overwrite: bool = False,
+    progress: bool | None = None,
+) -> Analysis:
+    """Analyse the partners of a gene in a cell type, and write everything a paper needs.
+
+    The steps are: check of the design, traps of cell-level correlation, correlation within samples
+    (:class:`hiercorr.CSCore`), correlation between samples (:class:`hiercorr.Pseudobulk`), evidence
+    at both levels (:func:`hiercorr.evidence`), enrichment of gene sets, differences between
+    conditions (:func:`hiercorr.differential`), figures, tables and a report. What the data do not
+    allow is left out and named, with the reason, in ``findings`` and in the report.
+
+    Parameters
+    ----------
+    data : AnnData or path
+        Cells x genes raw counts, as for :class:`hiercorr.CSCore`; or the ``analysis.toml`` of
+        an earlier analysis, which is repeated, with options given here instead of its own.
+    output : str or Path
+        Folder, new or empty, or that of the same analysis, which is then completed.
+    sample : str
+        Column of ``obs`` with the donor or sample of each cell: the unit that counts.
+    target : str or list of str
+        Gene whose partners are asked for; several: an analysis of each.
+    cell_type : mapping, optional
+        Column of ``obs`` -> label or labels, e.g. ``{"cell_type": ["B cells", "NK cells"]}``: an
+        analysis of each. None: all cells selected by `subset` are taken together.
+    subset : mapping, optional
+        Columns of ``obs`` -> label or labels: restricts all analyses to these cells.
+    condition : str or list of str, optional
+        Columns whose groups are compared. A condition that varies within `sample` is compared
+        within it: samples are then the combinations of both, and `sample` is the unit.
+    block : str, optional
+        Column with the donor of each sample, if donors have several samples.
+    formula : str, optional
+        Covariates of samples, e.g. ``"~ sex + age"``; conditions are added.
+    covariates : str, optional
+        Covariates of cells within samples, e.g. ``"~ percent_mito"``.
+    genes : int or list of str, optional
+        Number of genes with the highest mean, or names. None: all.
+    layer, depth, min_cells
+        As for :class:`hiercorr.CSCore`.
+    sets : str or Path
+        Gene sets: ``"hallmark"`` (default), a GMT file, or ``"none"``: no enrichment.
+    q : float
+        Threshold of the q-values (0.05).
+    seed : int
+        Seed of permutations (0).
+    title : str, optional
+        Title of the report.
+    overwrite : bool
+        Replace the folder of another analysis.
+    progress : bool, optional
+        Print the steps and the time left. None: in a terminal.
+
+    Returns
+    -------
+    Analysis
+
+    Raises
+    ------
+    InputError
+        If the data or options cannot be used, or the folder holds something else.
+
+    Examples
+    --------
+    >>> import hiercorr as hc, tempfile, pathlib
+    >>> adata = hc.datasets.glioblastoma()
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     found = hc.analyze(adata, pathlib.Path(folder) / "ftl", sample="sample_id",
+    ...         target="FTL", subset={"condition": "ctrl"}, depth="total_counts", genes=60)
+    ...     sorted(p.name for p in found.folder.iterdir())[:3]
+    ['analysis.toml', 'figures', 'methods.md']
+    >>> found["within"].target
+    'FTL'
+    """
+    given: dict[str, Any] = {
+        "sample": sample,
+        "target": target,
+        "cell_type": cell_type,
+        "subset": subset,
+        "condition": condition,
+        "block": block,
+        "formula": formula,
+        "covariates": covariates,
+        "genes": genes,
+        "layer": layer,
+        "depth": depth,
+        "min_cells": min_cells,
+        "sets": sets,
+        "q": q,
+        "seed": seed,
+        "title": title,
+    }
+    options = {k: v for k, v in given.items() if v is not None}
+    data, options, earlier = _from_file(data, options)
+    plan = make_plan(options)
+    with open_source(data, plan.layer) as source:
+        obs, names, size = source.obs, source.genes, source.shape
+    for gene in plan.target:
+        if gene not in names:
+            raise unknown_name("gene (target)", gene, names)
+    units = choose_units(plan, obs)
+    kinds = {kind: obs[subset_mask(obs, plan.cells(kind))] for kind in plan.types()}
+    described = _described(data, size)
+    _warn_of_other_data(earlier, described)
+    folder = Folder(output, as_toml(plan, described, {}), overwrite)
+    try:
+        said = _Said(progress, len(kinds) * len(plan.target))
+        return _analyze(data, plan, units, folder, described, said)
+    finally:
+        folder.close()
+
+
+def _from_file(data: Any, options: dict[str, Any]) -> tuple[Any, dict[str, Any], dict[str, Any]]:
+    """Return data and options, from an ``analysis.toml`` where `data` is one."""
+    if not isinstance(data, str | Path) or Path(data).suffix.lower() != ".toml":
+        return data, options, {}
+    earlier, described = read_plan(Path(data))
+    path = described.get("path")
+    if not path:
+        raise InputError(
+            f"{Path(data).name} is of data in memory: call analyze(adata, ...) with the options in "
+            "its table [analysis]"
+        )
+    return path, {**earlier, **options}, described
+
+
+def _described(data: Any, size: tuple[int, int]) -> dict[str, Any]:
+    """Describe the data so that others, or others of the same name, are noticed."""
+    counted = {"n_cells": int(size[0]), "n_genes": int(size[1])}
+    if isinstance(data, str | Path):
+        path = Path(data).resolve()
+        of_file = {"bytes": path.stat().st_size} if path.is_file() else {}
+        return {"path": str(path), **counted, **of_file}
+    names = pd.util.hash_pandas_object(data.obs_names.to_series()).sum()
+    total = float(data.X.sum()) if hasattr(data.X, "sum") else 0.0
+    return {**counted, "digest": f"{int(names) % 2**32:08x}-{total:.10g}"}
+
+
+def _warn_of_other_data(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    for name in ("n_cells", "n_genes", "bytes"):
+        if name in earlier and earlier[name] != now.get(name):
+            warn(
+                f"the data are not those of the earlier analysis: {name} was {earlier[name]} and "
+                f"is {now.get(name)}",
+                DataWarning,
+            )
+            return
+
+
+class _Said:
+    """Progress by step, with the time left."""
+
+    def __init__(self, show: bool | None, parts: int) -> None:
+        self.show = sys.stderr.isatty() if show is None else show
+        self.parts, self.done, self.start = parts, 0, time.monotonic()
+
+    def step(self, part: Part, name: str) -> None:
+        """Say that a step begins."""
+        of = ", ".join(filter(None, (part.cell_type, part.target)))
+        self._line(f"{of}: {name}")
+
+    def part_is_done(self) -> None:
+        """Say how long the remaining parts will take."""
+        self.done += 1
+        left = self.parts - self.done
+        if left:
+            seconds = (time.monotonic() - self.start) / self.done * left
+            self._line(f"{self.done} of {self.parts} done, about {_duration(seconds)} left")
+
+    def _line(self, text: str) -> None:
+        _LOG.info(text)
+        if self.show:
+            print(text, file=sys.stderr)
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
+
+
+def _analyze(
+    data: Any,
+    plan: Plan,
+    units: Units,
+    folder: Folder,
+    described: dict[str, Any],
+    said: _Said,
+) -> Analysis:
+    write_text(folder.path / "analysis.toml", as_toml(plan, described, _versions()))
+    choices = [*units.choices, *_choices(plan)]
+    parts, sentences, made = [], [], {}
+    for cell_type in plan.types():
+        steps = Steps(data, plan, units, cell_type)
+        for target in plan.target:
+            part = _compute(Part(cell_type, target), steps, folder, said)
+            said.step(part, "figures and report")
+            found = findings(part, plan)
+            made.update(tables(part))
+            _write(part, data, plan, units, folder, [*choices, *found], _single(plan))
+            parts.append(part)
+            head = "" if _single(plan) else f"{', '.join(filter(None, (cell_type, target)))}: "
+            sentences += [head + sentence for sentence in found]
+            said.part_is_done()
+    folder.write_tables(made)
+    _write_texts(parts, folder)
+    if not _single(plan):
+        _write_overview(parts, plan, folder, choices, sentences)
+    return Analysis(folder.path, plan, choices, parts, sentences)
+
+
+def _single(plan: Plan) -> bool:
+    return len(plan.types()) * len(plan.target) == 1
+
+
+def _choices(plan: Plan) -> list[str]:
+    """State what follows from options that were not given."""
+    out = []
+    if plan.genes is None:
+        out.append("All genes are analysed; q-values count all that could be tested.")
+    if plan.depth is None:
+        out.append("Sequencing depth is the sum of the counts of each cell.")
+    if plan.covariates is None:
+        out.append("Cells are not adjusted for covariates.")
+    return out
+
+
+def _compute(part: Part, steps: Steps, folder: Folder, said: _Said) -> Part:
+    """Take the steps of one part; results that are in the folder are loaded."""
+
+    def design() -> None:
+        part.design = steps.design()
+
+    def cells_as_units() -> None:
+        part.traps = steps.traps(part.target)
+
+    for name, step in (("design", design), ("traps", cells_as_units)):
+        said.step(part, name)
+        attempt(part, name, step)
+    differences = [f"differential_{c}" for c in steps.plan.condition]
+    for name in (*FITS, *differences):
+        said.step(part, name.replace("_", " by "))
+        found = folder.saved(part, name)
+        if found is None:
+
+            def fit(name: str = name) -> None:
+                part.results[name] = steps.fit(name, part.target)
+                folder.save(part, name, part.results[name])
+
+            attempt(part, name, fit)
+        else:
+            part.results[name] = found
+    if "within" not in part.results and "between" not in part.results:
+        raise InputError(f"no correlation could be estimated: {part.skipped['within']}")
+    said.step(part, "evidence and gene sets")
+    follow(part, steps.plan)
+    return part
+
+
+def _write(
+    part: Part,
+    data: Any,
+    plan: Plan,
+    units: Units,
+    folder: Folder,
+    sentences: list[str],
+    single: bool,
+) -> None:
+    """Draw the figures of a part and write its report."""
+    import matplotlib.pyplot as plt
+
+    drawn: dict[str, tuple[str, Any]] = {}
+    for name, (caption, draw) in figures(part, data, plan, units).items():
+
+        def add(name: str = name, caption: str = caption, draw: Any = draw) -> None:
+            figure = draw()
+            drawn[name] = (caption, getattr(figure, "figure", figure))
+            folder.write_figure(name_of(part, name), drawn[name][1])
+
+        attempt(part, f"figure {name!r}", add)
+    where = f" in {part.cell_type}" if part.cell_type else ""
+    report(
+        folder.path / _report_name(part, single),
+        *part.results.values(),
+        design=part.design,
+        traps=part.traps,
+        evidence=part.evidence,
+        enrichment=part.enrichment or None,
+        figures=dict(v for k, v in drawn.items() if k == "cells" or k.startswith("differential")),
+        findings=sentences,
+        title=plan.title if single and plan.title else f"Partners of {part.target}{where}",
+    )
+    for _, figure in drawn.values():
+        plt.close(figure)
+
+
+def _report_name(part: Part, single: bool) -> str:
+    return "report.html" if single else f"{name_of(part, 'report')}.html"
+
+
+def _write_texts(parts: Sequence[Part], folder: Folder) -> None:
+    """Write the Methods paragraphs and the references for what was done."""
+    texts: list[str] = []
+    for part in parts:
+        described = [*part.results.values(), *part.enrichment.values()]
+        texts += [methods_text(d) for d in described]
+        texts += [] if part.evidence is None else [methods_text(part.evidence)]
+    unique = list(dict.fromkeys(texts))
+    write_text(folder.path / "methods.md", "# Methods\n\n" + "\n\n".join(unique) + "\n")
+    write_text(folder.path / "references.bib", bibtex(unique))
+
+
+def _write_overview(
+    parts: Sequence[Part],
+    plan: Plan,
+    folder: Folder,
+    choices: Sequence[str],
+    sentences: Sequence[str],
+) -> None:
+    """Write ``report.html`` of several parts: the findings of all, and links to their reports."""
+    links = {
+        f"Partners of {p.target}{f' in {p.cell_type}' if p.cell_type else ''}": _report_name(
+            p, single=False
+        )
+        for p in parts
+    }
+    report(
+        folder.path / "report.html",
+        findings=[*choices, *sentences],
+        links=links,
+        title=plan.title or f"Partners of {', '.join(plan.target)}",
+    )
+
+
+def _versions() -> dict[str, str]:
+    return {
+        "python": platform.python_version(),
+        **{name: importlib.metadata.version(name) for name in _PACKAGES},
+    }

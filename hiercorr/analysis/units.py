@@ -1,0 +1,96 @@
+"""Units of an analysis: samples in which moments are centred, and donors that inference counts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import pandas as pd
+
+from hiercorr.analysis.plan import Plan
+from hiercorr.design.formulas import columns, random_intercepts
+from hiercorr.design.nesting import quoted
+from hiercorr.errors import InputError, unknown_name
+
+
+@dataclass(frozen=True)
+class Units:
+    """How the columns of a plan are used.
+
+    Attributes
+    ----------
+    sample : str or (str, str)
+        Sample column or columns of the models within and between samples.
+    block : str or None
+        Donor of each of these samples.
+    formula : str or None
+        Covariates of samples in the model between samples, conditions included.
+    within_donors : list of str
+        Conditions that vary within `Plan.sample`.
+    choices : list of str
+        What was chosen and why, in sentences.
+    """
+
+    sample: str | tuple[str, str]
+    block: str | None
+    formula: str | None
+    within_donors: list[str] = field(default_factory=list)
+    choices: list[str] = field(default_factory=list)
+
+
+def choose_units(plan: Plan, obs: pd.DataFrame) -> Units:
+    """Choose samples and donors by whether the conditions vary within samples.
+
+    Parameters
+    ----------
+    plan : Plan
+    obs : DataFrame
+        Cells that are analysed.
+
+    Returns
+    -------
+    Units
+
+    Raises
+    ------
+    InputError
+        If a column does not exist, or two conditions vary within samples.
+    """
+    named = [plan.sample, *plan.condition, *plan.cell_type, *plan.subset]
+    named += [plan.block] if plan.block else []
+    for column in named:
+        if column not in obs:
+            raise unknown_name("column of obs", column, obs.columns)
+    varying = [c for c in plan.condition if _varies(obs, plan.sample, c)]
+    choices = []
+    sample: str | tuple[str, str] = plan.sample
+    block = None if plan.block == plan.sample else plan.block
+    if len(varying) > 1:
+        raise InputError(
+            f"conditions {' and '.join(map(repr, varying))} vary within the samples of "
+            f"{plan.sample!r}: name a column of obs with the single samples as sample=, and "
+            f"block={plan.sample!r}"
+        )
+    if varying:
+        if block is not None:
+            raise InputError(
+                f"condition {varying[0]!r} varies within the samples of {plan.sample!r}, which are "
+                f"in blocks of {block!r}: name a column of obs with the single samples as sample="
+            )
+        sample, block = (plan.sample, varying[0]), plan.sample
+        choices.append(
+            f"{varying[0]!r} varies within {plan.sample!r}: each combination of the two is a "
+            f"sample, and inference is over {plan.sample!r}."
+        )
+    fixed, random = random_intercepts(plan.formula)
+    present = columns(fixed) if fixed else []
+    added = [c for c in plan.condition if c not in present]
+    formula = plan.formula
+    if added:
+        terms = " + ".join(map(quoted, added))
+        formula = f"{formula} + {terms}" if formula else f"~ {terms}"
+        choices.append(f"Between samples, {terms} is adjusted for.")
+    return Units(sample, None if random else block, formula, varying, choices)
+
+
+def _varies(obs: pd.DataFrame, sample: str, column: str) -> bool:
+    return bool((obs.groupby(sample, observed=True)[column].nunique() > 1).any())

@@ -1,0 +1,61 @@
+import pandas as pd
+import pytest
+
+import hiercorr as hc
+from hiercorr.analysis.folder import Folder, file_name
+
+
+def test_a_folder_is_taken_up_again_by_the_same_analysis_only(tmp_path):
+    path = tmp_path / "a"
+    Folder(path, "one", False).close()
+    Folder(path, "one", False).close()
+    with pytest.raises(hc.InputError, match="other options"):
+        Folder(path, "two", False)
+    kept = path / "notes.txt"
+    kept.write_text("mine")
+    (path / "tables" / "old.csv").write_text("")
+    Folder(path, "two", True).close()
+    assert kept.read_text() == "mine"
+    assert not (path / "tables" / "old.csv").exists()
+
+
+def test_files_of_others_are_not_touched(tmp_path):
+    (tmp_path / "mine.txt").write_text("mine")
+    for overwrite in (False, True):
+        with pytest.raises(hc.InputError, match=r"mine\.txt"):
+            Folder(tmp_path, "one", overwrite)
+    with pytest.raises(hc.InputError, match="is a file"):
+        Folder(tmp_path / "mine.txt", "one", False)
+    with pytest.raises(hc.InputError, match="there is no folder"):
+        Folder(tmp_path / "no" / "folder", "one", False)
+
+
+def test_two_processes_do_not_share_a_folder(tmp_path):
+    folder = Folder(tmp_path / "a", "one", False)
+    with pytest.raises(hc.InputError, match="another process"):
+        Folder(tmp_path / "a", "one", False)
+    folder.close()
+    Folder(tmp_path / "a", "one", False).close()
+
+
+def test_names_of_files_are_safe_and_different():
+    assert file_name("CD14+ Monocytes") == "CD14+_Monocytes"
+    assert "/" not in file_name("../../etc/passwd")
+    assert not file_name("..").startswith(".")
+    hostile = ["a/b", "a\\b", "a:b", "x" * 200, "x" * 201, "", "T/NK", "T\\NK"]
+    assert len({file_name(n) for n in hostile}) == len(hostile)
+    assert max(len(file_name(n)) for n in hostile) < 100
+
+
+def test_tables_are_read_again_and_hold_no_formulas(tmp_path):
+    folder = Folder(tmp_path / "a", "one", False)
+    table = pd.DataFrame({"r": [0.25, None], "flag": ["", "x\x00y"]}, index=["=1+1", "B"])
+    names = ["t", "n" * 40 + "a", "n" * 40 + "b"]
+    folder.write_tables(dict.fromkeys(names, table))
+    folder.close()
+    csv = pd.read_csv(tmp_path / "a" / "tables" / "t.csv", index_col=0)
+    assert csv["r"].iloc[0] == 0.25
+    book = pd.read_excel(tmp_path / "a" / "tables" / "tables.xlsx", sheet_name=None, index_col=0)
+    assert len(book) == 3
+    assert book["t"].index[0] == "'=1+1"
+    assert book["t"]["flag"].iloc[1] == "xy"

@@ -1,0 +1,228 @@
+import json
+import re
+import tomllib
+
+import anndata as ad
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+
+import hiercorr as hc
+from hiercorr.analysis import run
+
+OPTIONS = {
+    "sample": "sample_id",
+    "target": "FTL",
+    "subset": {"condition": "ctrl"},
+    "depth": "total_counts",
+    "genes": 60,
+}
+
+
+@pytest.fixture
+def nothing_drawn(monkeypatch):
+    """Figures and reports are tested once; they take most of the time."""
+
+    def write(part, data, plan, units, folder, sentences, single):
+        name = run._report_name(part, single)
+        (folder.path / name).write_text("\n".join(sentences))
+
+    monkeypatch.setattr(run, "_write", write)
+
+
+@pytest.fixture(scope="module")
+def of_file(gbm, tmp_path_factory):
+    """An analysis of a file, and the folder around it."""
+    folder = tmp_path_factory.mktemp("analysis")
+    gbm.write_h5ad(folder / "gbm.h5ad")
+    return hc.analyze(folder / "gbm.h5ad", folder / "out", **OPTIONS), folder
+
+
+def test_the_folder_has_all_that_a_paper_needs(of_file):
+    found, folder = of_file
+    out = folder / "out"
+    assert found.folder == out
+    assert {p.name for p in out.iterdir()} == {
+        "analysis.toml",
+        "figures",
+        "methods.md",
+        "progress.json",
+        "references.bib",
+        "report.html",
+        "results",
+        "tables",
+    }
+    assert hc.load(out / "results" / "FTL-within.zarr").target == "FTL"
+    table = pd.read_csv(out / "tables" / "FTL-within.csv", index_col=0)
+    np.testing.assert_allclose(table["correlation"], found["within"].top(n=59)["correlation"])
+    assert len(pd.read_excel(out / "tables" / "tables.xlsx", sheet_name=None)) == len(
+        list((out / "tables").glob("*.csv"))
+    )
+    for kind in ("pdf", "png"):
+        assert (out / "figures" / f"FTL-levels.{kind}").stat().st_size > 5000
+    assert (
+        b"/Type0" in (out / "figures" / "FTL-levels.pdf").read_bytes()
+        or b"/FontFile2" in (out / "figures" / "FTL-levels.pdf").read_bytes()
+    )  # TrueType: text that can be edited
+    html = (out / "report.html").read_text()
+    for sentence in [*found.choices, *found.findings]:
+        assert sentence.split("(")[0].strip()[:60] in html
+    assert html.index("Key findings") < html.index("Evidence at two levels")
+    assert "Su et al. 2023" in (out / "methods.md").read_text()
+    assert "@article{cscore" in (out / "references.bib").read_text()
+    assert not plt.get_fignums()
+
+
+def test_the_findings_are_those_of_the_tables(of_file):
+    found, _ = of_file
+    part = found.parts[0]
+    table = part.results["within"].top(n=59)
+    called = int((table["q_value"] < 0.05).sum())
+    assert f" {called} of 59 genes are correlated with FTL" in found.findings[0]
+    assert str(table.index[0]) in found.findings[0]
+    both = part.evidence.counts()["both levels"]
+    assert any(s.startswith(f"{both} genes are significant at both") for s in found.findings)
+    assert found.findings[0] in str(found)
+
+
+def test_its_file_repeats_the_analysis(of_file, nothing_drawn):
+    found, folder = of_file
+    again = hc.analyze(folder / "out" / "analysis.toml", folder / "again")
+    for name, result in found.parts[0].results.items():
+        other = again.parts[0].results[name].dataset
+        for variable in result.dataset.data_vars:
+            np.testing.assert_array_equal(
+                np.asarray(result.dataset[variable].values),
+                np.asarray(other[variable].values),
+                err_msg=f"{name}: {variable}",
+            )
+    assert again.findings == found.findings
+    other = hc.analyze(folder / "out" / "analysis.toml", folder / "other", target="FTH1")
+    assert other.plan.target == ["FTH1"]
+
+
+def test_an_interrupted_analysis_goes_on(of_file, monkeypatch, nothing_drawn):
+    found, folder = of_file
+
+    def fit(*_):
+        raise AssertionError("everything is there")
+
+    monkeypatch.setattr(run.Steps, "fit", fit)
+    again = hc.analyze(folder / "gbm.h5ad", folder / "out", **OPTIONS)
+    assert again.findings == found.findings
+    with pytest.raises(hc.InputError, match="overwrite=True"):
+        hc.analyze(folder / "gbm.h5ad", folder / "out", **{**OPTIONS, "genes": 50})
+
+
+def test_a_damaged_result_is_computed_again(of_file, nothing_drawn):
+    found, folder = of_file
+    damaged = folder / "out" / "results" / "FTL-cells.zarr"
+    next(p for p in damaged.rglob("*") if p.is_file() and p.name == "0").write_bytes(b"")
+    with pytest.warns(hc.DataWarning, match="computed again"):
+        again = hc.analyze(folder / "gbm.h5ad", folder / "out", **OPTIONS)
+    assert again.findings == found.findings
+    assert hc.load(damaged).target == "FTL"
+
+
+def test_other_data_of_the_same_name_are_noticed(of_file, gbm, nothing_drawn):
+    _, folder = of_file
+    text = (folder / "out" / "analysis.toml").read_text()
+    (folder / "changed.toml").write_text(re.sub("n_cells = .*", "n_cells = 7", text))
+    with pytest.warns(hc.DataWarning, match="n_cells was 7 and is 5000"):
+        hc.analyze(folder / "changed.toml", folder / "changed")
+
+
+def test_each_cell_type_and_target_has_a_report(gbm, tmp_path, nothing_drawn):
+    found = hc.analyze(
+        gbm,
+        tmp_path / "out",
+        sample="patient_id",
+        target=["FTL", "FTH1"],
+        cell_type={"condition": ["ctrl", "panobinostat"]},
+        depth="total_counts",
+        genes=30,
+        sets="none",
+        progress=False,
+    )
+    assert [(p.cell_type, p.target) for p in found.parts] == [
+        ("ctrl", "FTL"),
+        ("ctrl", "FTH1"),
+        ("panobinostat", "FTL"),
+        ("panobinostat", "FTH1"),
+    ]
+    html = (tmp_path / "out" / "report.html").read_text()
+    for part in found.parts:
+        name = f"{part.cell_type}-{part.target}-report.html"
+        assert f'href="{name}"' in html
+        assert (tmp_path / "out" / name).exists()
+        expected = hc.CSCore(
+            gbm,
+            "patient_id",
+            genes=30,
+            depth="total_counts",
+            subset={"condition": part.cell_type},
+        ).fit(target=part.target)
+        np.testing.assert_allclose(
+            part.results["within"].matrix("p_value"), expected.matrix("p_value")
+        )
+    with pytest.raises(hc.InputError, match="4 parts"):
+        found["within"]
+    assert "path" not in tomllib.loads((tmp_path / "out" / "analysis.toml").read_text())["data"]
+    with pytest.raises(hc.InputError, match="in memory"):
+        hc.analyze(tmp_path / "out" / "analysis.toml", tmp_path / "again")
+
+
+def test_what_the_data_do_not_allow_is_said_and_the_rest_is_done(tmp_path, nothing_drawn):
+    kang = hc.datasets.kang_pbmc()
+    found = hc.analyze(
+        kang,
+        tmp_path / "out",
+        sample="donor",
+        target="ISG15",
+        cell_type={"cell_type": "CD14+ Monocytes"},
+        condition="condition",
+        depth="total_counts",
+        genes=40,
+        sets="none",
+    )
+    part = found.parts[0]
+    assert part.results["within"].dataset.attrs["n_donors"] == 2
+    assert "differential_condition" in part.results
+    assert any("no partner of ISG15 could be tested" in s for s in found.findings)
+    assert any(s.startswith("Not done: traps") for s in found.findings)
+    assert "Not done: traps" in (tmp_path / "out" / "report.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"target": "FTX"}, "FTX"),
+        ({"sample": "patient"}, "patient"),
+        ({"cell_type": {"condition": "control"}, "subset": None}, "control"),
+        ({"subset": {"condition": "no"}}, "no"),
+        ({"sample": None}, "sample= is needed"),
+    ],
+)
+def test_bad_input_leaves_no_folder(gbm, tmp_path, options, said):
+    with pytest.raises(hc.InputError, match=said):
+        hc.analyze(gbm, tmp_path / "out", **{**OPTIONS, **options})
+    assert not (tmp_path / "out").exists()
+
+
+def test_names_of_genes_and_cell_types_may_hold_anything(tmp_path):
+    rng = np.random.default_rng(1)
+    names = ["../up", "<script>alert(1)</script>", "$\\frac{$", "=1+1", *map(str, range(16))]
+    obs = pd.DataFrame(
+        {"donor": np.repeat(list("abcd"), 60), "type": "T/NK <b>"}, index=map(str, range(240))
+    )
+    adata = ad.AnnData(
+        rng.poisson(3.0, (240, 20)).astype(float), obs=obs, var=pd.DataFrame(index=names)
+    )
+    out = tmp_path / "out"
+    hc.analyze(
+        adata, out, sample="donor", target="../up", cell_type={"type": "T/NK <b>"}, sets="none"
+    )
+    assert {p.name for p in tmp_path.iterdir()} == {"out"}
+    assert "<script>alert" not in (out / "report.html").read_text()
+    assert json.loads((out / "progress.json").read_text())["key"]
