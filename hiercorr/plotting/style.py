@@ -48,7 +48,7 @@ def verbatim(plot: Callable[P, R]) -> Callable[P, R]:
             texts = [ax.title, ax.xaxis.label, ax.yaxis.label]
             for axis in (ax.xaxis, ax.yaxis):  # powers of ten are formulas of matplotlib itself
                 for text in axis.get_ticklabels(which="both"):
-                    text.set_parse_math(axis.get_scale() == "log")
+                    text.set_parse_math(axis.get_scale() in ("log", "symlog"))
             for text in texts:
                 text.set_parse_math(False)
         return out
