@@ -192,7 +192,11 @@ class CSCore:
     def _facts(self) -> ModelFacts:
         n = self.counts.n_samples if self._units is None else int(self._units.max()) + 1
         return ModelFacts(
-            self.sample is not None, self.covariates is not None, self._cluster is not None, n
+            self.sample is not None,
+            self.covariates is not None,
+            self._cluster is not None,
+            n,
+            None if self.memory_limit is None else memory_bytes(self.memory_limit),
         )
 
     def fit(
