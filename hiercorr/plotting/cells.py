@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike
 from hiercorr.counts.counts import MIN_CELLS
 from hiercorr.counts.read import read_counts
 from hiercorr.counts.selection import Selection
+from hiercorr.design.samples import sample_name
 from hiercorr.plotting import style
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 @style.verbatim
 def pair_scatter(
     data: ad.AnnData | str | Path,
-    sample: str,
+    sample: str | tuple[str, str],
     gene_a: str,
     gene_b: str,
     *,
@@ -56,7 +57,7 @@ def pair_scatter(
     counts = read_counts(
         data,
         Selection(
-            sample=sample,
+            sample=sample_name(sample),
             genes=[gene_a, gene_b],
             layer=layer,
             depth=depth,
