@@ -220,6 +220,8 @@ def build_dataset(
     stamp = _stamp(len(samples), target, "p_value" in pair or tested)
     stamp["estimand"] = estimand(attrs)
     given = {k: v for k, v in {**stamp, **attrs}.items() if v is not None}
+    if "sample_column" in given:
+        given["sample_column"] = str(given["sample_column"])
     return xr.Dataset(variables, coords, given)
 
 

@@ -25,6 +25,7 @@ from hiercorr.counts.counts import MIN_CELLS, Counts
 from hiercorr.counts.read import CountReader
 from hiercorr.counts.selection import Selection
 from hiercorr.design.formulas import random_blocks
+from hiercorr.design.samples import sample_name
 from hiercorr.errors import InputError, one_of, text, true_or_false, valid_seed, without_effect
 from hiercorr.results.result import CorrelationResult
 
@@ -50,7 +51,8 @@ class BayesianCorrelation:
     data : AnnData or path
         Cells x genes raw counts of one cell type, as for :class:`hiercorr.CSCore`.
     sample : str
-        Column of ``obs`` with the sample of each cell; at least 3 samples.
+        Column of ``obs`` with the sample of each cell, or two columns whose combinations are the
+            samples; at least 3 samples.
     genes : sequence of str, bool mask or int, optional
         2 to 20 genes for :meth:`fit`; any number for :meth:`fit_many`. None: all expressed genes.
     formula : str
@@ -103,7 +105,7 @@ class BayesianCorrelation:
     def __init__(
         self,
         data: ad.AnnData | str | Path,
-        sample: str,
+        sample: str | tuple[str, str],
         genes: Sequence[str] | ArrayLike | int | None = None,
         formula: str = "~ 1",
         priors: Mapping[str, Any] | str | Path | None = None,
@@ -121,7 +123,7 @@ class BayesianCorrelation:
     ) -> None:
         if sample is None:
             raise InputError("sample= is needed: the obs column with the sample of each cell")
-        text("sample", sample)
+        sample = sample_name(sample)
         text("formula", formula, optional=True)
         true_or_false("heterogeneity", heterogeneity)
         one_of("structure", structure, STRUCTURES)

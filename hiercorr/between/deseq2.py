@@ -23,7 +23,7 @@ from hiercorr.runtime.optional import optional
 
 def differential_expression(
     data: ad.AnnData | str | Path,
-    sample: str,
+    sample: str | tuple[str, str],
     formula: str,
     contrast: str | Sequence[str],
     layer: str | None = None,

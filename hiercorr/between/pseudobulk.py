@@ -31,6 +31,7 @@ from hiercorr.design.samples import (
     check_block,
     refuse_missing,
     refuse_swapped,
+    sample_name,
     warn_of_repeated_donors,
 )
 from hiercorr.errors import (
@@ -60,7 +61,7 @@ class Pseudobulk:
         Cells x genes raw counts, as for :class:`hiercorr.CSCore`; or the output of
         :func:`hiercorr.aggregate`.
     sample : str
-        Column of ``obs`` with the sample of each cell.
+        Column of ``obs`` with the sample of each cell; two columns: their combinations.
     cell_type : str, optional
         Column of ``obs``: units are samples x cell types. If there are several types, they enter
         the formula, and the types of one sample form a block.
@@ -109,7 +110,7 @@ class Pseudobulk:
     def __init__(
         self,
         data: ad.AnnData | str | Path,
-        sample: str,
+        sample: str | tuple[str, str],
         cell_type: str | None = None,
         formula: str | None = None,
         normalization: str = "tmm",
@@ -141,6 +142,7 @@ class Pseudobulk:
             raise InputError(
                 f"block_method={block_method!r} needs block=, the column that contains the blocks"
             )
+        sample = sample_name(sample)
         selection = Selection(
             sample,
             genes=genes,

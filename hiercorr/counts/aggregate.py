@@ -21,7 +21,12 @@ from hiercorr.counts.modalities import check_features
 from hiercorr.counts.selection import Selection
 from hiercorr.counts.sources import DataSource, Source
 from hiercorr.design.levels import one_name_each
-from hiercorr.design.samples import constant_columns
+from hiercorr.design.samples import (
+    constant_columns,
+    joined_names,
+    sample_name,
+    with_combinations,
+)
 from hiercorr.errors import InputError, unknown_name, whole_number
 
 MIN_COUNTS = 1000
@@ -30,7 +35,7 @@ KEY = "hiercorr_pseudobulk"  # key of uns that marks a result of aggregate
 
 def aggregate(
     data: ad.AnnData | str | Path,
-    sample: str,
+    sample: str | tuple[str, str],
     cell_type: str | None = None,
     *,
     layer: str | None = None,
@@ -52,7 +57,7 @@ def aggregate(
     data : AnnData or path
         Cells x genes raw counts, as for :class:`hiercorr.CSCore`.
     sample : str
-        Column of ``obs`` with the sample of each cell.
+        Column of ``obs`` with the sample of each cell; two columns: their combinations.
     cell_type : str, optional
         Column of ``obs`` with the cell types: one row per sample and cell type instead of one per
         sample.
@@ -85,7 +90,7 @@ def aggregate(
     """
     whole_number("min_counts", min_counts, minimum=0)
     selection = Selection(
-        sample,
+        sample_name(sample),
         layer=layer,
         depth=depth,
         subset=subset,
@@ -123,10 +128,8 @@ def sum_over_cells(
 ) -> SummedCounts:
     """Sum counts over the cells of each unit, as :func:`aggregate`."""
     sample, cell_type = selection.sample, selection.cell_type
-    if not isinstance(sample, str):
-        raise InputError(
-            f"sample must be the obs column with the sample of each cell, not {sample!r}"
-        )
+    if sample is None:
+        raise InputError("sample= is needed: the obs column with the sample of each cell")
     label = sample if cell_type is None else f"{sample} x {cell_type}"
     with data.open() as source:
         notes: dict[str, Any] = {"source": source.name, "n_cells_input": source.shape[0]}
@@ -135,6 +138,7 @@ def sum_over_cells(
         selection = selection.aligned(source.obs.index, source.genes)
         depth = selection.depth
         keep = validate.subset_mask(source.obs, selection.subset)
+        source = replace(source, obs=with_combinations(source.obs, sample, keep))
         codes, units = _units(source.obs, sample, cell_type, keep)
         codes, units = validate.exclude_small(codes, units, selection, notes, label)
         check_given(source, depth)
@@ -177,7 +181,7 @@ def sum_over_cells(
         **{k: v for k, v in selection.attributes.items() if k != "genes"},
         **marks,
         "min_counts": int(min_counts),
-        "sample": sample,
+        "sample": str(sample),
         "cell_type": cell_type or "",
         "varying": ", ".join(varying),
         "hiercorr_version": __version__,
@@ -269,7 +273,7 @@ def _units(
     names = [f"{samples[k // len(types)]}|{types[k % len(types)]}" for k in present]
     one_name = pd.Index(names)
     if not one_name.is_unique:
-        raise validate.joined_names((sample, cell_type), one_name)
+        raise joined_names((sample, cell_type), one_name)
     return out, one_name
 
 

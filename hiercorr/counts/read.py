@@ -22,6 +22,7 @@ from hiercorr.counts.layout import EntryLayout, Scan, by_sample, positions
 from hiercorr.counts.modalities import check_features
 from hiercorr.counts.selection import Selection
 from hiercorr.counts.sources import DataSource, Source, blocks
+from hiercorr.design.samples import with_combinations
 from hiercorr.errors import InputError, unknown_name
 
 
@@ -86,6 +87,7 @@ class CountReader:
         validate.check_gene_names(source.genes)
         self.selection = selection = self.selection.aligned(source.obs.index, source.genes)
         keep = validate.subset_mask(source.obs, selection.subset)
+        source = replace(source, obs=with_combinations(source.obs, selection.sample, keep))
         codes, samples = validate.sample_codes(source.obs, selection.sample, keep)
         codes, samples = validate.exclude_small(codes, samples, selection, notes)
         check_given(source, selection.depth)

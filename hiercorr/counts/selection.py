@@ -13,6 +13,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from hiercorr.counts.counts import MIN_CELLS
+from hiercorr.design.samples import sample_name
 from hiercorr.errors import InputError, one_of, whole_number
 
 SMALL_SAMPLES = ("exclude", "error")
@@ -56,7 +57,7 @@ class Selection:
         If an option has a wrong type or value.
     """
 
-    sample: str | tuple[str, str] | None
+    sample: str | None  # two columns: a Combination
     genes: Sequence[str] | ArrayLike | int | None = None
     layer: str | None = None
     depth: str | ArrayLike | None = None
@@ -68,11 +69,7 @@ class Selection:
 
     def __post_init__(self) -> None:
         """Check every option and copy the arrays."""
-        if isinstance(self.sample, list):  # of a specification
-            object.__setattr__(self, "sample", tuple(self.sample))
-        pair = isinstance(self.sample, tuple) and len(self.sample) == 2
-        for name in (self.sample or ()) if pair else (self.sample,):
-            _optional_name("sample", name, "the obs column with the sample of each cell")
+        object.__setattr__(self, "sample", sample_name(self.sample, optional=True))
         _optional_name("layer", self.layer, "the name of a layer, or 'raw'")
         _optional_name("block", self.block, "the obs column with the donor of each sample")
         _optional_name("cell_type", self.cell_type, "the obs column with the cell types")

@@ -22,6 +22,7 @@ from scipy import sparse
 from hiercorr.counts import formats
 from hiercorr.counts.counts import GENE_SETS, METACELLS, SUMMED_LAYER
 from hiercorr.counts.modalities import FEATURE_TYPES, gene_columns
+from hiercorr.counts.stored_parts import check_parts
 from hiercorr.errors import InputError, unknown_name
 
 _BLOCK_VALUES = 16_000_000  # values per dense block; 128 MB as float64
@@ -88,7 +89,15 @@ def open_source(data: ad.AnnData | str | Path, layer: str | None = None) -> Iter
         from hiercorr.runtime.zarr_store import GuardedStore
 
         store = GuardedStore(path).check_documents()
-        yield _opened(path, lambda: _from_group(zarr.open_group(store, mode="r"), layer, path.name))
+
+        def read_zarr() -> Source:
+            group = zarr.open_group(store, mode="r")
+            source = _from_group(group, layer, path.name)
+            raw = "raw/var" if layer == "raw" else "var"
+            check_parts(path, group, _location(layer), ("obs", raw))
+            return source
+
+        yield _opened(path, read_zarr)
     elif kind in _WHOLE:
         adata = _opened(path, lambda: _WHOLE[kind](path))
         yield replace(_from_anndata(adata, layer), name=path.name)
@@ -204,7 +213,7 @@ def _from_group(group: Any, layer: str | None, name: str) -> Source:
     if "obs" not in group or "var" not in group:
         raise InputError(f"{name!r} is not an AnnData file: it has no 'obs' and 'var'")
     layers = list(group["layers"]) if "layers" in group else []
-    location = "X" if layer in (None, "X") else "raw/X" if layer == "raw" else f"layers/{layer}"
+    location = _location(layer)
     if location == "X" and location not in group:
         raise InputError(f"{name!r} has no X: name a layer with layer=: {', '.join(layers)}")
     if location not in group:
@@ -218,6 +227,11 @@ def _from_group(group: Any, layer: str | None, name: str) -> Source:
     obs, matrix = read_elem(group["obs"]), _matrix(group[location])
     source = Source(obs, var.index, matrix, name, others, _marks(uns))
     return _of_genes(source, var.get(FEATURE_TYPES))
+
+
+def _location(layer: str | None) -> str:
+    """Return the path of the counts in a file."""
+    return "X" if layer in (None, "X") else "raw/X" if layer == "raw" else f"layers/{layer}"
 
 
 def _matrix(element: Any) -> Any:

@@ -20,6 +20,7 @@ from hiercorr.counts.plausibility import (
 from hiercorr.counts.selection import Selection, in_order
 from hiercorr.counts.sources import Source, blocks
 from hiercorr.design.levels import one_name_each
+from hiercorr.design.samples import named_columns
 from hiercorr.errors import DataWarning, InputError, unknown_name
 from hiercorr.runtime.user_warnings import warn
 
@@ -227,21 +228,15 @@ def _in_type_of(column: pd.Series, value: Any) -> Any:
 
 
 def sample_codes(
-    obs: pd.DataFrame, sample: str | tuple[str, str] | None, keep: NDArray[np.bool_]
+    obs: pd.DataFrame, sample: str | None, keep: NDArray[np.bool_]
 ) -> tuple[NDArray[np.int64], pd.Index]:
-    """Return the position of each cell's sample, -1 for cells that are not used, and the names.
-
-    With two columns, a sample is a combination of their values.
-    """
+    """Return the position of each cell's sample, -1 for cells that are not used, and the names."""
     if sample is None:
         return np.where(keep, 0, -1), pd.Index(["all"])
-    for name in (sample,) if isinstance(sample, str) else sample:
-        if name not in obs:
-            raise unknown_name("sample column", name, obs.columns)
-    if isinstance(sample, str):
-        column = obs[sample]
-    else:
-        column = _joined(obs, sample, keep)
+    if sample not in obs:
+        unknown = next((c for c in named_columns(sample) if c not in obs), sample)
+        raise unknown_name("sample column", unknown, obs.columns)
+    column = obs[sample]
     missing = np.flatnonzero(column.isna().to_numpy() & keep)
     if len(missing):
         raise InputError(
@@ -260,26 +255,6 @@ def sample_codes(
             "pool all cells with CSCore(data, sample=None).fit(estimator='pooled')"
         )
     return np.where(keep, codes, -1), samples.astype(str)
-
-
-def _joined(obs: pd.DataFrame, sample: tuple[str, str], keep: NDArray[np.bool_]) -> pd.Series:
-    """Join the values of two columns, so that each combination has a name of its own."""
-    for name in sample:
-        one_name_each("sample column", name, obs[name][keep])
-    first, second = (obs[name].astype(str) for name in sample)
-    column = (first + "|" + second).where(obs[sample[0]].notna() & obs[sample[1]].notna())
-    used = pd.DataFrame({0: first, 1: second, 2: column})[keep].dropna().drop_duplicates()
-    if used[2].duplicated().any():
-        raise joined_names(sample, pd.Index(used[2]))
-    return column
-
-
-def joined_names(columns: tuple[str, str], names: pd.Index) -> InputError:
-    """Build the error for combinations of two columns whose joined names are the same."""
-    return InputError(
-        f"different values of {columns[0]!r} and {columns[1]!r} have the same joined name "
-        f"{names[names.duplicated()][0]!r}: write the values without '|'"
-    )
 
 
 def exclude_small(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import overload
 
 import numpy as np
 import pandas as pd
@@ -22,7 +23,109 @@ from hiercorr.design.nesting import (
 from hiercorr.errors import DataWarning, InputError, unknown_name
 from hiercorr.runtime.user_warnings import warn
 
-SampleColumns = str | tuple[str, str]  # two columns: a sample is a combination of their values
+
+class Combination(str):
+    """Name of the column whose values are combinations of the values of two columns.
+
+    :func:`with_combinations` adds this column to a table of cells.
+
+    Parameters
+    ----------
+    columns : (str, str)
+    """
+
+    columns: tuple[str, str]
+
+    def __new__(cls, columns: Sequence[str]) -> Combination:
+        """Join the names."""
+        self = super().__new__(cls, "|".join(columns))
+        self.columns = (columns[0], columns[1])
+        return self
+
+    def __getnewargs__(self) -> tuple[tuple[str, str]]:  # type: ignore[override]
+        """Return the arguments of copies."""
+        return (self.columns,)
+
+
+@overload
+def sample_name(sample: object) -> str: ...
+
+
+@overload
+def sample_name(sample: object, optional: bool) -> str | None: ...
+
+
+def sample_name(sample: object, optional: bool = False) -> str | None:
+    """Return the name of the column with the samples, also of two columns.
+
+    Parameters
+    ----------
+    sample : str or (str, str)
+        Column of ``obs``; two columns: a sample is a combination of their values.
+    optional : bool
+        Whether None is accepted.
+
+    Raises
+    ------
+    InputError
+        If it is something else.
+    """
+    if isinstance(sample, str):
+        return sample
+    if sample is None and optional:
+        return None
+    pair = list(sample) if isinstance(sample, tuple | list) else []
+    if len(pair) != 2 or not all(isinstance(name, str) for name in pair) or pair[0] == pair[1]:
+        raise InputError(
+            "sample must be a string (the obs column with the sample of each cell) or two columns "
+            f"(their combinations), not {sample!r}"
+        )
+    return Combination(pair)
+
+
+def with_combinations(
+    obs: pd.DataFrame, sample: str | None, keep: NDArray[np.bool_] | None = None
+) -> pd.DataFrame:
+    """Return the table with the column of a :class:`Combination`; otherwise unchanged.
+
+    Parameters
+    ----------
+    obs : DataFrame
+    sample : str or None
+    keep : ndarray of bool, optional
+        Cells whose combinations must have names of their own.
+    """
+    if not isinstance(sample, Combination) or not set(sample.columns) <= set(obs.columns):
+        return obs
+    used = np.ones(len(obs), bool) if keep is None else keep
+    for name in sample.columns:
+        one_name_each("sample column", name, obs[name][used])
+    first, second = (obs[name].astype(str) for name in sample.columns)
+    known = obs[sample.columns[0]].notna() & obs[sample.columns[1]].notna()
+    joined = (first + "|" + second).where(known)
+    names = pd.DataFrame({0: first, 1: second, 2: joined})[used].dropna().drop_duplicates()
+    if names[2].duplicated().any():
+        raise joined_names(sample.columns, pd.Index(names[2]))
+    column = str(sample)
+    if column in obs and not (obs[column].astype(str) == joined)[used].all():
+        raise InputError(
+            f"obs has a column {column!r} with other values than the combinations of "
+            f"{sample.columns[0]!r} and {sample.columns[1]!r}: rename it"
+        )
+    return obs.assign(**{column: joined})
+
+
+def joined_names(columns: Sequence[str], names: pd.Index) -> InputError:
+    """Build the error for combinations of two columns whose joined names are the same."""
+    return InputError(
+        f"different values of {columns[0]!r} and {columns[1]!r} have the same joined name "
+        f"{names[names.duplicated()][0]!r}: write the values without '|'"
+    )
+
+
+def named_columns(sample: str | None) -> tuple[str, ...]:
+    """Return the columns of obs that name the samples."""
+    return () if sample is None else getattr(sample, "columns", (sample,))
 
 
 class OneSamplePerDonor(InputError):
@@ -173,7 +276,7 @@ def donors_of_samples(
 
 def warn_of_repeated_donors(
     columns: dict[str, pd.Series] | pd.DataFrame,
-    sample: SampleColumns,
+    sample: str,
     n_samples: int,
     consequence: str,
     remedy: str,
@@ -188,18 +291,14 @@ def warn_of_repeated_donors(
         )
 
 
-def _columns_of_samples(sample: SampleColumns | None) -> tuple[str, ...]:
-    return () if sample is None else (sample,) if isinstance(sample, str) else sample
-
-
 def repeated_donors(
-    columns: dict[str, pd.Series] | pd.DataFrame, sample: SampleColumns | None
+    columns: dict[str, pd.Series] | pd.DataFrame, sample: str | None
 ) -> dict[str, int]:
     """Return the number of donors by column, for columns named like donors with repeated values.
 
     Columns that describe donors, such as ``donor_sex`` next to ``donor``, are left out.
     """
-    of_samples = _columns_of_samples(sample)
+    of_samples = named_columns(sample)
     named = {
         str(name): values
         for name, values in columns.items()
@@ -218,7 +317,7 @@ def repeated_donors(
 def warn_of_varying_conditions(
     obs: pd.DataFrame,
     starts: NDArray[np.int64],
-    sample: SampleColumns,
+    sample: str,
     block: str | None = None,
     covariates: str | Sequence[str] | None = None,
 ) -> None:
@@ -244,7 +343,7 @@ def warn_of_varying_conditions(
         condition; groups with less than 5% of the cells of a sample do not count.
     """
     codes = np.repeat(np.arange(len(starts) - 1), np.diff(starts))
-    known_columns = (*_columns_of_samples(sample), block)
+    known_columns = (*named_columns(sample), block)
     named = [c for c in map(str, obs.columns) if c not in known_columns and like_condition(c)]
     if not named:
         return
@@ -292,13 +391,13 @@ def _varies(groups: NDArray[np.int64], codes: NDArray[np.int64]) -> bool:
 def _finer(
     obs: pd.DataFrame,
     codes: NDArray[np.int64],
-    sample: SampleColumns,
+    sample: str,
     varying: dict[str, NDArray[np.int64]],
     block: str | None,
 ) -> str:
     """Name the options with which every sample has one condition."""
     found: dict[str, int] = {}
-    of_samples = _columns_of_samples(sample)
+    of_samples = named_columns(sample)
     for name in map(str, obs.columns):
         if name in (*of_samples, *varying):
             continue

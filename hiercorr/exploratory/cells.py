@@ -17,6 +17,7 @@ from hiercorr import inference, moments
 from hiercorr.counts.counts import MIN_CELLS, Counts
 from hiercorr.counts.read import CountReader
 from hiercorr.counts.selection import Selection
+from hiercorr.design.samples import sample_name
 from hiercorr.errors import (
     InputError,
     between_0_and_1,
@@ -69,7 +70,7 @@ class CellCorrelation:
     def __init__(
         self,
         data: ad.AnnData | str | Path,
-        sample: str | None,
+        sample: str | tuple[str, str] | None,
         genes: Sequence[str] | ArrayLike | int | None = None,
         layer: str | None = None,
         depth: str | ArrayLike | None = None,
@@ -78,7 +79,7 @@ class CellCorrelation:
         min_cells: int = MIN_CELLS,
         small_samples: str = "exclude",
     ) -> None:
-        self.sample = sample
+        self.sample = sample = sample_name(sample, optional=True)
         selection = Selection(
             sample,
             genes=genes,

@@ -17,6 +17,7 @@ from scipy.sparse.linalg import LinearOperator, svds
 from hiercorr.counts.counts import METACELLS, MIN_CELLS, Counts
 from hiercorr.counts.read import read_counts
 from hiercorr.counts.selection import Selection
+from hiercorr.design.samples import sample_name
 from hiercorr.errors import (
     DataWarning,
     EstimationWarning,
@@ -36,7 +37,7 @@ _DENSE_SIZE = 2**25
 
 def metacells(
     data: ad.AnnData | str | Path,
-    sample: str,
+    sample: str | tuple[str, str],
     size: int = _SIZE,
     *,
     labels: str | None = None,
@@ -64,7 +65,7 @@ def metacells(
     data : AnnData or path
         Cells x genes raw counts, as for :class:`hiercorr.CSCore`.
     sample : str
-        Column of ``obs`` with the sample of each cell.
+        Column of ``obs`` with the sample of each cell; two columns: their combinations.
     size : int
         Number of cells per metacell.
     labels : str, optional
@@ -97,7 +98,7 @@ def metacells(
     >>> meta.n_obs, int(meta.obs["n_cells"].min())
     (200, 25)
     """
-    text("sample", sample)
+    sample = sample_name(sample)
     text("labels", labels, optional=True)
     _check_neighbours(n_genes, n_components, seed)
     whole_number("size", size)
@@ -168,7 +169,7 @@ def _sums(
 
 def metacell_sensitivity(
     data: ad.AnnData | str | Path,
-    sample: str,
+    sample: str | tuple[str, str],
     target: str,
     genes: Sequence[str] | int | None = None,
     sizes: Sequence[int] = (5, 10, 20, 50),
@@ -201,7 +202,7 @@ def metacell_sensitivity(
         proportion with q < 0.05 and the agreement (Pearson correlation with the estimates over
         cells); then the correlation with each partner.
     """
-    text("sample", sample)
+    sample = sample_name(sample)
     text("target", target)
     _check_neighbours(n_genes, n_components, seed)
     _check_partners(genes)

@@ -20,6 +20,7 @@ from hiercorr.between.pseudobulk import Pseudobulk
 from hiercorr.counts.counts import MIN_CELLS, Counts
 from hiercorr.counts.read import read_counts
 from hiercorr.counts.selection import Selection, selected_cells
+from hiercorr.design.samples import sample_name
 from hiercorr.errors import (
     MAX_REPEATS,
     EstimationWarning,
@@ -166,7 +167,7 @@ class Traps:
 
 def traps(
     data: ad.AnnData | str | Path,
-    sample: str,
+    sample: str | tuple[str, str],
     target: str,
     genes: Sequence[str] | ArrayLike | int | None = None,
     layer: str | None = None,
@@ -204,7 +205,7 @@ def traps(
     >>> t.summary["called_cells"] > t.summary["called_between"]
     True
     """
-    text("sample", sample)
+    sample = sample_name(sample)
     text("target", target)
     whole_number("permutations", permutations, _MIN_PERMUTATIONS, maximum=MAX_REPEATS)
     valid_seed(seed)

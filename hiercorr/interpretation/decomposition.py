@@ -28,6 +28,7 @@ from hiercorr import moments
 from hiercorr.counts.counts import MIN_CELLS, Counts
 from hiercorr.counts.read import read_counts
 from hiercorr.counts.selection import Selection
+from hiercorr.design.samples import sample_name
 from hiercorr.errors import InputError, text, true_or_false
 from hiercorr.results import tiling
 from hiercorr.results.result import CorrelationResult
@@ -40,7 +41,7 @@ Array = NDArray[np.float64]
 
 def decompose(
     data: ad.AnnData | str | Path,
-    sample: str,
+    sample: str | tuple[str, str],
     genes: Sequence[str] | ArrayLike | int | None = None,
     layer: str | None = None,
     depth: str | ArrayLike | None = None,
@@ -88,7 +89,7 @@ def decompose(
     >>> bool(abs(d["within_part"] + d["between_part"] - d["correlation"]) < 1e-6)
     True
     """
-    text("sample", sample)
+    sample = sample_name(sample)
     text("target", target, optional=True)
     true_or_false("progress", progress, optional=True)
     counts = read_counts(

@@ -343,20 +343,26 @@ def _add_centred(k, left, right, num, out):
 def centred_denominators(a, b, k_left, k_right, left, right, num, out):
     """Set out = a b' + k (k left right - num) with k = k_left k_right', by sample.
 
-    See :func:`hiercorr.moments.pairs.denominators`.
+    The factors may be more precise than `num` and `out`, which are rounded last. See
+    :func:`hiercorr.moments.pairs.denominators`.
     """
     s, n, m = out.shape
     across = -(-n // 64)
+    same = a.dtype == out.dtype
 
     def pieces(first, last):
-        k = np.empty((64, m), out.dtype)
+        k = np.empty((64, m), a.dtype)
+        block = np.empty((0 if same else 64, m), a.dtype)
         for piece in range(first, last):
             c, t0 = piece // across, piece % across * 64
             rows = slice(t0, min(t0 + 64, n))
             part = k[: rows.stop - t0]
-            np.matmul(a[c, rows], b[c].T, out=out[c, rows])
+            sums = out[c, rows] if same else block[: rows.stop - t0]
+            np.matmul(a[c, rows], b[c].T, out=sums)
             np.matmul(k_left[c, rows], k_right[c].T, out=part)
-            _add_centred(part, left[c, rows], right[c], num[c, rows], out[c, rows])
+            _add_centred(part, left[c, rows], right[c], num[c, rows], sums)
+            if not same:
+                out[c, rows] = sums
 
     with at_most(1):
         over_ranges(pieces, s * across)

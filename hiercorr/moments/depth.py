@@ -14,7 +14,7 @@ import math
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from hiercorr import kernels
 from hiercorr.counts.counts import Counts
@@ -22,6 +22,7 @@ from hiercorr.moments.entries import Entries
 
 Array = NDArray[np.float64]
 _BASIS_BLOCK = 65_536  # cells per block of the interpolation matrix
+_WIDE = 500  # ratio of depths above which the weights of the deepest cells need more digits
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,13 @@ class DepthSums:
     second: Array
     power: Array
     gram: Array
+
+    def precise(self, dtype: DTypeLike) -> DTypeLike:
+        """Return the precision in which sums over nodes keep the digits of `dtype`.
+
+        Depths that differ by orders of magnitude make large terms of opposite signs.
+        """
+        return np.float64 if self.nodes.max() > _WIDE * self.nodes.min() else dtype
 
     def take(self, genes: NDArray[np.int64]) -> DepthSums:
         """Return the sums of these genes, in this order."""
@@ -93,14 +101,16 @@ class Grid:
         """Choose nodes that cover the depths of all cells.
 
         The weight 1 / (1 + e^(u + log a)) has its nearest poles at distance pi from the real line,
-        which determines the convergence rate.
+        which determines the convergence rate. Where depths differ by orders of magnitude, the
+        weight of the deepest cells is far below 1, while the factor s^2 makes them dominate the
+        sums: the tolerance then decreases with the square of the ratio.
 
         Parameters
         ----------
         depth : ndarray, shape (n_cells,)
             Sequencing depth, in counts.
         tolerance : float
-            Maximum interpolation error of a weight.
+            Maximum interpolation error of a weight, for ordinary ranges of depth.
 
         Returns
         -------
@@ -110,7 +120,8 @@ class Grid:
         low, high = math.log(depth.min() / unit), math.log(depth.max() / unit)
         half = max((high - low) / 2, 1e-6)
         rate = math.pi / half + math.hypot(1, math.pi / half)
-        size = int(np.clip(math.ceil(math.log(100 / tolerance) / math.log(rate)), 4, 160))
+        digits = math.log(100 / tolerance) + 2 * max(high - low - math.log(_WIDE), 0)
+        size = int(np.clip(math.ceil(digits / math.log(rate)), 4, 240))
         return cls(unit, (high + low) / 2, half, size)
 
     @property

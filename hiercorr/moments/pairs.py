@@ -49,8 +49,9 @@ def weight_products(
     def weights(genes: slice) -> Array:
         return 1 / (1 + np.outer(slope[genes], sums.nodes))
 
-    a = (weights(left) @ sums.gram[0, sample]).astype(dtype)
-    b = weights(right).astype(dtype)
+    precise = sums.precise(dtype)
+    a = (weights(left) @ sums.gram[0, sample]).astype(precise)
+    b = weights(right).astype(precise)
     if out is None:
         out = np.empty((len(a), len(b)), dtype)
     kernels.sums.row_products(a, b, left == right, out)
@@ -161,8 +162,9 @@ def denominators(
             ).T
             out[c] = b - num[c] * k
         return out
-    a, k_left, w_left = _centred_side(sums, fit, left, num.dtype, True)
-    b, k_right, w_right = _centred_side(sums, fit, right, num.dtype, False)
+    dtype = sums.precise(num.dtype)
+    a, k_left, w_left = _centred_side(sums, fit, left, dtype, True)
+    b, k_right, w_right = _centred_side(sums, fit, right, dtype, False)
     kernels.sums.centred_denominators(a, b, k_left, k_right, w_left, w_right, num, out)
     return out
 

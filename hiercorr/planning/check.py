@@ -20,7 +20,7 @@ from hiercorr.counts.selection import Selection, selected_cells
 from hiercorr.design.formulas import random_intercepts
 from hiercorr.design.matrix import DesignMatrix, sample_design
 from hiercorr.design.nesting import Structure, design_structure, quoted, tokens
-from hiercorr.design.samples import sample_columns
+from hiercorr.design.samples import sample_columns, sample_name
 from hiercorr.errors import InputError, text, true_or_false, unknown_name
 from hiercorr.interpretation.decomposition import variances
 
@@ -126,7 +126,7 @@ class DesignCheck:
 
 def check_design(
     data: ad.AnnData | str | Path,
-    sample: str,
+    sample: str | tuple[str, str],
     cell_type: str | None = None,
     formula: str | None = None,
     *,
@@ -144,7 +144,7 @@ def check_design(
     data : AnnData or path
         Raw counts, as for :class:`hiercorr.CSCore`.
     sample : str
-        Column of ``obs`` with the sample of each cell.
+        Column of ``obs`` with the sample of each cell; two columns: their combinations.
     cell_type : str, optional
         Column of ``obs`` with the cell types, to count the cells per sample and type.
     formula : str, optional
@@ -170,12 +170,9 @@ def check_design(
     >>> d.structure.within_donors
     ('condition', 'treatment')
     """
-    for name, value, optional in (
-        ("sample", sample, False),
-        ("cell_type", cell_type, True),
-        ("formula", formula, True),
-    ):
-        text(name, value, optional)
+    sample = sample_name(sample)
+    for name, value in (("cell_type", cell_type), ("formula", formula)):
+        text(name, value, optional=True)
     true_or_false("main_claim", main_claim, optional=True)
     true_or_false("review", review, optional=True)
     counts = read_counts(

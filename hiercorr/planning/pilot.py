@@ -16,7 +16,7 @@ from hiercorr.errors import InputError, text
 
 def pilot(
     data: ad.AnnData | str | Path,
-    sample: str,
+    sample: str | tuple[str, str],
     gene_a: str,
     gene_b: str,
     *,
@@ -30,7 +30,7 @@ def pilot(
     data : AnnData or path
         Raw counts of one cell type.
     sample : str
-        Column of ``obs`` with the sample of each cell.
+        Column of ``obs`` with the sample of each cell; two columns: their combinations.
     gene_a, gene_b : str
         The two genes.
     depth, **options
@@ -54,7 +54,7 @@ def pilot(
     """
     from hiercorr.within.cscore import CSCore
 
-    for name, value in (("sample", sample), ("gene_a", gene_a), ("gene_b", gene_b)):
+    for name, value in (("gene_a", gene_a), ("gene_b", gene_b)):
         text(name, value)
     if gene_a == gene_b:
         raise InputError(f"gene_a and gene_b must be two genes, not both {gene_a!r}")

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike
 from hiercorr.counts.counts import MIN_CELLS
 from hiercorr.counts.read import read_counts
 from hiercorr.counts.selection import Selection
+from hiercorr.design.samples import sample_name
 from hiercorr.plotting import style
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def pair_scatter(
     counts = read_counts(
         data,
         Selection(
-            sample=sample,
+            sample=sample_name(sample),
             genes=[gene_a, gene_b],
             layer=layer,
             depth=depth,

@@ -40,7 +40,12 @@ def n_pairs(n_genes: int, rows: slice | None) -> int:
 
 
 def tiles(
-    n_genes: int, n_layers: int, rows: slice | None, dtype: DTypeLike, widest: int | None = None
+    n_genes: int,
+    n_layers: int,
+    rows: slice | None,
+    dtype: DTypeLike,
+    widest: int | None = None,
+    memory: int | None = None,
 ) -> list[tuple[slice, slice]]:
     """Split the upper triangle, or the row of one target, into tiles.
 
@@ -54,13 +59,16 @@ def tiles(
     dtype : dtype
     widest : int, optional
         Maximum number of genes per side.
+    memory : int, optional
+        Bytes for the work on a tile, which takes some four times its layers; None: no limit.
 
     Returns
     -------
     list of (slice, slice)
         Genes on the left and on the right of each tile.
     """
-    fit = (_TILE_BYTES / (n_layers * np.dtype(dtype).itemsize)) ** (0.5 if rows is None else 1.0)
+    size = _TILE_BYTES if memory is None else min(max(memory, 0) / 4, _TILE_BYTES)
+    fit = (size / (n_layers * np.dtype(dtype).itemsize)) ** (0.5 if rows is None else 1.0)
     spans = _stretches(slice(0, n_genes), int(max(_LEAST_GENES, min(widest or _TILE_GENES, fit))))
     if rows is not None:
         return [(rows, span) for span in spans]

@@ -8,6 +8,7 @@ import os
 import re
 from collections.abc import Iterator
 from numbers import Integral, Real
+from pathlib import Path, PurePosixPath
 
 import numba
 
@@ -69,7 +70,17 @@ def memory_bytes(limit: int | str | None) -> int | None:
 
 
 def available_memory() -> int | None:
-    """Return the available memory in bytes; None if it is unknown."""
+    """Return the available memory in bytes; None if it is unknown.
+
+    Limits of containers and batch systems (control groups, address space) count as well as the
+    memory of the machine.
+    """
+    known = [size for size in (_free(), group_memory(), _address_space()) if size is not None]
+    return min(known) if known else None
+
+
+def _free() -> int | None:
+    """Return the memory that the machine has left."""
     try:
         # Includes reclaimable caches, unlike SC_AVPHYS_PAGES.
         with open("/proc/meminfo") as lines:
@@ -82,6 +93,64 @@ def available_memory() -> int | None:
         return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, ValueError, OSError):
         return None
+
+
+def group_memory(
+    groups: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/fs/cgroup")
+) -> int | None:
+    """Return what the control groups of this process, version 1 or 2, leave; None without a limit.
+
+    File pages that the kernel would drop under pressure count as available.
+
+    Parameters
+    ----------
+    groups : Path
+        Groups of the process.
+    root : Path
+        Folder of the groups. In a container, the group of the process may be its root.
+    """
+    left: list[int] = []
+    for line in _lines(groups):
+        _, kinds, path = line.split(":", 2)
+        if kinds and "memory" not in kinds.split(","):
+            continue
+        top = root / "memory" if kinds else root
+        names = ("limit_in_bytes", "usage_in_bytes") if kinds else ("max", "current")
+        inside = PurePosixPath(path.lstrip("/"))
+        for folder in {top / part for part in (inside, *inside.parents)}:
+            limit, used = (_number(folder / f"memory.{name}") for name in names)
+            if limit is not None and used is not None:
+                left.append(max(limit - used + _droppable(folder / "memory.stat"), 0))
+    return min(left, default=None)
+
+
+def _droppable(stat: Path) -> int:
+    found = dict(line.split(" ", 1) for line in _lines(stat) if " " in line)
+    return int(found.get("total_inactive_file", found.get("inactive_file", "0")))
+
+
+def _number(path: Path) -> int | None:
+    text = "".join(_lines(path)).strip()
+    return int(text) if text.isdigit() else None  # "max": no limit
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text().splitlines()
+    except (OSError, ValueError):
+        return []
+
+
+def _address_space() -> int | None:
+    """Return what a limit on the address space (ulimit -v) leaves; None without one."""
+    try:
+        import resource
+
+        limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+        used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    except (ImportError, OSError, ValueError):
+        return None
+    return None if limit == resource.RLIM_INFINITY else max(limit - used, 0)
 
 
 def gib(size: float) -> str:

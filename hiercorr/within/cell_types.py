@@ -17,7 +17,7 @@ from hiercorr.counts.selection import Selection
 from hiercorr.counts.sources import open_source
 from hiercorr.design import formulas
 from hiercorr.design.levels import one_name_each
-from hiercorr.design.samples import OneSamplePerDonor
+from hiercorr.design.samples import OneSamplePerDonor, named_columns, sample_name, with_combinations
 from hiercorr.errors import (
     DataWarning,
     InputError,
@@ -47,7 +47,7 @@ FIT_OPTIONS = tuple(
 def by_cell_type(
     data: ad.AnnData | str | Path,
     cell_type: str,
-    sample: str,
+    sample: str | tuple[str, str] | None,
     types: Sequence[str] | None = None,
     *,
     block: str | None = None,
@@ -65,7 +65,7 @@ def by_cell_type(
     cell_type : str
         Column of ``obs`` with the cell types.
     sample : str
-        Column of ``obs`` with the sample of each cell.
+        Column of ``obs`` with the sample of each cell; two columns: their combinations.
     types : sequence of str, optional
         Cell types to use. None: all.
     block : str, optional
@@ -105,7 +105,7 @@ def by_cell_type(
     >>> dict(found.dataset.sizes)["cell_type"]
     2
     """
-    text("sample", sample, optional=True)
+    sample = sample_name(sample, optional=True)
     text("cell_type", cell_type)
     one_of("family", family, FAMILIES)
     _check_subset(subset, cell_type)
@@ -113,7 +113,7 @@ def by_cell_type(
     fit_options = _check_fit_options(fit)
     with open_source(data, options.get("layer")) as source:
         selected = _selected_types(source.obs, cell_type, types)
-        donors = _donors(source.obs, sample, block)
+        donors = _donors(with_combinations(source.obs, sample), sample, block)
     facts = ModelFacts(
         sample is not None,
         options.get("covariates") is not None,
@@ -197,9 +197,10 @@ def _donors(obs: pd.DataFrame, sample: str | None, block: str | None) -> int:
     """Count the donors of all types; raise an error if the columns are unknown."""
     if sample is None:
         return 0
-    for option, column in (("sample", sample), ("block", block)):
-        if column is not None and column not in obs:
-            raise unknown_name(f"{option} column", column, obs.columns)
+    for option, names in (("sample", named_columns(sample)), ("block", named_columns(block))):
+        for column in names:
+            if column not in obs:
+                raise unknown_name(f"{option} column", column, obs.columns)
     if block is None:
         return int(obs[sample].nunique())
     donors = int(obs[block].nunique())

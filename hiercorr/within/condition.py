@@ -13,7 +13,12 @@ from numpy.typing import NDArray
 from hiercorr.counts.counts import Counts
 from hiercorr.design import formulas
 from hiercorr.design.matrix import DesignMatrix, make_design, own_coefficients, sample_design
-from hiercorr.design.samples import check_block, sample_table, warn_of_repeated_donors
+from hiercorr.design.samples import (
+    Combination,
+    check_block,
+    sample_table,
+    warn_of_repeated_donors,
+)
 from hiercorr.design.terms import split_terms
 from hiercorr.errors import EstimationWarning, InputError, unknown_name
 from hiercorr.runtime.user_warnings import warn
@@ -48,13 +53,13 @@ class Condition:
     contrast: Contrast
 
     @property
-    def units(self) -> str | tuple[str, str]:
+    def units(self) -> str:
         """Column or columns that define the units.
 
         Sample x condition if conditions are compared within samples.
         """
         within = self.block == self.sample and self.column != self.sample
-        return (self.sample, self.column) if within else self.sample
+        return Combination((self.sample, self.column)) if within else self.sample
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from hiercorr.design.matrix import make_design
 from hiercorr.design.samples import (
     donors_of_samples,
     sample_columns,
+    sample_name,
     warn_of_repeated_donors,
     warn_of_varying_conditions,
 )
@@ -122,7 +123,7 @@ class CSCore:
     def __init__(
         self,
         data: ad.AnnData | str | Path,
-        sample: str | None,
+        sample: str | tuple[str, str] | None,
         genes: Sequence[str] | ArrayLike | int | None = None,
         layer: str | None = None,
         depth: str | ArrayLike | None = None,
@@ -137,6 +138,7 @@ class CSCore:
         scheduler: Any = None,
     ) -> None:
         covariates, block = _with_block(_copied(covariates), block)
+        sample = sample_name(sample, optional=True)
         self.sample, self.block, self.covariates = sample, block, covariates
         self.memory_limit = memory_limit
         self._metacells = isinstance(data, ad.AnnData) and METACELLS in data.uns
@@ -192,7 +194,11 @@ class CSCore:
     def _facts(self) -> ModelFacts:
         n = self.counts.n_samples if self._units is None else int(self._units.max()) + 1
         return ModelFacts(
-            self.sample is not None, self.covariates is not None, self._cluster is not None, n
+            self.sample is not None,
+            self.covariates is not None,
+            self._cluster is not None,
+            n,
+            None if self.memory_limit is None else memory_bytes(self.memory_limit),
         )
 
     def fit(

@@ -19,6 +19,7 @@ from hiercorr.counts.counts import MIN_CELLS, Counts
 from hiercorr.counts.read import read_counts
 from hiercorr.counts.selection import Selection
 from hiercorr.design.formulas import random_blocks
+from hiercorr.design.samples import sample_name
 from hiercorr.errors import (
     MAX_REPEATS,
     EstimationWarning,
@@ -55,7 +56,7 @@ _UNCERTAINTIES = {"regression": ("hierarchical", "HC2"), "pooled": ("jackknife",
 
 def differential(
     data: ad.AnnData | str | Path,
-    sample: str,
+    sample: str | tuple[str, str],
     condition: str,
     formula: str | None = None,
     block: str | None = None,
@@ -95,7 +96,7 @@ def differential(
     data : AnnData or path
         Cells x genes raw counts of ONE cell type, as for :class:`hiercorr.CSCore`.
     sample : str
-        Column of ``obs`` with the sample of each cell.
+        Column of ``obs`` with the sample of each cell; two columns: their combinations.
     condition : str
         Column with one value per sample: two groups (or more, with `contrast`), or a number, whose
         slope per unit is estimated. With ``block=sample`` it may vary within samples (a cell type,
@@ -179,7 +180,7 @@ def differential(
     >>> r.top(n=1).columns[:2].tolist()
     ['correlation', 'difference']
     """
-    text("sample", sample)
+    sample = sample_name(sample)
     text("condition", condition)
     for name, value in (("formula", formula), ("block", block), ("target", target)):
         text(name, value, optional=True)

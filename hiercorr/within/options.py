@@ -109,12 +109,15 @@ class ModelFacts:
         Whether the counts are on a cluster.
     n_donors : int
         Number of donors: of samples, or of the blocks of samples.
+    memory : int, optional
+        Bytes that the user allows for counts and results.
     """
 
     sampled: bool
     covariates: bool = False
     remote: bool = False
     n_donors: int = 0
+    memory: int | None = None
 
 
 @dataclass(frozen=True)
@@ -323,7 +326,8 @@ def make_plan(
     rows = tiling.rows_of(options.target, counts.genes)
     layers = 1 if options.estimator == "pooled" and chosen == "none" else counts.n_samples
     if options.out is not None or model.remote:  # a tile is a chunk on disk, or a task
-        tiles = tiling.tiles(counts.n_genes, 2 * counts.n_samples, rows, dtype)
+        left = None if model.memory is None else model.memory - counts.rows.nbytes * 2
+        tiles = tiling.tiles(counts.n_genes, 2 * counts.n_samples, rows, dtype, memory=left)
     else:
         tiles = tiling.tiles(counts.n_genes, layers, rows, dtype, tiling.WIDE)
     return Plan(

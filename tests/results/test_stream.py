@@ -5,9 +5,10 @@ import itertools
 import numpy as np
 import pandas as pd
 import pytest
+import zarr
 
 import hiercorr as hc
-from hiercorr.results import stream
+from hiercorr.results import stream, tiling
 from tests.support import OPTIONS, assert_same
 
 pytestmark = pytest.mark.filterwarnings(
@@ -95,6 +96,18 @@ def test_memory_is_refused_before_work_and_streaming_is_the_way_out(data, tmp_pa
     with pytest.raises(hc.InputError, match="choose fewer genes"):
         hc.CSCore(data, memory_limit="1kB", scratch=tmp_path, **OPTIONS).fit(target="gene3")
     assert model.fit(out=tmp_path / "all.zarr").dataset.sizes["gene"] == 40
+
+
+def test_tiles_fit_into_what_the_counts_leave(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(tiling, "_LEAST_GENES", 1)
+    n = hc.CSCore(data, **OPTIONS).counts.rows.size
+    model = hc.CSCore(data, memory_limit=8 * n + 20_000, **OPTIONS)
+    found = model.fit(out=tmp_path / "all.zarr").dataset
+    layers = 2 * model.counts.n_samples * 4  # bytes per pair
+    side = zarr.open_group(str(tmp_path / "all.zarr"), mode="r")["correlation"].chunks[0]
+    assert side**2 * layers <= 20_000 / 4
+    wanted = hc.CSCore(data, **OPTIONS).fit().dataset
+    assert_same(found.drop_vars("q_value"), wanted.drop_vars("q_value"))
 
 
 def test_interrupted_stream_leaves_what_was_there(data, small_tiles, monkeypatch, tmp_path):

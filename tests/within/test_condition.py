@@ -45,7 +45,7 @@ def design(adata, **options):
     [
         ("sample", None, "sample"),
         ("sample", "donor", "sample"),
-        ("sample", "sample", ("sample", "arm")),
+        ("sample", "sample", "sample|arm"),
     ],
 )
 def test_units_are_samples_or_conditions_within_them(sample, block, units):

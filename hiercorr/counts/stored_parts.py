@@ -1,0 +1,115 @@
+"""Parts of a zarr file of counts that were never written, or got lost: zarr reads them as zeros.
+
+Parts that contain only zeros need not be stored. Where that cannot be the reason, they are missing.
+"""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hiercorr.errors import DataWarning, InputError
+from hiercorr.runtime.user_warnings import warn
+from hiercorr.runtime.zarr_store import damaged
+
+
+def check_parts(root: Path, group: Any, location: str, tables: tuple[str, ...]) -> None:
+    """Raise an error for parts of counts or names that cannot be zeros throughout.
+
+    Parameters
+    ----------
+    root : Path
+        Folder of the file.
+    group : zarr.Group
+    location : str
+        Path of the matrix in the file.
+    tables : tuple of str
+        Paths of the tables of cells and genes.
+
+    Raises
+    ------
+    InputError
+        If parts of the entries of a sparse matrix are missing, or of the names.
+
+    Warns
+    -----
+    DataWarning
+        If parts of a dense matrix are missing, which can be zeros.
+    """
+    for table in tables:
+        name = group[table].attrs.get("_index") if table in group else None
+        if name is not None and f"{table}/{name}" in group:
+            _refuse(root, group[f"{table}/{name}"])
+    matrix = group.get(location)
+    if matrix is None:
+        return
+    if not hasattr(matrix, "keys"):
+        _warn_of_dense(root, matrix)
+    elif {"data", "indices", "indptr"} <= set(matrix.keys()):
+        _check_sparse(root, matrix)
+
+
+def _check_sparse(root: Path, matrix: Any) -> None:
+    data, indices, indptr = (matrix[k] for k in ("data", "indices", "indptr"))
+    n = int(data.shape[0])
+    _refuse(root, data)
+    lost = _missing(root, indptr)
+    if indices.shape[0] != n or int(indptr[-1]) != n:
+        raise damaged(root, f"the arrays of {_path(matrix)!r} have different numbers of entries")
+    if not (lost or _missing(root, indices)):
+        return
+    start = np.asarray(indptr[:])
+    size = int((indptr.shards or indptr.chunks)[0])
+    for k in lost:  # the rows of a part of zeros are empty, and the next row begins at 0
+        end = int(start[min((k + 1) * size, len(start) - 1)])
+        if len(np.unique(indices[:end])) < end:
+            raise _lost(root, indptr, [k])
+    side = int((indices.shards or indices.chunks)[0])
+    several = [k for k in _missing(root, indices) if _shared(start, k * side, (k + 1) * side)]
+    if several:
+        raise _lost(root, indices, several)
+
+
+def _shared(start: NDArray, first: int, last: int) -> bool:
+    """Return whether a row has several of the entries first:last, which cannot all be at 0."""
+    inside = np.clip(start, first, last)
+    return bool((np.diff(inside) > 1).any())
+
+
+def _warn_of_dense(root: Path, matrix: Any) -> None:
+    lost = int(matrix.nchunks - matrix.nchunks_initialized)
+    if lost:
+        warn(
+            f"{str(root)!r}: {lost} of {matrix.nchunks} parts of {_path(matrix)!r} are not stored "
+            "and read as zeros; if these cells and genes have counts, the file is incomplete: copy "
+            "it again",
+            DataWarning,
+        )
+
+
+def _missing(root: Path, array: Any) -> list[int]:
+    """Return the parts of a one-dimensional array that are not stored."""
+    size = int((array.shards or array.chunks)[0])
+    keys = map(array.metadata.encode_chunk_key, ((k,) for k in range(-(-array.shape[0] // size))))
+    folder = root / _path(array)
+    return [k for k, key in enumerate(keys) if not (folder / key).exists()]
+
+
+def _refuse(root: Path, array: Any) -> None:
+    lost = _missing(root, array)
+    if lost:
+        raise _lost(root, array, lost)
+
+
+def _lost(root: Path, array: Any, parts: list[int]) -> InputError:
+    listed = ", ".join(map(str, itertools.islice(parts, 3)))
+    more = ", ..." if len(parts) > 3 else ""
+    return damaged(root, f"parts of {_path(array)!r} are missing ({listed}{more})")
+
+
+def _path(item: Any) -> str:
+    return str(item.path).strip("/")
