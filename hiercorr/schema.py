@@ -28,7 +28,7 @@ class Flag(enum.IntFlag):
     LOW_INFORMATION = 16  # too few counts to detect a typical amount of biological variance
     DOMINATED = 32  # one sample contributes more than half of the information
     ABSENT_IN_SAMPLE = 64  # no information in at least one sample
-    NO_HETEROGENEITY = 128  # not estimable in every sample: no tau2, I2, Cochran's Q
+    NO_HETEROGENEITY = 128  # counts too few for tau, or no tau2, I2, Q: not in every sample
     SELF = 256  # a gene with itself
     SIGN_REVERSAL = 512  # the total and the within-sample correlation have opposite signs
     LOW_RELIABILITY = 1024  # most of the between-sample variance is sampling noise

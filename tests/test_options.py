@@ -604,9 +604,13 @@ RESULTS = {
     "CorrelationResult.top": (
         lambda w, **o: w.within.top(**o),
         {"gene": "gene0"},
-        {**GENE, **N},
+        {**GENE, **N, "sort_by": (3, "q_value", NONE)},
     ),
-    "CorrelationResult.pairs": (lambda w, **o: w.within.pairs(**o), {}, {**Q, **SIZE, **N}),
+    "CorrelationResult.pairs": (
+        lambda w, **o: w.within.pairs(**o),
+        {},
+        {**Q, **SIZE, **N, "sort_by": (3, "q_value", NONE)},
+    ),
     "CorrelationResult.matrix": (
         lambda w, **o: w.within.matrix(**o),
         {},

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hiercorr.cli.group import main
-from hiercorr.cli.options import data_options, given, require_sample
+from hiercorr.cli.options import Output, data_options, given, output_options, require_sample
 from hiercorr.errors import InputError
 from hiercorr.inference.multiplicity import benjamini_hochberg
 
@@ -258,6 +258,31 @@ def _print_curve(design: Design, over: str, figure: Path | None, goal: float | N
         plotting.power_curve(table, goal=goal, ax=ax)
         fig.savefig(figure, dpi=150)
         click.echo(f"Figure: {figure}")
+
+
+@main.command()
+@click.argument("result", type=click.Path(path_type=Path))
+@output_options
+def shrink(result: Path, output: Output) -> None:
+    """Add local false sign rates and shrunken estimates to a saved RESULT.
+
+    Learnt from all pairs of the result; the largest shrunken estimates are printed.
+    """
+    from hiercorr import load
+    from hiercorr.results import CorrelationResult
+
+    output.check()
+    fitted = load(result)
+    if not isinstance(fitted, CorrelationResult):
+        raise InputError(f"{str(result)!r} has several cell types: fit and shrink each by itself")
+    shrunken = fitted.shrink()
+
+    def table() -> str:
+        every = shrunken.target is None
+        rows = (shrunken.pairs if every else shrunken.top)(n=output.rows, sort_by="shrunken")
+        return str(rows.to_string(float_format=lambda v: f"{v:.3g}", index=not every))
+
+    output.finish(shrunken, table)
 
 
 @main.command()

@@ -13,6 +13,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from hiercorr.inference.posterior import shows_tau
 from hiercorr.inference.random_effects import (
     ABSENT,
     TAU,
@@ -20,6 +21,7 @@ from hiercorr.inference.random_effects import (
     likelihood_at_every_tau,
     mixture,
     pruned,
+    tell_tau,
 )
 
 Array = NDArray[np.float64]
@@ -43,6 +45,7 @@ def learn_within_donors(effects: Array, variances: Array, units: NDArray[np.int6
     -------
     ndarray, shape (n_taus,), or None
         Distribution of the standard deviation over :data:`~hiercorr.inference.random_effects.TAU`;
+        NaN if :func:`~hiercorr.inference.random_effects.tell_tau` is false;
         None if no donor has two samples, or fewer than 60 pairs can be estimated in two samples of
         one donor.
 
@@ -65,6 +68,8 @@ def learn_within_donors(effects: Array, variances: Array, units: NDArray[np.int6
     if len(at) < LEAST_PAIRS:
         return None
     at = at[informative(np.where(known, variances, ABSENT)[:, at])]
+    if not tell_tau(_of_siblings(variances[:, at], units)):
+        return np.full(len(TAU), np.nan)
     level = _levels(effects[:, at], variances[:, at], units)
     return pruned(mixture(np.exp(level - level.max(0))))
 
@@ -84,15 +89,26 @@ def tau_within_donors(
     Returns
     -------
     ndarray, shape (n_pairs,)
-        Root of the posterior mean of the variance.
+        Root of the posterior mean of the variance; NaN where the correlations of samples have
+        standard errors above 0.3, or no donor has two.
     """
     out = np.empty(effects.shape[1])
     for start in range(0, len(out), _BLOCK):
         at = slice(start, start + _BLOCK)
         level = _levels(effects[:, at], variances[:, at], units)
         posterior = weight[:, None] * np.exp(level - level.max(0))
-        out[at] = np.sqrt((posterior * TAU[:, None] ** 2).sum(0) / posterior.sum(0))
+        tau = np.sqrt((posterior * TAU[:, None] ** 2).sum(0) / posterior.sum(0))
+        v = _of_siblings(variances[:, at], units)
+        several = (v < ABSENT).sum(0)
+        out[at] = np.where((several > 0) & shows_tau(several, (1 / v).sum(0)), tau, np.nan)
     return out
+
+
+def _of_siblings(variances: Array, units: NDArray[np.int64]) -> Array:
+    """Leave out samples without another one of their donor, pair by pair."""
+    known = variances < ABSENT
+    of_donor = np.array([known[units == u].sum(0) for u in range(units.max() + 1)])[units]
+    return np.where(known & (of_donor >= 2), variances, ABSENT)
 
 
 def _levels(effects: Array, variances: Array, units: NDArray[np.int64]) -> Array:

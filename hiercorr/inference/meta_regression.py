@@ -18,16 +18,18 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import optimize, special, stats
 
-from hiercorr.inference.posterior import symmetric, two_sided
+from hiercorr.inference.posterior import shows_tau, symmetric, two_sided
 from hiercorr.inference.random_effects import (
     ABSENT,
     DONOR_ROUNDS,
     FLIP,
+    NOTICEABLE,
     SIGMA,
     TAU,
     informative,
     mixture,
     pruned,
+    tell_tau,
     updated_inflation,
 )
 
@@ -135,6 +137,9 @@ class RegressionPrior:
         Factor of :attr:`SampleEffects.square` in the sampling variance.
     n_pairs : int
         Number of pairs that the distribution was learnt from.
+    heterogeneous : float or None
+        Proportion of pairs with a tau of at least 0.15 in some group; None if
+        :func:`~hiercorr.inference.random_effects.tell_tau` is false.
     """
 
     tau: Array
@@ -146,6 +151,7 @@ class RegressionPrior:
     inflation: Array
     growth: float
     n_pairs: int
+    heterogeneous: float | None
 
 
 @dataclass(frozen=True)
@@ -318,6 +324,7 @@ def learn_regression_prior(
     scatter = np.log(spread / variance[:, None]) + estimate[:, None] ** 2 / spread
     both = level[kept][:, None] - 0.5 * scatter
     joint = _by_class(both.reshape(-1, both.shape[2]), related).reshape(2, len(kept), len(SIGMA))
+    noticed = joint.sum(2)[:, (grid[kept] >= NOTICEABLE).any(1)].sum(1)
     point = (weight[:, kept] > 0).any(0) | (joint > 0).any((0, 2)) | (grid[kept] == 0).all(1)
     return RegressionPrior(
         grid[kept][point],
@@ -329,6 +336,7 @@ def learn_regression_prior(
         inflation,
         growth,
         y.shape[1],
+        float(noticed[related.astype(int)].mean()) if tell_tau(v) else None,
     )
 
 
@@ -417,7 +425,9 @@ def regression_estimate(
     Returns
     -------
     dict of ndarray
-        ``difference``, ``se``, ``p_value``, shape (n_pairs,); ``tau``, shape (n_groups, n_pairs).
+        ``difference``, ``se``, ``p_value``, shape (n_pairs,); ``tau``, shape (n_groups, n_pairs),
+        NaN where correlations of the group's samples have standard errors above 0.3
+        or the panel could not tell tau.
     """
     n = effects.value.shape[1]
     out = {name: np.full(n, np.nan) for name in ("difference", "se", "p_value")}
@@ -483,10 +493,22 @@ def _estimate_chunk(
         m2 = np.where(found, m2 / together, last.variance + last.estimate**2)
         t2 = np.where(found, t2 / together, prior.tau[-1][:, None] ** 2)
         p = np.where(total > 0, np.minimum(value / total, 1.0), 1.0)
+    shown = _shows_tau(inflation[:, None] * v, design) & (prior.heterogeneous is not None)
     nan = np.where(_usable(effects.variance, design) & np.isfinite(base.estimate), 0.0, np.nan)
     return {
         "difference": m1 + nan,
         "se": np.sqrt(np.maximum(m2 - m1**2, 0)) + nan,
         "p_value": p + nan,
-        "tau": np.sqrt(t2) + nan,
+        "tau": np.where(shown, np.sqrt(t2), np.nan) + nan,
     }
+
+
+def _shows_tau(v: Array, design: RegressionDesign) -> NDArray[np.bool_]:
+    """Check for which pairs the samples of each group show how they differ, (n_groups, n_pairs)."""
+    known = v < ABSENT
+    return np.array(
+        [
+            shows_tau(known[own].sum(0), (1 / v[own]).sum(0))
+            for own in (design.group == g for g in range(design.n_groups))
+        ]
+    )

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 
 ABSENT = 1e30  # variance of a donor without information on the pair
+INFORMATIVE = 0.3**2  # variance of a donor's correlation above which no pair shows tau
 BLOCK = 4096  # pairs whose arrays stay in the cache
 _LARGEST_Z = 37.0  # the p-value of larger ones underflows
 _NEGLIGIBLE_SKEW = 1e-4
@@ -67,7 +68,7 @@ class BlockEstimate(NamedTuple):
     ----------
     mean, sd, tau : ndarray
         Mean over donors, its posterior standard deviation, and the root of the posterior mean of
-        tau^2; NaN with fewer than 3 donors.
+        tau^2; NaN with fewer than 3 donors, the last also where :func:`shows_tau` is false.
     p : ndarray
         Two-sided p-value of no correlation.
     largest : ndarray
@@ -161,6 +162,19 @@ def effects(
     return x, v
 
 
+def shows_tau(carrying: NDArray, precision: NDArray) -> NDArray[np.bool_]:
+    """Check whether donors' correlations are precise enough to show how much they differ.
+
+    Parameters
+    ----------
+    carrying : ndarray
+        Number of donors with information on the pair.
+    precision : ndarray
+        Sum over donors of 1 / v_c; the harmonic mean of v_c must not exceed 0.3^2.
+    """
+    return carrying <= INFORMATIVE * precision
+
+
 def estimate_block(
     num: NDArray,
     den: NDArray,
@@ -246,7 +260,8 @@ def estimate_block(
     nan = np.where(usable, 0.0, np.nan)
     with np.errstate(divide="ignore", invalid="ignore"):
         largest = w.max(0) / total + nan
-    return BlockEstimate(m1 + nan, sd + nan, np.sqrt(t2) + nan, p + nan, largest)
+    tau = np.where(shows_tau(carrying, base), np.sqrt(t2), np.nan) + nan
+    return BlockEstimate(m1 + nan, sd + nan, tau, p + nan, largest)
 
 
 class _Average(NamedTuple):

@@ -40,9 +40,10 @@ _NEGLIGIBLE = 1e-3  # prior probability below which a point of the grid is left 
 _MEDIAN_CHI2 = 0.45493642311957283  # of 1 degree of freedom
 DONOR_ROUNDS = 8
 _LARGEST_INFLATION = 50.0
-_INFORMATIVE = 0.3**2  # variance of a donor's correlation
 _LEAST_INFORMATIVE, _MOST_INFORMATIVE = 500, 10_000  # pairs
 ABSENT = posterior.ABSENT
+NOTICEABLE = 0.15  # tau that a few donors can tell from 0
+_LEAST_TOLD = 60  # pairs
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,8 @@ class HeterogeneityPrior:
         Factor of each donor's variance, at least 1.
     n_pairs : int
         Number of pairs that the distribution was learnt from.
+    heterogeneous : float or None
+        Proportion of pairs with a tau of at least 0.15; None if :func:`tell_tau` is false.
     """
 
     tau: Array
@@ -76,11 +79,7 @@ class HeterogeneityPrior:
     joint: Array
     inflation: Array
     n_pairs: int
-
-    @property
-    def heterogeneous(self) -> float:
-        """Proportion of pairs whose correlation differs between donors."""
-        return float(1 - self.joint[0].sum())
+    heterogeneous: float | None
 
 
 def _at_every_tau(effects: Array, variances: Array, inflation: Array) -> tuple[Array, Array, Array]:
@@ -169,11 +168,24 @@ def informative(variances: Array) -> NDArray[np.int64]:
     sums of few counts would pass for heterogeneity.
     """
     typical = len(variances) / (1 / variances).sum(0)
-    limit = _INFORMATIVE
+    limit = posterior.INFORMATIVE
     if (typical <= limit).sum() < _LEAST_INFORMATIVE:
         limit = np.sort(typical)[:_LEAST_INFORMATIVE][-1]
     kept = np.flatnonzero(typical <= limit)
     return kept[:: -(-len(kept) // _MOST_INFORMATIVE)]
+
+
+def tell_tau(variances: Array) -> bool:
+    """Check whether a panel can tell how many of its pairs differ between donors.
+
+    At least 60 pairs, and half of all, must have donors with standard errors of at most 0.3.
+
+    Parameters
+    ----------
+    variances : ndarray, shape (n_donors, n_pairs)
+    """
+    shown = posterior.shows_tau((variances < ABSENT).sum(0), (1 / variances).sum(0))
+    return bool(shown.sum() >= max(_LEAST_TOLD, shown.size / 2))
 
 
 def updated_inflation(square: Array, inflation: Array) -> Array:
@@ -261,16 +273,17 @@ def learn_prior(effects: Array, variances: Array) -> HeterogeneityPrior:
     spread = variance[:, None] + SIGMA[:, None] ** 2
     both = level[:, None] - 0.5 * (np.log(spread) + mean[:, None] ** 2 / spread)
     both = both.reshape(-1, both.shape[2])
-    joint = mixture(np.exp(both - both.max(0)))
+    joint = pruned(mixture(np.exp(both - both.max(0)))).reshape(len(TAU), len(SIGMA))
     return HeterogeneityPrior(
         TAU,
         weight[: len(TAU)],
         FLIP,
         weight[len(TAU) :],
         SIGMA,
-        pruned(joint).reshape(len(TAU), len(SIGMA)),
+        joint,
         inflation,
         x.shape[1],
+        float(joint[TAU >= NOTICEABLE].sum()) if tell_tau(v) else None,
     )
 
 
@@ -382,7 +395,8 @@ class HierarchicalEstimate:
     table : dict of ndarray
         ``fisher_z``, ``fisher_z_se``, ``se``, ``ci_lower``, ``ci_upper``, ``statistic`` (normal
         score of the p-value), ``df`` (infinite), ``p_value``, and ``tau``, the square root of the
-        posterior mean of tau^2.
+        posterior mean of tau^2, NaN where donors' correlations have standard errors above 0.3
+        or the panel could not tell tau.
     largest_share : ndarray
         Largest weight of one donor.
     """
@@ -482,6 +496,8 @@ def average_over_donors(
         over_ranges(estimate, len(blocks))
     else:
         _compiled(sums, sides, prior, weights, symmetric, out, largest)
+    if prior.heterogeneous is None:
+        out["tau"][:] = np.nan
     if symmetric:
         for array in (*out.values(), largest):
             kernels.squares.mirror(array)
@@ -539,6 +555,7 @@ def _compiled(
             np.ascontiguousarray(flips[:, 1]),
         ),
         WEIGHTS.index(weights),
+        posterior.INFORMATIVE,
         symmetric,
         tuple(out[k] for k in ("correlation", "se", "tau")),
         (out["statistic"], out["p_value"], largest),

@@ -334,6 +334,7 @@ def _posterior_rows(
     inflation,
     grid,
     weighting,
+    informative,
     upper,
     estimate,
     tests,
@@ -531,13 +532,14 @@ def _posterior_rows(
                 for u in range(n):
                     squares[u] = max(squares[u], w[u])
             for u in range(n):
-                t2[u] = np.sqrt(t2[u])
+                shown = carrying[u] <= informative * base[u]
+                t2[u] = np.sqrt(t2[u]) if shown else np.nan
                 w[u] = squares[u] / total[u] if usable[u] else np.nan
             _write(t2, t, first, n, tau)
             _write(w, t, first, n, largest)
 
 
-def posterior(sums, sides, inflation, grid, weighting, upper, estimate, tests):
+def posterior(sums, sides, inflation, grid, weighting, informative, upper, estimate, tests):
     """Estimate the mean correlation over donors of every pair of a tile.
 
     See :func:`hiercorr.inference.random_effects.hierarchical_estimate`.
@@ -560,6 +562,8 @@ def posterior(sums, sides, inflation, grid, weighting, upper, estimate, tests):
         their probability under the null hypothesis, shape (flips,). The first tau is 0.
     weighting : int
         0: weights 1 / (tau^2 + v_c); 1: equal; 2: D_c.
+    informative : float
+        Harmonic mean of the donors' variances above which tau is NaN.
     upper : bool
         Fill only the blocks of a square tile with entries above the diagonal.
     estimate : tuple of ndarray, shape (rows, columns)
@@ -569,5 +573,5 @@ def posterior(sums, sides, inflation, grid, weighting, upper, estimate, tests):
         Results: signed normal score of p, two-sided p-value for the null hypothesis of no
         correlation, and the largest weight of a donor.
     """
-    given = (sums, sides, inflation, grid, weighting, upper, estimate, tests)
+    given = (sums, sides, inflation, grid, weighting, informative, upper, estimate, tests)
     over_ranges(_posterior_rows, sums[0].shape[1], *given)

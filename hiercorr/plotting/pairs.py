@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from scipy.cluster import hierarchy
 from scipy.spatial.distance import squareform
 
-from hiercorr.errors import InputError, unknown_name
+from hiercorr.errors import InputError, true_or_false, unknown_name
 from hiercorr.plotting import style
-from hiercorr.results.pairs import effect_name, effects, estimates, in_tables
+from hiercorr.results.pairs import effect_name, estimates, in_tables
 from hiercorr.results.result import CorrelationResult
 
 if TYPE_CHECKING:
@@ -144,6 +144,8 @@ def volcano(
     q: float = 0.05,
     n_labels: int = 10,
     ax: Axes | None = None,
+    *,
+    shrunken: bool = False,
 ) -> Axes:
     """Plot -log10 p-values against correlations, or their differences (volcano plot).
 
@@ -157,19 +159,23 @@ def volcano(
     n_labels : int
         Number of pairs to label, strongest evidence first.
     ax : Axes, optional
+    shrunken : bool
+        Plot the shrunken estimates of :meth:`hiercorr.CorrelationResult.shrink`, and label the
+        largest.
 
     Returns
     -------
     Axes
     """
+    true_or_false("shrunken", shrunken)
     if gene is None and result.target is None:
         total = int(in_tables(result.dataset).sum()) // 2
-        table = result.pairs(n=_MAX_PAIRS)
-        table = table.assign(position=effects(table))
+        table = result.pairs(n=_MAX_PAIRS, sort_by="shrunken" if shrunken else "p_value")
+        table = table.assign(position=style.positions(result, table, shrunken))
         title = f"all pairs{style.shown(len(table), total)}"
         names = table["gene_a"] + "-" + table["gene_b"]
     else:
-        gene, table = style.partners(result, gene)
+        gene, table = style.partners(result, gene, shrunken)
         title, names = f"partners of {gene}", table.index.to_series()
     if "p_value" not in table:
         raise InputError(
@@ -197,7 +203,8 @@ def volcano(
             rasterized=many,
         )
     effect = effect_name(table.columns)
-    style.mark_beyond(ax, table["position"], y, table[effect])
+    if not shrunken:
+        style.mark_beyond(ax, table["position"], y, table[effect])
     if effect == "correlation":
         ax.set_xlim(-1.05, 1.05)
     first = np.arange(min(n_labels, len(table)))
@@ -205,7 +212,7 @@ def volcano(
         ax, table["position"].to_numpy()[first], y.to_numpy()[first], names.to_numpy()[first]
     )
     ax.axvline(0, **style.ZERO_LINE)
-    ax.set_xlabel(style.effect_text(result))
+    ax.set_xlabel(style.effect_text(result, shrunken))
     ax.set_ylabel("-log10 p-value")
     style.legend_below(ax, 0, -0.14, ncols=3)
     of = "differences: " if effect == "difference" else ""
@@ -219,6 +226,8 @@ def ranked(
     n: int = 30,
     q: float = 0.05,
     ax: Axes | None = None,
+    *,
+    shrunken: bool = False,
 ) -> Axes:
     """Plot the partners with the smallest p-values and their intervals, sorted by correlation.
 
@@ -234,21 +243,27 @@ def ranked(
     q : float
         Partners with a smaller q-value are shown as filled points.
     ax : Axes, optional
+    shrunken : bool
+        Plot the partners with the largest shrunken estimates of
+        :meth:`hiercorr.CorrelationResult.shrink`, without intervals; `q` is then the limit of the
+        local false sign rate.
 
     Returns
     -------
     Axes
     """
-    name, table = style.partners(result, gene)
+    true_or_false("shrunken", shrunken)
+    name, table = style.partners(result, gene, shrunken)
     total = len(table)
     table = table.head(n).sort_values("position")
     ax = style.axes(ax, 5.0, 1.0 + 0.19 * len(table))
     y = np.arange(len(table))
-    passed = (table["q_value"] < q).to_numpy() if "q_value" in table else np.zeros(len(table), bool)
+    rate = "lfsr" if shrunken else "q_value"
+    passed = (table[rate] < q).to_numpy() if rate in table else np.zeros(len(table), bool)
     colour = np.where(table["position"] > 0, style.RED, style.BLUE)
     effect = effect_name(table.columns)
     prefix = "ci" if effect == "correlation" else effect
-    if f"{prefix}_lower" in table:
+    if f"{prefix}_lower" in table and not shrunken:
         limits = (table[f"{prefix}_lower"], table[f"{prefix}_upper"])
         ax.hlines(y, *limits, color=colour, lw=1.2, alpha=0.7)
     ax.scatter(
@@ -259,12 +274,15 @@ def ranked(
         edgecolors=list(colour),
         zorder=3,
     )
-    style.mark_beyond(ax, table["position"], y, table[effect])
+    if not shrunken:
+        style.mark_beyond(ax, table["position"], y, table[effect])
     ax.axvline(0, **style.ZERO_LINE)
     ax.set_yticks(y, table.index, fontsize=8)
     ax.set_ylim(-0.7, len(table) - 0.3)
-    ax.set_xlabel(f"{style.effect_text(result)}\nfilled: q < {q:g}")
-    return style.finish(ax, result, f"partners of {name}{style.shown_partners(table, total)}")
+    filled = "local false sign rate" if shrunken else "q"
+    ax.set_xlabel(f"{style.effect_text(result, shrunken)}\nfilled: {filled} < {q:g}")
+    chosen = style.shown_partners(table, total, shrunken)
+    return style.finish(ax, result, f"partners of {name}{chosen}")
 
 
 def _p_values(result: CorrelationResult, variable: str) -> NDArray:

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from hiercorr.errors import InputError
-from hiercorr.results.pairs import effect_name, effects, row_of
+from hiercorr.results.pairs import effect_name, effects, row_of, shrunken_name
 from hiercorr.results.result import CorrelationResult
 from hiercorr.runtime.optional import optional
 
@@ -130,19 +130,28 @@ def label(ax: Axes, x: Sequence[float], y: Sequence[float], names: Sequence[str]
     )
 
 
-def partners(result: CorrelationResult, gene: str | None) -> tuple[str, pd.DataFrame]:
+def partners(
+    result: CorrelationResult, gene: str | None, shrunken: bool = False
+) -> tuple[str, pd.DataFrame]:
     """Tabulate the partners of a gene that could be estimated, strongest evidence first.
 
     The column ``position`` is the correlation, at -1 or 1 for estimates beyond, or the difference
-    where differences were tested.
+    where differences were tested; or the shrunken estimate, by whose size the partners are sorted
+    then.
     """
     name, _ = row_of(result.dataset, gene)
-    table = result.top(name, n=len(result.genes))
-    table = table.assign(position=effects(table))
+    sort_by = "shrunken" if shrunken else "p_value"
+    table = result.top(name, n=len(result.genes), sort_by=sort_by)
+    table = table.assign(position=positions(result, table, shrunken))
     table = table[table["position"].notna()]
     if not len(table):
         raise InputError(f"no partner of {name!r} could be estimated: there is nothing to show")
     return name, table
+
+
+def positions(result: CorrelationResult, table: pd.DataFrame, shrunken: bool) -> pd.Series:
+    """Return the correlations of a table of pairs, at -1 or 1 beyond; or shrunken estimates."""
+    return table[shrunken_name(result.dataset)] if shrunken else effects(table)
 
 
 def mark_beyond(ax: Axes, x: pd.Series, y: Any, correlation: pd.Series) -> None:
@@ -155,8 +164,10 @@ def mark_beyond(ax: Axes, x: pd.Series, y: Any, correlation: pd.Series) -> None:
         )
 
 
-def effect_text(result: CorrelationResult) -> str:
-    """Describe the quantity that was tested, as the label of an axis."""
+def effect_text(result: CorrelationResult, shrunken: bool = False) -> str:
+    """Describe the quantity that was tested, or its shrunken estimate, as the label of an axis."""
+    if shrunken:
+        return shrunken_name(result.dataset).replace("_", " ")
     if effect_name(result.dataset.data_vars) == "correlation":
         return "correlation"
     a = result.dataset.attrs
@@ -169,10 +180,11 @@ def shown(number: int, total: int, noun: str = "", order: str = "top ") -> str:
     return "" if number >= total else f", {order}{number:,} of {total:,} {noun}".rstrip()
 
 
-def shown_partners(table: pd.DataFrame, total: int) -> str:
+def shown_partners(table: pd.DataFrame, total: int, shrunken: bool = False) -> str:
     """Return how many partners are shown and by what they were chosen, as part of a title."""
     has_p = "p_value" in table and bool(table["p_value"].notna().any())
-    return shown(len(table), total, "genes", "smallest p: " if has_p else "largest |r|: ")
+    order = "largest: " if shrunken else "smallest p: " if has_p else "largest |r|: "
+    return shown(len(table), total, "genes", order)
 
 
 def minus_log10(p: pd.Series) -> pd.Series:

@@ -362,6 +362,8 @@ def _result_section(
     plots: dict[str, Any] = {}
     if named:
         plots[f"Partners of {named}"] = lambda: plot.ranked(named, n=25)
+        if "lfsr" in table:
+            plots["Largest shrunken estimates"] = lambda: plot.ranked(named, 25, shrunken=True)
         if "p_value" in table:
             plots["Evidence versus effect size"] = lambda: plot.volcano(named)
         strongest = next((g for g, r in effects(table).items() if np.isfinite(r)), None)

@@ -178,7 +178,9 @@ def _random_effects(f: Facts, unit: str) -> str:
         f"({cite('npmle', 'shrinkage')}), separately for pairs that are correlated over all "
         f"{unit}s. Two-sided p-values of no difference average over the posterior distribution of "
         f"that variance given the restricted likelihood ({cite('reml')}); {percent(f)} confidence "
-        "intervals are normal with the posterior variance."
+        f"intervals are normal with the posterior variance. The standard deviation between {unit}s "
+        f"was estimated for pairs for which correlations of {unit}s had standard errors of at most "
+        "0.3."
     )
 
 

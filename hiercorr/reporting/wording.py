@@ -319,7 +319,8 @@ def _hierarchical(f: Facts, units: str, only: str) -> str:
         f"maximum likelihood ({cite('npmle', 'shrinkage')}), and {units}s were {weights}. {levels}"
         "Two-sided p-values average over the posterior distribution of that variance given the "
         f"restricted likelihood ({cite('reml')}); {percent(f)} confidence intervals are normal "
-        "with the posterior variance."
+        f"with the posterior variance. The standard deviation between {units}s was estimated for "
+        f"pairs for which correlations of {units}s had standard errors of at most 0.3."
     )
 
 

@@ -27,6 +27,8 @@ def to_anndata(dataset: xr.Dataset, adata: ad.AnnData, key: str) -> ad.AnnData:
     out = adata[:, genes].copy()
     for name in dataset.data_vars:
         values = dataset[name]
+        if name == "p_value":
+            values = values.copy(data=pairs.p_values(dataset))
         if values.dims == ("gene", "partner"):
             out.varp[f"{key}_{name}"] = np.array(values.values)
         elif values.dims == ("target", "gene"):

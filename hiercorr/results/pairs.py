@@ -23,6 +23,7 @@ from hiercorr.schema import PAIR_VARIABLES, Flag, describe_flag
 
 UNCLIPPED = "correlation_unclipped"
 _LIMIT = {"correlation": 1.0, "difference": 2.0}
+SORTINGS = ("p_value", "shrunken")
 _PART = 20_000_000  # entries of a pair variable on disk that are read at one time
 _FIRST_COLUMNS = (
     "correlation",
@@ -210,8 +211,20 @@ def pair_columns(dataset: xr.Dataset, columns: Sequence[str]) -> Iterator[tuple[
                 yield f"{name.removeprefix('group_')}[{group}]", values
 
 
+def shrunken_name(dataset: xr.Dataset) -> str:
+    """Return the name of the shrunken estimate; raise an error if there is none."""
+    for name in ("shrunken_difference", "shrunken_correlation"):
+        if name in dataset:
+            return name
+    raise InputError("this result has no shrunken estimates: call shrink() first")
+
+
 def distinct_pairs(
-    dataset: xr.Dataset, q: float | None, min_correlation: float, n: int | None
+    dataset: xr.Dataset,
+    q: float | None,
+    min_correlation: float,
+    n: int | None,
+    sort_by: str = "p_value",
 ) -> pd.DataFrame:
     """Tabulate the distinct pairs that pass the thresholds, strongest evidence first.
 
@@ -224,20 +237,22 @@ def distinct_pairs(
         Minimum absolute correlation.
     n : int or None
         Maximum number of pairs; None: all.
+    sort_by : {"p_value", "shrunken"}
 
     Returns
     -------
     DataFrame
     """
+    by = None if sort_by == "p_value" else shrunken_name(dataset)
     if q is not None and not ("q_value" in dataset and has_values(dataset, "q_value")):
         raise InputError(f"this result has no q-values: {_why_no_q(dataset)}; pass q=None")
     columns = table_columns(dataset)
     tables = [
-        _block_of_pairs(first, block, columns, q, min_correlation, n)
+        _block_of_pairs(first, block, columns, q, min_correlation, n, by)
         for first, block in row_blocks(dataset)
     ]
     tables = [t for t in tables if len(t)] or tables[:1]  # empty blocks have names without a dtype
-    table = sort_by_evidence(pd.concat(tables, ignore_index=True)).reset_index(drop=True)
+    table = sort_rows(pd.concat(tables, ignore_index=True), by).reset_index(drop=True)
     table = table if n is None else table.head(n)
     flag = [describe_flag(f) for f in table.pop("flag")]
     return table.assign(flag=flag)
@@ -258,6 +273,7 @@ def _block_of_pairs(
     q: float | None,
     min_correlation: float,
     n: int | None,
+    by: str | None,
 ) -> pd.DataFrame:
     """Tabulate the distinct pairs in a block of rows that starts at row `first`."""
     r, flag = estimates(ds), ds["flag"].values
@@ -268,7 +284,9 @@ def _block_of_pairs(
         keep &= np.triu(np.ones(keep.shape, bool), first + 1)
     i, j = np.nonzero(keep)
     if n is not None and len(i) > n:  # before the table is made: there can be millions of pairs
-        if "p_value" in columns:
+        if by is not None:
+            strongest = _smallest(-np.abs(ds[by].values[i, j]), np.zeros(len(i)), n)
+        elif "p_value" in columns:
             size = ds["statistic"].values if "statistic" in ds else r
             strongest = _smallest(ds["p_value"].values[i, j], -np.abs(size[i, j]), n)
         else:
@@ -289,6 +307,13 @@ def _smallest(key: NDArray, then: NDArray, n: int) -> NDArray[np.int64]:
     last = np.partition(key, n - 1)[n - 1]
     below, equal = np.flatnonzero(key < last), np.flatnonzero(key == last)
     return np.append(below, equal[np.argsort(then[equal], kind="stable")[: n - len(below)]])
+
+
+def sort_rows(table: pd.DataFrame, by: str | None) -> pd.DataFrame:
+    """Sort rows by the absolute value of a column, NaN last; None: by evidence."""
+    if by is None:
+        return sort_by_evidence(table)
+    return table.iloc[np.argsort(-table[by].abs().fillna(-1).to_numpy(), kind="stable")]
 
 
 def sort_by_evidence(table: pd.DataFrame) -> pd.DataFrame:

@@ -14,6 +14,7 @@ from hiercorr.errors import (
     InputError,
     instance_of,
     number,
+    one_of,
     text,
     true_or_false,
     whole_number,
@@ -157,8 +158,9 @@ class CorrelationResult:
         ``lfsr`` than ``q_value`` below 0.05: Benjamini-Hochberg does not estimate
         :math:`\pi_0`. The
         estimate times :math:`E(\mu \mid z) / z` is the posterior mean of the correlation (or of
-        the difference): it is what to rank or plot by, as the largest raw estimates of thousands
-        are mostly the noisiest.
+        the difference): it is what to rank by (``top(sort_by="shrunken")``) or plot
+        (``plot.ranked(shrunken=True)``), as the largest raw estimates of thousands are mostly the
+        noisiest.
 
         Returns
         -------
@@ -187,7 +189,9 @@ class CorrelationResult:
         """
         return CorrelationResult(with_local_false_signs(self.dataset))
 
-    def top(self, gene: str | None = None, n: int = 20) -> pd.DataFrame:
+    def top(
+        self, gene: str | None = None, n: int = 20, *, sort_by: str = "p_value"
+    ) -> pd.DataFrame:
         """Tabulate the partners of a gene, strongest evidence first.
 
         Parameters
@@ -196,6 +200,8 @@ class CorrelationResult:
             May be omitted if the result has a target.
         n : int
             Number of partners.
+        sort_by : {"p_value", "shrunken"}
+            ``"shrunken"``: largest absolute shrunken estimate of :meth:`shrink` first.
 
         Returns
         -------
@@ -204,10 +210,16 @@ class CorrelationResult:
             (those with low information last).
         """
         whole_number("n", n)
-        return tables.top(self.dataset, gene, n)
+        one_of("sort_by", sort_by, pairs.SORTINGS)
+        return tables.top(self.dataset, gene, n, sort_by)
 
     def pairs(
-        self, q: float | None = None, min_correlation: float = 0.0, n: int | None = None
+        self,
+        q: float | None = None,
+        min_correlation: float = 0.0,
+        n: int | None = None,
+        *,
+        sort_by: str = "p_value",
     ) -> pd.DataFrame:
         """Tabulate the distinct pairs, strongest evidence first.
 
@@ -219,16 +231,19 @@ class CorrelationResult:
             Minimum absolute correlation, or difference where differences were tested.
         n : int, optional
             Maximum number of pairs.
+        sort_by : {"p_value", "shrunken"}
+            ``"shrunken"``: largest absolute shrunken estimate of :meth:`shrink` first.
 
         Returns
         -------
         DataFrame
             Columns gene_a, gene_b, the pair variables and flag.
         """
+        one_of("sort_by", sort_by, pairs.SORTINGS)
         number("q", q, 0, 1, optional=True)
         number("min_correlation", min_correlation, 0, 1)
         whole_number("n", n, optional=True)
-        return pairs.distinct_pairs(self.dataset, q, min_correlation, n)
+        return pairs.distinct_pairs(self.dataset, q, min_correlation, n, sort_by)
 
     def matrix(self, variable: str = "correlation") -> pd.DataFrame:
         """Return one pair variable as a table of genes x partners, or target x genes.
@@ -250,8 +265,8 @@ class CorrelationResult:
         .. math:: \hat\rho \pm z \sqrt{se^2 + \tau^2}
 
         with the posterior variance of the mean over donors and the posterior mean of the variance
-        between them (``tau``), truncated at -1 and 1. The interval is for the donor's correlation
-        itself, without the sampling noise of its cells.
+        between them (``tau``), truncated at -1 and 1; NaN where ``tau`` is, for lack of counts. The
+        interval is for the donor's correlation itself, without the sampling noise of its cells.
 
         Parameters
         ----------

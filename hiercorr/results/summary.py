@@ -191,15 +191,21 @@ def _notes(dataset: xr.Dataset, flags: pd.Series, has_q: bool) -> list[str]:
 def _hierarchical(attrs: Mapping[str, Any], dataset: xr.Dataset) -> str:
     """Explain what was learnt from all pairs, and which columns go together."""
     alone = "hc2_p_value" if "hc2_p_value" in dataset else "jackknife_p_value"
-    share = f"{attrs['heterogeneous_share']:.0%} of the pairs differ between"
     if "group_tau" in dataset:
-        learnt = f"group_tau: standard deviation between the samples of a group; {share} samples"
+        learnt = "group_tau: standard deviation between the samples of a group"
     elif "difference" in dataset:
-        learnt = f"tau: standard deviation between samples given the design; {share} samples"
+        learnt = "tau: standard deviation between samples given the design"
     else:
-        learnt = f"tau: standard deviation between donors; {share} donors"
+        learnt = "tau: standard deviation between donors"
+    share = attrs.get("heterogeneous_share")
+    known = (
+        "the counts are too few to estimate how many pairs differ"
+        if share is None
+        else f"{share:.0%} of the pairs differ by 0.15 or more"
+    )
     return (
-        f"{learnt} (learnt from {attrs['prior_pairs']:,} pairs). The statistic is the normal score "
+        f"{learnt}, missing where the counts are too few for it; {known} (learnt from "
+        f"{attrs['prior_pairs']:,} pairs). The statistic is the normal score "
         "of the p-value, which is calibrated over the null pairs of the panel; standard errors are "
         f"posterior standard deviations. {alone} uses each pair alone."
     )

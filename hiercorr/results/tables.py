@@ -22,14 +22,15 @@ from hiercorr.schema import (
 )
 
 
-def top(dataset: xr.Dataset, gene: str | None, n: int) -> pd.DataFrame:
-    """Tabulate the partners of a gene, strongest evidence first."""
+def top(dataset: xr.Dataset, gene: str | None, n: int, sort_by: str = "p_value") -> pd.DataFrame:
+    """Tabulate the partners of a gene, strongest evidence or largest shrunken estimate first."""
+    by = None if sort_by == "p_value" else pairs.shrunken_name(dataset)
     name, row = pairs.row_of(dataset, gene)
     columns = [c for c in pairs.table_columns(dataset) if c in row]
     values = {c: v.astype(float) for c, v in pairs.pair_columns(row, columns)}
     values["flag"] = row["flag"].values
     table = pd.DataFrame(values, pd.Index(row["gene"].values, name="gene"))
-    table = pairs.sort_by_evidence(table.drop(index=name, errors="ignore")).head(n)
+    table = pairs.sort_rows(table.drop(index=name, errors="ignore"), by).head(n)
     return table.assign(flag=[describe_flag(f) for f in table["flag"]])
 
 
@@ -39,9 +40,8 @@ def matrix(dataset: xr.Dataset, variable: str) -> pd.DataFrame:
     if variable not in known:
         raise unknown_name("pair variable", variable, known)
     values = dataset[variable]
-    return pd.DataFrame(
-        values.values.copy(), *(pd.Index(values[d].values, name=d) for d in values.dims)
-    )
+    shown = pairs.p_values(dataset) if variable == "p_value" else values.values
+    return pd.DataFrame(shown.copy(), *(pd.Index(values[d].values, name=d) for d in values.dims))
 
 
 def gene_table(dataset: xr.Dataset) -> pd.DataFrame:

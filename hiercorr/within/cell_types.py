@@ -29,6 +29,7 @@ from hiercorr.errors import (
 )
 from hiercorr.inference.multiplicity import benjamini_hochberg
 from hiercorr.results.cell_types import CellTypes
+from hiercorr.results.pairs import p_values
 from hiercorr.results.result import CorrelationResult
 from hiercorr.runtime.resources import memory_bytes
 from hiercorr.runtime.user_warnings import Kept, kept_for, warn, warn_of_parts
@@ -269,12 +270,12 @@ def _one_family(results: dict[str, CorrelationResult]) -> dict[str, CorrelationR
     if not all("p_value" in r.dataset for r in results.values()):
         return results
     positions = [_distinct_pairs(r) for r in results.values()]
-    p_values = [
-        r.dataset["p_value"].values[pairs].astype(float)
+    tested = [
+        p_values(r.dataset)[pairs].astype(float)
         for r, pairs in zip(results.values(), positions, strict=True)
     ]
-    ends = np.cumsum([len(p) for p in p_values])[:-1]
-    q_values = np.split(benjamini_hochberg(np.concatenate(p_values)), ends)
+    ends = np.cumsum([len(p) for p in tested])[:-1]
+    q_values = np.split(benjamini_hochberg(np.concatenate(tested)), ends)
     out = {}
     for (name, r), pairs, q in zip(results.items(), positions, q_values, strict=True):
         changed = r.dataset["q_value"].copy()

@@ -46,7 +46,7 @@ from hiercorr.within.condition import (
     condition_shuffles,
 )
 from hiercorr.within.dataset import distribution
-from hiercorr.within.heterogeneity import LEAST_GENES, LEAST_PAIRS
+from hiercorr.within.heterogeneity import LEAST_GENES, LEAST_PAIRS, without_tau
 from hiercorr.within.hierarchical_difference import RandomRegression, learn_regression
 from hiercorr.within.options import Plan
 
@@ -375,6 +375,8 @@ class PairTest:
         beyond = np.abs(difference) >= largest
         tile["difference"] = np.where(beyond, np.nan, difference)
         flag = np.isnan(tile["difference_lower"]) * Flag.NO_INTERVAL.bit
+        if self.regression is not None:
+            flag |= without_tau(tile)
         return (flag | beyond * Flag.OUT_OF_RANGE.bit).astype(np.uint16)
 
 
@@ -417,7 +419,7 @@ def _learnt(test: PairTest) -> dict[str, Any]:
         "uncertainty": "hierarchical",
         "interval": CALIBRATED,
         "tau_distribution": "; ".join(each),
-        "heterogeneous_share": float(1 - weight[(prior.tau == 0).all(1)].sum()),
+        "heterogeneous_share": prior.heterogeneous,
         "variance_growth": prior.growth,
         "prior_pairs": prior.n_pairs,
     }

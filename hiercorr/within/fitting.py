@@ -33,6 +33,7 @@ from hiercorr.within.heterogeneity import (
     learnt,
     learnt_within_donors,
     panel_genes,
+    without_tau,
 )
 from hiercorr.within.options import Plan
 
@@ -472,6 +473,8 @@ def tile_of(
         if problem.donors is not None and problem.donors.within_donors is not None:
             tau = problem.donors.tau_within_donors(problem.sums, left, right, num, den)
             tile["tau_within_donors"] = tau.astype(plan.dtype)
+        if "tau" in tile:
+            flag |= without_tau(tile)
     if cells is not None:
         tile["cell_statistic"] = _cell_test(problem, left, right, cells)
     if plan.few(s):

@@ -17,6 +17,7 @@ from hiercorr.inference.random_effects import (
     learn_prior,
 )
 from hiercorr.moments.genes import GeneMoments
+from hiercorr.schema import Flag
 
 Array = NDArray[np.float64]
 
@@ -292,6 +293,16 @@ def learnt_within_donors(
     effects, variances = model.samples.take(genes).donor_effects(sums, every, every, num, den)
     upper = np.triu_indices(len(genes), 1)
     return learn_within_donors(effects[:, *upper], variances[:, *upper], model.units)
+
+
+def without_tau(tile: dict[str, NDArray]) -> NDArray[np.uint16]:
+    """Flag the tested pairs of a tile whose heterogeneity cannot be estimated."""
+    flag = np.zeros(tile["p_value"].shape, np.uint16)
+    for name in ("tau", "tau_within_donors", "group_tau"):
+        if name in tile:
+            unknown = np.isnan(tile[name]).reshape(-1, *flag.shape).any(0)
+            flag[unknown & np.isfinite(tile["p_value"])] |= Flag.NO_HETEROGENEITY.bit
+    return flag
 
 
 def by_donor(values: NDArray, units: NDArray[np.int64]) -> NDArray:

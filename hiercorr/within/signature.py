@@ -35,7 +35,7 @@ from hiercorr.within.fitting import (
     WithinProblem,
     prepare,
 )
-from hiercorr.within.heterogeneity import DonorModel
+from hiercorr.within.heterogeneity import DonorModel, without_tau
 from hiercorr.within.options import Plan
 from hiercorr.within.signature_noise import SignatureNoise, signature_noise
 
@@ -292,7 +292,7 @@ def _table(
         tile["jackknife_p_value"] = inference.pair_table(estimate, plan.confidence, plan.dtype)[
             "p_value"
         ]
-        flag &= ~Flag.DOMINATED.bit
+        flag = (flag & ~Flag.DOMINATED.bit) | without_tau(tile)
     else:
         tile = {"correlation_unclipped": estimate.correlation.astype(plan.dtype)}
         if plan.silent(n_samples):

@@ -1,9 +1,11 @@
 """The demo, check and power commands."""
 
+import numpy as np
 from click.testing import CliRunner
 
 import hiercorr as hc
 from hiercorr.cli import main
+from hiercorr.simulate import simulate_counts
 from tests.cli.support import run
 
 
@@ -32,6 +34,32 @@ def test_check(path):
     assert done.exit_code == 0, done.output
     assert "Recommendation:" in done.output
     assert "s4" in done.output
+
+
+def test_shrink(tmp_path):
+    adata, _ = simulate_counts(5, 100, 14, mean=3.0, within=0.5, seed=1)
+    fitted = hc.CSCore(adata, "sample", depth="depth").fit()
+    fitted.save(tmp_path / "r.zarr")
+    done = run("shrink", tmp_path / "r.zarr", "-o", tmp_path / "s.nc", "--rows", "3")
+    assert done.exit_code == 0, done.output
+    wanted = fitted.shrink()
+    found = hc.load(tmp_path / "s.nc")
+    for name in ("lfsr", "shrunken_correlation"):
+        np.testing.assert_array_equal(found.dataset[name], wanted.dataset[name])
+    best = wanted.pairs(n=3, sort_by="shrunken")
+    for a, b in zip(best["gene_a"], best["gene_b"], strict=True):
+        assert f"{a}  {b}" in done.output
+    assert run("shrink", tmp_path / "r.zarr", "-o", tmp_path / "s.nc").exit_code == 2
+    few = hc.CSCore(adata, "sample", depth="depth", genes=8).fit()
+    few.save(tmp_path / "few.nc")
+    done = run("shrink", tmp_path / "few.nc", "-o", tmp_path / "t.nc")
+    assert done.exit_code == 2
+    assert "too few to learn how large effects are" in done.output
+    assert not (tmp_path / "t.nc").exists()
+    adata.obs["kind"] = np.where(np.arange(adata.n_obs) % 2, "a", "b")
+    hc.by_cell_type(adata, "kind", "sample", depth="depth").save(tmp_path / "types.nc")
+    done = run("shrink", tmp_path / "types.nc", "-o", tmp_path / "t.nc")
+    assert "has several cell types" in done.output
 
 
 def test_power(tmp_path):

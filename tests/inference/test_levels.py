@@ -54,3 +54,15 @@ def test_nothing_to_learn():
     v[[0, 2]] = ABSENT  # one sample of each donor has the gene
     assert learn_within_donors(x, v, units) is None
     assert learn_within_donors(x[:, :20], v[:, :20], units) is None
+
+
+def test_precise_samples_of_one_donor_are_needed():
+    rng, units = np.random.default_rng(4), np.array([0, 0, 1, 1, 2])
+    x, v = draw(rng, units, 1000, 0.1, 0.2, 0.08)
+    weight = learn_within_donors(x, v, units)
+    v[:4, :100] = 0.5**2
+    v[[0, 2], 100:200] = ABSENT
+    v[4, 200:300] = ABSENT  # a donor with one sample does not matter
+    tau = tau_within_donors(x, v, units, weight)
+    np.testing.assert_array_equal(np.isnan(tau), np.arange(1000) < 200)
+    assert np.isnan(learn_within_donors(x, np.full(v.shape, 0.5**2), units)).all()

@@ -62,6 +62,7 @@ def test_known_variances_give_weighted_least_squares(design):
         np.ones(len(design.group)),
         0.0,
         40,
+        1.0,
     )
     out = regression_estimate(found, design, prior)
     for k in range(40):
@@ -158,3 +159,20 @@ def test_absent_samples_and_singular_designs():
     assert np.isfinite(out["p_value"][3:]).all()
     none = effects(np.zeros((6, 5)), np.full((6, 5), ABSENT))
     assert learn_regression_prior(none, design) is None
+
+
+def test_groups_show_tau_where_their_samples_are_precise():
+    """Two groups: in the first half of the pairs, the samples of the second one are noisy."""
+    design, rng = two_groups(4, 4), np.random.default_rng(9)
+    noisy = (np.arange(1000) < 300) & (design.group[:, None] == 1)
+    v = np.where(noisy, 0.4**2, 0.1**2)
+    found = effects(rng.normal(0, np.sqrt(v)), v)
+    prior = learn_regression_prior(found, design)
+    assert prior.heterogeneous < 0.1
+    tau = regression_estimate(found, design, prior)["tau"]
+    np.testing.assert_array_equal(np.isnan(tau[0]), False)
+    np.testing.assert_array_equal(np.isnan(tau[1]), noisy[-1])
+    sparse = effects(rng.normal(0, 0.4, v.shape), np.full(v.shape, 0.4**2))
+    prior = learn_regression_prior(sparse, design)
+    assert prior.heterogeneous is None
+    assert np.isnan(regression_estimate(found, design, prior)["tau"]).all()

@@ -44,6 +44,7 @@ def some_prior(rng, n_donors):
         joint / joint.sum(),
         rng.uniform(1, 3, n_donors),
         1000,
+        0.5,
     )
 
 
@@ -116,9 +117,11 @@ def plain(num, den, noise, a, b, prior, weights="adaptive"):
             of_phi = 0.25 * min(m * m, 1) * (a.noise[j] + b.noise[k])
             out["r"][j, k] = m
             out["sd"][j, k] = np.sqrt((post * (variance + mean**2)).sum() - m * m + of_phi)
-            out["tau"][j, k] = np.sqrt((post * prior.tau**2).sum())
+            tau2 = (post * prior.tau**2).sum()
             n = known.sum()
-            w = 1 / (factor * (v + out["tau"][j, k] ** 2))
+            if np.mean(1 / (factor * v)) >= 1 / 0.3**2:
+                out["tau"][j, k] = np.sqrt(tau2)
+            w = 1 / (factor * (v + tau2))
             g = {"adaptive": w, "equal": np.ones(n), "information": d[known]}[weights]
             out["share"][j, k] = g.max() / g.sum()
     return out
@@ -188,6 +191,7 @@ def test_p_values_underflow_quietly_and_scores_stay_finite():
         np.outer(np.eye(9)[0], np.ones(6) / 6),
         np.ones(4),
         1000,
+        0.0,
     )
     found = inference.hierarchical_estimate((num, den, noise / 1e6), (side, side), prior)
     assert (found.table["p_value"] < 1e-200).all()
@@ -228,6 +232,19 @@ def test_a_deviating_donor_is_recognised_and_others_are_not():
     assert 6 < found.inflation[2] < 15
     assert np.delete(found.inflation, 2).max() < 1.3
     assert found.weight[0] > 0.8
+
+
+@pytest.mark.parametrize("se", [0.1, 0.25, 0.4, 1.0])
+def test_a_panel_tells_how_many_pairs_differ_only_with_precise_donors(se):
+    rng = np.random.default_rng(6)
+    tau = np.where(np.arange(2000) < 500, 0.3, 0.0)
+    found = hc.inference.learn_prior(
+        rng.normal(0, np.hypot(tau, se), (6, 2000)), np.full((6, 2000), se**2)
+    )
+    if se > 0.3:
+        assert found.heterogeneous is None
+    else:
+        assert found.heterogeneous == pytest.approx(0.25, abs=0.1)
 
 
 def test_prior_of_pairs_that_some_donors_lack():

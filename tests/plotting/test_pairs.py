@@ -34,6 +34,31 @@ def test_ranked_shows_the_numbers(result):
     assert "5 of 29 genes" in ax.get_title()
 
 
+def test_shrunken_estimates(result):
+    r = result.shrink()
+    table = r.top("FTL", n=5, sort_by="shrunken").sort_values("shrunken_correlation")
+    ax = r.plot.ranked("FTL", n=5, shrunken=True)
+    assert [t.get_text() for t in ax.get_yticklabels()] == table.index.tolist()
+    points = ax.collections[-1]
+    np.testing.assert_allclose(points.get_offsets()[:, 0], table["shrunken_correlation"], rtol=1e-6)
+    np.testing.assert_array_equal(
+        points.get_facecolors()[:, :3].min(1) < 1, (table["lfsr"] < 0.05).to_numpy()
+    )
+    assert ax.get_xlabel() == (
+        "shrunken correlation with FTL (filled: local false sign rate < 0.05)"
+    )
+    assert "largest: 5 of 29 genes" in title(ax)
+    for gene in ("FTL", None):
+        ax = r.plot.volcano(gene, shrunken=True, n_labels=0)
+        shown = np.sort(np.concatenate([c.get_offsets()[:, 0] for c in ax.collections]))
+        wanted = r.matrix("shrunken_correlation").to_numpy()
+        wanted = wanted[np.triu_indices(30, 1)] if gene is None else wanted[r.genes.get_loc(gene)]
+        np.testing.assert_allclose(shown, np.sort(wanted[np.isfinite(wanted)]), rtol=1e-6)
+        assert ax.get_xlabel() == "shrunken correlation"
+        with pytest.raises(hc.InputError, match="call shrink"):
+            result.plot.volcano(gene, shrunken=True)
+
+
 def test_p_value_plots_show_the_p_values(result):
     p = result.matrix("p_value").to_numpy(float)
     p = np.sort(p[np.triu_indices(30, 1)])

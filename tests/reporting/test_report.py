@@ -169,3 +169,16 @@ def test_report(small, tmp_path):
     assert "No uncertainty" in hc.report(tmp_path / "r.html", none).read_text()
     with pytest.raises(hc.InputError, match="no folder"):
         hc.report(tmp_path / "x" / "r.html", result)
+
+
+def test_shrunken_estimates_are_in_the_report(gbm, tmp_path):
+    options = {"depth": "total_counts", "subset": {"condition": "ctrl"}, "genes": 80}
+    shrunken = hc.CSCore(gbm, "sample_id", **options).fit(target="FTL").shrink()
+    page = hc.report(tmp_path / "r.html", shrunken, n=5).read_text(encoding="utf-8")
+    for text in (">lfsr<", ">shrunken correlation<", "Largest shrunken estimates"):
+        assert text in page
+    assert "local false sign rates" in page  # the methods paragraph
+    best = shrunken.top(n=1).iloc[0]
+    assert f"{best['shrunken_correlation']:.3g}" in page
+    page = hc.report(tmp_path / "z.html", shrunken, n=5, language="zh").read_text(encoding="utf-8")
+    assert "局部错误符号率" in page

@@ -1,11 +1,13 @@
 """Local false sign rates of results."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import hiercorr as hc
 from hiercorr.inference.shrinkage import learn_effects, normal_scores, shrink
 from hiercorr.reporting.methods_text import methods_text
+from hiercorr.results import pairs
 
 
 @pytest.fixture(scope="module")
@@ -59,3 +61,34 @@ def test_refusals(every, gbm):
         few.shrink()
     with pytest.raises(hc.InputError, match="no p-values to learn from"):
         hc.CSCore(gbm, "sample_id", depth="total_counts", genes=20).fit(uncertainty="none").shrink()
+
+
+def test_ranking_by_shrunken_estimates(every, monkeypatch):
+    r = every.shrink()
+    ranked = r.pairs(sort_by="shrunken")
+    size = ranked["shrunken_correlation"].abs()
+    assert size.dropna().is_monotonic_decreasing
+    assert len(ranked) == len(r.pairs())
+    monkeypatch.setattr(pairs, "_PART", 100)  # rows in blocks, as on disk
+    columns = ["gene_a", "gene_b", "shrunken_correlation"]
+    pd.testing.assert_frame_equal(r.pairs(n=7, sort_by="shrunken")[columns], ranked[columns][:7])
+    strong = r.pairs(q=0.05, min_correlation=0.3, sort_by="shrunken")
+    assert len(strong) == len(r.pairs(q=0.05, min_correlation=0.3)) > 0
+    assert strong["shrunken_correlation"].abs().is_monotonic_decreasing
+    top = r.top("FTL", n=5, sort_by="shrunken")
+    row = r.matrix("shrunken_correlation").loc["FTL"].drop("FTL")
+    assert top.index.tolist() == row.abs().sort_values(ascending=False).index[:5].tolist()
+    for table in (every.top, every.pairs):
+        with pytest.raises(hc.InputError, match=r"no shrunken estimates: call shrink\(\) first"):
+            table(**({"gene": "FTL"} if table == every.top else {}), sort_by="shrunken")
+    with pytest.raises(hc.InputError, match="sort_by must be"):
+        r.pairs(sort_by="lfsr")
+
+
+def test_ranking_differences(gbm):
+    options = {"depth": "total_counts", "genes": 40}
+    r = hc.differential(gbm, "sample_id", "condition", block="patient_id", **options).shrink()
+    found = r.pairs(n=5, sort_by="shrunken")["shrunken_difference"].abs()
+    whole = np.abs(r.dataset["shrunken_difference"].values)
+    assert found.iloc[0] == pytest.approx(np.nanmax(whole))
+    assert found.is_monotonic_decreasing

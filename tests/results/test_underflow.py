@@ -97,3 +97,27 @@ def test_shrinkage_of_large_results_is_that_of_small_ones(ipsc, hierarchical, mo
     small, again = hierarchical.adjust("by"), large.adjust("by")
     assert (again.matrix("q_value").to_numpy() == 0).sum() == 0
     np.testing.assert_allclose(again.matrix("q_value"), small.matrix("q_value"), rtol=1e-3)
+
+
+def test_other_doors_of_large_results(ipsc, monkeypatch):
+    monkeypatch.setattr(tiling, "COMPUTED_FROM", 1)
+    r = hc.CSCore(ipsc, "donor", depth="depth").fit()
+    tested = r.dataset["p_value"].notnull().values
+    exported = r.to_anndata(ipsc).varp["hiercorr_p_value"]
+    for p in (r.matrix("p_value").to_numpy(), exported):
+        assert p[tested].min() > 0
+    height = r.plot.qq().lines[-1].get_ydata()
+    assert height.max() == pytest.approx(45.7, abs=0.1)
+
+
+def test_cell_types_of_large_results_have_the_q_values_of_small_ones(ipsc, monkeypatch):
+    """In single precision the strongest pairs of the first type would tie."""
+    ipsc = ipsc.copy()
+    ipsc.obs["kind"] = np.where(np.arange(ipsc.n_obs) % 8, "a", "b")
+    monkeypatch.setattr(tiling, "COMPUTED_FROM", 1)
+    large = hc.by_cell_type(ipsc, "kind", "donor", depth="depth")
+    p = np.concatenate([t["p_value"] for t in (large["a"].pairs(), large["b"].pairs())])
+    q = np.concatenate([t["q_value"] for t in (large["a"].pairs(), large["b"].pairs())])
+    wanted = stats.false_discovery_control(p)
+    np.testing.assert_allclose(q[wanted > 1e-37], wanted[wanted > 1e-37], rtol=1e-5)
+    assert (p < np.finfo(np.float32).tiny).any()

@@ -13,6 +13,7 @@ from hiercorr.results import tiling
 from hiercorr.simulate import simulate_counts
 from hiercorr.within import heterogeneity
 from tests.support import OPTIONS, assert_same
+from validation.populations import Population, draw
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::hiercorr.DataWarning", "ignore::hiercorr.EstimationWarning"
@@ -74,7 +75,7 @@ def test_a_fit_says_what_it_learnt(data):
     assert 0 <= a["heterogeneous_share"] <= 1
     assert r.dataset["inflation"].shape == (5,)
     assert {"tau", "jackknife_p_value"} <= set(r.dataset)
-    assert "pairs differ between donors" in str(r.summary())
+    assert "of the pairs differ by 0.15 or more" in str(r.summary())
     jackknife = hc.CSCore(data, **OPTIONS).fit(uncertainty="jackknife").dataset
     np.testing.assert_allclose(
         r.dataset["jackknife_p_value"].values, jackknife["p_value"].values, rtol=1e-4
@@ -380,3 +381,31 @@ def test_variances_that_change_between_samples_are_no_heterogeneity():
     r = hc.CSCore(varying(), "sample", depth="depth", block="donor").fit()
     i = np.arange(0, 24, 2)
     assert np.median(r.matrix("tau_within_donors").to_numpy()[i, i + 1]) < 0.05
+
+
+def blocks_that_differ(mean, tau, donors=6, cells=300, genes=60, seed=1):
+    """Blocks of four genes with a correlation of N(0.3, tau) in each donor, and single genes."""
+    population = Population((mean,), related=0.6, rho=0.3, spread=tau)
+    rng = np.random.default_rng(seed)
+    return draw(population, np.full(donors, cells), genes, rng)
+
+
+@pytest.mark.parametrize("tau", [0.0, 0.1, 0.2])
+@pytest.mark.parametrize("mean", [0.05, 0.2, 1.0, 5.0])
+def test_tau_is_estimated_where_cells_suffice_and_flagged_elsewhere(mean, tau):
+    data = blocks_that_differ(mean, tau)
+    r = hc.CSCore(data.adata, "sample", depth="depth").fit()
+    found, p = (r.dataset[name].values[data.pairs] for name in ("tau", "p_value"))
+    flagged = (r.dataset["flag"].values[data.pairs] & hc.schema.Flag.NO_HETEROGENEITY.bit) > 0
+    np.testing.assert_array_equal(flagged, np.isnan(found) & np.isfinite(p))
+    limits = r.prediction_interval()["prediction_upper"].values[data.pairs]
+    np.testing.assert_array_equal(np.isnan(limits[flagged]), True)
+    if mean < 1:
+        assert np.isnan(found).all()
+        assert "heterogeneous_share" not in r.dataset.attrs
+        assert "too few to estimate how many pairs differ" in str(r.summary())
+        return
+    assert flagged.mean() < 0.06
+    assert np.sqrt(np.nanmean(found[data.related] ** 2)) == pytest.approx(tau, abs=0.09)
+    assert np.nanmedian(found[data.independent]) < 0.03
+    assert r.dataset.attrs["heterogeneous_share"] < 0.06
