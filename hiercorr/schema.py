@@ -121,6 +121,7 @@ GENE_VARIABLES = {
     "variance_share": ("proportion of the variance of expression between samples", "1"),
     "effective_samples": ("1 / sum over samples of (share of the information)^2", "samples"),
     "signature_weight": ("weight of the gene's relative expression in the signature", "1"),
+    "feature_type": ("type of the feature: gene, antibody, peak", None),
     "gene_flag": ("reasons why the gene is unreliable", None),
 }
 SAMPLE_VARIABLES = {
@@ -164,6 +165,7 @@ def build_dataset(
     coefficient: Mapping[str, NDArray] | None = None,
     coefficient_names: Sequence[str] = (),
     beta_units: str = "",
+    modality: Mapping[str, NDArray] | None = None,
 ) -> xr.Dataset:
     """Assemble a result's Dataset from arrays.
 
@@ -187,6 +189,8 @@ def build_dataset(
     coefficient_names : sequence of str
     beta_units : str
         Units of `beta`.
+    modality : mapping, optional
+        Median depth of the cells of each sample by type of features, if there are several types.
 
     Returns
     -------
@@ -209,8 +213,19 @@ def build_dataset(
     ):
         for name, values in arrays.items():
             long_name, units = table[name]
-            extra = {"units": units} if units else dict(_FLAG_ATTRS)
+            extra: dict[str, Any] = {"units": units} if units else {}
+            extra |= _FLAG_ATTRS if name == "gene_flag" else {}
             variables[name] = (dim, values, {"long_name": long_name, **extra})
+    if modality:
+        coords["modality"] = np.array(list(modality), object)
+        variables["modality_depth"] = (
+            ("modality", "sample"),
+            np.array(list(modality.values())),
+            {
+                "long_name": "median sequencing depth of the cells by feature type",
+                "units": "counts",
+            },
+        )
     if coefficient:
         coords["coefficient"] = np.array(list(coefficient_names), object)
         for name, values in coefficient.items():

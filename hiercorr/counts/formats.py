@@ -122,10 +122,13 @@ def _from_r(path: Path) -> InputError:
     )
 
 
-def feature_names(symbols: np.ndarray, identifiers: np.ndarray) -> np.ndarray:
-    """Return gene symbols; those that a 10x reference repeats, with their identifier."""
+def feature_names(
+    symbols: np.ndarray, identifiers: np.ndarray, kinds: np.ndarray | None = None
+) -> np.ndarray:
+    """Return gene symbols; those that a 10x reference repeats in a type, with their identifier."""
     symbols, identifiers = np.asarray(symbols, str), np.asarray(identifiers, str)
-    repeated = pd.Series(symbols).duplicated(keep=False).to_numpy()
+    table = pd.DataFrame({"symbol": symbols, "kind": "" if kinds is None else kinds})
+    repeated = table.duplicated(keep=False).to_numpy()
     return np.where(repeated, np.char.add(np.char.add(symbols, "_"), identifiers), symbols)
 
 
@@ -180,11 +183,12 @@ def read_mtx_folder(path: Path) -> ad.AnnData:
             f"{found[0].name!r} is {counts.shape[0]} x {counts.shape[1]}, but there are "
             f"{shape[0]} features and {shape[1]} barcodes: 10x writes features x barcodes"
         )
-    names = feature_names(features[min(1, features.shape[1] - 1)], features[0])
+    kinds = features[2].to_numpy() if features.shape[1] > 2 else None
+    names = feature_names(features[min(1, features.shape[1] - 1)], features[0], kinds)
     counts = sparse.csr_matrix(sparse.coo_matrix(counts).T)
     var = pd.DataFrame(index=names)
-    if features.shape[1] > 2:
-        var[FEATURE_TYPES] = features[2].to_numpy()
+    if kinds is not None:
+        var[FEATURE_TYPES] = kinds
     return ad.AnnData(counts, obs=libraries(pd.Index(barcodes[0])), var=var)
 
 

@@ -17,9 +17,9 @@ from hiercorr import kernels
 from hiercorr.counts import validate
 from hiercorr.counts.backend import LocalBackend, RemoteBackend
 from hiercorr.counts.counts import Counts
-from hiercorr.counts.depth import cell_depth, check_given, is_total
+from hiercorr.counts.depth import cell_depth, check_given, depths_of_types, is_total, of_kind
 from hiercorr.counts.layout import EntryLayout, Scan, by_sample, positions
-from hiercorr.counts.modalities import check_features
+from hiercorr.counts.modalities import Modalities, check_features
 from hiercorr.counts.selection import Selection
 from hiercorr.counts.sources import DataSource, Source, blocks
 from hiercorr.errors import InputError, unknown_name
@@ -82,7 +82,9 @@ class CountReader:
 
     def _read(self, source: Source, always: Sequence[str]) -> None:
         notes: dict[str, Any] = {"source": source.name, "n_cells_input": source.shape[0]}
-        notes |= check_features(source.shape[1], source.features_left_out)
+        source = self._of_types(source)
+        asked = self.selection.modalities is not None
+        notes |= check_features(source.shape[1], source.features_left_out, asked)
         validate.check_gene_names(source.genes)
         self.selection = selection = self.selection.aligned(source.obs.index, source.genes)
         keep = validate.subset_mask(source.obs, selection.subset)
@@ -90,36 +92,72 @@ class CountReader:
         codes, samples = validate.exclude_small(codes, samples, selection, notes)
         check_given(source, selection.depth)
         scan = self._backend.scan(source, codes, len(samples))
-        depth, sums = cell_depth(source, selection.depth, scan.row_sum, scan.total, notes)
-        filled = validate.without_empty_cells(codes, depth, sums, notes)
+        depths, sums = self._depths(source, scan, notes)
+        filled = codes
+        for depth, row_sum in zip(depths, sums, strict=True):
+            filled = validate.without_empty_cells(filled, depth, row_sum, notes)
         if filled is not codes:
             codes, samples = validate.exclude_small(filled, samples, selection, notes)
             scan = self._backend.scan(source, codes, len(samples))
-        chosen = validate.choose_genes(source.genes, selection.genes, scan.total, always)
+        kind = source.kind if source.kinds else None
+        chosen = validate.choose_genes(source.genes, selection.genes, scan.total, always, kind)
         order, starts = by_sample(codes, len(samples))
-        validate.check_depth(depth[order], source.obs.index[order], selection.depth)
-        said = None if is_total(source, selection.depth) else selection.depth
-        validate.warn_of_panel_depth(source.shape[1], depth[order], sums[order], said)
+        self._check_depths(source, depths[:, order], sums[:, order], order)
         self._warn_of_selected_on(source.genes, scan, chosen, len(order))
-        layout = EntryLayout(codes, order, scan.count, chosen, depth)
+        layout = EntryLayout(codes, order, scan.count, chosen, depths[0])
         rows, values, remote = self._backend.fill(source, layout)
         notes |= selection.attributes | source.marks
         if source.marks.get("gene_sets"):
             notes["gene_sets"] = int(source.genes[chosen].isin(source.marks["gene_sets"]).sum())
         self._scan, self._layout, self._genes = scan, layout, source.genes
+        self._kind = np.zeros(len(source.genes), np.int64) if kind is None else kind
+        depths = np.ascontiguousarray(depths[:, order], dtype=np.float64)
         self.counts = Counts(
             rows=rows,
             values=values,
             offsets=layout.offsets,
             starts=starts,
-            depth=np.ascontiguousarray(depth[order], dtype=np.float64),
+            depth=depths[0],
             cells=order,
             obs=source.obs.iloc[order],
             genes=source.genes[chosen].astype(str),
             samples=samples,
             notes=notes,
             remote=remote,
+            modalities=_modalities(source, chosen, depths),
         )
+
+    def _of_types(self, source: Source) -> Source:
+        """Return the source of the features of the selected types."""
+        asked = self.selection.modalities
+        return source if asked is None else source.of_types(asked)
+
+    def _depths(
+        self, source: Source, scan: Scan, notes: dict[str, Any]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return depth and row sums of the cells, a row for each type of features."""
+        given = self.selection.depth
+        if source.kinds:
+            return depths_of_types(source, given, scan.total, notes)
+        depth, sums = cell_depth(source, of_kind(given), scan.row_sum, scan.total, notes)
+        return depth[None], sums[None]
+
+    def _check_depths(
+        self,
+        source: Source,
+        depths: NDArray[np.float64],
+        sums: NDArray[np.float64],
+        order: NDArray[np.int64],
+    ) -> None:
+        """Raise an error for depths that are not positive; warn of those of a panel of genes."""
+        for t, (depth, row_sum) in enumerate(zip(depths, sums, strict=True)):
+            kind = source.kinds[t] if source.kinds else None
+            given = of_kind(self.selection.depth, kind)
+            validate.check_depth(depth, source.obs.index[order], given)
+            said = None if is_total(source, given) else given
+            if t == 0:
+                n = int((source.kind == 0).sum()) if source.kinds else source.shape[1]
+                validate.warn_of_panel_depth(n, depth, row_sum, said)
 
     @staticmethod
     def _warn_of_selected_on(
@@ -157,9 +195,13 @@ class CountReader:
         n_cells = self.counts.n_cells
         self._warn_of_selected_on(self._genes, self._scan, np.array([position]), n_cells)
         chosen = np.append(self._layout.chosen, position)
-        order = np.argsort(chosen, kind="stable")
+        order = np.lexsort((chosen, self._kind[chosen]))
         shape = (len(self._layout.codes), len(self._genes))
+        modalities = self.counts.modalities
+        if modalities is not None:
+            modalities = replace(modalities, kind=self._kind[chosen])
         with self._opened_again(gene) as source:
+            source = self._of_types(source)
             if source.shape != shape or not source.genes.equals(self._genes):
                 raise _changed(gene, "the cells or genes are not the same")
             if not isinstance(self._backend, LocalBackend):
@@ -170,7 +212,14 @@ class CountReader:
         )
         offsets = np.vstack([self.counts.offsets, more_offsets + len(self.counts.rows)])
         genes = self._genes[chosen].astype(str)
-        joined = replace(self.counts, rows=rows, values=values, offsets=offsets, genes=genes)
+        joined = replace(
+            self.counts,
+            rows=rows,
+            values=values,
+            offsets=offsets,
+            genes=genes,
+            modalities=modalities,
+        )
         return joined.take(order)
 
     @contextmanager
@@ -230,6 +279,22 @@ class CountReader:
         if digest != self._scan.digest[position]:
             raise _changed(str(self._genes[position]))
         return rows, values, offsets
+
+
+def _modalities(
+    source: Source, chosen: NDArray[np.int64], depths: NDArray[np.float64]
+) -> Modalities | None:
+    """Return the types of the chosen features and their depths; None if they are of one type."""
+    if not source.kinds:
+        return None
+    kind = source.kind[chosen]
+    missing = set(range(len(source.kinds))) - set(kind)
+    if missing:
+        raise InputError(
+            f"no feature of type {source.kinds[min(missing)]!r} (modalities=) is among genes=, or "
+            "none has counts in the chosen cells: name some, or leave out the type"
+        )
+    return Modalities(source.kinds, kind, depths)
 
 
 def _changed(gene: str, how: str = "its counts are not the same") -> InputError:

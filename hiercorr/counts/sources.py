@@ -6,7 +6,7 @@ interprets the numbers.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from copy import copy
 from dataclasses import dataclass, field, replace
@@ -21,7 +21,7 @@ from scipy import sparse
 
 from hiercorr.counts import formats
 from hiercorr.counts.counts import GENE_SETS, METACELLS, SUMMED_LAYER
-from hiercorr.counts.modalities import FEATURE_TYPES, gene_columns
+from hiercorr.counts.modalities import FEATURE_TYPES, chosen_types, types_of
 from hiercorr.errors import InputError, unknown_name
 
 _BLOCK_VALUES = 16_000_000  # values per dense block; 128 MB as float64
@@ -46,9 +46,13 @@ class Source:
     marks : dict
         How metacells (``metacell_...``) or sums of gene sets (``gene_sets``) were made.
     columns : ndarray of int64, optional
-        Columns of the matrix that are genes, in ascending order. None: all.
+        Columns of the matrix that are read, in ascending order. None: all.
     features_left_out : dict
         Number of the other columns by type.
+    types : Series, optional
+        Type of every column of the matrix, by name.
+    kinds : tuple of str
+        Types of the columns that are read, if there are several.
     """
 
     obs: pd.DataFrame
@@ -59,12 +63,36 @@ class Source:
     marks: dict[str, Any] = field(default_factory=dict)
     columns: NDArray[np.int64] | None = None
     features_left_out: dict[str, int] = field(default_factory=dict)
+    types: pd.Series | None = None
+    kinds: tuple[str, ...] = ()
 
     @property
     def shape(self) -> tuple[int, int]:
         """Numbers of cells and genes."""
         n, p = (int(size) for size in self.matrix.shape)
         return n, p if self.columns is None else len(self.columns)
+
+    @property
+    def kind(self) -> NDArray[np.int64]:
+        """Type of each column that is read, as a position in `kinds`."""
+        assert self.types is not None
+        read = self.types if self.columns is None else self.types.iloc[self.columns]
+        return pd.Index(self.kinds).get_indexer(read).astype(np.int64)
+
+    def of_types(self, asked: str | Sequence[str] | None) -> Source:
+        """Return the source of the features of these types; None: of genes.
+
+        Features of a later type whose name an earlier one has get the type behind it.
+        """
+        wanted = chosen_types(asked, self.types)
+        if wanted is None or self.types is None:
+            return self
+        columns = np.flatnonzero(self.types.isin(wanted)).astype(np.int64)
+        number = self.types.value_counts()
+        left_out = {str(k): int(n) for k, n in number.items() if k not in wanted}
+        kinds = tuple(wanted) if len(wanted) > 1 else ()
+        names = _told_apart(self.types.iloc[columns], wanted)
+        return replace(self, genes=names, columns=columns, features_left_out=left_out, kinds=kinds)
 
 
 @contextmanager
@@ -182,11 +210,19 @@ def _from_anndata(adata: ad.AnnData, layer: str | None) -> Source:
 
 def _of_genes(source: Source, kinds: Any) -> Source:
     """Return the source without features of other types than genes, if there are several types."""
-    found = gene_columns(kinds)
-    if found is None:
-        return source
-    columns, others = found
-    return replace(source, genes=source.genes[columns], columns=columns, features_left_out=others)
+    return replace(source, types=types_of(kinds, source.genes)).of_types(None)
+
+
+def _told_apart(types: pd.Series, kinds: Sequence[str]) -> pd.Index:
+    """Return the names of features, those of a later type with the type if an earlier has them."""
+    names, seen = types.index.to_numpy(object, copy=True), pd.Index([])
+    for kind in kinds:
+        of_kind = np.flatnonzero(types == kind)
+        own = pd.Index(names[of_kind])
+        for k in of_kind[own.isin(seen)]:
+            names[k] = f"{names[k]} ({kind})"
+        seen = seen.append(own)
+    return pd.Index(names)
 
 
 def _marks(uns: Any) -> dict[str, Any]:
@@ -233,7 +269,7 @@ def _from_10x(handle: Any, layer: str | None, name: str) -> Source:
     m = handle["matrix"]
     kinds = _decoded(m["features/feature_type"]) if "feature_type" in m["features"] else None
     symbols, ids = _decoded(m["features/name"]), _decoded(m["features/id"])
-    genes = formats.feature_names(symbols, ids)
+    genes = formats.feature_names(symbols, ids, kinds)
     n_genes, n_cells = (int(v) for v in m["shape"][:])
     counts = sparse.csr_matrix(
         (m["data"][:], m["indices"][:], m["indptr"][:]), shape=(n_cells, n_genes)

@@ -452,6 +452,7 @@ def choose_genes(
     genes: Sequence[str] | ArrayLike | int | None,
     total: NDArray[np.float64],
     always: Sequence[str],
+    kind: NDArray[np.int64] | None = None,
 ) -> NDArray[np.int64]:
     """Return the positions of the selected genes, in the order of the data.
 
@@ -464,6 +465,9 @@ def choose_genes(
         Counts of each gene in the used cells.
     always : sequence of str
         Genes that are added to the selection.
+    kind : ndarray of int64, shape (n_vars,), optional
+        Type of each feature, if there are several: features are ordered by type, and N is the
+        number of each.
 
     Returns
     -------
@@ -484,7 +488,11 @@ def choose_genes(
     elif isinstance(genes, int | np.integer) and not isinstance(genes, bool):
         if genes < 1:
             raise InputError(f"genes={genes}: at least one gene is needed")
-        ranked = np.argsort(-total, kind="stable")[: int(genes)]
+        ranked = np.argsort(-total, kind="stable")
+        if kind is None:
+            ranked = ranked[: int(genes)]
+        else:
+            ranked = np.concatenate([ranked[kind[ranked] == t][: int(genes)] for t in set(kind)])
         chosen = np.sort(ranked[total[ranked] > 0])
     else:
         chosen = _named_genes(names, genes)
@@ -501,6 +509,8 @@ def choose_genes(
         chosen = np.sort(np.union1d(chosen, added))
     if len(chosen) < 2:
         raise InputError(f"correlation needs at least 2 expressed genes; {len(chosen)} chosen")
+    if kind is not None:
+        chosen = chosen[np.argsort(kind[chosen], kind="stable")]
     return chosen.astype(np.int64)
 
 

@@ -61,10 +61,12 @@ class CSCore:
         Names, mask, or N for the N most highly expressed genes. None: all expressed genes.
     layer : str, optional
         Layer with the raw counts, ``"raw"`` for ``adata.raw``; None for ``X``.
-    depth : str or array, shape (n_obs,), optional
+    depth : str, array, shape (n_obs,), or mapping, optional
         Sequencing depth in counts: obs column or array. None: row sums over all genes, before
         `genes` is applied, but without genes that dominate them (more than 10% of all counts each
-        and 20% together), with a warning; ``"total"``: with them.
+        and 20% together), with a warning; ``"total"``: with them. With several `modalities`, a
+        mapping from the type of features to one of these; types that it does not name have the
+        default.
     covariates : str or sequence of str, optional
         Formula (``"~ percent_mito + phase"``) or columns of obs. ``"within"``: terms that vary
         between the cells of a sample are regressed out of the counts of each sample separately
@@ -73,6 +75,11 @@ class CSCore:
         ``"pooled"``: adjusted for in the mean, variance and covariance regressions, as published.
     subset : bool array or mapping, optional
         Cells to use, e.g. ``{"cell_type": "B cells"}``.
+    modalities : str or sequence of str, optional
+        Types of features (``var["feature_types"]``) to analyse, e.g.
+        ``["Gene Expression", "Antibody Capture"]``, or ``"all"``. Each type has its own depth, and
+        pairs of two types (gene and protein, gene and peak) have both in their moments. Features
+        are ordered by type; ``genes=N`` is N of each. None: genes alone.
     block : str, optional
         Column of ``obs`` with the donor of each sample, where donors have several samples (time
         points, treatments, regions): moments are centred in each sample, and the donors are the
@@ -125,10 +132,11 @@ class CSCore:
         sample: str | None,
         genes: Sequence[str] | ArrayLike | int | None = None,
         layer: str | None = None,
-        depth: str | ArrayLike | None = None,
+        depth: str | ArrayLike | Mapping[str, Any] | None = None,
         covariates: str | Sequence[str] | None = None,
         subset: ArrayLike | Mapping[str, Any] | None = None,
         *,
+        modalities: str | Sequence[str] | None = None,
         block: str | None = None,
         min_cells: int = MIN_CELLS,
         small_samples: str = "exclude",
@@ -150,6 +158,7 @@ class CSCore:
             min_cells=min_cells,
             small_samples=small_samples,
             block=block,
+            modalities=modalities,
         )
         self._cluster: Cluster | None = None
         if scheduler is not None:
@@ -157,6 +166,11 @@ class CSCore:
                 raise InputError(
                     "scheduler= cannot be combined with scratch= or covariates=: the workers "
                     "store the counts"
+                )
+            if modalities is not None:
+                raise InputError(
+                    "scheduler= cannot be combined with modalities=: the workers know one depth of "
+                    "each cell; leave out scheduler="
                 )
             from hiercorr.within.dask import Cluster
 
@@ -314,6 +328,11 @@ class CSCore:
             progress=progress,
         )
         options.check(self._facts)
+        if options.published(self._facts) and self.counts.modalities is not None:
+            raise InputError(
+                "covariates of estimator='pooled' enter regressions with one depth, and the "
+                "features are of several types: use estimator='within'"
+            )
         counts = self._reader.with_gene(target)
         plan = make_plan(counts, options, self._facts, self._units)
         if estimator == "within" and self.covariates is not None:
@@ -393,6 +412,12 @@ class CSCore:
         if self.sample is None or self._cluster is not None:
             raise InputError(
                 "a signature needs samples, named with sample=, and the counts in this process"
+            )
+        if self.counts.modalities is not None:
+            raise InputError(
+                "a signature is of features with one depth, and this model has several types "
+                f"({', '.join(self.counts.modalities.names)}): make a model of one of them with "
+                "modalities="
             )
         if uncertainty == "bootstrap":
             raise InputError(

@@ -374,7 +374,7 @@ def _estimate(
 
 def _without_cells(problem: WithinProblem) -> WithinProblem:
     """Drop the arrays with one entry per cell, and the gene variables."""
-    return replace(problem, sums=replace(problem.sums, depth=np.empty(0)), gene={})
+    return replace(problem, sums=replace(problem.depth_sums, depth=np.empty(0)), gene={})
 
 
 def _add_arrays(*parts: list[NDArray]) -> list[NDArray]:
