@@ -333,7 +333,8 @@ def sum_gene_sets(
     if isinstance(keep, str) or not isinstance(keep, Sequence | np.ndarray | pd.Index):
         raise InputError(f"keep must be a list of genes, not {keep!r}")
     named = gene_sets(sets)
-    with open_source(data, layer) as source:
+    with open_source(data, layer) as opened:
+        source = opened.of_types(None)
         check_features(source.shape[1], source.features_left_out)
         validate.check_gene_names(source.genes)
         for name in keep:

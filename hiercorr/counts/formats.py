@@ -14,7 +14,7 @@ from scipy import sparse
 from hiercorr.counts.modalities import FEATURE_TYPES
 from hiercorr.errors import InputError
 
-READ = ".h5ad, .zarr, 10x .h5 or a 10x folder with matrix.mtx"
+READ = ".h5ad, .h5mu, .zarr, 10x .h5 or a 10x folder with matrix.mtx"
 _GROUP = {"data", "indices", "indptr", "shape", "barcodes"}  # of a matrix of Cell Ranger
 _ZARR = (".zgroup", ".zattrs", ".zmetadata", "zarr.json")
 _ELSEWHERE = {  # formats that other packages read, and how
@@ -22,7 +22,6 @@ _ELSEWHERE = {  # formats that other packages read, and how
     ".tsv": "anndata.io.read_text(path)",
     ".txt": "anndata.io.read_text(path)",
     ".loom": "anndata.io.read_loom(path)",
-    ".h5mu": "mudata.read_h5mu(path)['rna']",
     ".xlsx": "anndata.io.read_excel(path, sheet)",
 }
 _FROM_R = (".rds", ".rda", ".rdata", ".h5seurat", ".qs")
@@ -33,7 +32,7 @@ def recognise(path: Path) -> str:
 
     Returns
     -------
-    {"zarr", "mtx", "h5ad", "old h5ad", "10x", "cell ranger 2"}
+    {"zarr", "mtx", "h5ad", "old h5ad", "h5mu", "10x", "cell ranger 2"}
 
     Raises
     ------
@@ -64,8 +63,7 @@ def _of_hdf5(handle: Any, path: Path) -> str:
 
     names = set(handle)
     if "mod" in names:
-        inside = ", ".join(map(repr, handle["mod"]))
-        raise _convert(path, f"is a MuData file with {inside}", _ELSEWHERE[".h5mu"])
+        return "h5mu"
     if {"row_attrs", "col_attrs"} <= names:
         raise _convert(path, "is a loom file", _ELSEWHERE[".loom"])
     if "correlation" in names:
@@ -99,7 +97,7 @@ def _not_hdf5(path: Path) -> InputError:
         )
     if kind in _FROM_R:
         return _from_r(path)
-    if kind in _ELSEWHERE and kind not in (".loom", ".h5mu"):
+    if kind in _ELSEWHERE and kind != ".loom":
         return _convert(path, f"is a {kind} file", _ELSEWHERE[kind])
     if kind in (".h5ad", ".h5", ".hdf5", ".loom", ".h5mu"):
         return InputError(

@@ -67,7 +67,9 @@ def types_of(kinds: Any, names: pd.Index) -> pd.Series | None:
     return pd.Series(kinds.to_numpy(), names)
 
 
-def chosen_types(asked: str | Sequence[str] | None, kinds: pd.Series | None) -> list[str] | None:
+def chosen_types(
+    asked: str | Sequence[str] | None, kinds: pd.Series | None, genes: str | None = GENES
+) -> list[str] | None:
     """Return the types of features to analyse, in this order.
 
     A cell's counts of antibodies or peaks say nothing of its depth in RNA, so that features of
@@ -79,6 +81,8 @@ def chosen_types(asked: str | Sequence[str] | None, kinds: pd.Series | None) -> 
         Types, ``"all"``, or None for genes.
     kinds : Series or None
         Type of each feature.
+    genes : str or None
+        Type that is of genes.
 
     Returns
     -------
@@ -92,9 +96,14 @@ def chosen_types(asked: str | Sequence[str] | None, kinds: pd.Series | None) -> 
     """
     known = [] if kinds is None else list(dict.fromkeys(kinds))
     if asked is None:
-        return None if len(known) < 2 else [GENES]
+        if len(known) >= 2 and genes is None:
+            raise InputError(
+                f"none of the modalities {', '.join(known)} is of genes, and their counts have no "
+                "common depth: name those to analyse with modalities="
+            )
+        return None if len(known) < 2 else [genes or GENES]
     if asked == ALL and ALL not in known:
-        return None if len(known) < 2 else sorted(known, key=lambda kind: kind != GENES)
+        return None if len(known) < 2 else sorted(known, key=lambda kind: kind != genes)
     if kinds is None:
         raise InputError(
             f"modalities={asked!r}: the features have no types; name them in the column "
@@ -128,17 +137,17 @@ def check_features(
     if not left_out:
         return {}
     listed = ", ".join(f"{n:,} {kind}" for kind, n in left_out.items())
-    how = f"adata[:, adata.var[{FEATURE_TYPES!r}] == {next(iter(left_out))!r}]"
+    how = f"modalities={next(iter(left_out))!r}"
     if n_genes == 0:
         raise InputError(
             f"the features are of several types ({listed}), none of them {GENES!r}, and their "
-            f"counts have no common depth: analyse one type at a time, e.g. {how}"
+            f"counts have no common depth: analyse one type at a time, e.g. CSCore({how})"
         )
     if not asked:
         warn(
             f"features of other types than {GENES!r} are left out, and do not count as depth: "
             f"{listed}; CSCore(modalities={ALL!r}) estimates them with the genes, each type with "
-            f"its own depth; on their own: {how}",
+            f"its own depth, and {how} alone",
             DataWarning,
         )
     return {"features_left_out": listed}

@@ -45,8 +45,8 @@ class CountReader:
     Parameters
     ----------
     data : AnnData, DataSource or path
-        Cells x genes raw counts: AnnData in memory or backed (dense, CSR, CSC), or a .h5ad, .zarr
-        or 10x .h5 file.
+        Cells x genes raw counts: AnnData in memory or backed (dense, CSR, CSC), MuData, or a .h5ad,
+        .h5mu, .zarr or 10x .h5 file.
     selection : Selection
         Samples, cells and genes to use.
     always : sequence of str
@@ -82,7 +82,7 @@ class CountReader:
 
     def _read(self, source: Source, always: Sequence[str]) -> None:
         notes: dict[str, Any] = {"source": source.name, "n_cells_input": source.shape[0]}
-        source = self._of_types(source)
+        source = source.of_types(self.selection.modalities)
         asked = self.selection.modalities is not None
         notes |= check_features(source.shape[1], source.features_left_out, asked)
         validate.check_gene_names(source.genes)
@@ -201,7 +201,7 @@ class CountReader:
         if modalities is not None:
             modalities = replace(modalities, kind=self._kind[chosen])
         with self._opened_again(gene) as source:
-            source = self._of_types(source)
+            source = source.of_types(self.selection.modalities)
             if source.shape != shape or not source.genes.equals(self._genes):
                 raise _changed(gene, "the cells or genes are not the same")
             if not isinstance(self._backend, LocalBackend):

@@ -1,4 +1,4 @@
-"""Sources of counts: AnnData in memory or backed, .h5ad, .zarr and 10x files.
+"""Sources of counts: AnnData in memory or backed, MuData, .h5ad, .h5mu, .zarr and 10x.
 
 Every source provides its cells, its genes, its matrix and blocks of the matrix; nothing here
 interprets the numbers.
@@ -19,10 +19,11 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import sparse
 
-from hiercorr.counts import formats
+from hiercorr.counts import formats, multimodal
 from hiercorr.counts.counts import GENE_SETS, METACELLS, SUMMED_LAYER
-from hiercorr.counts.modalities import FEATURE_TYPES, chosen_types, types_of
+from hiercorr.counts.modalities import FEATURE_TYPES, GENES, chosen_types, types_of
 from hiercorr.errors import InputError, unknown_name
+from hiercorr.runtime.optional import optional
 
 _BLOCK_VALUES = 16_000_000  # values per dense block; 128 MB as float64
 
@@ -53,6 +54,12 @@ class Source:
         Type of every column of the matrix, by name.
     kinds : tuple of str
         Types of the columns that are read, if there are several.
+    gene_kind : str or None
+        Type that is of genes.
+    modalities : tuple of str
+        Names of the modalities of a MuData.
+    join : callable, optional
+        Returns the source of some of them.
     """
 
     obs: pd.DataFrame
@@ -65,6 +72,9 @@ class Source:
     features_left_out: dict[str, int] = field(default_factory=dict)
     types: pd.Series | None = None
     kinds: tuple[str, ...] = ()
+    gene_kind: str | None = GENES
+    modalities: tuple[str, ...] = ()
+    join: Callable[[Sequence[str]], Source] | None = None
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -84,7 +94,10 @@ class Source:
 
         Features of a later type whose name an earlier one has get the type behind it.
         """
-        wanted = chosen_types(asked, self.types)
+        if self.join is not None:
+            wanted = chosen_types(asked, pd.Series(self.modalities), self.gene_kind)
+            return self if wanted is None else self.join(wanted)
+        wanted = chosen_types(asked, self.types, self.gene_kind)
         if wanted is None or self.types is None:
             return self
         columns = np.flatnonzero(self.types.isin(wanted)).astype(np.int64)
@@ -101,9 +114,12 @@ def open_source(data: ad.AnnData | str | Path, layer: str | None = None) -> Iter
     if isinstance(data, ad.AnnData):
         yield _from_anndata(data, layer)
         return
+    if multimodal.is_mudata(data):
+        yield _from_mudata(data, layer, "MuData")
+        return
     if not isinstance(data, str | Path):
         raise InputError(
-            f"data must be an AnnData object or the path of {formats.READ}, not "
+            f"data must be an AnnData or MuData object or the path of {formats.READ}, not "
             f"{type(data).__name__}; wrap an array as anndata.AnnData(counts, obs=..., var=...)"
         )
     path = Path(data)
@@ -117,6 +133,9 @@ def open_source(data: ad.AnnData | str | Path, layer: str | None = None) -> Iter
 
         store = GuardedStore(path).check_documents()
         yield _opened(path, lambda: _from_group(zarr.open_group(store, mode="r"), layer, path.name))
+    elif kind == "h5mu":
+        mudata = optional("mudata", "MuData files")
+        yield _from_mudata(_opened(path, lambda: mudata.read_h5mu(path)), layer, path.name)
     elif kind in _WHOLE:
         adata = _opened(path, lambda: _WHOLE[kind](path))
         yield replace(_from_anndata(adata, layer), name=path.name)
@@ -155,6 +174,8 @@ class DataSource:
         self._source: Source | None = None
         if isinstance(data, ad.AnnData):
             self.data, self._source = None, _from_anndata(data, layer)
+        elif multimodal.is_mudata(data):
+            self.data, self._source = None, _from_mudata(data, layer, "MuData")
 
     def with_obs(self, obs: pd.DataFrame) -> DataSource:
         """Return the same data with another cell table."""
@@ -211,6 +232,37 @@ def _from_anndata(adata: ad.AnnData, layer: str | None) -> Source:
 def _of_genes(source: Source, kinds: Any) -> Source:
     """Return the source without features of other types than genes, if there are several types."""
     return replace(source, types=types_of(kinds, source.genes)).of_types(None)
+
+
+def _from_mudata(mdata: Any, layer: str | None, name: str) -> Source:
+    """Return the source of the genes of a MuData; of other modalities by its `of_types`."""
+    modalities = dict(mdata.mod)
+    if not modalities:
+        raise InputError(f"{name!r} has no modality")
+    obs, genes = mdata.obs, multimodal.modality_of_genes(modalities)
+    sizes = {kind: adata.n_vars for kind, adata in modalities.items()}
+
+    def join(kinds: Sequence[str]) -> Source:
+        cells = multimodal.shared_cells(modalities, kinds, obs.index)
+        types = pd.Series(
+            np.repeat(np.array(kinds, object), [sizes[kind] for kind in kinds]),
+            np.concatenate([modalities[kind].var_names.to_numpy(object) for kind in kinds]),
+        )
+        others = {kind: n for kind, n in sizes.items() if kind not in kinds}
+        return Source(
+            multimodal.joined_obs(obs, modalities, kinds, cells),
+            _told_apart(types, kinds),
+            multimodal.joined_matrix(modalities, kinds, cells, layer),
+            name,
+            features_left_out=others,
+            types=types,
+            kinds=tuple(kinds) if len(kinds) > 1 else (),
+            gene_kind=genes,
+            modalities=tuple(sizes),
+            join=join,
+        )
+
+    return join([genes or next(iter(modalities))])
 
 
 def _told_apart(types: pd.Series, kinds: Sequence[str]) -> pd.Index:

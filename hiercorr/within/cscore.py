@@ -51,9 +51,9 @@ class CSCore:
 
     Parameters
     ----------
-    data : AnnData or path
+    data : AnnData, MuData or path
         Cells x genes raw counts of ONE cell type (see `subset`); AnnData in memory or backed,
-        .h5ad, .zarr, 10x .h5.
+        MuData, .h5ad, .h5mu, .zarr, 10x .h5 or folder.
     sample : str or None
         Column of ``obs`` with the sample (donor, mouse) of each cell; None only with
         ``estimator="pooled"``.
@@ -76,10 +76,10 @@ class CSCore:
     subset : bool array or mapping, optional
         Cells to use, e.g. ``{"cell_type": "B cells"}``.
     modalities : str or sequence of str, optional
-        Types of features (``var["feature_types"]``) to analyse, e.g.
-        ``["Gene Expression", "Antibody Capture"]``, or ``"all"``. Each type has its own depth, and
-        pairs of two types (gene and protein, gene and peak) have both in their moments. Features
-        are ordered by type; ``genes=N`` is N of each. None: genes alone.
+        Types of features (``var["feature_types"]``, or the names of the modalities of a MuData) to
+        analyse, e.g. ``["Gene Expression", "Antibody Capture"]``, or ``"all"``. Each type has its
+        own depth, and pairs of two types (gene and protein, gene and peak) have both in their
+        moments. Features are ordered by type; ``genes=N`` is N of each. None: genes alone.
     block : str, optional
         Column of ``obs`` with the donor of each sample, where donors have several samples (time
         points, treatments, regions): moments are centred in each sample, and the donors are the

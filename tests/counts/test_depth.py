@@ -18,6 +18,7 @@ from hiercorr.reporting.methods_text import methods_text
 
 CELLS, GENES, SAMPLES = 600, 400, 4
 NAMES = [f"g{j}" for j in range(GENES)]
+MODALITIES = {"prot": "Antibody Capture", "rna": "Gene Expression"}
 KINDS = ["Gene Expression"] * GENES + ["Antibody Capture"] * 20
 
 
@@ -96,6 +97,27 @@ def dask_array(adata, path):
     return with_x(adata, lambda x: dask.from_array(x.toarray(), chunks=(170, 130)))
 
 
+def mudata(adata, path):
+    """One modality per type of features."""
+    library = pytest.importorskip("mudata")
+    if "feature_types" not in adata.var:
+        parts = {"rna": adata}
+    else:
+        kinds = adata.var["feature_types"]
+        parts = {name: adata[:, kinds == kind].copy() for name, kind in MODALITIES.items()}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return library.MuData(parts)
+
+
+def h5mu(adata, path):
+    data = mudata(adata, path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        data.write(path.with_suffix(".h5mu"))
+    return path.with_suffix(".h5mu")
+
+
 def with_raw(adata):
     other = ad.AnnData(adata.X * 0.5, obs=adata.obs, var=adata.var[[]])
     other.raw = adata
@@ -113,6 +135,8 @@ DOORS = {
     "zarr": lambda a, path: written(a, path, ".zarr"),
     "10x h5": tenx,
     "10x folder": mtx,
+    "MuData": mudata,
+    "h5mu": h5mu,
 }
 CONSUMERS = {
     "fit": lambda d, **o: hc.CSCore(d, "library", **o).fit(),
