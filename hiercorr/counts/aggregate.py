@@ -243,7 +243,7 @@ def _add_up(source: Source, codes: NDArray[np.int64], n_units: int) -> _Sums:
         np.zeros(p, np.int64),
         np.zeros((n_units, p), np.uint64),
     )
-    for first_cell, first_gene, block in validate.checked_blocks(source):
+    for first_cell, first_gene, block in validate.checked_blocks(source, codes):
         kernels.counts.sum_block(
             block.indptr,
             block.indices,

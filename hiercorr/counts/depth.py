@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hiercorr.counts import validate
-from hiercorr.counts.sources import Source, blocks
+from hiercorr.counts.sources import Source, blocks, matrix_blocks
 from hiercorr.errors import DataWarning, InputError, unknown_name
 from hiercorr.runtime.user_warnings import warn
 
@@ -18,6 +18,7 @@ Array = NDArray[np.float64]
 TOTAL = "total"
 _SHARE = 0.1  # of all counts, above which a gene may dominate,
 _MEANS = 20  # and above this multiple of the genes' mean share,
+_OTHER_TYPES = 0.02  # SD of log(given depth / counts of the type) that other types may make
 _TOGETHER = 0.2  # if such genes hold more than this together
 
 
@@ -59,6 +60,7 @@ def cell_depth(
     genes = features[dominating(total[features])]
     if given is not None and not is_total(source, given):
         depth = validate.given_depth(source.obs, given)
+        _refuse_sum_of_types(source, given, depth, row_sum)
         if len(genes) and np.array_equal(depth, row_sum):
             _warn_of_given(source, given, genes, total[genes].sum() / total[features].sum())
         return depth, row_sum
@@ -187,6 +189,29 @@ def counts_of(source: Source, genes: NDArray[np.int64]) -> Array:
 def is_total(source: Source, given: object) -> bool:
     """Return whether the depth is said to be the row sums, all genes included."""
     return isinstance(given, str) and given == TOTAL and TOTAL not in source.obs
+
+
+def _refuse_sum_of_types(
+    source: Source, given: str | ArrayLike, depth: Array, row_sum: Array
+) -> None:
+    """Raise an error if a depth is the sum over features of all types, and that matters."""
+    of_others = bool(source.features_left_out) and source.columns is not None
+    if not (of_others or source.kinds):
+        return
+    used = (depth > 0) & (row_sum > 0)
+    if not used.any() or np.std(np.log(depth[used] / row_sum[used])) < _OTHER_TYPES:
+        return
+    total = np.zeros(source.shape[0])
+    for i, _, block in matrix_blocks(source):
+        total[i : i + block.shape[0]] += np.asarray(block.sum(1, dtype=float)).ravel()
+    if not np.allclose(total, depth, rtol=1e-6):
+        return
+    name = f"column {given!r}" if isinstance(given, str) else "array"
+    raise InputError(
+        f"depth {name} is the sum over features of all types, and counts of one type say nothing "
+        "of the depth of another: leave it out, so that each type has its own sums, or pass the "
+        "depth of the genes"
+    )
 
 
 def _warn_of_given(

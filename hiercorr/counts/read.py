@@ -19,10 +19,10 @@ from hiercorr.counts.backend import LocalBackend, RemoteBackend
 from hiercorr.counts.counts import Counts
 from hiercorr.counts.depth import cell_depth, check_given, depths_of_types, is_total, of_kind
 from hiercorr.counts.layout import EntryLayout, Scan, by_sample, positions
-from hiercorr.counts.modalities import Modalities, check_features
+from hiercorr.counts.modalities import Modalities, check_features, unknown_feature
 from hiercorr.counts.selection import Selection
 from hiercorr.counts.sources import DataSource, Source, blocks
-from hiercorr.errors import InputError, unknown_name
+from hiercorr.errors import InputError
 
 
 def read_counts(
@@ -100,7 +100,9 @@ class CountReader:
             codes, samples = validate.exclude_small(filled, samples, selection, notes)
             scan = self._backend.scan(source, codes, len(samples))
         kind = source.kind if source.kinds else None
-        chosen = validate.choose_genes(source.genes, selection.genes, scan.total, always, kind)
+        chosen = validate.choose_genes(
+            source.genes, selection.genes, scan.total, always, kind, source.left_out
+        )
         order, starts = by_sample(codes, len(samples))
         self._check_depths(source, depths[:, order], sums[:, order], order)
         self._warn_of_selected_on(source.genes, scan, chosen, len(order))
@@ -110,6 +112,7 @@ class CountReader:
         if source.marks.get("gene_sets"):
             notes["gene_sets"] = int(source.genes[chosen].isin(source.marks["gene_sets"]).sum())
         self._scan, self._layout, self._genes = scan, layout, source.genes
+        self._left_out = source.left_out
         self._kind = np.zeros(len(source.genes), np.int64) if kind is None else kind
         depths = np.ascontiguousarray(depths[:, order], dtype=np.float64)
         self.counts = Counts(
@@ -126,6 +129,8 @@ class CountReader:
             remote=remote,
             modalities=_modalities(source, chosen, depths),
         )
+        if remote is None:
+            validate.warn_of_selected_on_either(self.counts)
 
     def _of_types(self, source: Source) -> Source:
         """Return the source of the features of the selected types."""
@@ -185,10 +190,18 @@ class CountReader:
             If the gene is unknown, has no count in the selected cells, or its counts have changed
             since the data were read.
         """
-        if gene is None or gene in self.counts.genes:
+        if gene is None:
+            return self.counts
+        joined = self._with_gene(gene)
+        if joined.remote is None:
+            validate.warn_of_selected_on_either(joined, gene)
+        return joined
+
+    def _with_gene(self, gene: str) -> Counts:
+        if gene in self.counts.genes:
             return self.counts
         if gene not in self._genes:
-            raise unknown_name("target gene", gene, self._genes)
+            raise unknown_feature("target gene", gene, self._genes, self._left_out)
         position = int(self._genes.get_loc(gene))
         if self._scan.total[position] == 0:
             raise InputError(f"gene {gene!r} has no count in the chosen cells")

@@ -207,6 +207,8 @@ def in_order(option: str, value: Any, names: pd.Index) -> Any:
                 f"{unnamed[0]!r}: set its index to the names of the {of}, or pass "
                 f"{option}.to_numpy() if it is in their order"
             )
+        if option == "genes":
+            _check_mask(value, names)
         value = value.reindex(names)
     if option == "depth":
         return value.to_numpy()
@@ -216,6 +218,18 @@ def in_order(option: str, value: Any, names: pd.Index) -> Any:
             f"{value.index[value.isna()][0]!r}: fill them with True or False"
         )
     return value.to_numpy(bool) if pd.api.types.is_bool_dtype(value) else value.to_numpy()
+
+
+def _check_mask(mask: pd.Series, names: pd.Index) -> None:
+    """Raise an error if a mask selects features that are not read."""
+    others = mask[~mask.index.isin(names)].fillna(False).astype(bool)
+    selected = others.index[others]
+    if len(selected):
+        raise InputError(
+            f"the mask genes= selects {len(selected)} features that are not among the genes, e.g. "
+            f"{selected[0]!r}: antibodies and other types are left out unless CSCore(modalities=) "
+            "names their type"
+        )
 
 
 _DIGEST = ", digest "

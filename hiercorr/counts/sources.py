@@ -6,7 +6,7 @@ interprets the numbers.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from copy import copy
 from dataclasses import dataclass, field, replace
@@ -60,6 +60,8 @@ class Source:
         Names of the modalities of a MuData.
     join : callable, optional
         Returns the source of some of them.
+    other_types : Series, optional
+        Type of the features of the other modalities, by name.
     """
 
     obs: pd.DataFrame
@@ -75,6 +77,7 @@ class Source:
     gene_kind: str | None = GENES
     modalities: tuple[str, ...] = ()
     join: Callable[[Sequence[str]], Source] | None = None
+    other_types: pd.Series | None = None
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -88,6 +91,15 @@ class Source:
         assert self.types is not None
         read = self.types if self.columns is None else self.types.iloc[self.columns]
         return pd.Index(self.kinds).get_indexer(read).astype(np.int64)
+
+    @property
+    def left_out(self) -> pd.Series:
+        """Type of each feature that is not read, by name."""
+        if self.join is not None and self.other_types is not None:
+            return self.other_types
+        if self.types is None or self.columns is None:
+            return pd.Series(dtype=object)
+        return self.types.drop(self.types.index[self.columns], errors="ignore")
 
     def of_types(self, asked: str | Sequence[str] | None) -> Source:
         """Return the source of the features of these types; None: of genes.
@@ -244,25 +256,29 @@ def _from_mudata(mdata: Any, layer: str | None, name: str) -> Source:
 
     def join(kinds: Sequence[str]) -> Source:
         cells = multimodal.shared_cells(modalities, kinds, obs.index)
-        types = pd.Series(
-            np.repeat(np.array(kinds, object), [sizes[kind] for kind in kinds]),
-            np.concatenate([modalities[kind].var_names.to_numpy(object) for kind in kinds]),
-        )
-        others = {kind: n for kind, n in sizes.items() if kind not in kinds}
+        types = _types_of_modalities(modalities, kinds)
+        others = [kind for kind in sizes if kind not in kinds]
         return Source(
             multimodal.joined_obs(obs, modalities, kinds, cells),
             _told_apart(types, kinds),
             multimodal.joined_matrix(modalities, kinds, cells, layer),
             name,
-            features_left_out=others,
+            features_left_out={kind: sizes[kind] for kind in others},
             types=types,
             kinds=tuple(kinds) if len(kinds) > 1 else (),
             gene_kind=genes,
             modalities=tuple(sizes),
             join=join,
+            other_types=_types_of_modalities(modalities, others),
         )
 
     return join([genes or next(iter(modalities))])
+
+
+def _types_of_modalities(modalities: Mapping[str, ad.AnnData], kinds: Sequence[str]) -> pd.Series:
+    names = [modalities[kind].var_names.to_numpy(object) for kind in kinds]
+    of_each = np.repeat(np.array(kinds, object), [len(n) for n in names])
+    return pd.Series(of_each, np.concatenate([np.empty(0, object), *names]), dtype=object)
 
 
 def _told_apart(types: pd.Series, kinds: Sequence[str]) -> pd.Index:
@@ -340,7 +356,7 @@ def blocks(source: Source) -> Iterator[tuple[int, int, sparse.csr_matrix]]:
     A matrix in memory is not copied, unless some of its columns are not genes.
     """
     columns = source.columns
-    for i, j, block in _blocks_of_matrix(source):
+    for i, j, block in matrix_blocks(source):
         if columns is None:
             yield i, j, block
             continue
@@ -348,7 +364,8 @@ def blocks(source: Source) -> Iterator[tuple[int, int, sparse.csr_matrix]]:
         yield i, int(first), block[:, columns[first:last] - j]
 
 
-def _blocks_of_matrix(source: Source) -> Iterator[tuple[int, int, sparse.csr_matrix]]:
+def matrix_blocks(source: Source) -> Iterator[tuple[int, int, sparse.csr_matrix]]:
+    """Yield blocks of all columns of the matrix, as :func:`blocks`."""
     matrix = source.matrix
     n, p = (int(size) for size in matrix.shape)
     if _is_csc(matrix):

@@ -5,7 +5,8 @@ from __future__ import annotations
 import html
 import itertools
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,6 +39,7 @@ from hiercorr.exploratory.foreign_cells import (
     leading_component,
 )
 from hiercorr.results.result import CorrelationResult
+from hiercorr.runtime.user_warnings import Kept, kept_for, warn
 from hiercorr.within.cscore import CSCore
 
 if TYPE_CHECKING:
@@ -216,9 +218,8 @@ def traps(
         "subset": subset,
         "min_cells": min_cells,
     }
-    with warnings.catch_warnings():
-        for category in (EstimationWarning, RuntimeWarning):
-            warnings.simplefilter("ignore", category)
+    with _warned_once(), warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
         cells = CellCorrelation(data, sample, **options)
         known = target in cells.counts.genes
         counts = (
@@ -268,6 +269,19 @@ def traps(
         "foreign_expected": np.nan if leading is None else leading.expected,
     }
     return Traps(target, table, summary, part.rename("leading_part"))
+
+
+@contextmanager
+def _warned_once() -> Iterator[None]:
+    """Issue what several models warn of the data once, and nothing of their estimates."""
+    kept: Kept = {}
+    try:
+        with kept_for(kept, ""):
+            yield
+    finally:
+        for message, category in kept:
+            if not issubclass(category, EstimationWarning):
+                warn(message, category)
 
 
 def _summary(table: pd.DataFrame, counts: Counts) -> dict[str, float]:
