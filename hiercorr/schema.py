@@ -35,6 +35,7 @@ class Flag(enum.IntFlag):
     NOT_CONVERGED = 2048  # R-hat, effective sample size, divergences or energy: unreliable draws
     PRIOR_DOMINATED = 4096  # the data reduced the prior variance by less than half
     WEIGHTS_MATTER = 16384  # equal weights give another average over donors: see weights=
+    DEPTH_DEPENDENT = 32768  # gene follows depth; pair: no larger than depth alone makes it
     COARSE_GRID = 8192  # correlation too close to 1 for the grid that integrates over cells
 
     @property
@@ -121,6 +122,9 @@ GENE_VARIABLES = {
     "variance_share": ("proportion of the variance of expression between samples", "1"),
     "effective_samples": ("1 / sum over samples of (share of the information)^2", "samples"),
     "signature_weight": ("weight of the gene's relative expression in the signature", "1"),
+    "depth_slope": ("slope of log expression on log depth within samples", "1"),
+    "depth_slope_p_value": ("two-sided p-value of depth_slope, donors as units", "1"),
+    "depth_share": ("proportion of the variance of expression that follows depth", "1"),
     "feature_type": ("type of the feature: gene, antibody, peak", None),
     "gene_flag": ("reasons why the gene is unreliable", None),
 }

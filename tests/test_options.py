@@ -98,6 +98,7 @@ MODELS = {
             **SMALL,
             "covariates": (3, ["nothing"], ("~ age", {"scheduler": "threads"})),
             "block": (3, "nothing", ("pair", {"sample": "pair"})),
+            "depth_adjust": ("yes", NONE, (True, {"scheduler": "threads"})),
             "memory_limit": ([], "much", NONE),
             "scratch": (3, "nowhere/deep", ("counts", {"scheduler": "threads"})),
             "scheduler": (3, "nothing", ("threads", {"covariates": "~ age"})),

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from hiercorr.counts.composition import Composition
 from hiercorr.counts.modalities import Modalities
 
 MIN_CELLS = 10
@@ -50,6 +51,8 @@ class Counts:
     modalities : Modalities, optional
         Types of the features, in the order of which they are, and their depths, if there are
         several.
+    composition : Composition, optional
+        What each gene contributes to the depth.
     """
 
     rows: NDArray[np.int32]
@@ -64,6 +67,7 @@ class Counts:
     notes: dict[str, Any]
     remote: Any = None
     modalities: Modalities | None = None
+    composition: Composition | None = None
 
     @property
     def n_cells(self) -> int:
@@ -106,8 +110,13 @@ class Counts:
     def take(self, genes: NDArray[np.int64]) -> Counts:
         """Return the counts of these genes, in this order; the entries are not copied."""
         modalities = None if self.modalities is None else self.modalities.take(genes)
+        composition = None if self.composition is None else self.composition.take(genes)
         return replace(
-            self, offsets=self.offsets[genes], genes=self.genes[genes], modalities=modalities
+            self,
+            offsets=self.offsets[genes],
+            genes=self.genes[genes],
+            modalities=modalities,
+            composition=composition,
         )
 
     def by_type(self) -> list[Counts]:
@@ -122,6 +131,9 @@ class Counts:
                 genes=self.genes[a:b],
                 depth=depth,
                 modalities=None,
+                composition=None
+                if self.composition is None
+                else self.composition.take(slice(a, b)),
             )
             for a, b, depth in zip(edges[:-1], edges[1:], self.modalities.depth, strict=True)
         ]

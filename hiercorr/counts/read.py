@@ -16,8 +16,16 @@ from numpy.typing import NDArray
 from hiercorr import kernels
 from hiercorr.counts import validate
 from hiercorr.counts.backend import LocalBackend, RemoteBackend
+from hiercorr.counts.composition import Composition, composition
 from hiercorr.counts.counts import Counts
-from hiercorr.counts.depth import cell_depth, check_given, depths_of_types, is_total, of_kind
+from hiercorr.counts.depth import (
+    cell_depth,
+    check_given,
+    depths_of_types,
+    dominating,
+    is_total,
+    of_kind,
+)
 from hiercorr.counts.layout import EntryLayout, Scan, by_sample, positions
 from hiercorr.counts.modalities import Modalities, check_features, unknown_feature
 from hiercorr.counts.selection import Selection
@@ -113,6 +121,7 @@ class CountReader:
             notes["gene_sets"] = int(source.genes[chosen].isin(source.marks["gene_sets"]).sum())
         self._scan, self._layout, self._genes = scan, layout, source.genes
         self._left_out = source.left_out
+        self._composition = self._shares(source, depths, sums)
         self._kind = np.zeros(len(source.genes), np.int64) if kind is None else kind
         depths = np.ascontiguousarray(depths[:, order], dtype=np.float64)
         self.counts = Counts(
@@ -128,6 +137,7 @@ class CountReader:
             notes=notes,
             remote=remote,
             modalities=_modalities(source, chosen, depths),
+            composition=self._composition.take(chosen),
         )
         if remote is None:
             validate.warn_of_selected_on_either(self.counts)
@@ -146,6 +156,22 @@ class CountReader:
             return depths_of_types(source, given, scan.total, notes)
         depth, sums = cell_depth(source, of_kind(given), scan.row_sum, scan.total, notes)
         return depth[None], sums[None]
+
+    def _shares(
+        self, source: Source, depths: NDArray[np.float64], sums: NDArray[np.float64]
+    ) -> Composition:
+        """Compute what each gene contributes to depths that are sums of counts."""
+        total, parts = self._scan.total, []
+        for t, (depth, row_sum) in enumerate(zip(depths, sums, strict=True)):
+            of_type = np.flatnonzero(source.kind == t) if source.kinds else np.arange(len(total))
+            counted = of_type
+            given = of_kind(self.selection.depth, source.kinds[t] if source.kinds else None)
+            if given is None:
+                counted = np.setdiff1d(of_type, of_type[dominating(total[of_type])])
+            elif not np.array_equal(depth, row_sum):
+                counted = of_type[:0]
+            parts.append((of_type, counted))
+        return composition(total, parts)
 
     def _check_depths(
         self,
@@ -232,6 +258,7 @@ class CountReader:
             offsets=offsets,
             genes=genes,
             modalities=modalities,
+            composition=self._composition.take(chosen),
         )
         return joined.take(order)
 
@@ -268,6 +295,7 @@ class CountReader:
             offsets=layout.offsets,
             genes=self._genes[chosen].astype(str),
             remote=remote,
+            composition=self._composition.take(chosen),
         )
 
     def _one_gene(

@@ -2,12 +2,14 @@
 
 from hiercorr.moments.cell_adjustment import CellAdjustment, ModalityAdjustment
 from hiercorr.moments.depth import DepthSums, Grid, depth_sums
+from hiercorr.moments.depth_dependence import DepthDependence, depth_dependence
 from hiercorr.moments.genes import GeneMoments, pooled_moments, within_moments
 from hiercorr.moments.modalities import ModalitySums, PairBlock, Sums, pair_blocks, sums_of
 from hiercorr.moments.pairs import denominators, numerators, weight_products
 
 __all__ = [
     "CellAdjustment",
+    "DepthDependence",
     "DepthSums",
     "GeneMoments",
     "Grid",
@@ -16,6 +18,7 @@ __all__ = [
     "PairBlock",
     "Sums",
     "denominators",
+    "depth_dependence",
     "depth_sums",
     "numerators",
     "pair_blocks",

@@ -24,7 +24,7 @@ from hiercorr.design.samples import (
     warn_of_varying_conditions,
 )
 from hiercorr.design.terms import split_terms
-from hiercorr.errors import InputError, text
+from hiercorr.errors import InputError, text, true_or_false
 from hiercorr.results import CorrelationResult, stream, tiling
 from hiercorr.results.result import open_result
 from hiercorr.runtime import blas
@@ -80,6 +80,11 @@ class CSCore:
         analyse, e.g. ``["Gene Expression", "Antibody Capture"]``, or ``"all"``. Each type has its
         own depth, and pairs of two types (gene and protein, gene and peak) have both in their
         moments. Features are ordered by type; ``genes=N`` is N of each. None: genes alone.
+    depth_adjust : bool
+        Regress log depth out of the counts of each sample, like a covariate of cells, so that genes
+        whose expression changes with depth (variable ``depth_slope``, flag ``depth_dependent``) do
+        not correlate through it. With several types of features, the log depth of each. True
+        differences that go along with depth, as of cell size or cycle, are removed as well.
     block : str, optional
         Column of ``obs`` with the donor of each sample, where donors have several samples (time
         points, treatments, regions): moments are centred in each sample, and the donors are the
@@ -137,6 +142,7 @@ class CSCore:
         subset: ArrayLike | Mapping[str, Any] | None = None,
         *,
         modalities: str | Sequence[str] | None = None,
+        depth_adjust: bool = False,
         block: str | None = None,
         min_cells: int = MIN_CELLS,
         small_samples: str = "exclude",
@@ -145,6 +151,8 @@ class CSCore:
         scheduler: Any = None,
     ) -> None:
         covariates, block = _with_block(_copied(covariates), block)
+        true_or_false("depth_adjust", depth_adjust)
+        self.depth_adjust = depth_adjust
         self.sample, self.block, self.covariates = sample, block, covariates
         self.memory_limit = memory_limit
         self._metacells = isinstance(data, ad.AnnData) and METACELLS in data.uns
@@ -162,10 +170,10 @@ class CSCore:
         )
         self._cluster: Cluster | None = None
         if scheduler is not None:
-            if scratch is not None or covariates is not None:
+            if scratch is not None or covariates is not None or depth_adjust:
                 raise InputError(
-                    "scheduler= cannot be combined with scratch= or covariates=: the workers "
-                    "store the counts"
+                    "scheduler= cannot be combined with scratch=, covariates= or depth_adjust=: "
+                    "the workers store the counts"
                 )
             if modalities is not None:
                 raise InputError(
@@ -206,7 +214,11 @@ class CSCore:
     def _facts(self) -> ModelFacts:
         n = self.counts.n_samples if self._units is None else int(self._units.max()) + 1
         return ModelFacts(
-            self.sample is not None, self.covariates is not None, self._cluster is not None, n
+            self.sample is not None,
+            self.covariates is not None,
+            self._cluster is not None,
+            n,
+            self.depth_adjust,
         )
 
     def fit(
@@ -335,8 +347,8 @@ class CSCore:
             )
         counts = self._reader.with_gene(target)
         plan = make_plan(counts, options, self._facts, self._units)
-        if estimator == "within" and self.covariates is not None:
-            plan = replace(plan, cells=self._cell_design(counts))
+        if estimator == "within":
+            plan = self._with_cells(plan, counts)
         if out is None:
             tiling.check_memory(
                 counts.n_genes,
@@ -433,10 +445,8 @@ class CSCore:
             progress=progress,
         )
         options.check(self._facts)
-        cells = None if self.covariates is None else self._cell_design(self.counts)
-        plan = replace(
-            make_plan(self.counts, options, self._facts, self._units), rows=slice(0, 1), cells=cells
-        )
+        plan = make_plan(self.counts, options, self._facts, self._units)
+        plan = self._with_cells(replace(plan, rows=slice(0, 1)), self.counts)
         with threads(n_jobs), blas.at_most(1):
             at = self.counts.genes.get_indexer(members).astype(np.int64)
             fitted, extra = fit_signature(self.counts, at, given, plan)
@@ -521,12 +531,14 @@ class CSCore:
     def _provenance(self, plan: Plan, options: FitOptions) -> Provenance:
         """Collect what the attributes of the result record."""
         recorded: dict[str, Any] = {}
-        if plan.cells is not None:
+        if self.covariates is not None and plan.cells is not None:
             recorded = {
                 "formula": "~ " + " + ".join(self._cell_terms + self._sample_terms),
                 "cell_terms": " + ".join(self._cell_terms),
                 "sample_terms": " + ".join(self._sample_terms) or "none",
             }
+        if plan.depth_adjusted:
+            recorded["depth_adjust"] = 1
         if options.published(self._facts):
             recorded |= {
                 "adjusted_parts": ", ".join(options.adjust) or "none",
@@ -541,6 +553,17 @@ class CSCore:
             self._metacells,
             {**recorded, "seed": seed if isinstance(seed, int) else None},
         )
+
+    def _with_cells(self, plan: Plan, counts: Counts) -> Plan:
+        """Add the design matrix of covariates of cells, and of log depth, to a plan."""
+        parts = [] if self.covariates is None else [self._cell_design(counts)]
+        if self.depth_adjust:
+            parts = parts or [np.ones((counts.n_cells, 1))]
+            depth = [np.log(part.depth) for part in counts.by_type()]
+            parts.append(np.column_stack(depth))
+        if not parts:
+            return plan
+        return replace(plan, cells=np.hstack(parts), depth_adjusted=self.depth_adjust)
 
     def _cell_design(self, counts: Counts) -> np.ndarray:
         """Build the design matrix of the terms that vary between the cells of a sample."""

@@ -117,6 +117,7 @@ def within_dataset(
             "iterations": fitted.iterations,
             "converged": int(fitted.converged),
             "note": fitted.note,
+            "composition": fitted.composition or None,
             "exploratory": 1 if provenance.metacells else None,
             **provenance.options,
             **counts.attributes,

@@ -25,6 +25,7 @@ from hiercorr.runtime.user_warnings import warn
 from hiercorr.schema import Flag
 from hiercorr.within import cell_covariates, pooled_covariates
 from hiercorr.within.checkpoint import Checkpoint
+from hiercorr.within.depth_bias import DepthBias, depth_bias, typical_composition
 from hiercorr.within.heterogeneity import (
     LEAST_GENES,
     DonorModel,
@@ -39,6 +40,8 @@ from hiercorr.within.options import Plan
 # Typical variance / its standard error; below it, coverage and bias were poor in simulations.
 LOW_INFORMATION = 5.0
 DOMINANT_SHARE = 0.5
+# Genes that follow depth: proportion of the variance, and p-value of the slope.
+DEPTH_SHARE, DEPTH_P = 0.05, 0.05
 
 
 class Output(Protocol):
@@ -74,6 +77,7 @@ class WithinEstimates:
     plan: Plan | None = None
     donors: DonorModel | None = None
     follow: inference.Derivation | None = None
+    composition: float | None = None
 
 
 def _gene_table(
@@ -129,6 +133,21 @@ def _gene_table(
     return table, flag
 
 
+def _depth_table(
+    dependence: moments.DepthDependence, variance: NDArray, gene: dict[str, NDArray]
+) -> dict[str, NDArray]:
+    """Return how genes depend on depth, and their flags with that of genes that do."""
+    share = dependence.share(variance)
+    with np.errstate(invalid="ignore"):
+        follows = (share > DEPTH_SHARE) & (dependence.p_value < DEPTH_P)
+    return {
+        "depth_slope": dependence.slope,
+        "depth_slope_p_value": dependence.p_value,
+        "depth_share": share,
+        "gene_flag": gene["gene_flag"] | (follows * Flag.DEPTH_DEPENDENT.bit).astype(np.uint16),
+    }
+
+
 def _theta(fit: moments.GeneMoments) -> float | NDArray:
     """Return theta, of each feature if there are several types."""
     return fit.theta if fit.thetas is None else fit.thetas
@@ -156,6 +175,8 @@ class WithinProblem:
         The hierarchical model, with its prior once that is learnt.
     multiplier : ndarray, shape (n_donors,), optional
         Factors that give every donor the same weight.
+    bias : DepthBias, optional
+        What depth alone makes of the correlations.
     """
 
     sums: moments.Sums
@@ -169,6 +190,7 @@ class WithinProblem:
     note: str | None = None
     donors: DonorModel | None = None
     multiplier: NDArray[np.float64] | None = None
+    bias: DepthBias | None = None
 
     @property
     def depth_sums(self) -> moments.DepthSums:
@@ -207,6 +229,7 @@ class WithinProblem:
             plan=self.plan,
             donors=self.donors,
             follow=self.follow,
+            composition=None if self.bias is None else typical_composition(self.bias),
         )
 
     @property
@@ -222,7 +245,7 @@ class WithinProblem:
 
 def within_problem(counts: Counts, sums: moments.Sums, plan: Plan) -> WithinProblem:
     """Estimate the moments of genes within samples."""
-    fit = moments.within_moments(sums)
+    fit = bare = moments.within_moments(sums)
     if plan.cells is not None:
         fit = cell_covariates.regress_out_covariates(counts, sums, plan.tolerance, fit, plan.cells)
     weight = sums.over_cells((1 + fit.slope[:, :, None] * sums.nodes) ** -2.0, 2) * fit.mu**2
@@ -231,7 +254,12 @@ def within_problem(counts: Counts, sums: moments.Sums, plan: Plan) -> WithinProb
         counts, mean, fit.variance, fit.den, weight.sum(1), _theta(fit), plan.units
     )
     noise = np.full(counts.n_genes, 2.0)
-    problem = WithinProblem(sums, fit, gene_flag, noise, None, counts.n_samples, plan, gene)
+    dependence = moments.depth_dependence(sums, bare, plan.units)
+    bias = depth_bias(counts, dependence, bare.variance, plan.depth_adjusted)
+    gene |= _depth_table(dependence, bare.variance, gene)
+    problem = WithinProblem(
+        sums, fit, gene_flag, noise, None, counts.n_samples, plan, gene, bias=bias
+    )
     if plan.uncertainty == "hierarchical":
         units = np.arange(counts.n_samples) if plan.units is None else plan.units
         return replace(problem, donors=donor_model(sums, fit, counts.cells_per_sample, units))
@@ -483,6 +511,10 @@ def tile_of(
         if problem.donors is not None and problem.donors.within_donors is not None:
             tau = problem.donors.tau_within_donors(problem.sums, left, right, num, den)
             tile["tau_within_donors"] = tau.astype(plan.dtype)
+    if problem.bias is not None and problem.bias.matters:
+        r = tile["correlation_unclipped"]
+        explained = problem.bias.explains(left, right, r, tile.get("se"))
+        flag |= explained * Flag.DEPTH_DEPENDENT.bit
     if cells is not None:
         tile["cell_statistic"] = _cell_test(problem, left, right, cells)
     if plan.few(s):
