@@ -27,6 +27,7 @@ _READS = 3.0  # mean of the non-zeros of genes that are rarely detected,
 _ONES = 0.25  # and the proportion of them that are 1
 _RARE = (0.01, 0.2)  # their detection
 _RARE_GENES = 100
+_FLOOR = 0.05  # quantile over genes of variance over mean, which is noise alone
 
 
 @dataclass
@@ -207,6 +208,30 @@ def why_equal_sums(examined: CellSample) -> str | None:
             f"vary by at least +- {math.sqrt(mean):.2g}"
         )
     return None
+
+
+def technical_dispersion(examined: CellSample) -> tuple[float, float]:
+    """Estimate the noise of counts of reads: the floor over genes of variance over mean.
+
+    Reads of one molecule come together, so that their variance is a multiple of the mean, the same
+    for all genes; what a gene varies beyond that is biology.
+
+    Returns
+    -------
+    dispersion : float
+        Variance over mean of the genes that vary least (5% quantile).
+    biological : float
+        Of the variance beyond Poisson, which is taken for biology, the part beyond this noise:
+        median over genes.
+    """
+    n = len(examined.cells)
+    usable = (examined.detected >= 10) & (examined.total > 0)
+    mean = examined.total[usable] / n
+    ratio = (examined.squares[usable] / n - mean**2) / mean
+    floor = float(np.quantile(ratio, _FLOOR))
+    beyond = ratio[ratio > 1]
+    part = np.maximum(beyond - floor, 0) / (beyond - 1)
+    return floor, float(np.median(part)) if len(part) else 0.0
 
 
 def reads_per_molecule(examined: CellSample) -> float | None:

@@ -26,6 +26,7 @@ from hiercorr.moments.depth import Array, DepthSums
 from hiercorr.moments.genes import GeneMoments
 from hiercorr.moments.modalities import ModalitySums, Sums
 
+SHARE, P_VALUE = 0.05, 0.05  # of genes that follow depth: part of the variance, and p of the slope
 _STEPS = 6  # of Newton's method, from b = 0
 _LARGEST_STEP, _LARGEST = 1.0, 3.0
 _BLOCK = 2_000_000  # entries (genes x samples x nodes) at a time
@@ -63,6 +64,11 @@ class DepthDependence:
         """
         with np.errstate(divide="ignore", invalid="ignore"):
             return np.where(variance > 0, self.beyond_noise() ** 2 * self.spread / variance, np.nan)
+
+    def follows(self, variance: Array) -> NDArray[np.bool_]:
+        """Return the genes of whose variance a part that matters follows depth, significantly."""
+        with np.errstate(invalid="ignore"):
+            return np.asarray((self.share(variance) > SHARE) & (self.p_value < P_VALUE))
 
     def beyond_noise(self) -> Array:
         """Return the slopes shrunken by their sampling variance; 0 where it is unknown."""

@@ -40,8 +40,6 @@ from hiercorr.within.options import Plan
 # Typical variance / its standard error; below it, coverage and bias were poor in simulations.
 LOW_INFORMATION = 5.0
 DOMINANT_SHARE = 0.5
-# Genes that follow depth: proportion of the variance, and p-value of the slope.
-DEPTH_SHARE, DEPTH_P = 0.05, 0.05
 
 
 class Output(Protocol):
@@ -137,13 +135,11 @@ def _depth_table(
     dependence: moments.DepthDependence, variance: NDArray, gene: dict[str, NDArray]
 ) -> dict[str, NDArray]:
     """Return how genes depend on depth, and their flags with that of genes that do."""
-    share = dependence.share(variance)
-    with np.errstate(invalid="ignore"):
-        follows = (share > DEPTH_SHARE) & (dependence.p_value < DEPTH_P)
+    follows = dependence.follows(variance)
     return {
         "depth_slope": dependence.slope,
         "depth_slope_p_value": dependence.p_value,
-        "depth_share": share,
+        "depth_share": dependence.share(variance),
         "gene_flag": gene["gene_flag"] | (follows * Flag.DEPTH_DEPENDENT.bit).astype(np.uint16),
     }
 

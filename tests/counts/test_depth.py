@@ -16,6 +16,7 @@ from hiercorr.counts.depth import dominating
 from hiercorr.counts.plausibility import (
     CellSample,
     reads_per_molecule,
+    technical_dispersion,
     why_equal_sums,
     why_scaled,
     why_underdispersed,
@@ -378,7 +379,7 @@ def test_molecules_of_markers_and_guides_are_not_reads():
 def test_reads_are_told(counts):
     rng = np.random.default_rng(16)
     reads = np.where(counts > 0, 1 + rng.negative_binomial(2, 0.05, counts.shape) * counts, 0)
-    with pytest.warns(hc.DataWarning, match="counts of reads, not of molecules"):
+    with pytest.warns(hc.DataWarning, match="counts of reads, .* Their noise is about .* times"):
         hc.CSCore(data(reads, NAMES), "library")
 
 
@@ -524,3 +525,25 @@ def test_traps_warn_once(counts, antibodies):
         warnings.simplefilter("always")
         hc.traps(adata, "library", "g1", genes=NAMES[:13], permutations=99)
     assert sum(said in str(w.message) for w in caught) == 1
+
+
+@pytest.mark.parametrize("copies", [5.0, 30.0])
+def test_noise_of_reads_and_what_it_makes_of_correlations(copies):
+    """Pairs of equal expression in molecules: what is left of 0.8 in reads."""
+    rng = np.random.default_rng(25)
+    depth = np.exp(rng.normal(0, 0.3, (1500, 1)))
+    z = rng.normal(size=(1500, 300))
+    z[:, 150:] = 0.8 * z[:, :150] + 0.6 * z[:, 150:]
+    mean = np.exp(rng.normal(-0.5, 0.7, 300))
+    molecules = rng.poisson(depth * mean * np.exp(0.8 * z - 0.32))
+    reads = rng.poisson(copies * rng.gamma(2 * molecules + 1e-9, 0.5))
+    noise, biological = technical_dispersion(examined(reads))
+    assert noise == pytest.approx(copies * 1.5 + 1, rel=0.35)
+    obs = pd.DataFrame({"s": np.repeat(list("abc"), 500), "d": 1000 * depth[:, 0]})
+    obs.index = obs.index.astype(str)
+    adata = ad.AnnData(reads.astype(np.float32), obs=obs)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        r = hc.CSCore(adata, "s", depth="d").fit(uncertainty="jackknife").matrix().to_numpy()
+    k = np.arange(150)
+    assert 0.5 < np.median(r[k, 150 + k]) / (0.8 * biological) < 2
