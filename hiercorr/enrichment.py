@@ -15,7 +15,7 @@ from scipy import sparse, stats
 
 from hiercorr.counts import validate
 from hiercorr.counts.counts import GENE_SETS, SUMMED_LAYER
-from hiercorr.counts.depth import cell_depth, check_given
+from hiercorr.counts.depth import cell_depth, check_given, of_kind
 from hiercorr.counts.modalities import check_features
 from hiercorr.counts.selection import Selection
 from hiercorr.counts.sources import open_source
@@ -333,7 +333,8 @@ def sum_gene_sets(
     if isinstance(keep, str) or not isinstance(keep, Sequence | np.ndarray | pd.Index):
         raise InputError(f"keep must be a list of genes, not {keep!r}")
     named = gene_sets(sets)
-    with open_source(data, layer) as source:
+    with open_source(data, layer) as opened:
+        source = opened.of_types(None)
         check_features(source.shape[1], source.features_left_out)
         validate.check_gene_names(source.genes)
         for name in keep:
@@ -353,13 +354,13 @@ def sum_gene_sets(
         n, p = source.shape
         total, row_sum = np.zeros((n, len(columns)), np.int64), np.zeros(n)
         of_gene = np.zeros(p)
-        for i, j, block in validate.checked_blocks(source):
+        for i, j, block in validate.checked_blocks(source, np.zeros(n, np.int64)):
             part = member[j : j + block.shape[1]]
             total[i : i + block.shape[0]] += np.asarray((block.astype(np.int64) @ part).todense())
             row_sum[i : i + block.shape[0]] += np.asarray(block.sum(1)).ravel()
             of_gene[j : j + block.shape[1]] += np.asarray(block.sum(0, dtype=float)).ravel()
         obs = source.obs.copy()
-        obs["hiercorr_depth"] = cell_depth(source, depth, row_sum, of_gene, {})[0]
+        obs["hiercorr_depth"] = cell_depth(source, of_kind(depth), row_sum, of_gene, {})[0]
     out = ad.AnnData(sparse.csr_matrix(total), obs=obs, var=pd.DataFrame(index=[*keep, *usable]))
     out.uns[GENE_SETS] = np.array(list(usable), object)
     out.uns[SUMMED_LAYER] = layer or "X"

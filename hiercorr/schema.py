@@ -35,6 +35,7 @@ class Flag(enum.IntFlag):
     NOT_CONVERGED = 2048  # R-hat, effective sample size, divergences or energy: unreliable draws
     PRIOR_DOMINATED = 4096  # the data reduced the prior variance by less than half
     WEIGHTS_MATTER = 16384  # equal weights give another average over donors: see weights=
+    DEPTH_DEPENDENT = 32768  # gene follows depth; pair: no larger than depth alone makes it
     COARSE_GRID = 8192  # correlation too close to 1 for the grid that integrates over cells
 
     @property
@@ -121,6 +122,10 @@ GENE_VARIABLES = {
     "variance_share": ("proportion of the variance of expression between samples", "1"),
     "effective_samples": ("1 / sum over samples of (share of the information)^2", "samples"),
     "signature_weight": ("weight of the gene's relative expression in the signature", "1"),
+    "depth_slope": ("slope of log expression on log depth within samples", "1"),
+    "depth_slope_p_value": ("two-sided p-value of depth_slope, donors as units", "1"),
+    "depth_share": ("proportion of the variance of expression that follows depth", "1"),
+    "feature_type": ("type of the feature: gene, antibody, peak", None),
     "gene_flag": ("reasons why the gene is unreliable", None),
 }
 SAMPLE_VARIABLES = {
@@ -164,6 +169,7 @@ def build_dataset(
     coefficient: Mapping[str, NDArray] | None = None,
     coefficient_names: Sequence[str] = (),
     beta_units: str = "",
+    modality: Mapping[str, NDArray] | None = None,
 ) -> xr.Dataset:
     """Assemble a result's Dataset from arrays.
 
@@ -187,6 +193,8 @@ def build_dataset(
     coefficient_names : sequence of str
     beta_units : str
         Units of `beta`.
+    modality : mapping, optional
+        Median depth of the cells of each sample by type of features, if there are several types.
 
     Returns
     -------
@@ -209,8 +217,19 @@ def build_dataset(
     ):
         for name, values in arrays.items():
             long_name, units = table[name]
-            extra = {"units": units} if units else dict(_FLAG_ATTRS)
+            extra: dict[str, Any] = {"units": units} if units else {}
+            extra |= _FLAG_ATTRS if name == "gene_flag" else {}
             variables[name] = (dim, values, {"long_name": long_name, **extra})
+    if modality:
+        coords["modality"] = np.array(list(modality), object)
+        variables["modality_depth"] = (
+            ("modality", "sample"),
+            np.array(list(modality.values())),
+            {
+                "long_name": "median sequencing depth of the cells by feature type",
+                "units": "counts",
+            },
+        )
     if coefficient:
         coords["coefficient"] = np.array(list(coefficient_names), object)
         for name, values in coefficient.items():

@@ -17,7 +17,7 @@ _COMMON = {"target", "precision", "confidence", "seed"}
 # options of the constructor and of fit, for each model
 KEYS = {
     "CSCore": (
-        _CELLS | {"covariates", "block"},
+        _CELLS | {"covariates", "block", "modalities", "depth_adjust"},
         _COMMON
         | {
             "estimator",
@@ -31,19 +31,28 @@ KEYS = {
         },
     ),
     "Pseudobulk": (
-        _CELLS | {"cell_type", "formula", "normalization", "block", "block_method", "min_counts"},
+        _CELLS
+        | {
+            "cell_type",
+            "formula",
+            "normalization",
+            "block",
+            "block_method",
+            "min_counts",
+            "modalities",
+        },
         _COMMON | {"method", "contrasts", "permutations", "interaction", "moderated"},
     ),
     "differential": (
-        _CELLS | {"condition", "formula", "block", "contrast"},
+        _CELLS | {"condition", "formula", "block", "contrast", "modalities"},
         {"target", "method", "uncertainty", "permutations", "precision", "confidence", "seed"},
     ),
     "by_cell_type": (
-        _CELLS | {"covariates", "block", "cell_type", "types"},
+        _CELLS | {"covariates", "block", "cell_type", "types", "modalities", "depth_adjust"},
         _COMMON | {"uncertainty", "weights", "family", "per_sample", "n_bootstrap"},
     ),
     "signature": (
-        _CELLS | {"covariates", "block"},
+        _CELLS | {"covariates", "block", "depth_adjust"},
         {"members", "name", "weights", "uncertainty", "confidence"},
     ),
     "power": (

@@ -63,6 +63,7 @@ DATA = {
     "subset": (3, {"nothing": 1}, NONE),
 }
 GENES = {"genes": (3.5, ["nothing"], NONE)}
+MODALITIES = {"modalities": (3, ["nothing"], NONE)}
 MIN_CELLS = {"min_cells": ("many", 0, NONE)}
 SMALL = {**MIN_CELLS, "small_samples": (3, "keep", NONE)}
 TARGET = {"target": (3, "nothing", NONE)}
@@ -93,9 +94,11 @@ MODELS = {
         {
             **DATA,
             **GENES,
+            **MODALITIES,
             **SMALL,
             "covariates": (3, ["nothing"], ("~ age", {"scheduler": "threads"})),
             "block": (3, "nothing", ("pair", {"sample": "pair"})),
+            "depth_adjust": ("yes", NONE, (True, {"scheduler": "threads"})),
             "memory_limit": ([], "much", NONE),
             "scratch": (3, "nowhere/deep", ("counts", {"scheduler": "threads"})),
             "scheduler": (3, "nothing", ("threads", {"covariates": "~ age"})),
@@ -143,6 +146,7 @@ MODELS = {
         {
             **DATA,
             **GENES,
+            **MODALITIES,
             "cell_type": (3, "nothing", NONE),
             "formula": (3, "~ nothing", NONE),
             "normalization": (3, "rpkm", NONE),
@@ -271,6 +275,7 @@ FUNCTIONS = {
         CELLS,
         {
             **DATA,
+            **MODALITIES,
             **SMALL,
             "cell_type": (3, "nothing", NONE),
             "min_counts": ("many", -1, NONE),
@@ -282,6 +287,7 @@ FUNCTIONS = {
         {
             **DATA,
             **GENES,
+            **MODALITIES,
             **SMALL,
             "condition": (3, "nothing", NONE),
             "formula": (3, "~ nothing", ("~ age", {"method": "pooled"})),

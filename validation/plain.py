@@ -12,48 +12,57 @@ import numpy as np
 def sample_sums(x, s, theta, iterations=200):
     """N, D, undebiased D (genes x genes) and the diagonal's own N, D, raw D (genes,) of one sample.
 
-    x : (cells, genes) counts; s : (cells,) depth.
+    x : (cells, genes) counts; s : (cells,) depth, or (cells, genes): that of each gene's type;
+    theta : one, or that of each gene.
     """
-    x, s = np.asarray(x, float), np.asarray(s, float)
-    mu = x.sum(0) / s.sum()
+    x = np.asarray(x, float)
+    s = np.broadcast_to(np.asarray(s, float).reshape(len(x), -1), x.shape)
+    mu = x.sum(0) / s.sum(0)
     for _ in range(iterations):
-        w = 1 / (1 + np.outer(s, mu) / theta)
-        mu = (w * x).sum(0) / (w * s[:, None]).sum(0)
-    w = 1 / (1 + np.outer(s, mu) / theta)
-    mu = (w * x).sum(0) / (w * s[:, None]).sum(0)
-    total = (w * s[:, None]).sum(0)
-    r = x - np.outer(s, mu)
+        w = 1 / (1 + s * mu / theta)
+        mu = (w * x).sum(0) / (w * s).sum(0)
+    w = 1 / (1 + s * mu / theta)
+    mu = (w * x).sum(0) / (w * s).sum(0)
+    total = (w * s).sum(0)
+    r = x - s * mu
     num = (w * r).T @ (w * r)
-    k = (w * s[:, None] ** 2).T @ w
-    a = (w * s[:, None] ** 3).T @ w**2  # sum w_j w_k^2 s^3
+    k = (w * s).T @ (w * s)
+    a = (w * s).T @ (w * s) ** 2  # sum w_j s_j w_k^2 s_k^2
     gain = k - a / total - (a / total).T + k**2 / np.outer(total, total)
     raw = gain * np.outer(mu, mu)
     den = raw - num * k / np.outer(total, total)
-    noise = s[:, None] * mu
+    noise = s * mu
     own = (w**2 * (r**2 - noise)).sum(0)
     # What fitting the mean took from the noise part of r^2, term by term.
-    taken = -2 * (w**3 * s[:, None] * noise).sum(0) / total
-    taken += (w**2 * s[:, None] ** 2).sum(0) * (w**2 * noise).sum(0) / total**2
+    taken = -2 * (w**3 * s * noise).sum(0) / total
+    taken += (w**2 * s**2).sum(0) * (w**2 * noise).sum(0) / total**2
     own -= taken
     own_gain = np.diag(gain)
     variance_of_mean = ((w**2 * noise).sum(0) + own / own_gain * np.diag(k)) / total**2
     return num, den, raw, own, own_gain * (mu**2 - variance_of_mean), own_gain * mu**2
 
 
-def within(samples, theta=None):
-    """Sums of every sample, and theta. samples: list of (x, s); depth in units of its mean."""
-    unit = np.concatenate([s for _, s in samples]).mean()
-    samples = [(x, s / unit) for x, s in samples]
+def within(samples, theta=None, types=None):
+    """Sums of every sample, and theta. samples: list of (x, s); depth in units of its mean.
+
+    types : the type of each gene, 0, 1, ...; s is then (cells, types), and theta has one value per
+    type.
+    """
+    several = types is not None
+    types = np.zeros(np.shape(samples[0][0])[1], int) if types is None else np.asarray(types)
+    depth = [np.asarray(s, float).reshape(len(x), -1) for x, s in samples]
+    unit = np.concatenate(depth).mean(0)
+    samples = [(x, (s / unit)[:, types]) for (x, _), s in zip(samples, depth, strict=True)]
     fixed = theta is not None
-    theta = theta if fixed else 1.0
+    theta = np.full(len(unit), 1.0) if theta is None else np.atleast_1d(theta)
     for _ in range(1 if fixed else 40):
-        parts = [sample_sums(x, s, theta, 20) for x, s in samples]
+        parts = [sample_sums(x, s, theta[types], 20) for x, s in samples]
         own, own_den = (np.array([p[i] for p in parts]) for i in (3, 4))
         phi = own.sum(0) / own_den.sum(0)
         if fixed:
             break
-        new = float(np.median(1 / phi[phi > 0])) if (phi > 0).any() else 1e6
-        if abs(np.log(new / theta)) < 1e-5:
+        new = np.array([_typical(phi[types == t]) for t in range(len(unit))])
+        if np.abs(np.log(new / theta)).max() < 1e-5:
             break
         theta = new
     num, den, raw, own, own_den, own_raw = (np.array([p[i] for p in parts]) for i in range(6))
@@ -64,8 +73,12 @@ def within(samples, theta=None):
         "own": own,
         "own_den": own_den,
         "own_raw": own_raw,
-        "theta": theta,
+        "theta": theta if several else float(theta[0]),
     }
+
+
+def _typical(phi):
+    return float(np.median(1 / phi[phi > 0])) if (phi > 0).any() else 1e6
 
 
 def correlation(num, den, own, own_den):
@@ -141,17 +154,40 @@ def adjusted_sums(x, s, z, mu, slope):
     (genes,) of the fit without covariates, whose weights are used.
     """
     x, s = np.asarray(x, float), np.asarray(s, float)
+    num, den, gain, k = adjusted_between((x, s, mu, slope), (x, s, mu, slope), z)
     w = 1 / (1 + np.outer(s, slope))
-    shared = 1 / (1 + s * np.median(slope))
     total = (w * s[:, None]).sum(0)
-    hat = np.diag(s) @ z @ np.linalg.pinv(z.T @ np.diag(s * shared) @ z) @ z.T @ np.diag(shared)
-    rest = np.eye(len(s)) - hat
+    rest = np.eye(len(s)) - _hat(s, z, slope)
     r = rest @ x
-    num = (w * r).T @ (w * r)
-    gain = (w * ((rest**2) @ s**2)[:, None]).T @ w
-    k = (w * s[:, None] ** 2).T @ w
-    den = gain * np.outer(mu, mu) - num * k / np.outer(total, total)
     own = (w**2 * (r**2 - (rest**2) @ x)).sum(0)
     mean_noise = mu * (w**2 * s[:, None]).sum(0) / total**2
     own_den = np.diag(gain) * (mu**2 - mean_noise) - own * np.diag(k) / total**2
     return num, den, own, own_den
+
+
+def adjusted_between(left, right, z):
+    """N and D of features of two types, each (x, s, mu, slope); see `adjusted_sums`."""
+    sides = []
+    for x, s, mu, slope in (left, right):
+        w = 1 / (1 + np.outer(s, slope))
+        rest = np.eye(len(s)) - _hat(s, z, slope)
+        sides.append((w, rest, rest @ np.asarray(x, float), w * s[:, None], s, mu))
+    (w1, rest1, r1, d1, s1, mu1), (w2, rest2, r2, d2, s2, mu2) = sides
+    num = (w1 * r1).T @ (w2 * r2)
+    gain = (w1 * ((rest1 * rest2) @ (s1 * s2))[:, None]).T @ w2
+    k = d1.T @ d2
+    den = gain * np.outer(mu1, mu2) - num * k / np.outer(d1.sum(0), d2.sum(0))
+    return num, den, gain, k
+
+
+def _hat(s, z, slope):
+    shared = 1 / (1 + s * np.median(slope))
+    return np.diag(s) @ z @ np.linalg.pinv(z.T @ np.diag(s * shared) @ z) @ z.T @ np.diag(shared)
+
+
+def published(x, s, fit_mu, variance):
+    """The published cell-level test of every pair; s : (cells, genes), the depth of each gene."""
+    x, s = np.asarray(x, float), np.asarray(s, float)
+    f = 1 / (1 + s * variance / fit_mu)
+    r = x - s * fit_mu
+    return (f * r).T @ (f * r) / np.sqrt(np.outer(fit_mu, fit_mu) * ((f * s).T @ (f * s)))

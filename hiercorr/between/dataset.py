@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import xarray as xr
 
 from hiercorr.between.methods import BetweenProblem
 from hiercorr.between.options import REGRESSIONS, BetweenOptions
 from hiercorr.between.pair_tests import BetweenEstimates, PairOptions
 from hiercorr.between.residuals import is_exact
+from hiercorr.counts.aggregate import depth_column
+from hiercorr.counts.modalities import FEATURE_TYPES
 from hiercorr.errors import EstimationWarning
 from hiercorr.results.missing import count_missing
 from hiercorr.runtime.user_warnings import warn
@@ -17,6 +20,8 @@ from hiercorr.schema import AGREES, build_dataset
 
 if TYPE_CHECKING:
     import anndata as ad
+    import pandas as pd
+    from numpy.typing import NDArray
 
 SEPARATOR = " + "  # of the names of two groupings
 _NOTES = {
@@ -70,9 +75,10 @@ def between_dataset(
         samples=samples.obs_names,
         pair=fitted.pair,
         gene={
-            "mean": problem.counts.sum(0) / depth.sum(),
+            "mean": problem.counts.sum(0) / _total_depth(samples, problem.genes),
             "detection": samples.var["detection"].loc[problem.genes].to_numpy(),
             **fitted.gene,
+            **_feature_type(samples, problem.genes),
             "gene_flag": options.gene_flag,
         },
         sample={
@@ -110,6 +116,29 @@ def between_dataset(
     expression = {"long_name": "expression of the sample", "units": "log2 counts per million"}
     values = (("sample", "gene"), problem.expression, expression)
     return dataset.assign(expression=values)
+
+
+def _feature_type(samples: ad.AnnData, genes: pd.Index) -> dict[str, NDArray]:
+    """Return the type of each feature, if there are several types."""
+    if FEATURE_TYPES not in samples.var:
+        return {}
+    return {"feature_type": samples.var.loc[genes, FEATURE_TYPES].astype(str).to_numpy(object)}
+
+
+def _total_depth(samples: ad.AnnData, genes: pd.Index) -> NDArray | float:
+    """Return the depth of all samples, in the type of each feature if there are several."""
+    total = float(samples.obs["depth"].sum())
+    kinds = _feature_type(samples, genes)
+    if not kinds:
+        return total
+    return np.array(
+        [
+            float(samples.obs[depth_column(kind)].sum())
+            if depth_column(kind) in samples.obs
+            else total
+            for kind in kinds["feature_type"]
+        ]
+    )
 
 
 def _notes(asked: BetweenOptions, fitted: BetweenEstimates) -> list[str]:

@@ -18,6 +18,7 @@ from hiercorr._version import __version__
 from hiercorr.between.pseudobulk import Pseudobulk
 from hiercorr.counts.aggregate import MIN_COUNTS
 from hiercorr.counts.counts import MIN_CELLS
+from hiercorr.errors import InputError
 from hiercorr.runtime.optional import optional
 
 
@@ -88,6 +89,11 @@ def differential_expression(
         min_counts=min_counts,
         small_samples=small_samples,
     )
+    if model.several_types:
+        raise InputError(
+            "DESeq2 takes one size factor of each sample, and these sums have features of several "
+            "types: keep one, e.g. samples[:, samples.var['feature_types'] == 'Gene Expression']"
+        )
     weights = model.design.contrasts({"contrast": contrast})[0]
     names, at = model.expression.columns, model.samples.obs_names
     counts = pd.DataFrame(np.asarray(model.samples[:, names].X, np.int64), at, names)

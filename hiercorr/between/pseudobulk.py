@@ -20,8 +20,9 @@ from hiercorr.between.options import BLOCK_METHODS, BetweenOptions, BlockFacts
 from hiercorr.between.pair_tests import PairOptions
 from hiercorr.between.summed_cells import SummedCells
 from hiercorr.counts import validate
-from hiercorr.counts.aggregate import KEY, MIN_COUNTS, sum_over_cells
+from hiercorr.counts.aggregate import KEY, MIN_COUNTS, depth_column, sum_over_cells
 from hiercorr.counts.counts import MIN_CELLS
+from hiercorr.counts.modalities import FEATURE_TYPES
 from hiercorr.counts.selection import Selection
 from hiercorr.counts.sources import DataSource
 from hiercorr.design.formulas import random_blocks
@@ -72,8 +73,9 @@ class Pseudobulk:
         or nested.
     normalization : {"tmm", "median_of_ratios", "cpm"}
         Normalisation of library sizes, from all genes of the matrix.
-    genes, layer, depth, subset
-        As for :class:`hiercorr.CSCore`.
+    genes, layer, depth, subset, modalities
+        As for :class:`hiercorr.CSCore`. With several types of features, the libraries of each are
+        normalised with its own counts.
     block : str, optional
         Column of ``obs`` with the donor of each sample, where samples of one donor are not
         independent.
@@ -90,7 +92,7 @@ class Pseudobulk:
     samples : AnnData
         Sums, as returned by :func:`hiercorr.aggregate`.
     library_sizes : ndarray, shape (n_samples,)
-        Effective library sizes in counts.
+        Effective library sizes in counts; with several types of features, those of the first.
     expression : DataFrame
         log2 counts per million, samples x chosen genes.
     design : DesignMatrix
@@ -116,9 +118,10 @@ class Pseudobulk:
         normalization: str = "tmm",
         genes: Sequence[str] | ArrayLike | int | None = None,
         layer: str | None = None,
-        depth: str | ArrayLike | None = None,
+        depth: str | ArrayLike | Mapping[str, Any] | None = None,
         subset: ArrayLike | Mapping[str, Any] | None = None,
         *,
+        modalities: str | Sequence[str] | None = None,
         block: str | None = None,
         block_method: str | None = None,
         min_cells: int = MIN_CELLS,
@@ -153,6 +156,7 @@ class Pseudobulk:
             small_samples=small_samples,
             block=block,
             cell_type=cell_type,
+            modalities=modalities,
         )
         self.sample, self.normalization, self._selection = sample, normalization, selection
         self._crossed = random[1] if len(random) > 1 else None
@@ -208,8 +212,8 @@ class Pseudobulk:
                 "p-values are too small",
                 "block={column}",
             )
-        totals = obs["depth"].to_numpy(float)
-        self.library_sizes = library_sizes(np.asarray(self.samples.X), totals, normalization)
+        self._libraries = _libraries_of_types(self.samples, normalization)
+        self.library_sizes = next(iter(self._libraries.values()))
         self.expression = self._expression(())
 
     def _check_grouping(self, name: str, varying: Sequence[str], source: DataSource | None) -> None:
@@ -235,10 +239,14 @@ class Pseudobulk:
     def _expression(self, always: Sequence[str]) -> pd.DataFrame:
         x, names = np.asarray(self.samples.X), self.samples.var_names
         total = x.sum(0).astype(float)
-        chosen = validate.choose_genes(names, self._selection.genes, total, always)
-        return pd.DataFrame(
-            log_cpm(x[:, chosen], self.library_sizes), self.samples.obs_names, names[chosen]
-        )
+        kinds = _kinds(self.samples)
+        kind = None if len(self._libraries) == 1 else pd.factorize(kinds)[0]
+        chosen = validate.choose_genes(names, self._selection.genes, total, always, kind)
+        expression = np.empty((len(x), len(chosen)))
+        for name, sizes in self._libraries.items():
+            at = kinds[chosen] == name
+            expression[:, at] = log_cpm(x[:, chosen[at]], sizes)
+        return pd.DataFrame(expression, self.samples.obs_names, names[chosen])
 
     def fit(
         self,
@@ -336,6 +344,12 @@ class Pseudobulk:
         )
         facts = self._facts()
         asked.check(facts)
+        if self.several_types and asked.method in _ONE_LIBRARY:
+            raise InputError(
+                f"method={asked.method!r} needs one library of each sample, and the features are "
+                f"of the types {', '.join(self._libraries)}: use 'pearson', 'spearman', 'ols' or "
+                "'hc3', which take log expression, or one type (modalities=)"
+            )
         known = target is None or target in self.expression
         expression = self.expression if known else self._expression((str(target),))
         genes = expression.columns
@@ -376,6 +390,11 @@ class Pseudobulk:
             "n_donors": None if self.block is None else self._facts().n_blocks,
             "block_method": self.block_method,
         }
+
+    @property
+    def several_types(self) -> bool:
+        """Whether the features are of several types, each with its own library sizes."""
+        return len(self._libraries) > 1
 
     def _facts(self) -> BlockFacts:
         s, k = self.design.matrix.shape
@@ -444,15 +463,39 @@ class Pseudobulk:
         return orders
 
 
+_ONE_LIBRARY = ("voom", "negative_binomial", "corrected")  # methods of counts
+
+
+def _kinds(samples: ad.AnnData) -> NDArray:
+    """Return the type of each feature of the sums, shape (n_features,)."""
+    if FEATURE_TYPES not in samples.var:
+        return np.full(samples.n_vars, "", object)
+    return samples.var[FEATURE_TYPES].astype(str).to_numpy(object)
+
+
+def _libraries_of_types(samples: ad.AnnData, normalization: str) -> dict[str, NDArray[np.float64]]:
+    """Return the effective library sizes of each type of features, from its own counts."""
+    x, kinds = np.asarray(samples.X), _kinds(samples)
+    out = {}
+    for t, kind in enumerate(pd.unique(kinds)):
+        column = "depth" if t == 0 else depth_column(kind)
+        totals = samples.obs[column].to_numpy(float)
+        out[kind] = library_sizes(x[:, kinds == kind], totals, normalization)
+    return out
+
+
 def _default_precision(target: str | None) -> str:
     return "single" if target is None else "double"
 
 
 def _aggregated(data: ad.AnnData, selection: Selection, min_counts: int) -> ad.AnnData:
     """Check that counts that were aggregated before fit the selection, and copy them."""
-    if selection.layer is not None or selection.depth is not None or selection.subset is not None:
+    if any(
+        getattr(selection, name) is not None for name in ("layer", "depth", "subset", "modalities")
+    ):
         raise InputError(
-            "layer, depth and subset choose cells: pass them to hiercorr.aggregate instead"
+            "layer, depth, subset and modalities choose cells and features: pass them to "
+            "hiercorr.aggregate instead"
         )
     needs = "cells: these counts are aggregated already"
     without_effect(

@@ -14,10 +14,13 @@ from hiercorr.cli.options import (
     block_option,
     cell_covariates_option,
     data_options,
+    depth_adjust_option,
     genes_of,
     genes_option,
     given,
     members_of,
+    modalities_of,
+    modalities_option,
     output_options,
     require_sample,
     target_option,
@@ -54,6 +57,8 @@ _FIT_MANY = {"draws", "confidence", "seed"}  # options of BayesianCorrelation.fi
     metavar="FORMULA",
     help="within, pooled: covariates of cells, e.g. '~ percent_mito + phase'.",
 )
+@modalities_option
+@depth_adjust_option
 @uncertainty_option
 @weights_option
 @click.option(
@@ -93,6 +98,7 @@ def fit(
     data_options: dict[str, Any],
     model: str | None,
     genes: str | None,
+    modalities: str | None,
     output: Output,
     **options: Any,
 ) -> None:
@@ -110,7 +116,8 @@ def fit(
     kind = _kind(model, stated, arguments[0])
     if options["moderated"] in ("none", "plain"):
         options["moderated"] = options["moderated"] == "plain"
-    chosen = given({**options, **data_options, "genes": genes_of(genes)})
+    of_features = {"genes": genes_of(genes), "modalities": modalities_of(modalities)}
+    chosen = given({**options, **data_options, **of_features})
     if kind == "CSCore" and model is not None:
         chosen["estimator"] = model
     of_model, of_fit = _split(kind, chosen, stated)
@@ -182,6 +189,7 @@ def _split(
 @block_option
 @target_option
 @genes_option
+@modalities_option
 @click.option(
     "--contrast", metavar="LEVEL,BASELINE", help="Two groups to compare, if there are more."
 )
@@ -207,6 +215,7 @@ def differential(
     data_options: dict[str, Any],
     condition: str,
     genes: str | None,
+    modalities: str | None,
     contrast: str | None,
     output: Output,
     **options: Any,
@@ -220,6 +229,7 @@ def differential(
         "condition": condition,
         "contrast": None if levels is None else (condition, *levels),
         "genes": genes_of(genes),
+        "modalities": modalities_of(modalities),
         **options,
     }
     _run("differential", data, given(of_model), {}, output)
@@ -234,6 +244,8 @@ def differential(
 @target_option
 @genes_option
 @cell_covariates_option
+@modalities_option
+@depth_adjust_option
 @block_option
 @uncertainty_option
 @weights_option
@@ -251,6 +263,8 @@ def cell_types(
     column: str,
     genes: str | None,
     covariates: str | None,
+    modalities: str | None,
+    depth_adjust: bool | None,
     block: str | None,
     output: Output,
     **options: Any,
@@ -266,6 +280,8 @@ def cell_types(
         "cell_type": column,
         "genes": genes_of(genes),
         "covariates": covariates,
+        "modalities": modalities_of(modalities),
+        "depth_adjust": depth_adjust,
         "block": block,
     }
     _run("by_cell_type", data, given(of_model), given(options), output)

@@ -69,6 +69,18 @@ cell_covariates_option = click.option(
 block_option = click.option(
     "--block", metavar="COL", help="Column of obs with the donor of each sample."
 )
+modalities_option = click.option(
+    "--modalities",
+    metavar="TYPES",
+    help="Types of features, separated by commas, each with its own depth, or 'all'.  "
+    "[default: genes]",
+)
+depth_adjust_option = click.option(
+    "--depth-adjust",
+    is_flag=True,
+    default=None,
+    help="within: regress log depth out of the counts of each sample.",
+)
 weights_option = click.option(
     "--weights",
     type=click.Choice(["adaptive", "equal", "information"]),
@@ -207,6 +219,14 @@ def genes_of(text: str | None) -> int | list[str] | None:
     if text is None:
         return None
     return int(text) if text.isdigit() else [g.strip() for g in text.split(",") if g.strip()]
+
+
+def modalities_of(text: str | None) -> str | list[str] | None:
+    """Parse ``--modalities``: types of features separated by commas, or all."""
+    if text is None:
+        return None
+    kinds = [kind.strip() for kind in text.split(",") if kind.strip()]
+    return kinds[0] if len(kinds) == 1 else kinds
 
 
 def require_sample(data_options: dict[str, Any]) -> None:

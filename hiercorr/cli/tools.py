@@ -88,7 +88,7 @@ def _calls(within: CorrelationResult, naive: CorrelationResult) -> str:
     "--formula", metavar="FORMULA", help="Covariates of samples to check, e.g. '~ condition + sex'."
 )
 def check(data: Path, data_options: dict[str, Any], types: str | None, formula: str | None) -> None:
-    """Check samples, cells and depth of DATA (.h5ad, .zarr, 10x .h5) before an analysis."""
+    """Check samples, cells and depth of DATA (.h5ad, .h5mu, .zarr, 10x .h5) before an analysis."""
     from hiercorr.planning.check import check_design
 
     require_sample(data_options)

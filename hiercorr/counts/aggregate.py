@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,8 @@ from hiercorr import kernels
 from hiercorr._version import __version__
 from hiercorr.counts import validate
 from hiercorr.counts.counts import MIN_CELLS
-from hiercorr.counts.depth import cell_depth, check_given, is_total
-from hiercorr.counts.modalities import check_features
+from hiercorr.counts.depth import cell_depth, check_given, depths_of_types, is_total, of_kind
+from hiercorr.counts.modalities import FEATURE_TYPES, check_features
 from hiercorr.counts.selection import Selection
 from hiercorr.counts.sources import DataSource, Source
 from hiercorr.design.levels import one_name_each
@@ -39,8 +39,9 @@ def aggregate(
     cell_type: str | None = None,
     *,
     layer: str | None = None,
-    depth: str | ArrayLike | None = None,
+    depth: str | ArrayLike | Mapping[str, Any] | None = None,
     subset: ArrayLike | Mapping[str, Any] | None = None,
+    modalities: str | Sequence[str] | None = None,
     min_cells: int = MIN_CELLS,
     min_counts: int = MIN_COUNTS,
     small_samples: str = "exclude",
@@ -61,10 +62,11 @@ def aggregate(
     cell_type : str, optional
         Column of ``obs`` with the cell types: one row per sample and cell type instead of one per
         sample.
-    layer, depth, subset
+    layer, depth, subset, modalities
         As for :class:`hiercorr.CSCore`.
     min_cells, min_counts : int
-        Minimum number of cells, and minimum total depth (counts), per row.
+        Minimum number of cells, and minimum total depth (counts), per row; with several types of
+        features, the depth in the first.
     small_samples : {"exclude", "error"}
         Whether rows with fewer cells or counts are excluded or raise an error.
 
@@ -72,9 +74,11 @@ def aggregate(
     -------
     AnnData
         Samples x genes. ``X``: sums (int64); ``layers["mean"]``: counts per cell; ``obs``:
-        n_cells, depth (total over cells, counts) and all columns of the input that have one value
-        per row; ``var``: detection; ``uns["hiercorr_pseudobulk"]``: source, excluded rows, and
-        ``varying``, the columns that vary within rows.
+        n_cells, depth (total over cells, counts; with several types of features that of the first,
+        and a column ``"depth of TYPE"`` for each of the others) and all columns of the input that
+        have one value per row; ``var``: detection, and feature_types if there are several;
+        ``uns["hiercorr_pseudobulk"]``: source, excluded rows, and ``varying``, the columns that
+        vary within rows.
 
     Raises
     ------
@@ -97,8 +101,14 @@ def aggregate(
         min_cells=min_cells,
         small_samples=small_samples,
         cell_type=cell_type,
+        modalities=modalities,
     )
     return sum_over_cells(DataSource(data, layer), selection, min_counts).samples
+
+
+def depth_column(kind: str) -> str:
+    """Return the column of ``obs`` with the total depth in a type of features but the first."""
+    return f"depth of {kind}"
 
 
 @dataclass(frozen=True)
@@ -133,19 +143,29 @@ def sum_over_cells(
     label = sample if cell_type is None else f"{sample} x {cell_type}"
     with data.open() as source:
         notes: dict[str, Any] = {"source": source.name, "n_cells_input": source.shape[0]}
-        notes |= check_features(source.shape[1], source.features_left_out)
+        asked = selection.modalities is not None
+        source = source.of_types(selection.modalities) if asked else source
+        notes |= check_features(source.shape[1], source.features_left_out, asked)
         validate.check_gene_names(source.genes)
         selection = selection.aligned(source.obs.index, source.genes)
-        depth = selection.depth
         keep = validate.subset_mask(source.obs, selection.subset)
         source = replace(source, obs=with_combinations(source.obs, sample, keep))
         codes, units = _units(source.obs, sample, cell_type, keep)
         codes, units = validate.exclude_small(codes, units, selection, notes, label)
-        check_given(source, depth)
+        check_given(source, selection.depth)
         found = _add_up(source, codes, len(units))
         total = found.sums.sum(0, dtype=float)
-        depths, row_sums = cell_depth(source, depth, found.row_sum, total, notes)
-        filled = validate.without_empty_cells(codes, depths, row_sums, notes)
+        if source.kinds:
+            each, each_sum = depths_of_types(source, selection.depth, total, notes)
+        else:
+            only = of_kind(selection.depth)
+            each, each_sum = (
+                a[None] for a in cell_depth(source, only, found.row_sum, total, notes)
+            )
+        filled = codes
+        for own, own_sum in zip(each, each_sum, strict=True):
+            filled = validate.without_empty_cells(filled, own, own_sum, notes)
+        depths, row_sums = each[0], each_sum[0]
         dropped = filled is not codes and "depth_without" in notes  # cells that have counts
         before = units
         codes, units = validate.exclude_small(filled, units, selection, notes, label)
@@ -153,9 +173,12 @@ def sum_over_cells(
             found = _add_up(source, codes, len(units))
         used = np.flatnonzero(codes >= 0)
         detection = found.detected / len(used)
-        validate.check_depth(depths[used], source.obs.index[used], depth)
-        said = None if is_total(source, depth) else depth
-        validate.warn_of_panel_depth(source.shape[1], depths[used], row_sums[used], said)
+        given = [of_kind(selection.depth, kind) for kind in source.kinds or (None,)]
+        for own, depth in zip(each, given, strict=True):
+            validate.check_depth(own[used], source.obs.index[used], depth)
+        said = None if is_total(source, given[0]) else given[0]
+        n_first = int((source.kind == 0).sum()) if source.kinds else source.shape[1]
+        validate.warn_of_panel_depth(n_first, depths[used], row_sums[used], said)
         deep = np.bincount(codes[used], depths[used], len(units))
         shallow = deep < min_counts
         sums, digest = found.sums, found.digest
@@ -171,8 +194,13 @@ def sum_over_cells(
         obs["n_cells"] = np.bincount(codes[used], minlength=len(units))
         obs["depth"] = np.bincount(codes[used], depths[used], len(units))
         var = pd.DataFrame({"detection": detection}, index=source.genes.astype(str).copy())
+        if source.kinds:
+            var[FEATURE_TYPES] = np.array(source.kinds, object)[source.kind]
+            for kind, own in zip(source.kinds[1:], each[1:], strict=True):
+                obs[depth_column(kind)] = np.bincount(codes[used], own[used], len(units))
         out = ad.AnnData(sums, obs=obs, var=var)
-        read = replace(selection, subset=keep, depth=depths, min_cells=1)
+        by_kind = dict(zip(source.kinds, each, strict=True)) if source.kinds else depths
+        read = replace(selection, subset=keep, depth=by_kind, min_cells=1)
         sample_of_cells = source.obs[[sample]].copy()
     out.layers["mean"] = sums / obs["n_cells"].to_numpy()[:, None]
     marks = {k: v for k, v in source.marks.items() if not k.startswith("gene_sets")}
@@ -219,7 +247,7 @@ def _add_up(source: Source, codes: NDArray[np.int64], n_units: int) -> _Sums:
         np.zeros(p, np.int64),
         np.zeros((n_units, p), np.uint64),
     )
-    for first_cell, first_gene, block in validate.checked_blocks(source):
+    for first_cell, first_gene, block in validate.checked_blocks(source, codes):
         kernels.counts.sum_block(
             block.indptr,
             block.indices,

@@ -59,7 +59,7 @@ class LocalBackend:
 
     def scan(self, source: Source, codes: NDArray[np.int64], n_samples: int) -> Scan:
         """Add up the totals of the matrix; raise an error at a value that is not a count."""
-        return scanned(validate.checked_blocks(source), codes, source.shape[1], n_samples)
+        return scanned(validate.checked_blocks(source, codes), codes, source.shape[1], n_samples)
 
     def fill(self, source: Source, layout: EntryLayout) -> Stored:
         """Store the entries in arrays of this process."""

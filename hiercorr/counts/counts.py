@@ -10,6 +10,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from hiercorr.counts.composition import Composition
+from hiercorr.counts.modalities import Modalities
+
 MIN_CELLS = 10
 
 # Key of uns that marks an AnnData of metacells; results from it are exploratory.
@@ -33,7 +36,7 @@ class Counts:
     starts : ndarray of int64, shape (n_samples + 1,)
         Cells of sample c are ``starts[c]:starts[c + 1]``.
     depth : ndarray of float64, shape (n_cells,)
-        Sequencing depth of each cell, in counts.
+        Sequencing depth of each cell, in counts; with several types of features, that of the first.
     cells : ndarray of int64, shape (n_cells,)
         Position of each cell in the source.
     obs : DataFrame
@@ -45,6 +48,11 @@ class Counts:
     remote : sequence, optional
         Blocks of counts on the workers of a cluster, which store the entries instead of this
         process.
+    modalities : Modalities, optional
+        Types of the features, in the order of which they are, and their depths, if there are
+        several.
+    composition : Composition, optional
+        What each gene contributes to the depth.
     """
 
     rows: NDArray[np.int32]
@@ -58,6 +66,8 @@ class Counts:
     samples: pd.Index
     notes: dict[str, Any]
     remote: Any = None
+    modalities: Modalities | None = None
+    composition: Composition | None = None
 
     @property
     def n_cells(self) -> int:
@@ -99,7 +109,34 @@ class Counts:
 
     def take(self, genes: NDArray[np.int64]) -> Counts:
         """Return the counts of these genes, in this order; the entries are not copied."""
-        return replace(self, offsets=self.offsets[genes], genes=self.genes[genes])
+        modalities = None if self.modalities is None else self.modalities.take(genes)
+        composition = None if self.composition is None else self.composition.take(genes)
+        return replace(
+            self,
+            offsets=self.offsets[genes],
+            genes=self.genes[genes],
+            modalities=modalities,
+            composition=composition,
+        )
+
+    def by_type(self) -> list[Counts]:
+        """Return the counts of the features of each type, with the depth of their type."""
+        if self.modalities is None:
+            return [self]
+        edges = self.modalities.edges
+        return [
+            replace(
+                self,
+                offsets=self.offsets[a:b],
+                genes=self.genes[a:b],
+                depth=depth,
+                modalities=None,
+                composition=None
+                if self.composition is None
+                else self.composition.take(slice(a, b)),
+            )
+            for a, b, depth in zip(edges[:-1], edges[1:], self.modalities.depth, strict=True)
+        ]
 
     def one_group(self) -> Counts:
         """Return the counts with all cells in one group, for estimators that pool over samples."""
@@ -115,6 +152,9 @@ class Counts:
         position = np.cumsum(keep) - 1
         entries = keep[self.rows]
         before = np.append(0, np.cumsum(entries))
+        modalities = self.modalities
+        if modalities is not None:
+            modalities = replace(modalities, depth=modalities.depth[:, keep])
         return replace(
             self,
             rows=position[self.rows[entries]].astype(np.int32),
@@ -124,6 +164,7 @@ class Counts:
             depth=self.depth[keep],
             cells=self.cells[keep],
             obs=self.obs[keep],
+            modalities=modalities,
         )
 
     def toarray(self) -> NDArray[np.int32]:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hiercorr.counts import validate
-from hiercorr.counts.sources import Source, blocks
-from hiercorr.errors import DataWarning
+from hiercorr.counts.sources import Source, blocks, matrix_blocks
+from hiercorr.errors import DataWarning, InputError, unknown_name
 from hiercorr.runtime.user_warnings import warn
 
 Array = NDArray[np.float64]
@@ -17,7 +18,11 @@ Array = NDArray[np.float64]
 TOTAL = "total"
 _SHARE = 0.1  # of all counts, above which a gene may dominate,
 _MEANS = 20  # and above this multiple of the genes' mean share,
+_OTHER_TYPES = 0.02  # SD of log(given depth / counts of the type) that other types may make
 _TOGETHER = 0.2  # if such genes hold more than this together
+
+
+Depth = str | ArrayLike | Mapping[str, Any] | None
 
 
 def cell_depth(
@@ -26,6 +31,7 @@ def cell_depth(
     row_sum: Array,
     total: Array,
     notes: dict[str, Any],
+    features: NDArray[np.int64] | None = None,
 ) -> tuple[Array, Array]:
     """Return the depth of each cell.
 
@@ -41,6 +47,8 @@ def cell_depth(
         Counts of each gene.
     notes : dict
         ``depth_without`` is filled with the names of the dominating genes.
+    features : ndarray of int64, optional
+        Features of one type, which `row_sum` is the sum of. None: all.
 
     Returns
     -------
@@ -48,33 +56,100 @@ def cell_depth(
     sums : ndarray, shape (n_obs,)
         Row sums over the genes that count as depth.
     """
+    features = np.arange(len(total)) if features is None else features
+    genes = features[dominating(total[features])]
     if given is not None and not is_total(source, given):
         depth = validate.given_depth(source.obs, given)
-        _warn_of_given(source, given, depth, row_sum, total)
+        _refuse_sum_of_types(source, given, depth, row_sum)
+        if len(genes) and np.array_equal(depth, row_sum):
+            _warn_of_given(source, given, genes, total[genes].sum() / total[features].sum())
         return depth, row_sum
-    genes = dominating(total)
     if given is not None or not len(genes):
         return row_sum, row_sum
     depth = row_sum - counts_of(source, genes)
     names = ", ".join(map(str, source.genes[genes]))
     used = (depth > 0) & (row_sum > 0)
     spread = float(np.std(np.log(row_sum[used] / depth[used]))) if used.any() else 0.0
+    share = total[genes].sum() / total[features].sum()
     warn(
-        f"{names}: {total[genes].sum() / total.sum():.0%} of all counts. The depth of the cells is "
+        f"{names}: {share:.0%} of all counts. The depth of the cells is "
         f"taken without {'it' if len(genes) == 1 else 'them'}: included, expression of "
         f"{'this gene' if len(genes) == 1 else 'these genes'} would pass as depth (log depth would "
         f"change with a standard deviation of {spread:.2g}) and make independent genes correlate; "
         f"depth={TOTAL!r} is the sum over all genes",
         DataWarning,
     )
-    notes["depth_without"] = names
+    before = [notes["depth_without"]] if "depth_without" in notes else []
+    notes["depth_without"] = ", ".join([*before, names])
     return depth, depth
 
 
-def check_given(source: Source, given: str | ArrayLike | None) -> None:
+def depths_of_types(
+    source: Source, given: Depth, total: Array, notes: dict[str, Any]
+) -> tuple[Array, Array]:
+    """Return the depth of each cell in each type of features, in a pass over the matrix.
+
+    Parameters
+    ----------
+    source : Source
+        Of several types of features.
+    given : mapping, ``"total"`` or None
+        Depth of each type, or of none, as for :func:`cell_depth`.
+    total : ndarray, shape (n_vars,)
+    notes : dict
+
+    Returns
+    -------
+    depth, sums : ndarray, shape (n_types, n_obs)
+    """
+    kind = source.kind
+    row_sums = np.zeros((len(source.kinds), source.shape[0]))
+    for i, j, block in blocks(source):
+        of_type = kind[j : j + block.shape[1], None] == np.arange(len(source.kinds))
+        row_sums[:, i : i + block.shape[0]] += np.asarray(block @ of_type.astype(float)).T
+    found = []
+    for t, name in enumerate(source.kinds):
+        own = of_kind(given, name)
+        found.append(cell_depth(source, own, row_sums[t], total, notes, np.flatnonzero(kind == t)))
+    return np.array([depth for depth, _ in found]), np.array([sums for _, sums in found])
+
+
+def of_kind(given: Depth, kind: str | None = None) -> str | ArrayLike | None:
+    """Return the depth that was given for a type of features; None: for the only one."""
+    if not isinstance(given, Mapping):
+        return given
+    return next(iter(given.values()), None) if kind is None else given.get(kind)
+
+
+def check_given(source: Source, given: Depth) -> None:
     """Raise an error, before any pass over the matrix, if a given depth is not valid."""
+    kinds = list(source.kinds) or _only_kind(source)
+    if isinstance(given, Mapping):
+        for kind, depth in given.items():
+            if kind not in kinds:
+                raise unknown_name("type of features (depth=)", kind, kinds)
+            _check_one(source, depth)
+    elif len(kinds) > 1 and given is not None and not is_total(source, given):
+        raise InputError(
+            f"depth= is one depth, and features of the types {', '.join(kinds)} have one each: "
+            f"pass a mapping, e.g. depth={{{kinds[0]!r}: 'column of obs'}}; types that it does not "
+            "name have the sums of their counts"
+        )
+    else:
+        _check_one(source, given)
+
+
+def _check_one(source: Source, given: str | ArrayLike | None) -> None:
     if given is not None and not is_total(source, given):
         validate.given_depth(source.obs, given)
+
+
+def _only_kind(source: Source) -> list[str]:
+    """Return the type of the features that are read, if they are of one."""
+    if source.types is None:
+        return []
+    read = source.types if source.columns is None else source.types.iloc[source.columns]
+    return list(read.unique())
 
 
 def dominating(total: Array) -> NDArray[np.int64]:
@@ -116,16 +191,35 @@ def is_total(source: Source, given: object) -> bool:
     return isinstance(given, str) and given == TOTAL and TOTAL not in source.obs
 
 
-def _warn_of_given(
-    source: Source, given: str | ArrayLike, depth: Array, row_sum: Array, total: Array
+def _refuse_sum_of_types(
+    source: Source, given: str | ArrayLike, depth: Array, row_sum: Array
 ) -> None:
-    genes = dominating(total)
-    if not len(genes) or not np.array_equal(depth, row_sum):
+    """Raise an error if a depth is the sum over features of all types, and that matters."""
+    of_others = bool(source.features_left_out) and source.columns is not None
+    if not (of_others or source.kinds):
+        return
+    used = (depth > 0) & (row_sum > 0)
+    if not used.any() or np.std(np.log(depth[used] / row_sum[used])) < _OTHER_TYPES:
+        return
+    total = np.zeros(source.shape[0])
+    for i, _, block in matrix_blocks(source):
+        total[i : i + block.shape[0]] += np.asarray(block.sum(1, dtype=float)).ravel()
+    if not np.allclose(total, depth, rtol=1e-6):
         return
     name = f"column {given!r}" if isinstance(given, str) else "array"
+    raise InputError(
+        f"depth {name} is the sum over features of all types, and counts of one type say nothing "
+        "of the depth of another: leave it out, so that each type has its own sums, or pass the "
+        "depth of the genes"
+    )
+
+
+def _warn_of_given(
+    source: Source, given: str | ArrayLike, genes: NDArray[np.int64], share: float
+) -> None:
+    name = f"column {given!r}" if isinstance(given, str) else "array"
     warn(
-        f"depth {name} is the sum over all genes, and "
-        f"{total[genes].sum() / total.sum():.0%} of it are counts of "
+        f"depth {name} is the sum over all genes, and {share:.0%} of it are counts of "
         f"{', '.join(map(str, source.genes[genes]))}, whose expression passes as depth and makes "
         "independent genes correlate; without depth= they are not part of it",
         DataWarning,

@@ -14,7 +14,7 @@ from scipy import sparse
 from hiercorr.counts.modalities import FEATURE_TYPES
 from hiercorr.errors import InputError
 
-READ = ".h5ad, .zarr, 10x .h5 or a 10x folder with matrix.mtx"
+READ = ".h5ad, .h5mu, .zarr, 10x .h5 or a 10x folder with matrix.mtx"
 _GROUP = {"data", "indices", "indptr", "shape", "barcodes"}  # of a matrix of Cell Ranger
 _ZARR = (".zgroup", ".zattrs", ".zmetadata", "zarr.json")
 _ELSEWHERE = {  # formats that other packages read, and how
@@ -22,7 +22,6 @@ _ELSEWHERE = {  # formats that other packages read, and how
     ".tsv": "anndata.io.read_text(path)",
     ".txt": "anndata.io.read_text(path)",
     ".loom": "anndata.io.read_loom(path)",
-    ".h5mu": "mudata.read_h5mu(path)['rna']",
     ".xlsx": "anndata.io.read_excel(path, sheet)",
 }
 _FROM_R = (".rds", ".rda", ".rdata", ".h5seurat", ".qs")
@@ -33,7 +32,7 @@ def recognise(path: Path) -> str:
 
     Returns
     -------
-    {"zarr", "mtx", "h5ad", "old h5ad", "10x", "cell ranger 2"}
+    {"zarr", "mtx", "h5ad", "old h5ad", "h5mu", "10x", "cell ranger 2"}
 
     Raises
     ------
@@ -64,8 +63,7 @@ def _of_hdf5(handle: Any, path: Path) -> str:
 
     names = set(handle)
     if "mod" in names:
-        inside = ", ".join(map(repr, handle["mod"]))
-        raise _convert(path, f"is a MuData file with {inside}", _ELSEWHERE[".h5mu"])
+        return "h5mu"
     if {"row_attrs", "col_attrs"} <= names:
         raise _convert(path, "is a loom file", _ELSEWHERE[".loom"])
     if "correlation" in names:
@@ -99,7 +97,7 @@ def _not_hdf5(path: Path) -> InputError:
         )
     if kind in _FROM_R:
         return _from_r(path)
-    if kind in _ELSEWHERE and kind not in (".loom", ".h5mu"):
+    if kind in _ELSEWHERE and kind != ".loom":
         return _convert(path, f"is a {kind} file", _ELSEWHERE[kind])
     if kind in (".h5ad", ".h5", ".hdf5", ".loom", ".h5mu"):
         return InputError(
@@ -122,10 +120,13 @@ def _from_r(path: Path) -> InputError:
     )
 
 
-def feature_names(symbols: np.ndarray, identifiers: np.ndarray) -> np.ndarray:
-    """Return gene symbols; those that a 10x reference repeats, with their identifier."""
+def feature_names(
+    symbols: np.ndarray, identifiers: np.ndarray, kinds: np.ndarray | None = None
+) -> np.ndarray:
+    """Return gene symbols; those that a 10x reference repeats in a type, with their identifier."""
     symbols, identifiers = np.asarray(symbols, str), np.asarray(identifiers, str)
-    repeated = pd.Series(symbols).duplicated(keep=False).to_numpy()
+    table = pd.DataFrame({"symbol": symbols, "kind": "" if kinds is None else kinds})
+    repeated = table.duplicated(keep=False).to_numpy()
     return np.where(repeated, np.char.add(np.char.add(symbols, "_"), identifiers), symbols)
 
 
@@ -180,11 +181,12 @@ def read_mtx_folder(path: Path) -> ad.AnnData:
             f"{found[0].name!r} is {counts.shape[0]} x {counts.shape[1]}, but there are "
             f"{shape[0]} features and {shape[1]} barcodes: 10x writes features x barcodes"
         )
-    names = feature_names(features[min(1, features.shape[1] - 1)], features[0])
+    kinds = features[2].to_numpy() if features.shape[1] > 2 else None
+    names = feature_names(features[min(1, features.shape[1] - 1)], features[0], kinds)
     counts = sparse.csr_matrix(sparse.coo_matrix(counts).T)
     var = pd.DataFrame(index=names)
-    if features.shape[1] > 2:
-        var[FEATURE_TYPES] = features[2].to_numpy()
+    if kinds is not None:
+        var[FEATURE_TYPES] = kinds
     return ad.AnnData(counts, obs=libraries(pd.Index(barcodes[0])), var=var)
 
 

@@ -2,47 +2,145 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from hiercorr.errors import DataWarning, InputError
+from hiercorr.errors import DataWarning, InputError, unknown_name
 from hiercorr.runtime.user_warnings import warn
 
 FEATURE_TYPES = "feature_types"  # column of var, as scanpy writes it
 GENES = "Gene Expression"
 
 
-def gene_columns(kinds: Any) -> tuple[NDArray[np.int64], dict[str, int]] | None:
-    """Return which features are genes, and the number of the others by type.
+ALL = "all"
 
-    A cell's counts of antibodies or peaks say nothing of its depth in RNA, so that features of
-    several types are never added up.
+
+@dataclass(frozen=True)
+class Modalities:
+    """Features of several types, and the depth of the cells in each of them.
+
+    Attributes
+    ----------
+    names : tuple of str
+        The types.
+    kind : ndarray of int64, shape (n_features,)
+        Type of each feature, as a position in `names`; in ascending order.
+    depth : ndarray, shape (n_types, n_cells)
+        Depth of each cell by type, in counts.
+    """
+
+    names: tuple[str, ...]
+    kind: NDArray[np.int64]
+    depth: NDArray[np.float64]
+
+    @property
+    def edges(self) -> NDArray[np.int64]:
+        """First feature of each type, and the number of features, shape (n_types + 1,)."""
+        return np.searchsorted(self.kind, np.arange(len(self.names) + 1)).astype(np.int64)
+
+    @property
+    def feature_type(self) -> NDArray:
+        """Name of the type of each feature."""
+        return np.array(self.names, object)[self.kind]
+
+    def take(self, features: Any) -> Modalities:
+        """Return the same for these features; those of a type must stay together."""
+        return replace(self, kind=self.kind[features])
+
+
+def types_of(kinds: Any, names: pd.Index) -> pd.Series | None:
+    """Return the type of each feature by name; None if they have none.
 
     Parameters
     ----------
     kinds : array of str, shape (n_vars,), or None
-        Type of each feature. None: all of one type.
-
-    Returns
-    -------
-    (ndarray of int64, dict) or None
-        None if all features are of one type.
+    names : Index
     """
     if kinds is None:
         return None
     kinds = pd.Series(np.asarray(kinds, dtype=object)).fillna("(no type)").astype(str)
-    number = kinds.value_counts()
-    if len(number) < 2:
-        return None
-    columns = np.flatnonzero(kinds == GENES).astype(np.int64)
-    return columns, {str(k): int(n) for k, n in number.items() if k != GENES}
+    return pd.Series(kinds.to_numpy(), names)
 
 
-def check_features(n_genes: int, left_out: Mapping[str, int]) -> dict[str, str]:
+def chosen_types(
+    asked: str | Sequence[str] | None, kinds: pd.Series | None, genes: str | None = GENES
+) -> list[str] | None:
+    """Return the types of features to analyse, in this order.
+
+    A cell's counts of antibodies or peaks say nothing of its depth in RNA, so that features of
+    several types are never added up, and genes are analysed alone unless more is asked for.
+
+    Parameters
+    ----------
+    asked : str, sequence of str or None
+        Types, ``"all"``, or None for genes.
+    kinds : Series or None
+        Type of each feature.
+    genes : str or None
+        Type that is of genes.
+
+    Returns
+    -------
+    list of str or None
+        None: all features, which are of one type.
+
+    Raises
+    ------
+    InputError
+        If a type is unknown.
+    """
+    known = [] if kinds is None else list(dict.fromkeys(kinds))
+    if asked is None:
+        if len(known) >= 2 and genes is None:
+            raise InputError(
+                f"none of the modalities {', '.join(known)} is of genes, and their counts have no "
+                "common depth: name those to analyse with modalities="
+            )
+        return None if len(known) < 2 else [genes or GENES]
+    if asked == ALL and ALL not in known:
+        return None if len(known) < 2 else sorted(known, key=lambda kind: kind != genes)
+    if kinds is None:
+        raise InputError(
+            f"modalities={asked!r}: the features have no types; name them in the column "
+            f"var[{FEATURE_TYPES!r}]"
+        )
+    wanted = [asked] if isinstance(asked, str) else list(asked)
+    for kind in wanted:
+        if kind not in known:
+            raise unknown_name("type of features (modalities=)", kind, known)
+    return None if len(known) < 2 else wanted
+
+
+def unknown_feature(kind: str, name: object, names: pd.Index, left_out: pd.Series) -> InputError:
+    """Build the error for a name that is not among the features that are read.
+
+    Parameters
+    ----------
+    kind : str
+        Kind of name, e.g. ``"gene"``.
+    name : object
+    names : Index
+        Names of the features that are read.
+    left_out : Series
+        Type of each of the others, by name.
+    """
+    if name in left_out.index:
+        of_type = left_out[name] if left_out.index.is_unique else left_out.loc[[name]].iloc[0]
+        return InputError(
+            f"{str(name)!r} is of type {of_type!r}, whose features are left out: include them with "
+            f"CSCore(modalities={ALL!r}), or name this type in modalities="
+        )
+    return unknown_name(kind, name, names)
+
+
+def check_features(
+    n_genes: int, left_out: Mapping[str, int], asked: bool = False
+) -> dict[str, str]:
     """Warn of features that are left out; raise an error if no feature is a gene.
 
     Parameters
@@ -50,6 +148,8 @@ def check_features(n_genes: int, left_out: Mapping[str, int]) -> dict[str, str]:
     n_genes : int
     left_out : mapping
         Number of the other features by type.
+    asked : bool
+        Whether the types to analyse were named, so that nobody need be warned.
 
     Returns
     -------
@@ -59,15 +159,17 @@ def check_features(n_genes: int, left_out: Mapping[str, int]) -> dict[str, str]:
     if not left_out:
         return {}
     listed = ", ".join(f"{n:,} {kind}" for kind, n in left_out.items())
-    how = f"adata[:, adata.var[{FEATURE_TYPES!r}] == {next(iter(left_out))!r}]"
+    how = f"modalities={next(iter(left_out))!r}"
     if n_genes == 0:
         raise InputError(
             f"the features are of several types ({listed}), none of them {GENES!r}, and their "
-            f"counts have no common depth: analyse one type at a time, e.g. {how}"
+            f"counts have no common depth: analyse one type at a time, e.g. CSCore({how})"
         )
-    warn(
-        f"features of other types than {GENES!r} are left out, and do not count as depth: "
-        f"{listed}; analyse them on their own, with their own depth: {how}",
-        DataWarning,
-    )
+    if not asked:
+        warn(
+            f"features of other types than {GENES!r} are left out, and do not count as depth: "
+            f"{listed}; CSCore(modalities={ALL!r}) estimates them with the genes, each type with "
+            f"its own depth, and {how} alone",
+            DataWarning,
+        )
     return {"features_left_out": listed}

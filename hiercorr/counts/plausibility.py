@@ -10,9 +10,16 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 CELLS = 2_000  # examined, evenly spaced
-_LEAST_ENTRIES = 20  # non-zeros below which a cell is not informative
-_TIES = 0.3  # proportion of them that have the smallest value
-_SCALED = 0.1  # proportion of the cells
+_LEAST_ENTRIES = 20  # non-zeros below which a cell is not informative,
+_FEW_ENTRIES = 6  # unless most cells have fewer, as in a panel of some dozens of genes
+_TIES = 0.3  # proportion of them that have the smallest value,
+_LEAST_TIES = 3  # and their number
+_SCALED, _SCALED_FEW = 0.1, 0.25  # proportion of the cells; of cells with few non-zeros
+_UNDERDISPERSED = 0.85  # variance of a gene over its mean, below which it varies too little,
+_SURELY = 6.0  # and the number of standard errors below 1
+_UNDERDISPERSED_GENES = (3, 0.02)  # number and proportion of such genes
+_MEAN = 0.3  # of a gene whose variance is examined,
+_SHARE = 0.1  # and its proportion of all counts, at most: sums of all genes may be fixed
 _DISPERSION = 0.5  # variance of the row sums over their mean
 _DISPERSION_CELLS = 100
 _DISPERSION_MEAN = 20  # of row sums; cells without counts, which are not used, matter below
@@ -20,6 +27,7 @@ _READS = 3.0  # mean of the non-zeros of genes that are rarely detected,
 _ONES = 0.25  # and the proportion of them that are 1
 _RARE = (0.01, 0.2)  # their detection
 _RARE_GENES = 100
+_FLOOR = 0.05  # quantile over genes of variance over mean, which is noise alone
 
 
 @dataclass
@@ -37,8 +45,8 @@ class CellSample:
     nonzero : ndarray of int64, shape (n,)
         Number of its non-zero entries.
     row_sum : ndarray, shape (n,)
-    total : ndarray, shape (n_genes,)
-        Counts of each gene.
+    total, squares : ndarray, shape (n_genes,)
+        Counts of each gene, and the sum of their squares.
     detected, ones : ndarray of int64, shape (n_genes,)
         Number of cells with a count of each gene, and with exactly one.
     """
@@ -49,13 +57,19 @@ class CellSample:
     nonzero: NDArray[np.int64]
     row_sum: NDArray[np.float64]
     total: NDArray[np.float64]
+    squares: NDArray[np.float64]
     detected: NDArray[np.int64]
     ones: NDArray[np.int64]
 
     @classmethod
-    def over(cls, n_cells: int, n_genes: int) -> CellSample:
-        """Choose the cells."""
-        cells = np.unique(np.linspace(0, n_cells - 1, min(n_cells, CELLS)).astype(np.int64))
+    def among(cls, used: NDArray[np.int64], n_genes: int) -> CellSample:
+        """Choose cells among those that are used, whose positions ascend."""
+        n = min(len(used), CELLS)
+        return cls.of(used[np.linspace(0, len(used) - 1, n).astype(np.int64)], n_genes)
+
+    @classmethod
+    def of(cls, cells: NDArray[np.int64], n_genes: int) -> CellSample:
+        """Examine these cells, none so far."""
         n = len(cells)
         return cls(
             cells,
@@ -63,6 +77,7 @@ class CellSample:
             np.zeros(n, np.int64),
             np.zeros(n, np.int64),
             np.zeros(n),
+            np.zeros(n_genes),
             np.zeros(n_genes),
             np.zeros(n_genes, np.int64),
             np.zeros(n_genes, np.int64),
@@ -76,7 +91,9 @@ class CellSample:
         part = block[self.cells[low:high] - first_cell]
         part.eliminate_zeros()
         genes = slice(first_gene, first_gene + part.shape[1])
-        self.total[genes] += np.asarray(part.sum(0, dtype=np.float64)).ravel()
+        values = part.data.astype(np.float64)
+        self.total[genes] += np.bincount(part.indices, values, part.shape[1])
+        self.squares[genes] += np.bincount(part.indices, values**2, part.shape[1])
         self.detected[genes] += np.bincount(part.indices, minlength=part.shape[1])
         ones = part.indices[part.data == 1]
         self.ones[genes] += np.bincount(ones, minlength=part.shape[1])
@@ -84,7 +101,6 @@ class CellSample:
         some = np.flatnonzero(entries)
         if not len(some):
             return
-        values = part.data.astype(np.float64)
         starts = part.indptr[:-1][some]
         least = np.full(high - low, np.inf)
         least[some] = np.minimum.reduceat(values, starts)
@@ -97,6 +113,7 @@ class CellSample:
     def add(self, other: CellSample) -> None:
         """Add what was found in other blocks of the same matrix."""
         self.total += other.total
+        self.squares += other.squares
         self.detected += other.detected
         self.ones += other.ones
         self._merge(slice(None), other.least, other.ties, other.nonzero, other.row_sum)
@@ -122,9 +139,12 @@ def why_scaled(examined: CellSample) -> str | None:
     str or None
         None: they may be counts.
     """
-    telling = examined.nonzero >= _LEAST_ENTRIES
-    scaled = telling & (examined.least > 1) & (examined.ties >= _TIES * examined.nonzero)
-    if scaled.sum() > _SCALED * telling.sum():
+    telling, limit = examined.nonzero >= _LEAST_ENTRIES, _SCALED
+    if telling.mean() < 0.5:
+        telling, limit = examined.nonzero >= _FEW_ENTRIES, _SCALED_FEW
+    often = np.maximum(_TIES * examined.nonzero, _LEAST_TIES)
+    scaled = telling & (examined.least > 1) & (examined.ties >= often)
+    if scaled.sum() > limit * telling.sum():
         k = int(np.flatnonzero(scaled)[0])
         return (
             f"in {scaled.sum() / telling.sum():.0%} of the cells the smallest value is a frequent "
@@ -132,6 +152,35 @@ def why_scaled(examined: CellSample) -> str | None:
             f"non-zeros are {examined.least[k]:.0f})"
         )
     return None
+
+
+def why_underdispersed(examined: CellSample) -> str | None:
+    """Say why values are not counts: some genes vary less than counts can.
+
+    The variance of a count over cells is at least its mean, whatever else varies; that of counts
+    which were divided is smaller. Only genes that vary little beyond noise show it.
+
+    Returns
+    -------
+    str or None
+        None: they may be counts, or there are too few cells or counts.
+    """
+    n = len(examined.cells)
+    mean = examined.total / n
+    usable = (mean > _MEAN) & (examined.total < _SHARE * examined.total.sum())
+    usable &= examined.total > examined.detected  # values of 0 and 1 alone are no counts
+    if not usable.any():
+        return None
+    ratio = (examined.squares[usable] / n - mean[usable] ** 2) / mean[usable]
+    # Without variance beyond Poisson, the variance of the ratio is 2 / n at any mean.
+    few = (ratio < _UNDERDISPERSED) & (ratio < 1 - _SURELY * math.sqrt(2 / n))
+    least, share = _UNDERDISPERSED_GENES
+    if few.sum() < max(least, share * len(ratio)):
+        return None
+    return (
+        f"{few.sum()} of {len(ratio)} genes vary over the cells less than counts can (variance "
+        f"{ratio.min():.2f} times the mean, where counts have at least 1)"
+    )
 
 
 def why_equal_sums(examined: CellSample) -> str | None:
@@ -159,6 +208,30 @@ def why_equal_sums(examined: CellSample) -> str | None:
             f"vary by at least +- {math.sqrt(mean):.2g}"
         )
     return None
+
+
+def technical_dispersion(examined: CellSample) -> tuple[float, float]:
+    """Estimate the noise of counts of reads: the floor over genes of variance over mean.
+
+    Reads of one molecule come together, so that their variance is a multiple of the mean, the same
+    for all genes; what a gene varies beyond that is biology.
+
+    Returns
+    -------
+    dispersion : float
+        Variance over mean of the genes that vary least (5% quantile).
+    biological : float
+        Of the variance beyond Poisson, which is taken for biology, the part beyond this noise:
+        median over genes.
+    """
+    n = len(examined.cells)
+    usable = (examined.detected >= 10) & (examined.total > 0)
+    mean = examined.total[usable] / n
+    ratio = (examined.squares[usable] / n - mean**2) / mean
+    floor = float(np.quantile(ratio, _FLOOR))
+    beyond = ratio[ratio > 1]
+    part = np.maximum(beyond - floor, 0) / (beyond - 1)
+    return floor, float(np.median(part)) if len(part) else 0.0
 
 
 def reads_per_molecule(examined: CellSample) -> float | None:

@@ -16,14 +16,22 @@ from numpy.typing import NDArray
 from hiercorr import kernels
 from hiercorr.counts import validate
 from hiercorr.counts.backend import LocalBackend, RemoteBackend
+from hiercorr.counts.composition import Composition, composition
 from hiercorr.counts.counts import Counts
-from hiercorr.counts.depth import cell_depth, check_given, is_total
+from hiercorr.counts.depth import (
+    cell_depth,
+    check_given,
+    depths_of_types,
+    dominating,
+    is_total,
+    of_kind,
+)
 from hiercorr.counts.layout import EntryLayout, Scan, by_sample, positions
-from hiercorr.counts.modalities import check_features
+from hiercorr.counts.modalities import Modalities, check_features, unknown_feature
 from hiercorr.counts.selection import Selection
 from hiercorr.counts.sources import DataSource, Source, blocks
 from hiercorr.design.samples import with_combinations
-from hiercorr.errors import InputError, unknown_name
+from hiercorr.errors import InputError
 
 
 def read_counts(
@@ -46,8 +54,8 @@ class CountReader:
     Parameters
     ----------
     data : AnnData, DataSource or path
-        Cells x genes raw counts: AnnData in memory or backed (dense, CSR, CSC), or a .h5ad, .zarr
-        or 10x .h5 file.
+        Cells x genes raw counts: AnnData in memory or backed (dense, CSR, CSC), MuData, or a .h5ad,
+        .h5mu, .zarr or 10x .h5 file.
     selection : Selection
         Samples, cells and genes to use.
     always : sequence of str
@@ -83,7 +91,9 @@ class CountReader:
 
     def _read(self, source: Source, always: Sequence[str]) -> None:
         notes: dict[str, Any] = {"source": source.name, "n_cells_input": source.shape[0]}
-        notes |= check_features(source.shape[1], source.features_left_out)
+        source = source.of_types(self.selection.modalities)
+        asked = self.selection.modalities is not None
+        notes |= check_features(source.shape[1], source.features_left_out, asked)
         validate.check_gene_names(source.genes)
         self.selection = selection = self.selection.aligned(source.obs.index, source.genes)
         keep = validate.subset_mask(source.obs, selection.subset)
@@ -92,36 +102,95 @@ class CountReader:
         codes, samples = validate.exclude_small(codes, samples, selection, notes)
         check_given(source, selection.depth)
         scan = self._backend.scan(source, codes, len(samples))
-        depth, sums = cell_depth(source, selection.depth, scan.row_sum, scan.total, notes)
-        filled = validate.without_empty_cells(codes, depth, sums, notes)
+        depths, sums = self._depths(source, scan, notes)
+        filled = codes
+        for depth, row_sum in zip(depths, sums, strict=True):
+            filled = validate.without_empty_cells(filled, depth, row_sum, notes)
         if filled is not codes:
             codes, samples = validate.exclude_small(filled, samples, selection, notes)
             scan = self._backend.scan(source, codes, len(samples))
-        chosen = validate.choose_genes(source.genes, selection.genes, scan.total, always)
+        kind = source.kind if source.kinds else None
+        chosen = validate.choose_genes(
+            source.genes, selection.genes, scan.total, always, kind, source.left_out
+        )
         order, starts = by_sample(codes, len(samples))
-        validate.check_depth(depth[order], source.obs.index[order], selection.depth)
-        said = None if is_total(source, selection.depth) else selection.depth
-        validate.warn_of_panel_depth(source.shape[1], depth[order], sums[order], said)
+        self._check_depths(source, depths[:, order], sums[:, order], order)
         self._warn_of_selected_on(source.genes, scan, chosen, len(order))
-        layout = EntryLayout(codes, order, scan.count, chosen, depth)
+        layout = EntryLayout(codes, order, scan.count, chosen, depths[0])
         rows, values, remote = self._backend.fill(source, layout)
         notes |= selection.attributes | source.marks
         if source.marks.get("gene_sets"):
             notes["gene_sets"] = int(source.genes[chosen].isin(source.marks["gene_sets"]).sum())
         self._scan, self._layout, self._genes = scan, layout, source.genes
+        self._left_out = source.left_out
+        self._composition = self._shares(source, depths, sums)
+        self._kind = np.zeros(len(source.genes), np.int64) if kind is None else kind
+        depths = np.ascontiguousarray(depths[:, order], dtype=np.float64)
         self.counts = Counts(
             rows=rows,
             values=values,
             offsets=layout.offsets,
             starts=starts,
-            depth=np.ascontiguousarray(depth[order], dtype=np.float64),
+            depth=depths[0],
             cells=order,
             obs=source.obs.iloc[order],
             genes=source.genes[chosen].astype(str),
             samples=samples,
             notes=notes,
             remote=remote,
+            modalities=_modalities(source, chosen, depths),
+            composition=self._composition.take(chosen),
         )
+        if remote is None:
+            validate.warn_of_selected_on_either(self.counts)
+
+    def _of_types(self, source: Source) -> Source:
+        """Return the source of the features of the selected types."""
+        asked = self.selection.modalities
+        return source if asked is None else source.of_types(asked)
+
+    def _depths(
+        self, source: Source, scan: Scan, notes: dict[str, Any]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return depth and row sums of the cells, a row for each type of features."""
+        given = self.selection.depth
+        if source.kinds:
+            return depths_of_types(source, given, scan.total, notes)
+        depth, sums = cell_depth(source, of_kind(given), scan.row_sum, scan.total, notes)
+        return depth[None], sums[None]
+
+    def _shares(
+        self, source: Source, depths: NDArray[np.float64], sums: NDArray[np.float64]
+    ) -> Composition:
+        """Compute what each gene contributes to depths that are sums of counts."""
+        total, parts = self._scan.total, []
+        for t, (depth, row_sum) in enumerate(zip(depths, sums, strict=True)):
+            of_type = np.flatnonzero(source.kind == t) if source.kinds else np.arange(len(total))
+            counted = of_type
+            given = of_kind(self.selection.depth, source.kinds[t] if source.kinds else None)
+            if given is None:
+                counted = np.setdiff1d(of_type, of_type[dominating(total[of_type])])
+            elif not np.array_equal(depth, row_sum):
+                counted = of_type[:0]
+            parts.append((of_type, counted))
+        return composition(total, parts)
+
+    def _check_depths(
+        self,
+        source: Source,
+        depths: NDArray[np.float64],
+        sums: NDArray[np.float64],
+        order: NDArray[np.int64],
+    ) -> None:
+        """Raise an error for depths that are not positive; warn of those of a panel of genes."""
+        for t, (depth, row_sum) in enumerate(zip(depths, sums, strict=True)):
+            kind = source.kinds[t] if source.kinds else None
+            given = of_kind(self.selection.depth, kind)
+            validate.check_depth(depth, source.obs.index[order], given)
+            said = None if is_total(source, given) else given
+            if t == 0:
+                n = int((source.kind == 0).sum()) if source.kinds else source.shape[1]
+                validate.warn_of_panel_depth(n, depth, row_sum, said)
 
     @staticmethod
     def _warn_of_selected_on(
@@ -149,19 +218,31 @@ class CountReader:
             If the gene is unknown, has no count in the selected cells, or its counts have changed
             since the data were read.
         """
-        if gene is None or gene in self.counts.genes:
+        if gene is None:
+            return self.counts
+        joined = self._with_gene(gene)
+        if joined.remote is None:
+            validate.warn_of_selected_on_either(joined, gene)
+        return joined
+
+    def _with_gene(self, gene: str) -> Counts:
+        if gene in self.counts.genes:
             return self.counts
         if gene not in self._genes:
-            raise unknown_name("target gene", gene, self._genes)
+            raise unknown_feature("target gene", gene, self._genes, self._left_out)
         position = int(self._genes.get_loc(gene))
         if self._scan.total[position] == 0:
             raise InputError(f"gene {gene!r} has no count in the chosen cells")
         n_cells = self.counts.n_cells
         self._warn_of_selected_on(self._genes, self._scan, np.array([position]), n_cells)
         chosen = np.append(self._layout.chosen, position)
-        order = np.argsort(chosen, kind="stable")
+        order = np.lexsort((chosen, self._kind[chosen]))
         shape = (len(self._layout.codes), len(self._genes))
+        modalities = self.counts.modalities
+        if modalities is not None:
+            modalities = replace(modalities, kind=self._kind[chosen])
         with self._opened_again(gene) as source:
+            source = source.of_types(self.selection.modalities)
             if source.shape != shape or not source.genes.equals(self._genes):
                 raise _changed(gene, "the cells or genes are not the same")
             if not isinstance(self._backend, LocalBackend):
@@ -172,7 +253,15 @@ class CountReader:
         )
         offsets = np.vstack([self.counts.offsets, more_offsets + len(self.counts.rows)])
         genes = self._genes[chosen].astype(str)
-        joined = replace(self.counts, rows=rows, values=values, offsets=offsets, genes=genes)
+        joined = replace(
+            self.counts,
+            rows=rows,
+            values=values,
+            offsets=offsets,
+            genes=genes,
+            modalities=modalities,
+            composition=self._composition.take(chosen),
+        )
         return joined.take(order)
 
     @contextmanager
@@ -208,6 +297,7 @@ class CountReader:
             offsets=layout.offsets,
             genes=self._genes[chosen].astype(str),
             remote=remote,
+            composition=self._composition.take(chosen),
         )
 
     def _one_gene(
@@ -232,6 +322,22 @@ class CountReader:
         if digest != self._scan.digest[position]:
             raise _changed(str(self._genes[position]))
         return rows, values, offsets
+
+
+def _modalities(
+    source: Source, chosen: NDArray[np.int64], depths: NDArray[np.float64]
+) -> Modalities | None:
+    """Return the types of the chosen features and their depths; None if they are of one type."""
+    if not source.kinds:
+        return None
+    kind = source.kind[chosen]
+    missing = set(range(len(source.kinds))) - set(kind)
+    if missing:
+        raise InputError(
+            f"no feature of type {source.kinds[min(missing)]!r} (modalities=) is among genes=, or "
+            "none has counts in the chosen cells: name some, or leave out the type"
+        )
+    return Modalities(source.kinds, kind, depths)
 
 
 def _changed(gene: str, how: str = "its counts are not the same") -> InputError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -37,9 +37,10 @@ class Selection:
         expressed genes.
     layer : str, optional
         Name of a layer, ``"raw"`` for ``adata.raw``, None for ``X``.
-    depth : str or array of float, shape (n_obs,), optional
+    depth : str, array of float, shape (n_obs,), or mapping, optional
         Sequencing depth (counts): a numeric ``obs`` column or an array. None: row sums over all
         genes but dominating ones; ``"total"``: over all genes (:mod:`hiercorr.counts.depth`).
+        With several types of features, a mapping from the type to one of these.
     subset : bool array, shape (n_obs,), or mapping, optional
         Cells to use, or ``{"obs column": value or list of values}``.
     min_cells : int
@@ -50,6 +51,9 @@ class Selection:
         Column of ``obs`` with the donor of each sample.
     cell_type : str, optional
         Column of ``obs`` that splits samples into cell types.
+    modalities : str or sequence of str, optional
+        Types of features (``var["feature_types"]``) to analyse, each with its own depth;
+        ``"all"``. None: genes.
 
     Raises
     ------
@@ -60,12 +64,13 @@ class Selection:
     sample: str | None  # two columns: a Combination
     genes: Sequence[str] | ArrayLike | int | None = None
     layer: str | None = None
-    depth: str | ArrayLike | None = None
+    depth: str | ArrayLike | Mapping[str, Any] | None = None
     subset: ArrayLike | Mapping[str, Any] | None = None
     min_cells: int = MIN_CELLS
     small_samples: str = "exclude"
     block: str | None = None
     cell_type: str | None = None
+    modalities: str | Sequence[str] | None = None
 
     def __post_init__(self) -> None:
         """Check every option and copy the arrays."""
@@ -76,7 +81,8 @@ class Selection:
         whole_number("min_cells", self.min_cells)
         one_of("small_samples", self.small_samples, SMALL_SAMPLES)
         object.__setattr__(self, "genes", _copied("genes", self.genes, (str, int, np.integer)))
-        object.__setattr__(self, "depth", _copied("depth", self.depth, (str,)))
+        object.__setattr__(self, "depth", _each(self.depth, lambda d: _copied("depth", d, (str,))))
+        object.__setattr__(self, "modalities", _named_types(self.modalities))
         subset = dict(self.subset) if isinstance(self.subset, Mapping) else self.subset
         object.__setattr__(self, "subset", _copied("subset", subset, (dict,)))
 
@@ -100,6 +106,7 @@ class Selection:
             "min_cells": int(self.min_cells),
             "small_samples": self.small_samples,
             "block": self.block,
+            "modalities": self._modalities_text(),
         }
         return {name: value for name, value in given.items() if value is not None}
 
@@ -107,7 +114,7 @@ class Selection:
         """Return the selection with every Series in the order of the cells or genes."""
         return replace(
             self,
-            depth=in_order("depth", self.depth, cells),
+            depth=_each(self.depth, lambda d: in_order("depth", d, cells)),
             subset=in_order("subset", self.subset, cells),
             genes=in_order("genes", self.genes, genes),
         )
@@ -120,9 +127,46 @@ class Selection:
         return f"selected by a mask{_DIGEST}{_digest(np.asarray(self.subset).astype(bool))}"
 
     def _depth_text(self) -> str:
-        if self.depth is None or isinstance(self.depth, str):
-            return self.depth or "row sums"
-        return f"given array{_DIGEST}{_digest(np.asarray(self.depth).astype(np.float64))}"
+        if isinstance(self.depth, Mapping):
+            return "; ".join(f"{kind}: {_one_depth_text(d)}" for kind, d in self.depth.items())
+        return _one_depth_text(self.depth)
+
+    def _modalities_text(self) -> str | None:
+        if self.modalities is None or isinstance(self.modalities, str):
+            return self.modalities
+        return ", ".join(self.modalities)
+
+
+def _one_depth_text(depth: Any) -> str:
+    if depth is None or isinstance(depth, str):
+        return depth or "row sums"
+    return f"given array{_DIGEST}{_digest(np.asarray(depth).astype(np.float64))}"
+
+
+def _each(depth: Any, change: Callable[[Any], Any]) -> Any:
+    """Change a depth, or that of each type of features."""
+    if isinstance(depth, Mapping):
+        return {kind: change(d) for kind, d in depth.items()}
+    return change(depth)
+
+
+def _named_types(modalities: Any) -> Any:
+    """Check the types of features to analyse."""
+    if modalities is None or (isinstance(modalities, str) and modalities):
+        return modalities
+    named = [] if isinstance(modalities, str) else list(_iterable(modalities))
+    if not named or not all(isinstance(m, str) and m for m in named):
+        raise InputError(
+            f"modalities={modalities!r} is not accepted: pass types of features "
+            "(var['feature_types']), e.g. ['Gene Expression', 'Antibody Capture'], or 'all'"
+        )
+    if len(set(named)) < len(named):
+        raise InputError(f"modalities={modalities!r} names a type twice")
+    return named
+
+
+def _iterable(value: Any) -> Any:
+    return value if hasattr(value, "__iter__") else ()
 
 
 def in_order(option: str, value: Any, names: pd.Index) -> Any:
@@ -160,6 +204,8 @@ def in_order(option: str, value: Any, names: pd.Index) -> Any:
                 f"{unnamed[0]!r}: set its index to the names of the {of}, or pass "
                 f"{option}.to_numpy() if it is in their order"
             )
+        if option == "genes":
+            _check_mask(value, names)
         value = value.reindex(names)
     if option == "depth":
         return value.to_numpy()
@@ -169,6 +215,18 @@ def in_order(option: str, value: Any, names: pd.Index) -> Any:
             f"{value.index[value.isna()][0]!r}: fill them with True or False"
         )
     return value.to_numpy(bool) if pd.api.types.is_bool_dtype(value) else value.to_numpy()
+
+
+def _check_mask(mask: pd.Series, names: pd.Index) -> None:
+    """Raise an error if a mask selects features that are not read."""
+    others = mask[~mask.index.isin(names)].fillna(False).astype(bool)
+    selected = others.index[others]
+    if len(selected):
+        raise InputError(
+            f"the mask genes= selects {len(selected)} features that are not among the genes, e.g. "
+            f"{selected[0]!r}: antibodies and other types are left out unless CSCore(modalities=) "
+            "names their type"
+        )
 
 
 _DIGEST = ", digest "
@@ -242,6 +300,7 @@ def _copied(option: str, value: Any, scalars: tuple[type, ...]) -> Any:
 
 _EXPECTED = {
     "genes": "pass gene names, a boolean mask or one integer N",
-    "depth": "pass the name of a numeric obs column or an array with one value per cell",
+    "depth": "pass the name of a numeric obs column, an array with one value per cell, or a "
+    "mapping from type of features to these",
     "subset": "pass a boolean array with one entry per cell or {'obs column': value}",
 }

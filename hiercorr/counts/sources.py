@@ -1,4 +1,4 @@
-"""Sources of counts: AnnData in memory or backed, .h5ad, .zarr and 10x files.
+"""Sources of counts: AnnData in memory or backed, MuData, .h5ad, .h5mu, .zarr and 10x.
 
 Every source provides its cells, its genes, its matrix and blocks of the matrix; nothing here
 interprets the numbers.
@@ -6,7 +6,7 @@ interprets the numbers.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from copy import copy
 from dataclasses import dataclass, field, replace
@@ -19,11 +19,12 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import sparse
 
-from hiercorr.counts import formats
+from hiercorr.counts import formats, multimodal
 from hiercorr.counts.counts import GENE_SETS, METACELLS, SUMMED_LAYER
-from hiercorr.counts.modalities import FEATURE_TYPES, gene_columns
+from hiercorr.counts.modalities import FEATURE_TYPES, GENES, chosen_types, types_of
 from hiercorr.counts.stored_parts import check_parts
 from hiercorr.errors import InputError, unknown_name
+from hiercorr.runtime.optional import optional
 
 _BLOCK_VALUES = 16_000_000  # values per dense block; 128 MB as float64
 
@@ -47,9 +48,21 @@ class Source:
     marks : dict
         How metacells (``metacell_...``) or sums of gene sets (``gene_sets``) were made.
     columns : ndarray of int64, optional
-        Columns of the matrix that are genes, in ascending order. None: all.
+        Columns of the matrix that are read, in ascending order. None: all.
     features_left_out : dict
         Number of the other columns by type.
+    types : Series, optional
+        Type of every column of the matrix, by name.
+    kinds : tuple of str
+        Types of the columns that are read, if there are several.
+    gene_kind : str or None
+        Type that is of genes.
+    modalities : tuple of str
+        Names of the modalities of a MuData.
+    join : callable, optional
+        Returns the source of some of them.
+    other_types : Series, optional
+        Type of the features of the other modalities, by name.
     """
 
     obs: pd.DataFrame
@@ -60,12 +73,52 @@ class Source:
     marks: dict[str, Any] = field(default_factory=dict)
     columns: NDArray[np.int64] | None = None
     features_left_out: dict[str, int] = field(default_factory=dict)
+    types: pd.Series | None = None
+    kinds: tuple[str, ...] = ()
+    gene_kind: str | None = GENES
+    modalities: tuple[str, ...] = ()
+    join: Callable[[Sequence[str]], Source] | None = None
+    other_types: pd.Series | None = None
 
     @property
     def shape(self) -> tuple[int, int]:
         """Numbers of cells and genes."""
         n, p = (int(size) for size in self.matrix.shape)
         return n, p if self.columns is None else len(self.columns)
+
+    @property
+    def kind(self) -> NDArray[np.int64]:
+        """Type of each column that is read, as a position in `kinds`."""
+        assert self.types is not None
+        read = self.types if self.columns is None else self.types.iloc[self.columns]
+        return pd.Index(self.kinds).get_indexer(read).astype(np.int64)
+
+    @property
+    def left_out(self) -> pd.Series:
+        """Type of each feature that is not read, by name."""
+        if self.join is not None and self.other_types is not None:
+            return self.other_types
+        if self.types is None or self.columns is None:
+            return pd.Series(dtype=object)
+        return self.types.drop(self.types.index[self.columns], errors="ignore")
+
+    def of_types(self, asked: str | Sequence[str] | None) -> Source:
+        """Return the source of the features of these types; None: of genes.
+
+        Features of a later type whose name an earlier one has get the type behind it.
+        """
+        if self.join is not None:
+            wanted = chosen_types(asked, pd.Series(self.modalities), self.gene_kind)
+            return self if wanted is None else self.join(wanted)
+        wanted = chosen_types(asked, self.types, self.gene_kind)
+        if wanted is None or self.types is None:
+            return self
+        columns = np.flatnonzero(self.types.isin(wanted)).astype(np.int64)
+        number = self.types.value_counts()
+        left_out = {str(k): int(n) for k, n in number.items() if k not in wanted}
+        kinds = tuple(wanted) if len(wanted) > 1 else ()
+        names = _told_apart(self.types.iloc[columns], wanted)
+        return replace(self, genes=names, columns=columns, features_left_out=left_out, kinds=kinds)
 
 
 @contextmanager
@@ -74,9 +127,12 @@ def open_source(data: ad.AnnData | str | Path, layer: str | None = None) -> Iter
     if isinstance(data, ad.AnnData):
         yield _from_anndata(data, layer)
         return
+    if multimodal.is_mudata(data):
+        yield _from_mudata(data, layer, "MuData")
+        return
     if not isinstance(data, str | Path):
         raise InputError(
-            f"data must be an AnnData object or the path of {formats.READ}, not "
+            f"data must be an AnnData or MuData object or the path of {formats.READ}, not "
             f"{type(data).__name__}; wrap an array as anndata.AnnData(counts, obs=..., var=...)"
         )
     path = Path(data)
@@ -98,6 +154,9 @@ def open_source(data: ad.AnnData | str | Path, layer: str | None = None) -> Iter
             return source
 
         yield _opened(path, read_zarr)
+    elif kind == "h5mu":
+        mudata = optional("mudata", "MuData files")
+        yield _from_mudata(_opened(path, lambda: mudata.read_h5mu(path)), layer, path.name)
     elif kind in _WHOLE:
         adata = _opened(path, lambda: _WHOLE[kind](path))
         yield replace(_from_anndata(adata, layer), name=path.name)
@@ -136,6 +195,8 @@ class DataSource:
         self._source: Source | None = None
         if isinstance(data, ad.AnnData):
             self.data, self._source = None, _from_anndata(data, layer)
+        elif multimodal.is_mudata(data):
+            self.data, self._source = None, _from_mudata(data, layer, "MuData")
 
     def with_obs(self, obs: pd.DataFrame) -> DataSource:
         """Return the same data with another cell table."""
@@ -191,11 +252,54 @@ def _from_anndata(adata: ad.AnnData, layer: str | None) -> Source:
 
 def _of_genes(source: Source, kinds: Any) -> Source:
     """Return the source without features of other types than genes, if there are several types."""
-    found = gene_columns(kinds)
-    if found is None:
-        return source
-    columns, others = found
-    return replace(source, genes=source.genes[columns], columns=columns, features_left_out=others)
+    return replace(source, types=types_of(kinds, source.genes)).of_types(None)
+
+
+def _from_mudata(mdata: Any, layer: str | None, name: str) -> Source:
+    """Return the source of the genes of a MuData; of other modalities by its `of_types`."""
+    modalities = dict(mdata.mod)
+    if not modalities:
+        raise InputError(f"{name!r} has no modality")
+    obs, genes = mdata.obs, multimodal.modality_of_genes(modalities)
+    sizes = {kind: adata.n_vars for kind, adata in modalities.items()}
+
+    def join(kinds: Sequence[str]) -> Source:
+        cells = multimodal.shared_cells(modalities, kinds, obs.index)
+        types = _types_of_modalities(modalities, kinds)
+        others = [kind for kind in sizes if kind not in kinds]
+        return Source(
+            multimodal.joined_obs(obs, modalities, kinds, cells),
+            _told_apart(types, kinds),
+            multimodal.joined_matrix(modalities, kinds, cells, layer),
+            name,
+            features_left_out={kind: sizes[kind] for kind in others},
+            types=types,
+            kinds=tuple(kinds) if len(kinds) > 1 else (),
+            gene_kind=genes,
+            modalities=tuple(sizes),
+            join=join,
+            other_types=_types_of_modalities(modalities, others),
+        )
+
+    return join([genes or next(iter(modalities))])
+
+
+def _types_of_modalities(modalities: Mapping[str, ad.AnnData], kinds: Sequence[str]) -> pd.Series:
+    names = [modalities[kind].var_names.to_numpy(object) for kind in kinds]
+    of_each = np.repeat(np.array(kinds, object), [len(n) for n in names])
+    return pd.Series(of_each, np.concatenate([np.empty(0, object), *names]), dtype=object)
+
+
+def _told_apart(types: pd.Series, kinds: Sequence[str]) -> pd.Index:
+    """Return the names of features, those of a later type with the type if an earlier has them."""
+    names, seen = types.index.to_numpy(object, copy=True), pd.Index([])
+    for kind in kinds:
+        of_kind = np.flatnonzero(types == kind)
+        own = pd.Index(names[of_kind])
+        for k in of_kind[own.isin(seen)]:
+            names[k] = f"{names[k]} ({kind})"
+        seen = seen.append(own)
+    return pd.Index(names)
 
 
 def _marks(uns: Any) -> dict[str, Any]:
@@ -247,7 +351,7 @@ def _from_10x(handle: Any, layer: str | None, name: str) -> Source:
     m = handle["matrix"]
     kinds = _decoded(m["features/feature_type"]) if "feature_type" in m["features"] else None
     symbols, ids = _decoded(m["features/name"]), _decoded(m["features/id"])
-    genes = formats.feature_names(symbols, ids)
+    genes = formats.feature_names(symbols, ids, kinds)
     n_genes, n_cells = (int(v) for v in m["shape"][:])
     counts = sparse.csr_matrix(
         (m["data"][:], m["indices"][:], m["indptr"][:]), shape=(n_cells, n_genes)
@@ -266,7 +370,7 @@ def blocks(source: Source) -> Iterator[tuple[int, int, sparse.csr_matrix]]:
     A matrix in memory is not copied, unless some of its columns are not genes.
     """
     columns = source.columns
-    for i, j, block in _blocks_of_matrix(source):
+    for i, j, block in matrix_blocks(source):
         if columns is None:
             yield i, j, block
             continue
@@ -274,7 +378,8 @@ def blocks(source: Source) -> Iterator[tuple[int, int, sparse.csr_matrix]]:
         yield i, int(first), block[:, columns[first:last] - j]
 
 
-def _blocks_of_matrix(source: Source) -> Iterator[tuple[int, int, sparse.csr_matrix]]:
+def matrix_blocks(source: Source) -> Iterator[tuple[int, int, sparse.csr_matrix]]:
+    """Yield blocks of all columns of the matrix, as :func:`blocks`."""
     matrix = source.matrix
     n, p = (int(size) for size in matrix.shape)
     if _is_csc(matrix):

@@ -11,11 +11,15 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 
 from hiercorr import kernels
+from hiercorr.counts.counts import Counts
+from hiercorr.counts.modalities import unknown_feature
 from hiercorr.counts.plausibility import (
     CellSample,
     reads_per_molecule,
+    technical_dispersion,
     why_equal_sums,
     why_scaled,
+    why_underdispersed,
 )
 from hiercorr.counts.selection import Selection, in_order
 from hiercorr.counts.sources import Source, blocks
@@ -26,17 +30,21 @@ from hiercorr.runtime.user_warnings import warn
 
 # Below this number of genes, row sums are the totals of a targeted panel, not of the library.
 PANEL_GENES = 1000
+_FEW_GENES = 60  # up to which all pairs are examined
 _EXPECTED_ZEROS = 20  # cells without a count, above which their absence is not chance
 _LISTS = (list, tuple, set, frozenset, np.ndarray, pd.Index, pd.Series)
 
 
-def checked_blocks(source: Source) -> Iterator[tuple[int, int, sparse.csr_matrix]]:
+def checked_blocks(
+    source: Source, codes: NDArray[np.int64]
+) -> Iterator[tuple[int, int, sparse.csr_matrix]]:
     """Yield the blocks of a source; raise an error at the first value that is not a count.
 
-    After the last block, the values are examined (:func:`check_values`).
+    After the last block, the values of the used cells (codes of 0 or more) are examined
+    (:func:`check_values`).
     """
     check_shape(source)
-    examined = CellSample.over(*source.shape)
+    examined = CellSample.among(np.flatnonzero(codes >= 0), source.shape[1])
     for i, j, block in blocks(source):
         bad = first_bad(block)
         if bad is not None:
@@ -54,6 +62,13 @@ def check_values(source: Source, examined: CellSample) -> None:
             "the matrix contains integers that are not counts, but seem to be scaled and "
             f"rounded: {why}; {_where_counts_are(source)}"
         )
+    why = why_underdispersed(examined)
+    if why is not None:
+        warn(
+            f"{why}. If the values were scaled down and rounded, they are not counts, and results "
+            f"are wrong: {_where_counts_are(source)}",
+            DataWarning,
+        )
     why = why_equal_sums(examined)
     if why is not None:
         warn(
@@ -64,11 +79,13 @@ def check_values(source: Source, examined: CellSample) -> None:
         )
     reads = reads_per_molecule(examined)
     if reads is not None:
+        noise, biological = technical_dispersion(examined)
         warn(
             "these seem to be counts of reads, not of molecules (UMIs): genes that few cells have "
-            f"are counted {reads:.0f} times where they are found. Noise of reads is larger than "
-            "Poisson, so that correlations within samples are too small in size; tests keep their "
-            "level",
+            f"are counted {reads:.0f} times where they are found. Their noise is about "
+            f"{noise:.0f} times that of molecules (variance over mean of the genes that vary "
+            f"least), and is taken for biology: of a correlation of 0.5, about "
+            f"{0.5 * biological:.2f} is found for the median gene. Tests keep their level",
             DataWarning,
         )
 
@@ -159,6 +176,66 @@ def warn_of_selected_on(
         "genes, such as markers of the cell type",
         DataWarning,
     )
+
+
+def warn_of_selected_on_either(counts: Counts, target: str | None = None) -> None:
+    """Warn of pairs of genes of which every cell has one, although chance would leave some without.
+
+    Among cells chosen because they express A or B, independent genes correlate negatively: where
+    one is 0, the other is not. Two genes that exclude each other and are counted often in their
+    cells (of two subtypes) are not named: where one is 0, hardly any cell would lack the other.
+
+    Parameters
+    ----------
+    counts : Counts
+    target : str, optional
+        Gene whose pairs are examined. None: all pairs, if there are not many genes.
+    """
+    lacking = counts.n_cells - (counts.offsets[:, -1] - counts.offsets[:, 0])
+    first: Sequence[int] = ()
+    if target is not None:
+        first = [int(counts.genes.get_loc(target))]
+    elif counts.n_genes <= _FEW_GENES:
+        first = range(counts.n_genes)
+    found: list[tuple[int, int, float]] = []
+    for j in first:
+        if lacking[j] <= _EXPECTED_ZEROS:
+            continue
+        among = np.ones(counts.n_cells, bool)  # cells without counts of j
+        among[counts.rows[counts.offsets[j, 0] : counts.offsets[j, -1]]] = False
+        if target is None:
+            others = np.arange(j + 1, counts.n_genes)
+        else:
+            others = np.delete(np.arange(counts.n_genes), j)
+        others = others[lacking[others] + lacking[j] <= counts.n_cells]
+        for k in others[lacking[others] > _EXPECTED_ZEROS]:
+            expected = _expected_zeros(counts, k, among)
+            if expected <= _EXPECTED_ZEROS:
+                continue
+            without = np.ones(counts.n_cells, bool)
+            without[counts.rows[counts.offsets[k, 0] : counts.offsets[k, -1]]] = False
+            expected = min(expected, _expected_zeros(counts, j, without))
+            if expected > _EXPECTED_ZEROS and not (among & without).any():
+                found.append((j, int(k), expected))
+    if not found:
+        return
+    j, k, expected = max(found, key=lambda pair: pair[2])
+    warn(
+        f"every cell has counts of {counts.genes[j]!r} or {counts.genes[k]!r}"
+        f"{' (and of other pairs)' if len(found) > 1 else ''}, where at least {expected:,.0f} "
+        "would have neither: were cells chosen because they express one of them (subset= or "
+        "before)? Such genes correlate negatively whatever their expression; choose cells by "
+        "other genes",
+        DataWarning,
+    )
+
+
+def _expected_zeros(counts: Counts, gene: int, among: NDArray[np.bool_]) -> float:
+    """Return the number of some cells that Poisson counts of a gene with their mean would miss."""
+    entries = slice(counts.offsets[gene, 0], counts.offsets[gene, -1])
+    n = int(among.sum())
+    total = float(counts.values[entries][among[counts.rows[entries]]].sum())
+    return n * float(np.exp(-total / max(n, 1)))
 
 
 def check_gene_names(genes: pd.Index) -> None:
@@ -427,6 +504,8 @@ def choose_genes(
     genes: Sequence[str] | ArrayLike | int | None,
     total: NDArray[np.float64],
     always: Sequence[str],
+    kind: NDArray[np.int64] | None = None,
+    left_out: pd.Series | None = None,
 ) -> NDArray[np.int64]:
     """Return the positions of the selected genes, in the order of the data.
 
@@ -439,14 +518,20 @@ def choose_genes(
         Counts of each gene in the used cells.
     always : sequence of str
         Genes that are added to the selection.
+    kind : ndarray of int64, shape (n_vars,), optional
+        Type of each feature, if there are several: features are ordered by type, and N is the
+        number of each.
+    left_out : Series, optional
+        Type of each feature that is not read, by name.
 
     Returns
     -------
     ndarray of int64
     """
+    left_out = pd.Series(dtype=object) if left_out is None else left_out
     for gene in always:
         if gene not in names:
-            raise unknown_name("target gene", gene, names)
+            raise unknown_feature("target gene", gene, names, left_out)
     added = names.get_indexer(pd.Index(list(always), dtype=object))
     if genes is None:
         chosen = np.flatnonzero(total > 0)
@@ -459,10 +544,14 @@ def choose_genes(
     elif isinstance(genes, int | np.integer) and not isinstance(genes, bool):
         if genes < 1:
             raise InputError(f"genes={genes}: at least one gene is needed")
-        ranked = np.argsort(-total, kind="stable")[: int(genes)]
+        ranked = np.argsort(-total, kind="stable")
+        if kind is None:
+            ranked = ranked[: int(genes)]
+        else:
+            ranked = np.concatenate([ranked[kind[ranked] == t][: int(genes)] for t in set(kind)])
         chosen = np.sort(ranked[total[ranked] > 0])
     else:
-        chosen = _named_genes(names, genes)
+        chosen = _named_genes(names, genes, left_out)
         empty = chosen[total[chosen] == 0]
         if len(empty):
             raise InputError(
@@ -476,10 +565,12 @@ def choose_genes(
         chosen = np.sort(np.union1d(chosen, added))
     if len(chosen) < 2:
         raise InputError(f"correlation needs at least 2 expressed genes; {len(chosen)} chosen")
+    if kind is not None:
+        chosen = chosen[np.argsort(kind[chosen], kind="stable")]
     return chosen.astype(np.int64)
 
 
-def _named_genes(names: pd.Index, genes: Any) -> NDArray[np.int64]:
+def _named_genes(names: pd.Index, genes: Any, left_out: pd.Series) -> NDArray[np.int64]:
     if isinstance(genes, str):
         raise InputError(
             f"genes={genes!r} is one string; pass a list of names, e.g. [{genes!r}, ...]"
@@ -499,7 +590,7 @@ def _named_genes(names: pd.Index, genes: Any) -> NDArray[np.int64]:
         )
     found = names.get_indexer(values)
     if (found < 0).any():
-        raise unknown_name("gene", values[np.flatnonzero(found < 0)[0]], names)
+        raise unknown_feature("gene", values[np.flatnonzero(found < 0)[0]], names, left_out)
     repeated = pd.Index(values)[pd.Index(values).duplicated()]
     if len(repeated):
         raise InputError(f"gene {repeated[0]!r} is named twice in genes=")

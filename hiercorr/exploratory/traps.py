@@ -5,7 +5,8 @@ from __future__ import annotations
 import html
 import itertools
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,6 +40,8 @@ from hiercorr.exploratory.foreign_cells import (
     leading_component,
 )
 from hiercorr.results.result import CorrelationResult
+from hiercorr.runtime.user_warnings import Kept, kept_for, warn
+from hiercorr.schema import Flag
 from hiercorr.within.cscore import CSCore
 
 if TYPE_CHECKING:
@@ -60,14 +63,17 @@ class Traps:
         ``within`` (CS-CORE within samples); ``zeros`` (observed frequency of both genes being zero
         / expected under independence) and ``zeros_expected`` (the same ratio for genes independent
         given sample and depth); ``depth_raw`` and ``depth_normalised`` (correlation with depth
-        before and after normalisation); p-values ``p_cells`` (cells as units), ``p_shuffled``
-        (cells as units, target shuffled over the cells of each sample, so that no correlation
-        within samples is left), ``p_within`` (samples as units, within samples) and ``p_between``
-        (samples as units, between samples, by permutation). ``attrs``: what was analysed.
+        before and after normalisation), ``depth_slope``, ``depth_slope_p_value`` and
+        ``depth_share`` (slope of log expression on log depth, as in the result); p-values
+        ``p_cells`` (cells as units), ``p_shuffled`` (cells as units, target shuffled over the cells
+        of each sample, so that no correlation within samples is left), ``p_within`` (samples as
+        units, within samples) and ``p_between`` (samples as units, between samples, by
+        permutation). ``attrs``: what was analysed.
     summary : dict
         Dropout: rank correlations of absolute naive and within with detection, ratio of their
         medians. Depth: median absolute correlation with depth before and after
-        normalisation, proportion above 0.1. Replication: number of genes significant at 5%
+        normalisation, proportion above 0.1, and ``depth_dependent``, the proportion whose
+        expression follows depth. Replication: number of genes significant at 5%
         (Bonferroni) by each p-value, n_cells, n_samples, smallest_p (the smallest possible
         permutation p-value). Foreign cells: ``foreign_share``, the proportion of the leading
         component of co-variation within samples that 5% of the cells carry, and
@@ -93,7 +99,7 @@ class Traps:
                 f"{_zeros_text(s)}",
                 f"depth: median |correlation with depth| {s['depth_raw']:.2f} raw, "
                 f"{s['depth_normalised']:.2f} normalised; still above 0.1 for "
-                f"{s['depth_share']:.0%} of the genes",
+                f"{s['depth_share']:.0%} of the genes{_slope_text(s)}",
                 f"replication: of {len(self.genes)} genes {s['called_cells']:.0f} are significant "
                 f"with cells as units (Bonferroni, 5%); {s['called_shuffled']:.0f} remain "
                 "significant after the target was shuffled within samples, although no correlation "
@@ -217,9 +223,8 @@ def traps(
         "subset": subset,
         "min_cells": min_cells,
     }
-    with warnings.catch_warnings():
-        for category in (EstimationWarning, RuntimeWarning):
-            warnings.simplefilter("ignore", category)
+    with _warned_once(), warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
         cells = CellCorrelation(data, sample, **options)
         known = target in cells.counts.genes
         counts = (
@@ -250,6 +255,10 @@ def traps(
             "within": row(corrected, "correlation"),
             **_zeros(counts, position),
             **_depth(counts, logs),
+            **{
+                name: corrected.dataset[name].to_series().reindex(names)
+                for name in ("depth_slope", "depth_slope_p_value", "depth_share")
+            },
             "p_cells": row(naive, "cell_p_value"),
             "p_shuffled": _shuffled(counts, logs, position, rng),
             "p_within": row(corrected, "p_value"),
@@ -267,8 +276,22 @@ def traps(
         "smallest_p": smallest,
         "foreign_share": np.nan if leading is None else leading.share,
         "foreign_expected": np.nan if leading is None else leading.expected,
+        "depth_dependent": _depth_dependent(corrected),
     }
     return Traps(target, table, summary, part.rename("leading_part"))
+
+
+@contextmanager
+def _warned_once() -> Iterator[None]:
+    """Issue what several models warn of the data once, and nothing of their estimates."""
+    kept: Kept = {}
+    try:
+        with kept_for(kept, ""):
+            yield
+    finally:
+        for message, category in kept:
+            if not issubclass(category, EstimationWarning):
+                warn(message, category)
 
 
 def _summary(table: pd.DataFrame, counts: Counts) -> dict[str, float]:
@@ -300,6 +323,18 @@ def _summary(table: pd.DataFrame, counts: Counts) -> dict[str, float]:
     }
 
 
+def _slope_text(summary: dict[str, float]) -> str:
+    """State how many genes change with depth; nothing if hardly any, or with too few samples."""
+    share = summary["depth_dependent"]
+    if not share >= _LEAST_SHARE:
+        return ""
+    return (
+        f"; expression itself follows depth within samples for {share:.0%}, and such genes "
+        "correlate through it: compare with CSCore(depth_adjust=True)"
+    )
+
+
+_LEAST_SHARE = 0.01  # of the genes, that is mentioned
 _LEAST_ZEROS = 5  # cells expected to be zero for both genes, below which a ratio means nothing
 
 
@@ -359,6 +394,15 @@ def _depth(counts: Counts, logs: Array) -> dict[str, Array]:
         raw[j] = np.corrcoef(dense(counts, j, counts.values), counts.depth)[0, 1]
         normalised[j] = np.corrcoef(dense(counts, j, logs), counts.depth)[0, 1]
     return {"depth_raw": raw, "depth_normalised": normalised}
+
+
+def _depth_dependent(result: CorrelationResult) -> float:
+    """Return the proportion of the genes with a slope whose expression follows depth."""
+    known = result.dataset["depth_slope_p_value"].notnull().to_numpy()
+    if not known.any():
+        return float("nan")
+    follows = (result.dataset["gene_flag"].to_numpy() & Flag.DEPTH_DEPENDENT.bit) > 0
+    return float(follows[known].mean())
 
 
 def _shuffled(counts: Counts, logs: Array, target: int, rng: np.random.Generator) -> Array:

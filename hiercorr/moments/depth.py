@@ -76,6 +76,25 @@ class DepthSums:
             self.gram.sum(1, keepdims=True),
         )
 
+    def over_cells(self, values: Array, power: int) -> Array:
+        """Sum s^power times a function of depth over the cells of each sample.
+
+        Parameters
+        ----------
+        values : ndarray, shape (n_genes, n_samples, m)
+            The function of each gene at the nodes.
+        power : int
+
+        Returns
+        -------
+        ndarray, shape (n_genes, n_samples)
+        """
+        return np.einsum("jck,ck->jc", values, self.power[power])
+
+    def squared_over_cells(self, values: Array) -> Array:
+        """Sum s^2 times the square of a function of depth, shape (n_samples, n_genes)."""
+        return np.einsum("jck,ckl,jcl->cj", values, self.gram[0], values, optimize=True)
+
 
 @dataclass(frozen=True)
 class Grid:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hiercorr import kernels
-from hiercorr.moments.cell_adjustment import CellAdjustment
+from hiercorr.moments.cell_adjustment import Adjustment
 from hiercorr.moments.depth import Array, DepthSums
+from hiercorr.moments.modalities import ModalitySums
 
 
 @dataclass(frozen=True)
@@ -31,8 +33,10 @@ class GeneMoments:
         Whether the iterations converged.
     centred : bool
         Whether each sample is centred at its own mean.
-    adjustment : CellAdjustment, optional
+    adjustment : CellAdjustment or ModalityAdjustment, optional
         Covariates of cells removed from the sums.
+    thetas : ndarray, shape (n_genes,), optional
+        Theta of the type of each feature, if there are several types; `theta` is that of the first.
     """
 
     mu: Array
@@ -43,7 +47,8 @@ class GeneMoments:
     iterations: int
     converged: bool
     centred: bool
-    adjustment: CellAdjustment | None = None
+    adjustment: Adjustment | None = None
+    thetas: Array | None = None
 
     @property
     def variance(self) -> Array:
@@ -53,9 +58,7 @@ class GeneMoments:
 
     def take(self, genes: NDArray[np.int64]) -> GeneMoments:
         """Return the moments of these genes, in this order."""
-        adjustment = self.adjustment
-        if adjustment is not None:
-            adjustment = replace(adjustment, beta=adjustment.beta[:, :, genes])
+        adjustment = None if self.adjustment is None else self.adjustment.take(genes)
         return replace(
             self,
             mu=self.mu[genes],
@@ -63,7 +66,26 @@ class GeneMoments:
             num=self.num[genes],
             den=self.den[genes],
             adjustment=adjustment,
+            thetas=None if self.thetas is None else self.thetas[genes],
         )
+
+
+def joined(parts: Sequence[GeneMoments]) -> GeneMoments:
+    """Join the moments of features of several types, each fitted with its own depth."""
+    mu, slope, num, den = (
+        np.concatenate([getattr(part, name) for part in parts])
+        for name in ("mu", "slope", "num", "den")
+    )
+    return replace(
+        parts[0],
+        mu=mu,
+        slope=slope,
+        num=num,
+        den=den,
+        iterations=max(part.iterations for part in parts),
+        converged=all(part.converged for part in parts),
+        thetas=np.repeat([part.theta for part in parts], [len(part.mu) for part in parts]),
+    )
 
 
 def _median_positive(theta: Array) -> float:
@@ -72,7 +94,7 @@ def _median_positive(theta: Array) -> float:
 
 
 def pooled_moments(
-    sums: DepthSums, max_iterations: int = 11, tolerance: float = 0.05
+    sums: DepthSums | ModalitySums, max_iterations: int = 11, tolerance: float = 0.05
 ) -> GeneMoments:
     r"""Fit the moment regressions of published CS-CORE, pooled over samples.
 
@@ -87,7 +109,7 @@ def pooled_moments(
 
     Parameters
     ----------
-    sums : DepthSums
+    sums : DepthSums or ModalitySums
     max_iterations : int
         Maximum number of reweighting iterations.
     tolerance : float
@@ -97,6 +119,8 @@ def pooled_moments(
     -------
     GeneMoments
     """
+    if isinstance(sums, ModalitySums):
+        return joined([pooled_moments(part, max_iterations, tolerance) for part in sums.parts])
     s = sums.nodes
     first, second = sums.first.sum(1), sums.second.sum(1)  # (genes, nodes): all samples together
     b = sums.power
@@ -136,7 +160,7 @@ def pooled_moments(
 
 
 def within_moments(
-    sums: DepthSums, max_iterations: int = 30, tolerance: float = 1e-4
+    sums: DepthSums | ModalitySums, max_iterations: int = 30, tolerance: float = 1e-4
 ) -> GeneMoments:
     r"""Fit each sample's mean, and the variance within samples on the squared-CV scale.
 
@@ -153,7 +177,7 @@ def within_moments(
 
     Parameters
     ----------
-    sums : DepthSums
+    sums : DepthSums or ModalitySums
     max_iterations : int
         Maximum number of reweighting iterations.
     tolerance : float
@@ -163,6 +187,8 @@ def within_moments(
     -------
     GeneMoments
     """
+    if isinstance(sums, ModalitySums):
+        return joined([within_moments(part, max_iterations, tolerance) for part in sums.parts])
     shape = sums.first.shape[:2]
     mu, num, den = sums.first.sum(2) / sums.power[1].sum(1), np.empty(shape), np.empty(shape)
     theta, iterations, change = 1.0, 0, np.inf

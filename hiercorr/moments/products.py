@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -136,6 +137,76 @@ def adjusted_products(
     dense.put(np.arange(left.stop - left.start), np.arange(right.stop - right.start), out)
     if symmetric:
         kernels.squares.mirror(out)
+    return out
+
+
+@dataclass(frozen=True)
+class TypedSide:
+    """Genes of one side of a tile, all of one type.
+
+    Attributes
+    ----------
+    counts : Counts
+        Of the type.
+    depth : ndarray, shape (n_cells,)
+        Its depth, in units of the mean.
+    mu, slope : ndarray
+        Of all genes of the type, as for :func:`cross_products`.
+    genes : slice
+        The genes among those of the type.
+    fitted : callable, optional
+        Expected counts of (genes, cells) instead of s mu.
+    """
+
+    counts: Counts
+    depth: Array
+    mu: Array
+    slope: Array
+    genes: slice
+    fitted: ExpectedCounts | None = None
+
+    def residuals(self, sample: int, dtype: DTypeLike) -> Iterator[tuple[slice, NDArray]]:
+        """Yield dense blocks of the weighted residuals of one sample."""
+        given = self.counts, self.depth, self.mu, self.slope, self.genes
+        return residual_blocks(*given, sample, dtype, self.fitted)
+
+    def noise(self, cells: slice, dtype: DTypeLike) -> NDArray:
+        """Return the Poisson variance of the weighted residuals, shape (genes, cells)."""
+        s = self.depth[cells].astype(dtype)
+        if self.fitted is None:
+            mean = self.mu[self.genes, None] * s
+        else:
+            mean = self.fitted(self.genes, cells)
+        return (mean / (1 + self.slope[self.genes, None] * s) ** 2).astype(dtype)
+
+
+def products_of_types(left: TypedSide, right: TypedSide, sample: int, dtype: DTypeLike) -> NDArray:
+    """Sum products of weighted residuals over the cells of one sample; each side has its depth.
+
+    Every pair is a dense product: sparse genes with the genes of another type would need a
+    quadrature over two depths for every gene.
+
+    Parameters
+    ----------
+    left, right : TypedSide
+    sample : int
+        Position of the sample.
+    dtype : dtype
+        Precision of the sums.
+
+    Returns
+    -------
+    ndarray, shape (left, right)
+    """
+    n, m = (side.genes.stop - side.genes.start for side in (left, right))
+    out = np.zeros((n, m), dtype)
+    if left.counts.starts[sample] == left.counts.starts[sample + 1]:
+        return out
+    strips, dense = [Strips(n, dtype), Strips(m, dtype)], Dense(n, m, False, dtype)
+    blocks = (side.residuals(sample, dtype) for side in (left, right))
+    for parts in zip(*blocks, strict=True):
+        dense.add(*(side.turn(block) for side, (_, block) in zip(strips, parts, strict=True)))
+    dense.put(np.arange(n), np.arange(m), out)
     return out
 
 

@@ -124,6 +124,9 @@ class DesignCheck:
         return f"<p><b>{html.escape(self.recommendation)}</b></p><ul>{items}</ul>{''.join(tables)}"
 
 
+_MANY_DEPENDENT = 0.1  # proportion of genes that follow depth, above which it is mentioned
+
+
 def check_design(
     data: ad.AnnData | str | Path,
     sample: str | tuple[str, str],
@@ -183,7 +186,9 @@ def check_design(
     table = _sample_table(counts, constant)
     table.attrs = counts.attributes
     structure = design_structure(counts.obs, sample)
-    share = median_variance_share(counts)
+    sums = moments.depth_sums(counts, 1e-8)
+    fit = moments.within_moments(sums)
+    share = median_variance_share(counts, sums, fit)
     effect = 1 + (counts.n_cells / counts.n_samples - 1) * share
     facts = {
         "n_samples": counts.n_samples,
@@ -197,6 +202,7 @@ def check_design(
         "design_effect": effect,
         "effective_cells": counts.n_cells / effect,
         "n_donors": structure.n_donors,
+        "depth_dependent": _depth_dependent(counts, sums, fit, structure, sample),
     }
     units = structure.n_donors
     repeated = {} if structure.block is None else {structure.block: units}
@@ -216,11 +222,34 @@ def check_design(
     )
 
 
-def median_variance_share(counts: Counts) -> float:
+def _depth_dependent(
+    counts: Counts,
+    sums: moments.DepthSums,
+    fit: moments.GeneMoments,
+    structure: Structure,
+    sample: str,
+) -> float:
+    """Return the proportion of the genes whose expression follows depth within samples.
+
+    Among the genes with variance beyond noise; NaN with fewer than 3 donors.
+    """
+    units = None
+    if structure.block is not None and structure.sample == sample:
+        donors = counts.obs[structure.block].to_numpy()[counts.starts[:-1]]
+        units = pd.factorize(donors)[0].astype(np.int64)
+    found = moments.depth_dependence(sums, fit, units)
+    known = (fit.variance > 0) & np.isfinite(found.p_value)
+    if not known.any():
+        return float("nan")
+    return float(found.follows(fit.variance)[known].mean())
+
+
+def median_variance_share(
+    counts: Counts, sums: moments.DepthSums, fit: moments.GeneMoments
+) -> float:
     """Compute the median over genes of the proportion of variance that lies between samples."""
-    sums = moments.depth_sums(counts, 1e-8)
     cells = counts.cells_per_sample
-    within, between = variances(sums, moments.within_moments(sums), cells / counts.n_cells)
+    within, between = variances(sums, fit, cells / counts.n_cells)
     known = within > 0
     share = np.clip(between[known] / (between + within)[known], 0, 1)
     return float(np.median(share)) if known.any() else float("nan")
@@ -392,6 +421,12 @@ def _reasons(facts: dict[str, float], structure: Structure, sample: str) -> list
             "expression becomes correlation within samples; take a column with one value of it per "
             f"sample as sample=, with block={structure.block or structure.sample!r}, or adjust for "
             f"it with covariates='~ {terms}'"
+        )
+    if facts["depth_dependent"] > _MANY_DEPENDENT:
+        reasons.append(
+            f"expression of {facts['depth_dependent']:.0%} of the genes follows depth within "
+            "samples: they correlate through it; see depth_slope in the result, and compare with "
+            "CSCore(depth_adjust=True)"
         )
     if facts["largest_sample"] > 5 * facts["smallest_sample"]:
         reasons.append("samples differ more than 5-fold in cells: check the flag 'dominated'")

@@ -205,6 +205,9 @@ def depth(f: Facts) -> str:
     """Return the source of the sequencing depth."""
     source = without_digest(str(f.get("depth", "row sums")))
     total = "with each cell's total count as sequencing depth"
+    if f.get("modalities"):
+        own = "" if source in ("row sums", "total") else f" ({source})"
+        return f"with the sequencing depth of each type of features{own}"
     if f.get("depth_without"):
         return f"with each cell's total count without {f.get('depth_without')} as sequencing depth"
     known = {
@@ -219,6 +222,8 @@ def depth(f: Facts) -> str:
 def excluded(f: Facts) -> str:
     """Return sentences on excluded samples and cell types, and on the required minimum."""
     out = []
+    if f.get("depth_adjust"):
+        out.append("The logarithm of the depth was regressed out of the counts of each sample.")
     if f.get("features_left_out"):
         out.append(
             "Features of other types than gene expression were left out "

@@ -160,6 +160,14 @@ def _notes(dataset: xr.Dataset, flags: pd.Series, has_q: bool) -> list[str]:
         notes.append(
             f"Regressed out of the counts of each sample, cell terms: {attrs['cell_terms']}{rest}."
         )
+    if attrs.get("depth_adjust"):
+        notes.append("Log depth was regressed out of the counts of each sample.")
+    if abs(attrs.get("composition", 0)) >= 0.02:
+        notes.append(
+            "Depth is a sum of counts, so that what one gene gains others lose: independent genes "
+            f"would correlate at {attrs['composition']:.2f} (median); pairs that do not exceed it "
+            "are flagged depth_dependent."
+        )
     if attrs.get("uncertainty") == "hierarchical":
         notes.append(_hierarchical(attrs, dataset))
     if "tau2" in dataset:

@@ -13,6 +13,7 @@ EXTRAS = {
     "igraph": "network",
     "jinja2": "report",
     "matplotlib": "report",
+    "mudata": "mudata",
     "networkx": "network",
     "nutpie": "bayes",
     "openpyxl": "report",

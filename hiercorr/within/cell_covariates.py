@@ -16,8 +16,8 @@ instead of :math:`s_l z_l`. The sums over cells keep their form, with v instead 
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,12 +25,11 @@ from numpy.typing import NDArray
 from hiercorr import kernels
 from hiercorr.counts.counts import Counts
 from hiercorr.errors import InputError
-from hiercorr.moments.cell_adjustment import CellAdjustment
+from hiercorr.moments.cell_adjustment import CellAdjustment, ModalityAdjustment
+from hiercorr.moments.depth import DepthSums, Grid
+from hiercorr.moments.genes import GeneMoments, joined
+from hiercorr.moments.modalities import ModalitySums, Sums, shared_grid
 from hiercorr.moments.residuals import residual_blocks
-
-if TYPE_CHECKING:
-    from hiercorr.moments.depth import DepthSums, Grid
-    from hiercorr.moments.genes import GeneMoments
 
 Array = NDArray[np.float64]
 
@@ -66,15 +65,16 @@ class _Projection:
 
 
 def regress_out_covariates(
-    counts: Counts, sums: DepthSums, grid: Grid, fit: GeneMoments, z: Array
+    counts: Counts, sums: Sums, tolerance: float, fit: GeneMoments, z: Array
 ) -> GeneMoments:
     """Estimate the moments within samples with covariates of cells regressed out.
 
     Parameters
     ----------
     counts : Counts
-    sums : DepthSums
-    grid : Grid
+    sums : DepthSums or ModalitySums
+    tolerance : float
+        Maximum interpolation error of a weight.
     fit : GeneMoments
         Moments without covariates, whose weights are used.
     z : ndarray, shape (n_cells, k)
@@ -89,6 +89,62 @@ def regress_out_covariates(
     InputError
         If a sample has too few cells.
     """
+    if isinstance(sums, ModalitySums):
+        return _of_types(counts, sums, tolerance, fit, z)
+    return _of_one_type(counts, sums, Grid.over(counts.depth, tolerance), fit, z)
+
+
+def _of_types(
+    counts: Counts, sums: ModalitySums, tolerance: float, fit: GeneMoments, z: Array
+) -> GeneMoments:
+    r"""Fit the features of each type with their own depth; H then differs between types.
+
+    For two of them, :math:`v_i = \sum_l (I - H)_{il} (I - H')_{il} s_l t_l`.
+    """
+    grid = shared_grid(counts, tolerance)
+    parts = [
+        _of_one_type(of_type, part, grid, fit.take(np.arange(a, b)), z)
+        for of_type, part, a, b in zip(
+            counts.by_type(), sums.parts, sums.edges[:-1], sums.edges[1:], strict=True
+        )
+    ]
+    projections = [
+        [
+            _projection(of_type, part, own, z, c)
+            for of_type, part, own in zip(counts.by_type(), sums.parts, parts, strict=True)
+        ]
+        for c in range(counts.n_samples)
+    ]
+    cross = {
+        (a, b): np.array([_cross_gram(each[a], each[b], grid) for each in projections])
+        for a, b in itertools.combinations(range(len(parts)), 2)
+    }
+    adjustments = tuple(p.adjustment for p in parts if isinstance(p.adjustment, CellAdjustment))
+    return replace(joined(parts), adjustment=ModalityAdjustment(adjustments, sums.edges, cross))
+
+
+def _cross_gram(one: _Projection, two: _Projection, grid: Grid) -> Array:
+    """Sum v L L'^T over the cells of a sample, for features of two types."""
+    both = one.depth * two.depth
+    noise = np.einsum(
+        "ia,ab,ib->i",
+        one.scaled,
+        (one.weighted * both[:, None]).T @ two.weighted,
+        two.scaled,
+        optimize=True,
+    )
+    v = both * (1 - one.leverage - two.leverage) + noise
+    out = np.zeros((grid.size, grid.size))
+    for start in range(0, len(v), _BLOCK):
+        part = slice(start, start + _BLOCK)
+        left, right = grid.basis(one.depth[part]), grid.basis(two.depth[part])
+        out += (left * v[part, None]).T @ right
+    return out
+
+
+def _of_one_type(
+    counts: Counts, sums: DepthSums, grid: Grid, fit: GeneMoments, z: Array
+) -> GeneMoments:
     k, s, m = z.shape[1], counts.n_samples, len(sums.nodes)
     _check_cells(counts, k)
     found = CellAdjustment(

@@ -120,6 +120,7 @@ def by_cell_type(
         options.get("covariates") is not None,
         options.get("scheduler") is not None,
         donors,
+        depth_adjust=bool(options.get("depth_adjust")),
     )
     fit_options.check(facts)
     if fit_options.chosen_uncertainty(facts) == "none":

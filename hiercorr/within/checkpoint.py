@@ -97,5 +97,7 @@ def fingerprint(counts: Counts, options: Iterable[object]) -> str:
             crc = zlib.crc32(np.ascontiguousarray(array[a : a + (1 << 24)]), crc)
         found.update(str(crc).encode())
     found.update(counts.offsets.tobytes() + counts.starts.tobytes() + counts.depth.tobytes())
+    if counts.modalities is not None:
+        found.update(counts.modalities.depth.tobytes() + counts.modalities.kind.tobytes())
     found.update("\0".join([*counts.genes.astype(str), *counts.samples.astype(str)]).encode())
     return found.hexdigest()[:24]

@@ -25,7 +25,7 @@ from hiercorr.design.samples import (
     warn_of_varying_conditions,
 )
 from hiercorr.design.terms import split_terms
-from hiercorr.errors import InputError, text
+from hiercorr.errors import InputError, text, true_or_false
 from hiercorr.results import CorrelationResult, stream, tiling
 from hiercorr.results.result import open_result
 from hiercorr.runtime import blas
@@ -52,9 +52,9 @@ class CSCore:
 
     Parameters
     ----------
-    data : AnnData or path
+    data : AnnData, MuData or path
         Cells x genes raw counts of ONE cell type (see `subset`); AnnData in memory or backed,
-        .h5ad, .zarr, 10x .h5.
+        MuData, .h5ad, .h5mu, .zarr, 10x .h5 or folder.
     sample : str or None
         Column of ``obs`` with the sample (donor, mouse) of each cell; None only with
         ``estimator="pooled"``.
@@ -62,10 +62,12 @@ class CSCore:
         Names, mask, or N for the N most highly expressed genes. None: all expressed genes.
     layer : str, optional
         Layer with the raw counts, ``"raw"`` for ``adata.raw``; None for ``X``.
-    depth : str or array, shape (n_obs,), optional
+    depth : str, array, shape (n_obs,), or mapping, optional
         Sequencing depth in counts: obs column or array. None: row sums over all genes, before
         `genes` is applied, but without genes that dominate them (more than 10% of all counts each
-        and 20% together), with a warning; ``"total"``: with them.
+        and 20% together), with a warning; ``"total"``: with them. With several `modalities`, a
+        mapping from the type of features to one of these; types that it does not name have the
+        default.
     covariates : str or sequence of str, optional
         Formula (``"~ percent_mito + phase"``) or columns of obs. ``"within"``: terms that vary
         between the cells of a sample are regressed out of the counts of each sample separately
@@ -74,6 +76,16 @@ class CSCore:
         ``"pooled"``: adjusted for in the mean, variance and covariance regressions, as published.
     subset : bool array or mapping, optional
         Cells to use, e.g. ``{"cell_type": "B cells"}``.
+    modalities : str or sequence of str, optional
+        Types of features (``var["feature_types"]``, or the names of the modalities of a MuData) to
+        analyse, e.g. ``["Gene Expression", "Antibody Capture"]``, or ``"all"``. Each type has its
+        own depth, and pairs of two types (gene and protein, gene and peak) have both in their
+        moments. Features are ordered by type; ``genes=N`` is N of each. None: genes alone.
+    depth_adjust : bool
+        Regress log depth out of the counts of each sample, like a covariate of cells, so that genes
+        whose expression changes with depth (variable ``depth_slope``, flag ``depth_dependent``) do
+        not correlate through it. With several types of features, the log depth of each. True
+        differences that go along with depth, as of cell size or cycle, are removed as well.
     block : str, optional
         Column of ``obs`` with the donor of each sample, where donors have several samples (time
         points, treatments, regions): moments are centred in each sample, and the donors are the
@@ -126,10 +138,12 @@ class CSCore:
         sample: str | tuple[str, str] | None,
         genes: Sequence[str] | ArrayLike | int | None = None,
         layer: str | None = None,
-        depth: str | ArrayLike | None = None,
+        depth: str | ArrayLike | Mapping[str, Any] | None = None,
         covariates: str | Sequence[str] | None = None,
         subset: ArrayLike | Mapping[str, Any] | None = None,
         *,
+        modalities: str | Sequence[str] | None = None,
+        depth_adjust: bool = False,
         block: str | None = None,
         min_cells: int = MIN_CELLS,
         small_samples: str = "exclude",
@@ -139,6 +153,8 @@ class CSCore:
     ) -> None:
         covariates, block = _with_block(_copied(covariates), block)
         sample = sample_name(sample, optional=True)
+        true_or_false("depth_adjust", depth_adjust)
+        self.depth_adjust = depth_adjust
         self.sample, self.block, self.covariates = sample, block, covariates
         self.memory_limit = memory_limit
         self._metacells = isinstance(data, ad.AnnData) and METACELLS in data.uns
@@ -152,13 +168,19 @@ class CSCore:
             min_cells=min_cells,
             small_samples=small_samples,
             block=block,
+            modalities=modalities,
         )
         self._cluster: Cluster | None = None
         if scheduler is not None:
-            if scratch is not None or covariates is not None:
+            if scratch is not None or covariates is not None or depth_adjust:
                 raise InputError(
-                    "scheduler= cannot be combined with scratch= or covariates=: the workers "
-                    "store the counts"
+                    "scheduler= cannot be combined with scratch=, covariates= or depth_adjust=: "
+                    "the workers store the counts"
+                )
+            if modalities is not None:
+                raise InputError(
+                    "scheduler= cannot be combined with modalities=: the workers know one depth of "
+                    "each cell; leave out scheduler="
                 )
             from hiercorr.within.dask import Cluster
 
@@ -199,6 +221,7 @@ class CSCore:
             self._cluster is not None,
             n,
             None if self.memory_limit is None else memory_bytes(self.memory_limit),
+            self.depth_adjust,
         )
 
     def fit(
@@ -320,10 +343,15 @@ class CSCore:
             progress=progress,
         )
         options.check(self._facts)
+        if options.published(self._facts) and self.counts.modalities is not None:
+            raise InputError(
+                "covariates of estimator='pooled' enter regressions with one depth, and the "
+                "features are of several types: use estimator='within'"
+            )
         counts = self._reader.with_gene(target)
         plan = make_plan(counts, options, self._facts, self._units)
-        if estimator == "within" and self.covariates is not None:
-            plan = replace(plan, cells=self._cell_design(counts))
+        if estimator == "within":
+            plan = self._with_cells(plan, counts)
         if out is None:
             tiling.check_memory(
                 counts.n_genes,
@@ -400,6 +428,12 @@ class CSCore:
             raise InputError(
                 "a signature needs samples, named with sample=, and the counts in this process"
             )
+        if self.counts.modalities is not None:
+            raise InputError(
+                "a signature is of features with one depth, and this model has several types "
+                f"({', '.join(self.counts.modalities.names)}): make a model of one of them with "
+                "modalities="
+            )
         if uncertainty == "bootstrap":
             raise InputError(
                 "uncertainty='bootstrap' is not available for a signature: use 'hierarchical', "
@@ -414,10 +448,8 @@ class CSCore:
             progress=progress,
         )
         options.check(self._facts)
-        cells = None if self.covariates is None else self._cell_design(self.counts)
-        plan = replace(
-            make_plan(self.counts, options, self._facts, self._units), rows=slice(0, 1), cells=cells
-        )
+        plan = make_plan(self.counts, options, self._facts, self._units)
+        plan = self._with_cells(replace(plan, rows=slice(0, 1)), self.counts)
         with threads(n_jobs), blas.at_most(1):
             at = self.counts.genes.get_indexer(members).astype(np.int64)
             fitted, extra = fit_signature(self.counts, at, given, plan)
@@ -502,12 +534,14 @@ class CSCore:
     def _provenance(self, plan: Plan, options: FitOptions) -> Provenance:
         """Collect what the attributes of the result record."""
         recorded: dict[str, Any] = {}
-        if plan.cells is not None:
+        if self.covariates is not None and plan.cells is not None:
             recorded = {
                 "formula": "~ " + " + ".join(self._cell_terms + self._sample_terms),
                 "cell_terms": " + ".join(self._cell_terms),
                 "sample_terms": " + ".join(self._sample_terms) or "none",
             }
+        if plan.depth_adjusted:
+            recorded["depth_adjust"] = 1
         if options.published(self._facts):
             recorded |= {
                 "adjusted_parts": ", ".join(options.adjust) or "none",
@@ -522,6 +556,17 @@ class CSCore:
             self._metacells,
             {**recorded, "seed": seed if isinstance(seed, int) else None},
         )
+
+    def _with_cells(self, plan: Plan, counts: Counts) -> Plan:
+        """Add the design matrix of covariates of cells, and of log depth, to a plan."""
+        parts = [] if self.covariates is None else [self._cell_design(counts)]
+        if self.depth_adjust:
+            parts = parts or [np.ones((counts.n_cells, 1))]
+            depth = [np.log(part.depth) for part in counts.by_type()]
+            parts.append(np.column_stack(depth))
+        if not parts:
+            return plan
+        return replace(plan, cells=np.hstack(parts), depth_adjusted=self.depth_adjust)
 
     def _cell_design(self, counts: Counts) -> np.ndarray:
         """Build the design matrix of the terms that vary between the cells of a sample."""

@@ -103,13 +103,13 @@ class Cluster:
             for kind in (sparse.spmatrix, sparse.sparray, np.ndarray)
         ):
             self._blocks = list(self._dask.persist(*self._blocks, scheduler=self._scheduler))
+        examined = CellSample.among(np.flatnonzero(codes >= 0), p)
         parts = self._compute(
             *(
-                task(b, codes[i:j], p, n_samples, i, len(codes))
+                task(b, codes[i:j], p, n_samples, i, examined.cells)
                 for (i, j), b in zip(self._edges, self._blocks, strict=True)
             )
         )
-        examined = CellSample.over(len(codes), p)
         found = []
         for (i, _), part in zip(self._edges, parts, strict=True):
             if isinstance(part, validate.BadCount):
@@ -269,13 +269,13 @@ def _scan_block(
     p: int,
     n_samples: int,
     first_cell: int,
-    n_cells: int,
+    cells: NDArray[np.int64],
 ) -> tuple[Scan, CellSample] | validate.BadCount:
     """Return the totals and examined cells of one block, or its first entry that is no count."""
     bad = validate.first_bad(block)
     if bad is not None:
         return bad
-    examined = CellSample.over(n_cells, p)
+    examined = CellSample.of(cells, p)
     examined.examine(first_cell, 0, block)
     return scanned([(0, 0, block)], codes, p, n_samples, first_cell), examined
 
@@ -374,7 +374,7 @@ def _estimate(
 
 def _without_cells(problem: WithinProblem) -> WithinProblem:
     """Drop the arrays with one entry per cell, and the gene variables."""
-    return replace(problem, sums=replace(problem.sums, depth=np.empty(0)), gene={})
+    return replace(problem, sums=replace(problem.depth_sums, depth=np.empty(0)), gene={})
 
 
 def _add_arrays(*parts: list[NDArray]) -> list[NDArray]:

@@ -95,6 +95,7 @@ def within_dataset(
         pair=pair,
         gene=fitted.gene,
         sample={"n_cells": counts.cells_per_sample, "depth": counts.median_depth, **sample},
+        modality=modality_depth(counts),
         target=target,
         tested=not plan.silent(counts.n_samples),
         attrs={
@@ -116,12 +117,21 @@ def within_dataset(
             "iterations": fitted.iterations,
             "converged": int(fitted.converged),
             "note": fitted.note,
+            "composition": fitted.composition or None,
             "exploratory": 1 if provenance.metacells else None,
             **provenance.options,
             **counts.attributes,
         },
     )
     return dataset.assign(fitted.extra)
+
+
+def modality_depth(counts: Counts) -> dict[str, NDArray]:
+    """Return the median depth of the cells by type of features and sample; empty for one type."""
+    if counts.modalities is None:
+        return {}
+    parts = zip(counts.modalities.names, counts.by_type(), strict=True)
+    return {name: part.median_depth for name, part in parts}
 
 
 def _beyond(plan: Plan, n_samples: int) -> str:

@@ -45,7 +45,7 @@ from hiercorr.within.condition import (
     condition_design,
     condition_shuffles,
 )
-from hiercorr.within.dataset import distribution
+from hiercorr.within.dataset import distribution, modality_depth
 from hiercorr.within.heterogeneity import LEAST_GENES, LEAST_PAIRS, without_tau
 from hiercorr.within.hierarchical_difference import RandomRegression, learn_regression
 from hiercorr.within.options import Plan
@@ -68,8 +68,9 @@ def differential(
     permutations: int | None = None,
     genes: Sequence[str] | ArrayLike | int | None = None,
     layer: str | None = None,
-    depth: str | ArrayLike | None = None,
+    depth: str | ArrayLike | Mapping[str, Any] | None = None,
     subset: ArrayLike | Mapping[str, Any] | None = None,
+    modalities: str | Sequence[str] | None = None,
     min_cells: int = MIN_CELLS,
     small_samples: str = "exclude",
     precision: str = "single",
@@ -136,7 +137,7 @@ def differential(
         exchangeable under the null hypothesis; in unbalanced groups whose correlations differ in
         variance it rejects too often, and the t test (``"HC2"``) is recommended. Not available with
         covariates of samples.
-    genes, layer, depth, subset, min_cells, small_samples
+    genes, layer, depth, subset, modalities, min_cells, small_samples
         As for :class:`hiercorr.CSCore`.
     precision : {"single", "double"}
         Precision of the large sums and of the output.
@@ -204,6 +205,7 @@ def differential(
         min_cells=min_cells,
         small_samples=small_samples,
         block=block,
+        modalities=modalities,
     )
     counts = read_counts(data, selection, always=() if target is None else (target,))
     found = condition_design(counts, asked)
@@ -449,6 +451,7 @@ def _dataset(
         pair=pair,
         gene=problem.gene,
         sample=sample,
+        modality=modality_depth(counts),
         target=target,
         groups=question.labels if question.groups is not None else None,
         attrs=attrs,

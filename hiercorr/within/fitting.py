@@ -25,6 +25,7 @@ from hiercorr.runtime.user_warnings import warn
 from hiercorr.schema import Flag
 from hiercorr.within import cell_covariates, pooled_covariates
 from hiercorr.within.checkpoint import Checkpoint
+from hiercorr.within.depth_bias import DepthBias, depth_bias, typical_composition
 from hiercorr.within.heterogeneity import (
     LEAST_GENES,
     DonorModel,
@@ -75,6 +76,7 @@ class WithinEstimates:
     plan: Plan | None = None
     donors: DonorModel | None = None
     follow: inference.Derivation | None = None
+    composition: float | None = None
 
 
 def _gene_table(
@@ -83,7 +85,7 @@ def _gene_table(
     overdispersion: NDArray,
     share: NDArray,
     expected: NDArray,
-    theta: float,
+    theta: float | NDArray,
     units: NDArray[np.int64] | None = None,
 ) -> tuple[dict[str, NDArray], NDArray[np.uint16]]:
     """Return the gene variables and flags.
@@ -100,7 +102,7 @@ def _gene_table(
         Contribution of each sample to the information.
     expected : ndarray, shape (n_genes,)
         Sum of (s mu w)^2.
-    theta : float
+    theta : float or ndarray, shape (n_genes,)
     units : ndarray of int, shape (n_samples,), optional
         Donor of each sample.
     """
@@ -125,7 +127,27 @@ def _gene_table(
         "effective_samples": effective,
         "gene_flag": flag,
     }
+    if counts.modalities is not None:
+        table["feature_type"] = counts.modalities.feature_type
     return table, flag
+
+
+def _depth_table(
+    dependence: moments.DepthDependence, variance: NDArray, gene: dict[str, NDArray]
+) -> dict[str, NDArray]:
+    """Return how genes depend on depth, and their flags with that of genes that do."""
+    follows = dependence.follows(variance)
+    return {
+        "depth_slope": dependence.slope,
+        "depth_slope_p_value": dependence.p_value,
+        "depth_share": dependence.share(variance),
+        "gene_flag": gene["gene_flag"] | (follows * Flag.DEPTH_DEPENDENT.bit).astype(np.uint16),
+    }
+
+
+def _theta(fit: moments.GeneMoments) -> float | NDArray:
+    """Return theta, of each feature if there are several types."""
+    return fit.theta if fit.thetas is None else fit.thetas
 
 
 @dataclass(frozen=True)
@@ -134,7 +156,7 @@ class WithinProblem:
 
     Attributes
     ----------
-    sums : DepthSums
+    sums : DepthSums or ModalitySums
     fit : GeneMoments
     gene_flag : ndarray of uint16, shape (n_genes,)
     noise : ndarray, shape (n_genes,)
@@ -150,9 +172,11 @@ class WithinProblem:
         The hierarchical model, with its prior once that is learnt.
     multiplier : ndarray, shape (n_donors,), optional
         Factors that give every donor the same weight.
+    bias : DepthBias, optional
+        What depth alone makes of the correlations.
     """
 
-    sums: moments.DepthSums
+    sums: moments.Sums
     fit: moments.GeneMoments
     gene_flag: NDArray[np.uint16]
     noise: NDArray
@@ -163,6 +187,13 @@ class WithinProblem:
     note: str | None = None
     donors: DonorModel | None = None
     multiplier: NDArray[np.float64] | None = None
+    bias: DepthBias | None = None
+
+    @property
+    def depth_sums(self) -> moments.DepthSums:
+        """The sums, of features with one depth."""
+        assert isinstance(self.sums, moments.DepthSums)
+        return self.sums
 
     def variance_sums(
         self, left: slice, right: slice
@@ -195,6 +226,7 @@ class WithinProblem:
             plan=self.plan,
             donors=self.donors,
             follow=self.follow,
+            composition=None if self.bias is None else typical_composition(self.bias),
         )
 
     @property
@@ -208,22 +240,23 @@ class WithinProblem:
         return inference.Derivation(test, plan.confidence, df, cells)
 
 
-def within_problem(counts: Counts, sums: moments.DepthSums, plan: Plan) -> WithinProblem:
+def within_problem(counts: Counts, sums: moments.Sums, plan: Plan) -> WithinProblem:
     """Estimate the moments of genes within samples."""
-    fit = moments.within_moments(sums)
+    fit = bare = moments.within_moments(sums)
     if plan.cells is not None:
-        grid = moments.Grid.over(counts.depth, plan.tolerance)
-        fit = cell_covariates.regress_out_covariates(counts, sums, grid, fit, plan.cells)
-    weight = (
-        np.einsum("jck,ck->jc", (1 + fit.slope[:, :, None] * sums.nodes) ** -2.0, sums.power[2])
-        * fit.mu**2
-    )
+        fit = cell_covariates.regress_out_covariates(counts, sums, plan.tolerance, fit, plan.cells)
+    weight = sums.over_cells((1 + fit.slope[:, :, None] * sums.nodes) ** -2.0, 2) * fit.mu**2
     mean = (fit.mu * counts.cells_per_sample).sum(1) / counts.n_cells / sums.unit
     gene, gene_flag = _gene_table(
-        counts, mean, fit.variance, fit.den, weight.sum(1), fit.theta, plan.units
+        counts, mean, fit.variance, fit.den, weight.sum(1), _theta(fit), plan.units
     )
     noise = np.full(counts.n_genes, 2.0)
-    problem = WithinProblem(sums, fit, gene_flag, noise, None, counts.n_samples, plan, gene)
+    dependence = moments.depth_dependence(sums, bare, plan.units)
+    bias = depth_bias(counts, dependence, bare.variance, plan.depth_adjusted)
+    gene |= _depth_table(dependence, bare.variance, gene)
+    problem = WithinProblem(
+        sums, fit, gene_flag, noise, None, counts.n_samples, plan, gene, bias=bias
+    )
     if plan.uncertainty == "hierarchical":
         units = np.arange(counts.n_samples) if plan.units is None else plan.units
         return replace(problem, donors=donor_model(sums, fit, counts.cells_per_sample, units))
@@ -268,7 +301,7 @@ def learn(
     if len(genes) >= LEAST_GENES and not plan.few(problem.n_samples):
         num = numerators(genes)
         den = moments.denominators(
-            problem.sums,
+            problem.sums.take(genes),
             problem.fit.take(genes),
             slice(0, len(genes)),
             slice(0, len(genes)),
@@ -293,14 +326,16 @@ def learn(
     return _weighted(replace(problem, donors=None, plan=plan))
 
 
-def pooled_problem(counts: Counts, sums: moments.DepthSums, plan: Plan) -> WithinProblem:
+def pooled_problem(counts: Counts, sums: moments.Sums, plan: Plan) -> WithinProblem:
     """Estimate the moments of genes over all cells, as published."""
     fit = moments.pooled_moments(sums)
     mu, sigma = fit.mu[:, 0], fit.variance
     overdispersion = sigma / mu**2
-    weight = ((1 + fit.slope * sums.nodes) ** -2.0 @ sums.power[2].T) * mu[:, None] ** 2
+    f2 = (1 + fit.slope[:, :, None] * sums.nodes) ** -2.0
+    at_nodes = np.broadcast_to(f2, (len(f2), counts.n_samples, f2.shape[2]))
+    weight = sums.over_cells(at_nodes, 2) * mu[:, None] ** 2
     gene, gene_flag = _gene_table(
-        counts, mu / sums.unit, overdispersion, fit.den, weight.sum(1), fit.theta
+        counts, mu / sums.unit, overdispersion, fit.den, weight.sum(1), _theta(fit)
     )
     # The weights of the published test use the variance of each gene: 1 / (s mu + s^2 sigma).
     test = replace(fit, slope=np.where(sigma > 0, sigma / mu, 0.0)[:, None])
@@ -315,7 +350,7 @@ def pooled_problem(counts: Counts, sums: moments.DepthSums, plan: Plan) -> Withi
     return WithinProblem(sums, fit, gene_flag, 2 * mu**2, test, n_samples, plan, gene, note)
 
 
-def problem_of(counts: Counts, sums: moments.DepthSums, plan: Plan) -> WithinProblem:
+def problem_of(counts: Counts, sums: moments.Sums, plan: Plan) -> WithinProblem:
     """Estimate the moments of genes; without covariates, the entries of the counts are not used."""
     return (within_problem if plan.estimator == "within" else pooled_problem)(counts, sums, plan)
 
@@ -353,7 +388,7 @@ def fit_here(
 def prepare(counts: Counts, plan: Plan) -> WithinProblem:
     """Estimate what all tiles share: moments of genes, and how donors differ."""
     with blas.at_most(1):
-        problem = problem_of(counts, moments.depth_sums(counts, plan.tolerance), plan)
+        problem = problem_of(counts, moments.sums_of(counts, plan.tolerance), plan)
         return learn(problem, partial(panel_sums, counts, problem))
 
 
@@ -475,6 +510,10 @@ def tile_of(
             tile["tau_within_donors"] = tau.astype(plan.dtype)
         if "tau" in tile:
             flag |= without_tau(tile)
+    if problem.bias is not None and problem.bias.matters:
+        r = tile["correlation_unclipped"]
+        explained = problem.bias.explains(left, right, r, tile.get("se"))
+        flag |= explained * Flag.DEPTH_DEPENDENT.bit
     if cells is not None:
         tile["cell_statistic"] = _cell_test(problem, left, right, cells)
     if plan.few(s):

@@ -61,7 +61,7 @@ class DonorModel:
         return replace(self, genes=self.genes[genes], variance=variance, samples=samples)
 
     def donor_effects(
-        self, sums: moments.DepthSums, left: slice, right: slice, num: NDArray, den: NDArray
+        self, sums: moments.Sums, left: slice, right: slice, num: NDArray, den: NDArray
     ) -> tuple[Array, Array]:
         """Estimate the correlation of each pair in each donor, and its sampling variance.
 
@@ -81,7 +81,7 @@ class DonorModel:
         return donor_effects(n, d, e, self.genes[left], self.genes[right])
 
     def tau_within_donors(
-        self, sums: moments.DepthSums, left: slice, right: slice, num: NDArray, den: NDArray
+        self, sums: moments.Sums, left: slice, right: slice, num: NDArray, den: NDArray
     ) -> Array:
         """Estimate how much the samples of one donor differ, (left, right).
 
@@ -102,7 +102,7 @@ class DonorModel:
         phi = self.genes.phi
         return np.where((phi[left, None] > 0) & (phi[None, right] > 0), tau, np.nan)
 
-    def noise(self, sums: moments.DepthSums, left: slice, right: slice, out: NDArray) -> NDArray:
+    def noise(self, sums: moments.Sums, left: slice, right: slice, out: NDArray) -> NDArray:
         r"""Compute the variance of each sample's N_c for independent genes by quadrature.
 
         .. math:: E_c = \sum_i e_{ij} e_{ik}, \quad e_{ij} = w_{ij}^2 (s_i \mu_{cj} + s_i^2
@@ -120,10 +120,11 @@ class DonorModel:
         ndarray
             `out`.
         """
-        for c, gram in enumerate(sums.gram[0]):
-            a = (self.variance[c, left] @ gram).astype(out.dtype)
-            b = self.variance[c, right].astype(out.dtype)
-            np.matmul(a, b.T, out=out[c])
+        for block, grams in moments.pair_blocks(sums, left, right):
+            for c, gram in enumerate(grams):
+                a = (self.variance[c, block.left] @ gram).astype(out.dtype)
+                b = self.variance[c, block.right].astype(out.dtype)
+                np.matmul(a, b.T, out=out[c, block.rows, block.columns])
         return out
 
 
@@ -141,7 +142,7 @@ def panel_genes(fit: GeneMoments, information: Array) -> NDArray[np.int64]:
 
 
 def donor_model(
-    sums: moments.DepthSums, fit: GeneMoments, n_cells: NDArray[np.int64], units: NDArray[np.int64]
+    sums: moments.Sums, fit: GeneMoments, n_cells: NDArray[np.int64], units: NDArray[np.int64]
 ) -> DonorModel:
     """Compute what the hierarchical model needs to know of every gene, by donor and by sample.
 
@@ -160,7 +161,7 @@ def donor_model(
 
 
 def _model(
-    sums: moments.DepthSums, fit: GeneMoments, n_cells: NDArray[np.int64], units: NDArray[np.int64]
+    sums: moments.Sums, fit: GeneMoments, n_cells: NDArray[np.int64], units: NDArray[np.int64]
 ) -> DonorModel:
     s, phi = sums.nodes, fit.variance
     known = np.where(phi > 0, phi, 0.0)[:, None, None]
@@ -170,9 +171,7 @@ def _model(
     each = noise + biology
     m = fit.mu[:, :, None] * s
     third = (m + 3 * known * m**2 + 2 * known**2 * m**3) / (1 + fit.slope[:, :, None] * s) ** 3
-    total, biological, skewed = (
-        np.einsum("jck,ck->cj", part, sums.power[0]) for part in (each, biology, third)
-    )
+    total, biological, skewed = (sums.over_cells(part, 0).T for part in (each, biology, third))
     squared = _squared_noise(sums, noise, biology)
     n = by_donor(n_cells[:, None].astype(float), units)
     total, biological, skewed, squared = (
@@ -190,7 +189,7 @@ def _model(
 
 
 def _relative_variances(
-    sums: moments.DepthSums, fit: GeneMoments, known: Array, units: NDArray[np.int64]
+    sums: moments.Sums, fit: GeneMoments, known: Array, units: NDArray[np.int64]
 ) -> Array:
     """Estimate donors' variances relative to the common one, shrunk to 1 by their reliability.
 
@@ -237,9 +236,7 @@ def shrunken_ratios(num: Array, den: Array, variance: Array, squared: Array) -> 
     return np.clip(1 + shrunk, _LEAST_RATIO, _LARGEST_RATIO)
 
 
-def _residual_variance(
-    sums: moments.DepthSums, fit: GeneMoments, phi: Array
-) -> tuple[Array, Array]:
+def _residual_variance(sums: moments.Sums, fit: GeneMoments, phi: Array) -> tuple[Array, Array]:
     """Compute the noise and the biological part of a squared weighted residual at the nodes.
 
     Arrays are (n_genes, n_samples, n_nodes); `phi` broadcasts against them.
@@ -249,14 +246,13 @@ def _residual_variance(
     return f2 * m, f2 * m**2 * phi
 
 
-def _squared_noise(sums: moments.DepthSums, noise: Array, biology: Array) -> Array:
+def _squared_noise(sums: moments.Sums, noise: Array, biology: Array) -> Array:
     """Add the squares of the expected squared residuals over the cells, (n_samples, n_genes)."""
-    each = (noise + biology) / sums.nodes
-    return np.einsum("jck,ckl,jcl->cj", each, sums.gram[0], each, optimize=True)
+    return sums.squared_over_cells((noise + biology) / sums.nodes)
 
 
 def learnt(
-    model: DonorModel, sums: moments.DepthSums, num: NDArray, den: NDArray, genes: NDArray[np.int64]
+    model: DonorModel, sums: moments.Sums, num: NDArray, den: NDArray, genes: NDArray[np.int64]
 ) -> HeterogeneityPrior | None:
     """Learn the prior from the sums of the pairs of a panel; None with too few pairs.
 
@@ -269,7 +265,7 @@ def learnt(
     genes : ndarray of int, shape (n_panel,)
         Positions of the panel's genes.
     """
-    every = slice(0, len(genes))
+    every, sums = slice(0, len(genes)), sums.take(genes)
     effects, variances = model.take(genes).donor_effects(sums, every, every, num, den)
     upper = np.triu_indices(len(genes), 1)
     if ((variances[:, *upper] < ABSENT).sum(0) >= 3).sum() < LEAST_PAIRS:
@@ -278,7 +274,7 @@ def learnt(
 
 
 def learnt_within_donors(
-    model: DonorModel, sums: moments.DepthSums, num: NDArray, den: NDArray, genes: NDArray[np.int64]
+    model: DonorModel, sums: moments.Sums, num: NDArray, den: NDArray, genes: NDArray[np.int64]
 ) -> Array | None:
     """Learn how much the samples of one donor differ; None where no donor has two.
 
@@ -289,7 +285,7 @@ def learnt_within_donors(
     """
     if model.samples is None:
         return None
-    every = slice(0, len(genes))
+    every, sums = slice(0, len(genes)), sums.take(genes)
     effects, variances = model.samples.take(genes).donor_effects(sums, every, every, num, den)
     upper = np.triu_indices(len(genes), 1)
     return learn_within_donors(effects[:, *upper], variances[:, *upper], model.units)

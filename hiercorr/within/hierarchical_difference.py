@@ -180,11 +180,11 @@ def learn_regression(
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = (problem.fit.num / problem.fit.den / problem.fit.variance[:, None]).T
     num = panel_sums(counts, problem, genes)
-    panel = problem.sums, problem.fit.take(genes)
+    panel = problem.sums.take(genes), problem.fit.take(genes)
     every = slice(0, len(genes))
     den = moments.denominators(*panel, every, every, num, np.empty_like(num))
     of_panel = model.take(genes)
-    noise = of_panel.noise(problem.sums, every, every, np.empty_like(num))
+    noise = of_panel.noise(panel[0], every, every, np.empty_like(num))
     i, j = np.triu_indices(len(genes), 1)
     side = _genes(of_panel.genes, ratio[:, genes])
     sums = PairSums(num[:, i, j], den[:, i, j], noise[:, i, j], _take(side, i), _take(side, j))

@@ -57,6 +57,8 @@ class Plan:
         Donor of each sample; None: every sample is a donor.
     asked : bool
         Whether the uncertainty, or weights that only it has, were asked for rather than chosen.
+    depth_adjusted : bool
+        Whether log depth is among the covariates of cells.
     """
 
     estimator: str
@@ -71,6 +73,7 @@ class Plan:
     weights: str = "information"
     units: NDArray[np.int64] | None = None
     asked: bool = False
+    depth_adjusted: bool = False
 
     @property
     def dtype(self) -> DTypeLike:
@@ -111,6 +114,8 @@ class ModelFacts:
         Number of donors: of samples, or of the blocks of samples.
     memory : int, optional
         Bytes that the user allows for counts and results.
+    depth_adjust : bool
+        Whether log depth is regressed out.
     """
 
     sampled: bool
@@ -118,6 +123,7 @@ class ModelFacts:
     remote: bool = False
     n_donors: int = 0
     memory: int | None = None
+    depth_adjust: bool = False
 
 
 @dataclass(frozen=True)
@@ -195,6 +201,10 @@ class FitOptions:
             raise InputError(
                 "estimator='within' needs samples: name the obs column that holds them with sample="
             )
+        if model.depth_adjust and self.estimator != "within":
+            raise InputError(
+                "depth_adjust=True regresses log depth out within samples: use estimator='within'"
+            )
         if self.uncertainty not in (None, "none"):
             if published:
                 raise InputError(
@@ -264,7 +274,7 @@ class FitOptions:
                     raise InputError(f"out= is for all pairs of a large fit; {why}")
         if self.per_sample and self.estimator != "within":
             raise InputError("per_sample=True requires estimator='within'")
-        if self.checkpoint is not None and (model.covariates or model.remote):
+        if self.checkpoint is not None and (model.covariates or model.remote or model.depth_adjust):
             raise InputError(
                 "checkpoint= stores sums of this process without covariates: leave it out"
             )

@@ -12,7 +12,7 @@ from hiercorr import moments
 from hiercorr.counts.counts import Counts
 from hiercorr.inference.meta import meta_analysis
 from hiercorr.inference.pairs import fisher_z
-from hiercorr.moments.residuals import residual_blocks
+from hiercorr.moments.products import TypedSide
 
 Array = NDArray[np.float64]
 
@@ -58,7 +58,7 @@ class FourthMoments(NamedTuple):
 
 
 def per_sample_pairs(
-    counts: Counts, sums: moments.DepthSums, fit: moments.GeneMoments, tile: Tile
+    counts: Counts, sums: moments.Sums, fit: moments.GeneMoments, tile: Tile
 ) -> tuple[dict[str, NDArray], NDArray[np.bool_]]:
     r"""Estimate the correlation in each sample, the variance of its z, and the heterogeneity.
 
@@ -79,8 +79,18 @@ def per_sample_pairs(
     for c in range(counts.n_samples):
         rho[c] = _correlation(fit, tile, c)
         if np.isfinite(rho[c]).any():
-            fourth = _fourth_moments(counts, sums, fit, tile, c)
-            var[c] = _variance(rho[c], fit, tile, fourth, c)
+            for block, _ in moments.pair_blocks(sums, tile.left, tile.right):
+                part = Tile(
+                    block.left,
+                    block.right,
+                    tile.num[:, block.rows, block.columns],
+                    tile.den[:, block.rows, block.columns],
+                )
+                dtype = tile.num.dtype
+                sides = _sides(counts, sums, fit, block, c, dtype)
+                fourth = _fourth_moments(sides, c, dtype)
+                at = block.rows, block.columns
+                var[c, *at] = _variance(rho[c, *at], fit, part, fourth, c)
     with np.errstate(divide="ignore", invalid="ignore"):
         inside = np.abs(rho) < 1
         z = fisher_z(rho)
@@ -129,26 +139,37 @@ def _heterogeneity(z: Array, v: Array, complete: NDArray[np.bool_]) -> dict[str,
     return out
 
 
-def _fourth_moments(
-    counts: Counts, sums: moments.DepthSums, fit: moments.GeneMoments, tile: Tile, sample: int
-) -> FourthMoments:
-    dtype, sides = tile.num.dtype, (tile.left, tile.right)
+def _sides(
+    counts: Counts,
+    sums: moments.Sums,
+    fit: moments.GeneMoments,
+    block: moments.PairBlock,
+    sample: int,
+    dtype: np.dtype,
+) -> list[TypedSide]:
+    """Return the two sides of a part of a tile, each with the depth of its type."""
+    of_type = counts.by_type()
     mu, slope = fit.mu[:, sample], fit.slope[:, sample]
-    fitted = None if fit.adjustment is None else fit.adjustment.fitted(sample, dtype)
+    if isinstance(sums, moments.ModalitySums):
+        depth = [part.depth for part in sums.parts]
+        given = list(zip(depth, sums.split(mu), sums.split(slope), strict=True))
+    else:
+        given = [(sums.depth, mu, slope)]
+    out = []
+    for t, genes in zip(block.types, (block.own_left, block.own_right), strict=True):
+        adjustment = fit.adjustment
+        if isinstance(adjustment, moments.ModalityAdjustment):
+            adjustment = adjustment.parts[t]
+        fitted = None if adjustment is None else adjustment.fitted(sample, dtype)
+        out.append(TypedSide(of_type[t], *given[t], genes, fitted))
+    return out
+
+
+def _fourth_moments(sides: list[TypedSide], sample: int, dtype: np.dtype) -> FourthMoments:
     total: list[NDArray] | None = None
-    blocks = (
-        residual_blocks(counts, sums.depth, mu, slope, genes, sample, dtype, fitted)
-        for genes in sides
-    )
+    blocks = (side.residuals(sample, dtype) for side in sides)
     for (cells, x), (_, y) in zip(*blocks, strict=True):
-        s = sums.depth[cells].astype(dtype)
-        noise = [
-            (
-                (mu[genes, None] * s if fitted is None else fitted(genes, cells))
-                / (1 + slope[genes, None] * s) ** 2
-            ).astype(dtype)
-            for genes in sides
-        ]
+        noise = [side.noise(cells, dtype) for side in sides]
         x2, y2 = x * x, y * y
         qx, qy = x2 - noise[0], y2 - noise[1]
         part = [

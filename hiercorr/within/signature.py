@@ -131,7 +131,7 @@ def fit_signature(
     cross, group, flag = _group(pairs, weights, problem.fit.theta)
     donors = None
     if problem.donors is not None:
-        donors = signature_noise(problem.donors, problem.sums, fit, pairs.value, weights)
+        donors = signature_noise(problem.donors, problem.depth_sums, fit, pairs.value, weights)
     edges = [g, *range(g + 4096, p, 4096), p] if g < p else [g]
     spans = [slice(a, b) for a, b in itertools.pairwise([0, *edges])]
     for span in with_progress(spans, plan.progress):
@@ -158,7 +158,7 @@ def _covariances(
     counts: Counts, problem: WithinProblem, n_members: int, span: slice, plan: Plan
 ) -> Linear:
     """Estimate the covariances of the first genes, those of the group, with a span of genes."""
-    members, sums, fit = slice(0, n_members), problem.sums, problem.fit
+    members, sums, fit = slice(0, n_members), problem.depth_sums, problem.fit
     shape = (counts.n_samples, n_members, span.stop - span.start)
     num = moments.numerators(counts, sums, fit, members, span, np.empty(shape, plan.dtype))
     den = moments.denominators(sums, fit, members, span, num, np.empty(shape, plan.dtype))
@@ -317,7 +317,7 @@ def _hierarchical(
     assert model.prior is not None
     num, den = (np.ascontiguousarray(a[:, None]) for a in part.cross.sums())
     genes = model.genes[part.genes]
-    noise = donors.of_pairs(model, problem.sums, part.rest, part.genes)
+    noise = donors.of_pairs(model, problem.depth_sums, part.rest, part.genes)
     if part.member_noise is not None:
         noise = noise * donors.closeness(part.genes, part.member_noise)
     estimate = inference.hierarchical_estimate(

@@ -13,11 +13,19 @@ from scipy.io import mmwrite
 
 import hiercorr as hc
 from hiercorr.counts.depth import dominating
-from hiercorr.counts.plausibility import CellSample, reads_per_molecule, why_equal_sums, why_scaled
+from hiercorr.counts.plausibility import (
+    CellSample,
+    reads_per_molecule,
+    technical_dispersion,
+    why_equal_sums,
+    why_scaled,
+    why_underdispersed,
+)
 from hiercorr.reporting.methods_text import methods_text
 
 CELLS, GENES, SAMPLES = 600, 400, 4
 NAMES = [f"g{j}" for j in range(GENES)]
+MODALITIES = {"prot": "Antibody Capture", "rna": "Gene Expression"}
 KINDS = ["Gene Expression"] * GENES + ["Antibody Capture"] * 20
 
 
@@ -96,6 +104,27 @@ def dask_array(adata, path):
     return with_x(adata, lambda x: dask.from_array(x.toarray(), chunks=(170, 130)))
 
 
+def mudata(adata, path):
+    """One modality per type of features."""
+    library = pytest.importorskip("mudata")
+    if "feature_types" not in adata.var:
+        parts = {"rna": adata}
+    else:
+        kinds = adata.var["feature_types"]
+        parts = {name: adata[:, kinds == kind].copy() for name, kind in MODALITIES.items()}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return library.MuData(parts)
+
+
+def h5mu(adata, path):
+    data = mudata(adata, path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        data.write(path.with_suffix(".h5mu"))
+    return path.with_suffix(".h5mu")
+
+
 def with_raw(adata):
     other = ad.AnnData(adata.X * 0.5, obs=adata.obs, var=adata.var[[]])
     other.raw = adata
@@ -113,6 +142,8 @@ DOORS = {
     "zarr": lambda a, path: written(a, path, ".zarr"),
     "10x h5": tenx,
     "10x folder": mtx,
+    "MuData": mudata,
+    "h5mu": h5mu,
 }
 CONSUMERS = {
     "fit": lambda d, **o: hc.CSCore(d, "library", **o).fit(),
@@ -264,7 +295,7 @@ def test_scaled_and_rounded_values_are_refused_by_every_consumer(consumer, count
 
 def examined(x, step=None):
     x = sparse.csr_matrix(x)
-    out = CellSample.over(*x.shape)
+    out = CellSample.among(np.arange(x.shape[0]), x.shape[1])
     step = step or x.shape[1]
     for j in range(0, x.shape[1], step):
         out.examine(0, j, x[:, j : j + step])
@@ -273,12 +304,13 @@ def examined(x, step=None):
 
 def test_columns_and_rows_add_up(counts):
     whole, pieces = examined(counts), examined(counts, step=37)
-    parts = CellSample.over(CELLS, GENES)
+    cells = np.arange(CELLS)
+    parts = CellSample.of(cells, GENES)
     for a in range(0, CELLS, 250):
-        part = CellSample.over(CELLS, GENES)
+        part = CellSample.of(cells, GENES)
         part.examine(a, 0, sparse.csr_matrix(counts[a : a + 250]))
         parts.add(part)
-    for name in ("least", "ties", "nonzero", "row_sum", "total", "detected", "ones"):
+    for name in ("least", "ties", "nonzero", "row_sum", "total", "squares", "detected", "ones"):
         np.testing.assert_array_equal(getattr(whole, name), getattr(pieces, name))
         np.testing.assert_array_equal(getattr(whole, name), getattr(parts, name))
 
@@ -347,7 +379,7 @@ def test_molecules_of_markers_and_guides_are_not_reads():
 def test_reads_are_told(counts):
     rng = np.random.default_rng(16)
     reads = np.where(counts > 0, 1 + rng.negative_binomial(2, 0.05, counts.shape) * counts, 0)
-    with pytest.warns(hc.DataWarning, match="counts of reads, not of molecules"):
+    with pytest.warns(hc.DataWarning, match="counts of reads, .* Their noise is about .* times"):
         hc.CSCore(data(reads, NAMES), "library")
 
 
@@ -361,3 +393,157 @@ def test_cells_selected_by_their_counts_are_told(counts):
     model = hc.CSCore(adata, "library", genes=["g0", "g1"], subset=cells)
     with pytest.warns(hc.DataWarning, match=f"all .* cells have counts of {NAMES[j]}"):
         model.fit(target=NAMES[j], uncertainty="jackknife")
+
+
+def test_cells_that_have_either_gene_are_told(counts):
+    adata = data(counts, NAMES)
+    order = np.argsort(np.abs(counts.mean(0) - 0.6))
+    a, b = order[:2]
+    cells = (counts[:, a] > 0) | (counts[:, b] > 0)
+    told = rf"every cell has counts of '{NAMES[min(a, b)]}' or '{NAMES[max(a, b)]}'"
+    with pytest.warns(hc.DataWarning, match=told):
+        hc.CSCore(adata, "library", genes=[NAMES[a], NAMES[b], "g0"], subset=cells)
+    model = hc.CSCore(adata, "library", genes=[NAMES[b], "g0", "g1"], subset=cells)
+    with pytest.warns(hc.DataWarning, match="every cell has counts of"):
+        model.fit(target=NAMES[a], uncertainty="jackknife")
+
+
+def test_genes_of_two_subtypes_are_not_suspected(counts):
+    rng = np.random.default_rng(21)
+    kind = rng.random(CELLS) < 0.5
+    for mean in (2.0, 4.0, 30.0):
+        either = rng.poisson(np.where([kind, ~kind], mean, 0.05)).T
+        _, texts = answer("fit", data(np.hstack([either, counts]), ["A", "B", *NAMES]), genes=20)
+        assert not any("every cell has" in text for text in texts)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            hc.CSCore(
+                data(np.hstack([either, counts]), ["A", "B", *NAMES]), "library", genes=["A", "B"]
+            )
+        assert not any("every cell has" in str(w.message) for w in caught)
+
+
+def test_the_sum_over_all_types_is_refused(counts, antibodies, tmp_path):
+    adata, _ = cases(counts, antibodies)["antibodies"]
+    adata.obs["total_counts"] = np.asarray(adata.X.sum(1)).ravel()
+    adata.obs["genes_counts"] = counts.sum(1)
+    for door in ("AnnData", "CSC", "h5ad", "Dask array"):
+        d = DOORS[door](adata, tmp_path / door.replace(" ", ""))
+        for consumer in ("fit", "aggregate", "check"):
+            with pytest.raises(hc.InputError, match="'total_counts' is the sum over features of"):
+                answer(consumer, d, depth="total_counts")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        depth = {"Antibody Capture": "total_counts"}
+        with pytest.raises(hc.InputError, match="is the sum over features of all types"):
+            hc.CSCore(adata, "library", modalities="all", depth=depth)
+        given, _ = answer("fit", adata, genes=NAMES[:13], depth="genes_counts")
+        default, _ = answer("fit", adata, genes=NAMES[:13])
+    np.testing.assert_array_equal(given, default)
+
+
+def test_a_few_counts_of_guides_in_a_given_depth_do_not_matter(counts):
+    rng = np.random.default_rng(22)
+    guides = rng.poisson(0.01, (CELLS, 5))
+    guides[rng.integers(0, CELLS, 5), np.arange(5)] = 1
+    kinds = ["Gene Expression"] * GENES + ["CRISPR Guide Capture"] * 5
+    adata = data(np.hstack([counts, guides]), NAMES + [f"s{j}" for j in range(5)], kinds)
+    adata.obs["total_counts"] = np.asarray(adata.X.sum(1)).ravel()
+    answer("fit", adata, genes=NAMES[:13], depth="total_counts")
+
+
+def test_an_antibody_among_genes_is_named_as_left_out(counts, antibodies):
+    adata, _ = cases(counts, antibodies)["antibodies"]
+    said = "'p3' is of type 'Antibody Capture', whose features are left out: include them with"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with pytest.raises(hc.InputError, match=said):
+            hc.CSCore(adata, "library", genes=["g1", "p3"])
+        with pytest.raises(hc.InputError, match=said):
+            hc.CSCore(adata, "library", genes=NAMES[:5]).fit(target="p3")
+        with pytest.raises(hc.InputError, match=said):
+            hc.BayesianCorrelation(adata, "library", genes=["g1", "p3"])
+        mask = pd.Series(np.isin(adata.var_names, ["g1", "g2", "p3"]), adata.var_names)
+        with pytest.raises(hc.InputError, match=r"selects 1 features .* e.g. 'p3': antibodies"):
+            hc.CSCore(adata, "library", genes=mask)
+        both = hc.CSCore(adata, "library", genes=mask, modalities="all").counts
+    assert list(both.genes) == ["g1", "g2", "p3"]
+
+
+def test_values_scaled_down_vary_too_little():
+    rng = np.random.default_rng(23)
+    mean = np.exp(rng.normal(0, 1.5, 600))
+    depth = 30 * np.exp(rng.normal(0, 0.4, (1500, 1)))
+    x = rng.poisson(depth * mean * rng.gamma(20, 0.05, (1500, 600)))
+    assert why_underdispersed(examined(x)) is None
+    less = np.round(x / x.sum(1, keepdims=True) * x.sum(1).mean() / 4)
+    assert "genes vary over the cells less than counts can" in why_underdispersed(examined(less))
+    obs = pd.DataFrame({"s": np.repeat(list("abc"), 500)}, index=[f"c{i}" for i in range(1500)])
+    names = [f"g{j}" for j in range(600)]
+    adata = ad.AnnData(
+        sparse.csr_matrix(less.astype(np.float32)), obs=obs, var=pd.DataFrame(index=names)
+    )
+    with pytest.warns(hc.DataWarning, match="If the values were scaled down and rounded"):
+        hc.CSCore(adata, "s", genes=20)
+
+
+@pytest.mark.parametrize("genes", [6, 20, 200])
+@pytest.mark.parametrize("mean", [0.3, 2.0, 20.0])
+def test_counts_of_any_mean_vary_enough(genes, mean):
+    rng = np.random.default_rng(24)
+    probability = rng.dirichlet(np.full(genes, 3.0))
+    fixed = rng.multinomial(int(genes * mean), probability, 2000)  # sums are all the same
+    poisson = rng.poisson(mean * genes * probability, (2000, genes))
+    for x in (fixed, poisson):
+        assert why_underdispersed(examined(x)) is None
+        assert why_scaled(examined(x)) is None
+
+
+def test_panels_of_scaled_values_are_refused(counts):
+    panel = np.argsort(-counts.mean(0))[:45]
+    less = scaled(counts, 5 * counts.sum(1).mean())[:, panel]
+    assert why_scaled(examined(less)) is not None
+    assert why_scaled(examined(counts[:, panel])) is None
+
+
+def test_cells_that_are_not_used_are_not_examined(counts):
+    mixed = np.vstack([counts[:400], scaled(counts[400:], 1e4)])
+    adata = data(mixed, NAMES)
+    used = np.arange(CELLS) < 400
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for consumer in ("fit", "cluster", "aggregate", "check"):
+            options = {"genes": NAMES[:13]} if consumer in ("fit", "cluster") else {}
+            CONSUMERS[consumer](adata, subset=used, **options)
+    with pytest.raises(hc.InputError, match="scaled and rounded"):
+        hc.CSCore(adata, "library")
+
+
+def test_traps_warn_once(counts, antibodies):
+    adata, said = cases(counts, antibodies)["antibodies"]
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        hc.traps(adata, "library", "g1", genes=NAMES[:13], permutations=99)
+    assert sum(said in str(w.message) for w in caught) == 1
+
+
+@pytest.mark.parametrize("copies", [5.0, 30.0])
+def test_noise_of_reads_and_what_it_makes_of_correlations(copies):
+    """Pairs of equal expression in molecules: what is left of 0.8 in reads."""
+    rng = np.random.default_rng(25)
+    depth = np.exp(rng.normal(0, 0.3, (1500, 1)))
+    z = rng.normal(size=(1500, 300))
+    z[:, 150:] = 0.8 * z[:, :150] + 0.6 * z[:, 150:]
+    mean = np.exp(rng.normal(-0.5, 0.7, 300))
+    molecules = rng.poisson(depth * mean * np.exp(0.8 * z - 0.32))
+    reads = rng.poisson(copies * rng.gamma(2 * molecules + 1e-9, 0.5))
+    noise, biological = technical_dispersion(examined(reads))
+    assert noise == pytest.approx(copies * 1.5 + 1, rel=0.35)
+    obs = pd.DataFrame({"s": np.repeat(list("abc"), 500), "d": 1000 * depth[:, 0]})
+    obs.index = obs.index.astype(str)
+    adata = ad.AnnData(reads.astype(np.float32), obs=obs)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        r = hc.CSCore(adata, "s", depth="d").fit(uncertainty="jackknife").matrix().to_numpy()
+    k = np.arange(150)
+    assert 0.5 < np.median(r[k, 150 + k]) / (0.8 * biological) < 2

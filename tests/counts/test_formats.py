@@ -131,7 +131,6 @@ def folder(path, *names):
 
 OTHERS = {
     "loom": (lambda p: hdf5(p / "a.loom", "row_attrs", "col_attrs"), r"loom file.*read_loom"),
-    "h5mu": (lambda p: hdf5(p / "a.h5mu", "mod/rna", "mod/prot"), r"'prot', 'rna'.*read_h5mu"),
     "csv": (lambda p: text(p / "a.csv"), r"read_csv\(path\)\.write_h5ad"),
     "csv.gz": (lambda p: text(p / "a.csv.gz"), r"is a .csv file"),
     "mtx": (lambda p: text(p / "matrix.mtx.gz"), "pass the folder"),

@@ -1,0 +1,123 @@
+"""MuData: one AnnData per modality, joined where several are analysed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+from scipy import sparse
+
+from hiercorr.counts.modalities import FEATURE_TYPES, GENES
+from hiercorr.errors import DataWarning, InputError, unknown_name
+from hiercorr.runtime.user_warnings import warn
+
+_GENE_NAMES = ("rna", "gex", "genes", "gene expression")  # of a modality without feature types
+
+
+def is_mudata(data: object) -> bool:
+    """Return whether an object is a MuData, without importing the library."""
+    kind = type(data)
+    return kind.__name__ == "MuData" and kind.__module__.partition(".")[0] == "mudata"
+
+
+def modality_of_genes(modalities: Mapping[str, ad.AnnData]) -> str | None:
+    """Return the name of the modality of genes; None if there is none.
+
+    By the type of its features, or by its name where they have none.
+    """
+    for name, adata in modalities.items():
+        kinds = adata.var.get(FEATURE_TYPES)
+        if kinds is not None and len(kinds) and (kinds == GENES).all():
+            return name
+    for name in modalities:
+        if name.lower() in _GENE_NAMES:
+            return name
+    return None
+
+
+def counts_of(adata: ad.AnnData, layer: str | None, name: str) -> Any:
+    """Return the matrix of counts of one modality."""
+    if layer in (None, "X"):
+        if adata.X is None:
+            raise InputError(
+                f"modality {name!r} has no X; name a layer: {', '.join(adata.layers) or 'none'}"
+            )
+        return adata.X
+    if layer == "raw":
+        if adata.raw is None:
+            raise InputError(f"layer='raw' was requested, but modality {name!r} has no raw")
+        if not adata.raw.var_names.equals(adata.var_names):
+            raise InputError(f"raw of modality {name!r} has other features than the modality")
+        return adata.raw.X
+    if layer not in adata.layers:
+        raise unknown_name(f"layer of modality {name!r}", layer, adata.layers.keys())
+    return adata.layers[layer]
+
+
+def shared_cells(
+    modalities: Mapping[str, ad.AnnData], names: Sequence[str], order: pd.Index
+) -> pd.Index:
+    """Return the cells that all of some modalities have, in the order of the MuData.
+
+    Warns of cells that only some of them have.
+    """
+    for name in names:
+        if not modalities[name].obs_names.is_unique:
+            raise InputError(f"names of cells occur more than once in modality {name!r}")
+    common = np.ones(len(order), bool)
+    some = np.zeros(len(order), bool)
+    for name in names:
+        here = order.isin(modalities[name].obs_names)
+        common &= here
+        some |= here
+    lacking = int((some & ~common).sum())
+    if lacking:
+        warn(
+            f"{lacking:,} of {int(some.sum()):,} cells are not in all of the modalities "
+            f"{', '.join(names)} and are left out",
+            DataWarning,
+        )
+    return order[common]
+
+
+def joined_obs(
+    table: pd.DataFrame, modalities: Mapping[str, ad.AnnData], names: Sequence[str], cells: pd.Index
+) -> pd.DataFrame:
+    """Return the cell table of some modalities.
+
+    The columns of the MuData, those of each modality as ``"modality:column"``, and without this
+    prefix if only one modality has a column of this name, or all have the same values.
+    """
+    out = table.loc[cells].copy()
+    own = {name: modalities[name].obs.loc[cells] for name in names}
+    for name, obs in own.items():
+        for column in obs:
+            if f"{name}:{column}" not in out:
+                out[f"{name}:{column}"] = obs[column].to_numpy()
+    for column in dict.fromkeys(c for obs in own.values() for c in obs):
+        values = [obs[column] for obs in own.values() if column in obs]
+        if column not in out and all(v.equals(values[0]) for v in values[1:]):
+            out[column] = values[0]
+    return out
+
+
+def joined_matrix(
+    modalities: Mapping[str, ad.AnnData], names: Sequence[str], cells: pd.Index, layer: str | None
+) -> Any:
+    """Return the counts of some modalities side by side, in memory if there are several."""
+    parts = []
+    for name in names:
+        adata = modalities[name]
+        matrix = counts_of(adata, layer, name)
+        if len(names) == 1 and adata.obs_names.equals(cells):
+            return matrix
+        matrix = matrix.compute() if hasattr(matrix, "compute") else matrix
+        matrix = matrix.to_memory() if hasattr(matrix, "to_memory") else matrix
+        part = sparse.csr_matrix(matrix)
+        if not adata.obs_names.equals(cells):
+            part = part[adata.obs_names.get_indexer(cells)]
+        parts.append(part)
+    return sparse.hstack(parts, format="csr") if len(parts) > 1 else parts[0]
