@@ -15,15 +15,14 @@ from hiercorr.analysis.steps import Part
 from hiercorr.errors import DataWarning, InputError
 from hiercorr.plotting.style import save
 from hiercorr.results.result import CorrelationResult, load
+from hiercorr.results.table_files import write_excel, write_table
 from hiercorr.runtime.drafts import Draft
 from hiercorr.runtime.files import write_text
 from hiercorr.runtime.locks import Busy, Lock
-from hiercorr.runtime.optional import optional
 from hiercorr.runtime.user_warnings import warn
 
 _STATE = "progress.json"
 _OWN = ("results", "tables", "figures")
-_MAX_SHEET = 31  # characters of the name of a sheet in Excel
 
 
 class Folder:
@@ -116,14 +115,8 @@ class Folder:
     def write_tables(self, tables: dict[str, pd.DataFrame]) -> None:
         """Write tables as CSV, each, and as one Excel file with a sheet for each."""
         for name, table in tables.items():
-            write_text(self.path / "tables" / f"{name}.csv", table.to_csv(lineterminator="\n"))
-        optional("openpyxl", "Excel files")
-        final = self.path / "tables" / "tables.xlsx"
-        with Draft(final, lambda _: True) as draft:
-            with pd.ExcelWriter(draft.path, engine="openpyxl") as writer:
-                for sheet, table in zip(_sheets(tables), tables.values(), strict=True):
-                    _without_formulas(table).to_excel(writer, sheet_name=sheet)
-            draft.into_place()
+            write_table(table, self.path / "tables" / f"{name}.csv")
+        write_excel(tables, self.path / "tables" / "tables.xlsx")
 
     def write_figure(self, name: str, figure: Any) -> None:
         """Write a figure as PDF with editable text and as PNG."""
@@ -152,31 +145,3 @@ def file_name(text: str) -> str:
 
 def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:6]
-
-
-def _sheets(tables: dict[str, pd.DataFrame]) -> list[str]:
-    """Return a different name of at most 31 characters for the sheet of each table."""
-    names: list[str] = []
-    for name in tables:
-        sheet, k = name[:_MAX_SHEET], 1
-        while sheet.lower() in {n.lower() for n in names}:
-            k += 1
-            sheet = f"{name[: _MAX_SHEET - len(str(k)) - 1]}~{k}"
-        names.append(sheet)
-    return names
-
-
-def _as_text(value: Any) -> Any:
-    """Mark a text that Excel would take for a formula, or that it cannot hold."""
-    if not isinstance(value, str):
-        return value
-    text = "".join(c for c in value if c >= " " or c in "\t\n")
-    return f"'{text}" if text[:1] in tuple("=+-@") else text
-
-
-def _without_formulas(table: pd.DataFrame) -> pd.DataFrame:
-    out = table.copy()
-    for column in out.columns[[not pd.api.types.is_numeric_dtype(t) for t in out.dtypes]]:
-        out[column] = [_as_text(str(v)) for v in out[column]]
-    out.index = pd.Index([_as_text(i) for i in out.index], name=out.index.name)
-    return out

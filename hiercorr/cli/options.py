@@ -6,11 +6,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from hiercorr.errors import InputError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Command = Callable[..., Any]
 
@@ -174,6 +177,21 @@ def _with_options(command: Command, options: Sequence[Callable[[Command], Comman
     for option in reversed(options):
         command = option(command)
     return command
+
+
+def with_options(options: Sequence[Callable[[Command], Command]]) -> Callable[[Command], Command]:
+    """Return a decorator that adds several options, the first one first."""
+    return lambda command: _with_options(command, options)
+
+
+def table_text(table: pd.DataFrame) -> str:
+    """Write a table as text: p-values with two digits, other numbers with three."""
+    from hiercorr.results.text import format_cell
+
+    out = table.astype(object)
+    for column in table.select_dtypes("number"):
+        out[column] = [format_cell(str(column), float(v)) for v in table[column]]
+    return str(out.to_string())
 
 
 def given(options: dict[str, Any]) -> dict[str, Any]:

@@ -47,6 +47,26 @@ def benjamini_yekutieli(p: Array) -> Array:
     return np.minimum(benjamini_hochberg(p) * (1 / np.arange(1, m + 1)).sum(), 1)
 
 
+def bonferroni(p: Array) -> Array:
+    """Multiply p-values by the number of tests, for the family-wise error rate."""
+    return np.minimum(p * np.isfinite(p).sum(), 1)
+
+
+def holm(p: Array) -> Array:
+    """Adjust p-values for the family-wise error rate, step down; never larger than Bonferroni's.
+
+    References
+    ----------
+    Holm 1979.
+    """
+    ordered, position = _sorted(p)
+    q = np.full(p.shape, np.nan, p.dtype)
+    m = int(np.isfinite(p).sum())
+    steps = ordered[:m] * np.arange(m, 0, -1)
+    q[position[:m]] = np.minimum(np.maximum.accumulate(steps), 1)
+    return q
+
+
 def storey(p: Array) -> Array:
     r"""Multiply BH-adjusted p-values by the estimated proportion of true null hypotheses.
 

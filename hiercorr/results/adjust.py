@@ -13,25 +13,31 @@ from hiercorr.errors import InputError, between_0_and_1, one_of
 from hiercorr.inference.multiplicity import (
     benjamini_hochberg,
     benjamini_yekutieli,
+    bonferroni,
     hierarchical,
+    holm,
     storey,
 )
 from hiercorr.results.pairs import p_values, target_of
 
 Array = NDArray[np.float64]
 
-ADJUSTMENT_METHODS = ("bh", "by", "storey", "hierarchical")
+ADJUSTMENT_METHODS = ("bh", "by", "storey", "hierarchical", "bonferroni", "holm")
 ADJUSTMENT_FAMILIES = ("all", "gene")
 ADJUSTMENT_NAMES = {
     "bh": "Benjamini-Hochberg",
     "by": "Benjamini-Yekutieli",
     "storey": "Storey",
     "hierarchical": "Benjamini-Bogomolov",
+    "bonferroni": "Bonferroni",
+    "holm": "Holm",
 }
 _PROCEDURES: dict[str, Callable[[Array], Array]] = {
     "bh": benjamini_hochberg,
     "by": benjamini_yekutieli,
     "storey": storey,
+    "bonferroni": bonferroni,
+    "holm": holm,
 }
 
 

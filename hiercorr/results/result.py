@@ -21,12 +21,13 @@ from hiercorr.errors import (
     without_effect,
 )
 from hiercorr.estimands import estimand
-from hiercorr.results import exports, pairs, posterior, tables
+from hiercorr.results import exports, frames, pairs, posterior, tables
 from hiercorr.results.adjust import with_q_values
 from hiercorr.results.computed import DeltaError, lazily
 from hiercorr.results.plots import Plots
 from hiercorr.results.shrink import with_local_false_signs
 from hiercorr.results.storage import read_dataset, write_dataset
+from hiercorr.results.table_files import check_table_path, write_table
 from hiercorr.schema import PAIR_VARIABLES, SCHEMA_VERSION
 
 if TYPE_CHECKING:
@@ -109,10 +110,11 @@ class CorrelationResult:
 
         Parameters
         ----------
-        method : {"bh", "by", "storey", "hierarchical"}
+        method : {"bh", "by", "storey", "hierarchical", "bonferroni", "holm"}
             Benjamini-Hochberg; Benjamini-Yekutieli (valid under any dependence); Storey (BH times
             the estimated proportion of true null hypotheses); ``"hierarchical"``: select genes by
-            their Simes p-values, then test pairs within the selected genes.
+            their Simes p-values, then test pairs within the selected genes; ``"bonferroni"`` and
+            ``"holm"`` bound the probability of any false discovery instead of their rate.
         family : {"all", "gene"}
             All distinct pairs, or the pairs of each gene separately (for one gene chosen
             beforehand).
@@ -128,7 +130,8 @@ class CorrelationResult:
 
         References
         ----------
-        Benjamini & Yekutieli 2001; Storey, Taylor & Siegmund 2004; Benjamini & Bogomolov 2014.
+        Benjamini & Yekutieli 2001; Storey, Taylor & Siegmund 2004; Benjamini & Bogomolov 2014;
+        Holm 1979.
 
         Examples
         --------
@@ -244,6 +247,117 @@ class CorrelationResult:
         number("min_correlation", min_correlation, 0, 1)
         whole_number("n", n, optional=True)
         return pairs.distinct_pairs(self.dataset, q, min_correlation, n, sort_by)
+
+    def to_frame(self) -> pd.DataFrame:
+        """Tabulate all pairs in the order of the genes.
+
+        Returns
+        -------
+        DataFrame
+            Indexed by gene if the result has a target, otherwise by ``gene_a`` and ``gene_b``;
+            columns are the pair variables and ``flag``. :meth:`top` and :meth:`pairs` sort by
+            evidence.
+
+        Examples
+        --------
+        >>> import hiercorr as hc
+        >>> adata = hc.datasets.ipsc_cycle()
+        >>> r = hc.CSCore(adata, "donor", depth="depth", genes=20).fit()
+        >>> r.to_frame().shape[0] == len(r) == 190
+        True
+        """
+        return frames.to_frame(self.dataset)
+
+    def to_table(self, path: str | Path, overwrite: bool = False, **options: Any) -> Path:
+        """Write the pairs as a table, strongest evidence first.
+
+        Parameters
+        ----------
+        path : str or Path
+            File ending in .csv, .tsv, .parquet or .xlsx; written whole or not at all.
+        overwrite : bool
+            Replace an existing file.
+        **options
+            Options of :meth:`pairs`, or of :meth:`top` if the result has a target.
+
+        Returns
+        -------
+        Path
+
+        Raises
+        ------
+        InputError
+            If the ending is unknown, there is no such folder, or Excel cannot hold so many rows.
+        FileExistsError
+            If the file exists and `overwrite` is False.
+
+        Examples
+        --------
+        >>> import hiercorr as hc, pathlib, tempfile
+        >>> adata = hc.datasets.ipsc_cycle()
+        >>> r = hc.CSCore(adata, "donor", depth="depth", genes=20).fit()
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     r.to_table(pathlib.Path(folder) / "pairs.csv", q=0.05).name
+        'pairs.csv'
+        """
+        path = Path(path)
+        check_table_path(path, overwrite)
+        if self.target is None:
+            return write_table(self.pairs(**options).set_index(["gene_a", "gene_b"]), path)
+        return write_table(self.top(**{"n": max(1, len(self)), **options}), path)
+
+    @property
+    def params(self) -> pd.Series:
+        """Estimates of all pairs: correlations, or differences where differences were tested.
+
+        In the order of :meth:`to_frame`, as :attr:`pvalues` and :meth:`conf_int`.
+        """
+        return frames.column(self.dataset, pairs.effect_name(self.dataset.data_vars))
+
+    @property
+    def pvalues(self) -> pd.Series:
+        """p-values of all pairs, in the order of :attr:`params`."""
+        return frames.column(self.dataset, "p_value")
+
+    def conf_int(self) -> pd.DataFrame:
+        """Return the confidence limits of all pairs, in the order of :attr:`params`.
+
+        Returns
+        -------
+        DataFrame
+            Columns ``lower`` and ``upper``, at the level of ``dataset.attrs["confidence"]``.
+
+        Raises
+        ------
+        InputError
+            If the result has no intervals.
+
+        Examples
+        --------
+        >>> import hiercorr as hc
+        >>> adata = hc.datasets.ipsc_cycle()
+        >>> r = hc.CSCore(adata, "donor", depth="depth", genes=20).fit(target="CDK1")
+        >>> limits = r.conf_int()
+        >>> bool((limits["lower"] < limits["upper"]).all())
+        True
+        """
+        return frames.conf_int(self.dataset)
+
+    def __len__(self) -> int:
+        """Return the number of pairs."""
+        return frames.n_pairs(self.dataset)
+
+    __iter__ = None  # a result is no sequence, although it has a length
+
+    def __bool__(self) -> bool:
+        """Return True: a result is something, also without pairs."""
+        return True
+
+    def __getitem__(self, pair: tuple[str, str]) -> pd.Series:
+        """Return all variables of one pair, e.g. ``r["CDK1", "TOP2A"]``."""
+        if not (isinstance(pair, tuple) and len(pair) == 2):
+            raise InputError(f"name two genes, as in r['CDK1', 'TOP2A'], not {pair!r}")
+        return frames.one_pair(self.dataset, *pair)
 
     def matrix(self, variable: str = "correlation") -> pd.DataFrame:
         """Return one pair variable as a table of genes x partners, or target x genes.

@@ -17,6 +17,7 @@ EXTRAS = {
     "networkx": "network",
     "nutpie": "bayes",
     "openpyxl": "report",
+    "pyarrow": "parquet",
     "pydeseq2": "de",
     "pymc": "bayes",
     "pytensor": "bayes",

@@ -1,4 +1,3 @@
-import pandas as pd
 import pytest
 
 import hiercorr as hc
@@ -45,17 +44,3 @@ def test_names_of_files_are_safe_and_different():
     hostile = ["a/b", "a\\b", "a:b", "x" * 200, "x" * 201, "", "T/NK", "T\\NK"]
     assert len({file_name(n) for n in hostile}) == len(hostile)
     assert max(len(file_name(n)) for n in hostile) < 100
-
-
-def test_tables_are_read_again_and_hold_no_formulas(tmp_path):
-    folder = Folder(tmp_path / "a", "one", False)
-    table = pd.DataFrame({"r": [0.25, None], "flag": ["", "x\x00y"]}, index=["=1+1", "B"])
-    names = ["t", "n" * 40 + "a", "n" * 40 + "b"]
-    folder.write_tables(dict.fromkeys(names, table))
-    folder.close()
-    csv = pd.read_csv(tmp_path / "a" / "tables" / "t.csv", index_col=0)
-    assert csv["r"].iloc[0] == 0.25
-    book = pd.read_excel(tmp_path / "a" / "tables" / "tables.xlsx", sheet_name=None, index_col=0)
-    assert len(book) == 3
-    assert book["t"].index[0] == "'=1+1"
-    assert book["t"]["flag"].iloc[1] == "xy"

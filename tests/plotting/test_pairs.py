@@ -44,9 +44,7 @@ def test_shrunken_estimates(result):
     np.testing.assert_array_equal(
         points.get_facecolors()[:, :3].min(1) < 1, (table["lfsr"] < 0.05).to_numpy()
     )
-    assert ax.get_xlabel() == (
-        "shrunken correlation with FTL (filled: local false sign rate < 0.05)"
-    )
+    assert ax.get_xlabel() == ("shrunken correlation\nfilled: local false sign rate < 0.05")
     assert "largest: 5 of 29 genes" in title(ax)
     for gene in ("FTL", None):
         ax = r.plot.volcano(gene, shrunken=True, n_labels=0)
@@ -72,3 +70,23 @@ def test_p_value_plots_show_the_p_values(result):
     np.testing.assert_allclose(points[:, 0], -np.log10((rank - 0.5) / len(p)), rtol=1e-9)
     np.testing.assert_allclose(points[:, 1], -np.log10(p[rank - 1]), rtol=1e-6)
     assert {1, len(p)} <= set(rank)
+
+
+def test_comparisons_show_what_was_tested(gbm):
+    r = hc.differential(
+        gbm, "sample_id", "condition", block="patient_id", depth="total_counts", genes=20
+    )
+    table = r.top("FTL", n=19)
+    ax = r.plot.volcano("FTL")
+    shown = np.sort(np.concatenate([c.get_offsets()[:, 0] for c in ax.collections]))
+    np.testing.assert_allclose(shown, np.sort(table["difference"]), rtol=1e-6)
+    assert ax.get_xlabel() == "difference of the correlation (condition[T.panobinostat])"
+    ax = r.plot.ranked("FTL")
+    line = next(c for c in ax.collections if hasattr(c, "get_segments"))
+    ends = np.sort([segment[0, 0] for segment in line.get_segments()])
+    np.testing.assert_allclose(ends, np.sort(table["difference_lower"]), rtol=1e-6)
+    image = r.plot.heatmap().images[0].get_array()
+    off = ~np.eye(20, dtype=bool)
+    np.testing.assert_allclose(
+        np.sort(image[off]), np.sort(r.matrix("difference").to_numpy()[off]), rtol=1e-6
+    )

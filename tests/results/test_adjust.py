@@ -18,7 +18,15 @@ def result():
     return hc.CSCore(adata, "sample", depth="depth").fit(precision="double")
 
 
-@pytest.mark.parametrize(("method", "theirs"), [("bh", "fdr_bh"), ("by", "fdr_by")])
+@pytest.mark.parametrize(
+    ("method", "theirs"),
+    [
+        ("bh", "fdr_bh"),
+        ("by", "fdr_by"),
+        ("bonferroni", "bonferroni"),
+        ("holm", "holm"),
+    ],
+)
 def test_procedures_are_those_of_statsmodels(result, method, theirs):
     p, q = (r.values for r in (result.dataset["p_value"], result.adjust(method).dataset["q_value"]))
     upper = np.triu_indices(len(p), 1)

@@ -1,0 +1,101 @@
+"""Commands that tabulate saved results: show and export."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from hiercorr.cli.group import main
+from hiercorr.cli.options import table_text, with_options
+from hiercorr.errors import InputError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from hiercorr.results import CorrelationResult
+    from hiercorr.results.cell_types import CellTypes
+
+_selection = (
+    click.argument("result", type=click.Path(path_type=Path)),
+    click.option(
+        "--target", metavar="GENE", help="Only the partners of this gene.  [default: all pairs]"
+    ),
+    click.option("--q", type=float, help="Only pairs with a q-value of at most this."),
+    click.option(
+        "--sort",
+        "sort_by",
+        type=click.Choice(["p_value", "shrunken"]),
+        default="p_value",
+        show_default=True,
+        help="Strongest evidence first, or largest shrunken estimate.",
+    ),
+)
+
+
+@main.command()
+@with_options(_selection)
+@click.option(
+    "--rows",
+    type=click.IntRange(min=1),
+    default=20,
+    show_default=True,
+    help="Number of rows.",
+)
+def show(result: Path, rows: int, **selection: Any) -> None:
+    """Print what a saved RESULT is and its pairs with the strongest evidence."""
+    from hiercorr import load
+
+    fitted = load(result)
+    table = _selected(fitted, n=rows, **selection)
+    click.echo(f"{fitted!r}\n")
+    click.echo(table_text(table))
+
+
+@main.command()
+@with_options(_selection)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="Name of the table, ending in .csv, .tsv, .parquet or .xlsx.",
+)
+@click.option("--overwrite", is_flag=True, help="Replace an existing table.")
+def export(result: Path, output: Path, overwrite: bool, **selection: Any) -> None:
+    """Write the pairs of a saved RESULT as a table."""
+    from hiercorr import load
+    from hiercorr.results.table_files import check_table_path, write_table
+
+    check_table_path(output, overwrite)
+    table = _selected(load(result), **selection)
+    click.echo(f"Saved: {write_table(table, output)} ({len(table):,} rows)")
+
+
+def _selected(
+    fitted: CorrelationResult | CellTypes,
+    target: str | None,
+    q: float | None,
+    sort_by: str,
+    n: int | None = None,
+) -> pd.DataFrame:
+    """Tabulate the pairs of a result, or the partners of a gene."""
+    from hiercorr.results.cell_types import CellTypes
+
+    if isinstance(fitted, CellTypes):
+        if target is not None or sort_by != "p_value":
+            raise InputError(
+                "a result of several cell types is shown with all its pairs, strongest evidence "
+                "first: leave out --target and --sort"
+            )
+        return fitted.pairs(q=q, n=n).set_index("cell_type")
+    name = target or fitted.target
+    if name is None:
+        return fitted.pairs(q=q, n=n, sort_by=sort_by).set_index(["gene_a", "gene_b"])
+    table = fitted.top(name, n=max(1, len(fitted.genes)), sort_by=sort_by)
+    if q is not None:
+        if "q_value" not in table:
+            raise InputError("this result has no q-values: leave out --q")
+        table = table[table["q_value"] <= q]
+    return table if n is None else table.head(n)

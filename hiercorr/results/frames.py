@@ -1,0 +1,87 @@
+"""Results in the terms of statsmodels: estimates, p-values and intervals by pair."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from hiercorr.errors import InputError, unknown_name
+from hiercorr.results import pairs
+from hiercorr.schema import describe_flag
+
+
+def to_frame(dataset: xr.Dataset) -> pd.DataFrame:
+    """Tabulate all pairs in the order of the genes, by gene or by ``gene_a`` and ``gene_b``."""
+    values = {c: _column(dataset, v) for c, v in pairs.pair_columns(*_asked(dataset))}
+    flags = _column(dataset, dataset["flag"].values)
+    table = pd.DataFrame(values, _index(dataset))
+    return table.assign(flag=[describe_flag(f) for f in flags])
+
+
+def column(dataset: xr.Dataset, name: str) -> pd.Series:
+    """Return one variable of all pairs, in the order of :func:`to_frame`."""
+    if name not in dataset or not pairs.has_values(dataset, name):
+        raise InputError(f"this result has no {name}: it was fitted without uncertainty")
+    known = pairs.p_values(dataset) if name == "p_value" else dataset[name].values
+    return pd.Series(_column(dataset, known), _index(dataset), name=name)
+
+
+def conf_int(dataset: xr.Dataset) -> pd.DataFrame:
+    """Return the confidence limits of what was tested, columns ``lower`` and ``upper``."""
+    effect = pairs.effect_name(dataset.data_vars)
+    prefix = "ci" if effect == "correlation" else effect
+    return pd.DataFrame({e: column(dataset, f"{prefix}_{e}") for e in ("lower", "upper")})
+
+
+def n_pairs(dataset: xr.Dataset) -> int:
+    """Count the pairs."""
+    n = dataset.sizes["gene"]
+    return n - 1 if "target" in dataset.dims else n * (n - 1) // 2
+
+
+def one_pair(dataset: xr.Dataset, gene_a: str, gene_b: str) -> pd.Series:
+    """Return all variables of one pair."""
+    target, genes = pairs.target_of(dataset), pairs.genes_of(dataset)
+    for gene in (gene_a, gene_b):
+        if gene not in genes:
+            raise unknown_name("gene", gene, genes)
+    if gene_a == gene_b:
+        raise InputError(f"{gene_a!r} and {gene_b!r} are no pair: name two genes")
+    if target is not None and target not in (gene_a, gene_b):
+        raise InputError(
+            f"this result has the pairs of {target!r} only, not {gene_a!r} and {gene_b!r}"
+        )
+    row, other = (gene_b, gene_a) if gene_b == target else (gene_a, gene_b)
+    _, values = pairs.row_of(dataset, row)
+    at = genes.get_loc(other)
+    found = {c: v[at] for c, v in pairs.pair_columns(values, pairs.table_columns(dataset))}
+    found["flag"] = describe_flag(values["flag"].values[at])
+    return pd.Series(found, name=(gene_a, gene_b), dtype=object).infer_objects()
+
+
+def _asked(dataset: xr.Dataset) -> tuple[xr.Dataset, list[str]]:
+    if pairs.target_of(dataset) is not None:
+        _, dataset = pairs.row_of(dataset, None)
+    return dataset, [c for c in pairs.table_columns(dataset) if c in dataset]
+
+
+def _upper(dataset: xr.Dataset) -> tuple[np.ndarray, np.ndarray]:
+    return np.triu_indices(dataset.sizes["gene"], 1)
+
+
+def _column(dataset: xr.Dataset, values: np.ndarray) -> np.ndarray:
+    """Return the values of the pairs of a target, or those above the diagonal."""
+    target = pairs.target_of(dataset)
+    if target is None:
+        return values[_upper(dataset)]
+    others = pairs.genes_of(dataset) != target
+    return np.reshape(values, -1)[others]
+
+
+def _index(dataset: xr.Dataset) -> pd.Index:
+    target, genes = pairs.target_of(dataset), pairs.genes_of(dataset)
+    if target is not None:
+        return pd.Index(genes[genes != target], name="gene")
+    a, b = _upper(dataset)
+    return pd.MultiIndex.from_arrays([genes[a], genes[b]], names=["gene_a", "gene_b"])

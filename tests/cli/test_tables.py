@@ -1,0 +1,52 @@
+import pandas as pd
+import pytest
+
+import hiercorr as hc
+from tests.cli.support import run
+from tests.support import VEHICLE
+
+
+@pytest.fixture(scope="module")
+def saved(gbm, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("results")
+    model = hc.CSCore(gbm, genes=15, **VEHICLE)
+    pairs, target = model.fit(), model.fit(target="FTL")
+    pairs.save(folder / "pairs.zarr")
+    target.save(folder / "target.nc")
+    return folder, pairs, target
+
+
+def test_show(saved):
+    folder, pairs, _ = saved
+    done = run("show", folder / "pairs.zarr", "--rows", "3")
+    assert done.exit_code == 0, done.output
+    assert "all pairs" in done.output
+    first = pairs.pairs(n=1).iloc[0]
+    assert first["gene_a"] in done.output
+    assert len(done.output.strip().splitlines()) == 3 + 4
+    done = run("show", folder / "pairs.zarr", "--target", "FTH1", "--q", "0.05")
+    assert str(pairs.top("FTH1", n=1).index[0]) in done.output
+    done = run("show", folder / "target.nc")
+    assert "target FTL" in done.output
+    done = run("show", folder / "pairs.zarr", "--target", "FTH11")
+    assert done.exit_code == 2
+    assert "FTH1" in done.output
+    done = run("show", folder / "pairs.zarr", "--sort", "shrunken")
+    assert done.exit_code == 2
+    assert "shrink" in done.output
+
+
+def test_export(saved, tmp_path):
+    folder, pairs, target = saved
+    done = run("export", folder / "pairs.zarr", "-o", tmp_path / "p.csv", "--q", "0.05")
+    assert done.exit_code == 0, done.output
+    expected = pairs.pairs(q=0.05)
+    assert f"({len(expected)} rows)" in done.output
+    assert pd.read_csv(tmp_path / "p.csv")["gene_b"].tolist() == expected["gene_b"].tolist()
+    done = run("export", folder / "target.nc", "-o", tmp_path / "t.tsv")
+    read = pd.read_csv(tmp_path / "t.tsv", sep="\t", index_col=0)
+    assert read.index.tolist() == target.top(n=14).index.tolist()
+    done = run("export", folder / "target.nc", "-o", tmp_path / "t.tsv")
+    assert done.exit_code == 2
+    assert "--overwrite" in done.output
+    assert run("export", folder / "target.nc", "-o", tmp_path / "t.doc").exit_code == 2
