@@ -235,6 +235,19 @@ def test_sections_of_a_report_have_different_titles(data, tmp_path):
     assert translate(titles[3], "zh") == "CS-CORE(样本内) (kind: a), no. 2"
 
 
+def test_titles_tell_methods_apart(data, tmp_path):
+    model = hc.Pseudobulk(data, "sample", genes=5, depth="depth")
+    results = [model.fit(target="gene0", method=m) for m in ("ols", "spearman", "spearman")]
+    path = hc.report(tmp_path / "r.html", *results)
+    titles = re.findall(r'<h2 id="result-\d-title">([^<]*)</h2>', path.read_text())
+    assert [t.removeprefix("Correlation between samples") for t in titles] == [
+        ", estimator ols",
+        ", estimator spearman",
+        ", estimator spearman, no. 2",
+    ]
+    assert translate(titles[1], "zh") == "样本间相关, estimator spearman"
+
+
 def test_the_title_of_a_report_names_the_cells(data, tmp_path):
     options = {"subset": {"kind": "a"}, "depth": "depth"}
     within = hc.CSCore(data, "sample", **options).fit(target="gene0")

@@ -33,6 +33,7 @@ _OF_CELLS = re.compile(
     "cells?|celltypes?|clusters?|type|subtype|state|phase|leiden|louvain|annotation|labels?|score|"
     "n|num|counts?|percent|pct"
 )
+_CODES = {"batch", "batches", "date", "plate", "run", "lane", "chip", "pool", "site", "id"}
 _MAX_NUMERIC_LEVELS = 50
 _CELLS_PER_LEVEL = 5  # columns with fewer, on average, identify cells and do not group them
 
@@ -57,6 +58,19 @@ def like_condition(name: str) -> bool:
     """Return whether the name of a column suggests a condition, time point, region or batch."""
     words = tokens(name)
     return any(map(_CONDITION.fullmatch, words)) and not any(map(_OF_CELLS.fullmatch, words))
+
+
+def like_codes(name: str, values: pd.Series) -> bool:
+    """Return whether the numbers of a column are probably codes of groups.
+
+    They are whole, and the name suggests codes or several rows share a value. Two levels are none:
+    a difference between codes is a difference between groups.
+    """
+    if not pd.api.types.is_numeric_dtype(values) or pd.api.types.is_bool_dtype(values):
+        return False
+    whole, levels = bool((values % 1 == 0).all()), values.nunique()
+    coded = bool(_CODES & tokens(name)) or levels <= len(values) / 2
+    return whole and coded and levels > 2
 
 
 def group_codes(values: pd.Series) -> Codes | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,12 +20,11 @@ from hiercorr.counts.read import read_counts
 from hiercorr.counts.selection import Selection, selected_cells
 from hiercorr.design.formulas import random_intercepts
 from hiercorr.design.matrix import DesignMatrix, sample_design
-from hiercorr.design.nesting import Structure, design_structure, quoted, tokens
+from hiercorr.design.nesting import Structure, design_structure, like_codes, quoted
 from hiercorr.design.samples import sample_columns, sample_name
 from hiercorr.errors import InputError, text, true_or_false, unknown_name
 from hiercorr.interpretation.decomposition import variances
 
-_CODES = {"batch", "batches", "date", "plate", "run", "lane", "chip", "pool", "site", "id"}
 _ANSWERS = {True: "yes", False: "no", None: "not said"}
 
 
@@ -297,17 +297,20 @@ def _problems(
 def _codes(design: DesignMatrix) -> list[str]:
     """List the columns whose whole numbers are probably codes but enter the formula as a slope."""
     out = []
-    for name, values in design.table.items():
-        if name not in design.names or not pd.api.types.is_numeric_dtype(values):
-            continue
-        whole, levels = bool((values % 1 == 0).all()), values.nunique()
-        coded = bool(_CODES & tokens(str(name))) or levels <= len(values) / 2
-        if whole and coded and levels > 2:  # two levels are the same either way
+    for column, values in design.table.items():
+        name = str(column)
+        if like_codes(name, values) and any(_as_number(name, term) for term in design.names):
             out.append(
                 f"{name!r} has whole numbers ({values.min():g} to {values.max():g}) and enters the "
-                f"formula as a slope; if they are codes, write C({quoted(str(name))})"
+                f"formula as a slope; if they are codes, write C({quoted(name)})"
             )
     return out
+
+
+def _as_number(column: str, term: str) -> bool:
+    """Return whether a column enters a coefficient, such as ``np.log(batch):age``, as a number."""
+    rest = re.sub(r"C\([^()]*\)(\[[^\]]*\])?", "", term)
+    return re.search(rf"(?<![\w.]){re.escape(column)}(?![\w.(])", rest) is not None
 
 
 def _confounded(

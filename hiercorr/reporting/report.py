@@ -431,12 +431,23 @@ def _version(package: str) -> str:
         return ""
 
 
+_METHODS = ("estimator", "uncertainty", "formula", "weights", "moderated")  # told in headings
+
+
 def _headings(results: Sequence[CorrelationResult]) -> list[str]:
-    """Return a heading for each result, with its cells; a number tells equal ones apart."""
+    """Return a heading for each result, with its cells; methods or numbers tell equals apart."""
     names = []
     for result in results:
         title = str(result.dataset.attrs.get("title", "hiercorr"))
         names.append(title[0].upper() + title[1:] + _of_cells([result]))
+    attrs = [r.dataset.attrs for r in results]
+    for option in _METHODS:
+        for name in {n for n in names if names.count(n) > 1}:
+            same = [k for k, n in enumerate(names) if n == name]
+            chosen = [str(attrs[k].get(option)) for k in same]
+            if len(set(chosen)) > 1:
+                for k, value in zip(same, chosen, strict=True):
+                    names[k] += f", {option} {value}"
     before = [names[:k].count(name) for k, name in enumerate(names)]
     return [f"{name}, no. {n + 1}" if n else name for n, name in zip(before, names, strict=True)]
 

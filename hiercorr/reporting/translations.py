@@ -123,7 +123,7 @@ def translate(text: str, language: str) -> str:
         return text
     if text in _ZH:
         return _ZH[text]
-    titles = [t for t in _ZH if text.startswith((f"{t} (", f"{t}, no. "))]
+    titles = [t for t in _ZH if text.startswith((f"{t} (", f"{t}, "))]
     if titles:  # of a section, followed by its cells or a number
         title = max(titles, key=len)
         return _ZH[title] + text.removeprefix(title)

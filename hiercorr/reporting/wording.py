@@ -96,6 +96,7 @@ def _of_cell_types(types: CellTypes) -> Facts:
     shared["n_samples"] = max(s.samples for s in sizes.values())
     for name in ("excluded_samples", "excluded_shallow"):
         shared[name] = ", ".join(str(p.attrs[name]) for p in parts if p.attrs.get(name))
+    shared["empty_cells"] = sum(p.attrs.get("empty_cells", 0) for p in parts)
     names = frozenset().union(*(p.variables for p in parts))
     return Facts(
         shared,
@@ -228,6 +229,13 @@ def excluded(f: Facts) -> str:
         out.append(
             "Features of other types than gene expression were left out "
             f"({f.get('features_left_out')})."
+        )
+    if f.get("empty_cells"):
+        n = f.get("empty_cells")
+        out.append(
+            "One cell without counts was left out."
+            if n == 1
+            else f"{n:,} cells without counts were left out."
         )
     if f.get("excluded_samples"):
         fewer = f"fewer than {f.get('min_cells')}" if f.get("min_cells") else "too few"

@@ -133,7 +133,17 @@ def table_columns(dataset: xr.Dataset) -> list[str]:
         if every in dataset and _withheld(dataset[shown], dataset[every]):
             have.append(every)
     first = [c for c in _FIRST_COLUMNS if c in have]
-    return first + [c for c in have if c not in first and not c.startswith("fisher_z")]
+    rest = [c for c in have if c not in first and not c.startswith("fisher_z")]
+    return [*first, *rest, *_group_columns(dataset)]
+
+
+def _group_columns(dataset: xr.Dataset) -> list[str]:
+    """List the variables with one column for each group."""
+    shown, every = "group_correlation", f"group_{UNCLIPPED}"
+    if shown not in dataset:
+        return []
+    withheld = every in dataset and _withheld(dataset[shown], dataset[every])
+    return [shown, every] if withheld else [shown]
 
 
 def _withheld(shown: xr.DataArray, every: xr.DataArray) -> bool:
@@ -204,11 +214,11 @@ def p_values(dataset: xr.Dataset) -> NDArray:
 def pair_columns(dataset: xr.Dataset, columns: Sequence[str]) -> Iterator[tuple[str, NDArray]]:
     """Yield the columns of a table of pairs as arrays with the dimensions of ``correlation``."""
     for c in columns:
-        yield c, p_values(dataset) if c == "p_value" else dataset[c].values
-    for name in ("group_correlation", f"group_{UNCLIPPED}"):
-        if name in dataset:
-            for group, values in zip(dataset["group"].values, dataset[name].values, strict=True):
-                yield f"{name.removeprefix('group_')}[{group}]", values
+        if not c.startswith("group_"):
+            yield c, p_values(dataset) if c == "p_value" else dataset[c].values
+            continue
+        for group, values in zip(dataset["group"].values, dataset[c].values, strict=True):
+            yield f"{c.removeprefix('group_')}[{group}]", values
 
 
 def shrunken_name(dataset: xr.Dataset) -> str:

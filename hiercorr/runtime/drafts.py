@@ -8,6 +8,7 @@ import os
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
@@ -17,6 +18,7 @@ from hiercorr.runtime.locks import Busy, Lock
 from hiercorr.runtime.user_warnings import warn
 
 _LOCK, _REPLACED, _END = "lock", "replaced", ".draft"
+_UNLOCKED = 60  # seconds after which an empty draft without a lock is left over
 
 
 class Draft:
@@ -135,8 +137,11 @@ def recover(path: Path, complete: Callable[[Path], bool]) -> None:
 def _sweep(path: Path) -> None:
     """Delete the drafts of processes that were killed."""
     for folder in _folders(path, _END):
-        if not (folder / _LOCK).exists():
-            continue  # not yet locked
+        if not (folder / _LOCK).exists():  # not yet locked, or killed at that moment
+            with contextlib.suppress(OSError):
+                if time.time() - folder.stat().st_mtime > _UNLOCKED:
+                    folder.rmdir()
+            continue
         try:
             lock = Lock(folder / _LOCK)
         except OSError:

@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from pathlib import Path
 
 from hiercorr.errors import InputError
+from hiercorr.runtime.drafts import Draft
 
 
 def write_text(path: Path, text: str) -> Path:
     """Write a text file atomically: a failure leaves an existing file unchanged."""
     if not path.parent.is_dir():
         raise InputError(f"cannot write {path.name!r}: there is no folder {str(path.parent)!r}")
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as f:
-            f.write(text)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    with Draft(path, lambda draft: True) as draft:
+        draft.path.write_text(text, encoding="utf-8")
+        draft.into_place()
     return path

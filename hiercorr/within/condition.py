@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from hiercorr.counts.counts import Counts
 from hiercorr.design import formulas
 from hiercorr.design.matrix import DesignMatrix, make_design, own_coefficients, sample_design
+from hiercorr.design.nesting import like_codes
 from hiercorr.design.samples import (
     Combination,
     check_block,
@@ -20,7 +21,7 @@ from hiercorr.design.samples import (
     warn_of_repeated_donors,
 )
 from hiercorr.design.terms import split_terms
-from hiercorr.errors import EstimationWarning, InputError, unknown_name
+from hiercorr.errors import DataWarning, EstimationWarning, InputError, unknown_name
 from hiercorr.runtime.user_warnings import warn
 from hiercorr.within import differential_tests
 
@@ -169,6 +170,14 @@ def _levels(
             "it out with subset="
         )
     if pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values):
+        codes = like_codes(name, values) or (values.nunique() == 2 and np.ptp(values) != 1)
+        if pd.api.types.is_integer_dtype(values) and codes:
+            warn(
+                f"condition {name!r} has whole numbers ({values.min()} to {values.max()}): the "
+                "difference is a slope per unit; if they are codes of groups, use strings, "
+                f"obs[{name!r}].astype(str); if the slope is meant, floats",
+                DataWarning,
+            )
         return None
     levels = sorted(values.astype(str).unique())
     size = values.astype(str).value_counts()

@@ -13,6 +13,7 @@ from scipy.io import mmwrite
 import hiercorr as hc
 from hiercorr.counts.formats import recognise
 from hiercorr.counts.sources import blocks, open_source
+from hiercorr.reporting.methods_text import methods_text
 from hiercorr.simulate import simulate_counts
 
 pytestmark = pytest.mark.filterwarnings(
@@ -209,3 +210,14 @@ def test_empty_droplets_and_genes_are_left_out_with_a_warning(made, door, given)
         found = hc.CSCore(adata, "sample", **options).counts
         np.testing.assert_array_equal(found.toarray(), wanted.toarray())
         np.testing.assert_array_equal(found.depth, wanted.depth)
+
+
+def test_methods_text_mentions_cells_without_counts(made):
+    adata = unfiltered(made)
+    said = "28 cells without counts were left out"
+    within = hc.CSCore(adata, "sample").fit()
+    between = hc.Pseudobulk(adata, "sample", min_counts=0).fit()
+    adata.obs["kind"] = np.where(np.arange(adata.n_obs) % 2, "A", "B")
+    types = hc.by_cell_type(adata, "kind", "sample", min_cells=2)
+    for result in (within, between, types):
+        assert said in methods_text(result)

@@ -110,8 +110,12 @@ def test_tables_and_numbers_say_what_they_are():
     assert len(slopes) == 1
     assert "'batch' has whole numbers (1 to 4)" in slopes[0]
     assert "C(batch)" in slopes[0]
-    factor = hc.check_design(adata, "sample", formula="~ C(batch) + age", depth="depth")
-    assert not any("as a slope" in p for p in factor.problems)
+    for formula in ("~ C(batch) + age", "~ np.log(age)", "~ C(batch):age"):
+        factor = hc.check_design(adata, "sample", formula=formula, depth="depth")
+        assert not any("'batch' has whole" in p for p in factor.problems), formula
+    for formula in ("~ np.log(batch)", "~ age + batch:age", "~ I(batch ** 2)", "~ `batch` * age"):
+        d = hc.check_design(adata, "sample", formula=formula, depth="depth")
+        assert any("'batch' has whole" in p for p in d.problems), formula
 
 
 @pytest.mark.parametrize(("value", "text"), [(0.0064, "0.64%"), (0.0, "0%"), (0.312, "31%")])

@@ -49,6 +49,8 @@ def test_excluded_samples_and_types():
     assert "fewer than 20 cells" in text
     assert "rare and other" in text
     assert wording.excluded(Facts({})) == ""
+    assert wording.excluded(Facts({"empty_cells": 1})) == "One cell without counts was left out."
+    assert "2,310 cells without counts were left" in wording.excluded(Facts({"empty_cells": 2310}))
 
 
 @pytest.mark.parametrize(

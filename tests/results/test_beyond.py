@@ -126,6 +126,11 @@ def test_groups_of_a_difference(method):
     assert not (np.abs(shown) >= 1).any()
     inside = np.abs(unclipped) < 1
     np.testing.assert_array_equal(shown[inside], unclipped[inside])
+    within = r.dataset.copy(deep=True)
+    within["group_correlation_unclipped"] = within["group_correlation"]
+    columns = hc.CorrelationResult(within).pairs(q=None).columns
+    assert "correlation[a]" in columns
+    assert not [c for c in columns if "unclipped[" in c]  # where nothing is withheld
     table = r.pairs()
     assert len(table) >= np.isfinite(ds["p_value"].values[np.triu_indices(10, 1)]).sum()
     for group in "ab":

@@ -15,11 +15,24 @@ from tests.support import fit
 
 @pytest.fixture(scope="module")
 def saved(small, result, tmp_path_factory):
-    """One result by suffix, and one that was streamed."""
+    """One result by suffix, one that was streamed, one of cell types and one with draws."""
     folder = tmp_path_factory.mktemp("saved")
     found = {kind: result.save(folder / f"saved.{kind}") for kind in ("zarr", "nc")}
     fit(small, out=folder / "streamed.zarr")
-    return {**found, "streamed": folder / "streamed.zarr"}
+    typed = small.copy()
+    typed.obs["type"] = np.where(np.arange(typed.n_obs) % 2, "A", "B")
+    options = {"depth": "depth", "min_cells": 2}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        types = hc.by_cell_type(typed, "type", "sample", **options)
+        model = hc.BayesianCorrelation(small, "sample", list(small.var_names[:2]), depth="depth")
+        draws = model.fit(draws=100, tune=100, chains=2, seed=1, progress=False)
+    return {
+        **found,
+        "streamed": folder / "streamed.zarr",
+        "types": types.save(folder / "types.zarr"),
+        "draws": draws.save(folder / "draws.nc"),
+    }
 
 
 def files_of(path):
@@ -89,14 +102,14 @@ def fuzz(saved, tmp_path, n, seed):
 
 
 def test_damage_is_never_silent(saved, tmp_path):
-    silent, refused = fuzz(saved, tmp_path, 15, seed=3)
+    silent, refused = fuzz(saved, tmp_path, 12, seed=3)
     assert silent == []
-    assert refused > 35  # the others: what was replaced by itself, as zeros by zeros
+    assert refused > 45  # the others: what was replaced by itself, as zeros by zeros
 
 
 @pytest.mark.slow
 def test_none_of_500_damages_is_silent(saved, tmp_path):
-    silent, refused = fuzz(saved, tmp_path, 170, seed=4)
+    silent, refused = fuzz(saved, tmp_path, 100, seed=4)
     assert silent == []
     assert refused > 400
 

@@ -1,6 +1,9 @@
 """The condition of a differential analysis: its coefficient, contrasts, groups."""
 
+import warnings
+
 import numpy as np
+import pandas as pd
 import pytest
 
 import hiercorr as hc
@@ -38,6 +41,26 @@ def test_contrast_of_three_groups(data):
 def design(adata, **options):
     stated = Condition(**{"column": "arm", "sample": "sample", **NOTHING, **options})
     return condition_design(read_counts(adata, **OPTIONS), stated)
+
+
+@pytest.mark.parametrize(
+    ("values", "warned"),
+    [
+        ([0, 1], False),
+        ([1, 3], True),
+        ([1, 2, 3], True),
+        ([1.0, 2.0, 3.0], False),
+        ([10, 21, 32, 47, 53, 66, 78, 91, 95, 99, 101, 103], False),
+    ],
+)
+def test_numbers_that_may_be_codes_of_groups(data, values, warned):
+    coded = data.copy()
+    samples = pd.factorize(coded.obs["sample"])[0]
+    coded.obs["age"] = np.array(values)[samples % len(values)]
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        design(coded, column="age")
+    assert any("is a slope per unit" in str(w.message) for w in found) == warned
 
 
 @pytest.mark.parametrize(
