@@ -294,6 +294,12 @@ def _warned_once() -> Iterator[None]:
                 warn(message, category)
 
 
+def _median(values: pd.Series) -> float:
+    """Return the median of the values that are known; NaN, without a warning, if none is."""
+    known = values.dropna()
+    return float(known.median()) if len(known) else np.nan
+
+
 def _summary(table: pd.DataFrame, counts: Counts) -> dict[str, float]:
     bound = 0.05 / len(table)
     known = table.dropna(subset=["naive", "within"])
@@ -308,13 +314,13 @@ def _summary(table: pd.DataFrame, counts: Counts) -> dict[str, float]:
         "n_samples": counts.n_samples,
         "dropout_naive": rank("naive"),
         "dropout_within": rank("within"),
-        "attenuation": float(known["naive"].abs().median() / known["within"].abs().median())
+        "attenuation": _median(known["naive"].abs()) / _median(known["within"].abs())
         if len(known)
         else np.nan,
-        "zeros": float(table["zeros"].median()),
-        "zeros_expected": float(table["zeros_expected"].median()),
-        "depth_raw": float(table["depth_raw"].abs().median()),
-        "depth_normalised": float(table["depth_normalised"].abs().median()),
+        "zeros": _median(table["zeros"]),
+        "zeros_expected": _median(table["zeros_expected"]),
+        "depth_raw": _median(table["depth_raw"].abs()),
+        "depth_normalised": _median(table["depth_normalised"].abs()),
         "depth_share": float((table["depth_normalised"].abs() > 0.1).mean()),
         **{
             f"called_{k}": float((table[f"p_{k}"] < bound).sum())
