@@ -214,7 +214,8 @@ def gsea(
     Returns
     -------
     DataFrame
-        Indexed by set: es, nes, p_value, q_value (FDR of gseapy), size, leading_edge.
+        Indexed by set: es, nes, p_value, q_value (FDR of gseapy; both are at least
+        1 / (`permutations` + 1)), size, leading_edge.
 
     References
     ----------
@@ -261,9 +262,9 @@ def gsea(
         {
             "es": table["ES"].astype(float),
             "nes": table["NES"].astype(float),
-            # gseapy does not add 1 to the counts: 0 is less than the smallest possible p-value
+            # gseapy does not add 1 to the counts: 0 is less than permutations can show
             "p_value": np.maximum(table["NOM p-val"].astype(float), 1 / (permutations + 1)),
-            "q_value": table["FDR q-val"].astype(float),
+            "q_value": np.maximum(table["FDR q-val"].astype(float), 1 / (permutations + 1)),
             "size": [len(usable[k]) for k in table.index],
             "leading_edge": table["Lead_genes"].str.replace(";", ", "),
         }
