@@ -203,6 +203,25 @@ def test_depth_is_that_of_the_other_genes_through_every_door(
     assert pd.Series(texts, dtype=str).str.contains(said).sum() == 1
 
 
+@pytest.mark.parametrize("case", ["antibodies", "interleaved"])
+@pytest.mark.parametrize("door", DOORS)
+def test_both_types_are_the_same_through_every_door(case, door, counts, antibodies, tmp_path):
+    adata, _ = cases(counts, antibodies)[case]
+    names = [*NAMES[:9], "p1", "p3", "p5", "p8"]
+    kinds = ["rna", "prot"] if door in ("MuData", "h5mu") else ["Gene Expression", KINDS[-1]]
+    layer = {"layer": "raw"} if door == "raw" else {}
+    right, _ = answer("fit", data(counts, NAMES), genes=NAMES[:9])
+    own, _ = answer("fit", data(antibodies, [f"p{j}" for j in range(20)]), genes=names[9:])
+    found, texts = answer(
+        "fit", DOORS[door](adata, tmp_path / "d"), genes=names, modalities=kinds, **layer
+    )
+    # The genes' weights come from the panel of both: about the same numbers as alone.
+    np.testing.assert_allclose(found[:9, :9], right, atol=0.03)
+    np.testing.assert_allclose(found[9:, 9:], own, atol=0.03)
+    assert abs(np.median(found[:9, 9:])) < 0.08
+    assert not any("left out" in text for text in texts)
+
+
 @pytest.mark.parametrize("case", ["antibodies", "interleaved", "dominated"])
 @pytest.mark.parametrize("consumer", CONSUMERS)
 def test_depth_is_that_of_the_other_genes_for_every_consumer(
