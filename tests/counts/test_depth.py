@@ -203,6 +203,33 @@ def test_depth_is_that_of_the_other_genes_through_every_door(
     assert pd.Series(texts, dtype=str).str.contains(said).sum() == 1
 
 
+@pytest.mark.parametrize("case", ["antibodies", "interleaved"])
+@pytest.mark.parametrize("door", DOORS)
+def test_both_types_are_the_same_through_every_door(case, door, counts, antibodies, tmp_path):
+    adata, _ = cases(counts, antibodies)[case]
+    names = [*NAMES[:9], "p1", "p3", "p5", "p8"]
+    kinds = ["rna", "prot"] if door in ("MuData", "h5mu") else ["Gene Expression", KINDS[-1]]
+    layer = {"layer": "raw"} if door == "raw" else {}
+    of_proteins = data(antibodies, [f"p{j}" for j in range(20)])
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        model = hc.CSCore(
+            DOORS[door](adata, tmp_path / "d"), "library", genes=names, modalities=kinds, **layer
+        )
+        fits = [
+            hc.CSCore(data(counts, NAMES), "library", genes=names[:9]),
+            hc.CSCore(of_proteins, "library", genes=names[9:]),
+            model,
+        ]
+        right, own, found = (
+            m.fit(uncertainty="jackknife").dataset["correlation_unclipped"].values for m in fits
+        )
+    np.testing.assert_allclose(found[:9, :9], right, atol=2e-6)
+    np.testing.assert_allclose(found[9:, 9:], own, atol=2e-6)
+    assert abs(np.nanmedian(found[:9, 9:])) < 0.08
+    assert not any("left out" in str(w.message) for w in caught)
+
+
 @pytest.mark.parametrize("case", ["antibodies", "interleaved", "dominated"])
 @pytest.mark.parametrize("consumer", CONSUMERS)
 def test_depth_is_that_of_the_other_genes_for_every_consumer(
