@@ -17,7 +17,7 @@ from hiercorr.counts.selection import Selection
 from hiercorr.counts.sources import open_source
 from hiercorr.design import formulas
 from hiercorr.design.levels import one_name_each
-from hiercorr.design.samples import OneSamplePerDonor
+from hiercorr.design.samples import OneSamplePerDonor, refuse_swapped
 from hiercorr.errors import (
     DataWarning,
     InputError,
@@ -204,6 +204,8 @@ def _donors(obs: pd.DataFrame, sample: str | None, block: str | None) -> int:
     if block is None:
         return int(obs[sample].nunique())
     donors = int(obs[block].nunique())
+    if donors > obs[sample].nunique():
+        refuse_swapped(block, sample, obs)
     if block != sample and len(obs[[sample, block]].drop_duplicates()) == donors:
         raise InputError(
             f"block={block!r} has a different value in each sample and no effect: leave it out"

@@ -13,7 +13,13 @@ from numpy.typing import NDArray
 from hiercorr.counts.counts import Counts
 from hiercorr.design import formulas
 from hiercorr.design.matrix import DesignMatrix, make_design, own_coefficients, sample_design
-from hiercorr.design.samples import check_block, sample_table, warn_of_repeated_donors
+from hiercorr.design.samples import (
+    check_block,
+    refuse_swapped,
+    sample_table,
+    warn_of_few_donors,
+    warn_of_repeated_donors,
+)
 from hiercorr.design.terms import split_terms
 from hiercorr.errors import EstimationWarning, InputError, unknown_name
 from hiercorr.runtime.user_warnings import warn
@@ -124,6 +130,8 @@ def condition_design(counts: Counts, condition: Condition) -> ConditionDesign:
     of_cells, of_samples = split_terms(condition.formula or "~ 1", table.columns, known)
     levels = _levels(condition, table, varying, known)
     if condition.block is not None:
+        if condition.block in varying:
+            refuse_swapped(condition.block, condition.sample, counts.obs)
         check_block(condition.block, table, varying, known)
         _check_blocks(table, condition)
     text = "~ " + " + ".join(of_samples or ["1"])
@@ -188,6 +196,7 @@ def _check_blocks(table: pd.DataFrame, condition: Condition) -> None:
             f"make them the units with sample={condition.block!r}, and centre each of their "
             f"samples with formula='~ {condition.sample}'"
         )
+    warn_of_few_donors(str(condition.block), int(both.sum()))
 
 
 def _contrast(
