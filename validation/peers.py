@@ -65,13 +65,18 @@ def cscore_python(adata: ad.AnnData, pairs: Pairs) -> Found:
     return np.asarray(p)[pairs], np.asarray(estimate)[pairs]
 
 
-def _memento(adata: ad.AnnData, pairs: Pairs, labels: list[str]) -> ad.AnnData:
+def _memento(
+    adata: ad.AnnData, pairs: Pairs, labels: list[str], own_depth: bool = True
+) -> ad.AnnData:
     import memento
 
     data = adata.copy()
     data.X = data.X.astype(float)
     data.obs["q"] = 0.07
     memento.setup_memento(data, q_column="q", filter_mean_thresh=0.01)
+    if not own_depth:
+        depth = data.obs["depth"].to_numpy()
+        data.obs["memento_size_factor"] = depth / depth.mean()
     memento.create_groups(data, label_columns=labels)
     memento.compute_1d_moments(data, min_perc_group=0.5, filter_genes=False)
     memento.compute_2d_moments(
@@ -114,6 +119,27 @@ def memento_difference(adata: ad.AnnData, pairs: Pairs) -> Found:
         )
         found = memento.get_2d_ht_result(data)
     return found["corr_pval"].to_numpy(float), None
+
+
+def memento_mean(adata: ad.AnnData, pairs: Pairs) -> Found:
+    """memento: test the average correlation over samples against 0 (a treatment of ones).
+
+    Cells are resampled within samples (200 bootstraps, normal approximation). The size factors are
+    the depth of the cells; memento's own are sums over the genes of a panel, which move together.
+    """
+    import memento
+
+    with (
+        contextlib.redirect_stdout(io.StringIO()),
+        contextlib.redirect_stderr(io.StringIO()),
+        warnings.catch_warnings(),
+    ):
+        warnings.simplefilter("ignore")
+        data = _memento(adata, pairs, ["sample"], own_depth=False)
+        ones = pd.DataFrame({"mean": 1.0}, index=memento.get_groups(data).index)
+        memento.ht_2d_moments(data, treatment=ones, num_boot=200, verbose=0, num_cpus=1)
+        found = memento.get_2d_ht_result(data)
+    return found["corr_pval"].to_numpy(float), found["corr_coef"].to_numpy(float)
 
 
 PEERS: dict[str, tuple[str, Callable[[ad.AnnData, Pairs], Found]]] = {

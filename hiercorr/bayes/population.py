@@ -13,7 +13,12 @@ from hiercorr.bayes.pair import Pair, make_pair
 from hiercorr.bayes.setup import Population, Setup
 from hiercorr.counts.counts import MIN_CELLS, Counts
 from hiercorr.design.matrix import DesignMatrix, sample_design
-from hiercorr.design.samples import check_block, sample_table, warn_of_repeated_donors
+from hiercorr.design.samples import (
+    check_block,
+    refuse_swapped,
+    sample_table,
+    warn_of_repeated_donors,
+)
 from hiercorr.errors import DataWarning, InputError, unknown_name
 from hiercorr.runtime.user_warnings import warn
 
@@ -65,6 +70,8 @@ def population_of(
         )
         codes = np.arange(n)
     else:
+        if block in varying:
+            refuse_swapped(block, sample, counts.obs)
         check_block(block, table, varying, counts.obs.columns)
         codes = _block_codes(block, table[block])
     return design, Population(design.matrix, codes, design.formula, tuple(design.names))

@@ -33,6 +33,7 @@ from hiercorr.design.samples import (
     refuse_missing,
     refuse_swapped,
     sample_name,
+    warn_of_few_donors,
     warn_of_repeated_donors,
 )
 from hiercorr.errors import (
@@ -181,6 +182,8 @@ class Pseudobulk:
         groupings = [g for g in (self.block, self._crossed) if g is not None]
         for name in groupings:
             self._check_grouping(name, varying, source)
+        if self.block is not None and self.block_method == "fixed":
+            warn_of_few_donors(self.block, obs[self.block].nunique())
         if self._crossed is not None:
             codes = [pd.factorize(obs[g])[0] for g in groupings]
             if (codes[0] == codes[1]).all():

@@ -212,6 +212,16 @@ def refuse_swapped(block: str, sample: str, obs: pd.DataFrame) -> None:
         )
 
 
+def warn_of_few_donors(block: str, number: int) -> None:
+    """Warn if samples are compared within fewer than 3 donors."""
+    if number < 3:
+        warn(
+            f"samples are compared within {number} values of {block!r}: at least 3 donors are "
+            "needed for a statement about donors; the tests are about these alone",
+            DataWarning,
+        )
+
+
 def refuse_missing(block: str, values: pd.Series) -> None:
     """Raise an error if a sample has no block; the index of `values` names the samples."""
     if values.isna().any():

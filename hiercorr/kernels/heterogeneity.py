@@ -6,12 +6,51 @@ import numpy as np
 from numba import njit
 
 from hiercorr.kernels.elementary import exp, log
+from hiercorr.kernels.vectors import DOUBLES, add_weighted
 from hiercorr.runtime.compile import over_ranges
 
-_BLOCK = 128  # pairs whose arrays stay in the first-level cache
+_BLOCK = 128  # pairs whose arrays stay in the first-level cache; a multiple of a register
+_FACTORS = 16  # factors of a product before its logarithm is taken
 ABSENT = 1e30  # variance of a donor without information on the pair
 _loop = njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "arcp", "reassoc"})
 _LARGEST_Z = 37.0  # the p-value of larger ones underflows
+
+
+@_loop
+def _scale_effects(n, scale1, scale, scale2, den, w):
+    for u in range(n):
+        w[u] = scale1 * scale[u] * scale2[u]
+    for u in range(n):
+        d = np.float64(den[u])
+        w[u] = w[u] / d if d > 0.0 else 0.0
+
+
+@_loop
+def _of_donor(n, num, noise, w, effect, variance):
+    for u in range(n):
+        v = np.float64(noise[u]) * w[u] * w[u]
+        variance[u] = v if v > 0.0 else ABSENT
+    for u in range(n):
+        x = np.float64(num[u]) * w[u]
+        effect[u] = x if variance[u] < ABSENT else 0.0
+
+
+@_loop
+def _add_first(n, effect, variance, w, mean, total):
+    for u in range(n):
+        w[u] = 1.0 / variance[u]
+    for u in range(n):
+        total[u] += w[u]
+    for u in range(n):
+        mean[u] += w[u] * effect[u]
+
+
+@_loop
+def _grow(n, inflation, share1, square, share2, variance):
+    for u in range(n):
+        v = variance[u]
+        grown = v * (1.0 + square[u] * share1 * share2[u]) * inflation
+        variance[u] = grown if v < ABSENT else v
 
 
 @_loop
@@ -25,30 +64,17 @@ def _effects(num, den, noise, t, first, n, scale, side1, side2, inflation, effec
     scale2, share2 = side2
     mean = np.zeros(n)
     total = np.zeros(n)
+    w = np.empty(n)
     for c in range(s):
-        for u in range(n):
-            d = np.float64(den[c, t, first + u])
-            e = np.float64(noise[c, t, first + u])
-            known = (d > 0.0) & (e > 0.0)
-            own = scale[u] * scale1[c, t] * scale2[c, first + u]
-            inverse = own / d if known else 0.0
-            x = num[c, t, first + u] * inverse
-            v = e * inverse * inverse if known else ABSENT
-            effect[c, u] = x
-            variance[c, u] = v
-            mean[u] += x / v
-            total[u] += 1.0 / v
+        _scale_effects(n, scale1[c, t], scale, scale2[c, first:], den[c, t, first:], w)
+        _of_donor(n, num[c, t, first:], noise[c, t, first:], w, effect[c], variance[c])
+        _add_first(n, effect[c], variance[c], w, mean, total)
     for u in range(n):
         v = 1.0 / total[u]
         r = mean[u] * v
         total[u] = min(max(r * r - v, 0.0), 0.9)
     for c in range(s):
-        f = inflation[c]
-        for u in range(n):
-            v = variance[c, u]
-            if v < ABSENT:
-                v *= 1.0 + total[u] * share1[c, t] * share2[c, first + u]
-                variance[c, u] = v * f
+        _grow(n, inflation[c], share1[c, t], total, share2[c, first:], variance[c])
 
 
 @njit(inline="always", error_model="numpy")
@@ -101,18 +127,24 @@ def _zero(n, out):
 
 
 @_loop
-def _add_sums(c, n, x, v, e, known, third, skew, base, carrying):
-    """Add what does not depend on tau of donor c; without information, e and known are 0."""
+def _scaled(n, factor, values, out):
     for u in range(n):
-        known[c, u] = 1.0 if v[c, u] < ABSENT else 0.0
+        out[u] = factor * values[u]
+
+
+@_loop
+def _add_sums(n, v, e, known, third, skew, base, carrying):
+    """Add what does not depend on tau of a donor; without information, e and known are 0."""
     for u in range(n):
-        e[c, u] = v[c, u] * known[c, u]
+        known[u] = 1.0 if v[u] < ABSENT else 0.0
     for u in range(n):
-        third[c, u] = skew[u] * e[c, u] * np.sqrt(e[c, u])
+        e[u] = v[u] * known[u]
     for u in range(n):
-        base[u] += 1.0 / v[c, u]
+        third[u] = skew[u] * e[u] * np.sqrt(e[u])
     for u in range(n):
-        carrying[u] += known[c, u]
+        base[u] += 1.0 / v[u]
+    for u in range(n):
+        carrying[u] += known[u]
 
 
 @_loop
@@ -131,22 +163,9 @@ def _add_given(c, n, factor, g, x, e, third, weight, mean, noise, spread, skew):
 
 
 @_loop
-def _add_adaptive(c, n, extra, x, v, third, w, total, moment, squares, skew, product):
-    """Add the sums of an average with weights 1 / (tau^2 + v_c)."""
-    for u in range(n):
-        w[u] = 1.0 / (v[c, u] + extra)
-    for u in range(n):
-        product[u] *= w[u] * v[c, u]
-    for u in range(n):
-        total[u] += w[u]
-    for u in range(n):
-        skew[u] += w[u] * w[u] * w[u] * third[c, u]
-    for u in range(n):
-        w[u] *= x[c, u]
-    for u in range(n):
-        moment[u] += w[u]
-    for u in range(n):
-        squares[u] += w[u] * x[c, u]
+def _start_adaptive(sums):
+    sums[:] = 0.0
+    sums[0] = 1.0
 
 
 @_loop
@@ -287,6 +306,20 @@ def _add_posterior(a, n, tau2, level, density, mean, variance, together, m1, m2,
 
 
 @_loop
+def _weigh(n, inflation, tau2, known, v, w):
+    for u in range(n):
+        w[u] = known[u] / (v[u] + tau2[u] * inflation)
+
+
+@_loop
+def _add_weight(n, w, total, largest):
+    for u in range(n):
+        total[u] += w[u]
+    for u in range(n):
+        largest[u] = w[u] if w[u] > largest[u] else largest[u]
+
+
+@_loop
 def _write(values, t, first, n, out):
     for u in range(n):
         out[t, first + u] = values[u]
@@ -347,11 +380,11 @@ def _posterior_rows(
     statistic, p, largest = tests
     s, _, columns = num.shape
     taus = len(tau2)
-    x = np.empty((s, _BLOCK))
-    v = np.empty((s, _BLOCK))
+    x = np.zeros((s, _BLOCK))
+    v = np.ones((s, _BLOCK))
     e = np.empty((s, _BLOCK))
     known = np.empty((s, _BLOCK))
-    third = np.empty((s, _BLOCK))
+    third = np.zeros((s, _BLOCK))
     level = np.empty((taus, _BLOCK))
     mean = np.empty((taus, _BLOCK))
     variance = np.empty((taus, _BLOCK))
@@ -360,7 +393,8 @@ def _posterior_rows(
     spread = np.empty((taus, _BLOCK))
     scale = np.empty(_BLOCK)
     w = np.empty(_BLOCK)
-    product = np.empty(_BLOCK)
+    weighted = np.empty((5, _BLOCK))
+    extra = np.empty(s)
     density = np.empty(_BLOCK)
     skew = np.empty(_BLOCK)
     usable = np.empty(_BLOCK, np.bool_)
@@ -395,9 +429,8 @@ def _posterior_rows(
             for out in (base, carrying, weight, g_mean, g_noise, g_spread, g_skew):
                 _zero(n, out)
             for c in range(s):
-                for u in range(n):
-                    skew[u] = skew1[c, t] * skew2[c, first + u]
-                _add_sums(c, n, x, v, e, known, third, skew, base, carrying)
+                _scaled(n, skew1[c, t], skew2[c, first:], skew)
+                _add_sums(n, v[c], e[c], known[c], third[c], skew, base, carrying)
                 if weighting > 0:
                     for u in range(n):
                         d = np.float64(den[c, t, first + u]) if weighting == 2 else 1.0
@@ -417,20 +450,28 @@ def _posterior_rows(
                         g_skew,
                     )
             for a in range(taus):
-                for out in (total, moment, squares, cubes):
-                    _zero(n, out)
+                _start_adaptive(weighted)
                 for u in range(n):
                     level[a, u] = 0.0
-                    product[u] = 1.0
                 for c in range(s):
-                    extra = tau2[a] * inflation[c]
-                    _add_adaptive(
-                        c, n, extra, x, v, third, w, total, moment, squares, cubes, product
-                    )
-                    if c % 16 == 15 or c == s - 1:
-                        _take_logs(a, n, product, level)
+                    extra[c] = tau2[a] * inflation[c]
+                for begun in range(0, s, _FACTORS):
+                    last_donor = min(begun + _FACTORS, s)
+                    for at in range(0, n, DOUBLES):
+                        add_weighted(weighted, at, _BLOCK, x, v, third, extra, begun, last_donor)
+                    _take_logs(a, n, weighted[0], level)
                 _settle_adaptive(
-                    a, n, base, total, moment, squares, cubes, level, adaptive, spread, skewed
+                    a,
+                    n,
+                    base,
+                    weighted[1],
+                    weighted[2],
+                    weighted[3],
+                    weighted[4],
+                    level,
+                    adaptive,
+                    spread,
+                    skewed,
                 )
                 if weighting > 0:
                     _settle_given(
@@ -520,17 +561,14 @@ def _posterior_rows(
             _zero(n, total)
             _zero(n, squares)
             for c in range(s):
-                for u in range(n):
-                    if weighting == 0:
-                        w[u] = known[c, u] / (v[c, u] + t2[u] * inflation[c])
-                    elif weighting == 1:
-                        w[u] = known[c, u]
-                    else:
+                if weighting == 0:
+                    _weigh(n, inflation[c], t2, known[c], v[c], w)
+                elif weighting == 1:
+                    w[:n] = known[c, :n]
+                else:
+                    for u in range(n):
                         w[u] = known[c, u] * np.float64(den[c, t, first + u])
-                for u in range(n):
-                    total[u] += w[u]
-                for u in range(n):
-                    squares[u] = max(squares[u], w[u])
+                _add_weight(n, w, total, squares)
             for u in range(n):
                 shown = carrying[u] <= informative * base[u]
                 t2[u] = np.sqrt(t2[u]) if shown else np.nan

@@ -185,3 +185,51 @@ def add_tile(typing_context, out, at, x, first, y, second, cells):
         return context.get_dummy_value()
 
     return types.void(out, at, x, first, y, second, cells), generate
+
+
+DOUBLES = REGISTER // 8  # double-precision numbers of a register
+
+
+@intrinsic
+def add_weighted(typing_context, sums, at, width, x, v, third, extra, begin, end):
+    """Add sums over rows c in begin:end with weights w = 1 / (v[c] + extra[c]) to `sums`.
+
+    The columns are at:at + DOUBLES of contiguous arrays of doubles with `width` columns. The rows
+    of `sums` are the product of w v, which is multiplied, and the sums of w, w x, w x^2 and
+    w^3 third. All stay in registers.
+    """
+
+    def generate(context, builder, signature, values):
+        kinds = signature.args
+        sums, x, v, third, extra = _pointers(
+            context, builder, (kinds[0], *kinds[3:7]), (values[0], *values[3:7])
+        )
+        at, width, begin, end = _indices(
+            context, builder, (*kinds[1:3], *kinds[7:]), (*values[1:3], *values[7:])
+        )
+        vectors = _Vectors(context, builder, kinds[0].dtype)
+        one = ir.Constant(vectors.type, [1.0] * vectors.lanes)
+
+        def row(array, c):
+            return vectors.place(array, builder.add(builder.mul(c, width), at), 0)
+
+        def body(c, found):
+            product, total, moment, squares, cubes = found
+            variance, effect, skew = (vectors.load(row(a, c)) for a in (v, x, third))
+            w = builder.fdiv(one, builder.fadd(variance, vectors.spread(extra, c)))
+            weighted = builder.fmul(w, effect)
+            return [
+                builder.fmul(product, builder.fmul(w, variance)),
+                builder.fadd(total, w),
+                builder.fadd(moment, weighted),
+                vectors.add_product(weighted, effect, squares),
+                vectors.add_product(builder.fmul(builder.fmul(w, w), w), skew, cubes),
+            ]
+
+        places = [row(sums, vectors.number(k)) for k in range(5)]
+        found = vectors.loop(begin, end, 1, [vectors.load(place) for place in places], body)
+        for value, place in zip(found, places, strict=True):
+            vectors.store(value, place)
+        return context.get_dummy_value()
+
+    return types.void(sums, at, width, x, v, third, extra, begin, end), generate

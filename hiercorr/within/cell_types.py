@@ -17,7 +17,13 @@ from hiercorr.counts.selection import Selection
 from hiercorr.counts.sources import open_source
 from hiercorr.design import formulas
 from hiercorr.design.levels import one_name_each
-from hiercorr.design.samples import OneSamplePerDonor, named_columns, sample_name, with_combinations
+from hiercorr.design.samples import (
+    OneSamplePerDonor,
+    named_columns,
+    refuse_swapped,
+    sample_name,
+    with_combinations,
+)
 from hiercorr.errors import (
     DataWarning,
     InputError,
@@ -206,6 +212,8 @@ def _donors(obs: pd.DataFrame, sample: str | None, block: str | None) -> int:
     if block is None:
         return int(obs[sample].nunique())
     donors = int(obs[block].nunique())
+    if donors > obs[sample].nunique():
+        refuse_swapped(block, sample, obs)
     if block != sample and len(obs[[sample, block]].drop_duplicates()) == donors:
         raise InputError(
             f"block={block!r} has a different value in each sample and no effect: leave it out"

@@ -17,7 +17,9 @@ from hiercorr.design.nesting import like_codes
 from hiercorr.design.samples import (
     Combination,
     check_block,
+    refuse_swapped,
     sample_table,
+    warn_of_few_donors,
     warn_of_repeated_donors,
 )
 from hiercorr.design.terms import split_terms
@@ -130,6 +132,8 @@ def condition_design(counts: Counts, condition: Condition) -> ConditionDesign:
     of_cells, of_samples = split_terms(condition.formula or "~ 1", table.columns, known)
     levels = _levels(condition, table, varying, known)
     if condition.block is not None:
+        if condition.block in varying:
+            refuse_swapped(condition.block, condition.sample, counts.obs)
         check_block(condition.block, table, varying, known)
         _check_blocks(table, condition)
     text = "~ " + " + ".join(of_samples or ["1"])
@@ -202,6 +206,7 @@ def _check_blocks(table: pd.DataFrame, condition: Condition) -> None:
             f"make them the units with sample={condition.block!r}, and centre each of their "
             f"samples with formula='~ {condition.sample}'"
         )
+    warn_of_few_donors(str(condition.block), int(both.sum()))
 
 
 def _contrast(

@@ -75,3 +75,11 @@ def test_refusals(options, text):
     adata.obs["half"] = adata.obs["sample"].isin(["s1", "s2"]).map({True: "x", False: "y"})
     with pytest.raises(hc.InputError, match=text):
         model_of(adata, **options)
+
+
+def test_swapped_names_of_samples_and_donors():
+    adata, _ = simulate_counts(6, 30, 3, mean=2.0, seed=1)
+    adata.obs["donor"] = adata.obs["sample"].cat.codes // 2
+    adata.obs["donor"] = "d" + adata.obs["donor"].astype(str)
+    with pytest.raises(hc.InputError, match="names are swapped; use sample='sample'"):
+        model_of(adata, sample="donor", block="sample")

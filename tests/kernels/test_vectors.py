@@ -4,7 +4,14 @@ import numba
 import numpy as np
 import pytest
 
-from hiercorr.kernels.vectors import STRIP, TILE_ROWS, add_tile, sum_of_rows
+from hiercorr.kernels.vectors import (
+    DOUBLES,
+    STRIP,
+    TILE_ROWS,
+    add_tile,
+    add_weighted,
+    sum_of_rows,
+)
 
 
 @numba.njit
@@ -42,3 +49,24 @@ def test_tiles_of_products(dtype):
     )
     assert width >= 2
     assert (out[2 + TILE_ROWS :] == 0).all()
+
+
+@numba.njit
+def weighted_added(sums, at, width, x, v, third, extra, begin, end):
+    add_weighted(sums, at, width, x, v, third, extra, begin, end)
+
+
+def test_weighted_sums_over_donors():
+    rng = np.random.default_rng(2)
+    x, third = rng.normal(size=(2, 9, 24))
+    v, extra = rng.uniform(0.5, 2, (9, 24)), rng.uniform(0, 1, 9)
+    start = rng.uniform(0.5, 2, (5, 24))
+    sums = start.copy()
+    weighted_added(sums, 8, 24, x, v, third, extra, 2, 7)
+    at, rows = slice(8, 8 + DOUBLES), slice(2, 7)
+    w = 1 / (v + extra[:, None])[rows, at]
+    x, v, third = (a[rows, at] for a in (x, v, third))
+    wanted = start.copy()
+    wanted[0, at] *= (w * v).prod(0)
+    wanted[1:, at] += [w.sum(0), (w * x).sum(0), (w * x**2).sum(0), (w**3 * third).sum(0)]
+    np.testing.assert_allclose(sums, wanted, rtol=1e-13)

@@ -103,10 +103,12 @@ def test_block_reaches_every_type(nested, options):
 def test_block_refusals(nested):
     copy = nested.copy()
     copy.obs["name"] = copy.obs["sample"].astype(str)
+    copy.obs["part"] = copy.obs["sample"].astype(str) + np.resize(["a", "b"], copy.n_obs)
     copy.obs["cell"] = np.resize(["x", "y", "z"], copy.n_obs)
     for block, options, text in (
         ("doner", {}, "unknown block column 'doner'; did you mean 'donor'"),
         ("name", {}, "block='name' has a different value in each sample"),
+        ("part", {}, "names are swapped; use sample='part', block='sample'"),
         ("cell", {}, "no cell type could be fitted; .* varies within samples"),
         ("donor", {"covariates": "~ (1 | sample)"}, "block='donor' and the random intercepts"),
         ("donor", {"fit": {"weights": "adaptive", "uncertainty": "jackknife"}}, "weights="),

@@ -286,6 +286,14 @@ def test_two_donors_have_no_interval():
     assert np.isnan(r.dataset["p_value"].values).all()
 
 
+def test_comparisons_within_two_donors_are_warned_of():
+    adata = nested(2, 3)
+    with pytest.warns(hc.DataWarning, match="within 2 values of 'donor': at least 3 donors"):
+        hc.differential(adata, "sample", "arm", block="donor", depth="depth", target="g0")
+    with pytest.warns(hc.DataWarning, match="within 2 values of 'donor': at least 3 donors"):
+        hc.Pseudobulk(adata, "sample", block="donor", depth="depth")
+
+
 def test_signatures_of_nested_samples_are_over_donors():
     adata = nested(6, 2, effect=2.5)
     members = ["g0", "g1", "g2"]

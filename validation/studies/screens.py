@@ -173,6 +173,7 @@ def remarks(table: pd.DataFrame) -> list[str]:
         "sign its lists hold about twice as many false ones, up to 30% with unequal cells; one outlying donor, or 3 unequal ones, take its power.",
         "The first full run refuted the claim: 16% of a list were false with 4 donors where 40% of the genes are in pairs of +-0.4. Since then "
         "pairs whose signs are chance are part of what the panel teaches, and the claim holds at the price of finding nothing there.",
+        "memento's test of the average correlation is compared in [screens_memento](screens_memento.md), at a reduced size.",
         "Where we are worse: two kinds of donors, where moderation finds more, and 3 or 4 donors with many strong pairs that change sign, "
         "where nothing can be told and nothing is called. More donors are the remedy.",
     ]
