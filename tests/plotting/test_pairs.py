@@ -26,12 +26,12 @@ def test_heatmap_groups_blocks_and_names_what_it_leaves_out(big, result):
 
 def test_ranked_shows_the_numbers(result):
     ax = result.plot.ranked("FTL", n=5)
-    table = result.top("FTL", n=5).sort_values("correlation")
+    table = result.top("FTL", n=5).iloc[::-1]
     assert [t.get_text() for t in ax.get_yticklabels()] == table.index.tolist()
     np.testing.assert_allclose(
         ax.collections[-1].get_offsets()[:, 0], table["correlation"], rtol=1e-6
     )
-    assert "5 of 29 genes" in ax.get_title()
+    assert "5 of 29, ordered by p-value" in ax.get_title().replace("\n", " ")
 
 
 def test_p_value_plots_show_the_p_values(result):
@@ -47,3 +47,25 @@ def test_p_value_plots_show_the_p_values(result):
     np.testing.assert_allclose(points[:, 0], -np.log10((rank - 0.5) / len(p)), rtol=1e-9)
     np.testing.assert_allclose(points[:, 1], -np.log10(p[rank - 1]), rtol=1e-6)
     assert {1, len(p)} <= set(rank)
+
+
+def test_heatmap_leaves_out_genes_that_cannot_be_estimated(result):
+    from hiercorr.plotting.pairs import _estimable
+
+    r = np.full((6, 6), 0.1)
+    r[4] = r[:, 4] = np.nan  # of no pair
+    r[5, :3] = r[:3, 5] = np.nan  # of one pair in four
+    r[0, 1] = r[1, 0] = np.nan
+    assert _estimable(r).tolist() == [True] * 4 + [False] * 2
+    assert not _estimable(np.full((3, 3), np.nan)).any()
+    bare = hc.CorrelationResult(result.dataset.copy(deep=True))
+    for name in ("correlation", "fisher_z"):
+        values = bare.dataset[name].values
+        values[2] = values[:, 2] = np.nan
+    if "correlation_unclipped" in bare.dataset:
+        values = bare.dataset["correlation_unclipped"].values
+        values[2] = values[:, 2] = np.nan
+    ax = bare.plot.heatmap()
+    assert "1 not estimable" in title(ax)
+    assert ax.images[0].get_array().shape == (29, 29)
+    assert not np.isnan(np.ma.filled(ax.images[0].get_array(), np.nan)).any()
