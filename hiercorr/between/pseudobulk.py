@@ -35,6 +35,7 @@ from hiercorr.design.samples import (
     sample_name,
     warn_of_few_donors,
     warn_of_repeated_donors,
+    with_combinations,
 )
 from hiercorr.errors import (
     EstimationWarning,
@@ -224,7 +225,7 @@ class Pseudobulk:
         obs = self.samples.obs
         if name in varying and source is not None:
             with source.open() as opened:
-                refuse_swapped(name, self.sample, opened.obs)
+                refuse_swapped(name, self.sample, with_combinations(opened.obs, self.sample))
         check_block(name, obs, varying, obs.columns)
         values = obs[name]
         refuse_missing(name, values)

@@ -71,6 +71,7 @@ def pair_scatter(
     value = np.log1p(x * scale / counts.depth[:, None])
     code = np.repeat(np.arange(counts.n_samples), counts.cells_per_sample)
     keep = np.sort(rng.permutation(counts.n_cells)[:max_cells])
+    now = style.look()
     ax = style.axes(ax, 5.6, 4.4)
     few = counts.n_samples <= len(style.PALETTE)
     step = 0.03 * np.ptp(value, axis=0)
@@ -78,33 +79,26 @@ def pair_scatter(
     colours = np.array(style.PALETTE if few else [style.SKY])[
         code % len(style.PALETTE) if few else code * 0
     ]
+    size = now.area(5) if len(keep) > style.MANY_POINTS else now.area(12)
     x_cells, y_cells = (value[keep] + jitter[keep]).T
-    ax.scatter(x_cells, y_cells, s=5, c=colours[keep], alpha=0.35, lw=0, rasterized=True)
+    ax.scatter(x_cells, y_cells, s=size, c=colours[keep], alpha=0.5, lw=0, rasterized=True)
     for c, name in enumerate(counts.samples):
         cells = slice(counts.starts[c], counts.starts[c + 1])
         pseudobulk = np.log1p(x[cells].sum(0) / counts.depth[cells].sum() * scale)
         ax.scatter(
             pseudobulk[0],
             pseudobulk[1],
-            s=90,
+            s=now.area(90),
             marker=style.MARKERS[c % len(style.MARKERS)] if few else "o",
             zorder=4,
             edgecolors="black",
-            lw=1.2,
+            lw=now.lw(1.2),
             color=style.PALETTE[c] if few else "white",
-            label=str(name) if few else None,
-        )
-    if few:
-        ax.legend(
-            fontsize=7,
-            frameon=False,
-            loc="upper left",
-            bbox_to_anchor=(1, 1),
-            title="pseudobulk",
-            title_fontsize=8,
+            label=str(name) if few else "samples" if c == 0 else None,
         )
     ax.set_xlabel(f"{gene_a} (log-normalised)")
     ax.set_ylabel(f"{gene_b} (log-normalised)")
+    style.legend(ax, title="pseudobulk (cells: small points)")
     drawn = style.shown(len(keep), counts.n_cells, "drawn", order="")
     title = f"{counts.n_samples} samples, {counts.n_cells:,} cells{drawn}"
     return style.finish(ax, None, title)

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+_ROW_OF_THREE = 6.0  # inches: panels stand in a column on narrower figures
+_LINEAR = 5.0  # -log10 p-values above are on a logarithmic scale
 _LEVELS = ("within", "between")
 _CLASS = {
     "insufficient": (style.GREY, "o"),
@@ -83,6 +85,7 @@ def levels(evidence: EvidenceLike, n_labels: int = 10, ax: Axes | None = None) -
     ).dropna(subset=[f"{level}_position" for level in _LEVELS])
     if not len(table):
         raise InputError("no gene has an estimate at both levels: there is nothing to show")
+    now = style.look()
     ax = style.axes(ax, 5.4, 5.0)
     for name, (colour, marker) in _CLASS.items():
         part = table[table["evidence"] == name]
@@ -90,7 +93,7 @@ def levels(evidence: EvidenceLike, n_labels: int = 10, ax: Axes | None = None) -
             ax.scatter(
                 part["within_position"],
                 part["between_position"],
-                s=22,
+                s=now.area(22),
                 c=colour,
                 marker=marker,
                 alpha=0.75,
@@ -102,17 +105,14 @@ def levels(evidence: EvidenceLike, n_labels: int = 10, ax: Axes | None = None) -
     style.mark_beyond(ax, table["within_position"], table["between_position"], inside)
     ax.axhline(0, **style.ZERO_LINE)
     ax.axvline(0, **style.ZERO_LINE)
-    first = table.head(n_labels)
-    style.label(
-        ax,
-        first["within_position"].to_numpy(),
-        first["between_position"].to_numpy(),
-        list(first.index),
-    )
     ax.set_xlabel(f"correlation with {evidence.target} within samples")
     ax.set_ylabel(f"correlation with {evidence.target} between samples")
-    style.legend_below(ax, 0, -0.12, ncols=3)
-    return style.finish(ax, None, f"{evidence.target}: evidence at two levels (q < {evidence.q:g})")
+    style.legend(ax)
+    style.finish(ax, None, f"{evidence.target}: evidence at two levels (q < {evidence.q:g})")
+    points = tuple(table[f"{level}_position"].to_numpy() for level in _LEVELS)
+    x, y = (v[:n_labels] for v in points)
+    style.label(ax, x, y, list(table.index[:n_labels]), (points[0], points[1]))
+    return ax
 
 
 @style.verbatim
@@ -130,7 +130,12 @@ def traps(found: TrapsLike, axes: Sequence[Any] | None = None) -> Figure:
     Figure
     """
     if axes is None:
-        _, axes = style.pyplot().subplots(1, 3, figsize=(12.5, 3.9), layout="constrained")
+        size = style.figure_size(12.5, 4.1, of_lines=False)
+        column = size[0] < _ROW_OF_THREE
+        if column:
+            size = (size[0], 2.4 * size[0])
+        shape = (3, 1) if column else (1, 3)
+        _, axes = style.pyplot().subplots(*shape, figsize=size, layout="constrained")
     if len(axes) != 3:
         raise InputError(f"traps needs 3 axes, not {len(axes)}")
     dropout, depth, replication = axes
@@ -142,14 +147,24 @@ def traps(found: TrapsLike, axes: Sequence[Any] | None = None) -> Figure:
 
 def _dropout(ax: Axes, genes: pd.DataFrame, target: str) -> None:
     """Plot log-normalised correlations of cells against corrected ones."""
+    now = style.look()
     points = ax.scatter(
-        genes["within"], genes["naive"], s=14, c=genes["detection"], cmap="viridis", lw=0
+        genes["within"],
+        genes["naive"],
+        s=now.area(14),
+        c=genes["detection"],
+        cmap="viridis",
+        lw=0,
+        rasterized=len(genes) > style.MANY_POINTS,
     )
     limits = [np.nanmin(genes[["within", "naive"]]), np.nanmax(genes[["within", "naive"]])]
-    ax.plot(limits, limits, color=style.GREY, lw=1)
+    ax.plot(limits, limits, color=style.GREY, lw=now.lw(1), zorder=0)
     ax.set_xlabel("CS-CORE, within samples")
     ax.set_ylabel("Pearson, log-normalised cells")
-    ax.figure.colorbar(points, ax=ax, label="proportion of cells with a count", shrink=0.9)
+    bar = ax.figure.colorbar(points, ax=ax, shrink=0.9)
+    bar.set_label("detection (proportion of cells)", fontsize=now.text)
+    bar.ax.tick_params(labelsize=now.small)
+    bar.outline.set_visible(False)
     style.finish(ax, None, f"dropout: correlation with {target}")
 
 
@@ -161,29 +176,43 @@ def _depth(ax: Axes, genes: pd.DataFrame) -> None:
         ("depth_normalised", style.BLUE, "normalised"),
     ):
         ax.hist(genes[name].dropna(), bins, color=colour, alpha=0.6, label=text)
-    ax.axvline(0, color="#444444", lw=0.8)
-    ax.set_xlabel("correlation of genes with sequencing depth")
+    ax.axvline(0, color="#444444", lw=style.look().lw(0.8))
+    ax.set_xlabel("correlation with sequencing depth")
     ax.set_ylabel("number of genes")
-    ax.legend(frameon=False, fontsize=8)
+    style.legend(ax)
     style.finish(ax, None, "sequencing depth")
 
 
 def _pseudoreplication(ax: Axes, genes: pd.DataFrame) -> None:
     """Plot quantiles of p-values with cells and with samples as units."""
+    now = style.look()
     expected = -np.log10((np.arange(len(genes)) + 0.5) / len(genes))
     for name, colour, marker, text in (
         ("p_cells", style.RED, "x", "cells as units"),
-        ("p_shuffled", style.ORANGE, "+", "cells, target shuffled in samples"),
-        ("p_within", style.BLUE, "o", "samples, within"),
-        ("p_between", style.GREEN, "s", "samples, between"),
+        ("p_shuffled", style.ORANGE, "+", "cells as units, target shuffled"),
+        ("p_within", style.BLUE, "o", "samples as units, within"),
+        ("p_between", style.GREEN, "s", "samples as units, between"),
     ):
         p = np.sort(genes[name].dropna().clip(lower=1e-50))
-        ax.plot(expected[: len(p)], -np.log10(p), marker, color=colour, ms=4, ls="", label=text)
-    ax.plot(expected, expected, color=style.GREY, lw=1)
-    ax.set_yscale("symlog", linthresh=5)
-    ax.set_xlabel("expected -log10 p-value (uniform)")
+        ax.plot(
+            expected[: len(p)],
+            -np.log10(p),
+            marker,
+            color=colour,
+            ms=now.ms(4),
+            mew=now.lw(1),
+            ls="",
+            label=text,
+            rasterized=len(genes) > style.MANY_POINTS,
+        )
+    ax.plot(expected, expected, color=style.GREY, lw=now.lw(1))
+    if ax.get_ylim()[1] > _LINEAR:
+        ax.set_yscale("symlog", linthresh=_LINEAR)
+        ax.set_yticks([0, 2, 4, 10, 20, 50], ["0", "2", "4", "10", "20", "50"])
+        ax.minorticks_off()
+    ax.set_xlabel("expected -log10 p-value")
     ax.set_ylabel("observed -log10 p-value (max. 50)")
-    style.legend_below(ax, -0.1, -0.16, ncols=2, fontsize=7)
+    style.legend(ax)
     style.finish(ax, None, "pseudoreplication")
 
 
@@ -204,7 +233,8 @@ def comparison(compared: ComparisonLike, ax: Axes | None = None) -> Axes:
     table = compared.table
     groups = list(dict.fromkeys(zip(table["gene_a"], table["gene_b"], table["level"], strict=True)))
     names = list(dict.fromkeys(table["result"]))
-    ax = style.axes(ax, 6.0, 1.2 + 0.42 * len(groups))
+    now = style.look()
+    ax = style.axes(ax, 6.0, 1.4 + 0.42 * len(groups), of_lines=True)
     for k, name in enumerate(names):
         part = table[table["result"] == name]
         row = [
@@ -213,12 +243,16 @@ def comparison(compared: ComparisonLike, ax: Axes | None = None) -> Axes:
         y = np.array(row) + (k - (len(names) - 1) / 2) * 0.6 / max(len(names), 2)
         x, low, high = (part[c].to_numpy() for c in ("correlation", "ci_lower", "ci_upper"))
         colour = style.PALETTE[k % len(style.PALETTE)]
-        ax.hlines(y, low, high, color=colour, lw=1.3)
-        ax.plot(x, y, style.MARKERS[k % len(style.MARKERS)], color=colour, ms=5, ls="", label=name)
+        ax.hlines(y, low, high, color=colour, lw=now.lw(1.3))
+        marker, size = style.MARKERS[k % len(style.MARKERS)], now.ms(5)
+        ax.plot(x, y, marker, color=colour, ms=size, mew=0, ls="", label=name)
     ax.axvline(0, **style.ZERO_LINE)
-    ax.set_yticks(range(len(groups)), [f"{a} - {b}, {level}" for a, b, level in groups])
+    rows = [f"{a}\u2013{b}, {level}" for a, b, level in groups]
+    ax.set_yticks(range(len(groups)), rows, fontsize=now.small)
+    for k in range(1, len(groups), 2):
+        ax.axhspan(k - 0.5, k + 0.5, color="#f4f4f4", lw=0, zorder=-1)
     ax.set_ylim(len(groups) - 0.5, -0.5)
     ax.set_xlim(-1.02, 1.02)
     ax.set_xlabel("correlation (within: expression; between: log expression)")
-    ax.legend(fontsize=8, frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
+    style.legend(ax)
     return style.finish(ax, None, "estimates of the same pairs by model")

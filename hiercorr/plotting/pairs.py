@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ from hiercorr.results.pairs import effect_name, estimates, in_tables
 from hiercorr.results.result import CorrelationResult
 
 if TYPE_CHECKING:
+    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
 
 _MAX_PAIRS = 100_000  # maximum number of points of a volcano plot
@@ -31,6 +32,9 @@ def heatmap(
     ax: Axes | None = None,
 ) -> Axes:
     """Plot a clustered heatmap with its dendrogram (average linkage of 1 - r).
+
+    Genes of which fewer than half of the pairs could be estimated are left out; the title gives
+    their number.
 
     Parameters
     ----------
@@ -50,11 +54,12 @@ def heatmap(
     Axes
     """
     variable = variable or effect_name(result.dataset.data_vars)
-    r, names, total = _chosen(result, genes, variable, max_genes)
+    r, names, total, missing = _chosen(result, genes, variable, max_genes)
     tree = _linkage(r)
     order = hierarchy.leaves_list(tree)
+    now = style.look()
     ax = style.axes(ax, 6.4, 6.0)
-    cmap = style.pyplot().get_cmap("RdBu_r").with_extremes(bad="#dddddd")
+    cmap = style.pyplot().get_cmap("RdBu_r").with_extremes(bad="#eeeeee")
     limit = min(1.0, max(0.2, float(np.nanquantile(np.abs(r[~np.eye(len(r), dtype=bool)]), 0.99))))
     image = ax.imshow(
         r[np.ix_(order, order)],
@@ -65,18 +70,24 @@ def heatmap(
         interpolation="nearest",
     )
     if len(r) <= _MAX_GENE_NAMES:
-        size = min(9.0, 260 / len(r) + 2)
+        side = 72 * min(ax.figure.bbox.size) / ax.figure.dpi  # points
+        size = min(0.9 * now.text, max(0.6 * side / len(r), 3.0))
         ax.set_xticks(range(len(r)), names[order], rotation=90, fontsize=size)
         ax.set_yticks(range(len(r)), names[order], fontsize=size)
     else:
         ax.set_xticks([])
         ax.set_yticks([])
-        ax.set_xlabel(f"{len(r):,} genes")
+        ax.set_xlabel(f"{len(r):,} genes", fontsize=now.text)
     tree_ax = ax.inset_axes((0, 1.01, 1, 0.14))
     _dendrogram(tree_ax, tree, len(r))
     text = variable.replace("_", " ")
-    ax.figure.colorbar(image, ax=ax, shrink=0.5, label=text, pad=0.02)
-    style.finish(tree_ax, result, f"{text}{style.shown(len(r), total, 'genes')}")
+    bar = ax.figure.colorbar(image, ax=ax, shrink=0.5, pad=0.02, aspect=15)
+    bar.set_label(text, fontsize=now.text)
+    bar.ax.tick_params(labelsize=now.small)
+    bar.outline.set_visible(False)
+    some = style.shown(len(r), total, "genes", "strongest ")
+    left_out = f", {missing:,} not estimable" if missing else ""
+    style.finish(tree_ax, result, f"{text}{some}{left_out}")
     for each in (ax, tree_ax):
         each.spines[:].set_visible(False)
     return ax
@@ -84,8 +95,8 @@ def heatmap(
 
 def _chosen(
     result: CorrelationResult, genes: Sequence[str] | None, variable: str, max_genes: int
-) -> tuple[NDArray, NDArray, int]:
-    """Return the matrix and names of the genes to show, and how many there were to choose from."""
+) -> tuple[NDArray, NDArray, int, int]:
+    """Return matrix and names of the genes to show, how many could be, and how many could not."""
     if result.target is not None:
         raise InputError(
             "a heatmap needs all pairs, and this result has one target: "
@@ -101,12 +112,29 @@ def _chosen(
         table = table.loc[list(genes), list(genes)]
     r, names = np.array(table, float), table.index.to_numpy()
     np.fill_diagonal(r, 0.0 if variable == "difference" else 1.0)
+    known = _estimable(r)
+    r, names, missing = r[np.ix_(known, known)], names[known], int((~known).sum())
+    total = len(r)
     if len(r) > max_genes:
         keep = np.sort(np.argsort(-np.nansum(r**2, 1), kind="stable")[:max_genes])
         r, names = r[np.ix_(keep, keep)], names[keep]
     if len(r) < 2:
-        raise InputError(f"a heatmap needs at least 2 genes, not {len(r)}")
-    return r, names, len(table)
+        left_out = f": {missing} could not be estimated" if missing else ""
+        raise InputError(f"a heatmap needs at least 2 genes, not {len(r)}{left_out}")
+    return r, names, total, missing
+
+
+def _estimable(r: NDArray) -> NDArray:
+    """Find the genes that were estimated with at least half of each other."""
+    off = np.isfinite(r) & ~np.eye(len(r), dtype=bool)
+    known = off.any(1)
+    while known.any():
+        share = off[:, known].sum(1) / max(known.sum() - 1, 1)
+        fewer = known & (share >= 0.5)
+        if fewer.sum() == known.sum():
+            break
+        known = fewer
+    return known
 
 
 def _linkage(r: NDArray) -> NDArray:
@@ -130,7 +158,8 @@ def _dendrogram(ax: Axes, tree: NDArray, n: int) -> None:
         a, b = int(a), int(b)
         x[n + k], height[n + k] = (x[a] + x[b]) / 2, h
         lines.append([(x[a], height[a]), (x[a], h), (x[b], h), (x[b], height[b])])
-    ax.add_collection(LineCollection(lines, colors="#444444", linewidths=0.7 if n < 200 else 0.3))
+    width = style.look().lw(0.7 if n < 200 else 0.3)
+    ax.add_collection(LineCollection(lines, colors="#444444", linewidths=width))
     ax.set_xlim(-0.5, n - 0.5)
     ax.set_ylim(0, tree[:, 2].max() * 1.02)
     ax.set_xticks([])
@@ -182,24 +211,25 @@ def volcano(
             "a volcano plot needs p-values, and this result has no uncertainty: use ranked()"
         )
     table, names = table[table["p_value"].notna()], names[table["p_value"].notna().to_numpy()]
+    now = style.look()
     ax = style.axes(ax)
     y = style.minus_log10(table["p_value"])
     passed = table["q_value"] < q
     many = len(table) > style.MANY_POINTS
     for mask, colour, marker, text in (
-        (~passed, style.GREY, "o", f"q >= {q:g}"),
+        (~passed, style.GREY, "o", f"q \u2265 {q:g}"),
         (passed & (table["position"] > 0), style.RED, "^", "positive"),
         (passed & (table["position"] < 0), style.BLUE, "v", "negative"),
     ):
         ax.scatter(
             table.loc[mask, "position"],
             y[mask],
-            s=8 if many else 18,
+            s=now.area(8 if many else 18),
             c=colour,
             marker=marker,
             alpha=0.6,
             lw=0,
-            label=f"{text} ({int(mask.sum()):,})",
+            label=f"{text} ({int(mask.sum()):,})" if mask.any() else None,
             rasterized=many,
         )
     effect = effect_name(table.columns)
@@ -207,16 +237,16 @@ def volcano(
         style.mark_beyond(ax, table["position"], y, table[effect])
     if effect == "correlation":
         ax.set_xlim(-1.05, 1.05)
-    first = np.arange(min(n_labels, len(table)))
-    style.label(
-        ax, table["position"].to_numpy()[first], y.to_numpy()[first], names.to_numpy()[first]
-    )
     ax.axvline(0, **style.ZERO_LINE)
     ax.set_xlabel(style.effect_text(result, shrunken))
     ax.set_ylabel("-log10 p-value")
-    style.legend_below(ax, 0, -0.14, ncols=3)
     of = "differences: " if effect == "difference" else ""
-    return style.finish(ax, result, f"{of}{title}")
+    style.legend(ax)
+    style.finish(ax, result, f"{of}{title}")
+    points = (table["position"].to_numpy(), y.to_numpy())
+    x, up = (v[:n_labels] for v in points)
+    style.label(ax, x, up, names.to_numpy()[:n_labels], points)
+    return ax
 
 
 @style.verbatim
@@ -229,9 +259,11 @@ def ranked(
     *,
     shrunken: bool = False,
 ) -> Axes:
-    """Plot the partners with the smallest p-values and their intervals, sorted by correlation.
+    """Plot the partners with the smallest p-values and their intervals, in this order.
 
-    Of a result of :func:`hiercorr.differential`, differences are shown.
+    The order is that of :meth:`CorrelationResult.top`, from the top; without p-values, it is that
+    of the absolute correlations. Of a result of :func:`hiercorr.differential`, differences are
+    shown.
 
     Parameters
     ----------
@@ -255,8 +287,9 @@ def ranked(
     true_or_false("shrunken", shrunken)
     name, table = style.partners(result, gene, shrunken)
     total = len(table)
-    table = table.head(n).sort_values("position")
-    ax = style.axes(ax, 5.0, 1.0 + 0.19 * len(table))
+    table = table.head(n).iloc[::-1]
+    now = style.look()
+    ax = style.axes(ax, 5.0, 1.3 + 0.19 * len(table), of_lines=True)
     y = np.arange(len(table))
     rate = "lfsr" if shrunken else "q_value"
     passed = (table[rate] < q).to_numpy() if rate in table else np.zeros(len(table), bool)
@@ -265,11 +298,12 @@ def ranked(
     prefix = "ci" if effect == "correlation" else effect
     if f"{prefix}_lower" in table and not shrunken:
         limits = (table[f"{prefix}_lower"], table[f"{prefix}_upper"])
-        ax.hlines(y, *limits, color=colour, lw=1.2, alpha=0.7)
+        ax.hlines(y, *limits, color=colour, lw=now.lw(1.2), alpha=0.7)
     ax.scatter(
         table["position"],
         y,
-        s=26,
+        s=now.area(26),
+        linewidths=now.lw(1.2),
         facecolors=np.where(passed, colour, "white"),
         edgecolors=list(colour),
         zorder=3,
@@ -277,12 +311,29 @@ def ranked(
     if not shrunken:
         style.mark_beyond(ax, table["position"], y, table[effect])
     ax.axvline(0, **style.ZERO_LINE)
-    ax.set_yticks(y, table.index, fontsize=8)
+    ax.set_yticks(y, table.index, fontsize=now.small)
     ax.set_ylim(-0.7, len(table) - 0.3)
-    filled = "local false sign rate" if shrunken else "q"
-    ax.set_xlabel(f"{style.effect_text(result, shrunken)}\nfilled: {filled} < {q:g}")
+    ax.set_xlabel(style.effect_text(result, shrunken))
+    name_of_rate = "local false sign rate" if shrunken else "q"
+    style.legend(ax, entries=_ranked_legend(passed, q, ax, name_of_rate))
     chosen = style.shown_partners(table, total, shrunken)
     return style.finish(ax, result, f"partners of {name}{chosen}")
+
+
+def _ranked_legend(passed: NDArray, q: float, ax: Axes, rate: str) -> list[Artist]:
+    """Return entries for filled and open points, and for estimates beyond the boundary."""
+    from matplotlib.lines import Line2D
+
+    fills = (
+        (passed.any(), "#444444", f"{rate} < {q:g}"),
+        (~passed.all(), "white", f"{rate} \u2265 {q:g}"),
+    )
+    size = style.look().ms(5)
+    options: dict[str, Any] = {"marker": "o", "ls": "", "mec": "#444444", "ms": size}
+    out: list[Artist] = [
+        Line2D([], [], mfc=fill, label=text, **options) for some, fill, text in fills if some
+    ]
+    return out + ax.get_legend_handles_labels()[0]
 
 
 def _p_values(result: CorrelationResult, variable: str) -> NDArray:
@@ -316,10 +367,18 @@ def p_histogram(
     p = _p_values(result, variable)
     ax = style.axes(ax)
     ax.hist(p, list(np.linspace(0, 1, bins + 1)), color=style.SKY, edgecolor="white", lw=0.4)
-    ax.axhline(len(p) / bins, color=style.RED, lw=1, ls="--")
-    ax.set_xlabel(variable.replace("_", " "))
+    uniform = "uniform distribution"
+    ax.axhline(len(p) / bins, color=style.RED, lw=style.look().lw(1), ls="--", label=uniform)
+    ax.set_xlim(0, 1)
+    ax.set_xlabel(_said(variable))
     ax.set_ylabel("number of pairs")
-    return style.finish(ax, result, f"{len(p):,} {variable.replace('_', ' ')}s")
+    style.legend(ax)
+    return style.finish(ax, result, f"{_said(variable)}s of {len(p):,} pairs")
+
+
+def _said(variable: str) -> str:
+    """Return the name of a p-value as it is written."""
+    return variable.replace("_value", "-value").replace("_", " ")
 
 
 @style.verbatim
@@ -342,19 +401,23 @@ def qq(result: CorrelationResult, variable: str = "p_value", ax: Axes | None = N
 
     p = np.sort(_p_values(result, variable))
     m = len(p)
+    now = style.look()
     rank = np.unique(np.round(np.geomspace(1, m, min(m, 2000))).astype(int))
     ax = style.axes(ax)
     expected = -np.log10((rank - 0.5) / m)
     low, high = (stats.beta.ppf(level, rank, m - rank + 1) for level in (0.025, 0.975))
-    ax.fill_between(expected, -np.log10(high), -np.log10(low), color="#e4e4e4", lw=0)
-    ax.plot(expected, expected, color=style.GREY, lw=1)
+    ax.fill_between(
+        expected, -np.log10(high), -np.log10(low), color="#e4e4e4", lw=0, label="95% band"
+    )
+    ax.plot(expected, expected, color=style.GREY, lw=now.lw(1), label="uniform distribution")
     ax.plot(
         expected,
         -np.log10(np.maximum(p[rank - 1], np.nextafter(0, 1))),
         ".",
         color=style.BLUE,
-        ms=4,
+        ms=now.ms(4),
     )
-    ax.set_xlabel("expected -log10 p-value (uniform)")
-    ax.set_ylabel(f"observed -log10 {variable.replace('_value', '-value').replace('_', ' ')}")
-    return style.finish(ax, result, f"QQ of {m:,} tests")
+    ax.set_xlabel("expected -log10 p-value")
+    ax.set_ylabel(f"observed -log10 {_said(variable)}")
+    style.legend(ax)
+    return style.finish(ax, result, f"quantiles of {m:,} {_said(variable)}s")

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from hiercorr.errors import InputError
-from hiercorr.plotting.style import GREY, MARKERS, PALETTE, axes, finish, verbatim
+from hiercorr.plotting.style import GREY, MARKERS, PALETTE, axes, finish, legend, look, verbatim
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -61,18 +61,19 @@ def power_curve(
             table["power"],
             color=PALETTE[k % len(PALETTE)],
             marker=MARKERS[k % len(MARKERS)],
-            ms=3,
+            ms=look().ms(3),
+            lw=look().lw(1.5),
             label=name,
         )
     if goal is not None:
-        ax.axhline(goal, color=GREY, lw=0.8, ls="--")
+        ax.axhline(goal, color=GREY, lw=look().lw(0.8), ls="--")
     if over in ("cells", "mean"):
         ax.set_xscale("log")
     ax.set_xlabel(_LABELS.get(over, over))
     ax.set_ylabel("power")
     ax.set_ylim(0, 1.02)
     if any(named):
-        ax.legend(frameon=False, fontsize=9)
+        legend(ax)
     return finish(ax, None, "power curves" if len(named) > 1 else "power curve")
 
 
@@ -97,6 +98,7 @@ def designs(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
     >>> table = best_design(hc.power(samples=8, cells=300), donor_cost=1500, cell_cost=0.15)
     >>> ax = hc.plotting.designs(table)
     """
+    now = look()
     ax = axes(ax)
     best, shown = table.iloc[0], table.sort_values("samples")
     budget = shown["power"].nunique() > 1 and shown["cost"].max() <= 1.05 * shown["cost"].min()
@@ -106,15 +108,18 @@ def designs(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
         if budget
         else shown[shown[value] <= 4 * best[value]]
     )
-    ax.plot(near["samples"], near[value], color=PALETTE[0], marker="o", ms=3)
-    ax.plot([best["samples"]], [best[value]], marker="*", ms=13, color=PALETTE[1], ls="")
-    text = f"best: {best['samples']:.0f} samples x {best['cells']:,.0f} cells"
-    text += f"\ncost {best['cost']:,.0f}, power {best['power']:.2f}"
-    x, y, ha, va = (0.97, 0.04, "right", "bottom") if budget else (0.03, 0.96, "left", "top")
-    ax.text(x, y, text, transform=ax.transAxes, fontsize=9, ha=ha, va=va)
+    ax.plot(
+        near["samples"], near[value], color=PALETTE[0], marker="o", ms=now.ms(3), lw=now.lw(1.5)
+    )
+    star: dict[str, Any] = {"marker": "*", "ms": now.ms(13), "ls": "", "mew": 0, "zorder": 4}
+    ax.plot([best["samples"]], [best[value]], color=PALETTE[1], **star)
+    text = f"best: {best['samples']:.0f} samples, {best['cells']:,.0f} cells per sample, "
+    text += f"cost {best['cost']:,.0f}, power {best['power']:.2f}"
+    ax.lines[-1].set_label(text)
     ax.locator_params(axis="x", integer=True)
     ax.set_xlabel("number of samples")
     ax.set_ylabel(value)
+    legend(ax)
     return finish(
         ax, None, "designs within the budget" if budget else "designs with the required power"
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 
 from hiercorr.errors import InputError
 from hiercorr.plotting import style
@@ -20,6 +21,9 @@ def forest(
     result: CorrelationResult, gene_a: str, gene_b: str | None = None, ax: Axes | None = None
 ) -> Axes:
     """Plot the correlation of a pair per sample and overall, with the prediction interval.
+
+    The areas of the squares are proportional to the precision of the samples, the inverse squared
+    standard errors of Fisher's z; without standard errors, to their numbers of cells.
 
     Parameters
     ----------
@@ -41,14 +45,16 @@ def forest(
         raise InputError(
             f"the correlation of {first!r} and {second!r} is not estimable in any sample"
         )
-    ax = style.axes(ax, 5.2, 1.4 + 0.28 * len(known))
+    now = style.look()
+    ax = style.axes(ax, 5.2, 1.4 + 0.28 * len(known), of_lines=True)
     y = np.arange(len(known)) + 2
     z, se = np.arctanh(known["correlation"].clip(-0.9999, 0.9999)), known["fisher_z_se"]
     has_se = se.notna().to_numpy()
     lower, upper = np.tanh(z - 1.96 * se), np.tanh(z + 1.96 * se)
-    ax.hlines(y[has_se], lower[has_se], upper[has_se], color=style.GREY, lw=1.4)
-    size = 20 + 80 * known["n_cells"] / known["n_cells"].max()
-    ax.scatter(known["correlation"], y, s=size, marker="s", color=style.BLUE, zorder=3)
+    ax.hlines(y[has_se], lower[has_se], upper[has_se], color=style.GREY, lw=now.lw(1.4))
+    weight, meaning = _weights(known)
+    size = now.area(130) * weight / weight.max()
+    ax.scatter(known["correlation"], y, s=size, marker="s", color=style.BLUE, lw=0, zorder=3)
     value = {v: float(pair[v]) for v in ("ci_lower", "ci_upper")}
     value["correlation"] = float(estimates(pair))
     if np.isfinite(value["ci_lower"]):
@@ -59,7 +65,7 @@ def forest(
             zorder=3,
         )
     else:
-        ax.plot(value["correlation"], 1, "D", color=style.RED, ms=8)
+        ax.plot(value["correlation"], 1, "D", color=style.RED, ms=now.ms(8))
     labels = [
         "all samples",
         *(f"{s} ({n:,})" for s, n in zip(known.index, known["n_cells"], strict=True)),
@@ -71,18 +77,43 @@ def forest(
             float(pair["prediction_lower"]),
             float(pair["prediction_upper"]),
             color=style.RED,
-            lw=2,
+            lw=now.lw(2),
             ls=":",
         )
-        ticks, labels = [0, *ticks], ["a new sample (95%)", *labels]
+        ticks, labels = [0, *ticks], ["new sample (95%)", *labels]
     ax.axvline(0, **style.ZERO_LINE)
-    ax.set_yticks(ticks, labels, fontsize=8)
+    ax.set_yticks(ticks, labels, fontsize=now.small)
     ax.set_ylim(-0.6, len(known) + 1.6)
     missing = len(table) - len(known)
-    ax.set_xlabel(
-        "correlation (95% interval)" + (f"; not estimable in {missing} samples" if missing else "")
-    )
+    ax.set_xlabel("correlation (95% interval)")
+    notes = [f"area of squares: {meaning}"]
+    notes += [f"not estimable in {missing:,} of {len(table):,} samples"] if missing else []
+    _note(ax, notes)
     return style.finish(ax, result, f"{first} and {second}")
+
+
+def _weights(known: pd.DataFrame) -> tuple[pd.Series, str]:
+    """Return the weights of samples, for the areas of their squares, and what they are."""
+    if known["fisher_z_se"].notna().all():
+        return known["fisher_z_se"] ** -2.0, "1 / SE\u00b2"
+    return known["n_cells"].astype(float), "number of cells"
+
+
+def _note(ax: Axes, lines: list[str]) -> None:
+    """Write small lines below the name of the horizontal axis."""
+    text = "\n".join(lines)
+    ax.annotate(
+        text,
+        (0.5, 0),
+        (0, -2),
+        xycoords=ax.xaxis.label,
+        textcoords="offset points",
+        fontsize=style.look().small,
+        color="#555555",
+        ha="center",
+        va="top",
+        annotation_clip=False,
+    )
 
 
 @style.verbatim
@@ -108,9 +139,10 @@ def strip(
         raise InputError("per-sample estimates were not kept; fit with per_sample=True")
     name, table = style.partners(result, gene)
     total = len(table)
-    table = table.head(n).sort_values("position", ascending=False)
+    table = table.head(n)
     values = row_of(result.dataset, name)[1]["sample_correlation"].sel(gene=list(table.index))
     samples = values["sample"].values
+    now = style.look()
     ax = style.axes(ax, 1.6 + 0.3 * len(table), 4.0)
     x = np.arange(len(table))
     offset = np.linspace(-0.25, 0.25, len(samples)) if len(samples) > 1 else np.zeros(1)
@@ -120,20 +152,22 @@ def strip(
             x + offset[k],
             values.sel(sample=sample),
             style.MARKERS[k % len(style.MARKERS)] if few else "o",
-            ms=4,
+            ms=now.ms(4),
             alpha=0.8,
+            mew=0,
             color=style.PALETTE[k] if few else style.GREY,
             label=str(sample) if few else None,
             ls="",
         )
-    ax.hlines(table["position"], x - 0.38, x + 0.38, color="#222222", lw=1.6, zorder=3)
+    ax.hlines(table["position"], x - 0.38, x + 0.38, color="#222222", lw=now.lw(1.6), zorder=3)
+    ax.plot([], [], color="#222222", lw=now.lw(1.6), label="all samples")
     ax.axhline(0, **style.ZERO_LINE)
-    ax.set_xticks(x, table.index, rotation=90, fontsize=8)
+    ax.set_xticks(x, table.index, rotation=90, fontsize=now.small)
     ax.set_xlim(-0.6, len(table) - 0.4)
-    ax.set_xlabel("points: samples, lines: all samples")
     ax.set_ylabel(f"correlation with {name}")
-    if few:
-        ax.legend(fontsize=7, frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
+    if not few:
+        ax.plot([], [], "o", color=style.GREY, ms=now.ms(4), mew=0, label="samples")
+    style.legend(ax)
     return style.finish(ax, result, f"partners of {name}{style.shown_partners(table, total)}")
 
 
@@ -163,6 +197,7 @@ def diagnostics(result: CorrelationResult, ax: Axes | None = None) -> Axes:
     missing = np.isnan(size)
     if result.target is not None:
         table, size, missing = (v[result.genes != result.target] for v in (table, size, missing))
+    now = style.look()
     ax = style.axes(ax)
     flagged = (
         (table["gene_flag"] != "").to_numpy()
@@ -176,18 +211,19 @@ def diagnostics(result: CorrelationResult, ax: Axes | None = None) -> Axes:
         ax.scatter(
             table["detection"][mask],
             size[mask],
-            s=16,
+            s=now.area(16),
             c=colour,
             marker=marker,
             alpha=0.7,
-            lw=1 if marker == "x" else 0,
-            label=f"{text} ({int(mask.sum()):,})",
+            lw=now.lw(1) if marker == "x" else 0,
+            label=f"{text} ({int(mask.sum()):,})" if mask.any() else None,
             rasterized=len(table) > style.MANY_POINTS,
         )
-    ax.plot([], [], " ", label=f"not estimable ({int(missing.sum()):,})")
+    if missing.any():
+        ax.plot([], [], " ", label=f"not estimable ({int(missing.sum()):,})")
     ax.set_xlabel("proportion of cells with a count")
     ax.set_ylabel(
         "median |correlation|" if result.target is None else f"|correlation with {result.target}|"
     )
-    ax.legend(fontsize=8, frameon=False)
+    style.legend(ax)
     return style.finish(ax, result, "genes: detection and correlation")

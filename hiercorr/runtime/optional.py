@@ -6,7 +6,6 @@ from importlib import import_module
 from typing import Any
 
 EXTRAS = {
-    "adjustText": "report",
     "arviz": "bayes",
     "dask": "dask",
     "gseapy": "report",

@@ -27,7 +27,23 @@ def test_diagnostics_and_network_show_the_result(result):
     np.testing.assert_allclose(
         shown[np.lexsort(shown.T)], expected[np.lexsort(expected.T)], rtol=1e-6
     )
-    ax = result.plot.network(min_correlation=0.2)
+    ax = result.plot.network(min_correlation=0.2, max_edges=1000)
     table = result.pairs(q=0.05, min_correlation=0.2)
     lines = sum(len(c.get_segments()) for c in ax.collections if hasattr(c, "get_segments"))
     assert lines == len(table)
+
+
+def test_the_network_keeps_the_strongest_pairs_and_every_gene(result):
+    ax = result.plot.network(min_correlation=0.1, max_genes=20, max_edges=30)
+    segments = [c for c in ax.collections if hasattr(c, "get_segments")]
+    assert sum(len(c.get_segments()) for c in segments) == 30
+    nodes = [c for c in ax.collections if not hasattr(c, "get_segments")]
+    assert sum(len(c.get_offsets()) for c in nodes) == 20
+    at = np.concatenate([c.get_offsets() for c in nodes])
+    ends = np.concatenate([s for c in segments for s in c.get_segments()])
+    assert all((np.abs(ends - p).max(1) < 1e-9).any() for p in at)  # no gene without a pair
+    entries = [t.get_text() for t in ax.get_legend().get_texts()]
+    assert any(t.startswith("community 1 (") for t in entries)
+    assert any(t.startswith("positive (|r| ") for t in entries)
+    strongest = result.pairs(q=0.05, min_correlation=0.1)["correlation"].abs().max()
+    assert any(f"to {strongest:.2f})" in t for t in entries)

@@ -26,17 +26,17 @@ def test_heatmap_groups_blocks_and_names_what_it_leaves_out(big, result):
 
 def test_ranked_shows_the_numbers(result):
     ax = result.plot.ranked("FTL", n=5)
-    table = result.top("FTL", n=5).sort_values("correlation")
+    table = result.top("FTL", n=5).iloc[::-1]
     assert [t.get_text() for t in ax.get_yticklabels()] == table.index.tolist()
     np.testing.assert_allclose(
         ax.collections[-1].get_offsets()[:, 0], table["correlation"], rtol=1e-6
     )
-    assert "5 of 29 genes" in ax.get_title()
+    assert "5 of 29, ordered by p-value" in ax.get_title().replace("\n", " ")
 
 
 def test_shrunken_estimates(result):
     r = result.shrink()
-    table = r.top("FTL", n=5, sort_by="shrunken").sort_values("shrunken_correlation")
+    table = r.top("FTL", n=5, sort_by="shrunken").iloc[::-1]
     ax = r.plot.ranked("FTL", n=5, shrunken=True)
     assert [t.get_text() for t in ax.get_yticklabels()] == table.index.tolist()
     points = ax.collections[-1]
@@ -44,8 +44,10 @@ def test_shrunken_estimates(result):
     np.testing.assert_array_equal(
         points.get_facecolors()[:, :3].min(1) < 1, (table["lfsr"] < 0.05).to_numpy()
     )
-    assert ax.get_xlabel() == ("shrunken correlation\nfilled: local false sign rate < 0.05")
-    assert "largest: 5 of 29 genes" in title(ax)
+    assert ax.get_xlabel() == "shrunken correlation"
+    texts = [t.get_text() for t in ax.get_legend().get_texts()]
+    assert "local false sign rate < 0.05" in texts
+    assert "5 of 29, ordered by shrunken estimate" in title(ax)
     for gene in ("FTL", None):
         ax = r.plot.volcano(gene, shrunken=True, n_labels=0)
         shown = np.sort(np.concatenate([c.get_offsets()[:, 0] for c in ax.collections]))
@@ -90,3 +92,25 @@ def test_comparisons_show_what_was_tested(gbm):
     np.testing.assert_allclose(
         np.sort(image[off]), np.sort(r.matrix("difference").to_numpy()[off]), rtol=1e-6
     )
+
+
+def test_heatmap_leaves_out_genes_that_cannot_be_estimated(result):
+    from hiercorr.plotting.pairs import _estimable
+
+    r = np.full((6, 6), 0.1)
+    r[4] = r[:, 4] = np.nan  # of no pair
+    r[5, :3] = r[:3, 5] = np.nan  # of one pair in four
+    r[0, 1] = r[1, 0] = np.nan
+    assert _estimable(r).tolist() == [True] * 4 + [False] * 2
+    assert not _estimable(np.full((3, 3), np.nan)).any()
+    bare = hc.CorrelationResult(result.dataset.copy(deep=True))
+    for name in ("correlation", "fisher_z"):
+        values = bare.dataset[name].values
+        values[2] = values[:, 2] = np.nan
+    if "correlation_unclipped" in bare.dataset:
+        values = bare.dataset["correlation_unclipped"].values
+        values[2] = values[:, 2] = np.nan
+    ax = bare.plot.heatmap()
+    assert "1 not estimable" in title(ax)
+    assert ax.images[0].get_array().shape == (29, 29)
+    assert not np.isnan(np.ma.filled(ax.images[0].get_array(), np.nan)).any()

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.filterwarnings(
 def test_forest(result):
     ax = result.plot.forest("FTL", "FTH1")
     labels = [t.get_text() for t in ax.get_yticklabels()]
-    assert labels[:2] == ["a new sample (95%)", "all samples"]
+    assert labels[:2] == ["new sample (95%)", "all samples"]
     assert len(labels) == 7
     at = result.dataset.sel(gene="FTL", partner="FTH1")
     np.testing.assert_allclose(
@@ -27,4 +27,13 @@ def test_forest(result):
 def test_strip(result):
     ax = result.plot.strip("FTL", n=6)
     assert len(ax.get_xticklabels()) == 6
-    assert len(ax.lines) == 6  # five samples and the zero line
+    assert len(ax.lines) == 7  # five samples, the zero line and the entry of all samples
+
+
+def test_areas_of_squares_are_weights(result):
+    ax = result.plot.forest("FTL", "FTH1")
+    table = result.sample_table("FTL", "FTH1").iloc[::-1]
+    area = ax.collections[1].get_sizes()
+    weight = table["fisher_z_se"] ** -2
+    np.testing.assert_allclose(area / area.max(), weight / weight.max(), rtol=1e-5)
+    assert any("1 / SE" in t.get_text() for t in ax.texts)

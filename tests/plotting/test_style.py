@@ -20,8 +20,8 @@ PLOTS = {
     "volcano": (lambda r: r.plot.volcano(r.genes[0]), "partners of"),
     "volcano of pairs": (lambda r: r.plot.volcano(), "all pairs"),
     "ranked": (lambda r: r.plot.ranked(r.genes[0]), "partners of"),
-    "p_histogram": (lambda r: r.plot.p_histogram(), "p values"),
-    "qq": (lambda r: r.plot.qq(), "QQ of"),
+    "p_histogram": (lambda r: r.plot.p_histogram(), "p-values of"),
+    "qq": (lambda r: r.plot.qq(), "quantiles of"),
     "diagnostics": (lambda r: r.plot.diagnostics(), "genes"),
     "network": (lambda r: r.plot.network(min_correlation=0.2), "network"),
 }
