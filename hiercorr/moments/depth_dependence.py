@@ -27,7 +27,7 @@ from hiercorr.moments.genes import GeneMoments
 from hiercorr.moments.modalities import ModalitySums, Sums
 
 SHARE, P_VALUE = 0.05, 0.05  # of genes that follow depth: part of the variance, and p of the slope
-_STEPS = 6  # of Newton's method, from b = 0
+_STEPS = 4  # of Newton's method, from b = 0
 _LARGEST_STEP, _LARGEST = 1.0, 3.0
 _BLOCK = 2_000_000  # entries (genes x samples x nodes) at a time
 _LEAST_SPREAD = 1e-4  # variance of log depth, below which there is no slope
@@ -120,12 +120,12 @@ def _by_sample(sums: DepthSums, mu: Array, a: Array, genes: slice) -> tuple[Arra
     """Fit the slope in each sample; return it and its information, (genes, n_samples)."""
     log, first = np.log(sums.nodes), sums.first[genes]
     f = 1 / (1 + a[:, :, None] * sums.nodes)
-    x0, x1 = (f * first).sum(2), (f * log * first).sum(2)
+    x0, x1 = np.einsum("jck,jck->jc", f, first), np.einsum("jck,jck,k->jc", f, first, log)
     b, alpha = np.zeros_like(mu), np.log(np.maximum(mu, 1e-300))
+    powers, weight = np.column_stack([np.ones_like(log), log, log**2]), f * sums.power[1]
     for step in range(_STEPS + 1):
-        mean = f * np.exp(b[:, :, None] * log) * sums.power[1]
-        scale = np.exp(alpha)
-        j0, j1, j2 = (scale * (mean * part).sum(2) for part in (1.0, log, log**2))
+        mean = weight if step == 0 else weight * np.exp(b[:, :, None] * log)
+        j0, j1, j2 = np.moveaxis(np.exp(alpha)[:, :, None] * (mean @ powers), 2, 0)
         with np.errstate(divide="ignore", invalid="ignore"):
             information = j2 - j1**2 / j0
             u0, u1 = x0 - j0, x1 - j1

@@ -71,17 +71,20 @@ class DepthBias:
 
     def pairs(self, left: slice, right: slice) -> Array:
         """Return the correlation that depth alone makes, shape (left, right)."""
-        a, b = self.kind[left], self.kind[right]
-        out = np.outer(self.along[left], self.along[right]) * self.depths[np.ix_(a, b)]
-        return out + self.composition(left, right)
+        out = np.outer(self.along[left], self.along[right])
+        if len(self.depths) > 1:
+            out *= self.depths[np.ix_(self.kind[left], self.kind[right])]
+        if self.common.any() or self.own.any():
+            out += self.composition(left, right)
+        return out
 
     def composition(self, left: slice, right: slice) -> Array:
         """Return the part of it that comes from sums as depth, shape (left, right)."""
-        same = self.kind[left, None] == self.kind[None, right]
-        out = np.outer(self.common[left], self.root[right])
-        out -= np.outer(self.own[left], self.root[right])
+        out = np.outer(self.common[left] - self.own[left], self.root[right])
         out -= np.outer(self.root[left], self.own[right])
-        return np.where(same, out, 0.0)
+        if len(self.depths) == 1:
+            return out
+        return np.where(self.kind[left, None] == self.kind[None, right], out, 0.0)
 
     def explains(
         self, left: slice, right: slice, correlation: NDArray, se: NDArray | None
@@ -96,14 +99,18 @@ class DepthBias:
         correlation : ndarray, shape (left, right)
         se : ndarray, shape (left, right), optional
         """
-        made = self.pairs(left, right)
-        size = np.abs(correlation)
-        if se is not None:
-            with np.errstate(invalid="ignore"):
-                size = np.where(size > _QUANTILE * se, size - _QUANTILE * se, size)
+        made = self.pairs(left, right).astype(correlation.dtype)
+        out = np.abs(made) >= LEAST
+        if not out.any():
+            return out
+        made, r = made[out], correlation[out]
+        size = np.abs(r)
         with np.errstate(invalid="ignore"):
-            inside = (np.abs(made) >= LEAST) & (size <= np.abs(made))
-            return np.asarray(inside & (made * correlation > 0))
+            if se is not None:
+                margin = _QUANTILE * se[out]
+                size = np.where(size > margin, size - margin, size)
+            out[out] = (size <= np.abs(made)) & (made * r > 0)
+        return out
 
 
 def depth_bias(
@@ -174,7 +181,7 @@ def _depth_correlation(counts: Counts) -> Array:
         return np.nan_to_num(np.corrcoef(centred))
 
 
-def typical_composition(bias: DepthBias, largest: int = 500) -> float:
+def typical_composition(bias: DepthBias, largest: int = 200) -> float:
     """Return the median over pairs of what sums as depth make of independent genes.
 
     Over evenly spaced genes with variance, if there are many.
