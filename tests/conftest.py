@@ -1,4 +1,5 @@
 import fcntl
+import importlib
 import os
 import pickle
 import warnings
@@ -99,3 +100,10 @@ def quiet():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
+
+
+@pytest.fixture
+def undrawn(monkeypatch):
+    """The plots of reports are built but not drawn, where a test reads the text of the page."""
+    report = importlib.import_module("hiercorr.reporting.report")  # the package has its function
+    monkeypatch.setattr(report, "save", lambda figure, file, *_, **__: file.write(b"<svg/>"))
