@@ -1,4 +1,5 @@
 import fcntl
+import importlib
 import os
 import pickle
 import warnings
@@ -76,7 +77,8 @@ def fitted(tmp_path_factory):
     """A Bayesian model of 3 genes, its fit, the truth and the counts."""
     adata, truth = simulate_counts(6, 150, 3, mean=[0.8, 2.0, 3.0], within=0.5, between=0.3, seed=5)
     model = hc.BayesianCorrelation(adata, "sample", depth="depth")
-    result = _once(tmp_path_factory, "fitted.pkl", lambda: model.fit(draws=400, tune=300, seed=1))
+    options = {"draws": 400, "tune": 300, "chains": 2, "seed": 1}
+    result = _once(tmp_path_factory, "fitted.pkl", lambda: model.fit(**options))
     return model, result, truth, adata
 
 
@@ -98,3 +100,10 @@ def quiet():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
+
+
+@pytest.fixture
+def undrawn(monkeypatch):
+    """The plots of reports are built but not drawn, where a test reads the text of the page."""
+    report = importlib.import_module("hiercorr.reporting.report")  # the package has its function
+    monkeypatch.setattr(report, "save", lambda figure, file, *_, **__: file.write(b"<svg/>"))

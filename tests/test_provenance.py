@@ -220,6 +220,7 @@ def test_cell_types_of_one_analysis(data, tmp_path):
     types.save(tmp_path / "types.nc")
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_sections_of_a_report_have_different_titles(data, tmp_path):
     types = hc.by_cell_type(data, "arm", "sample", fit={"target": "gene0"})
     again = hc.CSCore(data, "sample", 5, subset={"kind": "a"}).fit(target="gene0")
@@ -235,6 +236,7 @@ def test_sections_of_a_report_have_different_titles(data, tmp_path):
     assert translate(titles[3], "zh") == "CS-CORE(样本内) (kind: a), no. 2"
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_titles_tell_methods_apart(data, tmp_path):
     model = hc.Pseudobulk(data, "sample", genes=5, depth="depth")
     results = [model.fit(target="gene0", method=m) for m in ("ols", "spearman", "spearman")]
@@ -248,6 +250,7 @@ def test_titles_tell_methods_apart(data, tmp_path):
     assert translate(titles[1], "zh") == "样本间相关, estimator spearman"
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_title_of_a_report_names_the_cells(data, tmp_path):
     options = {"subset": {"kind": "a"}, "depth": "depth"}
     within = hc.CSCore(data, "sample", **options).fit(target="gene0")

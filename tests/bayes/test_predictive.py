@@ -56,8 +56,9 @@ def test_waic_by_hand():
     assert found["elpd_waic"] == pytest.approx((np.log([0.3, 0.3]) - effective).sum())
 
 
-def test_prior_sensitivity_shows_few_samples(fitted):
-    model, *_ = fitted
+def test_prior_sensitivity_shows_few_samples():
+    adata, _ = simulate_counts(6, 40, 2, mean=[2.0, 3.0], within=0.5, between=0.3, seed=5)
+    model = hc.BayesianCorrelation(adata, "sample", depth="depth")
     table = model.prior_sensitivity(
         "gene0",
         "gene1",

@@ -14,11 +14,11 @@ pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::hierco
 
 
 def test_same_seed_same_draws():
-    adata, _ = simulate_counts(4, 60, 2, mean=2.0, within=0.5, seed=2)
+    adata, _ = simulate_counts(4, 25, 2, mean=2.0, within=0.5, seed=2)
     model = hc.BayesianCorrelation(adata, "sample", depth="depth")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        first, second, third = (model.fit(draws=100, tune=150, chains=2, seed=s) for s in (1, 1, 2))
+        first, second, third = (model.fit(draws=100, tune=100, chains=2, seed=s) for s in (1, 1, 2))
     a, b, c = (r.dataset["posterior_zeta"].values for r in (first, second, third))
     np.testing.assert_array_equal(a, b)
     assert not np.array_equal(a[..., 0, 1], c[..., 0, 1])

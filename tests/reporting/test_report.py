@@ -93,6 +93,7 @@ def test_sorts_and_searches_in_a_browser(within, tmp_path):
     assert float(value) == pytest.approx(table["correlation"][found["left"][0]], rel=1e-12)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_is_usable_without_a_mouse_and_on_paper(within, tmp_path):
     """What screen readers, keyboards and printers need, read from the page itself."""
     from html.parser import HTMLParser
@@ -182,6 +183,7 @@ def test_report(small, tmp_path):
         hc.report(tmp_path / "x" / "r.html", result)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_shrunken_estimates_are_in_the_report(gbm, tmp_path):
     options = {"depth": "total_counts", "subset": {"condition": "ctrl"}, "genes": 80}
     shrunken = hc.CSCore(gbm, "sample_id", **options).fit(target="FTL").shrink()

@@ -1,5 +1,6 @@
 """Warnings point at the caller outside the package."""
 
+import runpy
 import subprocess
 import sys
 import warnings
@@ -39,21 +40,11 @@ def test_calls_deep_in_the_package(small, deep):
     assert {w.filename for w in found} == {__file__}
 
 
-def test_a_script_is_shown_with_its_own_line(tmp_path):
-    script = tmp_path / "script.py"
-    script.write_text(
-        "import hiercorr as hc\n"
-        "adata = hc.datasets.glioblastoma()\n"
-        "hc.CSCore(adata, 'patient_id', depth='total_counts', genes=5)\n"
-    )
-    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=True)
-    assert f"{script}:3: DataWarning" in done.stderr
-
-
-def test_the_same_text_is_said_once_in_an_analysis(tmp_path):
-    """Also after catch_warnings, which empties the register of warnings that Python keeps."""
-    script = tmp_path / "script.py"
-    script.write_text(
+@pytest.fixture(scope="module")
+def script(tmp_path_factory):
+    """An analysis whose models meet the same fault; catch_warnings empties Python's register."""
+    path = tmp_path_factory.mktemp("script") / "script.py"
+    path.write_text(
         "import warnings\n"
         "import hiercorr as hc\n"
         "adata = hc.datasets.glioblastoma()\n"
@@ -63,15 +54,23 @@ def test_the_same_text_is_said_once_in_an_analysis(tmp_path):
         "    hc.Pseudobulk(adata, 'sample_id', **options)\n"
         "hc.check_design(adata, 'sample_id', **options)\n"
     )
+    return path
 
-    def said(*flags):
-        command = [sys.executable, *flags, str(script)]
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
-        return done.stderr.count("sum over only 300 genes")
 
-    assert said() == 1
-    assert said("-W", "always") == 3
-    assert said("-W", "ignore") == 0
+def test_a_script_is_shown_with_its_own_line_and_the_same_text_once(script):
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=True)
+    assert f"{script}:5: DataWarning" in done.stderr
+    assert done.stderr.count("sum over only 300 genes") == 1
+
+
+@pytest.mark.parametrize(("action", "times"), [("default", 1), ("always", 3), ("ignore", 0)])
+def test_filters_of_the_user_decide_how_often(script, action, times):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter(action)  # what python -W does
+        runpy.run_path(str(script))
+    said = [w for w in caught if "sum over only 300 genes" in str(w.message)]
+    assert len(said) == times
+    assert {w.filename for w in said} <= {str(script)}
 
 
 def test_warnings_of_several_fits_are_issued_once_with_their_names():
