@@ -73,6 +73,22 @@ def test_fits_in_threads_and_forked_processes_give_the_numbers_of_one():
     assert "same numbers" in done.stdout
 
 
+def fit_in_worker(adata, estimator):
+    model = hc.CSCore(adata, **OPTIONS)
+    return os.getpid(), model.fit(estimator, precision="double").dataset
+
+
+def test_workers_of_joblib_give_the_numbers_of_one_process(data):
+    joblib = pytest.importorskip("joblib")
+    estimators = ["within", "pooled"]
+    work = [joblib.delayed(fit_in_worker)(data, e) for e in estimators]
+    with joblib.parallel_config("loky", n_jobs=2):
+        found = joblib.Parallel(timeout=300)(work)
+    for estimator, (pid, dataset) in zip(estimators, found, strict=True):
+        assert pid != os.getpid()
+        assert_same(dataset, fit_in_worker(data, estimator)[1], exact=True)
+
+
 @pytest.mark.parametrize("estimator", ["within", "pooled"])
 def test_numbers_do_not_depend_on_threads(data, estimator):
     model = hc.CSCore(data, **OPTIONS)

@@ -84,8 +84,7 @@ class Draft:
 
     def close(self) -> None:
         """Delete the folder."""
-        shutil.rmtree(self._folder, ignore_errors=True)
-        self._lock.release()
+        _delete(self._folder, self._lock)
 
 
 def exchange(a: Path, b: Path) -> bool:
@@ -129,7 +128,8 @@ def recover(path: Path, complete: Callable[[Path], bool]) -> None:
                 f"replacing {str(path)!r} was interrupted: {which} found and put into place",
                 DataWarning,
             )
-            shutil.rmtree(folder, ignore_errors=True)
+            _delete(folder, lock)
+            return
         lock.release()
         return
 
@@ -146,8 +146,20 @@ def _sweep(path: Path) -> None:
             lock = Lock(folder / _LOCK)
         except OSError:
             continue
-        shutil.rmtree(folder, ignore_errors=True)
-        lock.release()
+        _delete(folder, lock)
+
+
+def _delete(folder: Path, lock: Lock) -> None:
+    """Delete a draft, its lock last: if this is interrupted, the next write can finish it."""
+    for path in list(folder.glob("*")):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        elif path.name != _LOCK:
+            with contextlib.suppress(OSError):
+                path.unlink()
+    lock.release()
+    with contextlib.suppress(OSError):
+        folder.rmdir()
 
 
 def _folders(path: Path, end: str) -> list[Path]:

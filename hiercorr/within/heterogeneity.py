@@ -24,7 +24,8 @@ Array = NDArray[np.float64]
 LEAST_GENES, LEAST_PAIRS = 12, 60  # of a panel from which the prior is learnt
 RICH, LEAST_RICH = 5.0, 60  # information of the panel's genes, and their least number
 _LEAST_RATIO, _LARGEST_RATIO = 0.05, 1e4  # of a donor's variance to the common one
-PANEL_GENES = 160  # genes whose pairs teach the prior
+PANEL_GENES = 160  # genes whose pairs teach the prior; fewer if samples are many:
+_PANEL_VALUES = 500 * PANEL_GENES**2  # pairs times samples of a panel, 100 MB per array
 
 
 @dataclass(frozen=True)
@@ -135,9 +136,10 @@ def panel_genes(fit: GeneMoments, information: Array) -> NDArray[np.int64]:
     order = usable[np.argsort(information[usable], kind="stable")]
     rich = int((information[order] >= RICH).sum())
     order = order[-max(rich, LEAST_RICH) :]
-    if len(order) <= PANEL_GENES:
+    size = max(min(PANEL_GENES, int((_PANEL_VALUES / fit.num.shape[1]) ** 0.5)), LEAST_RICH)
+    if len(order) <= size:
         return np.sort(order)
-    at = np.linspace(0, len(order) - 1, PANEL_GENES).round().astype(int)
+    at = np.linspace(0, len(order) - 1, size).round().astype(int)
     return np.sort(order[at])
 
 

@@ -1,11 +1,10 @@
-"""Processes killed at random moments while they write: the old file or the new one."""
+"""Processes killed at every kind of step while they write: the old file or the new one."""
 
+import functools
 import os
-import random
 import signal
 import subprocess
 import sys
-import time
 import warnings
 
 import numpy as np
@@ -16,43 +15,83 @@ from hiercorr.simulate import simulate_counts
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(sys.platform == "win32", reason="signals"),
+    pytest.mark.skipif(sys.platform != "linux", reason="fork and signals"),
     pytest.mark.filterwarnings("ignore::hiercorr.DataWarning"),
 ]
 SCRIPT = """
-import sys, hiercorr as hc
+import os, signal, sys, warnings
+import hiercorr as hc
+warnings.simplefilter("ignore")
 door, path, one, two = sys.argv[1:]
+folder = os.path.dirname(path)
 results = [hc.load(one), hc.load(two)]
-print("ready", flush=True)
-while True:
-    for r in results:
-        hc.report(path, r) if door == "report" else r.save(path, overwrite=True)
+FILES, DELETED = ("open", "os.", "shutil.", "tempfile."), ("os.remove", "os.rmdir")
+
+def write(result):
+    hc.report(path, result) if door == "report" else result.save(path, overwrite=True)
+
+def child(kill):
+    "Write the second result over the first one; return the number of steps, or die at one."
+    steps = 0
+    def step(event, arguments):
+        nonlocal steps
+        here = event in DELETED or any(folder in str(a) for a in arguments)
+        if event.startswith(FILES) and here:
+            steps += 1
+            if steps == kill:
+                os.kill(os.getpid(), signal.SIGKILL)
+    sys.addaudithook(step)
+    write(results[1])
+    return steps
+
+def fork(kill):
+    read, out = os.pipe()
+    pid = os.fork()
+    if not pid:
+        os.write(out, str(child(kill)).encode())
+        os._exit(0)
+    os.close(out)
+    _, status = os.waitpid(pid, 0)
+    text = os.read(read, 20)
+    os.close(read)
+    return text.decode() if text else f"killed {os.WTERMSIG(status)}"
+
+for line in sys.stdin:
+    write(results[0]) if line.strip() == "first" else None
+    print("done" if line.strip() == "first" else fork(int(line)), flush=True)
 """
 
 
-@pytest.fixture(scope="module")
-def results(tmp_path_factory):
-    """Two results by kind, saved."""
-    folder = tmp_path_factory.mktemp("results")
+@functools.cache
+def data():
     adata, _ = simulate_counts(6, 40, 12, mean=2, seed=1)
     adata.obs["arm"] = np.where(adata.obs["sample"].isin(["s1", "s2", "s3"]), "a", "b")
-    out = {}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        for k, genes in enumerate((["gene0", "gene1"], ["gene2", "gene3"])):
-            model = hc.BayesianCorrelation(adata, "sample", genes, depth="depth")
-            draws = model.fit(draws=100, tune=100, chains=2, seed=k, progress=False)
-            out["draws", k] = draws.save(folder / f"draws{k}.nc")
-            target = hc.differential(adata, "sample", "arm", depth="depth", target=genes[0])
-            out["differential", k] = target.save(folder / f"differential{k}.nc")
-            types = hc.by_cell_type(adata, "arm", "sample", depth="depth", fit={"target": genes[0]})
-            out["types", k] = types.save(folder / f"types{k}.nc")
-    return out
+    return adata
 
 
-def write(path, door, saved):
-    result = hc.load(saved)
-    hc.report(path, result) if door == "report" else result.save(path, overwrite=True)
+def fitted(kind, genes):
+    if kind == "draws":
+        model = hc.BayesianCorrelation(data(), "sample", genes, depth="depth")
+        return model.fit(draws=100, tune=100, chains=2, seed=1, progress=False)
+    if kind == "types":
+        fit = {"target": genes[0]}
+        return hc.by_cell_type(data(), "arm", "sample", depth="depth", fit=fit)
+    return hc.differential(data(), "sample", "arm", depth="depth", target=genes[0])
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """Two results of a kind, saved."""
+
+    @functools.cache
+    def save(kind):
+        folder = tmp_path_factory.mktemp(kind)
+        pairs = ["gene0", "gene1"], ["gene2", "gene3"]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return [fitted(kind, g).save(folder / f"{g[0]}.nc") for g in pairs]
+
+    return save
 
 
 def content(path, door):
@@ -65,30 +104,39 @@ def content(path, door):
 
 @pytest.mark.parametrize("suffix", [".nc", ".zarr"])
 @pytest.mark.parametrize("kind", ["differential", "draws", "types", "report"])
-def test_a_kill_leaves_the_old_file_or_the_new_one(results, tmp_path, kind, suffix):
+def test_a_kill_leaves_the_old_file_or_the_new_one(saved, tmp_path, kind, suffix):
+    """A process is killed at the steps in which it opens, moves or deletes a file or folder."""
     if kind == "report" and suffix == ".zarr":
         pytest.skip("reports are HTML")
-    inputs = [results["differential" if kind == "report" else kind, k] for k in (0, 1)]
+    inputs = saved("differential" if kind == "report" else kind)
     path = tmp_path / ("r.html" if kind == "report" else f"r{suffix}")
     wanted = None if kind == "report" else [hc.load(i).dataset.load() for i in inputs]
-    write(path, kind, inputs[0])
-    chance = random.Random(1)
-    for _ in range(3):
-        arguments = [sys.executable, "-W", "ignore", "-c", SCRIPT, kind, path, *inputs]
-        process = subprocess.Popen(
-            [str(a) for a in arguments],
-            stdout=subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-        )
-        assert process.stdout.readline() == b"ready\n"
-        time.sleep(chance.uniform(0, 1))
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        process.stdout.close()
-        found = content(path, kind)
-        assert wanted is None or any(found.identical(w) for w in wanted)
-    for folder in tmp_path.glob(".*.draft"):
-        if not os.listdir(folder):  # killed before it was locked: removed after a minute
-            os.utime(folder, (0, 0))
-    write(path, kind, inputs[0])
+    arguments = [sys.executable, "-W", "ignore", "-c", SCRIPT, kind, path, *inputs]
+    with subprocess.Popen(
+        [str(a) for a in arguments],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+    ) as process:
+
+        def ask(order):
+            process.stdin.write(f"{order}\n")
+            process.stdin.flush()
+            return process.stdout.readline().strip()
+
+        assert ask("first") == "done"
+        steps = int(ask(0))
+        assert steps > 5
+        ends = {*range(1, 6), *range(max(steps - 12, 1), steps + 1)}
+        for step in sorted(ends | set(np.linspace(1, steps, 6).astype(int).tolist())):
+            assert ask("first") == "done"
+            assert ask(step) == f"killed {signal.SIGKILL}", f"step {step} of {steps}"
+            found = content(path, kind)
+            assert wanted is None or any(found.identical(w) for w in wanted), step
+        for folder in tmp_path.glob(".*.draft"):
+            if not os.listdir(folder):  # killed before it was locked: removed after a minute
+                os.utime(folder, (0, 0))
+        assert ask("first") == "done"
+        process.stdin.close()
     assert os.listdir(tmp_path) == [path.name]  # nothing is left of the killed ones

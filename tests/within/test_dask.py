@@ -3,6 +3,8 @@
 import itertools
 import os
 import signal
+import sys
+import threading
 import time
 import warnings
 
@@ -123,6 +125,26 @@ def test_worker_killed_in_mid_run(data, client, small_tiles, monkeypatch, tmp_pa
     found = model.fit(precision="double").dataset
     assert_same(found, wanted, rtol=1e-6, atol=1e-9)
     assert set(client.run(os.getpid).values()) != set(pids.values())
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals")
+def test_worker_that_stops_for_a_while(data, client, small_tiles, monkeypatch):
+    """A worker that answers nothing for two seconds is waited for."""
+    wanted = hc.CSCore(data, **OPTIONS).fit(precision="double").dataset
+    model = hc.CSCore(dask_backed(data), scheduler=client, **OPTIONS)
+    pid = next(iter(client.run(os.getpid).values()))
+    write, calls = tiling.PairOutput.write, itertools.count()
+
+    def stopping(self, *args):
+        if next(calls) == 2:
+            os.kill(pid, signal.SIGSTOP)
+            threading.Timer(2, os.kill, (pid, signal.SIGCONT)).start()
+        write(self, *args)
+
+    monkeypatch.setattr(tiling.PairOutput, "write", stopping)
+    found = model.fit(precision="double").dataset
+    assert_same(found, wanted, rtol=1e-6, atol=1e-9)
+    assert pid in client.run(os.getpid).values()
 
 
 @pytest.mark.parametrize(
