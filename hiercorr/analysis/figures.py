@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -14,10 +15,30 @@ from hiercorr.analysis.steps import Part
 from hiercorr.analysis.units import Units
 from hiercorr.results.pairs import effects
 
-Draw = Callable[[], Any]
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure to draw.
+
+    Attributes
+    ----------
+    caption : str
+    draw : callable
+        Returns Axes or a Figure.
+    shows : tuple
+        What is shown, and the name of the plot, by which the report finds it; empty if the report
+        has no place of its own for it.
+    width : {"single", "double"}
+        Columns of a journal.
+    """
+
+    caption: str
+    draw: Callable[[], Any]
+    shows: tuple[Any, str] | tuple[()] = ()
+    width: str = "single"
 
 
-def figures(part: Part, data: Any, plan: Plan, units: Units) -> dict[str, tuple[str, Draw]]:
+def figures(part: Part, data: Any, plan: Plan, units: Units) -> dict[str, Figure]:
     """List the figures of one part.
 
     Parameters
@@ -29,33 +50,44 @@ def figures(part: Part, data: Any, plan: Plan, units: Units) -> dict[str, tuple[
 
     Returns
     -------
-    dict
-        Name of the file -> caption and function that draws.
+    dict of Figure
+        By the name of their files.
     """
     target, out = part.target, {}
     partner = _strongest(part)
     if "within" in part.results:
-        plot = part.results["within"].plot
-        out["partners"] = (f"Partners of {target} within samples", lambda: plot.ranked(target))
-        out["volcano"] = (
+        within = part.results["within"]
+        plot = within.plot
+        out["partners"] = Figure(
+            f"Partners of {target} within samples",
+            partial(plot.ranked, target, n=25),
+            (within, "ranked"),
+        )
+        out["volcano"] = Figure(
             f"Partners of {target} within samples: evidence and effect size",
-            lambda: plot.volcano(target),
+            partial(plot.volcano, target),
+            (within, "volcano"),
         )
         if partner is not None:
-            out["forest"] = (
+            out["forest"] = Figure(
                 f"{target} and {partner} in each sample",
-                lambda: plot.forest(partner),
+                partial(plot.forest, partner),
+                (within, "forest"),
             )
-        out["strip"] = (f"Strongest partners of {target} in each sample", lambda: plot.strip())
+        out["strip"] = Figure(
+            f"Strongest partners of {target} in each sample", plot.strip, (within, "strip")
+        )
     if part.evidence is not None:
-        out["levels"] = (
+        out["levels"] = Figure(
             "Correlation within and between samples",
-            lambda: plotting.levels(part.evidence),  # type: ignore[arg-type]
+            partial(plotting.levels, part.evidence),
+            (part.evidence, "levels"),
         )
     if partner is not None:
-        out["cells"] = (
-            f"{target} and {partner}: cells, and samples on top",
-            lambda: plotting.pair_scatter(
+        out["cells"] = Figure(
+            f"{target} and {partner} in cells and in pseudobulk samples",
+            partial(
+                plotting.pair_scatter,
                 data,
                 gene_a=target,
                 gene_b=partner,
@@ -67,13 +99,19 @@ def figures(part: Part, data: Any, plan: Plan, units: Units) -> dict[str, tuple[
             ),
         )
     if part.traps is not None:
-        out["traps"] = ("What dropout, depth and cells as units do", part.traps.plot)
+        out["traps"] = Figure(
+            "Dropout, sequencing depth and pseudoreplication",
+            part.traps.plot,
+            (part.traps, "traps"),
+            width="double",
+        )
     for name, result in part.results.items():
         if name.startswith("differential_"):
             condition = name.removeprefix("differential_")
-            out[name] = (
+            out[name] = Figure(
                 f"Differences of the correlation with {target} by {condition}",
                 partial(result.plot.volcano, target),
+                (result, "volcano"),
             )
     return out
 

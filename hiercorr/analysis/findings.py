@@ -100,11 +100,14 @@ def _both(part: Part) -> str:
     counts = part.evidence.counts()
     names = ", ".join(map(str, part.evidence.of("both levels").index[:_NAMED]))
     more = ", among them " if counts["both levels"] > _NAMED else ": " if names else ""
+    both = counts["both levels"]
+    number = f"{both:,} genes are" if both > 1 else "1 gene is" if both else "No gene is"
+    opposite = counts["discordant"]
     return (
-        f"{counts['both levels']:,} genes are significant at both levels with the same sign{more}"
-        f"{names}; {counts['cell-state only']:,} within samples only, "
-        f"{counts['between-sample only']:,} between samples only, {counts['discordant']:,} with "
-        "opposite signs."
+        f"{number} significant both within and between samples with the same sign{more}{names}; "
+        f"{counts['cell-state only']:,} within samples only, "
+        f"{counts['between-sample only']:,} between samples only"
+        + (f", {opposite:,} at both levels with opposite signs." if opposite else ".")
     )
 
 
@@ -112,9 +115,9 @@ def _cells_as_units(part: Part) -> str:
     assert part.traps is not None
     s = part.traps.summary
     return (
-        f"A test with cells as units calls {s['called_cells']:.0f} partners (Bonferroni), and "
-        f"{s['called_shuffled']:.0f} after {part.target} is shuffled within each sample, where "
-        "nothing is left to be found."
+        f"For comparison, tests that treat cells as independent find {s['called_cells']:.0f} "
+        f"partners (Bonferroni, 5%), and still {s['called_shuffled']:.0f} after {part.target} was "
+        "shuffled within each sample, which leaves no correlation to find."
     )
 
 

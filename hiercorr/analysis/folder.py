@@ -13,7 +13,7 @@ import pandas as pd
 
 from hiercorr.analysis.steps import Part
 from hiercorr.errors import DataWarning, InputError
-from hiercorr.plotting.style import save
+from hiercorr.plotting.style import freeze, save
 from hiercorr.results.result import CorrelationResult, load
 from hiercorr.results.table_files import write_excel, write_table
 from hiercorr.runtime.drafts import Draft
@@ -119,7 +119,8 @@ class Folder:
         write_excel(tables, self.path / "tables" / "tables.xlsx")
 
     def write_figure(self, name: str, figure: Any) -> None:
-        """Write a figure as PDF with editable text and as PNG."""
+        """Write a figure as PDF with editable text and as PNG; it keeps its layout from now on."""
+        freeze(figure)
         for kind in ("pdf", "png"):
             final = self.path / "figures" / f"{name}.{kind}"
             with Draft(final, lambda _: True) as draft:

@@ -15,7 +15,7 @@ from typing import Any
 import anndata as ad
 import pandas as pd
 
-from hiercorr.analysis.figures import figures
+from hiercorr.analysis.figures import Figure, figures
 from hiercorr.analysis.findings import findings
 from hiercorr.analysis.folder import Folder, name_of
 from hiercorr.analysis.plan import Plan, as_toml, make_plan, read_plan
@@ -25,9 +25,10 @@ from hiercorr.analysis.units import Units, choose_units
 from hiercorr.counts.sources import open_source
 from hiercorr.counts.validate import subset_mask
 from hiercorr.errors import DataWarning, InputError, unknown_name
+from hiercorr.plotting.look import figure_style
 from hiercorr.reporting.methods_text import methods_text
 from hiercorr.reporting.references import bibtex
-from hiercorr.reporting.report import report
+from hiercorr.reporting.report import report, write_report
 from hiercorr.results.result import CorrelationResult
 from hiercorr.runtime.files import write_text
 from hiercorr.runtime.user_warnings import warn
@@ -288,6 +289,7 @@ def _analyze(
     write_text(folder.path / "analysis.toml", as_toml(plan, described, _versions()))
     choices = [*units.choices, *_choices(plan)]
     parts, sentences, made = [], [], {}
+    of_parts: dict[str, list[str]] = {}
     for cell_type in plan.types():
         steps = Steps(data, plan, units, cell_type)
         for target in plan.target:
@@ -295,15 +297,16 @@ def _analyze(
             said.step(part, "figures and report")
             found = findings(part, plan)
             made.update(tables(part))
-            _write(part, data, plan, units, folder, [*choices, *found], _single(plan))
+            _write(part, data, plan, units, folder, found, choices, _single(plan))
             parts.append(part)
+            of_parts[part.heading] = found
             head = "" if _single(plan) else f"{', '.join(filter(None, (cell_type, target)))}: "
             sentences += [head + sentence for sentence in found]
             said.part_is_done()
     folder.write_tables(made)
     _write_texts(parts, folder)
     if not _single(plan):
-        _write_overview(parts, plan, folder, choices, sentences)
+        _write_overview(parts, plan, folder, choices, of_parts)
     return Analysis(folder.path, plan, choices, parts, sentences)
 
 
@@ -361,34 +364,48 @@ def _write(
     plan: Plan,
     units: Units,
     folder: Folder,
-    sentences: list[str],
+    found: list[str],
+    choices: list[str],
     single: bool,
 ) -> None:
-    """Draw the figures of a part and write its report."""
+    """Draw the figures of a part and write its report, which shows the same figures."""
     import matplotlib.pyplot as plt
 
-    drawn: dict[str, tuple[str, Any]] = {}
-    for name, (caption, draw) in figures(part, data, plan, units).items():
+    ready: dict[tuple[int, str], Any] = {}
+    others: dict[str, Any] = {}
+    drawn = []
+    for name, each in figures(part, data, plan, units).items():
 
-        def add(name: str = name, caption: str = caption, draw: Any = draw) -> None:
-            figure = draw()
-            drawn[name] = (caption, getattr(figure, "figure", figure))
-            folder.write_figure(name_of(part, name), drawn[name][1])
+        def add(name: str = name, each: Figure = each) -> None:
+            with figure_style("paper", each.width):
+                figure = each.draw()
+                figure = getattr(figure, "figure", figure)
+                drawn.append(figure)
+                folder.write_figure(name_of(part, name), figure)
+            if each.shows:
+                ready[id(each.shows[0]), each.shows[1]] = figure
+            else:
+                others[each.caption] = figure
 
         attempt(part, f"figure {name!r}", add)
-    where = f" in {part.cell_type}" if part.cell_type else ""
-    report(
+    write_report(
         folder.path / _report_name(part, single),
         *part.results.values(),
         design=part.design,
         traps=part.traps,
         evidence=part.evidence,
         enrichment=part.enrichment or None,
-        figures=dict(v for k, v in drawn.items() if k == "cells" or k.startswith("differential")),
-        findings=sentences,
-        title=plan.title if single and plan.title else f"Partners of {part.target}{where}",
+        figures=others,
+        findings=found,
+        choices=choices,
+        links={} if single else {"Overview of all parts": "report.html"},
+        gene=None,
+        n=500,
+        title=plan.title if single and plan.title else part.heading,
+        language="en",
+        ready=ready,
     )
-    for _, figure in drawn.values():
+    for figure in drawn:
         plt.close(figure)
 
 
@@ -413,18 +430,14 @@ def _write_overview(
     plan: Plan,
     folder: Folder,
     choices: Sequence[str],
-    sentences: Sequence[str],
+    found: dict[str, list[str]],
 ) -> None:
     """Write ``report.html`` of several parts: the findings of all, and links to their reports."""
-    links = {
-        f"Partners of {p.target}{f' in {p.cell_type}' if p.cell_type else ''}": _report_name(
-            p, single=False
-        )
-        for p in parts
-    }
+    links = {part.heading: _report_name(part, single=False) for part in parts}
     report(
         folder.path / "report.html",
-        findings=[*choices, *sentences],
+        findings=found,
+        choices=choices,
         links=links,
         title=plan.title or f"Partners of {', '.join(plan.target)}",
     )

@@ -53,6 +53,11 @@ class Part:
     enrichment: dict[str, pd.DataFrame] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
 
+    @property
+    def heading(self) -> str:
+        """Heading of the report of the part."""
+        return f"Partners of {self.target}{f' in {self.cell_type}' if self.cell_type else ''}"
+
 
 class Steps:
     """Models of one cell type, made when they are first asked for and used for every target.

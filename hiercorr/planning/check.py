@@ -25,7 +25,7 @@ from hiercorr.design.samples import sample_columns, sample_name
 from hiercorr.errors import InputError, text, true_or_false, unknown_name
 from hiercorr.interpretation.decomposition import variances
 
-_ANSWERS = {True: "yes", False: "no", None: "not said"}
+_ANSWERS = {True: "yes", False: "no", None: "unknown"}
 
 
 def proportion(value: float) -> str:
@@ -82,7 +82,7 @@ class DesignCheck:
         return pd.DataFrame({"value": self.facts})
 
     def conditions_said(self) -> pd.DataFrame:
-        """Return the conditions, with yes, no or "not said" instead of True, False and None."""
+        """Return the conditions, with yes, no or "unknown" instead of True, False and None."""
         return self.conditions.assign(holds=[_ANSWERS[h] for h in self.conditions["holds"]])
 
     def __str__(self) -> str:
@@ -93,15 +93,15 @@ class DesignCheck:
             f"cells per sample {f['smallest_sample']:,.0f} to {f['largest_sample']:,.0f}; "
             f"median depth {f['lowest_depth']:,.0f} to {f['highest_depth']:,.0f} counts",
             f"{proportion(f['variance_share'])} of the variance of expression is between samples "
-            f"(median gene): for a mean, {f['n_cells']:,.0f} cells are worth "
-            f"{f['effective_cells']:,.0f}",
+            f"(median gene): a mean over {f['n_cells']:,.0f} cells is as precise as one over "
+            f"{f['effective_cells']:,.0f} independent cells",
             "",
             "Structure:",
             *(f"  {line}" for line in self.structure.lines()),
             f"Recommendation: {self.recommendation}",
             *(f"  - {reason}" for reason in self.reasons),
             *(f"  ! {problem}" for problem in self.problems),
-            "Conditions for pseudobulk (two or more: use it):",
+            "Criteria for a pseudobulk analysis (recommended if two or more are met):",
             *(
                 f"  {holds:8} {name}: {why}"
                 for name, holds, why in self.conditions_said().itertuples()
@@ -340,7 +340,7 @@ def _conditions(
     main_claim: bool | None,
     review: bool | None,
 ) -> pd.DataFrame:
-    ask = "not in the data: pass {}= to say"
+    ask = "not in the data: set {}="
     differ = facts["design_effect"] > 2 or formula is not None
     rows = {
         "several samples": (units >= 3, f"{units} independent units"),
@@ -348,16 +348,16 @@ def _conditions(
             units <= 12 and facts["n_cells"] / facts["n_samples"] >= 100,
             f"{facts['n_cells'] / facts['n_samples']:,.0f} cells per sample",
         ),
-        "a test is wanted for the main claim": (
+        "the main claim requires a test": (
             main_claim,
             ask.format("main_claim") if main_claim is None else "as stated",
         ),
-        "individual or batch differences matter": (
+        "differences between individuals or batches matter": (
             differ,
             f"design effect {facts['design_effect']:,.0f}"
             + (f"; formula {formula}" if formula else ""),
         ),
-        "it must withstand review": (
+        "the analysis will be peer-reviewed": (
             review,
             ask.format("review") if review is None else "as stated",
         ),
@@ -401,8 +401,8 @@ def _recommend(structure: Structure, conditions: int) -> str:
 def _reasons(facts: dict[str, float], structure: Structure, sample: str) -> list[str]:
     units = structure.n_donors
     reasons = [
-        f"n is {units}, not {facts['n_cells']:,.0f}: cells of one sample are not independent "
-        "replicates"
+        f"the sample size is {units}, not {facts['n_cells']:,.0f}: cells of one sample are not "
+        "independent replicates"
     ]
     if structure.sample != sample:
         reasons.append(
@@ -432,10 +432,12 @@ def _reasons(facts: dict[str, float], structure: Structure, sample: str) -> list
             "CSCore(depth_adjust=True)"
         )
     if facts["largest_sample"] > 5 * facts["smallest_sample"]:
-        reasons.append("samples differ more than 5-fold in cells: check the flag 'dominated'")
+        reasons.append(
+            "numbers of cells per sample differ more than 5-fold: see the flag 'dominated'"
+        )
     if facts["highest_depth"] > 3 * facts["lowest_depth"]:
         reasons.append(
-            "samples differ more than 3-fold in depth: correlations over pooled cells would "
-            "follow depth"
+            "samples differ more than 3-fold in sequencing depth, which would inflate correlations "
+            "over pooled cells"
         )
     return reasons

@@ -58,9 +58,7 @@ def place_labels(
     bounds = np.array([frame.x0, frame.y0, frame.x1, frame.y1])
     taken = np.empty((0, 4))
     for at, name in zip(named, names, strict=True):
-        text = ax.annotate(
-            name, (0, 0), (0, 0), textcoords="offset points", fontsize=size, va="bottom", ha="left"
-        )
+        text = ax.text(0, 0, name, fontsize=size, transform=ax.transAxes)
         box = text.get_window_extent()
         extent = np.array([box.width, box.height])
         boxes, distance = candidates(at, extent, radius + 1.5, pt)

@@ -143,7 +143,7 @@ def strip(
     values = row_of(result.dataset, name)[1]["sample_correlation"].sel(gene=list(table.index))
     samples = values["sample"].values
     now = style.look()
-    ax = style.axes(ax, 1.6 + 0.3 * len(table), 4.0)
+    ax = style.axes(ax, 1.6 + 0.3 * len(table), 4.0, of_lines=True)
     x = np.arange(len(table))
     offset = np.linspace(-0.25, 0.25, len(samples)) if len(samples) > 1 else np.zeros(1)
     few = len(samples) <= len(style.PALETTE)

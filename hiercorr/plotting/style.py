@@ -190,9 +190,11 @@ def legend(ax: Axes, title: str | None = None, entries: Any = None, axis: bool =
     longest = max(len(str(h.get_label())) for h in handles)
     column = (0.56 * longest + 3.2) * now.small  # points
     arrange(ax.figure)
-    left = ax.get_window_extent().x0 - ax.figure.bbox.x0
     points = 72 / ax.figure.dpi
-    room = ax.figure.bbox.width * points / _columns(ax.figure)
+    columns, spec = _columns(ax.figure), ax.get_subplotspec()
+    room = ax.figure.bbox.width * points / columns
+    start = 0.0 if spec is None or columns == 1 else room * spec.colspan.start
+    left = (ax.get_window_extent().x0 - ax.figure.bbox.x0) - start / points
     aside = min(left * points, 30.0)  # of long names of ticks, the legend may use the room
     columns = max(1, min(len(handles), int((room - aside) / column)))
     rows = -(-len(handles) // columns)

@@ -28,19 +28,24 @@ from hiercorr.errors import (
 from hiercorr.exploratory.traps import Traps
 from hiercorr.interpretation.evidence import Evidence
 from hiercorr.planning.check import DesignCheck, proportion
-from hiercorr.plotting.style import save
+from hiercorr.plotting.look import figure_style
+from hiercorr.plotting.style import freeze, save
 from hiercorr.reporting.methods_text import MODELS, Described, methods_text
 from hiercorr.reporting.references import cited
 from hiercorr.reporting.translations import LANGUAGES, translate, translate_cell
 from hiercorr.results.cell_types import CellTypes
 from hiercorr.results.pairs import effects
 from hiercorr.results.result import CorrelationResult
+from hiercorr.results.tables import missing
 from hiercorr.results.text import P_VALUES, small_number
 from hiercorr.runtime.files import write_text
 from hiercorr.runtime.optional import optional
 from hiercorr.runtime.user_warnings import warn
 
 _HEATMAP_GENES = 300
+_RANKED = 25  # partners
+_COLUMN = 89 / 25.4  # inches
+_BOUNDED = ("correlation", "lower", "upper", "correlation_unclipped", "difference")
 _PACKAGES = (
     "numpy",
     "scipy",
@@ -55,6 +60,10 @@ _PACKAGES = (
 )
 
 
+# Figures that were drawn before, by the identity of what they show and the name of the plot.
+Ready = Mapping[tuple[int, str], Any]
+
+
 def report(
     path: str | Path,
     *results: CorrelationResult | CellTypes,
@@ -63,7 +72,8 @@ def report(
     evidence: Evidence | None = None,
     enrichment: pd.DataFrame | Mapping[str, pd.DataFrame] | None = None,
     figures: Mapping[str, Any] | None = None,
-    findings: Sequence[str] | None = None,
+    findings: Sequence[str] | Mapping[str, Sequence[str]] | None = None,
+    choices: Sequence[str] | None = None,
     links: Mapping[str, str] | None = None,
     gene: str | None = None,
     n: int = 500,
@@ -90,10 +100,14 @@ def report(
         mapping from captions to tables.
     figures : mapping, optional
         Mapping from captions to further matplotlib Figures or Axes.
-    findings : sequence of str, optional
-        Sentences of the first section, e.g. those of :func:`hiercorr.analyze`.
+    findings : sequence of str or mapping, optional
+        Sentences of the first section, e.g. those of :func:`hiercorr.analyze`; a mapping from
+        headings to sentences for several analyses.
+    choices : sequence of str, optional
+        Sentences on choices that were made for the reader, below the findings.
     links : mapping, optional
-        Further reports: text -> relative path.
+        Further reports: text -> relative path; a text that is a heading of `findings` is linked
+        there.
     gene : str, optional
         Gene whose partners are shown for results of all pairs. None: the pairs with the strongest
         evidence.
@@ -122,6 +136,43 @@ def report(
     ...     hc.report(pathlib.Path(folder) / "r.html", r).stat().st_size > 10_000
     True
     """
+    return write_report(
+        path,
+        *results,
+        design=design,
+        traps=traps,
+        evidence=evidence,
+        enrichment=enrichment,
+        figures=figures,
+        findings=findings,
+        choices=choices,
+        links=links,
+        gene=gene,
+        n=n,
+        title=title,
+        language=language,
+        ready={},
+    )
+
+
+def write_report(
+    path: str | Path,
+    *results: CorrelationResult | CellTypes,
+    design: DesignCheck | None,
+    traps: Traps | None,
+    evidence: Evidence | None,
+    enrichment: pd.DataFrame | Mapping[str, pd.DataFrame] | None,
+    figures: Mapping[str, Any] | None,
+    findings: Sequence[str] | Mapping[str, Sequence[str]] | None,
+    choices: Sequence[str] | None,
+    links: Mapping[str, str] | None,
+    gene: str | None,
+    n: int,
+    title: str | None,
+    language: str,
+    ready: Ready,
+) -> Path:
+    """Write a report, of which some figures may have been drawn already; see :func:`report`."""
     _check(path, results, design, traps, evidence)
     shown = [part for result in results for part in _parts(result)]
     instance_of(
@@ -131,7 +182,9 @@ def report(
     for name, value in (("gene", gene), ("title", title)):
         text(name, value, optional=True)
     whole_number("n", n)
-    instance_of("findings", findings, (list, tuple), "a list of sentences", optional=True)
+    kinds = (list, tuple, Mapping)
+    instance_of("findings", findings, kinds, "a list of sentences, or lists by heading", True)
+    instance_of("choices", choices, (list, tuple), "a list of sentences", optional=True)
     instance_of("links", links, Mapping, "paths by text", optional=True)
     if not results and not any((design, traps, findings)) and evidence is None:
         raise InputError(
@@ -155,17 +208,17 @@ def report(
     tables = {"": enrichment} if isinstance(enrichment, pd.DataFrame) else dict(enrichment or {})
     sections = []
     if findings or links:
-        section = _Section("findings", "Key findings", items=list(findings or []))
-        section.links = dict(links or {})
-        sections.append(section)
+        sections.append(_findings_section(findings or [], links or {}))
+    if choices:
+        sections.append(_Section("choices", "Choices", items=list(choices)))
     if design is not None:
         sections.append(_design_section(design))
     if traps is not None:
-        sections.append(_traps_section(traps))
+        sections.append(_traps_section(traps, ready))
     if evidence is not None:
-        sections.append(_evidence_section(evidence, n))
+        sections.append(_evidence_section(evidence, n, ready))
     names = _headings(shown)
-    sections += [_result_section(k, r, names[k], gene, n) for k, r in enumerate(shown)]
+    sections += [_result_section(k, r, names[k], gene, n, ready) for k, r in enumerate(shown)]
     if tables:
         sections.append(_enrichment_section(tables, n))
     if figures:
@@ -222,13 +275,16 @@ class _Section:
     tables: list[dict[str, Any]] = field(default_factory=list)
     figures: list[dict[str, Any]] = field(default_factory=list)
     links: dict[str, str] = field(default_factory=dict)
+    groups: list[dict[str, Any]] = field(default_factory=list)
     exploratory: bool = False
 
 
 def _table(
     name: str, table: pd.DataFrame, caption: str = "", search: bool = True
 ) -> dict[str, Any]:
-    heads = [str(table.index.name or ""), *(str(c).replace("_", " ") for c in table.columns)]
+    table = table.loc[:, table.notna().any() | (len(table) == 0)]
+    names = [str(table.index.name or ""), *map(str, table.columns)]
+    heads = [{"name": c, "shown": c.replace("_", " ")} for c in names]
     records = zip(table.index, table.to_dict("records"), strict=True)
     rows = [[_cell(i), *(_cell(v, str(c)) for c, v in row.items())] for i, row in records]
     return {"id": name, "caption": caption, "heads": heads, "rows": rows, "search": search}
@@ -251,17 +307,24 @@ def _formatted(number: float, column: str) -> str:
     """Format a number with as many digits as a reader needs."""
     if number == 0 and column.endswith(P_VALUES):
         return small_number(number)
+    bounded = column.endswith(_BOUNDED)
+    if bounded and abs(number) <= 2:
+        return f"{number:.2f}"
     if abs(number) < 1e-3 and number:
         return f"{number:.1e}"
-    integral = number == round(number) and not column.endswith(("correlation", "lower", "upper"))
-    if abs(number) >= 1000 or integral:
+    if number == round(number) or abs(number) >= 1000:
         return f"{number:,.0f}"
-    return f"{number:.1f}" if abs(number) >= 100 else f"{number:.3f}"
+    if column.endswith(P_VALUES):
+        return f"{number:.2f}" if number >= 0.1 else f"{number:#.2g}"
+    if abs(number) >= 10:
+        return f"{number:.1f}" if abs(number) < 100 else f"{number:.0f}"
+    return f"{number:.2f}" if abs(number) >= 0.1 else f"{number:#.2g}"
 
 
 def _figure(figure: Any, caption: str, close: bool = True) -> dict[str, Any]:
     figure = getattr(figure, "figure", figure)
     width, height = figure.get_size_inches()
+    freeze(figure)
     buffer = io.BytesIO()
     save(figure, buffer, "svg", dpi=150)
     if close:
@@ -271,7 +334,9 @@ def _figure(figure: Any, caption: str, close: bool = True) -> dict[str, Any]:
     return {
         "caption": caption,
         "data": base64.b64encode(buffer.getvalue()).decode(),
-        "wide": width > 2 * height,
+        "wide": width > 1.6 * _COLUMN,
+        "width": round(96 * width),
+        "height": round(96 * height),
     }
 
 
@@ -281,30 +346,48 @@ def _design_section(design: DesignCheck) -> _Section:
         f"{f['n_samples']:,.0f} samples, {f['n_cells']:,.0f} cells"
         f"{f' ({selected})' if selected else ''}, {f['n_genes']:,.0f} genes. "
         f"{proportion(f['variance_share'])} of the variance of expression is between samples "
-        f"(median gene), which gives a design effect of {f['design_effect']:,.1f}: the mean over "
-        f"{f['n_cells']:,.0f} cells is as precise as the mean over {f['effective_cells']:,.0f} "
+        f"(median gene), which corresponds to a design effect of {f['design_effect']:,.1f}: a mean "
+        f"over {f['n_cells']:,.0f} cells is as precise as one over {f['effective_cells']:,.0f} "
         "independent cells.",
         f"Recommendation: {design.recommendation}.",
     ]
     tables = [
         _table(
             "conditions",
-            design.conditions_said(),
-            "Conditions for pseudobulk (use it if two or more hold)",
+            design.conditions_said().rename(columns={"holds": "met", "why": "reason"}),
+            "Criteria for a pseudobulk analysis (recommended if two or more are met)",
             search=False,
         ),
         _table("samples", design.samples, "Samples"),
     ]
     if design.groups is not None:
         tables.append(_table("groups", design.groups, "Cells per sample and cell type"))
-    return _Section("design", "Design", text, [*design.reasons, *design.problems], tables)
+    items = [f"{line[0].upper()}{line[1:]}." for line in (*design.reasons, *design.problems)]
+    return _Section("design", "Design", text, items, tables)
 
 
-def _traps_section(traps: Traps) -> _Section:
-    caption = "Effects of dropout, sequencing depth and cells as units"
-    figures = [_figure(traps.plot(), caption)]
+def _findings_section(
+    findings: Sequence[str] | Mapping[str, Sequence[str]], links: Mapping[str, str]
+) -> _Section:
+    """List findings, those of several analyses under headings with links to their reports."""
+    section = _Section("findings", "Key findings")
+    if not isinstance(findings, Mapping):
+        section.items, section.links = list(findings), dict(links)
+        return section
+    for heading, sentences in findings.items():
+        group = {"heading": heading, "items": list(sentences), "link": links.get(heading, "")}
+        section.groups.append(group)
+    section.links = {k: v for k, v in links.items() if k not in findings}
+    return section
+
+
+def _traps_section(traps: Traps, ready: Ready) -> _Section:
+    head, *lines = str(traps).splitlines()
+    caption = "Dropout, sequencing depth and pseudoreplication"
+    figures = _drawn(traps, {"traps": (caption, traps.plot)}, ready, "double")
     title = "Traps of cell-level correlation"
-    return _Section("traps", title, str(traps).splitlines(), figures=figures)
+    items = [f"{line[0].upper()}{line[1:]}." for line in lines]
+    return _Section("traps", title, [f"{head}."], items, figures=figures)
 
 
 def _enrichment_section(tables: Mapping[str, pd.DataFrame], n: int) -> _Section:
@@ -315,20 +398,23 @@ def _enrichment_section(tables: Mapping[str, pd.DataFrame], n: int) -> _Section:
     return _Section("enrichment", "Enrichment", tables=shown)
 
 
-def _evidence_section(evidence: Evidence, n: int) -> _Section:
+def _evidence_section(evidence: Evidence, n: int, ready: Ready) -> _Section:
     from hiercorr import plotting
 
     counts: dict[str, int] = evidence.counts().to_dict()
     text = [
         f"Partners of {evidence.target} at q < {evidence.q:g}: "
         + ", ".join(f"{k} {name}" for name, k in counts.items())
-        + ". Significance at only one level is no evidence of absence at the other; see its "
-        "interval."
+        + ". A correlation that is significant at one level only may still exist at the other: "
+        "see its confidence interval there."
     ]
     columns = [c for c in evidence.table.columns if c not in ("sign_agreement", "within_tau2")]
     first = ["evidence", *(c for c in columns if c != "evidence")]
     table = evidence.table[first].assign(evidence=evidence.table["evidence"].astype(str))
-    figures = _drawn({"Within versus between samples": lambda: plotting.levels(evidence)})
+    plots = {
+        "levels": ("Correlation within and between samples", partial(plotting.levels, evidence))
+    }
+    figures = _drawn(evidence, plots, ready)
     return _Section(
         "evidence",
         "Evidence at two levels",
@@ -338,19 +424,30 @@ def _evidence_section(evidence: Evidence, n: int) -> _Section:
     )
 
 
-def _drawn(plots: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Draw the plots that have data, with a warning for the others."""
+def _drawn(
+    owner: object, plots: Mapping[str, tuple[str, Any]], ready: Ready, width: str = "single"
+) -> list[dict[str, Any]]:
+    """Draw the plots that have data and are not ready, with a warning for those without data."""
     out = []
-    for caption, draw in plots.items():
+    for name, (caption, draw) in plots.items():
+        if (figure := ready.get((id(owner), name))) is not None:
+            out.append(_figure(figure, caption, close=False))
+            continue
         try:
-            out.append(_figure(draw(), caption))
+            with figure_style("paper", width):
+                out.append(_figure(draw(), caption))
         except InputError as error:
             warn(f"no plot {caption!r}: {error}", UserWarning)
     return out
 
 
 def _result_section(
-    number: int, result: CorrelationResult, heading: str, gene: str | None, n: int
+    number: int,
+    result: CorrelationResult,
+    heading: str,
+    gene: str | None,
+    n: int,
+    ready: Ready,
 ) -> _Section:
     a = result.dataset.attrs
     named = result.target or (gene if gene is not None and gene in result.genes else None)
@@ -359,27 +456,30 @@ def _result_section(
     flags = result.flag_counts()
     flags = flags[flags > 0]
     plot = result.plot
-    plots: dict[str, Any] = {}
+    tested = "p_value" in result.dataset and bool(result.dataset["p_value"].notnull().any())
+    plots: dict[str, tuple[str, Any]] = {}
     if named:
-        plots[f"Partners of {named}"] = lambda: plot.ranked(named, n=25)
+        plots["ranked"] = (f"Partners of {named}", lambda: plot.ranked(named, n=_RANKED))
         if "lfsr" in table:
-            plots["Largest shrunken estimates"] = lambda: plot.ranked(named, 25, shrunken=True)
-        if "p_value" in table:
-            plots["Evidence versus effect size"] = lambda: plot.volcano(named)
+            shrunken = partial(plot.ranked, named, _RANKED, shrunken=True)
+            plots["shrunken"] = ("Largest shrunken estimates", shrunken)
+        if tested:
+            plots["volcano"] = ("Volcano plot", lambda: plot.volcano(named))
         strongest = next((g for g, r in effects(table).items() if np.isfinite(r)), None)
         if "sample_correlation" in result.dataset and strongest is not None:
             pair = (strongest,) if result.target else (named, strongest)
-            plots[f"{named} and {strongest}, sample by sample"] = lambda: plot.forest(*pair)
-            caption = "Partners with the strongest evidence, sample by sample"
-            plots[caption] = lambda: plot.strip(named)
+            caption = f"{named} and {strongest} in each sample"
+            plots["forest"] = (caption, lambda: plot.forest(*pair))
+            plots["strip"] = ("Strongest partners in each sample", lambda: plot.strip(named))
     if result.target is None:
-        plots["Clustered correlations"] = lambda: plot.heatmap(max_genes=_HEATMAP_GENES)
-    if "p_value" in result.dataset and bool(result.dataset["p_value"].notnull().any()):
-        plots["p-values (samples as units)"] = plot.p_histogram
-        plots["QQ plot"] = plot.qq
-    plots["Diagnostics: detection and flags"] = plot.diagnostics
+        heatmap = partial(plot.heatmap, max_genes=_HEATMAP_GENES)
+        plots["heatmap"] = ("Clustered correlations", heatmap)
+    if tested:
+        plots["p_histogram"] = ("Distribution of p-values", plot.p_histogram)
+        plots["qq"] = ("QQ plot", plot.qq)
+    plots["diagnostics"] = ("Diagnostics: detection and flags", plot.diagnostics)
     limit = "" if total is None or total <= n else f" The first {n} of {total:,} are shown."
-    text = [repr(result)[1:-1] + "." + limit, *([str(a["note"])] if a.get("note") else [])]
+    text = [_summary(result) + limit, *([str(a["note"])] if a.get("note") else [])]
     tables = [
         _table(
             f"result{number}",
@@ -395,8 +495,28 @@ def _result_section(
         heading,
         text,
         tables=tables,
-        figures=_drawn(plots),
+        figures=_drawn(result, plots, ready),
         exploratory=bool(a.get("exploratory")),
+    )
+
+
+def _summary(result: CorrelationResult) -> str:
+    """Describe the size of a result and its uncertainty in a sentence or two."""
+    a = result.dataset.attrs
+    of = f" from {int(a['n_donors']):,} donors" if a.get("n_donors") else ""
+    genes = len(result.genes)
+    pairs = f"{genes - 1:,} partners of {result.target}" if result.target else f"{genes:,} genes"
+    kind = str(a.get("uncertainty", "none"))
+    how = {
+        "none": "without measures of uncertainty",
+        "jackknife": "standard errors by the jackknife",
+        "cluster": "cluster-robust standard errors",
+        "bootstrap": "standard errors by the bootstrap",
+        "hierarchical": "uncertainty from the hierarchical model over donors",
+    }.get(kind, f"uncertainty: {kind}")
+    return (
+        f"{pairs} in {int(a.get('n_cells', 0)):,} cells of {int(a.get('n_samples', 0)):,} "
+        f"samples{of}; {how}; {missing(result.dataset)}."
     )
 
 

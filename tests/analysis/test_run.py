@@ -24,9 +24,9 @@ OPTIONS = {
 def nothing_drawn(monkeypatch):
     """Figures and reports are tested once; they take most of the time."""
 
-    def write(part, data, plan, units, folder, sentences, single):
+    def write(part, data, plan, units, folder, found, choices, single):
         name = run._report_name(part, single)
-        (folder.path / name).write_text("\n".join(sentences))
+        (folder.path / name).write_text("\n".join([*found, *choices]))
 
     monkeypatch.setattr(run, "_write", write)
 
@@ -65,7 +65,11 @@ def test_the_folder_has_all_that_a_paper_needs(of_file):
         b"/Type0" in (out / "figures" / "FTL-levels.pdf").read_bytes()
         or b"/FontFile2" in (out / "figures" / "FTL-levels.pdf").read_bytes()
     )  # TrueType: text that can be edited
+    pdf = (out / "figures" / "FTL-levels.pdf").read_bytes()
+    page = re.search(rb"/MediaBox \[ ?0 0 ([\d.]+) ", pdf)
+    assert float(page[1]) / 72 * 25.4 == pytest.approx(89, abs=0.2)
     html = (out / "report.html").read_text()
+    assert html.count("<img") == len(re.findall(r"<figcaption>", html)) > 12
     for sentence in [*found.choices, *found.findings]:
         assert sentence.split("(")[0].strip()[:60] in html
     assert html.index("Key findings") < html.index("Evidence at two levels")
@@ -82,7 +86,8 @@ def test_the_findings_are_those_of_the_tables(of_file):
     assert f" {called} of 59 genes are correlated with FTL" in found.findings[0]
     assert str(table.index[0]) in found.findings[0]
     both = part.evidence.counts()["both levels"]
-    assert any(s.startswith(f"{both} genes are significant at both") for s in found.findings)
+    number = f"{both} genes are" if both > 1 else "1 gene is" if both else "No gene is"
+    assert any(s.startswith(f"{number} significant both within and") for s in found.findings)
     assert found.findings[0] in str(found)
 
 

@@ -58,14 +58,14 @@ def test_check_design(gbm, tmp_path):
     assert "(1 | patient_id/sample_id): 10 samples nested in 5 donors, 2 each" in str(design)
     assert "condition crossed with patient_id: 2 levels, balanced" in design._repr_html_()
     assert design.samples.loc["PW030-701", "n_cells"] == 500
-    assert "n is 5, not 5,000" in str(design)
+    assert "the sample size is 5, not 5,000" in str(design)
     assert "patient_id" in design._repr_html_()
     two, _ = simulate_counts(2, 300, 4, seed=1)
     assert "explore only" in hc.check_design(two, sample="sample", depth="depth").recommendation
     uneven, _ = simulate_counts(4, [20, 200, 100, 100], 4, depth_shift=1.5, seed=1)
     reasons = " ".join(hc.check_design(uneven, sample="sample", depth="depth").reasons)
-    assert "5-fold in cells" in reasons
-    assert "3-fold in depth" in reasons
+    assert "cells per sample differ more than 5-fold" in reasons
+    assert "3-fold in sequencing depth" in reasons
 
 
 def test_advice_names_the_columns(gbm):

@@ -8,11 +8,11 @@ from hiercorr.plotting.labels import candidates, costs, place_labels
 
 def test_names_cover_neither_names_nor_points_nor_leave_the_axes():
     rng = np.random.default_rng(0)
-    x, y = rng.normal(size=(2, 400))
+    x, y = rng.normal(size=(2, 400)) + 20  # no limits contain 0
     _, ax = plt.subplots()
     ax.scatter(x, y)
-    order = np.argsort(-(x**2 + y**2))[:12]
-    ax.set(xlim=(-5, 5), ylim=(-5, 5))
+    order = np.argsort(-((x - 20) ** 2 + (y - 20) ** 2))[:12]
+    ax.set(xlim=(15, 25), ylim=(15, 25))
     names = [f"gene{k}" for k in range(12)]
     place_labels(ax, x[order], y[order], names, (x, y), size=8, colour="grey")
     assert [t.get_text() for t in ax.texts] == names

@@ -41,6 +41,7 @@ def test_nothing_leaves_the_page(result):
         ]
         for ax in drawn:
             style.freeze(ax.figure)
+            ax.figure.canvas.draw()
             page = ax.figure.bbox
             legend = [ax.get_legend()] if ax.get_legend() else []
             for part in (ax.title, ax.xaxis.label, ax.yaxis.label, *legend):

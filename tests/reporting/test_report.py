@@ -63,7 +63,8 @@ def test_sorts_and_searches_in_a_browser(within, tmp_path):
       const box = document.querySelector('[data-table="result0"]');
       box.value = "FTH1"; box.dispatchEvent(new Event("input"));
       const left = rows().filter(r => !r.hidden).map(r => r.cells[0].textContent);
-      document.body.innerHTML = "<pre>" + JSON.stringify({up, down, left}) + "</pre>";
+      const file = csv(table);
+      document.body.innerHTML = "<pre>" + JSON.stringify({up, down, left, file}) + "</pre>";
     </script></body>"""
     path.write_text(path.read_text().replace("</body>", script))
     flags = [
@@ -82,9 +83,13 @@ def test_sorts_and_searches_in_a_browser(within, tmp_path):
     found = json.loads(done.stdout.split("<pre>")[1].split("</pre>")[0])
     assert found["up"] == sorted(found["up"])
     assert found["down"] == sorted(found["down"], reverse=True)
-    assert "FTH1" in found["left"]
-    assert all("FTH1" in gene for gene in found["left"])
-    assert len(found["left"]) < 5
+    assert found["left"] == [g for g in within.top("FTL", 30).index if "FTH1" in g]
+    lines = found["file"].split("\r\n")
+    table = within.top("FTL", n=30)
+    assert lines[0].split(",")[:2] == [table.index.name, "correlation"]
+    assert len(lines) == len(found["left"]) + 2  # the rows that are shown
+    value = dict(zip(lines[0].split(","), lines[1].split(","), strict=True))["correlation"]
+    assert float(value) == pytest.approx(table["correlation"][found["left"][0]], rel=1e-12)
 
 
 def test_is_usable_without_a_mouse_and_on_paper(within, tmp_path):
@@ -105,9 +110,12 @@ def test_is_usable_without_a_mouse_and_on_paper(within, tmp_path):
     assert all(len(i["alt"]) > 20 for i in found["img"])
     assert all(t["scope"] in ("col", "row") for t in found["th"])
     assert len(found["caption"]) == len(found["table"])
-    assert len(found["button"]) == 1 + len(
-        within.top("FTL").columns
-    )  # every column can be sorted from the keyboard
+    columns = within.top("FTL", 30).notna().any().sum()  # columns without values are not shown
+    downloads = [b for b in found["button"] if b.get("class") == "download"]
+    assert len(downloads) == len(found["table"])
+    assert all(b["aria-label"].startswith("download CSV: ") for b in downloads)
+    # Every column can be sorted from the keyboard.
+    assert len(found["button"]) == 1 + columns + len(downloads)
     assert all(i["aria-label"] and i["aria-controls"] for i in found["input"])
     assert all(d.get("tabindex") == "0" for d in found["div"] if d.get("class") == "scroll")
     ids = [a["id"] for tags in found.values() for a in tags if "id" in a]

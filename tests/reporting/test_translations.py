@@ -30,8 +30,8 @@ def test_in_chinese(gbm, within, between, tmp_path):
         "来源与版本",
         "样本内相关系数",
         "样本间q 值",
-        "未说明",
-        "须经得起审稿",
+        "未知",
+        "分析须经同行评审",
     )
     for part in ('<html lang="zh">', *words, "每细胞基因数", "CS-CORE(样本内)"):
         assert part in text
