@@ -23,7 +23,7 @@ def test_measured_share_and_conditions():
     assert d.facts["effective_cells"] == pytest.approx(2000 / d.facts["design_effect"])
     assert d.conditions["holds"].tolist() == [True, True, True, True, None]
     assert "Pseudobulk(...).fit() between samples for the main claim" in d.recommendation
-    assert "pass review= to say" in str(d)
+    assert "set review=" in str(d)
     assert "<table" in d._repr_html_()
     assert d.table().loc["n_samples", "value"] == 10
 
