@@ -461,8 +461,8 @@ def _result_section(
     if named:
         plots["ranked"] = (f"Partners of {named}", lambda: plot.ranked(named, n=_RANKED))
         if "lfsr" in table:
-            draw = partial(plot.ranked, named, _RANKED, shrunken=True)
-            plots["shrunken"] = ("Largest shrunken estimates", draw)
+            shrunken = partial(plot.ranked, named, _RANKED, shrunken=True)
+            plots["shrunken"] = ("Largest shrunken estimates", shrunken)
         if tested:
             plots["volcano"] = ("Volcano plot", lambda: plot.volcano(named))
         strongest = next((g for g, r in effects(table).items() if np.isfinite(r)), None)
