@@ -80,6 +80,15 @@ class Source:
     join: Callable[[Sequence[str]], Source] | None = None
     other_types: pd.Series | None = None
 
+    def __post_init__(self) -> None:
+        """Raise an error if the values are no numbers, or of a type that cannot be summed."""
+        dtype = getattr(self.matrix, "dtype", None)
+        if dtype is not None and (dtype.kind not in "buif" or dtype == np.float16):
+            raise InputError(
+                f"the matrix {self.name!r} has values of the type {dtype}: convert them, e.g. "
+                "adata.X = adata.X.astype('float32')"
+            )
+
     @property
     def shape(self) -> tuple[int, int]:
         """Numbers of cells and genes."""

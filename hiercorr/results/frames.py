@@ -44,7 +44,7 @@ def one_pair(dataset: xr.Dataset, gene_a: str, gene_b: str) -> pd.Series:
     """Return all variables of one pair."""
     target, genes = pairs.target_of(dataset), pairs.genes_of(dataset)
     for gene in (gene_a, gene_b):
-        if gene not in genes:
+        if not isinstance(gene, str) or gene not in genes:
             raise unknown_name("gene", gene, genes)
     if gene_a == gene_b:
         raise InputError(f"{gene_a!r} and {gene_b!r} are no pair: name two genes")

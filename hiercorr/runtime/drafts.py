@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 
-from hiercorr.errors import DataWarning
+from hiercorr.errors import DataWarning, InputError
 from hiercorr.runtime.locks import Busy, Lock
 from hiercorr.runtime.user_warnings import warn
 
@@ -67,8 +67,16 @@ class Draft:
         self.close()
 
     def into_place(self) -> None:
-        """Move the draft to its final name, in one step where the system can."""
+        """Move the draft to its final name, in one step where the system can.
+
+        Raises
+        ------
+        InputError
+            If it is a file and the name is that of a folder, which is left alone.
+        """
         path = self._final
+        if path.is_dir() and not self.path.is_dir():
+            raise InputError(f"cannot write the file {str(path)!r}: there is a folder of this name")
         if not path.exists() or not (path.is_dir() or self.path.is_dir()):
             os.replace(self.path, path)
             return

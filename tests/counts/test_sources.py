@@ -139,3 +139,16 @@ def test_positions_outside_of_the_matrix(adata, tmp_path, form, part):
 def test_not_a_source():
     with pytest.raises(hc.InputError, match=r"wrap an array as anndata\.AnnData"):
         hc.CSCore(np.ones((3, 3)), sample="sample")
+
+
+@pytest.mark.parametrize("dtype", ["object", "float16", "complex128"])
+@pytest.mark.parametrize("layer", [None, "other"])
+def test_a_matrix_of_odd_type_is_named(small, dtype, layer):
+    adata = small.copy()
+    values = np.asarray(adata.X.toarray() if sparse.issparse(adata.X) else adata.X).astype(dtype)
+    if layer is None:
+        adata.X = values
+    else:
+        adata.layers[layer] = values
+    with pytest.raises(hc.InputError, match=f"has values of the type {dtype}: convert them"):
+        hc.CSCore(adata, "sample", layer=layer)

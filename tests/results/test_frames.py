@@ -72,6 +72,8 @@ def test_what_is_no_pair_is_refused(all_pairs, target, gbm):
         all_pairs["FTL", "FTL"]
     with pytest.raises(hc.InputError, match="pairs of 'FTL' only"):
         target["FTH1", "SPP1"]
+    with pytest.raises(hc.InputError, match="unknown gene"):
+        all_pairs[["FTL"], "FTH1"]
     for wrong in ("FTL", 3, ("FTL", "FTH1", "SPP1")):
         with pytest.raises(hc.InputError, match="name two genes"):
             all_pairs[wrong]

@@ -139,3 +139,20 @@ def test_a_killed_save_or_fit_leaves_no_draft_for_ever(small, tmp_path, door):
 
     fit(small, target="gene1").save(tmp_path / "r.zarr")
     assert os.listdir(tmp_path) == ["r.zarr"]
+
+
+@pytest.mark.parametrize("name", ["r.nc", "r.html", "r.csv", "r.xlsx"])
+def test_a_file_never_replaces_a_folder(small, tmp_path, name):
+    from tests.support import fit
+
+    path = tmp_path / name
+    make(path, "mine")
+    result = fit(small, target="gene1")
+    write = {
+        "r.nc": lambda: result.save(path, overwrite=True),
+        "r.html": lambda: hc.report(path, result),
+    }.get(name, lambda: result.to_table(path, overwrite=True))
+    with pytest.raises(hc.InputError, match="there is a folder of this name"):
+        write()
+    assert text_of(path) == "mine"
+    assert os.listdir(tmp_path) == [name]
