@@ -428,11 +428,46 @@ FUNCTIONS = {
             "evidence": (3, NONE, NONE),
             "enrichment": (3, NONE, NONE),
             "figures": (3, NONE, NONE),
+            "findings": (3, NONE, NONE),
+            "choices": (3, NONE, NONE),
+            "links": (3, NONE, NONE),
             **GENE,
             "n": ("ten", 0, NONE),
             "title": (3, NONE, NONE),
             "language": (3, "latin", NONE),
         },
+    ),
+    "CorrelationResult.to_table": (
+        lambda w, **o: w.within.to_table(**{"path": "r.csv", **o}),
+        {},
+        {"path": (3, "nowhere/r.csv", NONE), "overwrite": ("yes", NONE, NONE)},
+    ),
+    "analyze": (
+        lambda w, **o: hc.analyze(**{"output": "analysis", **o}),
+        {**CELLS, "target": "gene0", "sets": "none"},
+        {
+            **DATA,
+            **GENES,
+            **MIN_CELLS,
+            **TARGET,
+            **SETS,
+            **Q,
+            **SEED,
+            **PROGRESS,
+            "output": (3, "nowhere/analysis", NONE),
+            "cell_type": (3, {"kind": "z"}, NONE),
+            "condition": (3, "nothing", NONE),
+            "block": (3, "nothing", NONE),
+            "formula": (3, "~ nothing", NONE),
+            "covariates": (3, "~ nothing", NONE),
+            "title": (3, NONE, NONE),
+            "overwrite": ("yes", NONE, NONE),
+        },
+    ),
+    "datasets.path": (
+        lambda w, **o: hc.datasets.path(**o),
+        {"name": "ipsc_cycle"},
+        {"name": (3, "nothing", NONE)},
     ),
     "load": (
         lambda w, **o: hc.load(**{"path": "r.nc", **o}),
@@ -597,7 +632,7 @@ RESULTS = {
         lambda w, **o: w.within.adjust(**o),
         {},
         {
-            "method": (3, "holm", NONE),
+            "method": (3, "sidak", NONE),
             "family": (3, "none", NONE),
             "level": ("low", 5, (0.1, {"method": "by"})),
         },
@@ -740,6 +775,7 @@ def test_a_seed_alone_is_accepted(world, quiet):
 
 
 _RETURNED = (  # results, which users do not make
+    "Analysis",
     "CellTypes",
     "Comparison",
     "DesignCheck",

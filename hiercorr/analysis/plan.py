@@ -133,6 +133,9 @@ def make_plan(options: Mapping[str, Any]) -> Plan:
     between_0_and_1("q", given.get("q", 0.05))
     valid_seed(given.get("seed", 0))
     given["sets"] = _sets(given.get("sets", "hallmark"))
+    genes = given.get("genes")
+    if isinstance(genes, int):
+        whole_number("genes", genes)
     given["genes"] = _genes(given.get("genes"))
     return Plan(**given)
 

@@ -24,7 +24,7 @@ from hiercorr.analysis.tables import tables
 from hiercorr.analysis.units import Units, choose_units
 from hiercorr.counts.sources import open_source
 from hiercorr.counts.validate import subset_mask
-from hiercorr.errors import DataWarning, InputError, unknown_name
+from hiercorr.errors import DataWarning, InputError, instance_of, true_or_false, unknown_name
 from hiercorr.plotting.look import figure_style
 from hiercorr.reporting.methods_text import methods_text
 from hiercorr.reporting.references import bibtex
@@ -173,6 +173,9 @@ def analyze(
     >>> found["within"].target
     'FTL'
     """
+    instance_of("output", output, (str, Path), "a path")
+    true_or_false("overwrite", overwrite)
+    true_or_false("progress", progress, optional=True)
     given: dict[str, Any] = {
         "sample": sample,
         "target": target,
@@ -196,9 +199,11 @@ def analyze(
     plan = make_plan(options)
     with open_source(data, plan.layer) as source:
         obs, names, size = source.obs, source.genes, source.shape
-    for gene in plan.target:
-        if gene not in names:
-            raise unknown_name("gene (target)", gene, names)
+    asked = {"target": plan.target, "genes": plan.genes if isinstance(plan.genes, list) else []}
+    for option, genes_of_it in asked.items():
+        for gene in genes_of_it:
+            if gene not in names:
+                raise unknown_name(f"gene ({option})", gene, names)
     units = choose_units(plan, obs)
     kinds = {kind: obs[subset_mask(obs, plan.cells(kind))] for kind in plan.types()}
     described = _described(data, size)

@@ -55,11 +55,20 @@ def choose_units(plan: Plan, obs: pd.DataFrame) -> Units:
     InputError
         If a column does not exist, or two conditions vary within samples.
     """
-    named = [plan.sample, *plan.condition, *plan.cell_type, *plan.subset]
-    named += [plan.block] if plan.block else []
-    for column in named:
-        if column not in obs:
-            raise unknown_name("column of obs", column, obs.columns)
+    named = {
+        "sample": [plan.sample],
+        "condition": plan.condition,
+        "cell_type": list(plan.cell_type),
+        "subset": list(plan.subset),
+        "block": [plan.block] if plan.block else [],
+        "depth": [plan.depth] if plan.depth not in (None, "total") else [],
+        "formula": _columns(plan.formula),
+        "covariates": _columns(plan.covariates),
+    }
+    for option, columns_of_it in named.items():
+        for column in columns_of_it:
+            if column not in obs:
+                raise unknown_name(f"column of obs ({option})", column, obs.columns)
     varying = [c for c in plan.condition if _varies(obs, plan.sample, c)]
     choices = []
     sample: str | tuple[str, str] = plan.sample
@@ -90,6 +99,13 @@ def choose_units(plan: Plan, obs: pd.DataFrame) -> Units:
         formula = f"{formula} + {terms}" if formula else f"~ {terms}"
         choices.append(f"Between samples, {terms} is adjusted for.")
     return Units(sample, None if random else block, formula, varying, choices)
+
+
+def _columns(formula: str | None) -> list[str]:
+    if formula is None:
+        return []
+    fixed, random = random_intercepts(formula)
+    return [*(columns(fixed) if fixed else []), *random]
 
 
 def _varies(obs: pd.DataFrame, sample: str, column: str) -> bool:

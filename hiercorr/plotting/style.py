@@ -49,15 +49,19 @@ def verbatim(plot: Callable[P, R]) -> Callable[P, R]:
         with optional("matplotlib", "plots").rc_context({"text.parse_math": False}):
             out = plot(*args, **kwargs)
         for ax in np.ravel(np.asarray(getattr(out, "axes", out), object)):
-            texts = [ax.title, ax.xaxis.label, ax.yaxis.label]
-            for axis in (ax.xaxis, ax.yaxis):  # powers of ten are formulas of matplotlib itself
-                for text in axis.get_ticklabels(which="both"):
-                    text.set_parse_math(axis.get_scale() in ("log", "symlog"))
-            for text in texts:
-                text.set_parse_math(False)
+            without_formulas(ax)
         return out
 
     return draw
+
+
+def without_formulas(ax: Axes) -> None:
+    """Show the title and the labels of axes as they are written, also those made before."""
+    for text in (ax.title, ax.xaxis.label, ax.yaxis.label):
+        text.set_parse_math(False)
+    for axis in (ax.xaxis, ax.yaxis):  # powers of ten are formulas of matplotlib itself
+        for text in axis.get_ticklabels(which="both"):
+            text.set_parse_math(axis.get_scale() in ("log", "symlog"))
 
 
 def pyplot() -> Any:
@@ -146,6 +150,7 @@ def finish(ax: Axes, result: CorrelationResult | None, title: str) -> Axes:
 def _keep_inside(ax: Axes) -> None:
     """Break a title that is too long for the figure, and move it to the left as far as needed."""
     figure, title = ax.figure, ax.title
+    without_formulas(ax)
     arrange(figure)
     edge, frame = figure.bbox, ax.get_window_extent()
     columns = _columns(figure)
@@ -189,6 +194,7 @@ def legend(ax: Axes, title: str | None = None, entries: Any = None, axis: bool =
         return
     longest = max(len(str(h.get_label())) for h in handles)
     column = (0.56 * longest + 3.2) * now.small  # points
+    without_formulas(ax)
     arrange(ax.figure)
     points = 72 / ax.figure.dpi
     columns, spec = _columns(ax.figure), ax.get_subplotspec()

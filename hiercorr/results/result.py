@@ -300,6 +300,8 @@ class CorrelationResult:
         ...     r.to_table(pathlib.Path(folder) / "pairs.csv", q=0.05).name
         'pairs.csv'
         """
+        instance_of("path", path, (str, Path), "a path")
+        true_or_false("overwrite", overwrite)
         path = Path(path)
         check_table_path(path, overwrite)
         if self.target is None:

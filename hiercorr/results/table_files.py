@@ -36,7 +36,9 @@ def check_table_path(path: Path, overwrite: bool) -> None:
     if path.suffix.lower() not in KINDS:
         raise InputError(f"path={str(path)!r} must end in {', '.join(KINDS)}")
     if not path.parent.is_dir():
-        raise InputError(f"cannot write {path.name!r}: there is no folder {str(path.parent)!r}")
+        raise InputError(
+            f"cannot write path={str(path)!r}: there is no folder {str(path.parent)!r}"
+        )
     if path.exists() and not overwrite:
         raise FileExistsError(f"{str(path)!r} exists; pass overwrite=True to replace it")
 

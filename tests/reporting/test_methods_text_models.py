@@ -851,7 +851,10 @@ def test_every_model_and_every_reference_is_covered():
 # Options that a paragraph states, and options that change no method.
 DATA = "data sample genes layer depth subset min_cells small_samples"
 OPTIONS = {
-    hc.CSCore: (f"{DATA} covariates block", "memory_limit scratch scheduler"),
+    hc.CSCore: (
+        f"{DATA} covariates block modalities depth_adjust",
+        "memory_limit scratch scheduler",
+    ),
     hc.CSCore.fit: (
         "estimator uncertainty weights target per_sample standardize covariate_level adjust "
         "n_bootstrap confidence seed",
@@ -860,11 +863,14 @@ OPTIONS = {
     hc.CSCore.signature: ("genes name weights uncertainty confidence", "n_jobs progress"),
     hc.by_cell_type: ("data cell_type sample types family fit subset block options", ""),
     hc.differential: (
-        f"{DATA} condition formula block target contrast method uncertainty permutations "
-        "confidence seed",
+        f"{DATA} condition formula block modalities target contrast method uncertainty "
+        "permutations confidence seed",
         "precision n_jobs progress",
     ),
-    hc.Pseudobulk: (f"{DATA} cell_type formula normalization block block_method min_counts", ""),
+    hc.Pseudobulk: (
+        f"{DATA} cell_type formula normalization block block_method min_counts modalities",
+        "",
+    ),
     hc.Pseudobulk.fit: (
         "method target interaction contrasts permutations moderated confidence seed",
         "precision progress",
