@@ -256,7 +256,7 @@ TABLE = {
         lambda w: w.within.top(),
         "name a gene: this result contains all pairs",
     ),
-    "an unknown adjustment": (lambda w: w.within.adjust("holm"), "method must be one of"),
+    "an unknown adjustment": (lambda w: w.within.adjust("sidak"), "method must be one of"),
     "evidence of the wrong level": (
         lambda w: hc.evidence("gene0", within=w.between, between=w.between),
         "a result of level",
