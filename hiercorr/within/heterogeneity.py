@@ -136,7 +136,8 @@ def panel_genes(fit: GeneMoments, information: Array) -> NDArray[np.int64]:
     order = usable[np.argsort(information[usable], kind="stable")]
     rich = int((information[order] >= RICH).sum())
     order = order[-max(rich, LEAST_RICH) :]
-    size = max(min(PANEL_GENES, int((_PANEL_VALUES / fit.num.shape[1]) ** 0.5)), LEAST_RICH)
+    room = int((_PANEL_VALUES / fit.num.shape[1]) ** 0.5)
+    size = min(PANEL_GENES, max(room, LEAST_RICH))
     if len(order) <= size:
         return np.sort(order)
     at = np.linspace(0, len(order) - 1, size).round().astype(int)

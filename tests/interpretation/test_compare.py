@@ -18,8 +18,8 @@ def test_compare_table_and_plot(fitted):
     assert list(found.table["level"].unique()) == ["within", "between"]
     ax = found.plot()
     assert [t.get_text() for t in ax.get_yticklabels()][:2] == [
-        "gene0 - gene1, within",
-        "gene0 - gene1, between",
+        "gene0\u2013gene1, within",
+        "gene0\u2013gene1, between",
     ]
     drawn = np.sort(
         np.concatenate([line.get_xdata() for line in ax.lines if line.get_label() in results])

@@ -150,8 +150,8 @@ def test_worker_that_stops_for_a_while(data, client, small_tiles, monkeypatch):
 @pytest.mark.parametrize(
     ("model", "fit", "text"),
     [
-        ({"scratch": "."}, {}, "cannot be combined with scratch= or covariates="),
-        ({"covariates": "~ depth"}, {}, "cannot be combined with scratch= or covariates="),
+        ({"scratch": "."}, {}, "cannot be combined with scratch=, covariates="),
+        ({"covariates": "~ depth"}, {}, "cannot be combined with scratch=, covariates="),
         ({}, {"per_sample": True}, "needs the cells in this process"),
         ({}, {"checkpoint": "kept"}, "checkpoint= stores sums of this process"),
     ],
