@@ -68,7 +68,8 @@ def like_codes(name: str, values: pd.Series) -> bool:
     """
     if not pd.api.types.is_numeric_dtype(values) or pd.api.types.is_bool_dtype(values):
         return False
-    whole, levels = bool((values % 1 == 0).all()), values.nunique()
+    number = values.to_numpy(float, na_value=np.nan)
+    whole, levels = bool((number % 1 == 0).all()), values.nunique()
     coded = bool(_CODES & tokens(name)) or levels <= len(values) / 2
     return whole and coded and levels > 2
 
@@ -91,7 +92,7 @@ def group_codes(values: pd.Series) -> Codes | None:
     name = str(values.name)
     if numeric and not (like_donor(name) or like_sample(name) or like_condition(name)):
         return None
-    if numeric and not (values.dropna() % 1 == 0).all():
+    if numeric and not (np.asarray(values.dropna(), float) % 1 == 0).all():
         return None
     try:
         codes = pd.factorize(values, use_na_sentinel=False)[0].astype(np.int64)
