@@ -68,10 +68,15 @@ def like_codes(name: str, values: pd.Series) -> bool:
     """
     if not pd.api.types.is_numeric_dtype(values) or pd.api.types.is_bool_dtype(values):
         return False
-    number = values.to_numpy(float, na_value=np.nan)
-    whole, levels = bool((number % 1 == 0).all()), values.nunique()
+    whole, levels = _whole(values), values.nunique()
     coded = bool(_CODES & tokens(name)) or levels <= len(values) / 2
     return whole and coded and levels > 2
+
+
+def _whole(values: pd.Series) -> bool:
+    """Return whether all numbers, of any type of pandas, are known and whole."""
+    number = values.to_numpy(float, na_value=np.nan)
+    return bool((number == np.floor(number)).all())
 
 
 def group_codes(values: pd.Series) -> Codes | None:
@@ -92,7 +97,7 @@ def group_codes(values: pd.Series) -> Codes | None:
     name = str(values.name)
     if numeric and not (like_donor(name) or like_sample(name) or like_condition(name)):
         return None
-    if numeric and not (np.asarray(values.dropna(), float) % 1 == 0).all():
+    if numeric and not _whole(values.dropna()):
         return None
     try:
         codes = pd.factorize(values, use_na_sentinel=False)[0].astype(np.int64)
