@@ -440,7 +440,15 @@ FUNCTIONS = {
     "CorrelationResult.to_table": (
         lambda w, **o: w.within.to_table(**{"path": "r.csv", **o}),
         {},
-        {"path": (3, "nowhere/r.csv", NONE), "overwrite": ("yes", NONE, NONE)},
+        {
+            "path": (3, "nowhere/r.csv", NONE),
+            "overwrite": ("yes", NONE, NONE),
+            **GENE,
+            **Q,
+            **SIZE,
+            **N,
+            "sort_by": (3, "none", NONE),
+        },
     ),
     "analyze": (
         lambda w, **o: hc.analyze(**{"output": "analysis", **o}),

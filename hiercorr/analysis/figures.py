@@ -7,13 +7,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import numpy as np
-
 from hiercorr import plotting
 from hiercorr.analysis.plan import Plan
 from hiercorr.analysis.steps import Part
 from hiercorr.analysis.units import Units
-from hiercorr.results.pairs import effects
+from hiercorr.results.pairs import first_estimated
 
 
 @dataclass(frozen=True)
@@ -26,8 +24,8 @@ class Figure:
     draw : callable
         Returns Axes or a Figure.
     shows : tuple
-        What is shown, and the name of the plot, by which the report finds it; empty if the report
-        has no place of its own for it.
+        The result shown and the name of the plot, so that the report can reuse the figure; empty
+        for figures that are not part of a standard section.
     width : {"single", "double"}
         Columns of a journal.
     """
@@ -120,5 +118,4 @@ def _strongest(part: Part) -> str | None:
     """Return the partner with the strongest evidence within samples that could be estimated."""
     if "within" not in part.results:
         return None
-    table = part.results["within"].top(part.target, n=50)
-    return next((str(g) for g, r in effects(table).items() if np.isfinite(r)), None)
+    return first_estimated(part.results["within"].top(part.target, n=50))

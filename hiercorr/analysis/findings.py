@@ -7,7 +7,7 @@ import pandas as pd
 
 from hiercorr.analysis.plan import Plan
 from hiercorr.analysis.steps import Part
-from hiercorr.results.pairs import effects
+from hiercorr.results.pairs import effects, limit_names
 from hiercorr.results.result import CorrelationResult
 from hiercorr.results.text import p_text
 
@@ -29,9 +29,9 @@ def findings(part: Part, plan: Plan) -> list[str]:
         between conditions, and what could not be done.
     """
     out = []
-    for name, where in (("within", "within"), ("between", "between")):
-        if name in part.results:
-            out.append(_partners(part.results[name], part, plan, where))
+    for level in ("within", "between"):
+        if level in part.results:
+            out.append(_partners(part.results[level], part, plan, level))
     if part.evidence is not None:
         out.append(_both(part))
     if part.traps is not None:
@@ -77,14 +77,7 @@ def _partners(result: CorrelationResult, part: Part, plan: Plan, where: str) -> 
 
 def _strongest(called: pd.DataFrame, value: str = "correlation") -> str:
     names = []
-    low, high = (
-        ("ci_lower", "ci_upper")
-        if value == "correlation"
-        else (
-            f"{value}_lower",
-            f"{value}_upper",
-        )
-    )
+    low, high = limit_names(value)
     for gene, row in called.head(_NAMED).iterrows():
         text = str(gene)
         if np.isfinite(row.get(value, np.nan)):
@@ -124,12 +117,9 @@ def _cells_as_units(part: Part) -> str:
 def _sets(part: Part, plan: Plan) -> list[str]:
     out = []
     for caption, table in part.enrichment.items():
-        column = next((c for c in ("q_value", "fdr", "FDR q-val") if c in table), None)
-        if column is None or not len(table):
-            continue
-        best = table.sort_values(column).iloc[0]
-        if best[column] < plan.q:
-            out.append(f"{caption}: {best.name} (q {p_text(float(best[column]))}).")
+        best = table.nsmallest(1, "q_value")
+        for name, q in best["q_value"][best["q_value"] < plan.q].items():
+            out.append(f"{caption}: {name} (q {p_text(float(q))}).")
     return out
 
 

@@ -16,8 +16,7 @@ from hiercorr.errors import DataWarning, InputError
 from hiercorr.plotting.style import freeze, save
 from hiercorr.results.result import CorrelationResult, load
 from hiercorr.results.table_files import write_excel, write_table
-from hiercorr.runtime.drafts import Draft
-from hiercorr.runtime.files import write_text
+from hiercorr.runtime.files import write_text, written_whole
 from hiercorr.runtime.locks import Busy, Lock
 from hiercorr.runtime.user_warnings import warn
 
@@ -33,8 +32,8 @@ class Folder:
     path : str or Path
         Created if it does not exist; its parent must.
     specification : str
-        What is analysed, as text: results of an interrupted analysis are used again only if it is
-        the same.
+        Full specification of the analysis as text; saved results are reused only if it is
+        unchanged.
     overwrite : bool
         Replace another analysis.
 
@@ -122,10 +121,8 @@ class Folder:
         """Write a figure as PDF with editable text and as PNG; it keeps its layout from now on."""
         freeze(figure)
         for kind in ("pdf", "png"):
-            final = self.path / "figures" / f"{name}.{kind}"
-            with Draft(final, lambda _: True) as draft:
-                save(figure, draft.path, kind)
-                draft.into_place()
+            with written_whole(self.path / "figures" / f"{name}.{kind}") as draft:
+                save(figure, draft, kind)
 
 
 def name_of(part: Part, name: str) -> str:
@@ -139,9 +136,8 @@ def file_name(text: str) -> str:
     Texts that differ only in such characters are told apart by a digest.
     """
     safe = re.sub(r"[^\w.+]+", "_", text, flags=re.ASCII).strip("._") or "_"
-    if safe == text or safe == text.replace(" ", "_"):
-        return safe[:80] if len(safe) <= 80 else f"{safe[:70]}_{_digest(text)}"
-    return f"{safe[:70]}_{_digest(text)}"
+    told = safe == text.replace(" ", "_") and len(safe) <= 80
+    return safe if told else f"{safe[:70]}_{_digest(text)}"
 
 
 def _digest(text: str) -> str:

@@ -23,7 +23,7 @@ SAMPLE = "the column of obs with the sample of each cell"
 
 @dataclass(frozen=True)
 class Plan:
-    """What is analysed.
+    """Specification of an analysis.
 
     Attributes
     ----------

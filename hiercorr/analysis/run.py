@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import logging
-import platform
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -15,6 +13,7 @@ from typing import Any
 import anndata as ad
 import pandas as pd
 
+from hiercorr._version import __version__
 from hiercorr.analysis.figures import Figure, figures
 from hiercorr.analysis.findings import findings
 from hiercorr.analysis.folder import Folder, name_of
@@ -28,13 +27,12 @@ from hiercorr.errors import DataWarning, InputError, instance_of, true_or_false,
 from hiercorr.plotting.look import figure_style
 from hiercorr.reporting.methods_text import methods_text
 from hiercorr.reporting.references import bibtex
-from hiercorr.reporting.report import report, write_report
+from hiercorr.reporting.report import report, session_versions, write_report
 from hiercorr.results.result import CorrelationResult
 from hiercorr.runtime.files import write_text
 from hiercorr.runtime.user_warnings import warn
 
 _LOG = logging.getLogger("hiercorr")
-_PACKAGES = ("hiercorr", "numpy", "scipy", "pandas", "xarray", "anndata", "statsmodels", "numba")
 
 
 @dataclass(frozen=True)
@@ -291,7 +289,8 @@ def _analyze(
     described: dict[str, Any],
     said: _Said,
 ) -> Analysis:
-    write_text(folder.path / "analysis.toml", as_toml(plan, described, _versions()))
+    versions = {"hiercorr": __version__, **session_versions()}
+    write_text(folder.path / "analysis.toml", as_toml(plan, described, versions))
     choices = [*units.choices, *_choices(plan)]
     parts, sentences, made = [], [], {}
     of_parts: dict[str, list[str]] = {}
@@ -419,7 +418,7 @@ def _report_name(part: Part, single: bool) -> str:
 
 
 def _write_texts(parts: Sequence[Part], folder: Folder) -> None:
-    """Write the Methods paragraphs and the references for what was done."""
+    """Write the Methods paragraphs and the references for the models that were fitted."""
     texts: list[str] = []
     for part in parts:
         described = [*part.results.values(), *part.enrichment.values()]
@@ -446,10 +445,3 @@ def _write_overview(
         links=links,
         title=plan.title or f"Partners of {', '.join(plan.target)}",
     )
-
-
-def _versions() -> dict[str, str]:
-    return {
-        "python": platform.python_version(),
-        **{name: importlib.metadata.version(name) for name in _PACKAGES},
-    }

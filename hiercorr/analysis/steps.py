@@ -146,22 +146,12 @@ class Steps:
             self.data,
             plan.sample,
             condition,
-            formula=_without(plan.formula, condition),
+            formula=plan.formula,
             block=plan.sample if condition in units.within_donors else units.block,
             target=target,
             progress=False,
             **self._counts,
         )
-
-
-def _without(formula: str | None, condition: str) -> str | None:
-    """Return a formula for the other covariates only, where the condition is a term by itself."""
-    if formula is None:
-        return None
-    left, tilde, right = formula.rpartition("~")
-    terms = [t.strip() for t in right.split("+")]
-    kept = [t for t in terms if t.strip("`") != condition]
-    return f"{left}{tilde} {' + '.join(kept)}" if kept else None
 
 
 def follow(part: Part, plan: Plan) -> None:

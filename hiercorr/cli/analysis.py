@@ -12,9 +12,12 @@ from hiercorr.cli.group import main
 from hiercorr.cli.options import (
     block_option,
     cell_covariates_option,
+    depth_option,
     genes_of,
     genes_option,
     given,
+    layer_option,
+    min_cells_option,
     subset_of,
 )
 
@@ -52,11 +55,9 @@ from hiercorr.cli.options import (
 @click.option("--formula", metavar="FORMULA", help="Covariates of samples, e.g. '~ sex + age'.")
 @cell_covariates_option
 @genes_option
-@click.option("--layer", help="Layer with raw counts, or 'raw'.  [default: X]")
-@click.option(
-    "--depth", metavar="COL", help="Column of obs with sequencing depth.  [default: row sums]"
-)
-@click.option("--min-cells", type=int, help="Minimum number of cells per sample.  [default: 10]")
+@layer_option
+@depth_option
+@min_cells_option
 @click.option(
     "--sets",
     metavar="FILE",

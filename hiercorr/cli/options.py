@@ -17,6 +17,15 @@ if TYPE_CHECKING:
 
 Command = Callable[..., Any]
 
+layer_option = click.option("--layer", help="Layer with raw counts, or 'raw'.  [default: X]")
+depth_option = click.option(
+    "--depth",
+    metavar="COL",
+    help="Column of obs with sequencing depth, or 'total' (all genes).  [default: row sums]",
+)
+min_cells_option = click.option(
+    "--min-cells", type=int, help="Minimum number of cells per sample.  [default: 10]"
+)
 _DATA = (
     click.option(
         "--sample",
@@ -31,15 +40,9 @@ _DATA = (
         multiple=True,
         help="Use only these cells; repeatable: values of one column add up, columns restrict.",
     ),
-    click.option("--layer", help="Layer with raw counts, or 'raw'.  [default: X]"),
-    click.option(
-        "--depth",
-        metavar="COL",
-        help="Column of obs with sequencing depth, or 'total' (all genes).  [default: row sums]",
-    ),
-    click.option(
-        "--min-cells", type=int, help="Minimum number of cells per sample.  [default: 10]"
-    ),
+    layer_option,
+    depth_option,
+    min_cells_option,
 )
 _OUTPUT = (
     click.option(

@@ -82,6 +82,7 @@ def _selected(
 ) -> pd.DataFrame:
     """Tabulate the pairs of a result, or the partners of a gene."""
     from hiercorr.results.cell_types import CellTypes
+    from hiercorr.results.tables import selected
 
     if isinstance(fitted, CellTypes):
         if target is not None or sort_by != "p_value":
@@ -90,12 +91,4 @@ def _selected(
                 "first: leave out --target and --sort"
             )
         return fitted.pairs(q=q, n=n).set_index("cell_type")
-    name = target or fitted.target
-    if name is None:
-        return fitted.pairs(q=q, n=n, sort_by=sort_by).set_index(["gene_a", "gene_b"])
-    table = fitted.top(name, n=max(1, len(fitted.genes)), sort_by=sort_by)
-    if q is not None:
-        if "q_value" not in table:
-            raise InputError("this result has no q-values: leave out --q")
-        table = table[table["q_value"] <= q]
-    return table if n is None else table.head(n)
+    return selected(fitted.dataset, target, q, n, sort_by)

@@ -38,23 +38,36 @@ def modality_of_genes(modalities: Mapping[str, ad.AnnData]) -> str | None:
     return None
 
 
-def counts_of(adata: ad.AnnData, layer: str | None, name: str) -> Any:
-    """Return the matrix of counts of one modality."""
+def matrix_of(adata: ad.AnnData, layer: str | None, modality: str | None = None) -> Any:
+    """Return the matrix of a layer, of X or of raw.
+
+    Parameters
+    ----------
+    adata : AnnData
+    layer : str or None
+    modality : str, optional
+        Name of the modality, for error messages.
+    """
+    what = "the AnnData" if modality is None else f"modality {modality!r}"
     if layer in (None, "X"):
         if adata.X is None:
-            raise InputError(
-                f"modality {name!r} has no X; name a layer: {', '.join(adata.layers) or 'none'}"
-            )
+            raise InputError(f"{what} has no X; name a layer: {', '.join(adata.layers) or 'none'}")
         return adata.X
     if layer == "raw":
         if adata.raw is None:
-            raise InputError(f"layer='raw' was requested, but modality {name!r} has no raw")
-        if not adata.raw.var_names.equals(adata.var_names):
-            raise InputError(f"raw of modality {name!r} has other features than the modality")
+            raise InputError(f"layer='raw' was requested, but {what} has no raw")
         return adata.raw.X
     if layer not in adata.layers:
-        raise unknown_name(f"layer of modality {name!r}", layer, adata.layers.keys())
+        kind = "layer" if modality is None else f"layer of {what}"
+        raise unknown_name(kind, layer, adata.layers.keys())
     return adata.layers[layer]
+
+
+def _counts_of(adata: ad.AnnData, layer: str | None, name: str) -> Any:
+    matrix = matrix_of(adata, layer, name)
+    if layer == "raw" and not adata.raw.var_names.equals(adata.var_names):
+        raise InputError(f"raw of modality {name!r} has other features than the modality")
+    return matrix
 
 
 def shared_cells(
@@ -111,7 +124,7 @@ def joined_matrix(
     parts = []
     for name in names:
         adata = modalities[name]
-        matrix = counts_of(adata, layer, name)
+        matrix = _counts_of(adata, layer, name)
         if len(names) == 1 and adata.obs_names.equals(cells):
             return matrix
         matrix = matrix.compute() if hasattr(matrix, "compute") else matrix

@@ -221,8 +221,8 @@ def technical_dispersion(examined: CellSample) -> tuple[float, float]:
     dispersion : float
         Variance over mean of the genes that vary least (5% quantile).
     biological : float
-        Of the variance beyond Poisson, which is taken for biology, the part beyond this noise:
-        median over genes.
+        Proportion of the extra-Poisson variance that exceeds this noise (median over genes); the
+        model takes all extra-Poisson variance for biological.
     """
     n = len(examined.cells)
     usable = (examined.detected >= 10) & (examined.total > 0)

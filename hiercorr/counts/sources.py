@@ -240,18 +240,8 @@ def _opened(path: Path | str, read: Any) -> Any:
 
 
 def _from_anndata(adata: ad.AnnData, layer: str | None) -> Source:
-    if layer in (None, "X"):
-        if adata.X is None:
-            raise InputError(f"the AnnData has no X; name a layer: {list(adata.layers)}")
-        var, matrix = adata.var, adata.X
-    elif layer == "raw":
-        if adata.raw is None:
-            raise InputError("layer='raw' was requested, but the AnnData has no raw")
-        var, matrix = adata.raw.var, adata.raw.X
-    else:
-        if layer not in adata.layers:
-            raise unknown_name("layer", layer, adata.layers.keys())
-        var, matrix = adata.var, adata.layers[layer]
+    matrix = multimodal.matrix_of(adata, layer)
+    var = adata.raw.var if layer == "raw" else adata.var
     others: dict[str, Any] = {f"layer={k!r}": v for k, v in adata.layers.items() if k != layer}
     if adata.raw is not None and layer != "raw":
         others["layer='raw'"] = adata.raw.X

@@ -68,7 +68,7 @@ class Traps:
         ``p_cells`` (cells as units), ``p_shuffled`` (cells as units, target shuffled over the cells
         of each sample, so that no correlation within samples is left), ``p_within`` (samples as
         units, within samples) and ``p_between`` (samples as units, between samples, by
-        permutation). ``attrs``: what was analysed.
+        permutation). ``attrs`` holds the selection of cells.
     summary : dict
         Dropout: rank correlations of absolute naive and within with detection, ratio of their
         medians. Depth: median absolute correlation with depth before and after

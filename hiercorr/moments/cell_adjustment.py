@@ -48,7 +48,7 @@ class ModalityAdjustment:
     Attributes
     ----------
     parts : tuple of CellAdjustment
-        Of the features of each type.
+        Regressions of the features of each type.
     edges : ndarray of int64, shape (n_types + 1,)
         First feature of each type, and the number of features.
     cross : dict of (int, int) to ndarray, shape (n_samples, m, m)

@@ -147,9 +147,9 @@ class TypedSide:
     Attributes
     ----------
     counts : Counts
-        Of the type.
+        Counts of the features of this type.
     depth : ndarray, shape (n_cells,)
-        Its depth, in units of the mean.
+        Depth of each cell in this type, relative to the mean.
     mu, slope : ndarray
         Of all genes of the type, as for :func:`cross_products`.
     genes : slice

@@ -47,7 +47,7 @@ def place_labels(
     colour : str
         Colour of the lines from names to points.
     radius : float
-        Of the points, in points.
+        Radius of the points, in 1/72 inch.
     """
     to_pixels = ax.transData.transform
     named = to_pixels(np.column_stack([np.asarray(x, float), np.asarray(y, float)]))

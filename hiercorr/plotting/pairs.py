@@ -12,7 +12,7 @@ from scipy.spatial.distance import squareform
 
 from hiercorr.errors import InputError, true_or_false, unknown_name
 from hiercorr.plotting import style
-from hiercorr.results.pairs import effect_name, estimates, in_tables
+from hiercorr.results.pairs import effect_name, estimates, in_tables, limit_names
 from hiercorr.results.result import CorrelationResult
 
 if TYPE_CHECKING:
@@ -295,10 +295,9 @@ def ranked(
     passed = (table[rate] < q).to_numpy() if rate in table else np.zeros(len(table), bool)
     colour = np.where(table["position"] > 0, style.RED, style.BLUE)
     effect = effect_name(table.columns)
-    prefix = "ci" if effect == "correlation" else effect
-    if f"{prefix}_lower" in table and not shrunken:
-        limits = (table[f"{prefix}_lower"], table[f"{prefix}_upper"])
-        ax.hlines(y, *limits, color=colour, lw=now.lw(1.2), alpha=0.7)
+    limits = limit_names(effect)
+    if limits[0] in table and not shrunken:
+        ax.hlines(y, *(table[name] for name in limits), color=colour, lw=now.lw(1.2), alpha=0.7)
     ax.scatter(
         table["position"],
         y,

@@ -267,7 +267,7 @@ def label(
     points : (array_like, array_like), optional
         All points, which the names should not cover. None: those with a name.
     radius : float
-        Of the points, in points of 1/72 inch.
+        Radius of the points, in 1/72 inch.
     """
     if not len(names):
         return

@@ -34,7 +34,7 @@ from hiercorr.reporting.methods_text import MODELS, Described, methods_text
 from hiercorr.reporting.references import cited
 from hiercorr.reporting.translations import LANGUAGES, translate, translate_cell
 from hiercorr.results.cell_types import CellTypes
-from hiercorr.results.pairs import effects
+from hiercorr.results.pairs import first_estimated
 from hiercorr.results.result import CorrelationResult
 from hiercorr.results.tables import missing
 from hiercorr.results.text import P_VALUES, small_number
@@ -465,7 +465,7 @@ def _result_section(
             plots["shrunken"] = ("Largest shrunken estimates", shrunken)
         if tested:
             plots["volcano"] = ("Volcano plot", lambda: plot.volcano(named))
-        strongest = next((g for g, r in effects(table).items() if np.isfinite(r)), None)
+        strongest = first_estimated(table)
         if "sample_correlation" in result.dataset and strongest is not None:
             pair = (strongest,) if result.target else (named, strongest)
             caption = f"{named} and {strongest} in each sample"
@@ -536,12 +536,17 @@ def _provenance_section(results: Sequence[CorrelationResult], names: Sequence[st
             {"value": {str(n): str(v) for n, v in r.dataset.attrs.items() if n != "note"}}
         )
         tables.append(_table(f"provenance{k}", attrs, name, search=False))
-    versions = {
+    versions = pd.DataFrame({"version": session_versions()})
+    tables.append(_table("session", versions, "Session", search=False))
+    return _Section("provenance", "Provenance", tables=tables)
+
+
+def session_versions() -> dict[str, str]:
+    """Return the versions of Python and of the packages that are installed, by name."""
+    return {
         "Python": platform.python_version(),
         **{p: v for p in _PACKAGES if (v := _version(p))},
     }
-    tables.append(_table("session", pd.DataFrame({"version": versions}), "Session", search=False))
-    return _Section("provenance", "Provenance", tables=tables)
 
 
 def _version(package: str) -> str:

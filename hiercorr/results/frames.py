@@ -29,9 +29,10 @@ def column(dataset: xr.Dataset, name: str) -> pd.Series:
 
 def conf_int(dataset: xr.Dataset) -> pd.DataFrame:
     """Return the confidence limits of what was tested, columns ``lower`` and ``upper``."""
-    effect = pairs.effect_name(dataset.data_vars)
-    prefix = "ci" if effect == "correlation" else effect
-    return pd.DataFrame({e: column(dataset, f"{prefix}_{e}") for e in ("lower", "upper")})
+    names = pairs.limit_names(pairs.effect_name(dataset.data_vars))
+    return pd.DataFrame(
+        {end: column(dataset, name) for end, name in zip(("lower", "upper"), names, strict=True)}
+    )
 
 
 def n_pairs(dataset: xr.Dataset) -> int:

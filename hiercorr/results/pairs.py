@@ -162,6 +162,17 @@ def effect_name(names: Container[Hashable]) -> str:
     return "difference" if "difference" in names else "correlation"
 
 
+def limit_names(effect: str) -> tuple[str, str]:
+    """Return the names of the confidence limits of the quantity that was tested."""
+    prefix = "ci" if effect == "correlation" else effect
+    return f"{prefix}_lower", f"{prefix}_upper"
+
+
+def first_estimated(table: pd.DataFrame) -> str | None:
+    """Return the first partner in a table that could be estimated; None if none could."""
+    return next((str(g) for g, r in effects(table).items() if np.isfinite(r)), None)
+
+
 def estimates(dataset: xr.Dataset) -> NDArray:
     """Return the correlations, or differences, that were tested.
 
@@ -254,8 +265,7 @@ def distinct_pairs(
     DataFrame
     """
     by = None if sort_by == "p_value" else shrunken_name(dataset)
-    if q is not None and not ("q_value" in dataset and has_values(dataset, "q_value")):
-        raise InputError(f"this result has no q-values: {_why_no_q(dataset)}; pass q=None")
+    check_threshold(dataset, q)
     columns = table_columns(dataset)
     tables = [
         _block_of_pairs(first, block, columns, q, min_correlation, n, by)
@@ -266,6 +276,12 @@ def distinct_pairs(
     table = table if n is None else table.head(n)
     flag = [describe_flag(f) for f in table.pop("flag")]
     return table.assign(flag=flag)
+
+
+def check_threshold(dataset: xr.Dataset, q: float | None) -> None:
+    """Raise an error if pairs are to be chosen by q-values that a result does not have."""
+    if q is not None and not ("q_value" in dataset and has_values(dataset, "q_value")):
+        raise InputError(f"this result has no q-values: {_why_no_q(dataset)}; pass q=None")
 
 
 def _why_no_q(dataset: xr.Dataset) -> str:

@@ -268,7 +268,17 @@ class CorrelationResult:
         """
         return frames.to_frame(self.dataset)
 
-    def to_table(self, path: str | Path, overwrite: bool = False, **options: Any) -> Path:
+    def to_table(
+        self,
+        path: str | Path,
+        overwrite: bool = False,
+        *,
+        gene: str | None = None,
+        q: float | None = None,
+        min_correlation: float = 0.0,
+        n: int | None = None,
+        sort_by: str = "p_value",
+    ) -> Path:
         """Write the pairs as a table, strongest evidence first.
 
         Parameters
@@ -277,8 +287,10 @@ class CorrelationResult:
             File ending in .csv, .tsv, .parquet or .xlsx; written whole or not at all.
         overwrite : bool
             Replace an existing file.
-        **options
-            Options of :meth:`pairs`, or of :meth:`top` if the result has a target.
+        gene : str, optional
+            Only the partners of this gene. None: of the target, or all pairs.
+        q, min_correlation, n, sort_by
+            As for :meth:`pairs`.
 
         Returns
         -------
@@ -304,9 +316,13 @@ class CorrelationResult:
         true_or_false("overwrite", overwrite)
         path = Path(path)
         check_table_path(path, overwrite)
-        if self.target is None:
-            return write_table(self.pairs(**options).set_index(["gene_a", "gene_b"]), path)
-        return write_table(self.top(**{"n": max(1, len(self)), **options}), path)
+        number("q", q, 0, 1, optional=True)
+        number("min_correlation", min_correlation, 0, 1)
+        whole_number("n", n, optional=True)
+        one_of("sort_by", sort_by, pairs.SORTINGS)
+        text("gene", gene, optional=True)
+        table = tables.selected(self.dataset, gene, q, n, sort_by, min_correlation)
+        return write_table(table, path)
 
     @property
     def params(self) -> pd.Series:

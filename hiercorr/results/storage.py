@@ -22,18 +22,14 @@ from hiercorr.results.integrity import (
 )
 from hiercorr.results.netcdf import write_netcdf
 from hiercorr.runtime.drafts import Draft, recover
+from hiercorr.runtime.files import check_free
 
 
 def check_target(path: Path, overwrite: bool) -> None:
     """Raise an error if a result could not be saved under this name, before it is computed."""
     if path.suffix not in (".zarr", ".nc"):
         raise InputError(f"cannot save as {path.name!r}: the name must end in .zarr or .nc")
-    if path.exists() and not overwrite:
-        raise FileExistsError(f"{str(path)!r} exists; pass overwrite=True to replace it")
-    if not path.parent.is_dir():
-        raise InputError(
-            f"cannot save to path={str(path)!r}: there is no folder {str(path.parent)!r}"
-        )
+    check_free(path, overwrite)
 
 
 def write_dataset(dataset: xr.Dataset, path: Path, overwrite: bool) -> Path:

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from hiercorr.errors import InputError
-from hiercorr.runtime.drafts import Draft
+from hiercorr.runtime.files import check_free, written_whole
 from hiercorr.runtime.optional import optional
 
 KINDS = (".csv", ".tsv", ".parquet", ".xlsx")
@@ -18,29 +18,10 @@ _MAX_ROWS = 1_048_575  # of a sheet, below its head
 
 
 def check_table_path(path: Path, overwrite: bool) -> None:
-    """Raise an error if a table cannot be written to a path.
-
-    Parameters
-    ----------
-    path : Path
-    overwrite : bool
-        Replace an existing file.
-
-    Raises
-    ------
-    InputError
-        If the ending is not one of ``KINDS`` or the folder does not exist.
-    FileExistsError
-        If the file exists and is not to be replaced.
-    """
+    """Raise an error if a table could not be written under this name."""
     if path.suffix.lower() not in KINDS:
         raise InputError(f"path={str(path)!r} must end in {', '.join(KINDS)}")
-    if not path.parent.is_dir():
-        raise InputError(
-            f"cannot write path={str(path)!r}: there is no folder {str(path.parent)!r}"
-        )
-    if path.exists() and not overwrite:
-        raise FileExistsError(f"{str(path)!r} exists; pass overwrite=True to replace it")
+    check_free(path, overwrite)
 
 
 def write_table(table: pd.DataFrame, path: Path) -> Path:
@@ -58,14 +39,13 @@ def write_table(table: pd.DataFrame, path: Path) -> Path:
     kind = path.suffix.lower()
     if kind == ".xlsx":
         return write_excel({path.stem: table}, path)
-    with Draft(path, lambda _: True) as draft:
+    with written_whole(path) as draft:
         if kind == ".parquet":
             optional("pyarrow", "Parquet files")
-            table.reset_index().to_parquet(draft.path, engine="pyarrow", index=False)
+            table.reset_index().to_parquet(draft, engine="pyarrow", index=False)
         else:
             separator = "\t" if kind == ".tsv" else ","
-            table.to_csv(draft.path, sep=separator, lineterminator="\n", encoding="utf-8")
-        draft.into_place()
+            table.to_csv(draft, sep=separator, lineterminator="\n", encoding="utf-8")
     return path
 
 
@@ -94,11 +74,9 @@ def write_excel(tables: Mapping[str, pd.DataFrame], path: Path) -> Path:
                 f"table {name!r} has {len(table):,} rows, and a sheet of Excel at most "
                 f"{_MAX_ROWS:,}: write .csv or .parquet, or fewer pairs"
             )
-    with Draft(path, lambda _: True) as draft:
-        with pd.ExcelWriter(draft.path, engine="openpyxl") as writer:
-            for sheet, table in zip(_sheets(tables), tables.values(), strict=True):
-                _for_excel(table).to_excel(writer, sheet_name=sheet, index=False)
-        draft.into_place()
+    with written_whole(path) as draft, pd.ExcelWriter(draft, engine="openpyxl") as writer:
+        for sheet, table in zip(_sheets(tables), tables.values(), strict=True):
+            _for_excel(table).to_excel(writer, sheet_name=sheet, index=False)
     return path
 
 

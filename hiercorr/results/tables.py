@@ -34,6 +34,30 @@ def top(dataset: xr.Dataset, gene: str | None, n: int, sort_by: str = "p_value")
     return table.assign(flag=[describe_flag(f) for f in table["flag"]])
 
 
+def selected(
+    dataset: xr.Dataset,
+    gene: str | None = None,
+    q: float | None = None,
+    n: int | None = None,
+    sort_by: str = "p_value",
+    min_correlation: float = 0.0,
+) -> pd.DataFrame:
+    """Tabulate the partners of a gene or of the target, or all pairs, that pass the thresholds.
+
+    Indexed by gene, or by ``gene_a`` and ``gene_b``; arguments as for
+    :func:`hiercorr.results.pairs.distinct_pairs`.
+    """
+    name = gene if gene is not None else pairs.target_of(dataset)
+    if name is None:
+        table = pairs.distinct_pairs(dataset, q, min_correlation, n, sort_by)
+        return table.set_index(["gene_a", "gene_b"])
+    pairs.check_threshold(dataset, q)
+    table = top(dataset, name, dataset.sizes["gene"], sort_by)
+    table = table if q is None else table[table["q_value"] <= q]
+    large = np.nan_to_num(pairs.effects(table).abs()) >= min_correlation
+    return table[large] if n is None else table[large].head(n)
+
+
 def matrix(dataset: xr.Dataset, variable: str) -> pd.DataFrame:
     """Return one pair variable as a table of genes x partners, or target x genes."""
     known = [n for n in PAIR_VARIABLES if n in dataset and not n.startswith(("sample_", "group_"))]

@@ -1,5 +1,7 @@
 """The hierarchical model of CSCore: its noise, its doors, donors of several samples, refusals."""
 
+from types import SimpleNamespace
+
 import anndata as ad
 import numpy as np
 import pandas as pd
@@ -417,3 +419,18 @@ def test_tau_is_estimated_where_cells_suffice_and_flagged_elsewhere(mean, tau):
     assert np.sqrt(np.nanmean(found[data.related] ** 2)) == pytest.approx(tau, abs=0.09)
     assert np.nanmedian(found[data.independent]) < 0.03
     assert r.dataset.attrs["heterogeneous_share"] < 0.06
+
+
+@pytest.mark.parametrize(
+    ("n_samples", "size"), [(5, 160), (500, 160), (2000, 80), (5000, heterogeneity.LEAST_RICH)]
+)
+def test_the_panel_holds_no_more_values_with_many_samples(n_samples, size):
+    """Pairs times samples stay those of 160 genes and 500 samples, but for the fewest genes."""
+    fit = SimpleNamespace(variance=np.ones(1000), num=np.empty((1000, n_samples)))
+    information = np.random.default_rng(0).uniform(1.0, 2.0, 1000) * heterogeneity.RICH
+    genes = heterogeneity.panel_genes(fit, information)
+    assert len(genes) == size
+    assert (np.diff(genes) > 0).all()
+    rank = np.argsort(np.argsort(information))[genes]
+    assert rank.min() == 0  # evenly, from the least to the most informative
+    assert rank.max() == 999
