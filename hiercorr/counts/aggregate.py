@@ -28,6 +28,7 @@ from hiercorr.design.samples import (
     with_combinations,
 )
 from hiercorr.errors import InputError, unknown_name, whole_number
+from hiercorr.runtime.log import logged
 
 MIN_COUNTS = 1000
 KEY = "hiercorr_pseudobulk"  # key of uns that marks a result of aggregate
@@ -103,7 +104,8 @@ def aggregate(
         cell_type=cell_type,
         modalities=modalities,
     )
-    return sum_over_cells(DataSource(data, layer), selection, min_counts).samples
+    with logged("aggregate: sums over the cells of each %r", sample):
+        return sum_over_cells(DataSource(data, layer), selection, min_counts).samples
 
 
 def depth_column(kind: str) -> str:
