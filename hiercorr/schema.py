@@ -108,6 +108,7 @@ PAIR_VARIABLES = {
     "sample_se": "standard error of atanh(sample_correlation), cells as units",
 }
 GENE_VARIABLES = {
+    "gene_id": ("name of the gene in the data, where a column of var names it", None),
     "mean": ("mean expression", "counts per count of depth"),
     "mean_log": ("mean log-normalised expression", "natural log"),
     "overdispersion": ("variance of expression / mean^2", "1"),

@@ -82,10 +82,7 @@ def sample_table(dataset: xr.Dataset, gene_a: str | None, gene_b: str | None) ->
         raise InputError("per-sample estimates were not kept; fit with per_sample=True")
     first, second = (gene_a, gene_b) if gene_b is not None else (None, gene_a)
     _, row = pairs.row_of(dataset, first if first is not None else pairs.target_of(dataset))
-    genes = pairs.genes_of(dataset)
-    if second not in genes:
-        raise unknown_name("gene", second, genes)
-    pair = row.sel(gene=second)
+    pair = row.sel(gene=pairs.known_gene(dataset, second))
     table["correlation"] = pair["sample_correlation"].values.astype(float)
     table["fisher_z_se"] = pair["sample_se"].values.astype(float)
     table["se"] = (1 - table["correlation"] ** 2) * table["fisher_z_se"]
