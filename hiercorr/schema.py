@@ -129,6 +129,7 @@ GENE_VARIABLES = {
     "feature_type": ("type of the feature: gene, antibody, peak", None),
     "gene_flag": ("reasons why the gene is unreliable", None),
 }
+GENE_TEXTS = ("gene_id", "feature_type")
 SAMPLE_VARIABLES = {
     "n_cells": ("number of cells", "cells"),
     "depth": ("median sequencing depth of the cells", "counts"),

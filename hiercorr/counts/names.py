@@ -189,7 +189,8 @@ def _texts(var: pd.DataFrame, column: str) -> NDArray[Any]:
                 f"gene_names={column!r} is the index of var, whose names are used without it: "
                 "leave it out"
             )
-        raise unknown_name("column of var (gene_names=)", column, var.columns)
+        unknown = unknown_name("column of var", column, var.columns)
+        raise InputError(f"gene_names={column!r}: {unknown}")
     values = var[column].astype(object)
     known = values[values.notna()]
     numbers = [v for v in known if isinstance(v, int | float | np.number)]

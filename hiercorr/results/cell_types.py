@@ -12,11 +12,12 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from hiercorr.counts.names import GENE_ID, name_of
+from hiercorr.counts.names import name_of
 from hiercorr.errors import instance_of, text, true_or_false, unknown_name, whole_number
 from hiercorr.results.pairs import ids_of, sort_by_evidence
 from hiercorr.results.result import CorrelationResult
 from hiercorr.results.storage import plain, write_dataset
+from hiercorr.schema import GENE_TEXTS
 
 if TYPE_CHECKING:
     from statsmodels.iolib.summary import Summary
@@ -58,7 +59,7 @@ class CellTypes(Mapping[str, CorrelationResult]):
     def dataset(self) -> xr.Dataset:
         """All results, with a dimension ``cell_type``; missing values are NaN (flags: 0)."""
         parts = [r.dataset.assign_attrs({}) for r in self.results.values()]
-        texts = {GENE_ID: "", "feature_type": ""}
+        texts = dict.fromkeys(GENE_TEXTS, "")
         flags = {str(v): 0 for p in parts for v in p.data_vars if str(v).endswith("flag")}
         fill: dict[str, Any] = (
             {str(v): np.nan for p in parts for v in p.data_vars} | texts | flags | {"n_cells": 0}

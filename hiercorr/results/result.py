@@ -485,7 +485,8 @@ class CorrelationResult:
         whole_number("n", n)
         from hiercorr.results.summary import make_summary  # loads statsmodels
 
-        gene = gene if gene is not None else self.target
+        if gene is not None or self.target is not None:
+            gene, _ = self._row(gene)
         table = self.top(gene, n) if gene is not None else self.pairs(n=n)
         return make_summary(self.dataset, self.flag_counts(), table, gene)
 

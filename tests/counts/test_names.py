@@ -77,9 +77,7 @@ def test_columns_that_name_no_genes(values, text):
 
 def test_columns_that_are_not_there():
     var = pd.DataFrame({"gene_symbols": list("ABCDEF")}, index=pd.Index(IDS, name="gene_ids"))
-    with pytest.raises(
-        hc.InputError, match=r"unknown column of var \(gene_names=\) 'gene_symbol'; did"
-    ):
+    with pytest.raises(hc.InputError, match=r"gene_names='gene_symbol': unknown column of var '"):
         names_from(var, "gene_symbol")
     with pytest.raises(hc.InputError, match="is the index of var, whose names are used without it"):
         names_from(var, "gene_ids")
