@@ -329,6 +329,35 @@ def test_the_same_names_from_another_column(data, by_hand, fits):
         assert len(hc.evidence(TARGET, fits["target"], between).table) == GENES - 1
 
 
+def test_tables_with_ids(fits, tmp_path):
+    every, target = fits["all"], fits["target"]
+    of = dict(zip(NAMES, IDS, strict=True))
+    plain = pd.read_csv(every.to_table(tmp_path / "p.csv"))
+    table = pd.read_csv(every.to_table(tmp_path / "a.csv", gene_ids=True))
+    assert [c for c in table if c not in plain] == ["gene_id_a", "gene_id_b"]
+    for end in "ab":
+        assert table[f"gene_id_{end}"].tolist() == [of[g] for g in table[f"gene_{end}"]]
+    table = pd.read_csv(target.to_table(tmp_path / "t.csv", gene_ids=True))
+    assert list(table.columns[:3]) == ["gene", "gene_id", "correlation"]
+    assert table["gene_id"].tolist() == [of[g] for g in table["gene"]]
+    for name in ("all", "target", "types"):
+        saved = fits[name].save(tmp_path / f"{name}.zarr")
+        out = tmp_path / f"{name}.tsv"
+        done = run("export", saved, "-o", out, "--gene-ids")
+        assert done.exit_code == 0, done.stderr
+        found = pd.read_csv(out, sep="\t")
+        pairs = [c for c in found if c.startswith("gene_id")]
+        assert pairs == (["gene_id"] if name == "target" else ["gene_id_a", "gene_id_b"])
+        for column in pairs:
+            names = found[column.replace("gene_id", "gene")]
+            assert found[column].tolist() == [of[g] for g in names]
+    without = hc.CorrelationResult(every.dataset.drop_vars("gene_id"))
+    with pytest.raises(hc.InputError, match="gene_ids=True needs a fit with gene_names="):
+        without.to_table(tmp_path / "n.csv", gene_ids=True)
+    done = run("export", without.save(tmp_path / "n.zarr"), "-o", tmp_path / "n.csv", "--gene-ids")
+    assert "--gene-ids needs a fit with gene_names=" in done.stderr
+
+
 def test_report(fits, tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -449,6 +449,7 @@ FUNCTIONS = {
             **SIZE,
             **N,
             "sort_by": (3, "none", NONE),
+            "gene_ids": ("yes", True, NONE),
         },
     ),
     "analyze": (

@@ -8,6 +8,7 @@ from hiercorr.analysis.folder import file_name, name_of
 from hiercorr.analysis.steps import Part
 from hiercorr.results.pairs import ids_of
 from hiercorr.results.result import CorrelationResult
+from hiercorr.results.tables import id_by_name, with_ids
 
 
 def tables(part: Part) -> dict[str, pd.DataFrame]:
@@ -39,7 +40,6 @@ def tables(part: Part) -> dict[str, pd.DataFrame]:
 
 def _with_ids(table: pd.DataFrame, result: CorrelationResult) -> pd.DataFrame:
     """Add the ids of the genes in the rows, where a column of the data names the genes."""
-    ids = ids_of(result.dataset)
-    if ids is None:
+    if ids_of(result.dataset) is None:
         return table
-    return table.assign(gene_id=pd.Series(ids, result.genes).reindex(table.index))
+    return with_ids(table, id_by_name(result.dataset))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 
+from hiercorr.counts.names import GENE_ID
 from hiercorr.errors import InputError, unknown_name
 from hiercorr.results import pairs
 from hiercorr.results.computed import is_computed
@@ -56,6 +57,47 @@ def selected(
     table = table if q is None else table[table["q_value"] <= q]
     large = np.nan_to_num(pairs.effects(table).abs()) >= min_correlation
     return table[large] if n is None else table[large].head(n)
+
+
+def with_ids(table: pd.DataFrame, ids: Mapping[str, str]) -> pd.DataFrame:
+    """Add the ids of the genes to a table of pairs, behind their names.
+
+    Parameters
+    ----------
+    table : DataFrame
+        With genes in the index, or in the levels or columns ``gene_a`` and ``gene_b``.
+    ids : mapping
+        Ids by name.
+
+    Returns
+    -------
+    DataFrame
+        With the column ``gene_id``, or ``gene_id_a`` and ``gene_id_b``.
+    """
+    out = table.copy()
+    if "gene_a" in table:
+        for end in "ab":
+            at = list(out.columns).index(f"gene_{end}") + 1
+            out.insert(at, f"{GENE_ID}_{end}", table[f"gene_{end}"].map(ids))
+        return out
+    names = table.index
+    if names.nlevels == 1:
+        out.insert(0, GENE_ID, names.map(ids))
+        return out
+    for at, end in enumerate("ab"):
+        out.insert(at, f"{GENE_ID}_{end}", names.get_level_values(at).map(ids))
+    return out
+
+
+def id_by_name(dataset: xr.Dataset) -> dict[str, str]:
+    """Return the id of each gene by its name; raise an error if the result has none."""
+    ids = pairs.ids_of(dataset)
+    if ids is None:
+        raise InputError(
+            "this result has no ids of genes beside their names, which are those of the data: "
+            "gene_ids=True needs a fit with gene_names="
+        )
+    return dict(zip(pairs.genes_of(dataset), ids, strict=True))
 
 
 def matrix(dataset: xr.Dataset, variable: str) -> pd.DataFrame:
