@@ -17,8 +17,9 @@ from hiercorr.counts import validate
 from hiercorr.counts.counts import GENE_SETS, SUMMED_LAYER
 from hiercorr.counts.depth import cell_depth, check_given, of_kind
 from hiercorr.counts.modalities import check_features
+from hiercorr.counts.names import are_identifiers, name_of, warn_of_shared
 from hiercorr.counts.selection import Selection
-from hiercorr.counts.sources import open_source
+from hiercorr.counts.sources import DataSource
 from hiercorr.datasets import hallmark, read_gmt
 from hiercorr.errors import (
     MAX_REPEATS,
@@ -30,7 +31,7 @@ from hiercorr.errors import (
     unknown_name,
     whole_number,
 )
-from hiercorr.results.pairs import estimates, in_tables, row_blocks, row_of
+from hiercorr.results.pairs import estimates, ids_of, in_tables, row_blocks, row_of
 from hiercorr.results.result import CorrelationResult
 from hiercorr.runtime.optional import optional
 from hiercorr.runtime.user_warnings import warn
@@ -141,7 +142,7 @@ def enrich(
     else:
         thresholds.refuse_with_partners()
         background = _background(result, gene)
-        chosen = _listed(partners, result.genes, background, _own(result, gene))
+        chosen = _listed(partners, result, background, _own(result, gene))
     gseapy = optional("gseapy", "enrichment tests")
     usable = _usable(gene_sets(sets), background, min_size, max_size)
     with warnings.catch_warnings():
@@ -291,6 +292,7 @@ def sum_gene_sets(
     *,
     layer: str | None = None,
     depth: str | ArrayLike | None = None,
+    gene_names: str | None = None,
     min_size: int = 5,
 ) -> ad.AnnData:
     """Sum counts over gene sets, e.g. to correlate a gene with EMT, proliferation or interferon.
@@ -308,7 +310,7 @@ def sum_gene_sets(
         Genes by name of the set, a GMT file, or the Hallmark sets shipped with the package.
     keep : sequence of str
         Genes that remain separate columns, e.g. the target.
-    layer, depth
+    layer, depth, gene_names
         As for :class:`hiercorr.CSCore`.
     min_size : int
         Sets with fewer genes in the data are excluded.
@@ -329,18 +331,20 @@ def sum_gene_sets(
     >>> r.top(n=1).index[0].startswith("HALLMARK")
     True
     """
-    Selection(None, layer=layer, depth=depth)  # checks their types
+    Selection(None, layer=layer, depth=depth, gene_names=gene_names)  # checks their types
     whole_number("min_size", min_size)
     if isinstance(keep, str) or not isinstance(keep, Sequence | np.ndarray | pd.Index):
         raise InputError(f"keep must be a list of genes, not {keep!r}")
     named = gene_sets(sets)
-    with open_source(data, layer) as opened:
+    with DataSource(data, layer, gene_names).open() as opened:
         source = opened.of_types(None)
         check_features(source.shape[1], source.features_left_out)
         validate.check_gene_names(source.genes)
+        warn_of_shared(gene_names, source.shared_names, source.genes)
+        keep = [source.names.named(name) for name in keep]
         for name in keep:
             if name not in source.genes:
-                raise unknown_name("gene in keep=", name, source.genes)
+                raise source.names.unknown("gene in keep=", name)
         usable = _usable(named, source.genes.drop(list(keep)), min_size, len(source.genes))
         columns = [[k] for k in keep] + list(usable.values())
         rows = np.concatenate([source.genes.get_indexer(pd.Index(c)) for c in columns])
@@ -417,12 +421,13 @@ def _background(result: CorrelationResult, gene: str | None) -> pd.Index:
 
 
 def _listed(
-    partners: Sequence[str], known: pd.Index, background: pd.Index, own: str | None
+    partners: Sequence[str], result: CorrelationResult, background: pd.Index, own: str | None
 ) -> list[str]:
     """Return the given genes, without duplicates."""
     if isinstance(partners, str) or not isinstance(partners, Iterable):
         raise InputError(f"partners must be a list of genes, not {partners!r}")
-    chosen = list(dict.fromkeys(map(str, partners)))
+    known, ids = result.genes, ids_of(result.dataset)
+    chosen = list(dict.fromkeys(name_of(str(gene), known, ids) for gene in partners))
     for name in chosen:
         if name not in known:
             raise unknown_name("gene among partners", name, known)
@@ -472,11 +477,16 @@ def _usable(
     usable = {k: v for k, v in inside.items() if minimum <= len(v) <= maximum}
     if not usable:
         largest = max(inside, key=lambda k: (len(inside[k]), len(sets[k])))
+        remedy = (
+            "fit with gene_names=, the column of var with the symbols"
+            if are_identifiers(background)
+            else "lower min_size= for a panel"
+        )
         raise InputError(
             f"none of the {len(sets)} gene sets has {minimum} to {maximum} genes in the background "
             f"of {len(background)} (the largest, {largest!r}, has {len(inside[largest])}): are the "
-            f"identifiers of one kind, e.g. {background[0]!r} and {sets[largest][0]!r}? lower "
-            "min_size= for a panel"
+            f"identifiers of one kind, e.g. {background[0]!r} and {sets[largest][0]!r}? "
+            f"{remedy}"
         )
     excluded = len(sets) - len(usable)
     if excluded > len(sets) / 2:

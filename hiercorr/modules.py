@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from scipy.cluster import hierarchy
 from scipy.spatial.distance import squareform
 
+from hiercorr.counts.names import GENE_ID
 from hiercorr.errors import (
     InputError,
     number,
@@ -22,7 +23,7 @@ from hiercorr.errors import (
     whole_number,
     without_effect,
 )
-from hiercorr.results.pairs import estimates
+from hiercorr.results.pairs import estimates, ids_of
 from hiercorr.results.result import CorrelationResult
 from hiercorr.runtime.optional import optional
 
@@ -149,6 +150,9 @@ def find_modules(
     weight = thresholds.weights(result)
     found = grouping.modules(weight, result.genes)
     genes, table = _tables(weight, found, estimates(result.dataset).astype(float))
+    ids = ids_of(result.dataset)
+    if ids is not None:
+        genes.insert(0, GENE_ID, ids)
     if without is not None:
         # Fewer samples have larger q-values: instead of those that pass, keep the strongest pairs,
         # in the same number as before.

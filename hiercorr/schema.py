@@ -108,6 +108,7 @@ PAIR_VARIABLES = {
     "sample_se": "standard error of atanh(sample_correlation), cells as units",
 }
 GENE_VARIABLES = {
+    "gene_id": ("name of the gene in the data, where a column of var names it", None),
     "mean": ("mean expression", "counts per count of depth"),
     "mean_log": ("mean log-normalised expression", "natural log"),
     "overdispersion": ("variance of expression / mean^2", "1"),
@@ -128,6 +129,7 @@ GENE_VARIABLES = {
     "feature_type": ("type of the feature: gene, antibody, peak", None),
     "gene_flag": ("reasons why the gene is unreliable", None),
 }
+GENE_TEXTS = ("gene_id", "feature_type")
 SAMPLE_VARIABLES = {
     "n_cells": ("number of cells", "cells"),
     "depth": ("median sequencing depth of the cells", "counts"),

@@ -48,6 +48,8 @@ class Plan:
         Genes: a number (the most highly expressed), names, or all.
     layer, depth : str or None
         As for :class:`hiercorr.CSCore`.
+    gene_names : str or None
+        Column of ``var`` with the names of the genes.
     min_cells : int
         Smallest sample.
     sets : str
@@ -71,6 +73,7 @@ class Plan:
     genes: int | list[str] | None = None
     layer: str | None = None
     depth: str | None = None
+    gene_names: str | None = None
     min_cells: int = 10
     sets: str = "hallmark"
     q: float = 0.05
@@ -118,7 +121,16 @@ def make_plan(options: Mapping[str, Any]) -> Plan:
         raise InputError(f"sample= is needed: {SAMPLE}")
     if not given.get("target"):
         raise InputError("target= is needed: the gene whose partners are asked for, or several")
-    for name in ("sample", "block", "formula", "covariates", "layer", "depth", "title"):
+    for name in (
+        "sample",
+        "block",
+        "formula",
+        "covariates",
+        "layer",
+        "depth",
+        "gene_names",
+        "title",
+    ):
         text(name, given.get(name), optional=True)
     for name in ("target", "condition"):
         given[name] = _names(name, given.get(name, []))

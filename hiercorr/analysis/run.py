@@ -6,7 +6,7 @@ import logging
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +21,10 @@ from hiercorr.analysis.plan import Plan, as_toml, make_plan, read_plan
 from hiercorr.analysis.steps import FITS, Part, Steps, attempt, follow
 from hiercorr.analysis.tables import tables
 from hiercorr.analysis.units import Units, choose_units
-from hiercorr.counts.sources import open_source
+from hiercorr.counts.names import FeatureNames
+from hiercorr.counts.sources import DataSource
 from hiercorr.counts.validate import subset_mask
-from hiercorr.errors import DataWarning, InputError, instance_of, true_or_false, unknown_name
+from hiercorr.errors import DataWarning, InputError, instance_of, true_or_false
 from hiercorr.plotting.look import figure_style
 from hiercorr.reporting.methods_text import methods_text
 from hiercorr.reporting.references import bibtex
@@ -91,6 +92,7 @@ def analyze(
     genes: int | Sequence[str] | None = None,
     layer: str | None = None,
     depth: str | None = None,
+    gene_names: str | None = None,
     min_cells: int | None = None,
     sets: str | Path | None = None,
     q: float | None = None,
@@ -134,7 +136,7 @@ def analyze(
         Covariates of cells within samples, e.g. ``"~ percent_mito"``.
     genes : int or list of str, optional
         Number of genes with the highest mean, or names. None: all.
-    layer, depth, min_cells
+    layer, depth, gene_names, min_cells
         As for :class:`hiercorr.CSCore`.
     sets : str or Path
         Gene sets: ``"hallmark"`` (default), a GMT file, or ``"none"``: no enrichment.
@@ -185,6 +187,7 @@ def analyze(
         "genes": genes,
         "layer": layer,
         "depth": depth,
+        "gene_names": gene_names,
         "min_cells": min_cells,
         "sets": sets,
         "q": q,
@@ -194,13 +197,11 @@ def analyze(
     options = {k: v for k, v in given.items() if v is not None}
     data, options, earlier = _from_file(data, options)
     plan = make_plan(options)
-    with open_source(data, plan.layer) as source:
-        obs, names, size = source.obs, source.genes, source.shape
-    asked = {"target": plan.target, "genes": plan.genes if isinstance(plan.genes, list) else []}
-    for option, genes_of_it in asked.items():
-        for gene in genes_of_it:
-            if gene not in names:
-                raise unknown_name(f"gene ({option})", gene, names)
+    with DataSource(data, plan.layer, plan.gene_names).open() as source:
+        obs, names, size = source.obs, source.names, source.shape
+    plan = replace(plan, target=_named(plan.target, names, "target"))
+    if isinstance(plan.genes, list):
+        plan = replace(plan, genes=_named(plan.genes, names, "genes"))
     units = choose_units(plan, obs)
     kinds = {kind: obs[subset_mask(obs, plan.cells(kind))] for kind in plan.types()}
     described = _described(data, size)
@@ -211,6 +212,15 @@ def analyze(
         return _analyze(data, plan, units, folder, described, said)
     finally:
         folder.close()
+
+
+def _named(genes: Sequence[str], names: FeatureNames, option: str) -> list[str]:
+    """Return the names of genes that are given by their names or ids."""
+    found = [names.named(gene) for gene in genes]
+    for gene in found:
+        if gene not in names.genes:
+            raise names.unknown(f"gene ({option})", gene)
+    return list(dict.fromkeys(found))
 
 
 def _from_file(data: Any, options: dict[str, Any]) -> tuple[Any, dict[str, Any], dict[str, Any]]:
@@ -320,6 +330,8 @@ def _single(plan: Plan) -> bool:
 def _choices(plan: Plan) -> list[str]:
     """State what follows from options that were not given."""
     out = []
+    if plan.gene_names is not None:
+        out.append(f"Genes are named by the column {plan.gene_names!r} of var.")
     if plan.genes is None:
         out.append("All genes are analysed; q-values count all that could be tested.")
     if plan.depth is None:

@@ -78,6 +78,7 @@ class Steps:
             "layer": plan.layer,
             "depth": plan.depth,
             "subset": plan.cells(cell_type),
+            "gene_names": plan.gene_names,
             "min_cells": plan.min_cells,
         }
         self._counts: dict[str, Any] = {**self._common, "genes": plan.genes}

@@ -72,7 +72,7 @@ class BayesianCorrelation:
     structure : {"both", "within", "independent"}
         Levels at which genes may correlate: ``"within"`` fixes the correlation between samples at
         0, ``"independent"`` fixes both. For model comparison.
-    layer, depth, subset, min_cells, small_samples
+    layer, depth, subset, gene_names, min_cells, small_samples
         As for :class:`hiercorr.CSCore`.
     many_cells : {"refuse", "subsample", "all"}
         Treatment of more than 20,000 cells: an error with the predicted time, a random subset with
@@ -115,6 +115,7 @@ class BayesianCorrelation:
         depth: str | ArrayLike | None = None,
         subset: ArrayLike | Mapping[str, Any] | None = None,
         *,
+        gene_names: str | None = None,
         heterogeneity: bool = True,
         structure: str = "both",
         min_cells: int = MIN_CELLS,
@@ -144,6 +145,7 @@ class BayesianCorrelation:
             layer=layer,
             depth=depth,
             subset=subset,
+            gene_names=gene_names,
             min_cells=min_cells,
             small_samples=small_samples,
             block=block,
@@ -279,6 +281,7 @@ class BayesianCorrelation:
         options = ManyOptions(shrink, draws, Intervals(confidence, rope), seed, n_jobs, progress)
         partners = partner_names(genes)
         check_setup(self._setup)
+        target = str(self._reader.named(target))
         with logged("BayesianCorrelation.fit_many: partners of %s", target):
             return fit_many(self._with(target), self._setup, target, partners, options)
 

@@ -13,6 +13,7 @@ from hiercorr.cli.options import (
     block_option,
     cell_covariates_option,
     depth_option,
+    gene_names_option,
     genes_of,
     genes_option,
     given,
@@ -57,6 +58,7 @@ from hiercorr.cli.options import (
 @genes_option
 @layer_option
 @depth_option
+@gene_names_option
 @min_cells_option
 @click.option(
     "--sets",

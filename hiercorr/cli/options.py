@@ -23,6 +23,11 @@ depth_option = click.option(
     metavar="COL",
     help="Column of obs with sequencing depth, or 'total' (all genes).  [default: row sums]",
 )
+gene_names_option = click.option(
+    "--gene-names",
+    metavar="COL",
+    help="Column of var with gene names, such as symbols; ids are kept.  [default: names of var]",
+)
 min_cells_option = click.option(
     "--min-cells", type=int, help="Minimum number of cells per sample.  [default: 10]"
 )
@@ -42,6 +47,7 @@ _DATA = (
     ),
     layer_option,
     depth_option,
+    gene_names_option,
     min_cells_option,
 )
 _OUTPUT = (
@@ -138,7 +144,8 @@ def data_options(command: Command) -> Command:
     Parameters
     ----------
     command : callable
-        It gets the arguments sample, layer, depth, min_cells and subset, without those left out.
+        It gets the arguments sample, layer, depth, gene_names, min_cells and subset, without those
+        left out.
 
     Returns
     -------
@@ -151,6 +158,7 @@ def data_options(command: Command) -> Command:
         sample: Sequence[str],
         layer: str | None,
         depth: str | None,
+        gene_names: str | None,
         min_cells: int | None,
         **options: Any,
     ) -> Any:
@@ -158,6 +166,7 @@ def data_options(command: Command) -> Command:
             "sample": sample_of(sample),
             "layer": layer,
             "depth": depth,
+            "gene_names": gene_names,
             "min_cells": min_cells,
             "subset": subset_of(subset),
         }

@@ -180,6 +180,7 @@ def traps(
     depth: str | ArrayLike | None = None,
     subset: ArrayLike | Mapping[str, Any] | None = None,
     *,
+    gene_names: str | None = None,
     permutations: int = 999,
     min_cells: int = MIN_CELLS,
     seed: int | np.random.Generator | None = 0,
@@ -188,7 +189,7 @@ def traps(
 
     Parameters
     ----------
-    data, sample, genes, layer, depth, subset, min_cells
+    data, sample, genes, layer, depth, subset, gene_names, min_cells
         As for :class:`hiercorr.CSCore`.
     target : str
         Target gene.
@@ -221,17 +222,20 @@ def traps(
         "layer": layer,
         "depth": depth,
         "subset": subset,
+        "gene_names": gene_names,
         "min_cells": min_cells,
     }
     with _warned_once(), warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
         cells = CellCorrelation(data, sample, **options)
+        target = cells.counts.named(target)
         known = target in cells.counts.genes
         counts = (
             cells.counts
             if known
             else read_counts(data, Selection(sample, **options), always=(target,))
         )
+        target = str(counts.named(target))
         if counts.n_samples < 3:
             raise InputError(
                 "traps compares with tests over samples and needs 3 of them; there are "

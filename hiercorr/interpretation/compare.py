@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from hiercorr.counts.names import name_of
 from hiercorr.errors import DataWarning, InputError, unknown_name
-from hiercorr.interpretation.evidence import different_choices
+from hiercorr.interpretation.evidence import check_names, different_choices
+from hiercorr.results.pairs import ids_of
 from hiercorr.results.result import CorrelationResult
 from hiercorr.runtime.user_warnings import warn
 from hiercorr.schema import describe_flag
@@ -114,7 +116,9 @@ def compare(
                 f"result {name!r} is a {type(result).__name__}, not a CorrelationResult"
             )
     _warn_of_different_cells(results)
-    chosen = _common(results) if pairs is None else _checked(pairs)
+    check_names(results)
+    first = next(iter(results.values()))
+    chosen = _common(results) if pairs is None else _named(_checked(pairs), first)
     rows = [
         row
         for name, result in results.items()
@@ -151,6 +155,12 @@ def _checked(pairs: Any) -> list[tuple[str, str]]:
     if not listed:
         raise InputError("pairs is empty; leave it out to compare all common pairs")
     return [(a, b) for a, b in listed]
+
+
+def _named(pairs: list[tuple[str, str]], result: CorrelationResult) -> list[tuple[str, str]]:
+    """Return pairs by the names of their genes, which may be given by their ids."""
+    ids = ids_of(result.dataset)
+    return [(name_of(a, result.genes, ids), name_of(b, result.genes, ids)) for a, b in pairs]
 
 
 def _common(results: Mapping[str, CorrelationResult]) -> list[tuple[str, str]]:

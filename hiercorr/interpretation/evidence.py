@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from hiercorr.counts.names import are_identifiers
 from hiercorr.errors import DataWarning, InputError, between_0_and_1, one_of, text
 from hiercorr.results.pairs import UNCLIPPED, effects, pair_columns, table_columns
 from hiercorr.results.result import CorrelationResult
@@ -148,6 +149,8 @@ def evidence(
         if result is not None or name in ("within", "between"):
             _check_layer(name, result)
     _check_samples(within, between)
+    check_names({name: result for name, result in layers.items() if result is not None})
+    target, _ = within._row(target)
     parts = [
         _layer(result, target).add_prefix(f"{name}_")
         for name, result in layers.items()
@@ -176,6 +179,31 @@ def evidence(
     joined = joined.iloc[np.lexsort((best_p, best_q, rank))]
     joined.index.name = "gene"
     return Evidence(target, joined, q)
+
+
+def check_names(results: Mapping[str, CorrelationResult]) -> None:
+    """Raise an error if results name their genes differently, as by symbols and by ids.
+
+    Parameters
+    ----------
+    results : mapping
+        Results by the name of their argument.
+    """
+    columns = [r.dataset.attrs.get("gene_names") for r in results.values()]
+    by_id = [are_identifiers(r.genes) for r in results.values()]
+    if len(set(columns)) == 1 and len(set(by_id)) == 1:
+        return
+    genes = [set(r.genes) for r in results.values()]
+    if 2 * len(set.intersection(*genes)) >= min(map(len, genes)):
+        return
+    stated = "; ".join(
+        f"{name!r} by {'var_names' if c is None else f'the column {c!r} of var'}, "
+        f"e.g. {r.genes[0]!r}"
+        for (name, r), c in zip(results.items(), columns, strict=True)
+    )
+    raise InputError(
+        f"the results name their genes differently: {stated}; fit them with the same gene_names="
+    )
 
 
 def _check_layer(name: str, result: object) -> None:

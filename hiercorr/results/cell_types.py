@@ -12,10 +12,12 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from hiercorr.counts.names import name_of
 from hiercorr.errors import instance_of, text, true_or_false, unknown_name, whole_number
-from hiercorr.results.pairs import sort_by_evidence
+from hiercorr.results.pairs import ids_of, sort_by_evidence
 from hiercorr.results.result import CorrelationResult
 from hiercorr.results.storage import plain, write_dataset
+from hiercorr.schema import GENE_TEXTS
 
 if TYPE_CHECKING:
     from statsmodels.iolib.summary import Summary
@@ -57,9 +59,10 @@ class CellTypes(Mapping[str, CorrelationResult]):
     def dataset(self) -> xr.Dataset:
         """All results, with a dimension ``cell_type``; missing values are NaN (flags: 0)."""
         parts = [r.dataset.assign_attrs({}) for r in self.results.values()]
+        texts = dict.fromkeys(GENE_TEXTS, "")
         flags = {str(v): 0 for p in parts for v in p.data_vars if str(v).endswith("flag")}
         fill: dict[str, Any] = (
-            {str(v): np.nan for p in parts for v in p.data_vars} | flags | {"n_cells": 0}
+            {str(v): np.nan for p in parts for v in p.data_vars} | texts | flags | {"n_cells": 0}
         )
         out = xr.concat(
             parts,
@@ -90,14 +93,17 @@ class CellTypes(Mapping[str, CorrelationResult]):
             Number of rows.
         """
         whole_number("n", n)
-        tables = {
-            k: r.top(gene, n) for k, r in self.results.items() if gene is None or gene in r.genes
-        }
-        if not tables:
-            raise unknown_name(
-                "gene", str(gene), {g for r in self.results.values() for g in r.genes}
-            )
-        return _strongest(tables, n)
+        found = self.results if gene is None else self._with_gene(gene)
+        return _strongest({k: r.top(gene, n) for k, r in found.items()}, n)
+
+    def _with_gene(self, gene: str) -> dict[str, CorrelationResult]:
+        """Return the results that have a gene, which is named by its name or its id."""
+        names = {k: name_of(gene, r.genes, ids_of(r.dataset)) for k, r in self.results.items()}
+        found = {k: r for k, r in self.results.items() if names[k] in r.genes}
+        if not found:
+            every = dict.fromkeys(g for r in self.results.values() for g in r.genes)
+            raise unknown_name("gene", gene, every)
+        return found
 
     def pairs(
         self, q: float | None = None, min_correlation: float = 0.0, n: int | None = None
@@ -186,15 +192,12 @@ class CellTypes(Mapping[str, CorrelationResult]):
 
         whole_number("n", n)
         text("gene", gene, optional=True)
-        every = pd.Index(self.dataset["gene"].values)
-        if gene is not None and gene not in every:
-            raise unknown_name("gene", gene, every)
         out, notes = EscapedSummary(), []
-        for name, result in self.results.items():
-            if gene is None or gene in result.genes:
-                one = result.summary(gene, n)
-                out.tables += one.tables
-                notes.append(f"{name}: {(one.extra_txt or '').strip()}")
+        found = self.results if gene is None else self._with_gene(gene)
+        for name, result in found.items():
+            one = result.summary(gene, n)
+            out.tables += one.tables
+            notes.append(f"{name}: {(one.extra_txt or '').strip()}")
         out.add_extra_txt(["", *notes])
         return out
 

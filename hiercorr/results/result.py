@@ -278,6 +278,7 @@ class CorrelationResult:
         min_correlation: float = 0.0,
         n: int | None = None,
         sort_by: str = "p_value",
+        gene_ids: bool = False,
     ) -> Path:
         """Write the pairs as a table, strongest evidence first.
 
@@ -291,6 +292,8 @@ class CorrelationResult:
             Only the partners of this gene. None: of the target, or all pairs.
         q, min_correlation, n, sort_by
             As for :meth:`pairs`.
+        gene_ids : bool
+            Add the ids of the genes, where a column of the data named them (``gene_names=``).
 
         Returns
         -------
@@ -321,7 +324,10 @@ class CorrelationResult:
         whole_number("n", n, optional=True)
         one_of("sort_by", sort_by, pairs.SORTINGS)
         text("gene", gene, optional=True)
+        true_or_false("gene_ids", gene_ids)
         table = tables.selected(self.dataset, gene, q, n, sort_by, min_correlation)
+        if gene_ids:
+            table = tables.with_ids(table, tables.id_by_name(self.dataset))
         return write_table(table, path)
 
     @property
@@ -485,7 +491,8 @@ class CorrelationResult:
         whole_number("n", n)
         from hiercorr.results.summary import make_summary  # loads statsmodels
 
-        gene = gene if gene is not None else self.target
+        if gene is not None or self.target is not None:
+            gene, _ = self._row(gene)
         table = self.top(gene, n) if gene is not None else self.pairs(n=n)
         return make_summary(self.dataset, self.flag_counts(), table, gene)
 

@@ -82,6 +82,11 @@ class CSCore:
         analyse, e.g. ``["Gene Expression", "Antibody Capture"]``, or ``"all"``. Each type has its
         own depth, and pairs of two types (gene and protein, gene and peak) have both in their
         moments. Features are ordered by type; ``genes=N`` is N of each. None: genes alone.
+    gene_names : str, optional
+        Column of ``var`` with the names of the genes, e.g. symbols where ``var_names`` are Ensembl
+        ids. The ids are kept, as the gene variable ``gene_id`` of the result, and name a gene as
+        well. A gene without a name has its id; several genes with one name are told apart by
+        theirs, as in ``"TBCE (ENSG00000285053)"``, with a warning. None: ``var_names``.
     depth_adjust : bool
         Regress log depth out of the counts of each sample, like a covariate of cells, so that genes
         whose expression changes with depth (variable ``depth_slope``, flag ``depth_dependent``) do
@@ -144,6 +149,7 @@ class CSCore:
         subset: ArrayLike | Mapping[str, Any] | None = None,
         *,
         modalities: str | Sequence[str] | None = None,
+        gene_names: str | None = None,
         depth_adjust: bool = False,
         block: str | None = None,
         min_cells: int = MIN_CELLS,
@@ -170,6 +176,7 @@ class CSCore:
             small_samples=small_samples,
             block=block,
             modalities=modalities,
+            gene_names=gene_names,
         )
         self._cluster: Cluster | None = None
         if scheduler is not None:
@@ -355,6 +362,8 @@ class CSCore:
                 "covariates of estimator='pooled' enter regressions with one depth, and the "
                 "features are of several types: use estimator='within'"
             )
+        target = self._reader.named(target)
+        options = replace(options, target=target)
         counts = self._reader.with_gene(target)
         plan = make_plan(counts, options, self._facts, self._units)
         if estimator == "within":
@@ -452,7 +461,7 @@ class CSCore:
                 "'jackknife' or 'cluster'"
             )
         text("name", name)
-        members, given = check_signature(genes, name, weights, self.counts.genes)
+        members, given = check_signature(genes, name, weights, self._reader.names)
         options = FitOptions(
             uncertainty=uncertainty,
             precision="double",

@@ -72,6 +72,7 @@ def differential(
     depth: str | ArrayLike | Mapping[str, Any] | None = None,
     subset: ArrayLike | Mapping[str, Any] | None = None,
     modalities: str | Sequence[str] | None = None,
+    gene_names: str | None = None,
     min_cells: int = MIN_CELLS,
     small_samples: str = "exclude",
     precision: str = "single",
@@ -138,7 +139,7 @@ def differential(
         exchangeable under the null hypothesis; in unbalanced groups whose correlations differ in
         variance it rejects too often, and the t test (``"HC2"``) is recommended. Not available with
         covariates of samples.
-    genes, layer, depth, subset, modalities, min_cells, small_samples
+    genes, layer, depth, subset, modalities, gene_names, min_cells, small_samples
         As for :class:`hiercorr.CSCore`.
     precision : {"single", "double"}
         Precision of the large sums and of the output.
@@ -207,8 +208,10 @@ def differential(
         small_samples=small_samples,
         block=block,
         modalities=modalities,
+        gene_names=gene_names,
     )
     counts = read_counts(data, selection, always=() if target is None else (target,))
+    target = counts.named(target)
     found = condition_design(counts, asked)
     shuffles = None
     if permutations is not None:

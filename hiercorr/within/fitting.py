@@ -127,6 +127,7 @@ def _gene_table(
         "information": information,
         "effective_samples": effective,
         "gene_flag": flag,
+        **counts.gene_ids,
     }
     if counts.modalities is not None:
         table["feature_type"] = counts.modalities.feature_type
