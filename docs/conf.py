@@ -26,7 +26,7 @@ extensions = [
     "sphinx_copybutton",
 ]
 exclude_patterns = ["_build", "**/.ipynb_checkpoints", "publish"]
-source_suffix = {".md": "myst-nb", ".rst": "restructuredtext"}
+source_suffix = {".rst": "restructuredtext", ".md": "myst-nb"}  # pages of the reference are .rst
 root_doc = "index"
 templates_path = ["_templates"]
 
