@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from hiercorr.errors import DataWarning, InputError, between_0_and_1, one_of, text
+from hiercorr.results.feature_types import with_types
 from hiercorr.results.pairs import UNCLIPPED, effects, pair_columns, table_columns
 from hiercorr.results.result import CorrelationResult
 from hiercorr.results.text import format_cell
@@ -175,7 +176,7 @@ def evidence(
     )
     joined = joined.iloc[np.lexsort((best_p, best_q, rank))]
     joined.index.name = "gene"
-    return Evidence(target, joined, q)
+    return Evidence(target, with_types(joined, within.dataset), q)
 
 
 def _check_layer(name: str, result: object) -> None:

@@ -13,6 +13,7 @@ import pandas as pd
 import xarray as xr
 
 from hiercorr.errors import instance_of, text, true_or_false, unknown_name, whole_number
+from hiercorr.results.feature_types import FEATURE_TYPE
 from hiercorr.results.pairs import sort_by_evidence
 from hiercorr.results.result import CorrelationResult
 from hiercorr.results.storage import plain, write_dataset
@@ -59,7 +60,9 @@ class CellTypes(Mapping[str, CorrelationResult]):
         parts = [r.dataset.assign_attrs({}) for r in self.results.values()]
         flags = {str(v): 0 for p in parts for v in p.data_vars if str(v).endswith("flag")}
         fill: dict[str, Any] = (
-            {str(v): np.nan for p in parts for v in p.data_vars} | flags | {"n_cells": 0}
+            {str(v): np.nan for p in parts for v in p.data_vars}
+            | flags
+            | {"n_cells": 0, FEATURE_TYPE: ""}
         )
         out = xr.concat(
             parts,
