@@ -53,6 +53,12 @@ def gene_sets(sets: Sets = "hallmark") -> dict[str, list[str]]:
     -------
     dict
         Name -> genes, without duplicates.
+
+    Examples
+    --------
+    >>> from hiercorr.enrichment import gene_sets
+    >>> len(gene_sets("hallmark"))
+    50
     """
     if isinstance(sets, Mapping):
         for name, genes in sets.items():
@@ -222,6 +228,16 @@ def gsea(
     ----------
     Subramanian et al. 2005, PNAS 102:15545; Fang, Liu & Peltz 2023, Bioinformatics 39:btac757
     (gseapy).
+
+    Examples
+    --------
+    >>> import hiercorr as hc
+    >>> adata = hc.datasets.glioblastoma()
+    >>> options = {"depth": "total_counts", "subset": {"condition": "ctrl"}}
+    >>> from hiercorr.enrichment import gsea
+    >>> r = hc.CSCore(adata, "sample_id", **options).fit(target="FTL")
+    >>> gsea(r, min_size=3, seed=1).columns.tolist()[:3]
+    ['es', 'nes', 'p_value']
     """
     _check_result(result, gene)
     _check_sizes(min_size, max_size)

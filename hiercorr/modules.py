@@ -226,6 +226,19 @@ def write_graphml(
     Returns
     -------
     Path
+
+    Examples
+    --------
+    >>> import hiercorr as hc
+    >>> adata = hc.datasets.glioblastoma()
+    >>> options = {"depth": "total_counts", "genes": 30, "subset": {"condition": "ctrl"}}
+    >>> r = hc.CSCore(adata, "sample_id", **options).fit()
+    >>> import pathlib, tempfile
+    >>> from hiercorr.modules import write_graphml
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = write_graphml(r, pathlib.Path(folder) / "network.graphml")
+    ...     pathlib.Path(folder, "network.graphml").stat().st_size > 0
+    True
     """
     if not isinstance(result, CorrelationResult):
         raise InputError(f"result must be a CorrelationResult, not {type(result).__name__}")

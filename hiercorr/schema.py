@@ -19,7 +19,18 @@ SCHEMA_VERSION = "2.0"
 
 
 class Flag(enum.IntFlag):
-    """Reasons why an entry is missing or unreliable; the bits of ``flag`` and ``gene_flag``."""
+    """Reasons why an entry is missing or unreliable; the bits of ``flag`` and ``gene_flag``.
+
+    Examples
+    --------
+    >>> import hiercorr as hc
+    >>> adata = hc.datasets.glioblastoma()
+    >>> options = {"depth": "total_counts", "subset": {"condition": "ctrl"}}
+    >>> r = hc.CSCore(adata, "sample_id", **options).fit(target="FTL")
+    >>> alone = (r.dataset["flag"] & hc.Flag.SELF.bit) > 0
+    >>> int(alone.sum())
+    1
+    """
 
     NONPOSITIVE_VARIANCE = 1  # no variance beyond counting noise: correlation undefined
     OUT_OF_RANGE = 2  # impossible estimate: see ..._unclipped; test and interval are kept

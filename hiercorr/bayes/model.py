@@ -219,6 +219,15 @@ class BayesianCorrelation:
         -----
         EstimationWarning
             If the draws of some pair are unreliable.
+
+        Examples
+        --------
+        >>> import hiercorr as hc
+        >>> adata, _ = hc.simulate.simulate_counts(4, 60, 2, mean=3.0, within=0.6, seed=1)
+        >>> model = hc.BayesianCorrelation(adata, "sample", depth="depth")
+        >>> r = model.fit(draws=100, tune=100, chains=2, seed=1, progress=False)
+        >>> r.dataset.attrs["model"], bool(r["gene0", "gene1"]["correlation"] > 0)
+        ('BayesianCorrelation', True)
         """
         settings = Settings(draws, tune, chains, sampler, target_accept)
         options = PanelOptions(settings, method, Intervals(confidence, rope), seed, progress)
@@ -276,6 +285,15 @@ class BayesianCorrelation:
         ------
         InputError
             If an option is not valid, or the model has blocks or a restricted structure.
+
+        Examples
+        --------
+        >>> import hiercorr as hc
+        >>> adata, _ = hc.simulate.simulate_counts(4, 60, 2, mean=3.0, within=0.6, seed=1)
+        >>> model = hc.BayesianCorrelation(adata, "sample", depth="depth")
+        >>> r = model.fit_many("gene0", seed=1)
+        >>> r.target, round(float(r.params["gene1"]), 1)
+        ('gene0', 0.7)
         """
         text("target", target)
         options = ManyOptions(shrink, draws, Intervals(confidence, rope), seed, n_jobs, progress)
@@ -302,6 +320,15 @@ class BayesianCorrelation:
         Returns
         -------
         Pair
+
+        Examples
+        --------
+        >>> import hiercorr as hc
+        >>> adata, _ = hc.simulate.simulate_counts(4, 60, 2, mean=3.0, within=0.6, seed=1)
+        >>> model = hc.BayesianCorrelation(adata, "sample", depth="depth")
+        >>> pair = model.pair("gene0", "gene1")
+        >>> bool(pair.log_density(pair.initial)[0] < 0)
+        True
         """
         text("gene_a", gene_a)
         text("gene_b", gene_b)
@@ -345,6 +372,14 @@ class BayesianCorrelation:
             the correlations ``within``, ``between`` and ``observed`` (draw, pair), together with
             the values in the data (``data_...``). ``observed`` is the correlation of
             log-normalised counts over cells within samples.
+
+        Examples
+        --------
+        >>> import hiercorr as hc
+        >>> adata, _ = hc.simulate.simulate_counts(4, 60, 2, mean=3.0, within=0.6, seed=1)
+        >>> model = hc.BayesianCorrelation(adata, "sample", depth="depth")
+        >>> model.prior_predictive(draws=20, seed=1).sizes["draw"]
+        20
         """
         return predictive.prior(self.counts, self._setup, draws, seed)
 
@@ -371,6 +406,15 @@ class BayesianCorrelation:
             As from :meth:`prior_predictive`, with two-sided posterior predictive p-values
             ``p_zeros``, ``p_variance_ratio`` and ``p_observed``; values near 0 indicate that the
             model does not reproduce this feature of the data.
+
+        Examples
+        --------
+        >>> import hiercorr as hc
+        >>> adata, _ = hc.simulate.simulate_counts(4, 60, 2, mean=3.0, within=0.6, seed=1)
+        >>> model = hc.BayesianCorrelation(adata, "sample", depth="depth")
+        >>> r = model.fit(draws=100, tune=100, chains=2, seed=1, progress=False)
+        >>> model.posterior_predictive(r, draws=20, seed=1)["p_zeros"].sizes["gene"]
+        2
         """
         return predictive.posterior(self.counts, result, draws, seed)
 
@@ -402,6 +446,13 @@ class BayesianCorrelation:
         DataFrame
             ArviZ's comparison table by leave-one-out, best model first, with columns ``elpd_waic``,
             ``se_waic`` and ``p_waic`` (:func:`hiercorr.bayes.predictive.waic`).
+
+        Examples
+        --------
+        >>> import hiercorr as hc
+        >>> adata, _ = hc.simulate.simulate_counts(4, 60, 2, mean=3.0, within=0.6, seed=1)
+        >>> model = hc.BayesianCorrelation(adata, "sample", depth="depth")
+        >>> model.compare_structures("gene0", "gene1", seed=1)  # doctest: +SKIP
         """
         text("gene_a", gene_a)
         text("gene_b", gene_b)
@@ -440,6 +491,13 @@ class BayesianCorrelation:
             One row per set of priors and level: mean, standard deviation and interval of the
             posterior, interval of the prior, and ``contraction``, the proportion by which the data
             reduced the prior variance.
+
+        Examples
+        --------
+        >>> import hiercorr as hc
+        >>> adata, _ = hc.simulate.simulate_counts(4, 60, 2, mean=3.0, within=0.6, seed=1)
+        >>> model = hc.BayesianCorrelation(adata, "sample", depth="depth")
+        >>> model.prior_sensitivity("gene0", "gene1", seed=1)  # doctest: +SKIP
         """
         text("gene_a", gene_a)
         text("gene_b", gene_b)

@@ -338,6 +338,16 @@ class Pseudobulk:
         Freedman & Lane 1983; MacKinnon & White 1985; Law et al. 2014 (voom); Smyth 2004, Phipson
         et al. 2016 (moderation); Smyth et al. 2005 (duplicateCorrelation); Bell & McCaffrey 2002,
         Pustejovsky & Tipton 2018 (CR2); Weerahandi 1993 (generalised pivotal quantities).
+
+        Examples
+        --------
+        >>> import hiercorr as hc
+        >>> adata = hc.datasets.glioblastoma()
+        >>> options = {"depth": "total_counts", "subset": {"condition": "ctrl"}}
+        >>> model = hc.Pseudobulk(adata, "sample_id", formula="~ gender", **options)
+        >>> r = model.fit(target="FTL")
+        >>> r.top(n=1)["correlation"].round(2).to_dict()
+        {'CXCL2': 0.99}
         """
         if method in (None, "partial", "pearson"):
             method = "ols" if target is not None else "pearson"

@@ -136,6 +136,15 @@ class CellCorrelation:
         ------
         InputError
             If an option is invalid, has no effect, or needs samples that were not named.
+
+        Examples
+        --------
+        >>> import hiercorr as hc
+        >>> adata = hc.datasets.glioblastoma()
+        >>> options = {"depth": "total_counts", "genes": 30, "subset": {"condition": "ctrl"}}
+        >>> r = hc.CellCorrelation(adata, "sample_id", **options).fit(target="FTL")
+        >>> r.dataset.attrs["model"]
+        'CellCorrelation'
         """
         chosen = self._check(method, level, target, uncertainty, precision, confidence)
         true_or_false("progress", progress, optional=True)

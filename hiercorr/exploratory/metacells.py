@@ -214,6 +214,13 @@ def metacell_sensitivity(
         One row per size: n_metacells; over all genes the median absolute correlation, the
         proportion with q < 0.05 and the agreement (Pearson correlation with the estimates over
         cells); then the correlation with each partner.
+
+    Examples
+    --------
+    >>> import hiercorr as hc
+    >>> adata = hc.datasets.glioblastoma()
+    >>> options = {"depth": "total_counts", "subset": {"condition": "ctrl"}}
+    >>> hc.metacell_sensitivity(adata, "sample_id", "FTL", **options)  # doctest: +SKIP
     """
     sample = sample_name(sample)
     text("target", target)

@@ -80,6 +80,15 @@ class Traps:
         ``foreign_expected``, the same if genes were independent.
     cells : Series
         Part of each cell in that component, by cell name; see :meth:`without_leading_cells`.
+
+    Examples
+    --------
+    >>> import hiercorr as hc
+    >>> adata = hc.datasets.glioblastoma()
+    >>> options = {"depth": "total_counts", "subset": {"condition": "ctrl"}}
+    >>> t = hc.traps(adata, "sample_id", "FTL", **options)
+    >>> sorted(t.summary)[:3]
+    ['attenuation', 'called_between', 'called_cells']
     """
 
     target: str
@@ -142,6 +151,16 @@ class Traps:
         -------
         ndarray of bool, shape (n_cells,)
             For ``subset=``; False for cells that were not analysed.
+
+        Examples
+        --------
+        >>> import hiercorr as hc
+        >>> adata = hc.datasets.glioblastoma()
+        >>> options = {"depth": "total_counts", "subset": {"condition": "ctrl"}}
+        >>> t = hc.traps(adata, "sample_id", "FTL", **options)
+        >>> keep = t.without_leading_cells(adata.obs_names)
+        >>> bool(0 < keep.sum() < adata.n_obs)
+        True
         """
         between_0_and_1("share", share)
         if isinstance(names, str) or not isinstance(names, Iterable):
@@ -165,6 +184,13 @@ class Traps:
         Returns
         -------
         Figure
+
+        Examples
+        --------
+        >>> import hiercorr as hc
+        >>> adata = hc.datasets.glioblastoma()
+        >>> options = {"depth": "total_counts", "subset": {"condition": "ctrl"}}
+        >>> hc.traps(adata, "sample_id", "FTL", **options).plot()  # doctest: +SKIP
         """
         from hiercorr.plotting import traps as draw
 

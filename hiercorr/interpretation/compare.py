@@ -33,12 +33,34 @@ class Comparison:
         One row per pair, level and result: ``gene_a``, ``gene_b``, ``level``, ``result``,
         ``correlation``, ``ci_lower``, ``ci_upper``, ``scale`` (``"expression"`` or
         ``"log expression"``), ``flag``.
+
+    Examples
+    --------
+    >>> import hiercorr as hc
+    >>> adata = hc.datasets.glioblastoma()
+    >>> options = {"depth": "total_counts", "genes": 30, "subset": {"condition": "ctrl"}}
+    >>> model = hc.CSCore(adata, "sample_id", **options)
+    >>> results = {u: model.fit(uncertainty=u) for u in ("hierarchical", "jackknife")}
+    >>> c = hc.compare(results)
+    >>> c.wide().columns.tolist()
+    ['hierarchical', 'jackknife']
     """
 
     table: pd.DataFrame
 
     def wide(self) -> pd.DataFrame:
-        """Return the correlations with one row per pair and level and one column per result."""
+        """Return the correlations with one row per pair and level and one column per result.
+
+        Examples
+        --------
+        >>> import hiercorr as hc
+        >>> adata = hc.datasets.glioblastoma()
+        >>> options = {"depth": "total_counts", "genes": 30, "subset": {"condition": "ctrl"}}
+        >>> model = hc.CSCore(adata, "sample_id", **options)
+        >>> c = hc.compare({"a": model.fit(), "b": model.fit(uncertainty="jackknife")})
+        >>> c.wide().shape
+        (20, 2)
+        """
         return self.table.pivot_table(
             index=["gene_a", "gene_b", "level"], columns="result", values="correlation", sort=False
         )
@@ -54,6 +76,16 @@ class Comparison:
         Returns
         -------
         Axes
+
+        Examples
+        --------
+        >>> import hiercorr as hc
+        >>> adata = hc.datasets.glioblastoma()
+        >>> options = {"depth": "total_counts", "genes": 30, "subset": {"condition": "ctrl"}}
+        >>> model = hc.CSCore(adata, "sample_id", **options)
+        >>> results = {u: model.fit(uncertainty=u) for u in ("hierarchical", "jackknife")}
+        >>> c = hc.compare(results)
+        >>> c.plot()  # doctest: +SKIP
         """
         from hiercorr.plotting import comparison
 

@@ -37,6 +37,17 @@ class Evidence:
         smaller q-value and p-value.
     q : float
         Threshold of the classes.
+
+    Examples
+    --------
+    >>> import hiercorr as hc
+    >>> adata = hc.datasets.glioblastoma()
+    >>> options = {"depth": "total_counts", "subset": {"condition": "ctrl"}}
+    >>> w = hc.CSCore(adata, "sample_id", **options).fit(target="FTL")
+    >>> b = hc.Pseudobulk(adata, "sample_id", **options).fit(target="FTL")
+    >>> found = hc.evidence("FTL", within=w, between=b)
+    >>> found.table.columns.tolist()[:2]
+    ['within_correlation', 'within_ci_lower']
     """
 
     target: str
@@ -44,7 +55,18 @@ class Evidence:
     q: float
 
     def counts(self) -> pd.Series:
-        """Count the genes of each class."""
+        """Count the genes of each class.
+
+        Examples
+        --------
+        >>> import hiercorr as hc
+        >>> adata = hc.datasets.glioblastoma()
+        >>> options = {"depth": "total_counts", "subset": {"condition": "ctrl"}}
+        >>> w = hc.CSCore(adata, "sample_id", **options).fit(target="FTL")
+        >>> b = hc.Pseudobulk(adata, "sample_id", **options).fit(target="FTL")
+        >>> int(hc.evidence("FTL", within=w, between=b).counts().sum())
+        299
+        """
         return self.table["evidence"].value_counts().reindex(list(CLASSES), fill_value=0)
 
     def of(self, name: str) -> pd.DataFrame:
@@ -59,6 +81,16 @@ class Evidence:
         Returns
         -------
         DataFrame
+
+        Examples
+        --------
+        >>> import hiercorr as hc
+        >>> adata = hc.datasets.glioblastoma()
+        >>> options = {"depth": "total_counts", "subset": {"condition": "ctrl"}}
+        >>> w = hc.CSCore(adata, "sample_id", **options).fit(target="FTL")
+        >>> b = hc.Pseudobulk(adata, "sample_id", **options).fit(target="FTL")
+        >>> hc.evidence("FTL", within=w, between=b).of("cell-state only").index[0]
+        'CTSL'
         """
         one_of("name", name, CLASSES)
         return self.table[self.table["evidence"] == name]

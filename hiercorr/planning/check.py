@@ -65,6 +65,14 @@ class DesignCheck:
         The recommended analysis, in one sentence.
     reasons : list of str
         Reasons and caveats.
+
+    Examples
+    --------
+    >>> import hiercorr as hc
+    >>> adata = hc.datasets.glioblastoma()
+    >>> check = hc.check_design(adata, sample="sample_id", depth="total_counts")
+    >>> check.structure.block
+    'patient_id'
     """
 
     samples: pd.DataFrame
@@ -78,7 +86,16 @@ class DesignCheck:
     reasons: list[str]
 
     def table(self) -> pd.DataFrame:
-        """Return the facts as a table with one column."""
+        """Return the facts as a table with one column.
+
+        Examples
+        --------
+        >>> import hiercorr as hc
+        >>> adata = hc.datasets.glioblastoma()
+        >>> check = hc.check_design(adata, sample="sample_id", depth="total_counts")
+        >>> check.table().columns.tolist()[:2]
+        ['value']
+        """
         return pd.DataFrame({"value": self.facts})
 
     def conditions_said(self) -> pd.DataFrame:

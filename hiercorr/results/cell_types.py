@@ -36,6 +36,15 @@ class CellTypes(Mapping[str, CorrelationResult]):
         CorrelationResult of each cell type.
     left_out : dict
         Reason why a cell type has no result.
+
+    Examples
+    --------
+    >>> import hiercorr as hc
+    >>> adata = hc.datasets.glioblastoma()
+    >>> adata.obs["type"] = ["A", "B"] * (adata.n_obs // 2)
+    >>> types = hc.by_cell_type(adata, "type", "patient_id", genes=20, depth="total_counts")
+    >>> list(types)
+    ['A', 'B']
     """
 
     results: dict[str, CorrelationResult]
@@ -57,7 +66,17 @@ class CellTypes(Mapping[str, CorrelationResult]):
 
     @property
     def dataset(self) -> xr.Dataset:
-        """All results, with a dimension ``cell_type``; missing values are NaN (flags: 0)."""
+        """All results, with a dimension ``cell_type``; missing values are NaN (flags: 0).
+
+        Examples
+        --------
+        >>> import hiercorr as hc
+        >>> adata = hc.datasets.glioblastoma()
+        >>> adata.obs["type"] = ["A", "B"] * (adata.n_obs // 2)
+        >>> types = hc.by_cell_type(adata, "type", "patient_id", genes=20, depth="total_counts")
+        >>> types.dataset.sizes["cell_type"]
+        2
+        """
         parts = [r.dataset.assign_attrs({}) for r in self.results.values()]
         texts = dict.fromkeys(GENE_TEXTS, "")
         flags = {str(v): 0 for p in parts for v in p.data_vars if str(v).endswith("flag")}
@@ -91,6 +110,15 @@ class CellTypes(Mapping[str, CorrelationResult]):
             None: the target of the results.
         n : int
             Number of rows.
+
+        Examples
+        --------
+        >>> import hiercorr as hc
+        >>> adata = hc.datasets.glioblastoma()
+        >>> adata.obs["type"] = ["A", "B"] * (adata.n_obs // 2)
+        >>> types = hc.by_cell_type(adata, "type", "patient_id", genes=20, depth="total_counts")
+        >>> types.top("FTL", n=2).columns.tolist()[:2]
+        ['cell_type', 'correlation']
         """
         whole_number("n", n)
         found = self.results if gene is None else self._with_gene(gene)
@@ -114,6 +142,15 @@ class CellTypes(Mapping[str, CorrelationResult]):
         ----------
         q, min_correlation, n
             As for :meth:`CorrelationResult.pairs`: thresholds, and the maximum number of rows.
+
+        Examples
+        --------
+        >>> import hiercorr as hc
+        >>> adata = hc.datasets.glioblastoma()
+        >>> adata.obs["type"] = ["A", "B"] * (adata.n_obs // 2)
+        >>> types = hc.by_cell_type(adata, "type", "patient_id", genes=20, depth="total_counts")
+        >>> types.pairs(n=1).columns.tolist()[:3]
+        ['cell_type', 'gene_a', 'gene_b']
         """
         tables = {k: r.pairs(q, min_correlation, n) for k, r in self.results.items()}
         return _strongest(tables, n).reset_index(drop=True)
@@ -131,6 +168,17 @@ class CellTypes(Mapping[str, CorrelationResult]):
         Returns
         -------
         Path
+
+        Examples
+        --------
+        >>> import hiercorr as hc
+        >>> adata = hc.datasets.glioblastoma()
+        >>> adata.obs["type"] = ["A", "B"] * (adata.n_obs // 2)
+        >>> types = hc.by_cell_type(adata, "type", "patient_id", genes=20, depth="total_counts")
+        >>> import pathlib, tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     list(hc.load(types.save(pathlib.Path(folder) / "types.zarr")))
+        ['A', 'B']
         """
         instance_of("path", path, (str, Path), "a path")
         true_or_false("overwrite", overwrite)
@@ -155,7 +203,17 @@ class CellTypes(Mapping[str, CorrelationResult]):
 
     @classmethod
     def from_dataset(cls, dataset: xr.Dataset) -> CellTypes:
-        """Take the dataset of a saved file apart into the results of the cell types."""
+        """Take the dataset of a saved file apart into the results of the cell types.
+
+        Examples
+        --------
+        >>> import hiercorr as hc
+        >>> adata = hc.datasets.glioblastoma()
+        >>> adata.obs["type"] = ["A", "B"] * (adata.n_obs // 2)
+        >>> types = hc.by_cell_type(adata, "type", "patient_id", genes=20, depth="total_counts")
+        >>> list(type(types).from_dataset(types.dataset))
+        ['A', 'B']
+        """
         attrs = dict(dataset.attrs)
         each = json.loads(attrs.pop(_EACH, "{}"))
         left_out = json.loads(attrs.pop(_LEFT_OUT, "{}"))
@@ -187,6 +245,15 @@ class CellTypes(Mapping[str, CorrelationResult]):
         Returns
         -------
         statsmodels.iolib.summary.Summary
+
+        Examples
+        --------
+        >>> import hiercorr as hc
+        >>> adata = hc.datasets.glioblastoma()
+        >>> adata.obs["type"] = ["A", "B"] * (adata.n_obs // 2)
+        >>> types = hc.by_cell_type(adata, "type", "patient_id", genes=20, depth="total_counts")
+        >>> print(str(types.summary()).splitlines()[0].strip())
+        hiercorr: CS-CORE, within samples
         """
         from hiercorr.results.summary import EscapedSummary  # loads statsmodels
 

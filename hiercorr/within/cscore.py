@@ -337,6 +337,17 @@ class CSCore:
         -----
         EstimationWarning
             If part of the result could not be estimated.
+
+        Examples
+        --------
+        >>> import hiercorr as hc
+        >>> adata = hc.datasets.glioblastoma()
+        >>> options = {"depth": "total_counts", "genes": 30, "subset": {"condition": "ctrl"}}
+        >>> r = hc.CSCore(adata, "sample_id", **options).fit(target="FTL")
+        >>> r.top(n=3)["correlation"].round(2).to_dict()
+        {'FTH1': 0.65, 'RPLP0': -0.49, 'RPS2': -0.47}
+        >>> r.dataset.attrs["n_samples"]
+        5
         """
         options = FitOptions(
             estimator=estimator,
