@@ -31,9 +31,8 @@ from hiercorr.reporting.references import bibtex
 from hiercorr.reporting.report import report, session_versions, write_report
 from hiercorr.results.result import CorrelationResult
 from hiercorr.runtime.files import write_text
+from hiercorr.runtime.log import LOG
 from hiercorr.runtime.user_warnings import warn
-
-_LOG = logging.getLogger("hiercorr")
 
 
 @dataclass(frozen=True)
@@ -282,9 +281,9 @@ class _Said:
             self._line(f"{self.done} of {self.parts} done, about {_duration(seconds)} left")
 
     def _line(self, text: str) -> None:
-        _LOG.info(text)
-        if self.show:
-            print(text, file=sys.stderr)
+        LOG.info(text)
+        if self.show and not LOG.isEnabledFor(logging.INFO):
+            sys.stderr.write(f"{text}\n")
 
 
 def _duration(seconds: float) -> str:

@@ -28,6 +28,7 @@ from hiercorr.design.formulas import random_blocks
 from hiercorr.design.samples import sample_name
 from hiercorr.errors import InputError, one_of, text, true_or_false, valid_seed, without_effect
 from hiercorr.results.result import CorrelationResult
+from hiercorr.runtime.log import logged
 
 MANY_CELLS = ("refuse", "subsample", "all")
 
@@ -221,7 +222,9 @@ class BayesianCorrelation:
         """
         settings = Settings(draws, tune, chains, sampler, target_accept)
         options = PanelOptions(settings, method, Intervals(confidence, rope), seed, progress)
-        return fit_panel(self.counts, self._setup, options)
+        work = "BayesianCorrelation.fit: %d genes, %d chains of %d draws"
+        with logged(work, self.counts.n_genes, chains, draws):
+            return fit_panel(self.counts, self._setup, options)
 
     def fit_many(
         self,
@@ -279,7 +282,8 @@ class BayesianCorrelation:
         partners = partner_names(genes)
         check_setup(self._setup)
         target = str(self._reader.named(target))
-        return fit_many(self._with(target), self._setup, target, partners, options)
+        with logged("BayesianCorrelation.fit_many: partners of %s", target):
+            return fit_many(self._with(target), self._setup, target, partners, options)
 
     def pair(
         self, gene_a: str, gene_b: str, structure: str | None = None, priors: Priors | None = None

@@ -48,6 +48,7 @@ from hiercorr.errors import (
     without_effect,
 )
 from hiercorr.results import CorrelationResult, tiling
+from hiercorr.runtime.log import LOG
 from hiercorr.runtime.resources import available_memory
 from hiercorr.runtime.user_warnings import warn
 
@@ -368,6 +369,13 @@ class Pseudobulk:
         rows = tiling.rows_of(target, genes)
         dtype = tiling.DTYPE[asked.precision]
         tiling.check_memory(len(genes), 0, target is not None, False, dtype, available_memory())
+        LOG.info(
+            "Pseudobulk.fit(method=%r): %s of %d genes, %d samples",
+            method,
+            "all pairs" if target is None else f"pairs of {target}",
+            len(genes),
+            len(expression),
+        )
         problem = self._problem(expression, asked)
         orders = self._arrangements(asked, problem.blocks)
         options = PairOptions(

@@ -29,6 +29,7 @@ from hiercorr.design.samples import (
     with_combinations,
 )
 from hiercorr.errors import InputError, unknown_name, whole_number
+from hiercorr.runtime.log import logged
 
 MIN_COUNTS = 1000
 KEY = "hiercorr_pseudobulk"  # key of uns that marks a result of aggregate
@@ -108,7 +109,8 @@ def aggregate(
         gene_names=gene_names,
     )
     source = DataSource(data, layer, selection.gene_names)
-    return sum_over_cells(source, selection, min_counts).samples
+    with logged("aggregate: sums over the cells of each %r", sample):
+        return sum_over_cells(source, selection, min_counts).samples
 
 
 def depth_column(kind: str) -> str:

@@ -11,6 +11,7 @@ import pandas as pd
 
 from hiercorr.counts.names import are_identifiers
 from hiercorr.errors import DataWarning, InputError, between_0_and_1, one_of, text
+from hiercorr.results.feature_types import with_types
 from hiercorr.results.pairs import UNCLIPPED, effects, pair_columns, table_columns
 from hiercorr.results.result import CorrelationResult
 from hiercorr.results.text import format_cell
@@ -178,7 +179,7 @@ def evidence(
     )
     joined = joined.iloc[np.lexsort((best_p, best_q, rank))]
     joined.index.name = "gene"
-    return Evidence(target, joined, q)
+    return Evidence(target, with_types(joined, within.dataset), q)
 
 
 def check_names(results: Mapping[str, CorrelationResult]) -> None:

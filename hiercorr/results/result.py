@@ -211,7 +211,8 @@ class CorrelationResult:
         -------
         DataFrame
             Indexed by gene; sorted by p-value, or by absolute correlation if there are no p-values
-            (those with low information last).
+            (those with low information last). With several types of features, ``feature_type`` of
+            the partners is the first column.
         """
         whole_number("n", n)
         one_of("sort_by", sort_by, pairs.SORTINGS)
@@ -241,13 +242,14 @@ class CorrelationResult:
         Returns
         -------
         DataFrame
-            Columns gene_a, gene_b, the pair variables and flag.
+            Columns gene_a, gene_b, the pair variables and flag; with several types of features,
+            also feature_type_a and feature_type_b.
         """
         one_of("sort_by", sort_by, pairs.SORTINGS)
         number("q", q, 0, 1, optional=True)
         number("min_correlation", min_correlation, 0, 1)
         whole_number("n", n, optional=True)
-        return pairs.distinct_pairs(self.dataset, q, min_correlation, n, sort_by)
+        return tables.distinct_pairs(self.dataset, q, min_correlation, n, sort_by)
 
     def to_frame(self) -> pd.DataFrame:
         """Tabulate all pairs in the order of the genes.
@@ -256,8 +258,8 @@ class CorrelationResult:
         -------
         DataFrame
             Indexed by gene if the result has a target, otherwise by ``gene_a`` and ``gene_b``;
-            columns are the pair variables and ``flag``. :meth:`top` and :meth:`pairs` sort by
-            evidence.
+            columns are the pair variables and ``flag``, and types of features as for :meth:`top`
+            and :meth:`pairs`, which sort by evidence.
 
         Examples
         --------

@@ -12,6 +12,7 @@ from hiercorr.counts.names import GENE_ID
 from hiercorr.errors import InputError, unknown_name
 from hiercorr.results import pairs
 from hiercorr.results.computed import is_computed
+from hiercorr.results.feature_types import with_types
 from hiercorr.results.missing import Missing, count_missing
 from hiercorr.schema import (
     COEFFICIENT_VARIABLES,
@@ -32,7 +33,19 @@ def top(dataset: xr.Dataset, gene: str | None, n: int, sort_by: str = "p_value")
     values["flag"] = row["flag"].values
     table = pd.DataFrame(values, pd.Index(row["gene"].values, name="gene"))
     table = pairs.sort_rows(table.drop(index=name, errors="ignore"), by).head(n)
-    return table.assign(flag=[describe_flag(f) for f in table["flag"]])
+    table = table.assign(flag=[describe_flag(f) for f in table["flag"]])
+    return with_types(table, dataset)
+
+
+def distinct_pairs(
+    dataset: xr.Dataset,
+    q: float | None,
+    min_correlation: float,
+    n: int | None,
+    sort_by: str = "p_value",
+) -> pd.DataFrame:
+    """Tabulate the distinct pairs as :func:`hiercorr.results.pairs.distinct_pairs`, with types."""
+    return with_types(pairs.distinct_pairs(dataset, q, min_correlation, n, sort_by), dataset)
 
 
 def selected(
@@ -50,7 +63,7 @@ def selected(
     """
     name = gene if gene is not None else pairs.target_of(dataset)
     if name is None:
-        table = pairs.distinct_pairs(dataset, q, min_correlation, n, sort_by)
+        table = distinct_pairs(dataset, q, min_correlation, n, sort_by)
         return table.set_index(["gene_a", "gene_b"])
     pairs.check_threshold(dataset, q)
     table = top(dataset, name, dataset.sizes["gene"], sort_by)

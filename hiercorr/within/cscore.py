@@ -29,6 +29,7 @@ from hiercorr.errors import InputError, text, true_or_false
 from hiercorr.results import CorrelationResult, stream, tiling
 from hiercorr.results.result import open_result
 from hiercorr.runtime import blas
+from hiercorr.runtime.log import LOG, logged
 from hiercorr.runtime.resources import memory_bytes, threads
 from hiercorr.within import fitting, pooled_covariates
 from hiercorr.within.checkpoint import Checkpoint, fingerprint
@@ -195,6 +196,12 @@ class CSCore:
         backend = self._cluster or LocalBackend(limit, scratch)
         self._reader = CountReader(data, selection, backend=backend)
         self.counts = self._reader.counts
+        LOG.info(
+            "CSCore: read %d cells of %d samples, %d genes",
+            self.counts.n_cells,
+            self.counts.n_samples,
+            self.counts.n_genes,
+        )
         columns = sample_columns(self.counts.obs, self.counts.starts, self.counts.samples)
         self._cell_terms: list[str] = []
         self._sample_terms: list[str] = []
@@ -372,7 +379,12 @@ class CSCore:
                 streams=target is None,
                 computed=True,
             )
-        with threads(n_jobs):
+        work = "CSCore.fit(estimator=%r, uncertainty=%r): %s of %d genes in %d tiles"
+        pairs = "all pairs" if target is None else f"pairs of {target}"
+        with (
+            threads(n_jobs),
+            logged(work, estimator, plan.uncertainty, pairs, counts.n_genes, len(plan.tiles)),
+        ):
             if options.published(self._facts):
                 return self._fit_published(counts, plan, options)
             return self._fit_pairs(counts, plan, options)
