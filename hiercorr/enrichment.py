@@ -494,7 +494,7 @@ def _usable(
     if not usable:
         largest = max(inside, key=lambda k: (len(inside[k]), len(sets[k])))
         remedy = (
-            "fit with gene_names=, the column of var with the symbols"
+            "name genes by the column of var with the symbols, gene_names="
             if are_identifiers(background)
             else "lower min_size= for a panel"
         )

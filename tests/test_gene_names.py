@@ -355,7 +355,7 @@ def test_tables_with_ids(fits, tmp_path):
     with pytest.raises(hc.InputError, match="gene_ids=True needs a fit with gene_names="):
         without.to_table(tmp_path / "n.csv", gene_ids=True)
     done = run("export", without.save(tmp_path / "n.zarr"), "-o", tmp_path / "n.csv", "--gene-ids")
-    assert "--gene-ids needs a fit with gene_names=" in done.stderr
+    assert "--gene-ids needs a fit with --gene-names" in done.stderr
 
 
 def test_report(fits, tmp_path):
@@ -429,6 +429,13 @@ def test_command_line_check_and_power(saved):
     assert done.exit_code == 0, done.stderr
     done = run("power", *COLUMN)
     assert "--gene-names has no effect without --pilot" in done.stderr
+
+
+def test_command_line_on_results_with_ids(saved, tmp_path):
+    done = run("fit", saved, "--sample", "library", "-o", tmp_path / "r.zarr", "--quiet")
+    assert done.exit_code == 0, done.stderr
+    done = run("show", tmp_path / "r.zarr", "--target", "FTL")
+    assert "to use symbols, fit it with --gene-names, the column of var" in done.stderr
 
 
 @pytest.mark.parametrize("verb", ["fit", "analyze"])

@@ -44,9 +44,11 @@ class _Group(click.Group):
 
     def _in_options(self, ctx: click.Context, text: str) -> str:
         """Write the arguments of Python in a message as options of the command."""
-        command = self.commands.get(ctx.invoked_subcommand or "")
+        invoked = self.commands.get(ctx.invoked_subcommand or "")
+        known = (self.commands.get("fit"), invoked)  # messages on results name options of a fit
         flags = {
             opt.removeprefix("--").replace("-", "_"): (opt, getattr(p, "is_flag", False))
+            for command in known
             for p in (command.params if command else [])
             for opt in p.opts
             if opt.startswith("--")

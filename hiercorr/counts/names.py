@@ -191,6 +191,8 @@ def _texts(var: pd.DataFrame, column: str) -> NDArray[Any]:
             )
         unknown = unknown_name("column of var", column, var.columns)
         raise InputError(f"gene_names={column!r}: {unknown}")
+    if not isinstance(var[column], pd.Series):
+        raise InputError(f"gene_names={column!r}: var has several columns of this name")
     values = var[column].astype(object)
     known = values[values.notna()]
     numbers = [v for v in known if isinstance(v, int | float | np.number)]

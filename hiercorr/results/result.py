@@ -248,7 +248,8 @@ class CorrelationResult:
         Parameters
         ----------
         gene : str, optional
-            May be omitted if the result has a target.
+            Name of the gene, or its id where a column of the data named the genes. May be omitted
+            if the result has a target.
         n : int
             Number of partners.
         sort_by : {"p_value", "shrunken"}

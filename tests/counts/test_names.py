@@ -81,6 +81,8 @@ def test_columns_that_are_not_there():
         names_from(var, "gene_symbol")
     with pytest.raises(hc.InputError, match="is the index of var, whose names are used without it"):
         names_from(var, "gene_ids")
+    with pytest.raises(hc.InputError, match="var has several columns of this name"):
+        names_from(pd.concat([var, var], axis=1), "gene_symbols")
 
 
 def test_name_of_an_id():
