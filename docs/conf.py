@@ -42,12 +42,17 @@ myst_html_meta = {
     "with donors as the units of inference.",
     "keywords": "single-cell RNA-seq, co-expression, gene correlation, pseudoreplication",
 }
-# Executed cells show tables with three decimals and figures at twice the resolution.
+# Executed cells show tables with three decimals, warnings without the place of a temporary file,
+# and figures at twice the resolution.
 kernel = HERE / "generated" / "ipython" / "profile_default" / "ipython_kernel_config.py"
 kernel.parent.mkdir(parents=True, exist_ok=True)
 kernel.write_text(
     """c = get_config()
-c.IPKernelApp.exec_lines = ["import pandas", "pandas.set_option('display.precision', 3)"]
+c.IPKernelApp.exec_lines = [
+    "import pandas, warnings",
+    "pandas.set_option('display.precision', 3)",
+    "warnings.formatwarning = lambda text, kind, *_, **__: f'{kind.__name__}: {text}\\n'",
+]
 c.InlineBackend.figure_formats = {"retina"}
 """
 )

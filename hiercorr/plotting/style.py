@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 
 from hiercorr.errors import InputError
 from hiercorr.plotting.labels import place_labels
-from hiercorr.plotting.look import EDITABLE, FONTS, look
+from hiercorr.plotting.look import EDITABLE, FONTS, look, settings
 from hiercorr.results.pairs import effect_name, effects, row_of, shrunken_name
 from hiercorr.results.result import CorrelationResult
 from hiercorr.runtime.optional import optional
@@ -46,7 +46,7 @@ def verbatim(plot: Callable[P, R]) -> Callable[P, R]:
 
     @wraps(plot)
     def draw(*args: P.args, **kwargs: P.kwargs) -> R:
-        with optional("matplotlib", "plots").rc_context({"text.parse_math": False}):
+        with settings({"text.parse_math": False}):
             out = plot(*args, **kwargs)
         for ax in np.ravel(np.asarray(getattr(out, "axes", out), object)):
             without_formulas(ax)
