@@ -456,6 +456,7 @@ FUNCTIONS = {
         {
             **DATA,
             **GENES,
+            **MODALITIES,
             **MIN_CELLS,
             **TARGET,
             **SETS,
