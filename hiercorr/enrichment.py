@@ -10,13 +10,13 @@ from pathlib import Path
 import anndata as ad
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from scipy import sparse, stats
 
 from hiercorr.counts import validate
 from hiercorr.counts.counts import GENE_SETS, SUMMED_LAYER
 from hiercorr.counts.depth import cell_depth, check_given, of_kind
-from hiercorr.counts.modalities import check_features
+from hiercorr.counts.modalities import are_genes, check_features
 from hiercorr.counts.names import are_identifiers, name_of, warn_of_shared
 from hiercorr.counts.selection import Selection
 from hiercorr.counts.sources import DataSource
@@ -31,6 +31,7 @@ from hiercorr.errors import (
     unknown_name,
     whole_number,
 )
+from hiercorr.results.feature_types import FEATURE_TYPE
 from hiercorr.results.pairs import estimates, ids_of, in_tables, row_blocks, row_of
 from hiercorr.results.result import CorrelationResult
 from hiercorr.runtime.optional import optional
@@ -95,7 +96,8 @@ def enrich(
 
     The background is the genes that could be partners, not the genome, because a panel or the N
     most highly expressed genes are no random selection of it: the genes with a q-value, or for
-    given `partners` the genes with an estimate, in both cases without the target or `gene`.
+    given `partners` the genes with an estimate, in both cases without the target or `gene`. Of a
+    result with several types of features, only genes are tested: antibodies may have their names.
     One-sided hypergeometric test, by gseapy.
 
     Parameters
@@ -253,6 +255,7 @@ def gsea(
         .drop(name, errors="ignore")
         .dropna()
     )
+    rank = rank[_are_genes(result, rank.index)]
     largest = rank[np.isfinite(rank)].abs().max()
     rank = rank.clip(-largest, largest)  # the statistic of a rank correlation of 1 is infinite
     if rank.nunique() < 2:
@@ -431,9 +434,25 @@ def _background(result: CorrelationResult, gene: str | None) -> pd.Index:
     """Return the genes with an estimate: of a pair with `gene` or the target, or of any pair."""
     if _own(result, gene) is not None:
         _, row = row_of(result.dataset, gene)
-        return pd.Index(row["gene"].values[in_tables(row)])
-    known = [in_tables(block).any(1) for _, block in row_blocks(result.dataset)]
-    return result.genes[np.concatenate(known)]
+        background = pd.Index(row["gene"].values[in_tables(row)])
+    else:
+        known = [in_tables(block).any(1) for _, block in row_blocks(result.dataset)]
+        background = result.genes[np.concatenate(known)]
+    return background[_are_genes(result, background)]
+
+
+def _are_genes(result: CorrelationResult, names: pd.Index) -> NDArray[np.bool_]:
+    """Return which features are genes; raise an error if none is."""
+    if FEATURE_TYPE not in result.dataset:
+        return np.ones(len(names), bool)
+    kinds = pd.Series(result.dataset[FEATURE_TYPE].values, result.genes).astype(str)
+    genes = np.array([are_genes(kind) for kind in kinds.loc[names]], bool)
+    if not genes.any():
+        raise InputError(
+            f"none of the types of features, {', '.join(kinds.unique())}, is known to be of genes: "
+            "fit the genes alone with modalities="
+        )
+    return genes
 
 
 def _listed(
@@ -450,6 +469,11 @@ def _listed(
         if name == own:
             raise InputError(
                 f"partners contains {name!r}, the gene whose partners they are: leave it out"
+            )
+        if not _are_genes(result, known)[known.get_loc(name)]:
+            raise InputError(
+                f"partners contains {name!r}, which is not a gene: gene sets are of genes, leave "
+                "it out"
             )
         if name not in background:
             pair = "pair" if own is None else f"pair with {own!r}"
@@ -468,7 +492,8 @@ def _significant(
     name, row = row_of(result.dataset, gene)
     if "q_value" not in row or not bool(row["q_value"].notnull().any()):
         raise InputError("this result has no q-values to select partners by; pass partners=")
-    row = row.isel(gene=np.isfinite(row["q_value"].values) & (row["gene"].values != name))
+    tested = np.isfinite(row["q_value"].values) & (row["gene"].values != name)
+    row = row.isel(gene=tested & _are_genes(result, pd.Index(row["gene"].values)))
     background = pd.Index(row["gene"].values)
     r, q_value = estimates(row), row["q_value"].values
     sign = {"both": np.isfinite(q_value), "positive": r > 0, "negative": r < 0}[

@@ -458,6 +458,7 @@ FUNCTIONS = {
         {
             **DATA,
             **GENES,
+            **MODALITIES,
             **MIN_CELLS,
             **TARGET,
             **SETS,

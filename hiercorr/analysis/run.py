@@ -14,6 +14,7 @@ import anndata as ad
 import pandas as pd
 
 from hiercorr._version import __version__
+from hiercorr.analysis.features import Features
 from hiercorr.analysis.figures import Figure, figures
 from hiercorr.analysis.findings import findings
 from hiercorr.analysis.folder import Folder, name_of
@@ -21,6 +22,7 @@ from hiercorr.analysis.plan import Plan, as_toml, make_plan, read_plan
 from hiercorr.analysis.steps import FITS, Part, Steps, attempt, follow
 from hiercorr.analysis.tables import tables
 from hiercorr.analysis.units import Units, choose_units
+from hiercorr.counts.multimodal import is_mudata
 from hiercorr.counts.names import FeatureNames
 from hiercorr.counts.sources import DataSource
 from hiercorr.counts.validate import subset_mask
@@ -91,8 +93,9 @@ def analyze(
     covariates: str | None = None,
     genes: int | Sequence[str] | None = None,
     layer: str | None = None,
-    depth: str | None = None,
+    depth: str | Mapping[str, str] | None = None,
     gene_names: str | None = None,
+    modalities: str | Sequence[str] | None = None,
     min_cells: int | None = None,
     sets: str | Path | None = None,
     q: float | None = None,
@@ -137,7 +140,11 @@ def analyze(
     genes : int or list of str, optional
         Number of genes with the highest mean, or names. None: all.
     layer, depth, gene_names, min_cells
-        As for :class:`hiercorr.CSCore`.
+        As for :class:`hiercorr.CSCore`; `depth` is a column, or columns by type of features.
+    modalities : str or list of str, optional
+        Types of features to analyse with their own depths, as for :class:`hiercorr.CSCore`: the
+        target and its partners may be antibodies or peaks. The check of the design, traps,
+        cell-level correlation and gene sets remain those of genes.
     sets : str or Path
         Gene sets: ``"hallmark"`` (default), a GMT file, or ``"none"``: no enrichment.
     q : float
@@ -188,6 +195,7 @@ def analyze(
         "layer": layer,
         "depth": depth,
         "gene_names": gene_names,
+        "modalities": modalities,
         "min_cells": min_cells,
         "sets": sets,
         "q": q,
@@ -198,6 +206,7 @@ def analyze(
     data, options, earlier = _from_file(data, options)
     plan = make_plan(options)
     with DataSource(data, plan.layer, plan.gene_names).open() as source:
+        features, source = Features.of(source, plan)
         obs, names, size = source.obs, source.names, source.shape
     plan = replace(plan, target=_named(plan.target, names, "target"))
     if isinstance(plan.genes, list):
@@ -209,7 +218,7 @@ def analyze(
     folder = Folder(output, as_toml(plan, described, {}), overwrite)
     try:
         said = _Said(progress, len(kinds) * len(plan.target))
-        return _analyze(data, plan, units, folder, described, said)
+        return _analyze(data, plan, units, features, folder, described, said)
     finally:
         folder.close()
 
@@ -245,7 +254,8 @@ def _described(data: Any, size: tuple[int, int]) -> dict[str, Any]:
         of_file = {"bytes": path.stat().st_size} if path.is_file() else {}
         return {"path": str(path), **counted, **of_file}
     names = pd.util.hash_pandas_object(data.obs_names.to_series()).sum()
-    total = float(data.X.sum()) if hasattr(data.X, "sum") else 0.0
+    matrices = [part.X for part in data.mod.values()] if is_mudata(data) else [data.X]
+    total = sum(float(x.sum()) for x in matrices if hasattr(x, "sum"))
     return {**counted, "digest": f"{int(names) % 2**32:08x}-{total:.10g}"}
 
 
@@ -294,6 +304,7 @@ def _analyze(
     data: Any,
     plan: Plan,
     units: Units,
+    features: Features,
     folder: Folder,
     described: dict[str, Any],
     said: _Said,
@@ -304,13 +315,14 @@ def _analyze(
     parts, sentences, made = [], [], {}
     of_parts: dict[str, list[str]] = {}
     for cell_type in plan.types():
-        steps = Steps(data, plan, units, cell_type)
+        steps = Steps(data, plan, units, features, cell_type)
         for target in plan.target:
             part = _compute(Part(cell_type, target), steps, folder, said)
             said.step(part, "figures and report")
             found = findings(part, plan)
             made.update(tables(part))
-            _write(part, data, plan, units, folder, found, choices, _single(plan))
+            drawn = figures(part, data, plan, units, features)
+            _write(part, plan, drawn, folder, found, choices)
             parts.append(part)
             of_parts[part.heading] = found
             head = "" if _single(plan) else f"{', '.join(filter(None, (cell_type, target)))}: "
@@ -334,7 +346,9 @@ def _choices(plan: Plan) -> list[str]:
         out.append(f"Genes are named by the column {plan.gene_names!r} of var.")
     if plan.genes is None:
         out.append("All genes are analysed; q-values count all that could be tested.")
-    if plan.depth is None:
+    if plan.modalities is not None:
+        out.append("Every type of features has its own sequencing depth.")
+    elif plan.depth is None:
         out.append("Sequencing depth is the sum of the counts of each cell.")
     if plan.covariates is None:
         out.append("Cells are not adjusted for covariates.")
@@ -375,13 +389,11 @@ def _compute(part: Part, steps: Steps, folder: Folder, said: _Said) -> Part:
 
 def _write(
     part: Part,
-    data: Any,
     plan: Plan,
-    units: Units,
+    shown: Mapping[str, Figure],
     folder: Folder,
     found: list[str],
     choices: list[str],
-    single: bool,
 ) -> None:
     """Draw the figures of a part and write its report, which shows the same figures."""
     import matplotlib.pyplot as plt
@@ -389,7 +401,8 @@ def _write(
     ready: dict[tuple[int, str], Any] = {}
     others: dict[str, Any] = {}
     drawn = []
-    for name, each in figures(part, data, plan, units).items():
+    single = _single(plan)
+    for name, each in shown.items():
 
         def add(name: str = name, each: Figure = each) -> None:
             with figure_style("paper", each.width):

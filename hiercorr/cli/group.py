@@ -60,15 +60,26 @@ class _Group(click.Group):
                 return found[0]
             flag, switch = flags[name]
             value = "" if switch and value == "True" else value.strip("'\"")
+            value = _ONE_ENTRY.sub(r"'\1=\2'", value)
             return f"{flag} {value}".rstrip() if value else flag
 
+        text = _MODEL.sub(lambda found: f"hiercorr fit {_as_option(*found.groups())}", text)
         return _ARGUMENT.sub(option, text)
 
 
 # name=value or name= as in "pass overwrite=True" and "lower min_cells= or choose others"
 _ARGUMENT = re.compile(
-    r"(?<![\w.'\"(-])([a-z]\w*)=('[^']*'|\"[^\"]*\"|\{[^}]*\}|\[[^]]*\]|[\w.~-]*\w)?(?!\w)"
+    r"(?:(?<![\w.'\"(-])|(?<=\s\()(?=\w+=\)))([a-z]\w*)="
+    r"('[^']*'|\"[^\"]*\"|\{[^}]*\}|\[[^]]*\]|[\w.~-]*\w)?(?!\w)"
 )
+_MODEL = re.compile(r"CSCore\(([a-z_]+)=('[^']*'|True)\)")  # as in "CSCore(depth_adjust=True)"
+_ONE_ENTRY = re.compile(r"^\{'([^']*)': '([^']*)'\}$")  # as in "depth={'rna': 'column of obs'}"
+
+
+def _as_option(name: str, value: str) -> str:
+    flag = f"--{name.replace('_', '-')}"
+    word = value.strip("'")
+    return flag if value == "True" else f"{flag} {value if ' ' in word else word}"
 
 
 def _one_line_warnings(translated: Callable[[str], str]) -> Any:

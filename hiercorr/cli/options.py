@@ -21,7 +21,9 @@ layer_option = click.option("--layer", help="Layer with raw counts, or 'raw'.  [
 depth_option = click.option(
     "--depth",
     metavar="COL",
-    help="Column of obs with sequencing depth, or 'total' (all genes).  [default: row sums]",
+    multiple=True,
+    help="Column of obs with sequencing depth, or 'total' (all genes); TYPE=COL for a type of "
+    "features, repeatable.  [default: row sums]",
 )
 gene_names_option = click.option(
     "--gene-names",
@@ -157,7 +159,7 @@ def data_options(command: Command) -> Command:
         subset: Sequence[str],
         sample: Sequence[str],
         layer: str | None,
-        depth: str | None,
+        depth: Sequence[str],
         gene_names: str | None,
         min_cells: int | None,
         **options: Any,
@@ -165,7 +167,7 @@ def data_options(command: Command) -> Command:
         chosen = {
             "sample": sample_of(sample),
             "layer": layer,
-            "depth": depth,
+            "depth": depth_of(depth),
             "gene_names": gene_names,
             "min_cells": min_cells,
             "subset": subset_of(subset),
@@ -229,6 +231,24 @@ def subset_of(texts: Sequence[str], option: str = "--subset") -> dict[str, str |
         if value not in out[column]:
             out[column].append(value)
     return {c: v[0] if len(v) == 1 else v for c, v in out.items()} or None
+
+
+def depth_of(texts: Sequence[str]) -> str | dict[str, str] | None:
+    """Parse ``--depth COLUMN``, or ``--depth TYPE=COLUMN`` for each type of features."""
+    if len(texts) == 1 and "=" not in texts[0]:
+        return texts[0]
+    out: dict[str, str] = {}
+    for text in texts:
+        kind, equals, column = text.rpartition("=")
+        if not equals or not kind:
+            raise InputError(
+                f"--depth {text!r}: several depths must be TYPE=COLUMN, e.g. "
+                "'Antibody Capture=isotype'"
+            )
+        if kind in out:
+            raise InputError(f"--depth names the type {kind!r} twice")
+        out[kind] = column
+    return out or None
 
 
 def members_of(text: str) -> list[str]:

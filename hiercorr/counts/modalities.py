@@ -15,9 +15,13 @@ from hiercorr.runtime.user_warnings import warn
 
 FEATURE_TYPES = "feature_types"  # column of var, as scanpy writes it
 GENES = "Gene Expression"
-
-
 ALL = "all"
+_GENE_NAMES = ("rna", "gex", "genes", "gene expression")  # of a modality without feature types
+
+
+def are_genes(kind: str) -> bool:
+    """Return whether a type of features, or the modality of this name, is of genes."""
+    return kind.lower() in _GENE_NAMES
 
 
 @dataclass(frozen=True)
