@@ -206,6 +206,7 @@ def traps(
     depth: str | ArrayLike | None = None,
     subset: ArrayLike | Mapping[str, Any] | None = None,
     *,
+    block: str | None = None,
     gene_names: str | None = None,
     permutations: int = 999,
     min_cells: int = MIN_CELLS,
@@ -219,6 +220,9 @@ def traps(
         As for :class:`hiercorr.CSCore`.
     target : str
         Target gene.
+    block : str, optional
+        Column with the donor of each sample: the tests with samples as units are those with donors
+        as units.
     permutations : int
         Number of permutations of the sample labels; all arrangements if there are no more.
     seed : int or Generator, optional
@@ -268,8 +272,8 @@ def traps(
                 f"{counts.n_samples}"
             )
         naive = cells.fit(level="pooled", target=target, uncertainty="none")
-        corrected = CSCore(data, sample, **options).fit(target=target)
-        between = Pseudobulk(data, sample, **options).fit(
+        corrected = CSCore(data, sample, block=block, **options).fit(target=target)
+        between = Pseudobulk(data, sample, block=block, **options).fit(
             target=target, permutations=permutations, seed=rng
         )
     names = counts.genes
