@@ -218,6 +218,7 @@ def analyze(
     folder = Folder(output, as_toml(plan, described, {}), overwrite)
     try:
         said = _Said(progress, len(kinds) * len(plan.target))
+        said.begin([len(obs) for obs in kinds.values()], size[1], plan)
         return _analyze(data, plan, units, features, folder, described, said)
     finally:
         folder.close()
@@ -270,12 +271,27 @@ def _warn_of_other_data(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> N
             return
 
 
+# Two cores, as measured: figures and report; values of the matrix, a tenth of them not 0
+_SECONDS, _PER_VALUE, _FIRST = 10, 3e-7, 20
+
+
 class _Said:
     """Progress by step, with the time left."""
 
     def __init__(self, show: bool | None, parts: int) -> None:
         self.show = sys.stderr.isatty() if show is None else show
         self.parts, self.done, self.start = parts, 0, time.monotonic()
+
+    def begin(self, cells: Sequence[int], genes: int, plan: Plan) -> None:
+        """Announce the work and its approximate time."""
+        genes = min(genes, plan.genes) if isinstance(plan.genes, int) else genes
+        values = sum(cells) * genes * len(plan.target)
+        seconds = (_SECONDS * self.parts + values * _PER_VALUE) * (1 + 0.5 * len(plan.condition))
+        analyses = "1 analysis" if self.parts == 1 else f"{self.parts} analyses"
+        self._line(
+            f"{analyses} of {sum(cells):,} cells x {genes:,} genes: about {_duration(seconds)}, and "
+            f"{_FIRST} s more the first time in an environment"
+        )
 
     def step(self, part: Part, name: str) -> None:
         """Say that a step begins."""
