@@ -288,9 +288,10 @@ class _Said:
         values = sum(cells) * genes * len(plan.target)
         seconds = (_SECONDS * self.parts + values * _PER_VALUE) * (1 + 0.5 * len(plan.condition))
         analyses = "1 analysis" if self.parts == 1 else f"{self.parts} analyses"
+        size, about = f"{sum(cells):,} cells x {genes:,} genes", _duration(seconds)
         self._line(
-            f"{analyses} of {sum(cells):,} cells x {genes:,} genes: about {_duration(seconds)}, and "
-            f"{_FIRST} s more the first time in an environment"
+            f"{analyses} of {size}: about {about}, and {_FIRST} s more the first time in an "
+            "environment"
         )
 
     def step(self, part: Part, name: str) -> None:
