@@ -51,7 +51,7 @@ kernel.write_text(
 c.IPKernelApp.exec_lines = [
     "import pandas, warnings",
     "pandas.set_option('display.precision', 3)",
-    "warnings.formatwarning = lambda text, kind, *_, **__: f'{kind.__name__}: {text}\\n'",
+    "warnings.formatwarning = lambda text, kind, *_, **__: f'{kind.__name__}: {text}' + chr(10)",
 ]
 c.InlineBackend.figure_formats = {"retina"}
 """
