@@ -25,7 +25,13 @@ extensions = [
     "sphinx.ext.viewcode",
     "sphinx_copybutton",
 ]
-exclude_patterns = ["_build", "**/.ipynb_checkpoints", "publish"]
+exclude_patterns = [
+    "_build",
+    "**/.ipynb_checkpoints",
+    ".jupyter_cache",
+    "jupyter_execute",
+    "publish",
+]
 source_suffix = {".rst": "restructuredtext", ".md": "myst-nb"}  # pages of the reference are .rst
 root_doc = "index"
 templates_path = ["_templates"]
