@@ -10,15 +10,16 @@ from pathlib import Path
 import anndata as ad
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from scipy import sparse, stats
 
 from hiercorr.counts import validate
 from hiercorr.counts.counts import GENE_SETS, SUMMED_LAYER
 from hiercorr.counts.depth import cell_depth, check_given, of_kind
-from hiercorr.counts.modalities import check_features
+from hiercorr.counts.modalities import are_genes, check_features
+from hiercorr.counts.names import are_identifiers, name_of, warn_of_shared
 from hiercorr.counts.selection import Selection
-from hiercorr.counts.sources import open_source
+from hiercorr.counts.sources import DataSource
 from hiercorr.datasets import hallmark, read_gmt
 from hiercorr.errors import (
     MAX_REPEATS,
@@ -30,7 +31,8 @@ from hiercorr.errors import (
     unknown_name,
     whole_number,
 )
-from hiercorr.results.pairs import estimates, in_tables, row_blocks, row_of
+from hiercorr.results.feature_types import FEATURE_TYPE
+from hiercorr.results.pairs import estimates, ids_of, in_tables, row_blocks, row_of
 from hiercorr.results.result import CorrelationResult
 from hiercorr.runtime.optional import optional
 from hiercorr.runtime.user_warnings import warn
@@ -52,6 +54,12 @@ def gene_sets(sets: Sets = "hallmark") -> dict[str, list[str]]:
     -------
     dict
         Name -> genes, without duplicates.
+
+    Examples
+    --------
+    >>> from hiercorr.enrichment import gene_sets
+    >>> len(gene_sets("hallmark"))
+    50
     """
     if isinstance(sets, Mapping):
         for name, genes in sets.items():
@@ -88,7 +96,8 @@ def enrich(
 
     The background is the genes that could be partners, not the genome, because a panel or the N
     most highly expressed genes are no random selection of it: the genes with a q-value, or for
-    given `partners` the genes with an estimate, in both cases without the target or `gene`.
+    given `partners` the genes with an estimate, in both cases without the target or `gene`. Of a
+    result with several types of features, only genes are tested: antibodies may have their names.
     One-sided hypergeometric test, by gseapy.
 
     Parameters
@@ -141,7 +150,7 @@ def enrich(
     else:
         thresholds.refuse_with_partners()
         background = _background(result, gene)
-        chosen = _listed(partners, result.genes, background, _own(result, gene))
+        chosen = _listed(partners, result, background, _own(result, gene))
     gseapy = optional("gseapy", "enrichment tests")
     usable = _usable(gene_sets(sets), background, min_size, max_size)
     with warnings.catch_warnings():
@@ -221,6 +230,16 @@ def gsea(
     ----------
     Subramanian et al. 2005, PNAS 102:15545; Fang, Liu & Peltz 2023, Bioinformatics 39:btac757
     (gseapy).
+
+    Examples
+    --------
+    >>> import hiercorr as hc
+    >>> adata = hc.datasets.glioblastoma()
+    >>> options = {"depth": "total_counts", "subset": {"condition": "ctrl"}}
+    >>> from hiercorr.enrichment import gsea
+    >>> r = hc.CSCore(adata, "sample_id", **options).fit(target="FTL")
+    >>> gsea(r, min_size=3, seed=1).columns.tolist()[:3]
+    ['es', 'nes', 'p_value']
     """
     _check_result(result, gene)
     _check_sizes(min_size, max_size)
@@ -236,6 +255,7 @@ def gsea(
         .drop(name, errors="ignore")
         .dropna()
     )
+    rank = rank[_are_genes(result, rank.index)]
     largest = rank[np.isfinite(rank)].abs().max()
     rank = rank.clip(-largest, largest)  # the statistic of a rank correlation of 1 is infinite
     if rank.nunique() < 2:
@@ -291,6 +311,7 @@ def sum_gene_sets(
     *,
     layer: str | None = None,
     depth: str | ArrayLike | None = None,
+    gene_names: str | None = None,
     min_size: int = 5,
 ) -> ad.AnnData:
     """Sum counts over gene sets, e.g. to correlate a gene with EMT, proliferation or interferon.
@@ -308,7 +329,7 @@ def sum_gene_sets(
         Genes by name of the set, a GMT file, or the Hallmark sets shipped with the package.
     keep : sequence of str
         Genes that remain separate columns, e.g. the target.
-    layer, depth
+    layer, depth, gene_names
         As for :class:`hiercorr.CSCore`.
     min_size : int
         Sets with fewer genes in the data are excluded.
@@ -329,18 +350,20 @@ def sum_gene_sets(
     >>> r.top(n=1).index[0].startswith("HALLMARK")
     True
     """
-    Selection(None, layer=layer, depth=depth)  # checks their types
+    Selection(None, layer=layer, depth=depth, gene_names=gene_names)  # checks their types
     whole_number("min_size", min_size)
     if isinstance(keep, str) or not isinstance(keep, Sequence | np.ndarray | pd.Index):
         raise InputError(f"keep must be a list of genes, not {keep!r}")
     named = gene_sets(sets)
-    with open_source(data, layer) as opened:
+    with DataSource(data, layer, gene_names).open() as opened:
         source = opened.of_types(None)
         check_features(source.shape[1], source.features_left_out)
         validate.check_gene_names(source.genes)
+        warn_of_shared(gene_names, source.shared_names, source.genes)
+        keep = [source.names.named(name) for name in keep]
         for name in keep:
             if name not in source.genes:
-                raise unknown_name("gene in keep=", name, source.genes)
+                raise source.names.unknown("gene in keep=", name)
         usable = _usable(named, source.genes.drop(list(keep)), min_size, len(source.genes))
         columns = [[k] for k in keep] + list(usable.values())
         rows = np.concatenate([source.genes.get_indexer(pd.Index(c)) for c in columns])
@@ -411,24 +434,46 @@ def _background(result: CorrelationResult, gene: str | None) -> pd.Index:
     """Return the genes with an estimate: of a pair with `gene` or the target, or of any pair."""
     if _own(result, gene) is not None:
         _, row = row_of(result.dataset, gene)
-        return pd.Index(row["gene"].values[in_tables(row)])
-    known = [in_tables(block).any(1) for _, block in row_blocks(result.dataset)]
-    return result.genes[np.concatenate(known)]
+        background = pd.Index(row["gene"].values[in_tables(row)])
+    else:
+        known = [in_tables(block).any(1) for _, block in row_blocks(result.dataset)]
+        background = result.genes[np.concatenate(known)]
+    return background[_are_genes(result, background)]
+
+
+def _are_genes(result: CorrelationResult, names: pd.Index) -> NDArray[np.bool_]:
+    """Return which features are genes; raise an error if none is."""
+    if FEATURE_TYPE not in result.dataset:
+        return np.ones(len(names), bool)
+    kinds = pd.Series(result.dataset[FEATURE_TYPE].values, result.genes).astype(str)
+    genes = np.array([are_genes(kind) for kind in kinds.loc[names]], bool)
+    if not genes.any():
+        raise InputError(
+            f"none of the types of features, {', '.join(kinds.unique())}, is known to be of genes: "
+            "fit the genes alone with modalities="
+        )
+    return genes
 
 
 def _listed(
-    partners: Sequence[str], known: pd.Index, background: pd.Index, own: str | None
+    partners: Sequence[str], result: CorrelationResult, background: pd.Index, own: str | None
 ) -> list[str]:
     """Return the given genes, without duplicates."""
     if isinstance(partners, str) or not isinstance(partners, Iterable):
         raise InputError(f"partners must be a list of genes, not {partners!r}")
-    chosen = list(dict.fromkeys(map(str, partners)))
+    known, ids = result.genes, ids_of(result.dataset)
+    chosen = list(dict.fromkeys(name_of(str(gene), known, ids) for gene in partners))
     for name in chosen:
         if name not in known:
             raise unknown_name("gene among partners", name, known)
         if name == own:
             raise InputError(
                 f"partners contains {name!r}, the gene whose partners they are: leave it out"
+            )
+        if not _are_genes(result, known)[known.get_loc(name)]:
+            raise InputError(
+                f"partners contains {name!r}, which is not a gene: gene sets are of genes, leave "
+                "it out"
             )
         if name not in background:
             pair = "pair" if own is None else f"pair with {own!r}"
@@ -447,7 +492,8 @@ def _significant(
     name, row = row_of(result.dataset, gene)
     if "q_value" not in row or not bool(row["q_value"].notnull().any()):
         raise InputError("this result has no q-values to select partners by; pass partners=")
-    row = row.isel(gene=np.isfinite(row["q_value"].values) & (row["gene"].values != name))
+    tested = np.isfinite(row["q_value"].values) & (row["gene"].values != name)
+    row = row.isel(gene=tested & _are_genes(result, pd.Index(row["gene"].values)))
     background = pd.Index(row["gene"].values)
     r, q_value = estimates(row), row["q_value"].values
     sign = {"both": np.isfinite(q_value), "positive": r > 0, "negative": r < 0}[
@@ -472,11 +518,16 @@ def _usable(
     usable = {k: v for k, v in inside.items() if minimum <= len(v) <= maximum}
     if not usable:
         largest = max(inside, key=lambda k: (len(inside[k]), len(sets[k])))
+        remedy = (
+            "name genes by the column of var with the symbols, gene_names="
+            if are_identifiers(background)
+            else "lower min_size= for a panel"
+        )
         raise InputError(
             f"none of the {len(sets)} gene sets has {minimum} to {maximum} genes in the background "
             f"of {len(background)} (the largest, {largest!r}, has {len(inside[largest])}): are the "
-            f"identifiers of one kind, e.g. {background[0]!r} and {sets[largest][0]!r}? lower "
-            "min_size= for a panel"
+            f"identifiers of one kind, e.g. {background[0]!r} and {sets[largest][0]!r}? "
+            f"{remedy}"
         )
     excluded = len(sets) - len(usable)
     if excluded > len(sets) / 2:

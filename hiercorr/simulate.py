@@ -200,6 +200,12 @@ def natural_correlation(latent: ArrayLike, sd_a: ArrayLike, sd_b: ArrayLike) -> 
     Returns
     -------
     ndarray
+
+    Examples
+    --------
+    >>> from hiercorr.simulate import natural_correlation
+    >>> round(float(natural_correlation(0.5, 1.0, 1.0)), 3)
+    0.378
     """
     rho = _numbers("latent", latent)
     a, b = _numbers("sd_a", sd_a), _numbers("sd_b", sd_b)

@@ -12,7 +12,16 @@ from hiercorr.errors import InputError, unknown_name
 
 _TABLES = {"equations", "data", "fit", "assumptions", "limits", "references", "priors"}
 _TEXTS = {"name", "title", "model", "question", "estimand"}
-_CELLS = {"sample", "genes", "layer", "depth", "subset", "min_cells", "small_samples"}
+_CELLS = {
+    "sample",
+    "genes",
+    "layer",
+    "depth",
+    "subset",
+    "gene_names",
+    "min_cells",
+    "small_samples",
+}
 _COMMON = {"target", "precision", "confidence", "seed"}
 # options of the constructor and of fit, for each model
 KEYS = {

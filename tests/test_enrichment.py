@@ -187,3 +187,24 @@ def test_layer_of_summed_sets_is_recorded(tmp_path, gbm):
         assert "gene sets entered as summed counts of layer counts: 2" in str(methods_text(r))
     plain = hc.CSCore(sum_gene_sets(adata, sets, **options), "sample_id", depth="hiercorr_depth")
     assert "gene sets entered as summed counts: 2" in str(methods_text(plain.fit()))
+
+
+def test_antibodies_are_not_genes_of_a_set():
+    adata, _ = simulate_counts(5, 60, 30, mean=3, within=0.5, seed=3)
+    genes = adata.var_names
+    adata.var["feature_types"] = ["Gene Expression"] * 20 + ["Antibody Capture"] * 10
+    r = hc.CSCore(adata, "sample", modalities="all").fit(target=genes[25])
+    sets = {"a": list(genes[:12]), "b": list(genes[8:30])}
+    for table in (
+        enrich(r, sets=sets, partners=list(genes[:6])),
+        enrich(r, sets=sets, q=1.0),
+        gsea(r, sets=sets, permutations=20),
+    ):
+        assert table.loc["b", "size"] == 12
+    with pytest.raises(hc.InputError, match="which is not a gene"):
+        enrich(r, sets=sets, partners=[genes[0], genes[22]])
+    adata.var["feature_types"] = ["Peaks"] * 20 + ["Antibody Capture"] * 10
+    r = hc.CSCore(adata, "sample", modalities="all").fit(target=genes[25])
+    for test in (enrich, gsea):
+        with pytest.raises(hc.InputError, match="none of the types of features, Peaks, Antibody"):
+            test(r, sets=sets)

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 from hiercorr import plotting
+from hiercorr.analysis.features import Features
 from hiercorr.analysis.plan import Plan
 from hiercorr.analysis.steps import Part
 from hiercorr.analysis.units import Units
@@ -36,7 +37,9 @@ class Figure:
     width: str = "single"
 
 
-def figures(part: Part, data: Any, plan: Plan, units: Units) -> dict[str, Figure]:
+def figures(
+    part: Part, data: Any, plan: Plan, units: Units, features: Features
+) -> dict[str, Figure]:
     """List the figures of one part.
 
     Parameters
@@ -45,6 +48,7 @@ def figures(part: Part, data: Any, plan: Plan, units: Units) -> dict[str, Figure
     data : AnnData or path
     plan : Plan
     units : Units
+    features : Features
 
     Returns
     -------
@@ -81,7 +85,7 @@ def figures(part: Part, data: Any, plan: Plan, units: Units) -> dict[str, Figure
             partial(plotting.levels, part.evidence),
             (part.evidence, "levels"),
         )
-    if partner is not None:
+    if partner is not None and {target, partner} <= set(features.genes):
         out["cells"] = Figure(
             f"{target} and {partner} in cells and in pseudobulk samples",
             partial(
@@ -91,7 +95,7 @@ def figures(part: Part, data: Any, plan: Plan, units: Units) -> dict[str, Figure
                 gene_b=partner,
                 sample=units.sample,
                 layer=plan.layer,
-                depth=plan.depth,
+                depth=features.options(plan)["depth"],
                 subset=plan.cells(part.cell_type),
                 min_cells=plan.min_cells,
             ),

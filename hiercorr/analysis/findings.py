@@ -66,13 +66,17 @@ def _partners(result: CorrelationResult, part: Part, plan: Plan, where: str) -> 
     tested = int(table["q_value"].notna().sum())
     rate = f"at a false discovery rate of {plan.q:.0%}"
     if not len(called):
-        return f"{head}none of {tested:,} genes is correlated with {part.target} {rate}."
+        return f"{head}none of {tested:,} {_noun(plan)} is correlated with {part.target} {rate}."
     r = effects(called)
     sign = f"{int((r > 0).sum()):,} positively, {int((r < 0).sum()):,} negatively"
     return (
-        f"{head}{len(called):,} of {tested:,} genes are correlated with {part.target} {rate} "
-        f"({sign}); strongest evidence: {_strongest(called)}."
+        f"{head}{len(called):,} of {tested:,} {_noun(plan)} are correlated with {part.target} "
+        f"{rate} ({sign}); strongest evidence: {_strongest(called)}."
     )
+
+
+def _noun(plan: Plan) -> str:
+    return "genes" if plan.modalities is None else "features"
 
 
 def _strongest(called: pd.DataFrame, value: str = "correlation") -> str:
@@ -133,9 +137,9 @@ def _difference(result: CorrelationResult, condition: str, part: Part, plan: Pla
     if not len(called):
         return (
             f"The correlation with {part.target} differs by {condition} for none of {tested:,} "
-            f"genes {rate}."
+            f"{_noun(plan)} {rate}."
         )
     return (
         f"The correlation with {part.target} differs by {condition} for {len(called):,} of "
-        f"{tested:,} genes {rate}; strongest evidence: {_strongest(called, 'difference')}."
+        f"{tested:,} {_noun(plan)} {rate}; strongest evidence: {_strongest(called, 'difference')}."
     )

@@ -46,8 +46,14 @@ class Plan:
         Covariates of cells.
     genes : int, list of str or None
         Genes: a number (the most highly expressed), names, or all.
-    layer, depth : str or None
+    layer : str or None
         As for :class:`hiercorr.CSCore`.
+    depth : str, dict or None
+        Column of ``obs``, or columns by type of features.
+    modalities : str, list of str or None
+        Types of features of the fits within and between samples, and by condition.
+    gene_names : str or None
+        Column of ``var`` with the names of the genes.
     min_cells : int
         Smallest sample.
     sets : str
@@ -70,7 +76,9 @@ class Plan:
     covariates: str | None = None
     genes: int | list[str] | None = None
     layer: str | None = None
-    depth: str | None = None
+    depth: str | dict[str, str] | None = None
+    gene_names: str | None = None
+    modalities: str | list[str] | None = None
     min_cells: int = 10
     sets: str = "hallmark"
     q: float = 0.05
@@ -118,10 +126,13 @@ def make_plan(options: Mapping[str, Any]) -> Plan:
         raise InputError(f"sample= is needed: {SAMPLE}")
     if not given.get("target"):
         raise InputError("target= is needed: the gene whose partners are asked for, or several")
-    for name in ("sample", "block", "formula", "covariates", "layer", "depth", "title"):
+    for name in ("sample", "block", "formula", "covariates", "layer", "gene_names", "title"):
         text(name, given.get(name), optional=True)
     for name in ("target", "condition"):
         given[name] = _names(name, given.get(name, []))
+    given["depth"] = _depth(given.get("depth"))
+    if not isinstance(given.get("modalities"), str | None):
+        given["modalities"] = _names("modalities", given["modalities"])
     given["cell_type"] = _cell_types(given.get("cell_type", {}))
     given["subset"] = _subset(given.get("subset", {}))
     shared = set(given["cell_type"]) & set(given["subset"])
@@ -179,6 +190,17 @@ def _subset(value: object) -> dict[str, Any]:
             raise InputError(f"subset[{column!r}] must be a label or labels, not {labels!r}")
         out[str(column)] = kept
     return out
+
+
+def _depth(value: object) -> str | dict[str, str] | None:
+    if isinstance(value, Mapping) and all(isinstance(v, str) for v in [*value, *value.values()]):
+        return dict(value)
+    if value is None or isinstance(value, str):
+        return value
+    raise InputError(
+        "depth must be a column of obs, or a mapping from type of features to column, not "
+        f"{type(value).__name__}: an analysis can be repeated from its file, which keeps no array"
+    )
 
 
 def _sets(value: object) -> str:

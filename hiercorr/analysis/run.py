@@ -6,7 +6,7 @@ import logging
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import anndata as ad
 import pandas as pd
 
 from hiercorr._version import __version__
+from hiercorr.analysis.features import Features
 from hiercorr.analysis.figures import Figure, figures
 from hiercorr.analysis.findings import findings
 from hiercorr.analysis.folder import Folder, name_of
@@ -21,18 +22,19 @@ from hiercorr.analysis.plan import Plan, as_toml, make_plan, read_plan
 from hiercorr.analysis.steps import FITS, Part, Steps, attempt, follow
 from hiercorr.analysis.tables import tables
 from hiercorr.analysis.units import Units, choose_units
-from hiercorr.counts.sources import open_source
+from hiercorr.counts.multimodal import is_mudata
+from hiercorr.counts.names import FeatureNames
+from hiercorr.counts.sources import DataSource
 from hiercorr.counts.validate import subset_mask
-from hiercorr.errors import DataWarning, InputError, instance_of, true_or_false, unknown_name
+from hiercorr.errors import DataWarning, InputError, instance_of, true_or_false
 from hiercorr.plotting.look import figure_style
 from hiercorr.reporting.methods_text import methods_text
 from hiercorr.reporting.references import bibtex
 from hiercorr.reporting.report import report, session_versions, write_report
 from hiercorr.results.result import CorrelationResult
 from hiercorr.runtime.files import write_text
+from hiercorr.runtime.log import LOG
 from hiercorr.runtime.user_warnings import warn
-
-_LOG = logging.getLogger("hiercorr")
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,9 @@ def analyze(
     covariates: str | None = None,
     genes: int | Sequence[str] | None = None,
     layer: str | None = None,
-    depth: str | None = None,
+    depth: str | Mapping[str, str] | None = None,
+    gene_names: str | None = None,
+    modalities: str | Sequence[str] | None = None,
     min_cells: int | None = None,
     sets: str | Path | None = None,
     q: float | None = None,
@@ -135,8 +139,12 @@ def analyze(
         Covariates of cells within samples, e.g. ``"~ percent_mito"``.
     genes : int or list of str, optional
         Number of genes with the highest mean, or names. None: all.
-    layer, depth, min_cells
-        As for :class:`hiercorr.CSCore`.
+    layer, depth, gene_names, min_cells
+        As for :class:`hiercorr.CSCore`; `depth` is a column, or columns by type of features.
+    modalities : str or list of str, optional
+        Types of features to analyse with their own depths, as for :class:`hiercorr.CSCore`: the
+        target and its partners may be antibodies or peaks. The check of the design, traps,
+        cell-level correlation and gene sets remain those of genes.
     sets : str or Path
         Gene sets: ``"hallmark"`` (default), a GMT file, or ``"none"``: no enrichment.
     q : float
@@ -186,6 +194,8 @@ def analyze(
         "genes": genes,
         "layer": layer,
         "depth": depth,
+        "gene_names": gene_names,
+        "modalities": modalities,
         "min_cells": min_cells,
         "sets": sets,
         "q": q,
@@ -195,13 +205,12 @@ def analyze(
     options = {k: v for k, v in given.items() if v is not None}
     data, options, earlier = _from_file(data, options)
     plan = make_plan(options)
-    with open_source(data, plan.layer) as source:
-        obs, names, size = source.obs, source.genes, source.shape
-    asked = {"target": plan.target, "genes": plan.genes if isinstance(plan.genes, list) else []}
-    for option, genes_of_it in asked.items():
-        for gene in genes_of_it:
-            if gene not in names:
-                raise unknown_name(f"gene ({option})", gene, names)
+    with DataSource(data, plan.layer, plan.gene_names).open() as source:
+        features, source = Features.of(source, plan)
+        obs, names, size = source.obs, source.names, source.shape
+    plan = replace(plan, target=_named(plan.target, names, "target"))
+    if isinstance(plan.genes, list):
+        plan = replace(plan, genes=_named(plan.genes, names, "genes"))
     units = choose_units(plan, obs)
     kinds = {kind: obs[subset_mask(obs, plan.cells(kind))] for kind in plan.types()}
     described = _described(data, size)
@@ -209,9 +218,18 @@ def analyze(
     folder = Folder(output, as_toml(plan, described, {}), overwrite)
     try:
         said = _Said(progress, len(kinds) * len(plan.target))
-        return _analyze(data, plan, units, folder, described, said)
+        return _analyze(data, plan, units, features, folder, described, said)
     finally:
         folder.close()
+
+
+def _named(genes: Sequence[str], names: FeatureNames, option: str) -> list[str]:
+    """Return the names of genes that are given by their names or ids."""
+    found = [names.named(gene) for gene in genes]
+    for gene in found:
+        if gene not in names.genes:
+            raise names.unknown(f"gene ({option})", gene)
+    return list(dict.fromkeys(found))
 
 
 def _from_file(data: Any, options: dict[str, Any]) -> tuple[Any, dict[str, Any], dict[str, Any]]:
@@ -236,7 +254,8 @@ def _described(data: Any, size: tuple[int, int]) -> dict[str, Any]:
         of_file = {"bytes": path.stat().st_size} if path.is_file() else {}
         return {"path": str(path), **counted, **of_file}
     names = pd.util.hash_pandas_object(data.obs_names.to_series()).sum()
-    total = float(data.X.sum()) if hasattr(data.X, "sum") else 0.0
+    matrices = [part.X for part in data.mod.values()] if is_mudata(data) else [data.X]
+    total = sum(float(x.sum()) for x in matrices if hasattr(x, "sum"))
     return {**counted, "digest": f"{int(names) % 2**32:08x}-{total:.10g}"}
 
 
@@ -272,9 +291,9 @@ class _Said:
             self._line(f"{self.done} of {self.parts} done, about {_duration(seconds)} left")
 
     def _line(self, text: str) -> None:
-        _LOG.info(text)
-        if self.show:
-            print(text, file=sys.stderr)
+        LOG.info(text)
+        if self.show and not LOG.isEnabledFor(logging.INFO):
+            sys.stderr.write(f"{text}\n")
 
 
 def _duration(seconds: float) -> str:
@@ -285,6 +304,7 @@ def _analyze(
     data: Any,
     plan: Plan,
     units: Units,
+    features: Features,
     folder: Folder,
     described: dict[str, Any],
     said: _Said,
@@ -295,13 +315,14 @@ def _analyze(
     parts, sentences, made = [], [], {}
     of_parts: dict[str, list[str]] = {}
     for cell_type in plan.types():
-        steps = Steps(data, plan, units, cell_type)
+        steps = Steps(data, plan, units, features, cell_type)
         for target in plan.target:
             part = _compute(Part(cell_type, target), steps, folder, said)
             said.step(part, "figures and report")
             found = findings(part, plan)
             made.update(tables(part))
-            _write(part, data, plan, units, folder, found, choices, _single(plan))
+            drawn = figures(part, data, plan, units, features)
+            _write(part, plan, drawn, folder, found, choices)
             parts.append(part)
             of_parts[part.heading] = found
             head = "" if _single(plan) else f"{', '.join(filter(None, (cell_type, target)))}: "
@@ -321,9 +342,13 @@ def _single(plan: Plan) -> bool:
 def _choices(plan: Plan) -> list[str]:
     """State what follows from options that were not given."""
     out = []
+    if plan.gene_names is not None:
+        out.append(f"Genes are named by the column {plan.gene_names!r} of var.")
     if plan.genes is None:
         out.append("All genes are analysed; q-values count all that could be tested.")
-    if plan.depth is None:
+    if plan.modalities is not None:
+        out.append("Every type of features has its own sequencing depth.")
+    elif plan.depth is None:
         out.append("Sequencing depth is the sum of the counts of each cell.")
     if plan.covariates is None:
         out.append("Cells are not adjusted for covariates.")
@@ -364,13 +389,11 @@ def _compute(part: Part, steps: Steps, folder: Folder, said: _Said) -> Part:
 
 def _write(
     part: Part,
-    data: Any,
     plan: Plan,
-    units: Units,
+    shown: Mapping[str, Figure],
     folder: Folder,
     found: list[str],
     choices: list[str],
-    single: bool,
 ) -> None:
     """Draw the figures of a part and write its report, which shows the same figures."""
     import matplotlib.pyplot as plt
@@ -378,7 +401,8 @@ def _write(
     ready: dict[tuple[int, str], Any] = {}
     others: dict[str, Any] = {}
     drawn = []
-    for name, each in figures(part, data, plan, units).items():
+    single = _single(plan)
+    for name, each in shown.items():
 
         def add(name: str = name, each: Figure = each) -> None:
             with figure_style("paper", each.width):

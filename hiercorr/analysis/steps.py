@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 import pandas as pd
 
+from hiercorr.analysis.features import Features
 from hiercorr.analysis.plan import Plan
 from hiercorr.analysis.units import Units
 from hiercorr.between.pseudobulk import Pseudobulk
@@ -67,37 +70,57 @@ class Steps:
     data : AnnData or path
     plan : Plan
     units : Units
+    features : Features
     cell_type : str or None
     """
 
-    def __init__(self, data: Any, plan: Plan, units: Units, cell_type: str | None) -> None:
+    def __init__(
+        self, data: Any, plan: Plan, units: Units, features: Features, cell_type: str | None
+    ) -> None:
         self.data, self.plan, self.units, self.cell_type = data, plan, units, cell_type
+        self.features = features
         self._models: dict[str, Any] = {}
         self._sample: Any = units.sample
         self._common: dict[str, Any] = {
             "layer": plan.layer,
-            "depth": plan.depth,
             "subset": plan.cells(cell_type),
+            "gene_names": plan.gene_names,
             "min_cells": plan.min_cells,
         }
-        self._counts: dict[str, Any] = {**self._common, "genes": plan.genes}
+        self._counts: dict[str, Any] = {
+            **self._common,
+            "depth": plan.depth,
+            "genes": plan.genes,
+            "modalities": plan.modalities,
+        }
 
     def design(self) -> DesignCheck:
         """Check the design."""
         label = next(iter(self.plan.cell_type), None)
-        return check_design(
-            self.data,
-            self.plan.sample,
-            cell_type=label if self.cell_type is None else None,
-            formula=None if self.units.within_donors else self.units.formula,
-            main_claim=True,
-            review=True,
-            **self._common,
-        )
+        with self._genes_alone():
+            return check_design(
+                self.data,
+                self.plan.sample,
+                cell_type=label if self.cell_type is None else None,
+                formula=None if self.units.within_donors else self.units.formula,
+                main_claim=True,
+                review=True,
+                depth=self.features.options(self.plan)["depth"],
+                **self._common,
+            )
 
     def traps(self, target: str) -> Traps:
         """Measure what dropout, depth and cells as units do."""
-        return traps(self.data, self.plan.sample, target, seed=self.plan.seed, **self._counts)
+        options = self._common | self.features.options(self.plan, target)
+        with self._genes_alone():
+            return traps(
+                self.data,
+                self._sample,
+                target,
+                block=self.units.block,
+                seed=self.plan.seed,
+                **options,
+            )
 
     def fit(self, name: str, target: str) -> CorrelationResult:
         """Fit one of the models.
@@ -114,10 +137,20 @@ class Steps:
         """
         if name.startswith("differential_"):
             return self._difference(name.removeprefix("differential_"), target)
+        if name == "cells":
+            self.features.options(self.plan, target)  # raises an error if the target is no gene
         if name not in self._models:
             self._models[name] = getattr(self, f"_{name}")()
         options = {"per_sample": True} if name == "within" else {}
         return self._models[name].fit(target=target, progress=False, **options)
+
+    @contextmanager
+    def _genes_alone(self) -> Iterator[None]:
+        """Read genes without a warning that others are left out, if the fits have them."""
+        with warnings.catch_warnings():
+            if self.plan.modalities is not None:
+                warnings.filterwarnings("ignore", "features of other types than")
+            yield
 
     def _within(self) -> CSCore:
         return CSCore(
@@ -138,7 +171,9 @@ class Steps:
         )
 
     def _cells(self) -> CellCorrelation:
-        return CellCorrelation(self.data, self._sample, **self._counts)
+        options = self._common | self.features.options(self.plan)
+        with self._genes_alone():
+            return CellCorrelation(self.data, self._sample, **options)
 
     def _difference(self, condition: str, target: str) -> CorrelationResult:
         plan, units = self.plan, self.units

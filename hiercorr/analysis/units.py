@@ -61,7 +61,7 @@ def choose_units(plan: Plan, obs: pd.DataFrame) -> Units:
         "cell_type": list(plan.cell_type),
         "subset": list(plan.subset),
         "block": [plan.block] if plan.block else [],
-        "depth": [plan.depth] if plan.depth not in (None, "total") else [],
+        "depth": _depths(plan),
         "formula": _columns(plan.formula),
         "covariates": _columns(plan.covariates),
     }
@@ -99,6 +99,11 @@ def choose_units(plan: Plan, obs: pd.DataFrame) -> Units:
         formula = f"{formula} + {terms}" if formula else f"~ {terms}"
         choices.append(f"Between samples, {terms} is adjusted for.")
     return Units(sample, None if random else block, formula, varying, choices)
+
+
+def _depths(plan: Plan) -> list[str]:
+    given = plan.depth if isinstance(plan.depth, dict) else {"": plan.depth}
+    return [column for column in given.values() if column not in (None, "total")]
 
 
 def _columns(formula: str | None) -> list[str]:

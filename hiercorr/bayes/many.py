@@ -457,6 +457,7 @@ def _chosen(counts: Counts, target: str, genes: Sequence[str] | None) -> NDArray
     if genes is None:
         names = list(counts.genes)
     else:
+        genes = [counts.named(g) for g in genes]
         for g in genes:
             if g not in counts.genes:
                 raise unknown_name("gene", g, counts.genes)

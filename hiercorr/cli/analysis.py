@@ -12,12 +12,16 @@ from hiercorr.cli.group import main
 from hiercorr.cli.options import (
     block_option,
     cell_covariates_option,
+    depth_of,
     depth_option,
+    gene_names_option,
     genes_of,
     genes_option,
     given,
     layer_option,
     min_cells_option,
+    modalities_of,
+    modalities_option,
     subset_of,
 )
 
@@ -57,6 +61,8 @@ from hiercorr.cli.options import (
 @genes_option
 @layer_option
 @depth_option
+@gene_names_option
+@modalities_option
 @min_cells_option
 @click.option(
     "--sets",
@@ -73,14 +79,16 @@ def analyze(
     output: Path,
     cell_type: Sequence[str],
     subset: Sequence[str],
+    depth: Sequence[str],
+    modalities: str | None,
     genes: str | None,
     quiet: bool,
     **options: Any,
 ) -> None:
     """Analyse the partners of a gene in DATA, from the design to the report.
 
-    DATA is .h5ad, .zarr, 10x .h5 or a 10x folder, or the analysis.toml of an earlier analysis,
-    which is repeated; options given here take precedence over it.
+    DATA is .h5ad, .h5mu, .zarr, 10x .h5 or a 10x folder, or the analysis.toml of an earlier
+    analysis, which is repeated; options given here take precedence over it.
     """
     from hiercorr.analysis.run import analyze as run
 
@@ -89,6 +97,8 @@ def analyze(
             **{k: v for k, v in options.items() if v != ()},
             "cell_type": subset_of(cell_type, "--cell-type"),
             "subset": subset_of(subset),
+            "depth": depth_of(depth),
+            "modalities": modalities_of(modalities),
             "genes": genes_of(genes),
         }
     )

@@ -21,7 +21,14 @@ layer_option = click.option("--layer", help="Layer with raw counts, or 'raw'.  [
 depth_option = click.option(
     "--depth",
     metavar="COL",
-    help="Column of obs with sequencing depth, or 'total' (all genes).  [default: row sums]",
+    multiple=True,
+    help="Column of obs with sequencing depth, or 'total' (all genes); TYPE=COL for a type of "
+    "features, repeatable.  [default: row sums]",
+)
+gene_names_option = click.option(
+    "--gene-names",
+    metavar="COL",
+    help="Column of var with gene names, such as symbols; ids are kept.  [default: names of var]",
 )
 min_cells_option = click.option(
     "--min-cells", type=int, help="Minimum number of cells per sample.  [default: 10]"
@@ -42,6 +49,7 @@ _DATA = (
     ),
     layer_option,
     depth_option,
+    gene_names_option,
     min_cells_option,
 )
 _OUTPUT = (
@@ -138,7 +146,8 @@ def data_options(command: Command) -> Command:
     Parameters
     ----------
     command : callable
-        It gets the arguments sample, layer, depth, min_cells and subset, without those left out.
+        It gets the arguments sample, layer, depth, gene_names, min_cells and subset, without those
+        left out.
 
     Returns
     -------
@@ -150,14 +159,16 @@ def data_options(command: Command) -> Command:
         subset: Sequence[str],
         sample: Sequence[str],
         layer: str | None,
-        depth: str | None,
+        depth: Sequence[str],
+        gene_names: str | None,
         min_cells: int | None,
         **options: Any,
     ) -> Any:
         chosen = {
             "sample": sample_of(sample),
             "layer": layer,
-            "depth": depth,
+            "depth": depth_of(depth),
+            "gene_names": gene_names,
             "min_cells": min_cells,
             "subset": subset_of(subset),
         }
@@ -220,6 +231,24 @@ def subset_of(texts: Sequence[str], option: str = "--subset") -> dict[str, str |
         if value not in out[column]:
             out[column].append(value)
     return {c: v[0] if len(v) == 1 else v for c, v in out.items()} or None
+
+
+def depth_of(texts: Sequence[str]) -> str | dict[str, str] | None:
+    """Parse ``--depth COLUMN``, or ``--depth TYPE=COLUMN`` for each type of features."""
+    if len(texts) == 1 and "=" not in texts[0]:
+        return texts[0]
+    out: dict[str, str] = {}
+    for text in texts:
+        kind, equals, column = text.rpartition("=")
+        if not equals or not kind:
+            raise InputError(
+                f"--depth {text!r}: several depths must be TYPE=COLUMN, e.g. "
+                "'Antibody Capture=isotype'"
+            )
+        if kind in out:
+            raise InputError(f"--depth names the type {kind!r} twice")
+        out[kind] = column
+    return out or None
 
 
 def members_of(text: str) -> list[str]:

@@ -149,6 +149,12 @@ def check(data: Path, data_options: dict[str, Any], types: str | None, formula: 
     help="Column of obs of the pilot data with sequencing depth.  [default: row sums]",
 )
 @click.option(
+    "--gene-names",
+    metavar="COL",
+    help="Column of var of the pilot data with gene names, such as symbols.  "
+    "[default: names of var]",
+)
+@click.option(
     "--donor-cost",
     type=float,
     help="Cost of one more sample; with --cell-cost, list the cheapest designs.",
@@ -162,7 +168,7 @@ def power(question: str, **options: Any) -> None:
 
     QUESTION may be a specification such as models/power.toml.
     """
-    pilot = _Pilot(*(options.pop(k) for k in ("pilot", "pair", "sample", "depth")))
+    pilot = _Pilot(*(options.pop(k) for k in ("pilot", "pair", "sample", "depth", "gene_names")))
     costs = _Costs(*(options.pop(k) for k in ("donor_cost", "cell_cost", "budget")))
     curve, figure = options.pop("curve"), options.pop("figure")
     wanted = options["power"]
@@ -202,21 +208,25 @@ class _Pilot:
     pair: str | None
     sample: str | None
     depth: str | None
+    gene_names: str | None
 
     def values(self, question: str) -> dict[str, Any]:
         """Estimate the arguments of power() for a question."""
         from hiercorr import planning
 
         if self.data is None:
-            for name in ("pair", "sample", "depth"):
+            for name in ("pair", "sample", "depth", "gene_names"):
                 if getattr(self, name) is not None:
-                    raise InputError(f"--{name} has no effect without --pilot: leave it out")
+                    raise InputError(
+                        f"--{name.replace('_', '-')} has no effect without --pilot: leave it out"
+                    )
             return {}
         genes = [g.strip() for g in (self.pair or "").split(",") if g.strip()]
         if len(genes) != 2:
             raise InputError("--pilot needs --pair GENE,GENE: the two genes of the question")
         require_sample({"sample": self.sample})
-        found = planning.pilot(self.data, str(self.sample), *genes, depth=self.depth)
+        options = {"depth": self.depth, "gene_names": self.gene_names}
+        found = planning.pilot(self.data, str(self.sample), *genes, **given(options))
         if question == "between":
             del found["heterogeneity"]  # of the correlation within samples
         return found

@@ -10,11 +10,9 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from hiercorr.counts.modalities import FEATURE_TYPES, GENES
+from hiercorr.counts.modalities import FEATURE_TYPES, GENES, are_genes
 from hiercorr.errors import DataWarning, InputError, unknown_name
 from hiercorr.runtime.user_warnings import warn
-
-_GENE_NAMES = ("rna", "gex", "genes", "gene expression")  # of a modality without feature types
 
 
 def is_mudata(data: object) -> bool:
@@ -32,10 +30,7 @@ def modality_of_genes(modalities: Mapping[str, ad.AnnData]) -> str | None:
         kinds = adata.var.get(FEATURE_TYPES)
         if kinds is not None and len(kinds) and (kinds == GENES).all():
             return name
-    for name in modalities:
-        if name.lower() in _GENE_NAMES:
-            return name
-    return None
+    return next(filter(are_genes, modalities), None)
 
 
 def matrix_of(adata: ad.AnnData, layer: str | None, modality: str | None = None) -> Any:

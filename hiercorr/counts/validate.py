@@ -12,7 +12,7 @@ from scipy import sparse
 
 from hiercorr import kernels
 from hiercorr.counts.counts import Counts
-from hiercorr.counts.modalities import unknown_feature
+from hiercorr.counts.names import FeatureNames
 from hiercorr.counts.plausibility import (
     CellSample,
     reads_per_molecule,
@@ -500,18 +500,18 @@ def _has_counts(matrix: Any) -> bool:
 
 
 def choose_genes(
-    names: pd.Index,
+    features: FeatureNames,
     genes: Sequence[str] | ArrayLike | int | None,
     total: NDArray[np.float64],
     always: Sequence[str],
     kind: NDArray[np.int64] | None = None,
-    left_out: pd.Series | None = None,
 ) -> NDArray[np.int64]:
     """Return the positions of the selected genes, in the order of the data.
 
     Parameters
     ----------
-    names : Index
+    features : FeatureNames
+        Names of the features that are read; genes may be named by their ids as well.
     genes : sequence of str, bool mask or int, optional
         See :class:`hiercorr.counts.selection.Selection`.
     total : ndarray, shape (n_vars,)
@@ -521,17 +521,16 @@ def choose_genes(
     kind : ndarray of int64, shape (n_vars,), optional
         Type of each feature, if there are several: features are ordered by type, and N is the
         number of each.
-    left_out : Series, optional
-        Type of each feature that is not read, by name.
 
     Returns
     -------
     ndarray of int64
     """
-    left_out = pd.Series(dtype=object) if left_out is None else left_out
+    names = features.genes
+    always = [features.named(gene) for gene in always]
     for gene in always:
         if gene not in names:
-            raise unknown_feature("target gene", gene, names, left_out)
+            raise features.unknown("target gene", gene)
     added = names.get_indexer(pd.Index(list(always), dtype=object))
     if genes is None:
         chosen = np.flatnonzero(total > 0)
@@ -551,7 +550,7 @@ def choose_genes(
             ranked = np.concatenate([ranked[kind[ranked] == t][: int(genes)] for t in set(kind)])
         chosen = np.sort(ranked[total[ranked] > 0])
     else:
-        chosen = _named_genes(names, genes, left_out)
+        chosen = _named_genes(features, genes)
         empty = chosen[total[chosen] == 0]
         if len(empty):
             raise InputError(
@@ -570,7 +569,8 @@ def choose_genes(
     return chosen.astype(np.int64)
 
 
-def _named_genes(names: pd.Index, genes: Any, left_out: pd.Series) -> NDArray[np.int64]:
+def _named_genes(features: FeatureNames, genes: Any) -> NDArray[np.int64]:
+    names = features.genes
     if isinstance(genes, str):
         raise InputError(
             f"genes={genes!r} is one string; pass a list of names, e.g. [{genes!r}, ...]"
@@ -588,9 +588,11 @@ def _named_genes(names: pd.Index, genes: Any, left_out: pd.Series) -> NDArray[np
         raise InputError(
             "genes must be names, a boolean mask or one integer N; positions are not accepted"
         )
+    if features.ids is not None:
+        values = np.array([features.named(gene) for gene in values], object)
     found = names.get_indexer(values)
     if (found < 0).any():
-        raise unknown_feature("gene", values[np.flatnonzero(found < 0)[0]], names, left_out)
+        raise features.unknown("gene", values[np.flatnonzero(found < 0)[0]])
     repeated = pd.Index(values)[pd.Index(values).duplicated()]
     if len(repeated):
         raise InputError(f"gene {repeated[0]!r} is named twice in genes=")

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from hiercorr.counts.names import name_of
 from hiercorr.counts.selection import selected_cells
 from hiercorr.errors import (
     InputError,
@@ -34,7 +35,7 @@ from hiercorr.reporting.methods_text import MODELS, Described, methods_text
 from hiercorr.reporting.references import cited
 from hiercorr.reporting.translations import LANGUAGES, translate, translate_cell
 from hiercorr.results.cell_types import CellTypes
-from hiercorr.results.pairs import first_estimated
+from hiercorr.results.pairs import first_estimated, ids_of
 from hiercorr.results.result import CorrelationResult
 from hiercorr.results.tables import missing
 from hiercorr.results.text import P_VALUES, small_number
@@ -201,6 +202,8 @@ def write_report(
             f"{str(Path(path).parent)!r}"
         )
     known = {name for result in shown for name in result.genes}
+    for result in shown:
+        gene = name_of(gene, result.genes, ids_of(result.dataset))
     if gene is not None and results and gene not in known:
         raise unknown_name("gene", gene, sorted(known))
     one_of("language", language, LANGUAGES)

@@ -6,8 +6,9 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from hiercorr.errors import InputError, unknown_name
+from hiercorr.errors import InputError
 from hiercorr.results import pairs
+from hiercorr.results.feature_types import FEATURE_TYPE, with_types
 from hiercorr.schema import describe_flag
 
 
@@ -16,7 +17,7 @@ def to_frame(dataset: xr.Dataset) -> pd.DataFrame:
     values = {c: _column(dataset, v) for c, v in pairs.pair_columns(*_asked(dataset))}
     flags = _column(dataset, dataset["flag"].values)
     table = pd.DataFrame(values, _index(dataset))
-    return table.assign(flag=[describe_flag(f) for f in flags])
+    return with_types(table.assign(flag=[describe_flag(f) for f in flags]), dataset)
 
 
 def column(dataset: xr.Dataset, name: str) -> pd.Series:
@@ -44,9 +45,7 @@ def n_pairs(dataset: xr.Dataset) -> int:
 def one_pair(dataset: xr.Dataset, gene_a: str, gene_b: str) -> pd.Series:
     """Return all variables of one pair."""
     target, genes = pairs.target_of(dataset), pairs.genes_of(dataset)
-    for gene in (gene_a, gene_b):
-        if not isinstance(gene, str) or gene not in genes:
-            raise unknown_name("gene", gene, genes)
+    gene_a, gene_b = (pairs.known_gene(dataset, gene) for gene in (gene_a, gene_b))
     if gene_a == gene_b:
         raise InputError(f"{gene_a!r} and {gene_b!r} are no pair: name two genes")
     if target is not None and target not in (gene_a, gene_b):
@@ -56,7 +55,11 @@ def one_pair(dataset: xr.Dataset, gene_a: str, gene_b: str) -> pd.Series:
     row, other = (gene_b, gene_a) if gene_b == target else (gene_a, gene_b)
     _, values = pairs.row_of(dataset, row)
     at = genes.get_loc(other)
-    found = {c: v[at] for c, v in pairs.pair_columns(values, pairs.table_columns(dataset))}
+    found: dict[str, object] = {}
+    if FEATURE_TYPE in dataset:
+        kinds = dataset[FEATURE_TYPE].values[genes.get_indexer([gene_a, gene_b])]
+        found = {f"{FEATURE_TYPE}_{end}": kind for end, kind in zip("ab", kinds, strict=True)}
+    found |= {c: v[at] for c, v in pairs.pair_columns(values, pairs.table_columns(dataset))}
     found["flag"] = describe_flag(values["flag"].values[at])
     return pd.Series(found, name=(gene_a, gene_b), dtype=object).infer_objects()
 

@@ -29,8 +29,9 @@ def write_netcdf(dataset: xr.Dataset, path: Path) -> None:
 
     encoding: dict[str, Any] = {}
     for name, variable in dataset.variables.items():
-        if variable.ndim and variable.dtype.kind in "biufc":
-            encoding[str(name)] = {"fletcher32": True}
+        if not variable.ndim or variable.dtype.kind not in "biufc":
+            continue  # HDF5 has no checksums of strings
+        encoding[str(name)] = {"fletcher32": True}
         if variable.ndim > 1 and name in dataset.data_vars:
             encoding[str(name)] = {"zlib": True, "complevel": 1, "fletcher32": True}
     with path.open("w+b", buffering=0) as file:

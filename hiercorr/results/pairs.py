@@ -15,6 +15,7 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
+from hiercorr.counts.names import GENE_ID, are_identifiers, name_of
 from hiercorr.errors import InputError, between_0_and_1, unknown_name
 from hiercorr.inference.derived import in_double
 from hiercorr.inference.prediction import predict_new_donor
@@ -57,6 +58,32 @@ def genes_of(dataset: xr.Dataset) -> pd.Index:
     return pd.Index(dataset["gene"].values)
 
 
+def ids_of(dataset: xr.Dataset) -> pd.Index | None:
+    """Return the ids of the genes, where a column of the data named them."""
+    return pd.Index(dataset[GENE_ID].values) if GENE_ID in dataset else None
+
+
+def known_gene(dataset: xr.Dataset, gene: object) -> str:
+    """Return the name of a gene of a result that is given by its name or its id.
+
+    Raises
+    ------
+    InputError
+        If the result has no such gene.
+    """
+    genes = genes_of(dataset)
+    name = name_of(gene, genes, ids_of(dataset))
+    if isinstance(name, str) and name in genes:
+        return name
+    error = unknown_name("gene", gene, genes)
+    if are_identifiers(genes) and not are_identifiers(pd.Index([str(gene)])):
+        error = InputError(
+            f"{error}; genes of this result have the ids of the data: to use symbols, fit it with "
+            "gene_names=, the column of var that has them"
+        )
+    raise error
+
+
 def row_of(dataset: xr.Dataset, gene: str | None) -> tuple[str, xr.Dataset]:
     """Select the pairs of one gene.
 
@@ -79,14 +106,13 @@ def row_of(dataset: xr.Dataset, gene: str | None) -> tuple[str, xr.Dataset]:
     """
     target = target_of(dataset)
     if target is not None:
+        gene = name_of(gene, genes_of(dataset), ids_of(dataset))
         if gene not in (None, target):
             raise InputError(f"this result has pairs of target {target!r} only, not of {gene!r}")
         return target, dataset.isel(target=0, drop=True)
     if gene is None:
         raise InputError("name a gene: this result contains all pairs")
-    genes = genes_of(dataset)
-    if gene not in genes:
-        raise unknown_name("gene", gene, genes)
+    gene = known_gene(dataset, gene)
     return gene, dataset.sel(gene=gene, drop=True).rename(partner="gene")
 
 

@@ -23,6 +23,7 @@ from hiercorr.results.integrity import (
 from hiercorr.results.netcdf import write_netcdf
 from hiercorr.runtime.drafts import Draft, recover
 from hiercorr.runtime.files import check_free
+from hiercorr.schema import GENE_TEXTS
 
 
 def check_target(path: Path, overwrite: bool) -> None:
@@ -108,6 +109,9 @@ def read_dataset(path: Path, lazy: bool = False) -> xr.Dataset:
     for name in ("gene", "partner", "target", "sample", "group", "coefficient"):
         if name in dataset.coords:
             dataset = dataset.assign_coords({name: dataset[name].values.astype(object)})
+    for name in GENE_TEXTS:
+        if name in dataset:
+            dataset[name] = dataset[name].astype(object)
     dataset.attrs = {k: _unwrapped(v) for k, v in dataset.attrs.items()}
     return dataset
 

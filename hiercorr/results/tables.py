@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 
+from hiercorr.counts.names import GENE_ID
 from hiercorr.errors import InputError, unknown_name
 from hiercorr.results import pairs
 from hiercorr.results.computed import is_computed
+from hiercorr.results.feature_types import with_types
 from hiercorr.results.missing import Missing, count_missing
 from hiercorr.schema import (
     COEFFICIENT_VARIABLES,
@@ -31,7 +33,19 @@ def top(dataset: xr.Dataset, gene: str | None, n: int, sort_by: str = "p_value")
     values["flag"] = row["flag"].values
     table = pd.DataFrame(values, pd.Index(row["gene"].values, name="gene"))
     table = pairs.sort_rows(table.drop(index=name, errors="ignore"), by).head(n)
-    return table.assign(flag=[describe_flag(f) for f in table["flag"]])
+    table = table.assign(flag=[describe_flag(f) for f in table["flag"]])
+    return with_types(table, dataset)
+
+
+def distinct_pairs(
+    dataset: xr.Dataset,
+    q: float | None,
+    min_correlation: float,
+    n: int | None,
+    sort_by: str = "p_value",
+) -> pd.DataFrame:
+    """Tabulate the distinct pairs as :func:`hiercorr.results.pairs.distinct_pairs`, with types."""
+    return with_types(pairs.distinct_pairs(dataset, q, min_correlation, n, sort_by), dataset)
 
 
 def selected(
@@ -49,13 +63,54 @@ def selected(
     """
     name = gene if gene is not None else pairs.target_of(dataset)
     if name is None:
-        table = pairs.distinct_pairs(dataset, q, min_correlation, n, sort_by)
+        table = distinct_pairs(dataset, q, min_correlation, n, sort_by)
         return table.set_index(["gene_a", "gene_b"])
     pairs.check_threshold(dataset, q)
     table = top(dataset, name, dataset.sizes["gene"], sort_by)
     table = table if q is None else table[table["q_value"] <= q]
     large = np.nan_to_num(pairs.effects(table).abs()) >= min_correlation
     return table[large] if n is None else table[large].head(n)
+
+
+def with_ids(table: pd.DataFrame, ids: Mapping[str, str]) -> pd.DataFrame:
+    """Add the ids of the genes to a table of pairs, behind their names.
+
+    Parameters
+    ----------
+    table : DataFrame
+        With genes in the index, or in the levels or columns ``gene_a`` and ``gene_b``.
+    ids : mapping
+        Ids by name.
+
+    Returns
+    -------
+    DataFrame
+        With the column ``gene_id``, or ``gene_id_a`` and ``gene_id_b``.
+    """
+    out = table.copy()
+    if "gene_a" in table:
+        for end in "ab":
+            at = list(out.columns).index(f"gene_{end}") + 1
+            out.insert(at, f"{GENE_ID}_{end}", table[f"gene_{end}"].map(ids))
+        return out
+    names = table.index
+    if names.nlevels == 1:
+        out.insert(0, GENE_ID, names.map(ids))
+        return out
+    for at, end in enumerate("ab"):
+        out.insert(at, f"{GENE_ID}_{end}", names.get_level_values(at).map(ids))
+    return out
+
+
+def id_by_name(dataset: xr.Dataset) -> dict[str, str]:
+    """Return the id of each gene by its name; raise an error if the result has none."""
+    ids = pairs.ids_of(dataset)
+    if ids is None:
+        raise InputError(
+            "this result has no ids of genes beside their names, which are those of the data: "
+            "gene_ids=True needs a fit with gene_names="
+        )
+    return dict(zip(pairs.genes_of(dataset), ids, strict=True))
 
 
 def matrix(dataset: xr.Dataset, variable: str) -> pd.DataFrame:
@@ -82,10 +137,7 @@ def sample_table(dataset: xr.Dataset, gene_a: str | None, gene_b: str | None) ->
         raise InputError("per-sample estimates were not kept; fit with per_sample=True")
     first, second = (gene_a, gene_b) if gene_b is not None else (None, gene_a)
     _, row = pairs.row_of(dataset, first if first is not None else pairs.target_of(dataset))
-    genes = pairs.genes_of(dataset)
-    if second not in genes:
-        raise unknown_name("gene", second, genes)
-    pair = row.sel(gene=second)
+    pair = row.sel(gene=pairs.known_gene(dataset, second))
     table["correlation"] = pair["sample_correlation"].values.astype(float)
     table["fisher_z_se"] = pair["sample_se"].values.astype(float)
     table["se"] = (1 - table["correlation"] ** 2) * table["fisher_z_se"]

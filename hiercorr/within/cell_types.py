@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from hiercorr.counts.backend import LocalBackend
 from hiercorr.counts.selection import Selection
-from hiercorr.counts.sources import open_source
+from hiercorr.counts.sources import DataSource
 from hiercorr.design import formulas
 from hiercorr.design.levels import one_name_each
 from hiercorr.design.samples import (
@@ -86,8 +86,8 @@ def by_cell_type(
     subset : mapping, optional
         Further selection of cells, ``{"obs column": value}``.
     **options
-        Options of :class:`hiercorr.CSCore`: genes, layer, depth, covariates, min_cells,
-        small_samples, memory_limit, scratch, scheduler.
+        Options of :class:`hiercorr.CSCore`: genes, layer, depth, gene_names, covariates,
+        min_cells, small_samples, memory_limit, scratch, scheduler.
 
     Returns
     -------
@@ -118,7 +118,8 @@ def by_cell_type(
     _check_subset(subset, cell_type)
     block = _check_model_options(options, sample, subset, block)
     fit_options = _check_fit_options(fit)
-    with open_source(data, options.get("layer")) as source:
+    source_of = DataSource(data, options.get("layer"), options.get("gene_names"))
+    with source_of.open() as source:
         selected = _selected_types(source.obs, cell_type, types)
         donors = _donors(with_combinations(source.obs, sample), sample, block)
     facts = ModelFacts(
@@ -185,7 +186,7 @@ def _check_model_options(
     A random intercept is taken out of the covariates; its column is returned as the block.
     """
     _check_names(options, MODEL_OPTIONS, "by_cell_type")
-    selecting = ("genes", "layer", "depth", "min_cells", "small_samples")
+    selecting = ("genes", "layer", "depth", "gene_names", "min_cells", "small_samples")
     chosen = {k: v for k, v in options.items() if k in selecting}
     Selection(sample, subset=subset, block=block, **chosen)
     if options.get("covariates") is not None:

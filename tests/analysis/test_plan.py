@@ -17,6 +17,8 @@ def test_what_is_written_is_read_again(tmp_path):
         "condition": "arm",
         "formula": '~ C(site, Treatment("a"))',
         "genes": 50,
+        "depth": {"Gene Expression": "rna", HOSTILE: "adt"},
+        "modalities": ["Gene Expression", HOSTILE],
         "q": 0.1,
         "sets": "none",
     }
@@ -58,6 +60,9 @@ def test_one_name_is_a_list_of_one():
         ({"sets": 5}, "sets must be"),
         ({"sets": "no-such.gmt"}, "no-such.gmt"),
         ({"genes": 1.5}, "genes must be"),
+        ({"depth": [1.0, 2.0]}, "depth must be a column of obs, or a mapping"),
+        ({"depth": {"rna": 3}}, "depth must be a column of obs, or a mapping"),
+        ({"modalities": 3}, "modalities must be a name or a list of names"),
         ({"formula": 1}, "formula must be"),
         ({"no_such": 1}, "no_such"),
     ],

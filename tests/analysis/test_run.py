@@ -24,8 +24,8 @@ OPTIONS = {
 def nothing_drawn(monkeypatch):
     """Figures and reports are tested once; they take most of the time."""
 
-    def write(part, data, plan, units, folder, found, choices, single):
-        name = run._report_name(part, single)
+    def write(part, plan, shown, folder, found, choices):
+        name = run._report_name(part, run._single(plan))
         (folder.path / name).write_text("\n".join([*found, *choices]))
 
     monkeypatch.setattr(run, "_write", write)
@@ -233,3 +233,71 @@ def test_names_of_genes_and_cell_types_may_hold_anything(tmp_path):
     assert {p.name for p in tmp_path.iterdir()} == {"out"}
     assert "<script>alert" not in (out / "report.html").read_text()
     assert json.loads((out / "progress.json").read_text())["key"]
+
+
+KINDS = ["Gene Expression", "Antibody Capture"]
+
+
+@pytest.fixture(scope="module")
+def of_two_types():
+    """Genes and proteins; protein j follows gene j."""
+    rng = np.random.default_rng(8)
+    n, genes, proteins = 480, 20, 5
+    z = rng.normal(size=(n, genes))
+    own = 0.8 * z[:, :proteins] + 0.6 * rng.normal(size=(n, proteins))
+    rna, adt = np.exp(0.3 * rng.normal(size=(2, n, 1)))
+    x = np.hstack(
+        [rng.poisson(rna * 4 * np.exp(0.6 * z)), rng.poisson(adt * 9 * np.exp(0.6 * own))]
+    )
+    obs = pd.DataFrame(
+        {
+            "donor": np.repeat(list("abcdef"), 80),
+            "rna": 2000 * rna[:, 0],
+            "adt": 90 * adt[:, 0],
+        },
+        index=[f"cell{i}" for i in range(n)],
+    )
+    names = [f"g{j}" for j in range(genes)] + [f"p{j}" for j in range(proteins)]
+    var = pd.DataFrame({"feature_types": np.repeat(KINDS, [genes, proteins])}, index=names)
+    return ad.AnnData(x.astype(np.float32), obs=obs, var=var)
+
+
+def test_types_of_features_have_their_own_depths(of_two_types, nothing_drawn, tmp_path):
+    options = {"sample": "donor", "sets": "none", "modalities": "all"}
+    depth = dict(zip(KINDS, ["rna", "adt"], strict=True))
+    of_two_types.write_h5ad(tmp_path / "d.h5ad")
+    found = hc.analyze(
+        tmp_path / "d.h5ad", tmp_path / "a", target=["g1", "p1"], depth=depth, **options
+    )
+    gene, protein = found.parts
+    with_depths = {"modalities": "all", "depth": depth}
+    right = hc.CSCore(of_two_types, "donor", **with_depths).fit(target="p1", per_sample=True)
+    np.testing.assert_array_equal(
+        protein.results["within"].dataset["correlation"], right.dataset["correlation"]
+    )
+    assert protein.results["within"].top(n=1).index[0] == "g1"
+    kinds = protein.results["between"].dataset["feature_type"].values
+    assert list(kinds) == list(of_two_types.var["feature_types"])
+    assert set(protein.skipped) == {"traps", "cells"}
+    assert "is of genes, and 'p1' is another feature" in protein.skipped["cells"]
+    alone = hc.CellCorrelation(of_two_types[:, :20].copy(), "donor", depth="rna").fit(target="g1")
+    np.testing.assert_array_equal(
+        gene.results["cells"].dataset["correlation"], alone.dataset["correlation"]
+    )
+    assert gene.skipped == {}
+    assert gene.design is not None
+    assert gene.traps is not None
+    assert any("20 features" in line or "24 features" in line for line in found.findings)
+    again = hc.analyze(tmp_path / "a" / "analysis.toml", tmp_path / "b", target="p1")
+    assert again.plan.depth == depth
+    np.testing.assert_array_equal(again["within"].dataset["p_value"], right.dataset["p_value"])
+    one = hc.analyze(
+        of_two_types,
+        tmp_path / "c",
+        **{**options, "modalities": KINDS[1]},
+        target="p1",
+        depth={KINDS[1]: "adt"},
+    )
+    assert set(one.parts[0].skipped) == {"design", "traps", "cells"}
+    with pytest.raises(hc.InputError, match="'p1' is of type 'Antibody Capture', whose features"):
+        hc.analyze(of_two_types, tmp_path / "d", sample="donor", target="p1")

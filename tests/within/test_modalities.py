@@ -37,6 +37,7 @@ def adata():
             "group": np.repeat(["a", "b", "a", "b", "a"], CELLS),
             "rna": 2000 * np.exp(log_rna),
             "adt": 300 * np.exp(log_adt),
+            "arm": np.tile(["x", "y"], n // 2),
             "phase": rng.normal(size=n) + 0.5 * z[:, 0],
         },
         index=[f"c{i}" for i in range(n)],
@@ -140,6 +141,66 @@ def test_result_names_the_types(adata, tmp_path):
         again = hc.load(tmp_path / name).dataset
         assert list(again["feature_type"].values) == list(d["feature_type"].values)
         np.testing.assert_array_equal(again["modality_depth"], d["modality_depth"])
+
+
+def test_tables_name_the_types_of_both_features(adata, tmp_path):
+    r = model(adata).fit()
+    kind = adata.var["feature_types"]
+    row = model(adata).fit(target="p3", per_sample=True)
+    frame = row.to_frame()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        between = hc.Pseudobulk(adata, "donor", modalities="all").fit(target="p3")
+        by_type = hc.by_cell_type(adata, "arm", "donor", modalities="all", depth=DEPTH)
+        difference = hc.differential(adata, "donor", "group", depth=DEPTH, modalities="all")
+        shrunken = r.shrink().pairs(n=30, sort_by="shrunken")
+    r.to_table(tmp_path / "pairs.csv")
+    saved = hc.load(r.save(tmp_path / "r.zarr"), lazy=True)
+    for table in (
+        r.pairs(),
+        r.pairs(n=1),
+        r.to_frame().reset_index(),
+        pd.read_csv(tmp_path / "pairs.csv"),
+        saved.pairs(q=0.5),
+        shrunken,
+        by_type.pairs(n=40),
+        difference.pairs(n=20),
+    ):
+        for end in "ab":
+            right = kind.loc[table[f"gene_{end}"]]
+            assert list(table[f"feature_type_{end}"]) == list(right)
+    for table in (
+        r.top("p3"),
+        row.top(),
+        frame,
+        between.top(),
+        hc.evidence("p3", row, between).table,
+    ):
+        assert list(table["feature_type"]) == list(kind.loc[table.index])
+    assert len(frame) == len(kind) - 1
+    pair = r["p3", "g2"]
+    assert (pair["feature_type_a"], pair["feature_type_b"]) == (KINDS[1], KINDS[0])
+    assert not any("feature_type" in e for *_, e in r.to_networkx(q=0.5).edges(data=True))
+    alone = hc.CSCore(adata, "donor", modalities=KINDS[0], depth="rna").fit()
+    assert not any("feature_type" in c for c in alone.pairs(n=3))
+
+
+def test_cell_types_that_lack_features_are_saved_with_their_types(adata, tmp_path):
+    other = adata.copy()
+    x = other.X.toarray()
+    x[(other.obs["arm"] == "x").to_numpy(), 3] = 0
+    other.X = sparse.csr_matrix(x)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        fitted = hc.by_cell_type(other, "arm", "donor", modalities="all", depth=DEPTH)
+    for name in ("t.zarr", "t.nc"):
+        again = hc.load(fitted.save(tmp_path / name))
+        for result in again.results.values():
+            d = result.dataset
+            assert list(d["feature_type"].values) == list(
+                adata.var["feature_types"].loc[d["gene"].values]
+            )
+    assert len(again.results["x"].genes) == len(again.results["y"].genes) - 1
 
 
 def test_streamed_tiles_are_those_in_memory(adata, tmp_path, monkeypatch):

@@ -1,7 +1,11 @@
-"""hiercorr against CS-CORE Python in one run: wall time, CPU time and peak memory beyond the input.
+"""hiercorr against CS-CORE in Python and R in one run: time and peak memory beyond the input.
 
-    git clone https://github.com/ChangSuBiostats/CS-CORE_python PEER python -m
-    validation.benchmarks.cscore --peer PEER [--cells 20000 --genes 5000 --nonzero 0.2 --samples 20]
+    git clone https://github.com/ChangSuBiostats/CS-CORE_python PEER
+    git clone https://github.com/ChangSuBiostats/CS-CORE R_PEER
+    python -m validation.benchmarks.cscore --peer PEER --r-peer R_PEER
+        [--cells 20000 --genes 5000 --nonzero 0.2 --samples 20]
+
+numpy.corrcoef of log counts, which does no statistics, is the floor.
 
 Every measurement is a process of its own that makes the same data from the same seed, notes its
 memory, runs the fit and notes the peak. "cold" is the first fit of a process with an empty
@@ -101,7 +105,10 @@ def worker(args: argparse.Namespace) -> None:
     warnings.simplefilter("ignore")
     adata = make_counts(args.cells, args.genes, args.nonzero, args.samples)
     share = adata.X.nnz / (args.cells * args.genes)
-    if args.worker == "peer":
+    if args.worker == "numpy.corrcoef":
+        x = np.log1p(adata.X.toarray())
+        rows = [measure(lambda: np.corrcoef(x, rowvar=False)) for _ in range(2)][1:]
+    elif args.worker == "CS-CORE Python":
         setattr(np, "Inf", np.inf)  # noqa: B010, the peer was written for numpy 1
         sys.path.insert(0, str(args.peer))
         from CSCORE import CSCORE_IRLS
@@ -135,12 +142,36 @@ def worker(args: argparse.Namespace) -> None:
     print(json.dumps({"nonzero": share, "rows": rows}))
 
 
+def measure_r(args: argparse.Namespace, folder: Path, keep: Path) -> dict[str, float]:
+    """Run CS-CORE's base R implementation on the same counts in a process of Rscript."""
+    adata = make_counts(args.cells, args.genes, args.nonzero, args.samples)
+    counts = folder / "counts.bin"
+    with counts.open("wb") as f:
+        for start in range(0, args.genes, 500):
+            adata.X[:, start : start + 500].toarray(order="F").T.tofile(f)
+    script = Path(__file__).with_name("cscore_base.R")
+    command = ["Rscript", "--vanilla", str(script), str(args.r_peer), str(counts)]
+    command += [str(args.cells), str(args.genes), str(keep)]
+    del adata
+    done = subprocess.run(command, capture_output=True, text=True)
+    counts.unlink()
+    if done.returncode:
+        sys.exit(done.stderr)
+    n = min(args.genes, 300)
+    found = np.fromfile(keep).reshape(2, n, n)
+    np.save(keep.with_suffix(".npy"), found)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
         "--peer", type=Path, help="checkout of CS-CORE Python; left out: ours alone"
+    )
+    parser.add_argument(
+        "--r-peer", type=Path, help="checkout of CS-CORE for R, run by Rscript; left out: without"
     )
     parser.add_argument("--cells", type=int, default=20_000)
     parser.add_argument("--genes", type=int, default=5_000)
@@ -158,7 +189,7 @@ def main() -> None:
 
     folder = Path(tempfile.mkdtemp())
     table = []
-    for name in (*FITS, *(["peer"] if args.peer else [])):
+    for name in (*FITS, "numpy.corrcoef", *(["CS-CORE Python"] if args.peer else [])):
         env = {**os.environ, "NUMBA_CACHE_DIR": str(folder / "numba" / name)}
         command = [
             sys.executable,
@@ -176,24 +207,34 @@ def main() -> None:
             sys.exit(done.stderr)
         out = json.loads(done.stdout.splitlines()[-1])
         for k, row in enumerate(out["rows"]):
-            run = "cold" if k == 0 and name != "peer" else "warm" if name != "peer" else "only"
+            run = "only" if name not in FITS else "cold" if k == 0 else "warm"
             table.append({"what": name, "run": run, "nonzero": round(out["nonzero"], 3), **row})
+        print(table[-1], file=sys.stderr)
+    if args.r_peer:
+        row = measure_r(args, folder, folder / "CS-CORE R.bin")
+        table.append({"what": "CS-CORE R", "run": "only", "nonzero": table[-1]["nonzero"], **row})
         print(table[-1], file=sys.stderr)
     frame = pd.DataFrame(table)
     frame = frame.groupby(["what", "run", "nonzero"], sort=False, as_index=False).median()
     pooled = frame.query("what == 'pooled' and run == 'warm'")["wall_s"].item()
     frame["wall_over_pooled"] = frame["wall_s"] / pooled
     print(frame.round(2).to_string(index=False))
-    if args.peer:
-        ours, theirs = np.load(folder / "pooled.npy"), np.load(folder / "peer.npy")
-        off = ~np.eye(ours.shape[1], dtype=bool)
+    ours = np.load(folder / "pooled.npy")
+    off = ~np.eye(ours.shape[1], dtype=bool)
+    for peer in ("CS-CORE Python", "CS-CORE R"):
+        if not (folder / f"{peer}.npy").exists():
+            continue
+        theirs = np.load(folder / f"{peer}.npy")
         known = np.isfinite(ours[0]) & off & (np.abs(theirs[0]) < 1)
         print(
-            "agreement on the first 300 genes: correlation "
+            f"difference to {peer} on the first 300 genes: correlation "
             f"{np.abs(ours[0] - theirs[0])[known].max():.1e}, "
             f"statistic {np.abs(ours[1] - theirs[1])[known & np.isfinite(ours[1])].max():.1e}"
         )
     if args.out:
+        if args.out.exists():  # rows of other densities remain
+            kept = pd.read_csv(args.out)
+            frame = pd.concat([kept[kept["nonzero"] != frame["nonzero"].iloc[0]], frame])
         frame.to_csv(args.out, index=False, float_format="%.4g")
 
 

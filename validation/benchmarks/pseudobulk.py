@@ -1,9 +1,9 @@
-"""Pseudobulk against numpy, scipy and pandas: all pairs of 5,000 genes, sums of a million cells.
+"""Pseudobulk against numpy, limma and anndata: all pairs, one gene, sums of a million cells.
 
-    python -m validation.benchmarks.pseudobulk [--cells 1000000] [--repeat 3]
+    python -m validation.benchmarks.pseudobulk [--cells 1000000] [--repeat 3] [--limma]
 
 Every figure is a process of its own, so that its peak memory is its own; the peer runs in the same
-session.
+session. limma (R) takes the same expression and design: its moderated t are ours.
 """
 
 from __future__ import annotations
@@ -76,6 +76,37 @@ def pairs_numpy():
     return time.time() - start
 
 
+def target_hiercorr(folder: Path):
+    """Moderated regressions of all genes on one; writes what limma reads and the moderated t."""
+    import hiercorr as hc
+
+    model = hc.Pseudobulk(sums(), "sample", formula="~ age + sex + batch")
+    model.fit(target="g0", moderated=True)  # warm
+    start = time.time()
+    result = model.fit(target="g0", moderated=True)
+    seconds = time.time() - start
+    y = model.expression
+    design = np.column_stack([model.design.matrix, y["g0"]])
+    y.drop(columns="g0").to_numpy().tofile(folder / "expression")  # by row: genes by column
+    design.ravel(order="F").tofile(folder / "design")
+    table = result.dataset[["statistic", "p_value"]].drop_sel(gene="g0")
+    np.stack([table["statistic"], table["p_value"]]).astype(float).tofile(folder / "ours")
+    (folder / "shape").write_text(json.dumps([GENES - 1, SAMPLES, design.shape[1]]))
+    return seconds
+
+
+def measure_limma(folder: Path) -> dict:
+    """Run limma on the same numbers and compare its moderated t and p."""
+    shape = json.loads((folder / "shape").read_text())
+    script = Path(__file__).with_name("limma_target.R")
+    files = [str(folder / name) for name in ("expression", "design")]
+    command = ["Rscript", "--vanilla", str(script), *files, *map(str, shape)]
+    done = subprocess.run([*command, str(folder / "limma")], capture_output=True, check=True)
+    ours, limma = (np.fromfile(folder / name).reshape(2, -1) for name in ("ours", "limma"))
+    difference = np.nanmax(np.abs(ours - limma) / np.maximum(np.abs(limma), 1e-3), axis=1)
+    return json.loads(done.stdout.splitlines()[-1]) | {"difference": difference.tolist()}
+
+
 def write_atlas(path: Path, cells: int):
     import anndata as ad
     import pandas as pd
@@ -140,6 +171,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cells", type=int, default=1_000_000)
     parser.add_argument("--repeat", type=int, default=3)
+    parser.add_argument("--limma", action="store_true", help="also R's limma, by Rscript")
     parser.add_argument("--one", nargs="+", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.one:
@@ -151,6 +183,16 @@ def main() -> None:
         print(json.dumps({"seconds": seconds, "peak_mb": peak}))
         return
     measure("pairs_hiercorr")  # compiles once
+    with tempfile.TemporaryDirectory() as folder:
+        found = [measure("target_hiercorr", folder) for _ in range(given.repeat)]
+        seconds = min(f["seconds"] for f in found)
+        print(f"one gene against {GENES} genes x {SAMPLES} samples, 3 covariates, moderated")
+        print(f"  hiercorr         {seconds:6.3f} s")
+        if given.limma:
+            peers = [measure_limma(Path(folder)) for _ in range(given.repeat)]
+            peer = min(f["seconds"] for f in peers)
+            print(f"  limma            {peer:6.3f} s, ratio {peer / seconds:.2f}")
+            print(f"  relative difference of t and p: {peers[0]['difference']}")
     for title, names, arguments in (
         (
             f"all pairs, {GENES} genes x {SAMPLES} samples, 3 covariates",
