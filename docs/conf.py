@@ -25,7 +25,13 @@ extensions = [
     "sphinx.ext.viewcode",
     "sphinx_copybutton",
 ]
-exclude_patterns = ["_build", "**/.ipynb_checkpoints", "publish"]
+exclude_patterns = [
+    "_build",
+    "**/.ipynb_checkpoints",
+    ".jupyter_cache",
+    "jupyter_execute",
+    "publish",
+]
 source_suffix = {".rst": "restructuredtext", ".md": "myst-nb"}  # pages of the reference are .rst
 root_doc = "index"
 templates_path = ["_templates"]
@@ -51,7 +57,7 @@ kernel.write_text(
 c.IPKernelApp.exec_lines = [
     "import pandas, warnings",
     "pandas.set_option('display.precision', 3)",
-    "warnings.formatwarning = lambda text, kind, *_, **__: f'{kind.__name__}: {text}\\n'",
+    "warnings.formatwarning = lambda text, kind, *_, **__: f'{kind.__name__}: {text}' + chr(10)",
 ]
 c.InlineBackend.figure_formats = {"retina"}
 """
