@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from hiercorr.counts.counts import Counts
 from hiercorr.design import formulas
+from hiercorr.design.levels import one_name_each
 from hiercorr.design.matrix import DesignMatrix, make_design, own_coefficients, sample_design
 from hiercorr.design.nesting import like_codes
 from hiercorr.design.samples import (
@@ -173,6 +174,7 @@ def _levels(
             f"condition {name!r} is missing for sample {values.index[values.isna()][0]!r}; leave "
             "it out with subset="
         )
+    one_name_each("condition column", name, values)
     if pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values):
         codes = like_codes(name, values) or (values.nunique() == 2 and np.ptp(values) != 1)
         if pd.api.types.is_integer_dtype(values) and codes:
