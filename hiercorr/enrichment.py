@@ -24,6 +24,7 @@ from hiercorr.errors import (
     MAX_REPEATS,
     DataWarning,
     InputError,
+    listed,
     number,
     one_of,
     text,
@@ -420,9 +421,7 @@ def _listed(
     partners: Sequence[str], known: pd.Index, background: pd.Index, own: str | None
 ) -> list[str]:
     """Return the given genes, without duplicates."""
-    if isinstance(partners, str) or not isinstance(partners, Iterable):
-        raise InputError(f"partners must be a list of genes, not {partners!r}")
-    chosen = list(dict.fromkeys(map(str, partners)))
+    chosen = list(dict.fromkeys(map(str, listed("partners", partners, "a list of genes"))))
     for name in chosen:
         if name not in known:
             raise unknown_name("gene among partners", name, known)

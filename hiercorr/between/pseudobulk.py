@@ -332,6 +332,7 @@ class Pseudobulk:
         et al. 2016 (moderation); Smyth et al. 2005 (duplicateCorrelation); Bell & McCaffrey 2002,
         Pustejovsky & Tipton 2018 (CR2); Weerahandi 1993 (generalised pivotal quantities).
         """
+        text("method", method, optional=True)
         if method in (None, "partial", "pearson"):
             method = "ols" if target is not None else "pearson"
         asked = BetweenOptions(

@@ -576,7 +576,9 @@ def _named_genes(names: pd.Index, genes: Any, left_out: pd.Series) -> NDArray[np
         raise InputError(
             f"genes={genes!r} is one string; pass a list of names, e.g. [{genes!r}, ...]"
         )
-    values = np.asarray(in_order("genes", genes, names))
+    values = np.atleast_1d(np.asarray(in_order("genes", genes, names)))
+    if values.ndim > 1:
+        raise InputError(f"genes must be a list of names or a mask, not a table: {genes!r}")
     if values.dtype == bool:
         if values.shape != (len(names),):
             raise InputError(

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from hiercorr.design import formulas
 from hiercorr.design.levels import one_name_each
-from hiercorr.errors import InputError, unknown_name
+from hiercorr.errors import InputError, listed, unknown_name
 
 
 @dataclass(frozen=True)
@@ -61,12 +61,11 @@ class DesignMatrix:
             if not weights.any():
                 raise InputError(f"contrast {name!r} is 0 for all coefficients: {wanted!r}")
             return weights
-        if not isinstance(wanted, Sequence | np.ndarray | pd.Index) or len(wanted) != 3:
-            raise InputError(
-                f"contrast {name!r} must be an expression or (column, level, baseline), not "
-                f"{wanted!r}"
-            )
-        weights = self._level_contrast(*wanted)
+        expected = "an expression or (column, level, baseline)"
+        parts = listed(f"contrast {name!r}", wanted, expected)
+        if len(parts) != 3:
+            raise InputError(f"contrast {name!r} must be {expected}, not {wanted!r}")
+        weights = self._level_contrast(*parts)
         if not weights.any():
             raise InputError(f"contrast {name!r} compares a level with itself: {tuple(wanted)!r}")
         return weights

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from hiercorr.errors import DataWarning, InputError, unknown_name
+from hiercorr.errors import DataWarning, InputError, listed, unknown_name
 from hiercorr.interpretation.evidence import different_choices
 from hiercorr.results.result import CorrelationResult
 from hiercorr.runtime.user_warnings import warn
@@ -141,16 +141,14 @@ def _warn_of_different_cells(results: Mapping[str, CorrelationResult]) -> None:
 
 
 def _checked(pairs: Any) -> list[tuple[str, str]]:
-    if isinstance(pairs, str) or not isinstance(pairs, Iterable):
-        raise InputError(f"pairs must be a list of pairs of genes, not {pairs!r}")
-    listed = list(pairs)
-    for pair in listed:
+    every = listed("pairs", pairs, "a list of pairs of genes")
+    for pair in every:
         names = [] if isinstance(pair, str) or not isinstance(pair, Iterable) else list(pair)
         if len(names) != 2 or not all(isinstance(g, str) for g in names):
             raise InputError(f"pairs must contain pairs of genes, not {pair!r}")
-    if not listed:
+    if not every:
         raise InputError("pairs is empty; leave it out to compare all common pairs")
-    return [(a, b) for a, b in listed]
+    return [(a, b) for a, b in every]
 
 
 def _common(results: Mapping[str, CorrelationResult]) -> list[tuple[str, str]]:

@@ -14,6 +14,7 @@ import pandas as pd
 from hiercorr.errors import (
     InputError,
     between_0_and_1,
+    listed,
     number,
     one_of,
     true_or_false,
@@ -177,7 +178,7 @@ def _cells_of_donors(
     question: str, cells: Any, samples: float | None
 ) -> tuple[tuple[float, ...], float]:
     """Check the numbers of cells of unequal donors; return them and the number of donors."""
-    each = tuple(cells)
+    each = tuple(listed("cells", cells, "a number, or one per donor"))
     if question != "within":
         raise InputError("cells must be one number, except for question='within'")
     if len(each) < 3 or samples not in (None, len(each)):
@@ -286,10 +287,10 @@ def power_curve(design: Design, over: str, values: Iterable[float]) -> pd.DataFr
     True
     """
     _check_quantity(design, over)
-    if isinstance(values, str) or not isinstance(values, Iterable):
-        raise InputError(f"values must be several numbers, not {values!r}")
     rows = []
-    for value in values:
+    for value in listed("values", values, "several numbers"):
+        if value is None:
+            raise InputError("values must be several numbers, not None")
         try:
             _check_values(_values_of(design) | {over: value})
         except InputError as error:

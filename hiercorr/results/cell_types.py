@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from hiercorr.errors import instance_of, text, true_or_false, unknown_name, whole_number
+from hiercorr.errors import InputError, instance_of, text, true_or_false, unknown_name, whole_number
 from hiercorr.results.pairs import sort_by_evidence
 from hiercorr.results.result import CorrelationResult
 from hiercorr.results.storage import plain, write_dataset
@@ -41,7 +41,7 @@ class CellTypes(Mapping[str, CorrelationResult]):
 
     def __getitem__(self, cell_type: str) -> CorrelationResult:
         """Return the result of one cell type."""
-        if cell_type not in self.results:
+        if not isinstance(cell_type, str) or cell_type not in self.results:
             raise unknown_name("cell type", cell_type, self.results)
         return self.results[cell_type]
 
@@ -90,6 +90,7 @@ class CellTypes(Mapping[str, CorrelationResult]):
             Number of rows.
         """
         whole_number("n", n)
+        text("gene", gene, optional=True)
         tables = {
             k: r.top(gene, n) for k, r in self.results.items() if gene is None or gene in r.genes
         }
@@ -150,6 +151,9 @@ class CellTypes(Mapping[str, CorrelationResult]):
     @classmethod
     def from_dataset(cls, dataset: xr.Dataset) -> CellTypes:
         """Take the dataset of a saved file apart into the results of the cell types."""
+        instance_of("dataset", dataset, xr.Dataset, "the dataset of a saved result")
+        if "cell_type" not in dataset.coords:
+            raise InputError("this dataset has no cell types: use CorrelationResult(dataset)")
         attrs = dict(dataset.attrs)
         each = json.loads(attrs.pop(_EACH, "{}"))
         left_out = json.loads(attrs.pop(_LEFT_OUT, "{}"))

@@ -15,7 +15,7 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
-from hiercorr.errors import InputError, between_0_and_1, unknown_name
+from hiercorr.errors import InputError, between_0_and_1, text, unknown_name
 from hiercorr.inference.derived import in_double
 from hiercorr.inference.prediction import predict_new_donor
 from hiercorr.results.computed import is_computed
@@ -77,6 +77,7 @@ def row_of(dataset: xr.Dataset, gene: str | None) -> tuple[str, xr.Dataset]:
     InputError
         If the gene is unknown, or not the target of a result that has one.
     """
+    text("gene", gene, optional=True)
     target = target_of(dataset)
     if target is not None:
         if gene not in (None, target):
@@ -289,6 +290,8 @@ def _why_no_q(dataset: xr.Dataset) -> str:
         return "too few samples for an interval"
     if "probability_of_direction" in dataset:
         return "it is a posterior"
+    if dataset.attrs.get("uncertainty", "none") != "none":
+        return "none of its pairs could be tested, see flag_counts()"
     return "it was fitted without uncertainty"
 
 
@@ -361,9 +364,8 @@ def sort_by_evidence(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _is_weak(flag: int | str) -> bool:
-    if isinstance(flag, str):
-        return describe_flag(Flag.LOW_INFORMATION) in flag.split(",")
-    return bool(int(flag) & Flag.LOW_INFORMATION)
+    names = flag if isinstance(flag, str) else describe_flag(flag)
+    return describe_flag(Flag.LOW_INFORMATION) in names.split(",")
 
 
 def prediction_interval(dataset: xr.Dataset, confidence: float) -> xr.Dataset:

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from hiercorr.errors import InputError, unknown_name
+from hiercorr.errors import InputError, text, unknown_name
 from hiercorr.results import pairs
 from hiercorr.results.computed import is_computed
 from hiercorr.results.missing import Missing, count_missing
@@ -61,6 +61,7 @@ def selected(
 def matrix(dataset: xr.Dataset, variable: str) -> pd.DataFrame:
     """Return one pair variable as a table of genes x partners, or target x genes."""
     known = [n for n in PAIR_VARIABLES if n in dataset and not n.startswith(("sample_", "group_"))]
+    text("variable", variable)
     if variable not in known:
         raise unknown_name("pair variable", variable, known)
     values = dataset[variable]
