@@ -16,6 +16,7 @@ from scipy.spatial.distance import squareform
 
 from hiercorr.errors import (
     InputError,
+    instance_of,
     number,
     one_of,
     true_or_false,
@@ -157,6 +158,7 @@ def find_modules(
         others = []
         for sample in result.dataset["sample"].values:
             part = without(str(sample))
+            instance_of("the value of without()", part, CorrelationResult, "a CorrelationResult")
             strongest = _strongest(any_q.weights(part), edges)
             others.append(grouping.modules(strongest, part.genes))
         table["stability"] = _stability(found, others)

@@ -57,9 +57,9 @@ def _has(attribute: str, expected: str) -> Check:
     return check
 
 
-def _table(columns: set[str], source: str) -> Check:
+def _table(columns: set[str], source: str, several: bool = False) -> Check:
     def check(name: str, value: Any, _: bool) -> None:
-        tables = value.values() if isinstance(value, Mapping) else [value]
+        tables = value.values() if several and isinstance(value, Mapping) else [value]
         for table in tables:
             if not isinstance(table, pd.DataFrame) or not columns <= set(table.columns):
                 raise InputError(f"{name} must be of {source}, not {type(table).__name__}")
@@ -90,7 +90,7 @@ CHECKS: dict[str, Check] = {
     "evidence": _has("table", "a table from hiercorr.evidence"),
     "compared": _has("table", "a comparison from hiercorr.compare"),
     "found": _has("genes", "traps from hiercorr.traps"),
-    "curves": _table({"power"}, "hiercorr.planning.power_curve"),
+    "curves": _table({"power"}, "hiercorr.planning.power_curve", several=True),
     "table": _table({"samples", "cells", "cost", "power"}, "hiercorr.planning.best_design"),
 }
 
