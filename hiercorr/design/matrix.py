@@ -142,9 +142,7 @@ def make_design(
     spec = frame.model_spec
     frame = pd.DataFrame(frame)
     if "Intercept" not in frame.columns:
-        raise InputError(
-            f"formula {text!r} has no intercept; covariates adjust around it, so leave it in"
-        )
+        raise formulas.no_intercept(text)
     frame = frame[["Intercept", *[c for c in frame.columns if c != "Intercept"]]]
     matrix, names = frame.to_numpy(np.float64), [str(c) for c in frame.columns]
     finite = np.isfinite(matrix).all(0)
@@ -248,7 +246,7 @@ def sample_design(
     block : str or None
         Column whose levels are added as fixed effects.
     """
-    text = formula or "~ 1"
+    text = "~ 1" if formula is None else formula
     if block is not None:
         # Blocks come first, so that covariates constant within blocks are reported as aliased.
         text = f"~ C(`{block}`) + {text.partition('~')[2].strip() if '~' in text else text}"

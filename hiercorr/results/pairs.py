@@ -15,7 +15,7 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
-from hiercorr.errors import InputError, between_0_and_1, text, unknown_name
+from hiercorr.errors import InputError, between_0_and_1, number, text, unknown_name
 from hiercorr.inference.derived import in_double
 from hiercorr.inference.prediction import predict_new_donor
 from hiercorr.results.computed import is_computed
@@ -281,6 +281,7 @@ def distinct_pairs(
 
 def check_threshold(dataset: xr.Dataset, q: float | None) -> None:
     """Raise an error if pairs are to be chosen by q-values that a result does not have."""
+    number("q", q, 0, 1, optional=True)
     if q is not None and not ("q_value" in dataset and has_values(dataset, "q_value")):
         raise InputError(f"this result has no q-values: {_why_no_q(dataset)}; pass q=None")
 

@@ -130,7 +130,10 @@ def condition_design(counts: Counts, condition: Condition) -> ConditionDesign:
     """
     table, varying = sample_table(counts.obs, counts.starts, counts.samples)
     known = [str(c) for c in counts.obs.columns]
-    of_cells, of_samples = split_terms(condition.formula or "~ 1", table.columns, known)
+    formula = formulas.formula_text("~ 1" if condition.formula is None else condition.formula)
+    if "1" not in map(str, formulas.parse(formula)):
+        raise formulas.no_intercept(formula)
+    of_cells, of_samples = split_terms(formula, table.columns, known)
     levels = _levels(condition, table, varying, known)
     if condition.block is not None:
         if condition.block in varying:

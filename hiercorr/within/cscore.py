@@ -434,7 +434,7 @@ class CSCore:
                 f"({', '.join(self.counts.modalities.names)}): make a model of one of them with "
                 "modalities="
             )
-        text("uncertainty", uncertainty)
+        text("uncertainty", uncertainty, optional=True)
         if uncertainty == "bootstrap":
             raise InputError(
                 "uncertainty='bootstrap' is not available for a signature: use 'hierarchical', "
