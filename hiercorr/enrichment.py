@@ -25,6 +25,7 @@ from hiercorr.errors import (
     MAX_REPEATS,
     DataWarning,
     InputError,
+    listed,
     number,
     one_of,
     text,
@@ -459,10 +460,9 @@ def _listed(
     partners: Sequence[str], result: CorrelationResult, background: pd.Index, own: str | None
 ) -> list[str]:
     """Return the given genes, without duplicates."""
-    if isinstance(partners, str) or not isinstance(partners, Iterable):
-        raise InputError(f"partners must be a list of genes, not {partners!r}")
+    named = listed("partners", partners, "a list of genes")
     known, ids = result.genes, ids_of(result.dataset)
-    chosen = list(dict.fromkeys(name_of(str(gene), known, ids) for gene in partners))
+    chosen = list(dict.fromkeys(name_of(str(gene), known, ids) for gene in named))
     for name in chosen:
         if name not in known:
             raise unknown_name("gene among partners", name, known)

@@ -17,6 +17,7 @@ from scipy.spatial.distance import squareform
 from hiercorr.counts.names import GENE_ID
 from hiercorr.errors import (
     InputError,
+    instance_of,
     number,
     one_of,
     true_or_false,
@@ -161,6 +162,7 @@ def find_modules(
         others = []
         for sample in result.dataset["sample"].values:
             part = without(str(sample))
+            instance_of("the value of without()", part, CorrelationResult, "a CorrelationResult")
             strongest = _strongest(any_q.weights(part), edges)
             others.append(grouping.modules(strongest, part.genes))
         table["stability"] = _stability(found, others)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import functools
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -276,4 +277,9 @@ def _stamp(n_samples: int, target: str | None, tested: bool) -> dict[str, Any]:
 
 def describe_flag(value: int) -> str:
     """Return the names of the bits that are set, e.g. ``"low_information,dominated"``."""
-    return ",".join(f.name.lower() for f in Flag if f.name and int(value) & f)
+    return _describe_flag(int(value))
+
+
+@functools.cache
+def _describe_flag(value: int) -> str:
+    return ",".join(f.name.lower() for f in Flag if f.name and value & f)

@@ -184,7 +184,7 @@ def _read(source: str | Path) -> dict[str, Any]:
         path = _folder() / f"{name}.toml"
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{str(source)!r} is not valid TOML: {error}") from error
 
 

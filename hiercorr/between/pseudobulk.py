@@ -349,6 +349,7 @@ class Pseudobulk:
         >>> r.top(n=1)["correlation"].round(2).to_dict()
         {'CXCL2': 0.99}
         """
+        text("method", method, optional=True)
         if method in (None, "partial", "pearson"):
             method = "ols" if target is not None else "pearson"
         asked = BetweenOptions(

@@ -255,7 +255,10 @@ def members_of(text: str) -> list[str]:
     """Parse ``--members``: a file with one gene per line, or genes separated by commas."""
     path = Path(text)
     if path.is_file():
-        return path.read_text(encoding="utf-8").split()
+        try:
+            return path.read_text(encoding="utf-8").split()
+        except UnicodeDecodeError as error:
+            raise InputError(f"--members {text!r} is not a text file ({error})") from error
     genes = [g.strip() for g in text.split(",") if g.strip()]
     if len(genes) < 2:
         raise InputError(

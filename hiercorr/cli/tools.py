@@ -171,6 +171,8 @@ def power(question: str, **options: Any) -> None:
     pilot = _Pilot(*(options.pop(k) for k in ("pilot", "pair", "sample", "depth", "gene_names")))
     costs = _Costs(*(options.pop(k) for k in ("donor_cost", "cell_cost", "budget")))
     curve, figure = options.pop("curve"), options.pop("figure")
+    if figure is not None:
+        _check_figure(figure)
     wanted = options["power"]
     question, values = _question(question)
     values |= pilot.values(question)
@@ -182,7 +184,7 @@ def power(question: str, **options: Any) -> None:
     click.echo(str(design))
     costs.print_designs(design, wanted)
     if curve is not None or figure is not None:
-        _print_curve(design, curve or "samples", figure, wanted)
+        _print_curve(design, "samples" if curve is None else curve, figure, wanted)
 
 
 def _question(name: str) -> tuple[str, dict[str, Any]]:
@@ -257,16 +259,27 @@ class _Costs:
         click.echo(f"\n{best.head(10).to_string(index=False)}")
 
 
+def _check_figure(path: Path) -> None:
+    """Raise an error if a figure could not be written under this name."""
+    from hiercorr.runtime.files import check_free
+
+    if path.suffix.lower() not in (".pdf", ".png", ".svg"):
+        raise InputError(f"--figure {str(path)!r} must end in .pdf, .png or .svg")
+    check_free(path, overwrite=True)
+
+
 def _print_curve(design: Design, over: str, figure: Path | None, goal: float | None) -> None:
     from hiercorr import planning, plotting
-    from hiercorr.plotting.style import pyplot
+    from hiercorr.plotting.style import pyplot, save
+    from hiercorr.runtime.files import written_whole
 
     table = planning.power_curve(design, over, planning.around(design, over))
     click.echo(f"\n{table.to_string(float_format=lambda v: f'{v:.3g}')}")
     if figure is not None:
         fig, ax = pyplot().subplots(figsize=(5.5, 4), layout="constrained")
         plotting.power_curve(table, goal=goal, ax=ax)
-        fig.savefig(figure, dpi=150)
+        with written_whole(figure) as draft:
+            save(fig, draft, figure.suffix.lower()[1:], dpi=150)
         click.echo(f"Figure: {figure}")
 
 

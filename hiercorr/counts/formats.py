@@ -13,10 +13,10 @@ from scipy import sparse
 
 from hiercorr.counts.modalities import FEATURE_TYPES
 from hiercorr.errors import InputError
+from hiercorr.runtime.zarr_store import ZARR_DOCUMENTS
 
 READ = ".h5ad, .h5mu, .zarr, 10x .h5 or a 10x folder with matrix.mtx"
 _GROUP = {"data", "indices", "indptr", "shape", "barcodes"}  # of a matrix of Cell Ranger
-_ZARR = (".zgroup", ".zattrs", ".zmetadata", "zarr.json")
 _ELSEWHERE = {  # formats that other packages read, and how
     ".csv": "anndata.io.read_csv(path)",
     ".tsv": "anndata.io.read_text(path)",
@@ -40,7 +40,7 @@ def recognise(path: Path) -> str:
         If it is another format, with the way to convert it, or none.
     """
     if path.is_dir():
-        if any((path / name).exists() for name in _ZARR):
+        if any((path / name).exists() for name in ZARR_DOCUMENTS):
             return "zarr"
         if _matrices(path):
             return "mtx"

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from hiercorr.counts.counts import MIN_CELLS
 from hiercorr.design.samples import sample_name
-from hiercorr.errors import InputError, one_of, whole_number
+from hiercorr.errors import InputError, listed, one_of, whole_number
 
 SMALL_SAMPLES = ("exclude", "error")
 
@@ -162,19 +162,16 @@ def _named_types(modalities: Any) -> Any:
     """Check the types of features to analyse."""
     if modalities is None or (isinstance(modalities, str) and modalities):
         return modalities
-    named = [] if isinstance(modalities, str) else list(_iterable(modalities))
+    expected = (
+        "types of features (var['feature_types']), e.g. ['Gene Expression', 'Antibody Capture'], "
+        "or 'all'"
+    )
+    named = listed("modalities", modalities, expected)
     if not named or not all(isinstance(m, str) and m for m in named):
-        raise InputError(
-            f"modalities={modalities!r} is not accepted: pass types of features "
-            "(var['feature_types']), e.g. ['Gene Expression', 'Antibody Capture'], or 'all'"
-        )
+        raise InputError(f"modalities must be {expected}, not {modalities!r}")
     if len(set(named)) < len(named):
         raise InputError(f"modalities={modalities!r} names a type twice")
     return named
-
-
-def _iterable(value: Any) -> Any:
-    return value if hasattr(value, "__iter__") else ()
 
 
 def _by_name(mask: Any, genes: pd.Index, ids: pd.Index | None) -> Any:

@@ -7,7 +7,7 @@ interprets the numbers.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from copy import copy
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -301,7 +301,8 @@ def _from_anndata(adata: ad.AnnData, layer: str | None) -> Source:
     var = adata.raw.var if layer == "raw" else adata.var
     others: dict[str, Any] = {f"layer={k!r}": v for k, v in adata.layers.items() if k != layer}
     if adata.raw is not None and layer != "raw":
-        others["layer='raw'"] = adata.raw.X
+        with suppress(InputError):  # of a backed object
+            others["layer='raw'"] = multimodal.matrix_of(adata, "raw")
     source = Source(
         adata.obs, var.index, matrix, layer or "X", others, _marks(adata.uns), var=var.copy()
     )
@@ -377,6 +378,8 @@ def _marks(uns: Any) -> dict[str, Any]:
 def _from_group(group: Any, layer: str | None, name: str) -> Source:
     from anndata.io import read_elem
 
+    if "correlation" in group:
+        raise InputError(f"{name!r} is a result: open it with hiercorr.load")
     if "obs" not in group or "var" not in group:
         raise InputError(f"{name!r} is not an AnnData file: it has no 'obs' and 'var'")
     layers = list(group["layers"]) if "layers" in group else []

@@ -23,7 +23,7 @@ from hiercorr.counts.plausibility import (
 )
 from hiercorr.counts.selection import Selection, in_order
 from hiercorr.counts.sources import Source, blocks
-from hiercorr.design.levels import one_name_each
+from hiercorr.design.levels import one_name_each, writable_names
 from hiercorr.design.samples import named_columns
 from hiercorr.errors import DataWarning, InputError, unknown_name
 from hiercorr.runtime.user_warnings import warn
@@ -239,7 +239,8 @@ def _expected_zeros(counts: Counts, gene: int, among: NDArray[np.bool_]) -> floa
 
 
 def check_gene_names(genes: pd.Index) -> None:
-    """Raise an error if a name occurs more than once."""
+    """Raise an error if a name occurs more than once, or is no text."""
+    writable_names("the index of genes", genes)
     if not genes.is_unique:
         twice = genes[genes.duplicated()].unique()
         raise InputError(
@@ -575,7 +576,9 @@ def _named_genes(features: FeatureNames, genes: Any) -> NDArray[np.int64]:
         raise InputError(
             f"genes={genes!r} is one string; pass a list of names, e.g. [{genes!r}, ...]"
         )
-    values = np.asarray(in_order("genes", genes, names))
+    values = np.atleast_1d(np.asarray(in_order("genes", genes, names)))
+    if values.ndim > 1:
+        raise InputError(f"genes must be a list of names or a mask, not a table: {genes!r}")
     if values.dtype == bool:
         if values.shape != (len(names),):
             raise InputError(

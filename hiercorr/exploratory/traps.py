@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import itertools
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +27,7 @@ from hiercorr.errors import (
     EstimationWarning,
     InputError,
     between_0_and_1,
+    listed,
     text,
     valid_seed,
     whole_number,
@@ -163,10 +164,9 @@ class Traps:
         True
         """
         between_0_and_1("share", share)
-        if isinstance(names, str) or not isinstance(names, Iterable):
-            raise InputError(f"names={names!r} is not a list of cell names, as adata.obs_names")
+        every = listed("names", names, "a list of cell names, as adata.obs_names")
         kept = self.cells.nsmallest(len(self.cells) - int(share * len(self.cells))).index
-        return np.asarray(pd.Index(names).isin(kept))
+        return np.asarray(pd.Index(every, dtype=object).isin(kept))
 
     __repr__ = __str__
 

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from hiercorr.counts.names import name_of
-from hiercorr.errors import DataWarning, InputError, unknown_name
+from hiercorr.errors import DataWarning, InputError, listed, unknown_name
 from hiercorr.interpretation.evidence import check_names, different_choices
 from hiercorr.results.pairs import ids_of
 from hiercorr.results.result import CorrelationResult
@@ -177,16 +177,14 @@ def _warn_of_different_cells(results: Mapping[str, CorrelationResult]) -> None:
 
 
 def _checked(pairs: Any) -> list[tuple[str, str]]:
-    if isinstance(pairs, str) or not isinstance(pairs, Iterable):
-        raise InputError(f"pairs must be a list of pairs of genes, not {pairs!r}")
-    listed = list(pairs)
-    for pair in listed:
+    every = listed("pairs", pairs, "a list of pairs of genes")
+    for pair in every:
         names = [] if isinstance(pair, str) or not isinstance(pair, Iterable) else list(pair)
         if len(names) != 2 or not all(isinstance(g, str) for g in names):
             raise InputError(f"pairs must contain pairs of genes, not {pair!r}")
-    if not listed:
+    if not every:
         raise InputError("pairs is empty; leave it out to compare all common pairs")
-    return [(a, b) for a, b in listed]
+    return [(a, b) for a, b in every]
 
 
 def _named(pairs: list[tuple[str, str]], result: CorrelationResult) -> list[tuple[str, str]]:

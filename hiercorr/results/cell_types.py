@@ -13,7 +13,7 @@ import pandas as pd
 import xarray as xr
 
 from hiercorr.counts.names import name_of
-from hiercorr.errors import instance_of, text, true_or_false, unknown_name, whole_number
+from hiercorr.errors import InputError, instance_of, text, true_or_false, unknown_name, whole_number
 from hiercorr.results.pairs import ids_of, sort_by_evidence
 from hiercorr.results.result import CorrelationResult
 from hiercorr.results.storage import plain, write_dataset
@@ -52,7 +52,7 @@ class CellTypes(Mapping[str, CorrelationResult]):
 
     def __getitem__(self, cell_type: str) -> CorrelationResult:
         """Return the result of one cell type."""
-        if cell_type not in self.results:
+        if not isinstance(cell_type, str) or cell_type not in self.results:
             raise unknown_name("cell type", cell_type, self.results)
         return self.results[cell_type]
 
@@ -121,6 +121,7 @@ class CellTypes(Mapping[str, CorrelationResult]):
         ['cell_type', 'correlation']
         """
         whole_number("n", n)
+        text("gene", gene, optional=True)
         found = self.results if gene is None else self._with_gene(gene)
         return _strongest({k: r.top(gene, n) for k, r in found.items()}, n)
 
@@ -214,6 +215,9 @@ class CellTypes(Mapping[str, CorrelationResult]):
         >>> list(type(types).from_dataset(types.dataset))
         ['A', 'B']
         """
+        instance_of("dataset", dataset, xr.Dataset, "the dataset of a saved result")
+        if "cell_type" not in dataset.coords:
+            raise InputError("this dataset has no cell types: use CorrelationResult(dataset)")
         attrs = dict(dataset.attrs)
         each = json.loads(attrs.pop(_EACH, "{}"))
         left_out = json.loads(attrs.pop(_LEFT_OUT, "{}"))

@@ -16,7 +16,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from hiercorr.counts.names import GENE_ID, are_identifiers, name_of
-from hiercorr.errors import InputError, between_0_and_1, unknown_name
+from hiercorr.errors import InputError, between_0_and_1, number, text, unknown_name
 from hiercorr.inference.derived import in_double
 from hiercorr.inference.prediction import predict_new_donor
 from hiercorr.results.computed import is_computed
@@ -104,6 +104,7 @@ def row_of(dataset: xr.Dataset, gene: str | None) -> tuple[str, xr.Dataset]:
     InputError
         If the gene is unknown, or not the target of a result that has one.
     """
+    text("gene", gene, optional=True)
     target = target_of(dataset)
     if target is not None:
         gene = name_of(gene, genes_of(dataset), ids_of(dataset))
@@ -306,6 +307,7 @@ def distinct_pairs(
 
 def check_threshold(dataset: xr.Dataset, q: float | None) -> None:
     """Raise an error if pairs are to be chosen by q-values that a result does not have."""
+    number("q", q, 0, 1, optional=True)
     if q is not None and not ("q_value" in dataset and has_values(dataset, "q_value")):
         raise InputError(f"this result has no q-values: {_why_no_q(dataset)}; pass q=None")
 
@@ -315,6 +317,8 @@ def _why_no_q(dataset: xr.Dataset) -> str:
         return "too few samples for an interval"
     if "probability_of_direction" in dataset:
         return "it is a posterior"
+    if dataset.attrs.get("uncertainty", "none") != "none":
+        return "none of its pairs could be tested, see flag_counts()"
     return "it was fitted without uncertainty"
 
 
@@ -387,9 +391,8 @@ def sort_by_evidence(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _is_weak(flag: int | str) -> bool:
-    if isinstance(flag, str):
-        return describe_flag(Flag.LOW_INFORMATION) in flag.split(",")
-    return bool(int(flag) & Flag.LOW_INFORMATION)
+    names = flag if isinstance(flag, str) else describe_flag(flag)
+    return describe_flag(Flag.LOW_INFORMATION) in names.split(",")
 
 
 def prediction_interval(dataset: xr.Dataset, confidence: float) -> xr.Dataset:

@@ -190,6 +190,7 @@ class CorrelationResult:
         >>> r.adjust("by").dataset.attrs["q_family"]
         'all distinct pairs'
         """
+        text("method", method)
         if method != "hierarchical":
             without_effect(level=(level, 0.05, "method='hierarchical'"))
         return CorrelationResult(with_q_values(self.dataset, method, family, level))

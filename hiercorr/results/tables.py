@@ -9,7 +9,7 @@ import pandas as pd
 import xarray as xr
 
 from hiercorr.counts.names import GENE_ID
-from hiercorr.errors import InputError, unknown_name
+from hiercorr.errors import InputError, text, unknown_name
 from hiercorr.results import pairs
 from hiercorr.results.computed import is_computed
 from hiercorr.results.feature_types import with_types
@@ -116,6 +116,7 @@ def id_by_name(dataset: xr.Dataset) -> dict[str, str]:
 def matrix(dataset: xr.Dataset, variable: str) -> pd.DataFrame:
     """Return one pair variable as a table of genes x partners, or target x genes."""
     known = [n for n in PAIR_VARIABLES if n in dataset and not n.startswith(("sample_", "group_"))]
+    text("variable", variable)
     if variable not in known:
         raise unknown_name("pair variable", variable, known)
     values = dataset[variable]

@@ -27,6 +27,7 @@ from hiercorr.design.samples import (
 from hiercorr.errors import (
     DataWarning,
     InputError,
+    listed,
     one_of,
     text,
     unknown_name,
@@ -264,9 +265,8 @@ def _selected_types(
     known = {str(t): t for t in pd.unique(obs[cell_type].dropna())}
     if types is None:
         return dict(sorted(known.items()))
-    if isinstance(types, str) or not isinstance(types, Iterable):
-        raise InputError(f"types must be a list of cell types, not {types!r}")
-    selected = list(dict.fromkeys(types))
+    asked = listed("types", types, "a list of cell types")
+    selected = list(dict.fromkeys(t if isinstance(t, str) else repr(t) for t in asked))
     if not selected:
         raise InputError("types= is empty: leave it out to use all cell types")
     for name in selected:

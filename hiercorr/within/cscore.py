@@ -25,7 +25,7 @@ from hiercorr.design.samples import (
     warn_of_varying_conditions,
 )
 from hiercorr.design.terms import split_terms
-from hiercorr.errors import InputError, text, true_or_false
+from hiercorr.errors import InputError, listed, text, true_or_false
 from hiercorr.results import CorrelationResult, stream, tiling
 from hiercorr.results.result import open_result
 from hiercorr.runtime import blas
@@ -466,6 +466,7 @@ class CSCore:
                 f"({', '.join(self.counts.modalities.names)}): make a model of one of them with "
                 "modalities="
             )
+        text("uncertainty", uncertainty, optional=True)
         if uncertainty == "bootstrap":
             raise InputError(
                 "uncertainty='bootstrap' is not available for a signature: use 'hierarchical', "
@@ -628,12 +629,8 @@ def _copied(covariates: str | Sequence[str] | None) -> str | list[str] | None:
     """Check the type of the covariates, and copy a list of columns."""
     if covariates is None or (isinstance(covariates, str) and covariates.strip()):
         return covariates
-    columns = (
-        [] if isinstance(covariates, str) or not hasattr(covariates, "__iter__") else covariates
-    )
-    names = list(columns)
+    expected = "a formula or a list of obs columns"
+    names = listed("covariates", covariates, expected)
     if not names or not all(isinstance(name, str) for name in names):
-        raise InputError(
-            f"covariates must be a formula or a list of obs columns, not {covariates!r}"
-        )
+        raise InputError(f"covariates must be {expected}, not {covariates!r}")
     return names

@@ -272,6 +272,7 @@ def differential(
 def _check_uncertainty(uncertainty: str, method: str, permutations: int | None) -> None:
     """Raise an error unless the method has this uncertainty."""
     known = _UNCERTAINTIES[method]
+    text("uncertainty", uncertainty)
     if uncertainty not in known:
         one_of("uncertainty", uncertainty, itertools.chain(*_UNCERTAINTIES.values()))
         raise InputError(

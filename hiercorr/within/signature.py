@@ -14,7 +14,7 @@ the group, so that it does not correlate with itself. In the terms of
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from numbers import Real
 
@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from hiercorr import inference, moments
 from hiercorr.counts.counts import Counts
 from hiercorr.counts.names import FeatureNames
-from hiercorr.errors import InputError
+from hiercorr.errors import InputError, listed
 from hiercorr.results import tiling
 from hiercorr.runtime.progress import with_progress
 from hiercorr.schema import Flag
@@ -359,11 +359,12 @@ def check_signature(
     InputError
         If there are fewer than 2 genes, one is unknown, or a weight is missing or not valid.
     """
-    if isinstance(genes, str) or not isinstance(genes, Iterable):
-        raise InputError(f"genes={genes!r} is not a list of gene names")
+    named = listed("genes", genes, "a list of gene names")
+    if not all(isinstance(gene, str) for gene in named):
+        raise InputError(f"genes must be a list of gene names, not {genes!r}")
     if not name:
         raise InputError("name= is empty: name the signature")
-    members = list(dict.fromkeys(known.named(gene) for gene in genes))
+    members = list(dict.fromkeys(known.named(gene) for gene in named))
     if len(members) < 2:
         raise InputError(
             f"a signature needs at least 2 genes; {len(members)} given: use fit(target=)"
