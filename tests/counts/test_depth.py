@@ -2,6 +2,8 @@
 
 import gzip
 import warnings
+from dataclasses import fields
+from operator import attrgetter
 
 import anndata as ad
 import h5py
@@ -329,15 +331,17 @@ def examined(x, step=None):
     return out
 
 
-def test_columns_and_rows_add_up(counts):
+@pytest.mark.parametrize("genes", [150, GENES])
+def test_columns_and_rows_add_up(genes, counts):
+    counts = counts[:, :genes]
     whole, pieces = examined(counts), examined(counts, step=37)
     cells = np.arange(CELLS)
-    parts = CellSample.of(cells, GENES)
+    parts = CellSample.of(cells, genes)
     for a in range(0, CELLS, 250):
-        part = CellSample.of(cells, GENES)
+        part = CellSample.of(cells, genes)
         part.examine(a, 0, sparse.csr_matrix(counts[a : a + 250]))
         parts.add(part)
-    for name in ("least", "ties", "nonzero", "row_sum", "total", "squares", "detected", "ones"):
+    for name in map(attrgetter("name"), fields(CellSample)):
         np.testing.assert_array_equal(getattr(whole, name), getattr(pieces, name))
         np.testing.assert_array_equal(getattr(whole, name), getattr(parts, name))
 
@@ -531,6 +535,44 @@ def test_panels_of_scaled_values_are_refused(counts):
     less = scaled(counts, 5 * counts.sum(1).mean())[:, panel]
     assert why_scaled(examined(less)) is not None
     assert why_scaled(examined(counts[:, panel])) is None
+
+
+def variable_world(rng, depth, cells=600, genes=1500):
+    """Counts of genes whose variances differ, and the most variable of them."""
+    mean = rng.lognormal(0, 1.5, genes)
+    shape = rng.lognormal(1.2, 0.7, genes)
+    size = depth * np.exp(0.4 * rng.normal(size=(cells, 1)))
+    x = rng.poisson(size * mean / mean.sum() * rng.gamma(shape, 1 / shape, (cells, genes)))
+    beyond = (x.var(0) - x.mean(0)) / np.maximum(x.mean(0), 0.05) ** 1.5
+    return x, np.argsort(-beyond)
+
+
+@pytest.mark.parametrize("genes", [15, 30, 100, 200])
+@pytest.mark.parametrize(("depth", "to"), [(1000, 3e3), (3000, 1e4), (10_000, 1e6)])
+def test_variable_genes_of_scaled_values_are_refused(genes, depth, to):
+    x, variable = variable_world(np.random.default_rng(27), depth)
+    panel = variable[:genes]
+    assert why_scaled(examined(scaled(x, to)[:, panel])) is not None
+    assert why_scaled(examined(x[:, panel])) is None
+
+
+def test_counts_without_small_ones_are_not_in_steps():
+    rng = np.random.default_rng(28)
+    tag = np.arange(8) == rng.integers(0, 8, (2000, 1))
+    staining = np.exp(rng.normal(3, 0.5, (2000, 1)))
+    copies = rng.poisson(2, (2000, 20))
+    x, variable = variable_world(rng, 50_000, 2000, 300)
+    for counts in (
+        rng.poisson(10, (2000, 8)),
+        rng.poisson(np.where(tag, 300, 12)),
+        rng.poisson(np.where(tag, 3000, 20)),
+        rng.poisson(staining * np.exp(rng.normal(0, 0.6, (2000, 20)))),
+        rng.multinomial(300, rng.dirichlet(np.full(12, 3.0)), 2000),
+        rng.poisson(8 * copies),
+        x[:, variable[:15]],
+        x[:, variable[:100]],
+    ):
+        assert why_scaled(examined(counts)) is None
 
 
 def test_cells_that_are_not_used_are_not_examined(counts):
