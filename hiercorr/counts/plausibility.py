@@ -100,15 +100,17 @@ class CellSample:
         low, high = np.searchsorted(self.cells, [first_cell, first_cell + block.shape[0]])
         if low == high:
             return
-        part = block[self.cells[low:high] - first_cell]
-        part.eliminate_zeros()
+        rows = self.cells[low:high] - first_cell
+        part = block if len(rows) == block.shape[0] else block[rows]
+        if not part.data.all():
+            part = part.copy()
+            part.eliminate_zeros()
         genes = slice(first_gene, first_gene + part.shape[1])
-        values = part.data.astype(np.float64)
-        self.total[genes] += np.bincount(part.indices, values, part.shape[1])
-        self.squares[genes] += np.bincount(part.indices, values**2, part.shape[1])
-        self.detected[genes] += np.bincount(part.indices, minlength=part.shape[1])
-        ones = part.indices[part.data == 1]
-        self.ones[genes] += np.bincount(ones, minlength=part.shape[1])
+        values, n = part.data.astype(np.float64), part.shape[1]
+        self.total[genes] += np.bincount(part.indices, values, n)
+        self.squares[genes] += np.bincount(part.indices, values * values, n)
+        self.detected[genes] += np.bincount(part.indices, minlength=n)
+        self.ones[genes] += np.bincount(part.indices, values == 1, n).astype(np.int64)
         entries = np.diff(part.indptr)
         some = np.flatnonzero(entries)
         if not len(some):
