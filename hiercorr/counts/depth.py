@@ -20,6 +20,9 @@ _SHARE = 0.1  # of all counts, above which a gene may dominate,
 _MEANS = 20  # and above this multiple of the genes' mean share,
 _OTHER_TYPES = 0.02  # SD of log(given depth / counts of the type) that other types may make
 _TOGETHER = 0.2  # if such genes hold more than this together
+_FOLLOWS = (0.5, 2.0)  # slope of log counts on log of a given depth, within which it may be theirs,
+_SURELY = 3.0  # by so many standard errors
+_LEAST_CELLS, _LEAST_COUNTS, _LEAST_SPREAD = 100, 20, 0.005  # cells, counts per cell, SD of log
 
 
 Depth = str | ArrayLike | Mapping[str, Any] | None
@@ -61,6 +64,7 @@ def cell_depth(
     if given is not None and not is_total(source, given):
         depth = validate.given_depth(source.obs, given)
         _refuse_sum_of_types(source, given, depth, row_sum)
+        _warn_of_other_depth(given, depth, row_sum)
         if len(genes) and np.array_equal(depth, row_sum):
             _warn_of_given(source, given, genes, total[genes].sum() / total[features].sum())
         return depth, row_sum
@@ -110,6 +114,11 @@ def depths_of_types(
     found = []
     for t, name in enumerate(source.kinds):
         own = of_kind(given, name)
+        if (own is None or is_total(source, own)) and (kind == t).sum() == 1:
+            raise InputError(
+                f"there is one feature of type {name!r}, and its counts cannot be its own depth: "
+                f"pass depth={{{name!r}: 'column of obs'}}, or leave out the type (modalities=)"
+            )
         found.append(cell_depth(source, own, row_sums[t], total, notes, np.flatnonzero(kind == t)))
     return np.array([depth for depth, _ in found]), np.array([sums for _, sums in found])
 
@@ -198,19 +207,50 @@ def _refuse_sum_of_types(
     of_others = bool(source.features_left_out) and source.columns is not None
     if not (of_others or source.kinds):
         return
-    used = (depth > 0) & (row_sum > 0)
+    used = np.isfinite(depth) & (depth > 0) & (row_sum > 0)
     if not used.any() or np.std(np.log(depth[used] / row_sum[used])) < _OTHER_TYPES:
         return
     total = np.zeros(source.shape[0])
     for i, _, block in matrix_blocks(source):
         total[i : i + block.shape[0]] += np.asarray(block.sum(1, dtype=float)).ravel()
-    if not np.allclose(total, depth, rtol=1e-6):
+    ratio = depth[used] / total[used]
+    if not np.allclose(ratio, ratio[0], rtol=1e-5):  # a multiple of it is the same depth
         return
     name = f"column {given!r}" if isinstance(given, str) else "array"
     raise InputError(
         f"depth {name} is the sum over features of all types, and counts of one type say nothing "
         "of the depth of another: leave it out, so that each type has its own sums, or pass the "
         "depth of the genes"
+    )
+
+
+def _warn_of_other_depth(given: str | ArrayLike, depth: Array, row_sum: Array) -> None:
+    """Warn if counts do not change with a given depth as with their own: in proportion.
+
+    So do not those of antibodies with the depth of genes, and counts change many times as fast as
+    a logarithm of their depth.
+    """
+    used = np.isfinite(depth) & (depth > 0) & (row_sum > 0)
+    if used.sum() < _LEAST_CELLS or np.median(row_sum[used]) < _LEAST_COUNTS:
+        return
+    log, counts = (v - v.mean() for v in (np.log(depth[used]), np.log(row_sum[used])))
+    square = float(log @ log)
+    if square < _LEAST_SPREAD**2 * len(log):
+        return
+    slope = float(log @ counts) / square
+    se = float(np.sqrt(np.mean((counts - slope * log) ** 2) / square))
+    if _FOLLOWS[0] <= slope + _SURELY * se and slope - _SURELY * se <= _FOLLOWS[1]:
+        return
+    name = f"column {given!r}" if isinstance(given, str) else "array"
+    why = (
+        "is it a logarithm?"
+        if slope > 0.5
+        else "is it the depth of other features, or very noisy? Independent genes then correlate"
+    )
+    warn(
+        f"where the depth {name} is 10% larger, the counts of the cells are {1.1**slope - 1:.0%} "
+        f"larger, not 10%: {why}",
+        DataWarning,
     )
 
 

@@ -95,6 +95,10 @@ def shared_cells(
         here = order.isin(modalities[name].obs_names)
         common &= here
         some |= here
+    if not common.any():
+        raise InputError(
+            f"no cell is in all of the modalities {', '.join(names)}: their names of cells differ"
+        )
     lacking = int((some & ~common).sum())
     if lacking:
         warn(

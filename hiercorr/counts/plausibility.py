@@ -15,6 +15,14 @@ _FEW_ENTRIES = 6  # unless most cells have fewer, as in a panel of some dozens o
 _TIES = 0.3  # proportion of them that have the smallest value,
 _LEAST_TIES = 3  # and their number
 _SCALED, _SCALED_FEW = 0.1, 0.25  # proportion of the cells; of cells with few non-zeros
+_LATTICE_GENES = 200  # of a panel, up to which values in steps are searched
+_SMALLEST = 32  # values of a cell that are examined for it,
+_LEAST_VALUES = 6  # and their minimum number
+_STEP = 2.5  # smallest step that is told from chance
+_MULTIPLES = 10  # of the smallest one, up to which a step is clear
+_TRIALS = 41  # steps that are tried for each smallest count
+_EVIDENCE = 7.0  # log likelihood ratio of values in steps over evenly spread ones
+_IN_STEPS = 0.1  # proportion of the cells with such evidence: of counts at most 2%
 _UNDERDISPERSED = 0.85  # variance of a gene over its mean, below which it varies too little,
 _SURELY = 6.0  # and the number of standard errors below 1
 _UNDERDISPERSED_GENES = (3, 0.02)  # number and proportion of such genes
@@ -44,6 +52,8 @@ class CellSample:
         Number of its entries that have this value.
     nonzero : ndarray of int64, shape (n,)
         Number of its non-zero entries.
+    smallest : ndarray, shape (n, 32)
+        Its smallest non-zero values, ascending, then inf; of panels only.
     row_sum : ndarray, shape (n,)
     total, squares : ndarray, shape (n_genes,)
         Counts of each gene, and the sum of their squares.
@@ -55,6 +65,7 @@ class CellSample:
     least: NDArray[np.float64]
     ties: NDArray[np.int64]
     nonzero: NDArray[np.int64]
+    smallest: NDArray[np.float64]
     row_sum: NDArray[np.float64]
     total: NDArray[np.float64]
     squares: NDArray[np.float64]
@@ -76,6 +87,7 @@ class CellSample:
             np.full(n, np.inf),
             np.zeros(n, np.int64),
             np.zeros(n, np.int64),
+            np.full((n, _SMALLEST), np.inf),
             np.zeros(n),
             np.zeros(n_genes),
             np.zeros(n_genes),
@@ -88,15 +100,17 @@ class CellSample:
         low, high = np.searchsorted(self.cells, [first_cell, first_cell + block.shape[0]])
         if low == high:
             return
-        part = block[self.cells[low:high] - first_cell]
-        part.eliminate_zeros()
+        rows = self.cells[low:high] - first_cell
+        part = block if len(rows) == block.shape[0] else block[rows]
+        if not part.data.all():
+            part = part.copy()
+            part.eliminate_zeros()
         genes = slice(first_gene, first_gene + part.shape[1])
-        values = part.data.astype(np.float64)
-        self.total[genes] += np.bincount(part.indices, values, part.shape[1])
-        self.squares[genes] += np.bincount(part.indices, values**2, part.shape[1])
-        self.detected[genes] += np.bincount(part.indices, minlength=part.shape[1])
-        ones = part.indices[part.data == 1]
-        self.ones[genes] += np.bincount(ones, minlength=part.shape[1])
+        values, n = part.data.astype(np.float64), part.shape[1]
+        self.total[genes] += np.bincount(part.indices, values, n)
+        self.squares[genes] += np.bincount(part.indices, values * values, n)
+        self.detected[genes] += np.bincount(part.indices, minlength=n)
+        self.ones[genes] += np.bincount(part.indices, values == 1, n).astype(np.int64)
         entries = np.diff(part.indptr)
         some = np.flatnonzero(entries)
         if not len(some):
@@ -109,6 +123,10 @@ class CellSample:
         ties[some] = np.add.reduceat(same.astype(np.int64), starts)
         row_sum[some] = np.add.reduceat(values, starts)
         self._merge(slice(low, high), least, ties, entries, row_sum)
+        if len(self.total) <= _LATTICE_GENES:
+            table = np.full((high - low, int(entries.max())), np.inf)
+            table[np.arange(table.shape[1]) < entries[:, None]] = values
+            self._keep_smallest(slice(low, high), table)
 
     def add(self, other: CellSample) -> None:
         """Add what was found in other blocks of the same matrix."""
@@ -117,6 +135,7 @@ class CellSample:
         self.detected += other.detected
         self.ones += other.ones
         self._merge(slice(None), other.least, other.ties, other.nonzero, other.row_sum)
+        self._keep_smallest(slice(None), other.smallest)
 
     def _merge(
         self, part: slice, least: NDArray, ties: NDArray, nonzero: NDArray, row_sum: NDArray
@@ -126,6 +145,10 @@ class CellSample:
         self.ties[part] = np.where(before <= least, number, 0) + np.where(least <= before, ties, 0)
         self.nonzero[part] += nonzero
         self.row_sum[part] += row_sum
+
+    def _keep_smallest(self, part: slice, values: NDArray) -> None:
+        every = np.hstack([self.smallest[part], values])
+        self.smallest[part] = np.sort(every, axis=1)[:, :_SMALLEST]
 
 
 def why_scaled(examined: CellSample) -> str | None:
@@ -151,7 +174,45 @@ def why_scaled(examined: CellSample) -> str | None:
             f"one, and is not 1 (in one of them, {examined.ties[k]} of {examined.nonzero[k]} "
             f"non-zeros are {examined.least[k]:.0f})"
         )
-    return None
+    return _why_in_steps(examined)
+
+
+def _why_in_steps(examined: CellSample) -> str | None:
+    """Say why values of a panel cannot be counts: those of a cell are multiples of one step.
+
+    A count of 1 becomes the same value in all genes of a cell, and other counts its multiples; what
+    lies between them does not occur. Nothing is known of a panel's depth, so that the step is
+    searched in each cell. Values scaled by less than 2.5 are not told from counts by this.
+    """
+    small = examined.smallest <= _MULTIPLES * examined.smallest[:, [0]]
+    number = (small & np.isfinite(examined.smallest)).sum(1)
+    telling = np.flatnonzero((number >= _LEAST_VALUES) & (examined.least >= int(_STEP)))
+    if not len(telling):
+        return None
+    values, n = examined.smallest[telling], number[telling]
+    values = np.where(small[telling], values, values[:, [0]])
+    low, high = values[:, 0], values.max(1)
+    evidence, step = np.zeros(len(telling)), np.zeros(len(telling))
+    trials = np.linspace(-0.5, 0.5, _TRIALS)
+    for smallest_count in range(1, 5):
+        for rounded in trials:
+            trial = (low + rounded) / smallest_count
+            multiple = np.rint(values / trial[:, None])
+            beyond = np.abs(values - multiple * trial[:, None])
+            fits = (beyond <= 0.5 + multiple / (2 * _TRIALS * smallest_count)).all(1)
+            possible = np.rint(high / trial) - np.rint(low / trial) + 1
+            ratio = n * np.log((high - low + 1) / possible)
+            better = fits & (trial >= _STEP) & (ratio > evidence)
+            evidence[better], step[better] = ratio[better], trial[better]
+    found = evidence > _EVIDENCE
+    if found.sum() < max(_IN_STEPS * len(telling), _IN_STEPS * len(number) / 2, 10):
+        return None
+    k = int(np.argmax(evidence))
+    shown = ", ".join(f"{v:.0f}" for v in np.unique(values[k])[:5])
+    return (
+        f"in {found.sum():,} of {len(telling):,} cells without small counts, all values are "
+        f"multiples of one step, rounded (in one of them {step[k]:.1f}: {shown}, ...)"
+    )
 
 
 def why_underdispersed(examined: CellSample) -> str | None:

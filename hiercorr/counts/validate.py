@@ -436,7 +436,8 @@ def given_depth(obs: pd.DataFrame, depth: str | ArrayLike) -> NDArray[np.float64
     if isinstance(depth, str):
         if depth not in obs:
             raise unknown_name("depth column", depth, obs.columns)
-        if not pd.api.types.is_numeric_dtype(obs[depth]):
+        numeric = pd.api.types.is_numeric_dtype(obs[depth])
+        if not numeric or pd.api.types.is_bool_dtype(obs[depth]):
             raise InputError(f"depth column {depth!r} is not numeric but {obs[depth].dtype}")
         return obs[depth].to_numpy(np.float64, copy=True, na_value=np.nan)
     try:

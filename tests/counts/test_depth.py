@@ -1,6 +1,8 @@
 """What passes as depth, and what passes as counts: the same answer through every door."""
 
 import warnings
+from dataclasses import fields
+from operator import attrgetter
 
 import anndata as ad
 import numpy as np
@@ -239,15 +241,17 @@ def examined(x, step=None):
     return out
 
 
-def test_columns_and_rows_add_up(counts):
+@pytest.mark.parametrize("genes", [150, GENES])
+def test_columns_and_rows_add_up(genes, counts):
+    counts = counts[:, :genes]
     whole, pieces = examined(counts), examined(counts, step=37)
     cells = np.arange(CELLS)
-    parts = CellSample.of(cells, GENES)
+    parts = CellSample.of(cells, genes)
     for a in range(0, CELLS, 250):
-        part = CellSample.of(cells, GENES)
+        part = CellSample.of(cells, genes)
         part.examine(a, 0, sparse.csr_matrix(counts[a : a + 250]))
         parts.add(part)
-    for name in ("least", "ties", "nonzero", "row_sum", "total", "squares", "detected", "ones"):
+    for name in map(attrgetter("name"), fields(CellSample)):
         np.testing.assert_array_equal(getattr(whole, name), getattr(pieces, name))
         np.testing.assert_array_equal(getattr(whole, name), getattr(parts, name))
 
@@ -443,6 +447,44 @@ def test_panels_of_scaled_values_are_refused(counts):
     assert why_scaled(examined(counts[:, panel])) is None
 
 
+def variable_world(rng, depth, cells=600, genes=1500):
+    """Counts of genes whose variances differ, and the most variable of them."""
+    mean = rng.lognormal(0, 1.5, genes)
+    shape = rng.lognormal(1.2, 0.7, genes)
+    size = depth * np.exp(0.4 * rng.normal(size=(cells, 1)))
+    x = rng.poisson(size * mean / mean.sum() * rng.gamma(shape, 1 / shape, (cells, genes)))
+    beyond = (x.var(0) - x.mean(0)) / np.maximum(x.mean(0), 0.05) ** 1.5
+    return x, np.argsort(-beyond)
+
+
+@pytest.mark.parametrize("genes", [15, 30, 100, 200])
+@pytest.mark.parametrize(("depth", "to"), [(1000, 3e3), (3000, 1e4), (10_000, 1e6)])
+def test_variable_genes_of_scaled_values_are_refused(genes, depth, to):
+    x, variable = variable_world(np.random.default_rng(27), depth)
+    panel = variable[:genes]
+    assert why_scaled(examined(scaled(x, to)[:, panel])) is not None
+    assert why_scaled(examined(x[:, panel])) is None
+
+
+def test_counts_without_small_ones_are_not_in_steps():
+    rng = np.random.default_rng(28)
+    tag = np.arange(8) == rng.integers(0, 8, (2000, 1))
+    staining = np.exp(rng.normal(3, 0.5, (2000, 1)))
+    copies = rng.poisson(2, (2000, 20))
+    x, variable = variable_world(rng, 50_000, 2000, 300)
+    for counts in (
+        rng.poisson(10, (2000, 8)),
+        rng.poisson(np.where(tag, 300, 12)),
+        rng.poisson(np.where(tag, 3000, 20)),
+        rng.poisson(staining * np.exp(rng.normal(0, 0.6, (2000, 20)))),
+        rng.multinomial(300, rng.dirichlet(np.full(12, 3.0)), 2000),
+        rng.poisson(8 * copies),
+        x[:, variable[:15]],
+        x[:, variable[:100]],
+    ):
+        assert why_scaled(examined(counts)) is None
+
+
 def test_cells_that_are_not_used_are_not_examined(counts):
     mixed = np.vstack([counts[:400], scaled(counts[400:], 1e4)])
     adata = data(mixed, NAMES)
@@ -484,3 +526,87 @@ def test_noise_of_reads_and_what_it_makes_of_correlations(copies):
         r = hc.CSCore(adata, "s", depth="d").fit(uncertainty="jackknife").matrix().to_numpy()
     k = np.arange(150)
     assert 0.5 < np.median(r[k, 150 + k]) / (0.8 * biological) < 2
+
+
+def test_multiples_of_the_sum_over_all_types_are_refused(counts, antibodies):
+    adata, _ = cases(counts, antibodies)["antibodies"]
+    total = np.asarray(adata.X.sum(1)).ravel()
+    for depth in (total / total.mean(), (total * 1e-3).astype(np.float32)):
+        with pytest.raises(hc.InputError, match="is the sum over features of all types"):
+            answer("fit", adata, depth=depth)
+
+
+def other_depths(adata, counts, antibodies):
+    own = antibodies.sum(1) + 1.0
+    return {
+        "logarithm": (50 * np.log1p(counts.sum(1)), "is it a logarithm"),
+        "of antibodies": (own, "is it the depth of other features"),
+        "detected genes": ((counts > 0).sum(1), None),
+        "sum": (counts.sum(1), None),
+        "constant": (np.full(CELLS, 100.0), None),
+        "noisy": (np.random.default_rng(3).poisson(counts.sum(1) * 0.2) + 1.0, None),
+    }
+
+
+@pytest.mark.parametrize(
+    "depth", ["logarithm", "of antibodies", "detected genes", "sum", "constant", "noisy"]
+)
+@pytest.mark.parametrize("consumer", CONSUMERS)
+def test_depths_of_other_features_are_told(consumer, depth, counts, antibodies):
+    adata = data(counts, NAMES)
+    given, said = other_depths(adata, counts, antibodies)[depth]
+    options = {"genes": NAMES[:13]} if consumer in ("fit", "cluster") else {}
+    _, texts = answer(consumer, adata, depth=given, **options)
+    told = [text for text in texts if "the counts of the cells are" in text]
+    assert len(told) == (said is not None)
+    assert all(said in text for text in told)
+
+
+@pytest.mark.parametrize("genes", [3, 30, 300])
+def test_true_depths_are_never_taken_for_others(genes):
+    """Counts of few genes, of one that dominates, and of genes that follow depth."""
+    for seed in range(30):
+        rng = np.random.default_rng(seed)
+        depth = np.exp(rng.choice([0.03, 0.2, 0.6]) * rng.normal(size=400))
+        mean = np.exp(rng.normal(np.log(40 / genes), 1.5, genes))
+        mean[0] *= rng.choice([1, 20])
+        slope = 1 + rng.normal(0.2, 0.3, genes)
+        own = np.exp(0.8 * rng.normal(size=(400, genes)) - 0.32)
+        x = rng.poisson(depth[:, None] ** slope * mean * own)
+        adata = ad.AnnData(x.astype(np.float32), obs=pd.DataFrame({"d": 1000 * depth}))
+        adata.obs["library"] = np.repeat(list("abcd"), 100)
+        adata.obs_names = [f"c{i}" for i in range(400)]
+        _, texts = answer("check", adata, depth="d")
+        assert not any("the counts of the cells are" in text for text in texts)
+
+
+def test_flags_are_no_depth(counts):
+    adata = data(counts, NAMES)
+    adata.obs["kept"] = True
+    with pytest.raises(hc.InputError, match="depth column 'kept' is not numeric but bool"):
+        hc.CSCore(adata, "library", depth="kept")
+
+
+def test_one_feature_is_not_its_own_depth(counts, antibodies):
+    kinds = [*KINDS[:GENES], KINDS[-1]]
+    adata = data(np.hstack([counts, antibodies[:, :1]]), [*NAMES, "p0"], kinds)
+    adata.obs["own"] = antibodies.sum(1)
+    for depth in (None, "total", {"Gene Expression": "own"}):
+        with pytest.raises(hc.InputError, match="there is one feature of type 'Antibody Capture'"):
+            hc.CSCore(adata, "library", modalities="all", depth=depth)
+        with pytest.raises(hc.InputError, match="there is one feature of type 'Antibody Capture'"):
+            hc.aggregate(adata, "library", modalities="all", depth=depth)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        options = {"modalities": "all", "depth": {KINDS[-1]: "own"}, "genes": [*NAMES[:4], "p0"]}
+        r = hc.CSCore(adata, "library", **options).fit(target="p0")
+    assert np.isfinite(r.top()["correlation"]).all()
+
+
+def test_infinite_depths_are_refused_without_noise(counts, antibodies):
+    adata, _ = cases(counts, antibodies)["antibodies"]
+    depth = np.where(np.arange(CELLS) == 3, np.inf, antibodies.sum(1))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RuntimeWarning)
+        with pytest.raises(hc.InputError, match="1 cells have a depth that is not positive"):
+            hc.CSCore(adata, "library", modalities="all", depth={KINDS[-1]: depth})

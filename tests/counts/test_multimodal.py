@@ -138,3 +138,10 @@ def test_a_missing_library_names_its_extra(parts, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "mudata", None)
     with pytest.raises(ImportError, match=r'pip install "hiercorr\[mudata\]"'):
         hc.CSCore(path, "donor")
+
+
+def test_modalities_without_a_common_cell_are_refused(parts):
+    half = CELLS // 2
+    data = joint({"rna": parts["rna"][:half], "prot": parts["prot"][half:]})
+    with pytest.raises(hc.InputError, match="no cell is in all of the modalities rna, prot"):
+        hc.CSCore(data, "donor", modalities="all")
