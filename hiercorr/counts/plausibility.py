@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+from hiercorr import kernels
+
 CELLS = 2_000  # examined, evenly spaced
 _LEAST_ENTRIES = 20  # non-zeros below which a cell is not informative,
 _FEW_ENTRIES = 6  # unless most cells have fewer, as in a panel of some dozens of genes
@@ -101,11 +103,17 @@ class CellSample:
         if low == high:
             return
         rows = self.cells[low:high] - first_cell
+        genes = slice(first_gene, first_gene + block.shape[1])
+        if len(self.total) > _LATTICE_GENES and not kernels.counts.is_small(*block.shape):
+            parts = (block.indptr, block.indices, block.data)
+            names = (self.total, self.squares, self.detected, self.ones)
+            sums = (values[genes] for values in names)
+            self._merge(slice(low, high), *kernels.counts.examine_rows(*parts, rows, *sums))
+            return
         part = block if len(rows) == block.shape[0] else block[rows]
         if not part.data.all():
             part = part.copy()
             part.eliminate_zeros()
-        genes = slice(first_gene, first_gene + part.shape[1])
         values, n = part.data.astype(np.float64), part.shape[1]
         self.total[genes] += np.bincount(part.indices, values, n)
         self.squares[genes] += np.bincount(part.indices, values * values, n)

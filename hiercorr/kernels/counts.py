@@ -160,6 +160,67 @@ def _scan(indptr, indices, values, codes, mixed, row0, col0, count, total, row_s
         row_sum[row0 + r] += s
 
 
+def is_small(n_cells, n_genes):
+    """Return whether a matrix is summed without compiled loops."""
+    return n_cells * n_genes <= _SMALL
+
+
+def examine_rows(indptr, indices, values, rows, total, squares, detected, ones):
+    """Add some rows of a CSR block to sums over genes, and describe the entries of each row.
+
+    Parameters
+    ----------
+    indptr, indices, values : ndarray
+        CSR block.
+    rows : ndarray of int64
+        In ascending order.
+    total, squares : ndarray, shape (genes,)
+        Sums of the values and of their squares.
+    detected, ones : ndarray of int64, shape (genes,)
+        Numbers of non-zero entries and of entries of 1.
+
+    Returns
+    -------
+    least : ndarray
+        Smallest non-zero value of each row, inf without one.
+    ties, nonzero : ndarray of int64
+        Number of entries that have this value, and of non-zero entries.
+    row_sum : ndarray
+    """
+    least, row_sum = np.full(len(rows), np.inf), np.zeros(len(rows))
+    ties, nonzero = np.zeros(len(rows), np.int64), np.zeros(len(rows), np.int64)
+    sums = (total, squares, detected, ones)
+    for row, starts, genes, counts in _chunks(indptr, indices, values):
+        a, b = np.searchsorted(rows, [row, row + len(starts) - 1])
+        of_rows = (least[a:b], ties[a:b], nonzero[a:b], row_sum[a:b])
+        _examine(starts, genes, counts, rows[a:b] - row, *sums, *of_rows)
+    return least, ties, nonzero, row_sum
+
+
+@compiled()
+def _examine(
+    indptr, indices, values, rows, total, squares, detected, ones, least, ties, nonzero, row_sum
+):
+    for k in range(len(rows)):
+        for e in range(indptr[rows[k]], indptr[rows[k] + 1]):
+            v = np.float64(values[e])
+            if v == 0:
+                continue
+            g = indices[e]
+            total[g] += v
+            squares[g] += v * v
+            detected[g] += 1
+            if v == 1:
+                ones[g] += 1
+            nonzero[k] += 1
+            row_sum[k] += v
+            if v < least[k]:
+                least[k] = v
+                ties[k] = 0
+            if v == least[k]:
+                ties[k] += 1
+
+
 def fill_block(
     indptr,
     indices,

@@ -11,6 +11,7 @@ import pytest
 from scipy import sparse
 
 import hiercorr as hc
+from hiercorr import kernels
 from hiercorr.counts.depth import dominating
 from hiercorr.counts.plausibility import (
     CellSample,
@@ -241,10 +242,15 @@ def examined(x, step=None):
     return out
 
 
+@pytest.mark.parametrize("small", [0, 1 << 22])
 @pytest.mark.parametrize("genes", [150, GENES])
-def test_columns_and_rows_add_up(genes, counts):
-    counts = counts[:, :genes]
-    whole, pieces = examined(counts), examined(counts, step=37)
+def test_columns_and_rows_add_up(genes, small, counts, monkeypatch):
+    counts = counts[:, :genes].copy()
+    counts[5] = 0
+    whole = examined(counts)
+    monkeypatch.setattr(kernels.counts, "_SMALL", small)
+    monkeypatch.setattr(kernels.counts, "_CHUNK", 500)
+    pieces = examined(counts, step=37)
     cells = np.arange(CELLS)
     parts = CellSample.of(cells, genes)
     for a in range(0, CELLS, 250):
