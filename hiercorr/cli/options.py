@@ -22,8 +22,8 @@ depth_option = click.option(
     "--depth",
     metavar="COL",
     multiple=True,
-    help="Column of obs with sequencing depth, or 'total' (all genes); TYPE=COL for a type of "
-    "features, repeatable.  [default: row sums]",
+    help="Column of obs with sequencing depth, 'total' (all genes) or 'trimmed' (without "
+    "dominating ones); TYPE=COL for a type of features, repeatable.  [default: trimmed]",
 )
 min_cells_option = click.option(
     "--min-cells", type=int, help="Minimum number of cells per sample.  [default: 10]"
