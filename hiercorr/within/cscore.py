@@ -66,9 +66,9 @@ class CSCore:
     depth : str, array, shape (n_obs,), or mapping, optional
         Sequencing depth in counts: obs column or array. None: row sums over all genes, before
         `genes` is applied, but without genes that dominate them (more than 10% of all counts each
-        and 20% together), with a warning; ``"total"``: with them. With several `modalities`, a
-        mapping from the type of features to one of these; types that it does not name have the
-        default.
+        and 20% together), with a warning (``"trimmed"``); ``"total"``: with them. With several
+        `modalities`, a mapping from the type of features to one of these; types that it does not
+        name have the default.
     covariates : str or sequence of str, optional
         Formula (``"~ percent_mito + phase"``) or columns of obs. ``"within"``: terms that vary
         between the cells of a sample are regressed out of the counts of each sample separately
