@@ -10,9 +10,11 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import pandas as pd
+from _front import three_mice_figure
 from _structure import read_structure, structure_figure
 from matplotlib.patches import FancyBboxPatch
 
+from hiercorr.reporting.references import REFERENCES, bibtex
 from hiercorr.specification import Specification, read_specification, shipped_models
 
 ROOT = Path(__file__).parent.parent
@@ -27,11 +29,15 @@ def write(docs: Path) -> None:
         _put(out / f"model_{name}.md", model_page(read_specification(name)))
     _put(out / "models.md", model_index())
     _put(out / "benchmarks.md", benchmark_page())
+    _put(out / "references.bib", bibtex(short for short, _ in REFERENCES.values()))
     figures = {"route": route_figure(), "structure": structure_figure(read_structure())}
     with plt.rc_context({"svg.fonttype": "none", "svg.hashsalt": "hiercorr"}):  # text stays text
         for name, figure in figures.items():
             figure.savefig(out / f"{name}.svg", metadata={"Date": None})
             plt.close(figure)
+    front = three_mice_figure(ROOT / "validation/results/three_mice.nc")
+    front.savefig(out / "three_mice.png", dpi=200, metadata={"Software": None})
+    plt.close(front)
 
 
 def _put(path: Path, text: str) -> None:

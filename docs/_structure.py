@@ -38,7 +38,11 @@ class Structure:
 
 def read_structure(root: Path = ROOT) -> Structure:
     """Read the imports of all modules, and the layers that pyproject.toml declares."""
-    files = {_name(path, root): path for path in sorted((root / PACKAGE).rglob("*.py"))}
+    files = {
+        _name(path, root): path
+        for path in sorted((root / PACKAGE).rglob("*.py"))
+        if path.name != "__main__.py"  # only calls the command line
+    }
     found = Structure(modules=Counter(_wing(name) for name in files))
     for name, path in files.items():
         imports = sorted(_imports(path, name, files), key=lambda item: -KINDS.index(item[0]))

@@ -148,7 +148,7 @@ def hallmark() -> dict[str, list[str]]:
 
 
 def read_gmt(path: str | Path) -> dict[str, list[str]]:
-    """Read gene sets from a GMT file.
+    r"""Read gene sets from a GMT file.
 
     Parameters
     ----------
@@ -164,6 +164,17 @@ def read_gmt(path: str | Path) -> dict[str, list[str]]:
     ------
     InputError
         If a line has no genes or repeats a name; the message gives the number of the line.
+
+    Examples
+    --------
+    >>> import pathlib, tempfile
+    >>> import hiercorr as hc
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = pathlib.Path(folder) / "sets.gmt"
+    ...     path.write_text("ferritin\tan example\tFTL\tFTH1\n")
+    ...     hc.datasets.read_gmt(path)
+    29
+    {'ferritin': ['FTL', 'FTH1']}
     """
     if not isinstance(path, str | Path):
         raise InputError(f"path must be the name of a GMT file, not {path!r}")

@@ -17,13 +17,15 @@ from hiercorr.counts import validate
 from hiercorr.counts.counts import GENE_SETS, SUMMED_LAYER
 from hiercorr.counts.depth import cell_depth, check_given, of_kind
 from hiercorr.counts.modalities import are_genes, check_features
+from hiercorr.counts.names import are_identifiers, name_of, warn_of_shared
 from hiercorr.counts.selection import Selection
-from hiercorr.counts.sources import open_source
+from hiercorr.counts.sources import DataSource
 from hiercorr.datasets import hallmark, read_gmt
 from hiercorr.errors import (
     MAX_REPEATS,
     DataWarning,
     InputError,
+    listed,
     number,
     one_of,
     text,
@@ -31,7 +33,7 @@ from hiercorr.errors import (
     whole_number,
 )
 from hiercorr.results.feature_types import FEATURE_TYPE
-from hiercorr.results.pairs import estimates, in_tables, row_blocks, row_of
+from hiercorr.results.pairs import estimates, ids_of, in_tables, row_blocks, row_of
 from hiercorr.results.result import CorrelationResult
 from hiercorr.runtime.optional import optional
 from hiercorr.runtime.user_warnings import warn
@@ -53,6 +55,12 @@ def gene_sets(sets: Sets = "hallmark") -> dict[str, list[str]]:
     -------
     dict
         Name -> genes, without duplicates.
+
+    Examples
+    --------
+    >>> from hiercorr.enrichment import gene_sets
+    >>> len(gene_sets("hallmark"))
+    50
     """
     if isinstance(sets, Mapping):
         for name, genes in sets.items():
@@ -223,6 +231,16 @@ def gsea(
     ----------
     Subramanian et al. 2005, PNAS 102:15545; Fang, Liu & Peltz 2023, Bioinformatics 39:btac757
     (gseapy).
+
+    Examples
+    --------
+    >>> import hiercorr as hc
+    >>> adata = hc.datasets.glioblastoma()
+    >>> options = {"depth": "total_counts", "subset": {"condition": "ctrl"}}
+    >>> from hiercorr.enrichment import gsea
+    >>> r = hc.CSCore(adata, "sample_id", **options).fit(target="FTL")
+    >>> gsea(r, min_size=3, seed=1).columns.tolist()[:3]
+    ['es', 'nes', 'p_value']
     """
     _check_result(result, gene)
     _check_sizes(min_size, max_size)
@@ -294,6 +312,7 @@ def sum_gene_sets(
     *,
     layer: str | None = None,
     depth: str | ArrayLike | None = None,
+    gene_names: str | None = None,
     min_size: int = 5,
 ) -> ad.AnnData:
     """Sum counts over gene sets, e.g. to correlate a gene with EMT, proliferation or interferon.
@@ -311,7 +330,7 @@ def sum_gene_sets(
         Genes by name of the set, a GMT file, or the Hallmark sets shipped with the package.
     keep : sequence of str
         Genes that remain separate columns, e.g. the target.
-    layer, depth
+    layer, depth, gene_names
         As for :class:`hiercorr.CSCore`.
     min_size : int
         Sets with fewer genes in the data are excluded.
@@ -332,18 +351,20 @@ def sum_gene_sets(
     >>> r.top(n=1).index[0].startswith("HALLMARK")
     True
     """
-    Selection(None, layer=layer, depth=depth)  # checks their types
+    Selection(None, layer=layer, depth=depth, gene_names=gene_names)  # checks their types
     whole_number("min_size", min_size)
     if isinstance(keep, str) or not isinstance(keep, Sequence | np.ndarray | pd.Index):
         raise InputError(f"keep must be a list of genes, not {keep!r}")
     named = gene_sets(sets)
-    with open_source(data, layer) as opened:
+    with DataSource(data, layer, gene_names).open() as opened:
         source = opened.of_types(None)
         check_features(source.shape[1], source.features_left_out)
         validate.check_gene_names(source.genes)
+        warn_of_shared(gene_names, source.shared_names, source.genes)
+        keep = [source.names.named(name) for name in keep]
         for name in keep:
             if name not in source.genes:
-                raise unknown_name("gene in keep=", name, source.genes)
+                raise source.names.unknown("gene in keep=", name)
         usable = _usable(named, source.genes.drop(list(keep)), min_size, len(source.genes))
         columns = [[k] for k in keep] + list(usable.values())
         rows = np.concatenate([source.genes.get_indexer(pd.Index(c)) for c in columns])
@@ -439,10 +460,9 @@ def _listed(
     partners: Sequence[str], result: CorrelationResult, background: pd.Index, own: str | None
 ) -> list[str]:
     """Return the given genes, without duplicates."""
-    known = result.genes
-    if isinstance(partners, str) or not isinstance(partners, Iterable):
-        raise InputError(f"partners must be a list of genes, not {partners!r}")
-    chosen = list(dict.fromkeys(map(str, partners)))
+    named = listed("partners", partners, "a list of genes")
+    known, ids = result.genes, ids_of(result.dataset)
+    chosen = list(dict.fromkeys(name_of(str(gene), known, ids) for gene in named))
     for name in chosen:
         if name not in known:
             raise unknown_name("gene among partners", name, known)
@@ -498,11 +518,16 @@ def _usable(
     usable = {k: v for k, v in inside.items() if minimum <= len(v) <= maximum}
     if not usable:
         largest = max(inside, key=lambda k: (len(inside[k]), len(sets[k])))
+        remedy = (
+            "name genes by the column of var with the symbols, gene_names="
+            if are_identifiers(background)
+            else "lower min_size= for a panel"
+        )
         raise InputError(
             f"none of the {len(sets)} gene sets has {minimum} to {maximum} genes in the background "
             f"of {len(background)} (the largest, {largest!r}, has {len(inside[largest])}): are the "
-            f"identifiers of one kind, e.g. {background[0]!r} and {sets[largest][0]!r}? lower "
-            "min_size= for a panel"
+            f"identifiers of one kind, e.g. {background[0]!r} and {sets[largest][0]!r}? "
+            f"{remedy}"
         )
     excluded = len(sets) - len(usable)
     if excluded > len(sets) / 2:

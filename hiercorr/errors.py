@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import difflib
 import math
+import re
+import sys
 from collections.abc import Iterable
 from numbers import Real
 from typing import Any, TypeGuard
 
 import numpy as np
 
+_LINES = re.compile(r"\s*\n\s*")  # of the value of a table or an array
+
 
 class InputError(ValueError):
-    """Invalid input; the message names the argument, its value and a remedy."""
+    """Invalid input; the message names the argument, its value and a remedy, in one line."""
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*(_LINES.sub(" ", a) if isinstance(a, str) else a for a in args))
 
 
 class NotInThisResult(InputError, AttributeError):
@@ -133,7 +140,8 @@ def whole_number(
         return
     if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < minimum:
         raise InputError(f"{name} must be a whole number of at least {minimum}, not {value!r}")
-    if maximum is not None and value > maximum:
+    if value > (sys.maxsize if maximum is None else maximum):
+        maximum = sys.maxsize if maximum is None else maximum
         raise InputError(f"{name} must be no more than {maximum:,}, not {value!r}")
 
 
@@ -202,6 +210,31 @@ def instance_of(name: str, value: object, kind: Any, expected: str, optional: bo
     """
     if not (value is None and optional) and not isinstance(value, kind):
         raise InputError(f"{name} must be {expected}, not {type(value).__name__}")
+
+
+def listed(name: str, value: Any, expected: str) -> list[Any]:
+    """Return the values of an argument that must be a list or another collection.
+
+    Parameters
+    ----------
+    name : str
+        Name of the argument.
+    value : iterable
+        Value that was given.
+    expected : str
+        Accepted values, as the message describes them.
+
+    Raises
+    ------
+    InputError
+        If the value is one text or number.
+    """
+    if not isinstance(value, str | bytes):
+        try:
+            return list(value)
+        except TypeError:  # also of an array without dimensions
+            pass
+    raise InputError(f"{name} must be {expected}, not {value!r}")
 
 
 def valid_seed(value: object) -> None:

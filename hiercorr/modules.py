@@ -14,15 +14,17 @@ from numpy.typing import NDArray
 from scipy.cluster import hierarchy
 from scipy.spatial.distance import squareform
 
+from hiercorr.counts.names import GENE_ID
 from hiercorr.errors import (
     InputError,
+    instance_of,
     number,
     one_of,
     true_or_false,
     whole_number,
     without_effect,
 )
-from hiercorr.results.pairs import estimates
+from hiercorr.results.pairs import estimates, ids_of
 from hiercorr.results.result import CorrelationResult
 from hiercorr.runtime.optional import optional
 
@@ -149,6 +151,9 @@ def find_modules(
     weight = thresholds.weights(result)
     found = grouping.modules(weight, result.genes)
     genes, table = _tables(weight, found, estimates(result.dataset).astype(float))
+    ids = ids_of(result.dataset)
+    if ids is not None:
+        genes.insert(0, GENE_ID, ids)
     if without is not None:
         # Fewer samples have larger q-values: instead of those that pass, keep the strongest pairs,
         # in the same number as before.
@@ -157,6 +162,7 @@ def find_modules(
         others = []
         for sample in result.dataset["sample"].values:
             part = without(str(sample))
+            instance_of("the value of without()", part, CorrelationResult, "a CorrelationResult")
             strongest = _strongest(any_q.weights(part), edges)
             others.append(grouping.modules(strongest, part.genes))
         table["stability"] = _stability(found, others)
@@ -222,6 +228,19 @@ def write_graphml(
     Returns
     -------
     Path
+
+    Examples
+    --------
+    >>> import hiercorr as hc
+    >>> adata = hc.datasets.glioblastoma()
+    >>> options = {"depth": "total_counts", "genes": 30, "subset": {"condition": "ctrl"}}
+    >>> r = hc.CSCore(adata, "sample_id", **options).fit()
+    >>> import pathlib, tempfile
+    >>> from hiercorr.modules import write_graphml
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = write_graphml(r, pathlib.Path(folder) / "network.graphml")
+    ...     pathlib.Path(folder, "network.graphml").stat().st_size > 0
+    True
     """
     if not isinstance(result, CorrelationResult):
         raise InputError(f"result must be a CorrelationResult, not {type(result).__name__}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import functools
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -19,7 +20,18 @@ SCHEMA_VERSION = "2.0"
 
 
 class Flag(enum.IntFlag):
-    """Reasons why an entry is missing or unreliable; the bits of ``flag`` and ``gene_flag``."""
+    """Reasons why an entry is missing or unreliable; the bits of ``flag`` and ``gene_flag``.
+
+    Examples
+    --------
+    >>> import hiercorr as hc
+    >>> adata = hc.datasets.glioblastoma()
+    >>> options = {"depth": "total_counts", "subset": {"condition": "ctrl"}}
+    >>> r = hc.CSCore(adata, "sample_id", **options).fit(target="FTL")
+    >>> alone = (r.dataset["flag"] & hc.Flag.SELF.bit) > 0
+    >>> int(alone.sum())
+    1
+    """
 
     NONPOSITIVE_VARIANCE = 1  # no variance beyond counting noise: correlation undefined
     OUT_OF_RANGE = 2  # impossible estimate: see ..._unclipped; test and interval are kept
@@ -108,6 +120,7 @@ PAIR_VARIABLES = {
     "sample_se": "standard error of atanh(sample_correlation), cells as units",
 }
 GENE_VARIABLES = {
+    "gene_id": ("name of the gene in the data, where a column of var names it", None),
     "mean": ("mean expression", "counts per count of depth"),
     "mean_log": ("mean log-normalised expression", "natural log"),
     "overdispersion": ("variance of expression / mean^2", "1"),
@@ -128,6 +141,7 @@ GENE_VARIABLES = {
     "feature_type": ("type of the feature: gene, antibody, peak", None),
     "gene_flag": ("reasons why the gene is unreliable", None),
 }
+GENE_TEXTS = ("gene_id", "feature_type")
 SAMPLE_VARIABLES = {
     "n_cells": ("number of cells", "cells"),
     "depth": ("median sequencing depth of the cells", "counts"),
@@ -263,4 +277,9 @@ def _stamp(n_samples: int, target: str | None, tested: bool) -> dict[str, Any]:
 
 def describe_flag(value: int) -> str:
     """Return the names of the bits that are set, e.g. ``"low_information,dominated"``."""
-    return ",".join(f.name.lower() for f in Flag if f.name and int(value) & f)
+    return _describe_flag(int(value))
+
+
+@functools.cache
+def _describe_flag(value: int) -> str:
+    return ",".join(f.name.lower() for f in Flag if f.name and value & f)

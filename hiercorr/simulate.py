@@ -24,6 +24,7 @@ from hiercorr.errors import (
 
 Array = NDArray[np.float64]
 DISTRIBUTIONS = ("lognormal", "gamma")
+_MOST, _LARGEST_SD = 10_000_000, 10.0  # of samples, genes and cells per sample; of logarithms
 _DONOR_SHARE = 0.5  # default
 _RESERVED = ("sample", "depth")  # columns of obs
 
@@ -118,15 +119,15 @@ def simulate_counts(
     ((200, 6), 0.5)
     """
     one_of("distribution", distribution, DISTRIBUTIONS)
-    whole_number("n_samples", n_samples)
-    whole_number("n_genes", n_genes, 2)
+    whole_number("n_samples", n_samples, maximum=_MOST)
+    whole_number("n_genes", n_genes, 2, maximum=_MOST)
     for name, value in (
         ("heterogeneity", heterogeneity),
         ("cell_imbalance", cell_imbalance),
         ("depth_sd", depth_sd),
         ("depth_shift", depth_shift),
     ):
-        number(name, value, 0)
+        number(name, value, 0, _LARGEST_SD)
     number("depth_mean", depth_mean)
     if depth_mean <= 0:
         raise InputError(f"depth_mean must be positive, not {depth_mean!r}")
@@ -200,6 +201,12 @@ def natural_correlation(latent: ArrayLike, sd_a: ArrayLike, sd_b: ArrayLike) -> 
     Returns
     -------
     ndarray
+
+    Examples
+    --------
+    >>> from hiercorr.simulate import natural_correlation
+    >>> round(float(natural_correlation(0.5, 1.0, 1.0)), 3)
+    0.378
     """
     rho = _numbers("latent", latent)
     a, b = _numbers("sd_a", sd_a), _numbers("sd_b", sd_b)
@@ -219,6 +226,8 @@ def _generator(seed: Any) -> np.random.Generator:
     parts = seed if isinstance(seed, list | tuple) and seed else [seed]
     for part in parts:
         valid_seed(part)
+        if part is None and seed is not None:
+            raise InputError(f"seed must be numbers or one number, not {seed!r}")
     return np.random.default_rng(seed)
 
 
@@ -241,7 +250,7 @@ def _cell_numbers(
     n: int, cells: int | Sequence[int], imbalance: float, rng: np.random.Generator
 ) -> NDArray[np.int64]:
     numbers = _numbers("n_cells", cells)
-    if (numbers < 1).any() or (numbers != np.round(numbers)).any():
+    if not ((numbers >= 1) & (numbers <= _MOST)).all() or (numbers != np.round(numbers)).any():
         raise InputError(f"n_cells needs whole positive numbers, not {_shown(cells)}")
     if numbers.ndim:
         if numbers.shape != (n,):

@@ -12,7 +12,16 @@ from hiercorr.errors import InputError, unknown_name
 
 _TABLES = {"equations", "data", "fit", "assumptions", "limits", "references", "priors"}
 _TEXTS = {"name", "title", "model", "question", "estimand"}
-_CELLS = {"sample", "genes", "layer", "depth", "subset", "min_cells", "small_samples"}
+_CELLS = {
+    "sample",
+    "genes",
+    "layer",
+    "depth",
+    "subset",
+    "gene_names",
+    "min_cells",
+    "small_samples",
+}
 _COMMON = {"target", "precision", "confidence", "seed"}
 # options of the constructor and of fit, for each model
 KEYS = {
@@ -175,7 +184,7 @@ def _read(source: str | Path) -> dict[str, Any]:
         path = _folder() / f"{name}.toml"
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{str(source)!r} is not valid TOML: {error}") from error
 
 

@@ -1,6 +1,7 @@
 """Names of genes and samples that are markup or formulas are shown as they are written."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import hiercorr as hc
@@ -98,3 +99,48 @@ def test_draws_are_an_attribute_of_some_results(every):
     assert getattr(every, "idata", None) is None
     with pytest.raises(hc.InputError, match="no posterior draws"):
         _ = every.idata
+
+
+COLUMNS = {  # each value of a sample gets a name with the same start, which pandas would merge
+    "sample": lambda d: hc.CSCore(d, "named", depth="depth"),
+    "sample of sums": lambda d: hc.Pseudobulk(d, "named", depth="depth"),
+    "two columns": lambda d: hc.CSCore(d, ("sample", "named"), depth="depth"),
+    "block": lambda d: hc.CSCore(d, "sample", depth="depth", block="named"),
+    "formula": lambda d: hc.Pseudobulk(d, "sample", depth="depth", formula="~ named"),
+    "cell type": lambda d: hc.by_cell_type(d, "named", "sample", depth="depth"),
+    "condition": lambda d: hc.differential(d, "sample", "named", depth="depth"),
+    "check": lambda d: hc.check_design(d, "named", depth="depth"),
+    "aggregate": lambda d: hc.aggregate(d, "sample", cell_type="named", depth="depth"),
+}
+
+
+@pytest.mark.parametrize("character", ["\0", "\ud800"])
+@pytest.mark.parametrize("kind", [object, "category", "string"])
+@pytest.mark.parametrize("door", COLUMNS)
+def test_values_that_are_no_text(data, door, kind, character):
+    if character == "\ud800" and kind == "string":
+        pytest.skip("may not be represented")
+    changed = data.copy()
+    codes = pd.factorize(changed.obs["sample"])[0] // 2
+    levels = [f"n{character}{k}" for k in range(3)]
+    if kind == "category":
+        changed.obs["named"] = pd.Categorical.from_codes(codes, levels)
+    else:
+        values = np.array(levels, object)[codes]
+        changed.obs["named"] = pd.Series(values, changed.obs_names, dtype=kind)
+    with pytest.raises(hc.InputError, match="is no text"):
+        COLUMNS[door](changed)
+
+
+@pytest.mark.parametrize("name", ["a\0x", "a\ud800"])
+def test_genes_and_titles_that_are_no_text(data, every, tmp_path, name):
+    changed = data.copy()
+    changed.var_names = [name, *HOSTILE[1:]]
+    for door in (hc.CSCore, hc.Pseudobulk, hc.aggregate, hc.check_design):
+        with pytest.raises(hc.InputError, match="is no text"):
+            door(changed, "sample", depth="depth")
+    named = hc.CSCore(data, "sample", depth="depth").signature(HOSTILE[:3], name=name)
+    for suffix in (".nc", ".zarr"):
+        with pytest.raises(hc.InputError, match="is no text"):
+            named.save(tmp_path / f"r{suffix}")
+    assert not list(tmp_path.iterdir())

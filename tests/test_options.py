@@ -61,6 +61,7 @@ DATA = {
     "layer": (3, "nothing", NONE),
     "depth": (3, "nothing", NONE),
     "subset": (3, {"nothing": 1}, NONE),
+    "gene_names": (3, "nothing", NONE),
 }
 GENES = {"genes": (3.5, ["nothing"], NONE)}
 MODALITIES = {"modalities": (3, ["nothing"], NONE)}
@@ -448,6 +449,7 @@ FUNCTIONS = {
             **SIZE,
             **N,
             "sort_by": (3, "none", NONE),
+            "gene_ids": ("yes", True, NONE),
         },
     ),
     "analyze": (
@@ -547,7 +549,7 @@ FUNCTIONS = {
         lambda w, **o: enrichment.sum_gene_sets(**o),
         {"data": lambda w: w.data, "sets": GENE_SETS, "depth": "depth"},
         {
-            **{k: DATA[k] for k in ("data", "layer", "depth")},
+            **{k: DATA[k] for k in ("data", "layer", "depth", "gene_names")},
             **SETS,
             "keep": ("gene0", ["nothing"], NONE),
             "min_size": ("five", 0, NONE),

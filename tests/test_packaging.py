@@ -1,5 +1,7 @@
 """The wheel and the sdist: built, installed outside the checkout, run (-m packaging)."""
 
+import os
+import re
 import shutil
 import subprocess
 import sys
@@ -133,6 +135,33 @@ def test_contents(built):
     ):
         assert any(n.endswith(part) for n in inside), part
     assert built["wheel"].stat().st_size < 10e6
+
+
+def test_metadata_are_those_an_index_accepts(built):
+    command = [sys.executable, "-m", "twine", "check", "--strict", *map(str, built.values())]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-3000:]
+
+
+def test_the_container_runs_its_commands(built, tmp_path):
+    """Every RUN of the Dockerfile, in a new environment in the place of the image."""
+    env = Environment(tmp_path / "env", built["wheel"])
+    shutil.copytree(
+        built["wheel"].parent, tmp_path / "wheel", ignore=shutil.ignore_patterns("*.gz")
+    )
+    text = (ROOT / "docs" / "publish" / "Dockerfile").read_text("utf-8")
+    variables = dict(re.findall(r"(\w+)=(\S+)", re.search(r"^ENV (.*)$", text, re.M).group(1)))
+    text = text.replace("/tmp/wheel", str(tmp_path / "wheel"))
+    home = str(tmp_path / "opt")
+    variables = {k: v.replace("/opt/hiercorr", home) for k, v in variables.items()}
+    variables |= {"PATH": f"{env.python.parent}:{os.environ['PATH']}"}
+    for command in re.findall(r"^RUN (.*)$", text, re.M):
+        command = command.replace("/opt/hiercorr", home)
+        done = subprocess.run(
+            ["sh", "-c", command], env=os.environ | variables, capture_output=True, text=True
+        )
+        assert done.returncode == 0, (command, done.stderr[-3000:])
+    assert list((tmp_path / "opt" / "kernels").rglob("*.nbi"))  # compiled in the image
 
 
 def test_core_works_without_extras(core):

@@ -23,10 +23,16 @@ def wing(module: str) -> str:
     return module.split(".")[1] if "." in module else "hiercorr"
 
 
+def modules() -> list[Path]:
+    """All modules but ``__main__``, which only calls the command line."""
+    files = (ROOT / "hiercorr").rglob("*.py")
+    return [path for path in files if path.name != "__main__.py"]
+
+
 def searched(top_of_module: bool) -> Counter[tuple[str, str]]:
     """Imports between wings, found by a pattern in the text of each file."""
     edges = Counter()
-    for path in (ROOT / "hiercorr").rglob("*.py"):
+    for path in modules():
         module = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
         targets = set()
         for indent, base, names, whole in STATEMENT.findall(path.read_text(encoding="utf-8")):
@@ -45,7 +51,7 @@ def test_drawn_imports_are_those_of_the_files():
     assert found.edges == dict(searched(top_of_module=False))
     at_top = {pair: count["module"] for pair, count in found.imports.items() if count["module"]}
     assert at_top == dict(searched(top_of_module=True))
-    assert found.modules.total() == len(list((ROOT / "hiercorr").rglob("*.py")))
+    assert found.modules.total() == len(modules())
     assert sorted(w for layer in found.layers for w in layer) == sorted(found.modules)
     figure = structure_figure(found)
     legend = 4

@@ -8,7 +8,6 @@ from typing import Any
 import pandas as pd
 
 from hiercorr.analysis.plan import Plan
-from hiercorr.counts.modalities import unknown_feature
 from hiercorr.counts.sources import Source
 from hiercorr.errors import InputError
 
@@ -33,7 +32,7 @@ class Features:
 
     @classmethod
     def of(cls, source: Source, plan: Plan) -> tuple[Features, Source]:
-        """Return the features, and the source of those of the plan, whose names are checked.
+        """Return the features, and the source of those of the plan.
 
         Parameters
         ----------
@@ -42,11 +41,6 @@ class Features:
         plan : Plan
         """
         asked = source if plan.modalities is None else source.of_types(plan.modalities)
-        names = {"target": plan.target, "genes": plan.genes if isinstance(plan.genes, list) else []}
-        for option, features in names.items():
-            for name in features:
-                if name not in asked.genes:
-                    raise unknown_feature(f"gene ({option})", name, asked.genes, asked.left_out)
         analysed = bool(source.genes.isin(asked.genes).all())
         return cls(source.genes, source.gene_kind, analysed), asked
 

@@ -10,6 +10,7 @@ from hiercorr.analysis.steps import Part
 from hiercorr.results.pairs import effects, limit_names
 from hiercorr.results.result import CorrelationResult
 from hiercorr.results.text import p_text
+from hiercorr.schema import Flag, describe_flag
 
 _NAMED, _LEAST = 3, 3
 
@@ -71,7 +72,19 @@ def _partners(result: CorrelationResult, part: Part, plan: Plan, where: str) -> 
     sign = f"{int((r > 0).sum()):,} positively, {int((r < 0).sum()):,} negatively"
     return (
         f"{head}{len(called):,} of {tested:,} {_noun(plan)} are correlated with {part.target} "
-        f"{rate} ({sign}); strongest evidence: {_strongest(called)}."
+        f"{rate} ({sign}); strongest evidence: {_strongest(called)}.{_by_depth(called)}"
+    )
+
+
+def _by_depth(called: pd.DataFrame) -> str:
+    """State how many of the significant correlations depth alone explains."""
+    name = describe_flag(Flag.DEPTH_DEPENDENT)
+    n = sum(name in str(flags).split(",") for flags in called.get("flag", ()))
+    if not n:
+        return ""
+    are = "is" if n == 1 else "are"
+    return (
+        f" {n:,} of these {are} no stronger than sequencing depth alone would make them ({name})."
     )
 
 

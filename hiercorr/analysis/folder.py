@@ -16,7 +16,7 @@ from hiercorr.errors import DataWarning, InputError
 from hiercorr.plotting.style import freeze, save
 from hiercorr.results.result import CorrelationResult, load
 from hiercorr.results.table_files import write_excel, write_table
-from hiercorr.runtime.files import write_text, written_whole
+from hiercorr.runtime.files import check_writable, write_text, written_whole
 from hiercorr.runtime.locks import Busy, Lock
 from hiercorr.runtime.user_warnings import warn
 
@@ -51,6 +51,7 @@ class Folder:
             raise InputError(
                 f"cannot create output={str(path)!r}: there is no folder {str(self.path.parent)!r}"
             )
+        check_writable(self.path if self.path.is_dir() else self.path.parent)
         key = hashlib.sha256(specification.encode()).hexdigest()
         state = self._state()
         held = sorted(p.name for p in self.path.iterdir()) if self.path.is_dir() else []

@@ -52,6 +52,8 @@ class Plan:
         Column of ``obs``, or columns by type of features.
     modalities : str, list of str or None
         Types of features of the fits within and between samples, and by condition.
+    gene_names : str or None
+        Column of ``var`` with the names of the genes.
     min_cells : int
         Smallest sample.
     sets : str
@@ -75,6 +77,7 @@ class Plan:
     genes: int | list[str] | None = None
     layer: str | None = None
     depth: str | dict[str, str] | None = None
+    gene_names: str | None = None
     modalities: str | list[str] | None = None
     min_cells: int = 10
     sets: str = "hallmark"
@@ -123,7 +126,7 @@ def make_plan(options: Mapping[str, Any]) -> Plan:
         raise InputError(f"sample= is needed: {SAMPLE}")
     if not given.get("target"):
         raise InputError("target= is needed: the gene whose partners are asked for, or several")
-    for name in ("sample", "block", "formula", "covariates", "layer", "title"):
+    for name in ("sample", "block", "formula", "covariates", "layer", "gene_names", "title"):
         text(name, given.get(name), optional=True)
     for name in ("target", "condition"):
         given[name] = _names(name, given.get(name, []))

@@ -6,7 +6,7 @@ import logging
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,8 @@ from hiercorr.analysis.steps import FITS, Part, Steps, attempt, follow
 from hiercorr.analysis.tables import tables
 from hiercorr.analysis.units import Units, choose_units
 from hiercorr.counts.multimodal import is_mudata
-from hiercorr.counts.sources import open_source
+from hiercorr.counts.names import FeatureNames
+from hiercorr.counts.sources import DataSource
 from hiercorr.counts.validate import subset_mask
 from hiercorr.errors import DataWarning, InputError, instance_of, true_or_false
 from hiercorr.plotting.look import figure_style
@@ -32,9 +33,8 @@ from hiercorr.reporting.references import bibtex
 from hiercorr.reporting.report import report, session_versions, write_report
 from hiercorr.results.result import CorrelationResult
 from hiercorr.runtime.files import write_text
+from hiercorr.runtime.log import LOG
 from hiercorr.runtime.user_warnings import warn
-
-_LOG = logging.getLogger("hiercorr")
 
 
 @dataclass(frozen=True)
@@ -94,6 +94,7 @@ def analyze(
     genes: int | Sequence[str] | None = None,
     layer: str | None = None,
     depth: str | Mapping[str, str] | None = None,
+    gene_names: str | None = None,
     modalities: str | Sequence[str] | None = None,
     min_cells: int | None = None,
     sets: str | Path | None = None,
@@ -138,7 +139,7 @@ def analyze(
         Covariates of cells within samples, e.g. ``"~ percent_mito"``.
     genes : int or list of str, optional
         Number of genes with the highest mean, or names. None: all.
-    layer, depth, min_cells
+    layer, depth, gene_names, min_cells
         As for :class:`hiercorr.CSCore`; `depth` is a column, or columns by type of features.
     modalities : str or list of str, optional
         Types of features to analyse with their own depths, as for :class:`hiercorr.CSCore`: the
@@ -193,6 +194,7 @@ def analyze(
         "genes": genes,
         "layer": layer,
         "depth": depth,
+        "gene_names": gene_names,
         "modalities": modalities,
         "min_cells": min_cells,
         "sets": sets,
@@ -203,9 +205,12 @@ def analyze(
     options = {k: v for k, v in given.items() if v is not None}
     data, options, earlier = _from_file(data, options)
     plan = make_plan(options)
-    with open_source(data, plan.layer) as source:
+    with DataSource(data, plan.layer, plan.gene_names).open() as source:
         features, source = Features.of(source, plan)
-        obs, size = source.obs, source.shape
+        obs, names, size = source.obs, source.names, source.shape
+    plan = replace(plan, target=_named(plan.target, names, "target"))
+    if isinstance(plan.genes, list):
+        plan = replace(plan, genes=_named(plan.genes, names, "genes"))
     units = choose_units(plan, obs)
     kinds = {kind: obs[subset_mask(obs, plan.cells(kind))] for kind in plan.types()}
     described = _described(data, size)
@@ -213,9 +218,19 @@ def analyze(
     folder = Folder(output, as_toml(plan, described, {}), overwrite)
     try:
         said = _Said(progress, len(kinds) * len(plan.target))
+        said.begin([len(obs) for obs in kinds.values()], size[1], plan)
         return _analyze(data, plan, units, features, folder, described, said)
     finally:
         folder.close()
+
+
+def _named(genes: Sequence[str], names: FeatureNames, option: str) -> list[str]:
+    """Return the names of genes that are given by their names or ids."""
+    found = [names.named(gene) for gene in genes]
+    for gene in found:
+        if gene not in names.genes:
+            raise names.unknown(f"gene ({option})", gene)
+    return list(dict.fromkeys(found))
 
 
 def _from_file(data: Any, options: dict[str, Any]) -> tuple[Any, dict[str, Any], dict[str, Any]]:
@@ -256,12 +271,28 @@ def _warn_of_other_data(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> N
             return
 
 
+# Two cores, as measured: figures and report; values of the matrix, a tenth of them not 0
+_SECONDS, _PER_VALUE, _FIRST = 10, 3e-7, 20
+
+
 class _Said:
     """Progress by step, with the time left."""
 
     def __init__(self, show: bool | None, parts: int) -> None:
         self.show = sys.stderr.isatty() if show is None else show
         self.parts, self.done, self.start = parts, 0, time.monotonic()
+
+    def begin(self, cells: Sequence[int], genes: int, plan: Plan) -> None:
+        """Announce the work and its approximate time."""
+        genes = min(genes, plan.genes) if isinstance(plan.genes, int) else genes
+        values = sum(cells) * genes * len(plan.target)
+        seconds = (_SECONDS * self.parts + values * _PER_VALUE) * (1 + 0.5 * len(plan.condition))
+        analyses = "1 analysis" if self.parts == 1 else f"{self.parts} analyses"
+        size, about = f"{sum(cells):,} cells x {genes:,} genes", _duration(seconds)
+        self._line(
+            f"{analyses} of {size}: about {about}, and {_FIRST} s more the first time in an "
+            "environment"
+        )
 
     def step(self, part: Part, name: str) -> None:
         """Say that a step begins."""
@@ -277,9 +308,9 @@ class _Said:
             self._line(f"{self.done} of {self.parts} done, about {_duration(seconds)} left")
 
     def _line(self, text: str) -> None:
-        _LOG.info(text)
-        if self.show:
-            print(text, file=sys.stderr)
+        LOG.info(text)
+        if self.show and not LOG.isEnabledFor(logging.INFO):
+            sys.stderr.write(f"{text}\n")
 
 
 def _duration(seconds: float) -> str:
@@ -328,6 +359,8 @@ def _single(plan: Plan) -> bool:
 def _choices(plan: Plan) -> list[str]:
     """State what follows from options that were not given."""
     out = []
+    if plan.gene_names is not None:
+        out.append(f"Genes are named by the column {plan.gene_names!r} of var.")
     if plan.genes is None:
         out.append("All genes are analysed; q-values count all that could be tested.")
     if plan.modalities is not None:

@@ -84,6 +84,7 @@ class Steps:
         self._common: dict[str, Any] = {
             "layer": plan.layer,
             "subset": plan.cells(cell_type),
+            "gene_names": plan.gene_names,
             "min_cells": plan.min_cells,
         }
         self._counts: dict[str, Any] = {
@@ -112,7 +113,14 @@ class Steps:
         """Measure what dropout, depth and cells as units do."""
         options = self._common | self.features.options(self.plan, target)
         with self._genes_alone():
-            return traps(self.data, self.plan.sample, target, seed=self.plan.seed, **options)
+            return traps(
+                self.data,
+                self._sample,
+                target,
+                block=self.units.block,
+                seed=self.plan.seed,
+                **options,
+            )
 
     def fit(self, name: str, target: str) -> CorrelationResult:
         """Fit one of the models.

@@ -31,7 +31,15 @@ from hiercorr.bayes.pair import Z_NODES
 from hiercorr.bayes.priors import Priors
 from hiercorr.bayes.setup import Intervals, Setup
 from hiercorr.counts.counts import Counts
-from hiercorr.errors import InputError, true_or_false, unknown_name, valid_seed, whole_number
+from hiercorr.errors import (
+    MAX_REPEATS,
+    InputError,
+    listed,
+    true_or_false,
+    unknown_name,
+    valid_seed,
+    whole_number,
+)
 from hiercorr.kernels import bayes as kernels
 from hiercorr.results.result import CorrelationResult
 from hiercorr.runtime import blas
@@ -336,7 +344,7 @@ class ManyOptions:
     def __post_init__(self) -> None:
         """Check the options that are not checked by their own class."""
         true_or_false("shrink", self.shrink)
-        whole_number("draws", self.draws, 100)
+        whole_number("draws", self.draws, 100, maximum=MAX_REPEATS)
         valid_seed(self.seed)
         whole_number("n_jobs", self.n_jobs, 1, optional=True)
         true_or_false("progress", self.progress, optional=True)
@@ -457,6 +465,7 @@ def _chosen(counts: Counts, target: str, genes: Sequence[str] | None) -> NDArray
     if genes is None:
         names = list(counts.genes)
     else:
+        genes = [counts.named(g) for g in genes]
         for g in genes:
             if g not in counts.genes:
                 raise unknown_name("gene", g, counts.genes)
@@ -470,7 +479,7 @@ def partner_names(genes: Iterable[str] | None) -> list[str] | None:
     """Return the names of the partners; raise an error if `genes` is not a list of names."""
     if genes is None:
         return None
-    names = [] if isinstance(genes, str) or not isinstance(genes, Iterable) else list(genes)
+    names = listed("genes", genes, "a list of gene names")
     if not names or not all(isinstance(g, str) for g in names):
         raise InputError(f"genes must be a list of gene names, not {genes!r}")
     return names

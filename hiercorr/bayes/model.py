@@ -28,6 +28,7 @@ from hiercorr.design.formulas import random_blocks
 from hiercorr.design.samples import sample_name
 from hiercorr.errors import InputError, one_of, text, true_or_false, valid_seed, without_effect
 from hiercorr.results.result import CorrelationResult
+from hiercorr.runtime.log import logged
 
 MANY_CELLS = ("refuse", "subsample", "all")
 
@@ -71,7 +72,7 @@ class BayesianCorrelation:
     structure : {"both", "within", "independent"}
         Levels at which genes may correlate: ``"within"`` fixes the correlation between samples at
         0, ``"independent"`` fixes both. For model comparison.
-    layer, depth, subset, min_cells, small_samples
+    layer, depth, subset, gene_names, min_cells, small_samples
         As for :class:`hiercorr.CSCore`.
     many_cells : {"refuse", "subsample", "all"}
         Treatment of more than 20,000 cells: an error with the predicted time, a random subset with
@@ -114,6 +115,7 @@ class BayesianCorrelation:
         depth: str | ArrayLike | None = None,
         subset: ArrayLike | Mapping[str, Any] | None = None,
         *,
+        gene_names: str | None = None,
         heterogeneity: bool = True,
         structure: str = "both",
         min_cells: int = MIN_CELLS,
@@ -143,6 +145,7 @@ class BayesianCorrelation:
             layer=layer,
             depth=depth,
             subset=subset,
+            gene_names=gene_names,
             min_cells=min_cells,
             small_samples=small_samples,
             block=block,
@@ -216,10 +219,21 @@ class BayesianCorrelation:
         -----
         EstimationWarning
             If the draws of some pair are unreliable.
+
+        Examples
+        --------
+        >>> import hiercorr as hc
+        >>> adata, _ = hc.simulate.simulate_counts(4, 60, 2, mean=3.0, within=0.6, seed=1)
+        >>> model = hc.BayesianCorrelation(adata, "sample", depth="depth")
+        >>> r = model.fit(draws=100, tune=100, chains=2, seed=1, progress=False)
+        >>> r.dataset.attrs["model"], bool(r["gene0", "gene1"]["correlation"] > 0)
+        ('BayesianCorrelation', True)
         """
         settings = Settings(draws, tune, chains, sampler, target_accept)
         options = PanelOptions(settings, method, Intervals(confidence, rope), seed, progress)
-        return fit_panel(self.counts, self._setup, options)
+        work = "BayesianCorrelation.fit: %d genes, %d chains of %d draws"
+        with logged(work, self.counts.n_genes, chains, draws):
+            return fit_panel(self.counts, self._setup, options)
 
     def fit_many(
         self,
@@ -271,12 +285,23 @@ class BayesianCorrelation:
         ------
         InputError
             If an option is not valid, or the model has blocks or a restricted structure.
+
+        Examples
+        --------
+        >>> import hiercorr as hc
+        >>> adata, _ = hc.simulate.simulate_counts(4, 60, 2, mean=3.0, within=0.6, seed=1)
+        >>> model = hc.BayesianCorrelation(adata, "sample", depth="depth")
+        >>> r = model.fit_many("gene0", seed=1)
+        >>> r.target, round(float(r.params["gene1"]), 1)
+        ('gene0', 0.7)
         """
         text("target", target)
         options = ManyOptions(shrink, draws, Intervals(confidence, rope), seed, n_jobs, progress)
         partners = partner_names(genes)
         check_setup(self._setup)
-        return fit_many(self._with(target), self._setup, target, partners, options)
+        target = str(self._reader.named(target))
+        with logged("BayesianCorrelation.fit_many: partners of %s", target):
+            return fit_many(self._with(target), self._setup, target, partners, options)
 
     def pair(
         self, gene_a: str, gene_b: str, structure: str | None = None, priors: Priors | None = None
@@ -295,6 +320,15 @@ class BayesianCorrelation:
         Returns
         -------
         Pair
+
+        Examples
+        --------
+        >>> import hiercorr as hc
+        >>> adata, _ = hc.simulate.simulate_counts(4, 60, 2, mean=3.0, within=0.6, seed=1)
+        >>> model = hc.BayesianCorrelation(adata, "sample", depth="depth")
+        >>> pair = model.pair("gene0", "gene1")
+        >>> bool(pair.log_density(pair.initial)[0] < 0)
+        True
         """
         text("gene_a", gene_a)
         text("gene_b", gene_b)
@@ -338,6 +372,14 @@ class BayesianCorrelation:
             the correlations ``within``, ``between`` and ``observed`` (draw, pair), together with
             the values in the data (``data_...``). ``observed`` is the correlation of
             log-normalised counts over cells within samples.
+
+        Examples
+        --------
+        >>> import hiercorr as hc
+        >>> adata, _ = hc.simulate.simulate_counts(4, 60, 2, mean=3.0, within=0.6, seed=1)
+        >>> model = hc.BayesianCorrelation(adata, "sample", depth="depth")
+        >>> model.prior_predictive(draws=20, seed=1).sizes["draw"]
+        20
         """
         return predictive.prior(self.counts, self._setup, draws, seed)
 
@@ -364,6 +406,15 @@ class BayesianCorrelation:
             As from :meth:`prior_predictive`, with two-sided posterior predictive p-values
             ``p_zeros``, ``p_variance_ratio`` and ``p_observed``; values near 0 indicate that the
             model does not reproduce this feature of the data.
+
+        Examples
+        --------
+        >>> import hiercorr as hc
+        >>> adata, _ = hc.simulate.simulate_counts(4, 60, 2, mean=3.0, within=0.6, seed=1)
+        >>> model = hc.BayesianCorrelation(adata, "sample", depth="depth")
+        >>> r = model.fit(draws=100, tune=100, chains=2, seed=1, progress=False)
+        >>> model.posterior_predictive(r, draws=20, seed=1)["p_zeros"].sizes["gene"]
+        2
         """
         return predictive.posterior(self.counts, result, draws, seed)
 
@@ -395,6 +446,13 @@ class BayesianCorrelation:
         DataFrame
             ArviZ's comparison table by leave-one-out, best model first, with columns ``elpd_waic``,
             ``se_waic`` and ``p_waic`` (:func:`hiercorr.bayes.predictive.waic`).
+
+        Examples
+        --------
+        >>> import hiercorr as hc
+        >>> adata, _ = hc.simulate.simulate_counts(4, 60, 2, mean=3.0, within=0.6, seed=1)
+        >>> model = hc.BayesianCorrelation(adata, "sample", depth="depth")
+        >>> model.compare_structures("gene0", "gene1", seed=1)  # doctest: +SKIP
         """
         text("gene_a", gene_a)
         text("gene_b", gene_b)
@@ -433,6 +491,13 @@ class BayesianCorrelation:
             One row per set of priors and level: mean, standard deviation and interval of the
             posterior, interval of the prior, and ``contraction``, the proportion by which the data
             reduced the prior variance.
+
+        Examples
+        --------
+        >>> import hiercorr as hc
+        >>> adata, _ = hc.simulate.simulate_counts(4, 60, 2, mean=3.0, within=0.6, seed=1)
+        >>> model = hc.BayesianCorrelation(adata, "sample", depth="depth")
+        >>> model.prior_sensitivity("gene0", "gene1", seed=1)  # doctest: +SKIP
         """
         text("gene_a", gene_a)
         text("gene_b", gene_b)

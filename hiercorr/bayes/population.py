@@ -101,6 +101,7 @@ def cells_of(counts: Counts) -> Cells:
 
 def gene_position(counts: Counts, gene: str) -> int:
     """Return the column of a gene; raise an error if it is unknown."""
+    gene = counts.named(gene)
     if not isinstance(gene, str) or gene not in counts.genes:
         raise unknown_name("gene", gene, counts.genes)
     return int(counts.genes.get_loc(gene))

@@ -377,7 +377,12 @@ def gene_flags(counts: Counts) -> NDArray[np.uint16]:
 def gene_table(counts: Counts, flag: NDArray[np.uint16]) -> dict[str, NDArray]:
     """Compute the gene variables of a result."""
     total = np.array([counts.values[a:b].sum() for a, b in counts.offsets[:, [0, -1]]])
-    return {"mean": total / counts.depth.sum(), "detection": counts.detection, "gene_flag": flag}
+    return {
+        "mean": total / counts.depth.sum(),
+        "detection": counts.detection,
+        **counts.gene_ids,
+        "gene_flag": flag,
+    }
 
 
 def sample_variables(counts: Counts) -> dict[str, NDArray]:

@@ -13,6 +13,7 @@ from hiercorr.between.pair_tests import BetweenEstimates, PairOptions
 from hiercorr.between.residuals import is_exact
 from hiercorr.counts.aggregate import depth_column
 from hiercorr.counts.modalities import FEATURE_TYPES
+from hiercorr.counts.names import GENE_ID
 from hiercorr.errors import EstimationWarning
 from hiercorr.results.missing import count_missing
 from hiercorr.runtime.user_warnings import warn
@@ -78,6 +79,7 @@ def between_dataset(
             "mean": problem.counts.sum(0) / _total_depth(samples, problem.genes),
             "detection": samples.var["detection"].loc[problem.genes].to_numpy(),
             **fitted.gene,
+            **_gene_id(samples, problem.genes),
             **_feature_type(samples, problem.genes),
             "gene_flag": options.gene_flag,
         },
@@ -116,6 +118,13 @@ def between_dataset(
     expression = {"long_name": "expression of the sample", "units": "log2 counts per million"}
     values = (("sample", "gene"), problem.expression, expression)
     return dataset.assign(expression=values)
+
+
+def _gene_id(samples: ad.AnnData, genes: pd.Index) -> dict[str, NDArray]:
+    """Return the ids of the genes, if a column of the data names them."""
+    if GENE_ID not in samples.var:
+        return {}
+    return {GENE_ID: samples.var.loc[genes, GENE_ID].astype(str).to_numpy(object)}
 
 
 def _feature_type(samples: ad.AnnData, genes: pd.Index) -> dict[str, NDArray]:

@@ -18,6 +18,7 @@ from hiercorr._version import __version__
 from hiercorr.between.pseudobulk import Pseudobulk
 from hiercorr.counts.aggregate import MIN_COUNTS
 from hiercorr.counts.counts import MIN_CELLS
+from hiercorr.counts.names import GENE_ID
 from hiercorr.errors import InputError
 from hiercorr.runtime.optional import optional
 
@@ -31,6 +32,7 @@ def differential_expression(
     depth: str | ArrayLike | None = None,
     subset: ArrayLike | Mapping[str, Any] | None = None,
     *,
+    gene_names: str | None = None,
     block: str | None = None,
     min_cells: int = MIN_CELLS,
     min_counts: int = MIN_COUNTS,
@@ -44,7 +46,7 @@ def differential_expression(
 
     Parameters
     ----------
-    data, sample, layer, depth, subset, min_cells, min_counts, small_samples
+    data, sample, layer, depth, subset, gene_names, min_cells, min_counts, small_samples
         As for :class:`hiercorr.Pseudobulk`.
     formula : str
         Covariates and the condition, e.g. ``"~ gender + condition"``.
@@ -58,7 +60,7 @@ def differential_expression(
     DataFrame
         Indexed by gene, smallest p first: base_mean (counts), log2_fold_change, se, statistic,
         p_value, q_value, flag (``outlier``: no p-value because one count dominates; ``filtered``:
-        too low for the adjustment).
+        too low for the adjustment), and with `gene_names` gene_id, the name in the data.
 
     References
     ----------
@@ -84,6 +86,7 @@ def differential_expression(
         layer=layer,
         depth=depth,
         subset=subset,
+        gene_names=gene_names,
         block=block,
         min_cells=min_cells,
         min_counts=min_counts,
@@ -121,6 +124,8 @@ def differential_expression(
         [table["p_value"].isna(), table["q_value"].isna()], ["outlier", "filtered"], ""
     )
     table.index.name = "gene"
+    if GENE_ID in model.samples.var:
+        table[GENE_ID] = model.samples.var[GENE_ID].reindex(table.index)
     table.attrs = {
         **model.attributes,
         "model": "differential_expression",

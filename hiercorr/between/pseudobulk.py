@@ -23,6 +23,7 @@ from hiercorr.counts import validate
 from hiercorr.counts.aggregate import KEY, MIN_COUNTS, depth_column, sum_over_cells
 from hiercorr.counts.counts import MIN_CELLS
 from hiercorr.counts.modalities import FEATURE_TYPES
+from hiercorr.counts.names import GENE_ID, FeatureNames
 from hiercorr.counts.selection import Selection
 from hiercorr.counts.sources import DataSource
 from hiercorr.design.formulas import random_blocks
@@ -47,6 +48,7 @@ from hiercorr.errors import (
     without_effect,
 )
 from hiercorr.results import CorrelationResult, tiling
+from hiercorr.runtime.log import LOG
 from hiercorr.runtime.resources import available_memory
 from hiercorr.runtime.user_warnings import warn
 
@@ -75,7 +77,7 @@ class Pseudobulk:
         or nested.
     normalization : {"tmm", "median_of_ratios", "cpm"}
         Normalisation of library sizes, from all genes of the matrix.
-    genes, layer, depth, subset, modalities
+    genes, layer, depth, subset, modalities, gene_names
         As for :class:`hiercorr.CSCore`. With several types of features, the libraries of each are
         normalised with its own counts.
     block : str, optional
@@ -124,6 +126,7 @@ class Pseudobulk:
         subset: ArrayLike | Mapping[str, Any] | None = None,
         *,
         modalities: str | Sequence[str] | None = None,
+        gene_names: str | None = None,
         block: str | None = None,
         block_method: str | None = None,
         min_cells: int = MIN_CELLS,
@@ -159,6 +162,7 @@ class Pseudobulk:
             block=block,
             cell_type=cell_type,
             modalities=modalities,
+            gene_names=gene_names,
         )
         self.sample, self.normalization, self._selection = sample, normalization, selection
         self._crossed = random[1] if len(random) > 1 else None
@@ -166,10 +170,13 @@ class Pseudobulk:
         source: DataSource | None = None
         if isinstance(data, ad.AnnData) and KEY in data.uns:
             self.samples = _aggregated(data, selection, min_counts)
+            ids = self.samples.var.get(GENE_ID)
+            ids = None if ids is None else pd.Index(ids.astype(str))
+            self._names = FeatureNames(self.samples.var_names, ids)
         else:
-            source = DataSource(data, layer)
+            source = DataSource(data, layer, selection.gene_names)
             summed = sum_over_cells(source, selection, min_counts)
-            self.samples = summed.samples
+            self.samples, self._names = summed.samples, summed.names
             self._cells = SummedCells(source.with_obs(summed.obs), summed.selection, summed.digest)
         obs = self.samples.obs
         types = obs[cell_type].nunique() if cell_type is not None and cell_type in obs else 1
@@ -245,7 +252,7 @@ class Pseudobulk:
         total = x.sum(0).astype(float)
         kinds = _kinds(self.samples)
         kind = None if len(self._libraries) == 1 else pd.factorize(kinds)[0]
-        chosen = validate.choose_genes(names, self._selection.genes, total, always, kind)
+        chosen = validate.choose_genes(self._names, self._selection.genes, total, always, kind)
         expression = np.empty((len(x), len(chosen)))
         for name, sizes in self._libraries.items():
             at = kinds[chosen] == name
@@ -331,7 +338,18 @@ class Pseudobulk:
         Freedman & Lane 1983; MacKinnon & White 1985; Law et al. 2014 (voom); Smyth 2004, Phipson
         et al. 2016 (moderation); Smyth et al. 2005 (duplicateCorrelation); Bell & McCaffrey 2002,
         Pustejovsky & Tipton 2018 (CR2); Weerahandi 1993 (generalised pivotal quantities).
+
+        Examples
+        --------
+        >>> import hiercorr as hc
+        >>> adata = hc.datasets.glioblastoma()
+        >>> options = {"depth": "total_counts", "subset": {"condition": "ctrl"}}
+        >>> model = hc.Pseudobulk(adata, "sample_id", formula="~ gender", **options)
+        >>> r = model.fit(target="FTL")
+        >>> r.top(n=1)["correlation"].round(2).to_dict()
+        {'CXCL2': 0.99}
         """
+        text("method", method, optional=True)
         if method in (None, "partial", "pearson"):
             method = "ols" if target is not None else "pearson"
         asked = BetweenOptions(
@@ -354,12 +372,21 @@ class Pseudobulk:
                 f"of the types {', '.join(self._libraries)}: use 'pearson', 'spearman', 'ols' or "
                 "'hc3', which take log expression, or one type (modalities=)"
             )
+        target = self._names.named(target)
+        asked = replace(asked, target=target)
         known = target is None or target in self.expression
         expression = self.expression if known else self._expression((str(target),))
         genes = expression.columns
         rows = tiling.rows_of(target, genes)
         dtype = tiling.DTYPE[asked.precision]
         tiling.check_memory(len(genes), 0, target is not None, False, dtype, available_memory())
+        LOG.info(
+            "Pseudobulk.fit(method=%r): %s of %d genes, %d samples",
+            method,
+            "all pairs" if target is None else f"pairs of {target}",
+            len(genes),
+            len(expression),
+        )
         problem = self._problem(expression, asked)
         orders = self._arrangements(asked, problem.blocks)
         options = PairOptions(
@@ -495,11 +522,12 @@ def _default_precision(target: str | None) -> str:
 def _aggregated(data: ad.AnnData, selection: Selection, min_counts: int) -> ad.AnnData:
     """Check that counts that were aggregated before fit the selection, and copy them."""
     if any(
-        getattr(selection, name) is not None for name in ("layer", "depth", "subset", "modalities")
+        getattr(selection, name) is not None
+        for name in ("layer", "depth", "subset", "modalities", "gene_names")
     ):
         raise InputError(
-            "layer, depth, subset and modalities choose cells and features: pass them to "
-            "hiercorr.aggregate instead"
+            "layer, depth, subset, modalities and gene_names choose cells and features: pass them "
+            "to hiercorr.aggregate instead"
         )
     needs = "cells: these counts are aggregated already"
     without_effect(

@@ -14,6 +14,7 @@ from hiercorr.cli.options import (
     cell_covariates_option,
     depth_of,
     depth_option,
+    gene_names_option,
     genes_of,
     genes_option,
     given,
@@ -60,6 +61,7 @@ from hiercorr.cli.options import (
 @genes_option
 @layer_option
 @depth_option
+@gene_names_option
 @modalities_option
 @min_cells_option
 @click.option(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import sys
@@ -13,15 +14,16 @@ import click
 
 from hiercorr._version import __version__
 from hiercorr.errors import InputError
+from hiercorr.runtime.log import LOG
 
 
 class _Group(click.Group):
-    """Group that prints errors in one line; ``--debug``, anywhere on the line, shows tracebacks."""
+    """Group that prints errors in one line; its own options may be anywhere on the line."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Move ``--debug`` to the front."""
-        rest = [a for a in args if a != "--debug"]
-        return super().parse_args(ctx, ["--debug"] * (len(rest) < len(args)) + rest)
+        """Move ``--debug`` and ``--verbose`` to the front."""
+        own = [a for a in ("--debug", "--verbose") if a in args]
+        return super().parse_args(ctx, own + [a for a in args if a not in own])
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command and print its errors and warnings."""
@@ -42,9 +44,11 @@ class _Group(click.Group):
 
     def _in_options(self, ctx: click.Context, text: str) -> str:
         """Write the arguments of Python in a message as options of the command."""
-        command = self.commands.get(ctx.invoked_subcommand or "")
+        invoked = self.commands.get(ctx.invoked_subcommand or "")
+        known = (self.commands.get("fit"), invoked)  # messages on results name options of a fit
         flags = {
             opt.removeprefix("--").replace("-", "_"): (opt, getattr(p, "is_flag", False))
+            for command in known
             for p in (command.params if command else [])
             for opt in p.opts
             if opt.startswith("--")
@@ -93,5 +97,23 @@ def _one_line_warnings(translated: Callable[[str], str]) -> Any:
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="hiercorr")
 @click.option("--debug", is_flag=True, help="Show tracebacks and all warnings.")
-def main(debug: bool) -> None:
+@click.option("--verbose", is_flag=True, help="Log each step with its time to standard error.")
+@click.pass_context
+def main(ctx: click.Context, debug: bool, verbose: bool) -> None:
     """Estimate gene-gene correlation from single-cell counts, with samples as the units."""
+    if verbose:
+        _log_to_stderr(ctx)
+
+
+def _log_to_stderr(ctx: click.Context) -> None:
+    """Write the messages of the package's logger to standard error until the command ends."""
+    handler, before = logging.StreamHandler(), LOG.level
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+    LOG.addHandler(handler)
+    LOG.setLevel(logging.INFO)
+
+    def restore() -> None:
+        LOG.removeHandler(handler)
+        LOG.setLevel(before)
+
+    ctx.call_on_close(restore)

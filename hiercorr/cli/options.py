@@ -25,6 +25,11 @@ depth_option = click.option(
     help="Column of obs with sequencing depth, 'total' (all genes) or 'trimmed' (without "
     "dominating ones); TYPE=COL for a type of features, repeatable.  [default: trimmed]",
 )
+gene_names_option = click.option(
+    "--gene-names",
+    metavar="COL",
+    help="Column of var with gene names, such as symbols; ids are kept.  [default: names of var]",
+)
 min_cells_option = click.option(
     "--min-cells", type=int, help="Minimum number of cells per sample.  [default: 10]"
 )
@@ -44,6 +49,7 @@ _DATA = (
     ),
     layer_option,
     depth_option,
+    gene_names_option,
     min_cells_option,
 )
 _OUTPUT = (
@@ -140,7 +146,8 @@ def data_options(command: Command) -> Command:
     Parameters
     ----------
     command : callable
-        It gets the arguments sample, layer, depth, min_cells and subset, without those left out.
+        It gets the arguments sample, layer, depth, gene_names, min_cells and subset, without those
+        left out.
 
     Returns
     -------
@@ -153,6 +160,7 @@ def data_options(command: Command) -> Command:
         sample: Sequence[str],
         layer: str | None,
         depth: Sequence[str],
+        gene_names: str | None,
         min_cells: int | None,
         **options: Any,
     ) -> Any:
@@ -160,6 +168,7 @@ def data_options(command: Command) -> Command:
             "sample": sample_of(sample),
             "layer": layer,
             "depth": depth_of(depth),
+            "gene_names": gene_names,
             "min_cells": min_cells,
             "subset": subset_of(subset),
         }
@@ -246,7 +255,10 @@ def members_of(text: str) -> list[str]:
     """Parse ``--members``: a file with one gene per line, or genes separated by commas."""
     path = Path(text)
     if path.is_file():
-        return path.read_text(encoding="utf-8").split()
+        try:
+            return path.read_text(encoding="utf-8").split()
+        except UnicodeDecodeError as error:
+            raise InputError(f"--members {text!r} is not a text file ({error})") from error
     genes = [g.strip() for g in text.split(",") if g.strip()]
     if len(genes) < 2:
         raise InputError(

@@ -63,14 +63,30 @@ def show(result: Path, rows: int, **selection: Any) -> None:
     help="Name of the table, ending in .csv, .tsv, .parquet or .xlsx.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace an existing table.")
-def export(result: Path, output: Path, overwrite: bool, **selection: Any) -> None:
+@click.option(
+    "--gene-ids", is_flag=True, help="Add the ids of the genes of a fit with --gene-names."
+)
+def export(result: Path, output: Path, overwrite: bool, gene_ids: bool, **selection: Any) -> None:
     """Write the pairs of a saved RESULT as a table."""
     from hiercorr import load
     from hiercorr.results.table_files import check_table_path, write_table
+    from hiercorr.results.tables import with_ids
 
     check_table_path(output, overwrite)
-    table = _selected(load(result), **selection)
+    fitted = load(result)
+    table = _selected(fitted, **selection)
+    if gene_ids:
+        table = with_ids(table, _ids(fitted))
     click.echo(f"Saved: {write_table(table, output)} ({len(table):,} rows)")
+
+
+def _ids(fitted: CorrelationResult | CellTypes) -> dict[str, str]:
+    """Return the ids of the genes by their names."""
+    from hiercorr.results.cell_types import CellTypes
+    from hiercorr.results.tables import id_by_name
+
+    parts = fitted.results.values() if isinstance(fitted, CellTypes) else [fitted]
+    return {name: i for part in parts for name, i in id_by_name(part.dataset).items()}
 
 
 def _selected(

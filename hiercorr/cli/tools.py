@@ -149,6 +149,12 @@ def check(data: Path, data_options: dict[str, Any], types: str | None, formula: 
     help="Column of obs of the pilot data with sequencing depth.  [default: row sums]",
 )
 @click.option(
+    "--gene-names",
+    metavar="COL",
+    help="Column of var of the pilot data with gene names, such as symbols.  "
+    "[default: names of var]",
+)
+@click.option(
     "--donor-cost",
     type=float,
     help="Cost of one more sample; with --cell-cost, list the cheapest designs.",
@@ -162,9 +168,11 @@ def power(question: str, **options: Any) -> None:
 
     QUESTION may be a specification such as models/power.toml.
     """
-    pilot = _Pilot(*(options.pop(k) for k in ("pilot", "pair", "sample", "depth")))
+    pilot = _Pilot(*(options.pop(k) for k in ("pilot", "pair", "sample", "depth", "gene_names")))
     costs = _Costs(*(options.pop(k) for k in ("donor_cost", "cell_cost", "budget")))
     curve, figure = options.pop("curve"), options.pop("figure")
+    if figure is not None:
+        _check_figure(figure)
     wanted = options["power"]
     question, values = _question(question)
     values |= pilot.values(question)
@@ -176,7 +184,7 @@ def power(question: str, **options: Any) -> None:
     click.echo(str(design))
     costs.print_designs(design, wanted)
     if curve is not None or figure is not None:
-        _print_curve(design, curve or "samples", figure, wanted)
+        _print_curve(design, "samples" if curve is None else curve, figure, wanted)
 
 
 def _question(name: str) -> tuple[str, dict[str, Any]]:
@@ -202,21 +210,25 @@ class _Pilot:
     pair: str | None
     sample: str | None
     depth: str | None
+    gene_names: str | None
 
     def values(self, question: str) -> dict[str, Any]:
         """Estimate the arguments of power() for a question."""
         from hiercorr import planning
 
         if self.data is None:
-            for name in ("pair", "sample", "depth"):
+            for name in ("pair", "sample", "depth", "gene_names"):
                 if getattr(self, name) is not None:
-                    raise InputError(f"--{name} has no effect without --pilot: leave it out")
+                    raise InputError(
+                        f"--{name.replace('_', '-')} has no effect without --pilot: leave it out"
+                    )
             return {}
         genes = [g.strip() for g in (self.pair or "").split(",") if g.strip()]
         if len(genes) != 2:
             raise InputError("--pilot needs --pair GENE,GENE: the two genes of the question")
         require_sample({"sample": self.sample})
-        found = planning.pilot(self.data, str(self.sample), *genes, depth=self.depth)
+        options = {"depth": self.depth, "gene_names": self.gene_names}
+        found = planning.pilot(self.data, str(self.sample), *genes, **given(options))
         if question == "between":
             del found["heterogeneity"]  # of the correlation within samples
         return found
@@ -247,16 +259,27 @@ class _Costs:
         click.echo(f"\n{best.head(10).to_string(index=False)}")
 
 
+def _check_figure(path: Path) -> None:
+    """Raise an error if a figure could not be written under this name."""
+    from hiercorr.runtime.files import check_free
+
+    if path.suffix.lower() not in (".pdf", ".png", ".svg"):
+        raise InputError(f"--figure {str(path)!r} must end in .pdf, .png or .svg")
+    check_free(path, overwrite=True)
+
+
 def _print_curve(design: Design, over: str, figure: Path | None, goal: float | None) -> None:
     from hiercorr import planning, plotting
-    from hiercorr.plotting.style import pyplot
+    from hiercorr.plotting.style import pyplot, save
+    from hiercorr.runtime.files import written_whole
 
     table = planning.power_curve(design, over, planning.around(design, over))
     click.echo(f"\n{table.to_string(float_format=lambda v: f'{v:.3g}')}")
     if figure is not None:
         fig, ax = pyplot().subplots(figsize=(5.5, 4), layout="constrained")
         plotting.power_curve(table, goal=goal, ax=ax)
-        fig.savefig(figure, dpi=150)
+        with written_whole(figure) as draft:
+            save(fig, draft, figure.suffix.lower()[1:], dpi=150)
         click.echo(f"Figure: {figure}")
 
 

@@ -18,6 +18,7 @@ from hiercorr.counts import validate
 from hiercorr.counts.counts import MIN_CELLS
 from hiercorr.counts.depth import cell_depth, check_given, depths_of_types, is_total, of_kind
 from hiercorr.counts.modalities import FEATURE_TYPES, check_features
+from hiercorr.counts.names import GENE_ID, FeatureNames, warn_of_shared
 from hiercorr.counts.selection import Selection
 from hiercorr.counts.sources import DataSource, Source
 from hiercorr.design.levels import one_name_each
@@ -28,6 +29,7 @@ from hiercorr.design.samples import (
     with_combinations,
 )
 from hiercorr.errors import InputError, unknown_name, whole_number
+from hiercorr.runtime.log import logged
 
 MIN_COUNTS = 1000
 KEY = "hiercorr_pseudobulk"  # key of uns that marks a result of aggregate
@@ -42,6 +44,7 @@ def aggregate(
     depth: str | ArrayLike | Mapping[str, Any] | None = None,
     subset: ArrayLike | Mapping[str, Any] | None = None,
     modalities: str | Sequence[str] | None = None,
+    gene_names: str | None = None,
     min_cells: int = MIN_CELLS,
     min_counts: int = MIN_COUNTS,
     small_samples: str = "exclude",
@@ -62,7 +65,7 @@ def aggregate(
     cell_type : str, optional
         Column of ``obs`` with the cell types: one row per sample and cell type instead of one per
         sample.
-    layer, depth, subset, modalities
+    layer, depth, subset, modalities, gene_names
         As for :class:`hiercorr.CSCore`.
     min_cells, min_counts : int
         Minimum number of cells, and minimum total depth (counts), per row; with several types of
@@ -76,7 +79,8 @@ def aggregate(
         Samples x genes. ``X``: sums (int64); ``layers["mean"]``: counts per cell; ``obs``:
         n_cells, depth (total over cells, counts; with several types of features that of the first,
         and a column ``"depth of TYPE"`` for each of the others) and all columns of the input that
-        have one value per row; ``var``: detection, and feature_types if there are several;
+        have one value per row; ``var``: detection, feature_types if there are several, and
+        gene_id, the names in the data, with `gene_names`;
         ``uns["hiercorr_pseudobulk"]``: source, excluded rows, and ``varying``, the columns that
         vary within rows.
 
@@ -102,8 +106,11 @@ def aggregate(
         small_samples=small_samples,
         cell_type=cell_type,
         modalities=modalities,
+        gene_names=gene_names,
     )
-    return sum_over_cells(DataSource(data, layer), selection, min_counts).samples
+    source = DataSource(data, layer, selection.gene_names)
+    with logged("aggregate: sums over the cells of each %r", sample):
+        return sum_over_cells(source, selection, min_counts).samples
 
 
 def depth_column(kind: str) -> str:
@@ -125,12 +132,15 @@ class SummedCounts:
         The selection with its cells as a mask and its depth as an array, for reading them again.
     obs : DataFrame
         Sample of every cell of the data.
+    names : FeatureNames
+        Names of the genes.
     """
 
     samples: ad.AnnData
     digest: NDArray[np.uint64]
     selection: Selection
     obs: pd.DataFrame
+    names: FeatureNames
 
 
 def sum_over_cells(
@@ -147,7 +157,8 @@ def sum_over_cells(
         source = source.of_types(selection.modalities) if asked else source
         notes |= check_features(source.shape[1], source.features_left_out, asked)
         validate.check_gene_names(source.genes)
-        selection = selection.aligned(source.obs.index, source.genes)
+        warn_of_shared(selection.gene_names, source.shared_names, source.genes)
+        selection = selection.aligned(source.obs.index, source.genes, source.ids)
         keep = validate.subset_mask(source.obs, selection.subset)
         source = replace(source, obs=with_combinations(source.obs, sample, keep))
         codes, units = _units(source.obs, sample, cell_type, keep)
@@ -194,6 +205,8 @@ def sum_over_cells(
         obs["n_cells"] = np.bincount(codes[used], minlength=len(units))
         obs["depth"] = np.bincount(codes[used], depths[used], len(units))
         var = pd.DataFrame({"detection": detection}, index=source.genes.astype(str).copy())
+        if source.ids is not None:
+            var[GENE_ID] = source.ids.to_numpy(object)
         if source.kinds:
             var[FEATURE_TYPES] = np.array(source.kinds, object)[source.kind]
             for kind, own in zip(source.kinds[1:], each[1:], strict=True):
@@ -201,7 +214,7 @@ def sum_over_cells(
         out = ad.AnnData(sums, obs=obs, var=var)
         by_kind = dict(zip(source.kinds, each, strict=True)) if source.kinds else depths
         read = replace(selection, subset=keep, depth=by_kind, min_cells=1)
-        sample_of_cells = source.obs[[sample]].copy()
+        sample_of_cells, names = source.obs[[sample]].copy(), source.names
     out.layers["mean"] = sums / obs["n_cells"].to_numpy()[:, None]
     marks = {k: v for k, v in source.marks.items() if not k.startswith("gene_sets")}
     out.uns[KEY] = {
@@ -214,7 +227,7 @@ def sum_over_cells(
         "varying": ", ".join(varying),
         "hiercorr_version": __version__,
     }
-    return SummedCounts(out, digest, read, sample_of_cells)
+    return SummedCounts(out, digest, read, sample_of_cells, names)
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from hiercorr.counts.composition import Composition
 from hiercorr.counts.modalities import Modalities
+from hiercorr.counts.names import GENE_ID, name_of
 
 MIN_CELLS = 10
 
@@ -53,6 +54,8 @@ class Counts:
         several.
     composition : Composition, optional
         What each gene contributes to the depth.
+    ids : Index, optional
+        Names of the genes in the data, if a column of ``var`` names them.
     """
 
     rows: NDArray[np.int32]
@@ -68,6 +71,7 @@ class Counts:
     remote: Any = None
     modalities: Modalities | None = None
     composition: Composition | None = None
+    ids: pd.Index | None = None
 
     @property
     def n_cells(self) -> int:
@@ -117,7 +121,17 @@ class Counts:
             genes=self.genes[genes],
             modalities=modalities,
             composition=composition,
+            ids=None if self.ids is None else self.ids[genes],
         )
+
+    def named(self, gene: Any) -> Any:
+        """Return the name of a gene that is given by its name or its id; others unchanged."""
+        return name_of(gene, self.genes, self.ids)
+
+    @property
+    def gene_ids(self) -> dict[str, NDArray]:
+        """Gene variable of a result with the ids; empty if the genes have the names of the data."""
+        return {} if self.ids is None else {GENE_ID: self.ids.to_numpy(object)}
 
     def by_type(self) -> list[Counts]:
         """Return the counts of the features of each type, with the depth of their type."""
@@ -131,6 +145,7 @@ class Counts:
                 genes=self.genes[a:b],
                 depth=depth,
                 modalities=None,
+                ids=None if self.ids is None else self.ids[a:b],
                 composition=None
                 if self.composition is None
                 else self.composition.take(slice(a, b)),

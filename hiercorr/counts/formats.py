@@ -13,10 +13,10 @@ from scipy import sparse
 
 from hiercorr.counts.modalities import FEATURE_TYPES
 from hiercorr.errors import InputError
+from hiercorr.runtime.zarr_store import ZARR_DOCUMENTS
 
 READ = ".h5ad, .h5mu, .zarr, 10x .h5 or a 10x folder with matrix.mtx"
 _GROUP = {"data", "indices", "indptr", "shape", "barcodes"}  # of a matrix of Cell Ranger
-_ZARR = (".zgroup", ".zattrs", ".zmetadata", "zarr.json")
 _ELSEWHERE = {  # formats that other packages read, and how
     ".csv": "anndata.io.read_csv(path)",
     ".tsv": "anndata.io.read_text(path)",
@@ -40,7 +40,7 @@ def recognise(path: Path) -> str:
         If it is another format, with the way to convert it, or none.
     """
     if path.is_dir():
-        if any((path / name).exists() for name in _ZARR):
+        if any((path / name).exists() for name in ZARR_DOCUMENTS):
             return "zarr"
         if _matrices(path):
             return "mtx"
@@ -130,6 +130,12 @@ def feature_names(
     return np.where(repeated, np.char.add(np.char.add(symbols, "_"), identifiers), symbols)
 
 
+def feature_table(names: np.ndarray, identifiers: np.ndarray, kinds: Any = None) -> pd.DataFrame:
+    """Return the feature table of a 10x file, with the columns that scanpy writes."""
+    var = pd.DataFrame({"gene_ids": np.asarray(identifiers, str)}, index=pd.Index(names))
+    return var if kinds is None else var.assign(**{FEATURE_TYPES: np.asarray(kinds, str)})
+
+
 def libraries(barcodes: pd.Index) -> pd.DataFrame:
     """Return the cell table of a 10x file: the library is the suffix of the barcode."""
     library = pd.Series(barcodes).str.rpartition("-")[2].to_numpy()
@@ -156,9 +162,8 @@ def read_cell_ranger_2(path: Path) -> ad.AnnData:
             (m["data"][:], m["indices"][:], m["indptr"][:]), shape=(n_cells, n_genes)
         )
     names = feature_names(text["gene_names"], text["genes"])
-    return ad.AnnData(
-        counts, obs=libraries(pd.Index(text["barcodes"])), var=pd.DataFrame(index=names)
-    )
+    obs = libraries(pd.Index(text["barcodes"]))
+    return ad.AnnData(counts, obs=obs, var=feature_table(names, text["genes"]))
 
 
 def read_mtx_folder(path: Path) -> ad.AnnData:
@@ -184,10 +189,8 @@ def read_mtx_folder(path: Path) -> ad.AnnData:
     kinds = features[2].to_numpy() if features.shape[1] > 2 else None
     names = feature_names(features[min(1, features.shape[1] - 1)], features[0], kinds)
     counts = sparse.csr_matrix(sparse.coo_matrix(counts).T)
-    var = pd.DataFrame(index=names)
-    if kinds is not None:
-        var[FEATURE_TYPES] = kinds
-    return ad.AnnData(counts, obs=libraries(pd.Index(barcodes[0])), var=var)
+    obs = libraries(pd.Index(barcodes[0]))
+    return ad.AnnData(counts, obs=obs, var=feature_table(names, features[0], kinds))
 
 
 def _matrices(folder: Path) -> list[Path]:

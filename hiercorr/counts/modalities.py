@@ -120,28 +120,6 @@ def chosen_types(
     return None if len(known) < 2 else wanted
 
 
-def unknown_feature(kind: str, name: object, names: pd.Index, left_out: pd.Series) -> InputError:
-    """Build the error for a name that is not among the features that are read.
-
-    Parameters
-    ----------
-    kind : str
-        Kind of name, e.g. ``"gene"``.
-    name : object
-    names : Index
-        Names of the features that are read.
-    left_out : Series
-        Type of each of the others, by name.
-    """
-    if name in left_out.index:
-        of_type = left_out[name] if left_out.index.is_unique else left_out.loc[[name]].iloc[0]
-        return InputError(
-            f"{str(name)!r} is of type {of_type!r}, whose features are left out: include them with "
-            f"CSCore(modalities={ALL!r}), or name this type in modalities="
-        )
-    return unknown_name(kind, name, names)
-
-
 def check_features(
     n_genes: int, left_out: Mapping[str, int], asked: bool = False
 ) -> dict[str, str]:

@@ -43,11 +43,25 @@ def matrix_of(adata: ad.AnnData, layer: str | None, modality: str | None = None)
     modality : str, optional
         Name of the modality, for error messages.
     """
+    try:
+        return _matrix_of(adata, layer, modality)
+    except (ValueError, IndexError, TypeError) as error:
+        if isinstance(error, InputError) or not adata.isbacked:
+            raise
+        raise InputError(
+            "anndata cannot read this selection of a backed object "
+            f"({type(error).__name__}: {error}): take cells and genes in the order of the file, "
+            "or read the file into memory, anndata.read_h5ad(path), before selecting them"
+        ) from error
+
+
+def _matrix_of(adata: ad.AnnData, layer: str | None, modality: str | None) -> Any:
     what = "the AnnData" if modality is None else f"modality {modality!r}"
     if layer in (None, "X"):
-        if adata.X is None:
+        matrix = adata.X
+        if matrix is None:
             raise InputError(f"{what} has no X; name a layer: {', '.join(adata.layers) or 'none'}")
-        return adata.X
+        return matrix
     if layer == "raw":
         if adata.raw is None:
             raise InputError(f"layer='raw' was requested, but {what} has no raw")

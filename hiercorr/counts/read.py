@@ -27,7 +27,8 @@ from hiercorr.counts.depth import (
     of_kind,
 )
 from hiercorr.counts.layout import EntryLayout, Scan, by_sample, positions
-from hiercorr.counts.modalities import Modalities, check_features, unknown_feature
+from hiercorr.counts.modalities import Modalities, check_features
+from hiercorr.counts.names import FeatureNames, warn_of_shared
 from hiercorr.counts.selection import Selection
 from hiercorr.counts.sources import DataSource, Source, blocks
 from hiercorr.design.samples import with_combinations
@@ -85,7 +86,11 @@ class CountReader:
     ) -> None:
         self.selection = selection
         self._backend: LocalBackend | RemoteBackend = backend or LocalBackend()
-        self._data = data if isinstance(data, DataSource) else DataSource(data, selection.layer)
+        self._data = (
+            data
+            if isinstance(data, DataSource)
+            else DataSource(data, selection.layer, selection.gene_names)
+        )
         with self._data.open() as source:
             self._read(source, always)
 
@@ -95,7 +100,10 @@ class CountReader:
         asked = self.selection.modalities is not None
         notes |= check_features(source.shape[1], source.features_left_out, asked)
         validate.check_gene_names(source.genes)
-        self.selection = selection = self.selection.aligned(source.obs.index, source.genes)
+        warn_of_shared(self.selection.gene_names, source.shared_names, source.genes)
+        self.selection = selection = self.selection.aligned(
+            source.obs.index, source.genes, source.ids
+        )
         keep = validate.subset_mask(source.obs, selection.subset)
         source = replace(source, obs=with_combinations(source.obs, selection.sample, keep))
         codes, samples = validate.sample_codes(source.obs, selection.sample, keep)
@@ -110,9 +118,7 @@ class CountReader:
             codes, samples = validate.exclude_small(filled, samples, selection, notes)
             scan = self._backend.scan(source, codes, len(samples))
         kind = source.kind if source.kinds else None
-        chosen = validate.choose_genes(
-            source.genes, selection.genes, scan.total, always, kind, source.left_out
-        )
+        chosen = validate.choose_genes(source.names, selection.genes, scan.total, always, kind)
         order, starts = by_sample(codes, len(samples))
         self._check_depths(source, depths[:, order], sums[:, order], order)
         self._warn_of_selected_on(source.genes, scan, chosen, len(order))
@@ -122,7 +128,7 @@ class CountReader:
         if source.marks.get("gene_sets"):
             notes["gene_sets"] = int(source.genes[chosen].isin(source.marks["gene_sets"]).sum())
         self._scan, self._layout, self._genes = scan, layout, source.genes
-        self._left_out = source.left_out
+        self._names = source.names
         self._composition = self._shares(source, depths, sums)
         self._kind = np.zeros(len(source.genes), np.int64) if kind is None else kind
         depths = np.ascontiguousarray(depths[:, order], dtype=np.float64)
@@ -140,14 +146,18 @@ class CountReader:
             remote=remote,
             modalities=_modalities(source, chosen, depths),
             composition=self._composition.take(chosen),
+            ids=self._ids(chosen),
         )
         if remote is None:
             validate.warn_of_selected_on_either(self.counts)
 
-    def _of_types(self, source: Source) -> Source:
-        """Return the source of the features of the selected types."""
-        asked = self.selection.modalities
-        return source if asked is None else source.of_types(asked)
+    def _ids(self, chosen: NDArray[np.int64]) -> pd.Index | None:
+        ids = self._names.ids
+        return None if ids is None else ids[chosen]
+
+    def named(self, gene: str | None) -> str | None:
+        """Return the name of a gene that is given by its name or its id."""
+        return None if gene is None else str(self._names.named(gene))
 
     def _depths(
         self, source: Source, scan: Scan, notes: dict[str, Any]
@@ -199,13 +209,19 @@ class CountReader:
         detected, total = scan.count[chosen].sum(1), scan.total[chosen]
         validate.warn_of_selected_on(names[chosen], detected, total, n_cells)
 
+    @property
+    def names(self) -> FeatureNames:
+        """Names of the selected genes."""
+        return replace(self._names, genes=self.counts.genes, ids=self.counts.ids)
+
     def with_gene(self, gene: str | None) -> Counts:
         """Return the counts of the selection and of one more gene.
 
         Parameters
         ----------
         gene : str or None
-            Gene to add. None, or a gene of the selection: the counts are returned unchanged.
+            Name of a gene to add, or its id. None, or a gene of the selection: the counts are
+            returned unchanged.
 
         Returns
         -------
@@ -220,6 +236,7 @@ class CountReader:
         """
         if gene is None:
             return self.counts
+        gene = str(self.named(gene)) if isinstance(gene, str) else gene
         joined = self._with_gene(gene)
         if joined.remote is None:
             validate.warn_of_selected_on_either(joined, gene)
@@ -229,7 +246,7 @@ class CountReader:
         if gene in self.counts.genes:
             return self.counts
         if gene not in self._genes:
-            raise unknown_feature("target gene", gene, self._genes, self._left_out)
+            raise self._names.unknown("target gene", gene)
         position = int(self._genes.get_loc(gene))
         if self._scan.total[position] == 0:
             raise InputError(f"gene {gene!r} has no count in the chosen cells")
@@ -261,6 +278,7 @@ class CountReader:
             genes=genes,
             modalities=modalities,
             composition=self._composition.take(chosen),
+            ids=self._ids(chosen),
         )
         return joined.take(order)
 
@@ -298,6 +316,7 @@ class CountReader:
             genes=self._genes[chosen].astype(str),
             remote=remote,
             composition=self._composition.take(chosen),
+            ids=self._ids(chosen),
         )
 
     def _one_gene(

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from hiercorr.counts.counts import MIN_CELLS
 from hiercorr.design.samples import sample_name
-from hiercorr.errors import InputError, one_of, whole_number
+from hiercorr.errors import InputError, listed, one_of, whole_number
 
 SMALL_SAMPLES = ("exclude", "error")
 
@@ -55,6 +55,8 @@ class Selection:
     modalities : str or sequence of str, optional
         Types of features (``var["feature_types"]``) to analyse, each with its own depth;
         ``"all"``. None: genes.
+    gene_names : str, optional
+        Column of ``var`` with the names of the genes. None: the index of ``var``.
 
     Raises
     ------
@@ -72,11 +74,13 @@ class Selection:
     block: str | None = None
     cell_type: str | None = None
     modalities: str | Sequence[str] | None = None
+    gene_names: str | None = None
 
     def __post_init__(self) -> None:
         """Check every option and copy the arrays."""
         object.__setattr__(self, "sample", sample_name(self.sample, optional=True))
         _optional_name("layer", self.layer, "the name of a layer, or 'raw'")
+        _optional_name("gene_names", self.gene_names, "the var column with the names of the genes")
         _optional_name("block", self.block, "the obs column with the donor of each sample")
         _optional_name("cell_type", self.cell_type, "the obs column with the cell types")
         whole_number("min_cells", self.min_cells)
@@ -96,8 +100,8 @@ class Selection:
         dict
             ``subset``, e.g. ``"condition: ctrl"``, or a mask with its digest (absent: all cells);
             ``layer``; ``depth``: the column, ``"row sums"``, or ``"given array"`` with its digest;
-            ``genes``, e.g. ``"50 most highly expressed"``; ``min_cells``, ``small_samples`` and
-            ``block``.
+            ``genes``, e.g. ``"50 most highly expressed"``; ``min_cells``, ``small_samples``,
+            ``block``, ``modalities`` and ``gene_names``.
         """
         given = {
             "subset": self._subset_text(),
@@ -108,16 +112,20 @@ class Selection:
             "small_samples": self.small_samples,
             "block": self.block,
             "modalities": self._modalities_text(),
+            "gene_names": self.gene_names,
         }
         return {name: value for name, value in given.items() if value is not None}
 
-    def aligned(self, cells: pd.Index, genes: pd.Index) -> Selection:
-        """Return the selection with every Series in the order of the cells or genes."""
+    def aligned(self, cells: pd.Index, genes: pd.Index, ids: pd.Index | None = None) -> Selection:
+        """Return the selection with every Series in the order of the cells or genes.
+
+        A mask of genes may be indexed by their names or by their `ids`.
+        """
         return replace(
             self,
             depth=_each(self.depth, lambda d: in_order("depth", d, cells)),
             subset=in_order("subset", self.subset, cells),
-            genes=in_order("genes", self.genes, genes),
+            genes=in_order("genes", _by_name(self.genes, genes, ids), genes),
         )
 
     def _subset_text(self) -> str | None:
@@ -155,19 +163,24 @@ def _named_types(modalities: Any) -> Any:
     """Check the types of features to analyse."""
     if modalities is None or (isinstance(modalities, str) and modalities):
         return modalities
-    named = [] if isinstance(modalities, str) else list(_iterable(modalities))
+    expected = (
+        "types of features (var['feature_types']), e.g. ['Gene Expression', 'Antibody Capture'], "
+        "or 'all'"
+    )
+    named = listed("modalities", modalities, expected)
     if not named or not all(isinstance(m, str) and m for m in named):
-        raise InputError(
-            f"modalities={modalities!r} is not accepted: pass types of features "
-            "(var['feature_types']), e.g. ['Gene Expression', 'Antibody Capture'], or 'all'"
-        )
+        raise InputError(f"modalities must be {expected}, not {modalities!r}")
     if len(set(named)) < len(named):
         raise InputError(f"modalities={modalities!r} names a type twice")
     return named
 
 
-def _iterable(value: Any) -> Any:
-    return value if hasattr(value, "__iter__") else ()
+def _by_name(mask: Any, genes: pd.Index, ids: pd.Index | None) -> Any:
+    """Return a mask of genes that is indexed by their ids with their names instead."""
+    if ids is None or not isinstance(mask, pd.Series) or not ids.isin(mask.index).all():
+        return mask
+    name = dict(zip(ids, genes, strict=True))
+    return mask.set_axis(pd.Index([name.get(k, k) for k in mask.index]))
 
 
 def in_order(option: str, value: Any, names: pd.Index) -> Any:

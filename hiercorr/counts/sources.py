@@ -7,7 +7,7 @@ interprets the numbers.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from copy import copy
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -22,6 +22,7 @@ from scipy import sparse
 from hiercorr.counts import formats, multimodal
 from hiercorr.counts.counts import GENE_SETS, METACELLS, SUMMED_LAYER
 from hiercorr.counts.modalities import FEATURE_TYPES, GENES, chosen_types, types_of
+from hiercorr.counts.names import GENE_ID, FeatureNames, names_from
 from hiercorr.counts.stored_parts import check_parts
 from hiercorr.errors import InputError, unknown_name
 from hiercorr.runtime.optional import optional
@@ -63,6 +64,12 @@ class Source:
         Returns the source of some of them.
     other_types : Series, optional
         Type of the features of the other modalities, by name.
+    var : DataFrame, optional
+        Feature table of all columns of the matrix.
+    identifiers : Index, optional
+        Names in the data of all columns of the matrix, if a column of `var` names them.
+    shared_names : dict
+        Names in this column of several features, and how these are told apart.
     """
 
     obs: pd.DataFrame
@@ -79,6 +86,9 @@ class Source:
     modalities: tuple[str, ...] = ()
     join: Callable[[Sequence[str]], Source] | None = None
     other_types: pd.Series | None = None
+    var: pd.DataFrame | None = None
+    identifiers: pd.Index | None = None
+    shared_names: dict[str, list[str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Raise an error if the values are no numbers, or of a type that cannot be summed."""
@@ -111,6 +121,43 @@ class Source:
             return pd.Series(dtype=object)
         return self.types.drop(self.types.index[self.columns], errors="ignore")
 
+    @property
+    def ids(self) -> pd.Index | None:
+        """Names of the genes in the data, if a column of `var` names them."""
+        if self.identifiers is None or self.columns is None:
+            return self.identifiers
+        return self.identifiers[self.columns]
+
+    @property
+    def names(self) -> FeatureNames:
+        """Names of the features, for those that are asked for."""
+        return FeatureNames(self.genes, self.ids, self.left_out, self.var, self.shared_names)
+
+    def named(self, column: str | None) -> Source:
+        """Return the source with features named by a column of their table; None: unchanged."""
+        if column is None:
+            return self
+        if self.var is None:
+            raise InputError(
+                f"gene_names={column!r}: these data have no feature table: leave it out"
+            )
+        found = names_from(self.var, column, self.types)
+        types = None if self.types is None else pd.Series(self.types.to_numpy(), found.names)
+        at = slice(None) if self.columns is None else self.columns
+        genes = pd.Index(found.names[at], dtype=object)
+        if types is not None:
+            read = types.iloc[at]
+            genes = _told_apart(read, self.kinds or tuple(read.unique()))
+        join = self.join
+        return replace(
+            self,
+            genes=genes,
+            identifiers=self.var.index.astype(str),
+            types=types,
+            shared_names=found.shared,
+            join=None if join is None else lambda kinds: join(kinds).named(column),
+        )
+
     def of_types(self, asked: str | Sequence[str] | None) -> Source:
         """Return the source of the features of these types; None: of genes.
 
@@ -126,8 +173,13 @@ class Source:
         number = self.types.value_counts()
         left_out = {str(k): int(n) for k, n in number.items() if k not in wanted}
         kinds = tuple(wanted) if len(wanted) > 1 else ()
-        names = _told_apart(self.types.iloc[columns], wanted)
-        return replace(self, genes=names, columns=columns, features_left_out=left_out, kinds=kinds)
+        return replace(
+            self,
+            genes=_told_apart(self.types.iloc[columns], wanted),
+            columns=columns,
+            features_left_out=left_out,
+            kinds=kinds,
+        )
 
 
 @contextmanager
@@ -195,17 +247,21 @@ class DataSource:
     ----------
     data : AnnData or path
     layer : str, optional
+    gene_names : str, optional
+        Column of ``var`` with the names of the genes.
     """
 
-    def __init__(self, data: ad.AnnData | str | Path, layer: str | None = None) -> None:
+    def __init__(
+        self, data: ad.AnnData | str | Path, layer: str | None = None, gene_names: str | None = None
+    ) -> None:
         self.data: Any = data
-        self.layer = layer
+        self.layer, self.gene_names = layer, gene_names
         self._obs: pd.DataFrame | None = None
         self._source: Source | None = None
         if isinstance(data, ad.AnnData):
-            self.data, self._source = None, _from_anndata(data, layer)
+            self.data, self._source = None, _from_anndata(data, layer).named(gene_names)
         elif multimodal.is_mudata(data):
-            self.data, self._source = None, _from_mudata(data, layer, "MuData")
+            self.data, self._source = None, _from_mudata(data, layer, "MuData").named(gene_names)
 
     def with_obs(self, obs: pd.DataFrame) -> DataSource:
         """Return the same data with another cell table."""
@@ -216,8 +272,9 @@ class DataSource:
     @contextmanager
     def open(self) -> Iterator[Source]:
         """Open the data for reading; files that were opened here are closed on exit."""
-        data = open_source(self.data, self.layer) if self._source is None else self._source
-        with nullcontext(data) if isinstance(data, Source) else data as source:
+        kept = self._source
+        with open_source(self.data, self.layer) if kept is None else nullcontext(kept) as source:
+            source = source.named(self.gene_names) if kept is None else source
             if self._obs is not None and len(self._obs) != source.shape[0]:
                 raise InputError(
                     f"the data have changed: there were {len(self._obs)} cells and now there are "
@@ -244,14 +301,21 @@ def _from_anndata(adata: ad.AnnData, layer: str | None) -> Source:
     var = adata.raw.var if layer == "raw" else adata.var
     others: dict[str, Any] = {f"layer={k!r}": v for k, v in adata.layers.items() if k != layer}
     if adata.raw is not None and layer != "raw":
-        others["layer='raw'"] = adata.raw.X
-    source = Source(adata.obs, var.index, matrix, layer or "X", others, _marks(adata.uns))
-    return _of_genes(source, var.get(FEATURE_TYPES))
+        with suppress(InputError):  # of a backed object
+            others["layer='raw'"] = multimodal.matrix_of(adata, "raw")
+    source = Source(
+        adata.obs, var.index, matrix, layer or "X", others, _marks(adata.uns), var=var.copy()
+    )
+    return _of_genes(source)
 
 
-def _of_genes(source: Source, kinds: Any) -> Source:
+def _of_genes(source: Source) -> Source:
     """Return the source without features of other types than genes, if there are several types."""
-    return replace(source, types=types_of(kinds, source.genes)).of_types(None)
+    assert source.var is not None
+    types = types_of(source.var.get(FEATURE_TYPES), source.genes)
+    made = source.var[GENE_ID] if source.marks and GENE_ID in source.var else None  # by metacells
+    identifiers = None if made is None else pd.Index(made.astype(str))
+    return replace(source, types=types, identifiers=identifiers).of_types(None)
 
 
 def _from_mudata(mdata: Any, layer: str | None, name: str) -> Source:
@@ -278,6 +342,7 @@ def _from_mudata(mdata: Any, layer: str | None, name: str) -> Source:
             modalities=tuple(sizes),
             join=join,
             other_types=_types_of_modalities(modalities, others),
+            var=pd.concat([modalities[kind].var for kind in kinds]),
         )
 
     return join([genes or next(iter(modalities))])
@@ -313,6 +378,8 @@ def _marks(uns: Any) -> dict[str, Any]:
 def _from_group(group: Any, layer: str | None, name: str) -> Source:
     from anndata.io import read_elem
 
+    if "correlation" in group:
+        raise InputError(f"{name!r} is a result: open it with hiercorr.load")
     if "obs" not in group or "var" not in group:
         raise InputError(f"{name!r} is not an AnnData file: it has no 'obs' and 'var'")
     layers = list(group["layers"]) if "layers" in group else []
@@ -328,8 +395,7 @@ def _from_group(group: Any, layer: str | None, name: str) -> Source:
     marks = (METACELLS, GENE_SETS, SUMMED_LAYER)
     uns = {k: read_elem(group[f"uns/{k}"]) for k in marks if f"uns/{k}" in group}
     obs, matrix = read_elem(group["obs"]), _matrix(group[location])
-    source = Source(obs, var.index, matrix, name, others, _marks(uns))
-    return _of_genes(source, var.get(FEATURE_TYPES))
+    return _of_genes(Source(obs, var.index, matrix, name, others, _marks(uns), var=var))
 
 
 def _location(layer: str | None) -> str:
@@ -355,8 +421,9 @@ def _from_10x(handle: Any, layer: str | None, name: str) -> Source:
     counts = sparse.csr_matrix(
         (m["data"][:], m["indices"][:], m["indptr"][:]), shape=(n_cells, n_genes)
     )
-    barcodes = pd.Index(_decoded(m["barcodes"]))
-    return _of_genes(Source(formats.libraries(barcodes), pd.Index(genes), counts, name), kinds)
+    obs = formats.libraries(pd.Index(_decoded(m["barcodes"])))
+    var = formats.feature_table(genes, ids, kinds)
+    return _of_genes(Source(obs, var.index, counts, name, var=var))
 
 
 def _decoded(dataset: Any) -> Any:

@@ -12,7 +12,7 @@ from scipy import sparse
 
 from hiercorr import kernels
 from hiercorr.counts.counts import Counts
-from hiercorr.counts.modalities import unknown_feature
+from hiercorr.counts.names import FeatureNames
 from hiercorr.counts.plausibility import (
     CellSample,
     reads_per_molecule,
@@ -23,7 +23,7 @@ from hiercorr.counts.plausibility import (
 )
 from hiercorr.counts.selection import Selection, in_order
 from hiercorr.counts.sources import Source, blocks
-from hiercorr.design.levels import one_name_each
+from hiercorr.design.levels import one_name_each, writable_names
 from hiercorr.design.samples import named_columns
 from hiercorr.errors import DataWarning, InputError, unknown_name
 from hiercorr.runtime.user_warnings import warn
@@ -239,7 +239,8 @@ def _expected_zeros(counts: Counts, gene: int, among: NDArray[np.bool_]) -> floa
 
 
 def check_gene_names(genes: pd.Index) -> None:
-    """Raise an error if a name occurs more than once."""
+    """Raise an error if a name occurs more than once, or is no text."""
+    writable_names("the index of genes", genes)
     if not genes.is_unique:
         twice = genes[genes.duplicated()].unique()
         raise InputError(
@@ -501,18 +502,18 @@ def _has_counts(matrix: Any) -> bool:
 
 
 def choose_genes(
-    names: pd.Index,
+    features: FeatureNames,
     genes: Sequence[str] | ArrayLike | int | None,
     total: NDArray[np.float64],
     always: Sequence[str],
     kind: NDArray[np.int64] | None = None,
-    left_out: pd.Series | None = None,
 ) -> NDArray[np.int64]:
     """Return the positions of the selected genes, in the order of the data.
 
     Parameters
     ----------
-    names : Index
+    features : FeatureNames
+        Names of the features that are read; genes may be named by their ids as well.
     genes : sequence of str, bool mask or int, optional
         See :class:`hiercorr.counts.selection.Selection`.
     total : ndarray, shape (n_vars,)
@@ -522,17 +523,16 @@ def choose_genes(
     kind : ndarray of int64, shape (n_vars,), optional
         Type of each feature, if there are several: features are ordered by type, and N is the
         number of each.
-    left_out : Series, optional
-        Type of each feature that is not read, by name.
 
     Returns
     -------
     ndarray of int64
     """
-    left_out = pd.Series(dtype=object) if left_out is None else left_out
+    names = features.genes
+    always = [features.named(gene) for gene in always]
     for gene in always:
         if gene not in names:
-            raise unknown_feature("target gene", gene, names, left_out)
+            raise features.unknown("target gene", gene)
     added = names.get_indexer(pd.Index(list(always), dtype=object))
     if genes is None:
         chosen = np.flatnonzero(total > 0)
@@ -552,7 +552,7 @@ def choose_genes(
             ranked = np.concatenate([ranked[kind[ranked] == t][: int(genes)] for t in set(kind)])
         chosen = np.sort(ranked[total[ranked] > 0])
     else:
-        chosen = _named_genes(names, genes, left_out)
+        chosen = _named_genes(features, genes)
         empty = chosen[total[chosen] == 0]
         if len(empty):
             raise InputError(
@@ -571,12 +571,15 @@ def choose_genes(
     return chosen.astype(np.int64)
 
 
-def _named_genes(names: pd.Index, genes: Any, left_out: pd.Series) -> NDArray[np.int64]:
+def _named_genes(features: FeatureNames, genes: Any) -> NDArray[np.int64]:
+    names = features.genes
     if isinstance(genes, str):
         raise InputError(
             f"genes={genes!r} is one string; pass a list of names, e.g. [{genes!r}, ...]"
         )
-    values = np.asarray(in_order("genes", genes, names))
+    values = np.atleast_1d(np.asarray(in_order("genes", genes, names)))
+    if values.ndim > 1:
+        raise InputError(f"genes must be a list of names or a mask, not a table: {genes!r}")
     if values.dtype == bool:
         if values.shape != (len(names),):
             raise InputError(
@@ -589,9 +592,11 @@ def _named_genes(names: pd.Index, genes: Any, left_out: pd.Series) -> NDArray[np
         raise InputError(
             "genes must be names, a boolean mask or one integer N; positions are not accepted"
         )
+    if features.ids is not None:
+        values = np.array([features.named(gene) for gene in values], object)
     found = names.get_indexer(values)
     if (found < 0).any():
-        raise unknown_feature("gene", values[np.flatnonzero(found < 0)[0]], names, left_out)
+        raise features.unknown("gene", values[np.flatnonzero(found < 0)[0]])
     repeated = pd.Index(values)[pd.Index(values).duplicated()]
     if len(repeated):
         raise InputError(f"gene {repeated[0]!r} is named twice in genes=")

@@ -266,6 +266,13 @@ def formula_text(formula: str | Sequence[str]) -> str:
     return "~ " + " + ".join(f"`{name}`" for name in names)
 
 
+def no_intercept(text: str) -> InputError:
+    """Build the error for a formula without an intercept."""
+    return InputError(
+        f"formula {text!r} has no intercept; covariates adjust around it, so leave it in"
+    )
+
+
 def parse(text: str) -> Any:
     """Parse a one-sided formula into terms.
 
@@ -297,6 +304,8 @@ def parse(text: str) -> Any:
         for factor in term.factors:
             if factor.eval_method.name == "PYTHON":
                 _refuse_code(factor.expr, text)
+    if "".join(text.split()) != "~1" and not any(columns_of(term) for term in parsed):
+        raise InputError(f"formula {text!r} names no column: leave it out")
     return parsed
 
 

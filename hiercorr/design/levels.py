@@ -1,6 +1,8 @@
-"""Names of levels: each stands for one value."""
+"""Names of levels: each stands for one value, and can be written to any file."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 import pandas as pd
 
@@ -20,16 +22,52 @@ def one_name_each(kind: str, column: object, values: pd.Series | pd.Index) -> No
     """
     if isinstance(values.dtype, pd.CategoricalDtype):
         different = values.cat.categories if isinstance(values, pd.Series) else values.categories
-    elif values.dtype == object:
-        different = pd.Index(values.dropna().unique())
+    elif pd.api.types.is_string_dtype(values.dtype):  # objects as well
+        try:
+            each = set(values.dropna())
+        except TypeError as error:
+            raise InputError(
+                f"{kind} {column!r} contains lists or other objects that cannot be compared: give "
+                "every row one text or number"
+            ) from error
+        different = pd.Index(list(each), dtype=object)
     else:
         return
+    writable_names(f"{kind} {column!r}", different)
     names = different.astype(str)
     if names.is_unique:
         return
     name = names[names.duplicated()][0]
-    same = " and ".join(repr(v) for v in different[names == name][:2])
+    same = " and ".join(sorted(repr(v) for v in different[names == name])[:2])
     raise InputError(
         f"{kind} {column!r} contains {same}, which have the same name {name!r}: give each value "
         f"one spelling, e.g. obs[{column!r}] = obs[{column!r}].astype(str)"
     )
+
+
+def writable_names(kind: str, names: Iterable[object]) -> None:
+    """Raise an error if a name contains a NUL character or half of a surrogate pair.
+
+    pandas takes names that differ only behind a NUL for the same, and no file can contain either.
+
+    Parameters
+    ----------
+    kind : str
+        What the names are of, e.g. ``"sample column 'donor'"``.
+    names : iterable
+        Those that are not strings are ignored.
+    """
+    for name in names:
+        if isinstance(name, str) and ("\0" in name or not _encodable(name)):
+            raise InputError(
+                f"{kind} contains the name {name!r}, in which a character is no text (NUL, or half "
+                "of a surrogate pair): rename it"
+            )
+
+
+def _encodable(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

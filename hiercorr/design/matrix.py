@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from hiercorr.design import formulas
 from hiercorr.design.levels import one_name_each
-from hiercorr.errors import InputError, unknown_name
+from hiercorr.errors import InputError, listed, unknown_name
 
 
 @dataclass(frozen=True)
@@ -61,12 +61,11 @@ class DesignMatrix:
             if not weights.any():
                 raise InputError(f"contrast {name!r} is 0 for all coefficients: {wanted!r}")
             return weights
-        if not isinstance(wanted, Sequence | np.ndarray | pd.Index) or len(wanted) != 3:
-            raise InputError(
-                f"contrast {name!r} must be an expression or (column, level, baseline), not "
-                f"{wanted!r}"
-            )
-        weights = self._level_contrast(*wanted)
+        expected = "an expression or (column, level, baseline)"
+        parts = listed(f"contrast {name!r}", wanted, expected)
+        if len(parts) != 3:
+            raise InputError(f"contrast {name!r} must be {expected}, not {wanted!r}")
+        weights = self._level_contrast(*parts)
         if not weights.any():
             raise InputError(f"contrast {name!r} compares a level with itself: {tuple(wanted)!r}")
         return weights
@@ -143,9 +142,7 @@ def make_design(
     spec = frame.model_spec
     frame = pd.DataFrame(frame)
     if "Intercept" not in frame.columns:
-        raise InputError(
-            f"formula {text!r} has no intercept; covariates adjust around it, so leave it in"
-        )
+        raise formulas.no_intercept(text)
     frame = frame[["Intercept", *[c for c in frame.columns if c != "Intercept"]]]
     matrix, names = frame.to_numpy(np.float64), [str(c) for c in frame.columns]
     finite = np.isfinite(matrix).all(0)
@@ -249,7 +246,7 @@ def sample_design(
     block : str or None
         Column whose levels are added as fixed effects.
     """
-    text = formula or "~ 1"
+    text = "~ 1" if formula is None else formula
     if block is not None:
         # Blocks come first, so that covariates constant within blocks are reported as aliased.
         text = f"~ C(`{block}`) + {text.partition('~')[2].strip() if '~' in text else text}"

@@ -55,7 +55,7 @@ class CellCorrelation:
 
     Parameters
     ----------
-    data, sample, genes, layer, depth, subset, min_cells, small_samples
+    data, sample, genes, layer, depth, subset, gene_names, min_cells, small_samples
         As for :class:`hiercorr.CSCore`.
 
     Examples
@@ -76,6 +76,7 @@ class CellCorrelation:
         depth: str | ArrayLike | None = None,
         subset: ArrayLike | Mapping[str, Any] | None = None,
         *,
+        gene_names: str | None = None,
         min_cells: int = MIN_CELLS,
         small_samples: str = "exclude",
     ) -> None:
@@ -86,6 +87,7 @@ class CellCorrelation:
             layer=layer,
             depth=depth,
             subset=subset,
+            gene_names=gene_names,
             min_cells=min_cells,
             small_samples=small_samples,
         )
@@ -134,9 +136,19 @@ class CellCorrelation:
         ------
         InputError
             If an option is invalid, has no effect, or needs samples that were not named.
+
+        Examples
+        --------
+        >>> import hiercorr as hc
+        >>> adata = hc.datasets.glioblastoma()
+        >>> options = {"depth": "total_counts", "genes": 30, "subset": {"condition": "ctrl"}}
+        >>> r = hc.CellCorrelation(adata, "sample_id", **options).fit(target="FTL")
+        >>> r.dataset.attrs["model"]
+        'CellCorrelation'
         """
         chosen = self._check(method, level, target, uncertainty, precision, confidence)
         true_or_false("progress", progress, optional=True)
+        target = self._reader.named(target)
         counts = self._reader.with_gene(target)
         rows = tiling.rows_of(target, counts.genes)
         options = _Options(
@@ -159,7 +171,11 @@ class CellCorrelation:
             genes=counts.genes,
             samples=counts.samples,
             pair=pair,
-            gene={"mean_log": sums / counts.n_cells, "detection": counts.detection},
+            gene={
+                "mean_log": sums / counts.n_cells,
+                "detection": counts.detection,
+                **counts.gene_ids,
+            },
             sample={"n_cells": counts.cells_per_sample, "depth": counts.median_depth},
             target=target,
             attrs={

@@ -27,6 +27,8 @@ from hiercorr.errors import (
     valid_seed,
     whole_number,
 )
+from hiercorr.results.pairs import known_gene
+from hiercorr.results.result import CorrelationResult
 from hiercorr.runtime.user_warnings import warn
 from hiercorr.within.cscore import CSCore
 
@@ -44,6 +46,7 @@ def metacells(
     layer: str | None = None,
     depth: str | ArrayLike | None = None,
     subset: ArrayLike | Mapping[str, Any] | None = None,
+    gene_names: str | None = None,
     n_genes: int = _N_GENES,
     n_components: int = _N_COMPONENTS,
     min_cells: int = MIN_CELLS,
@@ -71,7 +74,7 @@ def metacells(
     labels : str, optional
         Column of ``obs`` with metacells from SEACells, metacells-2 or another tool; excludes
         `size`, `n_genes` and `n_components`.
-    layer, depth, subset, min_cells
+    layer, depth, subset, gene_names, min_cells
         As for :class:`hiercorr.CSCore`.
     n_genes, n_components : int
         Number of most variable genes (of log-normalised counts) and of principal components used
@@ -83,7 +86,8 @@ def metacells(
     -------
     AnnData
         Metacells x genes. ``X``: sums (CSR); ``obs``: sample, n_cells, depth (sum of the cells'
-        depths, counts); ``uns["hiercorr_metacells"]``: the options used.
+        depths, counts); ``var``: gene_id, the names in the data, with `gene_names`;
+        ``uns["hiercorr_metacells"]``: the options used.
 
     References
     ----------
@@ -115,7 +119,14 @@ def metacells(
                 )
     counts = read_counts(
         data,
-        Selection(sample=sample, layer=layer, depth=depth, subset=subset, min_cells=min_cells),
+        Selection(
+            sample=sample,
+            layer=layer,
+            depth=depth,
+            subset=subset,
+            gene_names=gene_names,
+            min_cells=min_cells,
+        ),
     )
     x = _matrix(counts)
     if labels is None:
@@ -164,7 +175,8 @@ def _sums(
         },
         index=names,
     )
-    return ad.AnnData((member @ x).tocsr(), obs=obs, var=pd.DataFrame(index=counts.genes))
+    var = pd.DataFrame(counts.gene_ids, index=counts.genes)
+    return ad.AnnData((member @ x).tocsr(), obs=obs, var=var)
 
 
 def metacell_sensitivity(
@@ -177,6 +189,7 @@ def metacell_sensitivity(
     layer: str | None = None,
     depth: str | ArrayLike | None = None,
     subset: ArrayLike | Mapping[str, Any] | None = None,
+    gene_names: str | None = None,
     n_genes: int = _N_GENES,
     n_components: int = _N_COMPONENTS,
     seed: int | np.random.Generator | None = None,
@@ -185,7 +198,7 @@ def metacell_sensitivity(
 
     Parameters
     ----------
-    data, sample, layer, depth, subset, n_genes, n_components, seed
+    data, sample, layer, depth, subset, gene_names, n_genes, n_components, seed
         As for :func:`metacells`.
     target : str
         Target gene.
@@ -201,6 +214,13 @@ def metacell_sensitivity(
         One row per size: n_metacells; over all genes the median absolute correlation, the
         proportion with q < 0.05 and the agreement (Pearson correlation with the estimates over
         cells); then the correlation with each partner.
+
+    Examples
+    --------
+    >>> import hiercorr as hc
+    >>> adata = hc.datasets.glioblastoma()
+    >>> options = {"depth": "total_counts", "subset": {"condition": "ctrl"}}
+    >>> hc.metacell_sensitivity(adata, "sample_id", "FTL", **options)  # doctest: +SKIP
     """
     sample = sample_name(sample)
     text("target", target)
@@ -208,14 +228,20 @@ def metacell_sensitivity(
     _check_partners(genes)
     _check_sizes(sizes)
     rng = np.random.default_rng(seed)
-    options: dict[str, Any] = {"layer": layer, "depth": depth, "subset": subset}
+    options: dict[str, Any] = {
+        "layer": layer,
+        "depth": depth,
+        "subset": subset,
+        "gene_names": gene_names,
+    }
     rows: dict[int, dict[str, float]] = {}
     with warnings.catch_warnings():
         for category in (EstimationWarning, RuntimeWarning):
             warnings.simplefilter("ignore", category)
         cells = CSCore(data, sample, **options).fit(target=target)
+        target = str(cells.target)
         base = cells.matrix().loc[target]
-        shown = cells.top(n=10).index if genes is None else _partners(cells.genes, genes, target)
+        shown = cells.top(n=10).index if genes is None else _partners(cells, genes)
         for size in (1, *sizes):
             fit = cells
             n = int(cells.dataset.attrs["n_cells"])
@@ -259,13 +285,11 @@ def _check_sizes(sizes: Any) -> None:
         whole_number("sizes", size)
 
 
-def _partners(known: pd.Index, genes: Any, target: str) -> pd.Index:
+def _partners(cells: CorrelationResult, genes: Any) -> pd.Index:
     if isinstance(genes, int | np.integer):
-        return known.drop(target)[:genes]
-    for gene in genes:
-        if gene not in known:
-            raise unknown_name("gene", gene, known)
-    return pd.Index(genes)
+        return cells.genes.drop(str(cells.target))[:genes]
+    names = [known_gene(cells.dataset, gene) for gene in genes]
+    return pd.Index(names)
 
 
 def _matrix(counts: Counts) -> sparse.csr_matrix:

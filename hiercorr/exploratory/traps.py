@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import itertools
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +27,7 @@ from hiercorr.errors import (
     EstimationWarning,
     InputError,
     between_0_and_1,
+    listed,
     text,
     valid_seed,
     whole_number,
@@ -80,6 +81,15 @@ class Traps:
         ``foreign_expected``, the same if genes were independent.
     cells : Series
         Part of each cell in that component, by cell name; see :meth:`without_leading_cells`.
+
+    Examples
+    --------
+    >>> import hiercorr as hc
+    >>> adata = hc.datasets.glioblastoma()
+    >>> options = {"depth": "total_counts", "subset": {"condition": "ctrl"}}
+    >>> t = hc.traps(adata, "sample_id", "FTL", **options)
+    >>> sorted(t.summary)[:3]
+    ['attenuation', 'called_between', 'called_cells']
     """
 
     target: str
@@ -142,12 +152,21 @@ class Traps:
         -------
         ndarray of bool, shape (n_cells,)
             For ``subset=``; False for cells that were not analysed.
+
+        Examples
+        --------
+        >>> import hiercorr as hc
+        >>> adata = hc.datasets.glioblastoma()
+        >>> options = {"depth": "total_counts", "subset": {"condition": "ctrl"}}
+        >>> t = hc.traps(adata, "sample_id", "FTL", **options)
+        >>> keep = t.without_leading_cells(adata.obs_names)
+        >>> bool(0 < keep.sum() < adata.n_obs)
+        True
         """
         between_0_and_1("share", share)
-        if isinstance(names, str) or not isinstance(names, Iterable):
-            raise InputError(f"names={names!r} is not a list of cell names, as adata.obs_names")
+        every = listed("names", names, "a list of cell names, as adata.obs_names")
         kept = self.cells.nsmallest(len(self.cells) - int(share * len(self.cells))).index
-        return np.asarray(pd.Index(names).isin(kept))
+        return np.asarray(pd.Index(every, dtype=object).isin(kept))
 
     __repr__ = __str__
 
@@ -165,6 +184,13 @@ class Traps:
         Returns
         -------
         Figure
+
+        Examples
+        --------
+        >>> import hiercorr as hc
+        >>> adata = hc.datasets.glioblastoma()
+        >>> options = {"depth": "total_counts", "subset": {"condition": "ctrl"}}
+        >>> hc.traps(adata, "sample_id", "FTL", **options).plot()  # doctest: +SKIP
         """
         from hiercorr.plotting import traps as draw
 
@@ -180,6 +206,8 @@ def traps(
     depth: str | ArrayLike | None = None,
     subset: ArrayLike | Mapping[str, Any] | None = None,
     *,
+    block: str | None = None,
+    gene_names: str | None = None,
     permutations: int = 999,
     min_cells: int = MIN_CELLS,
     seed: int | np.random.Generator | None = 0,
@@ -188,10 +216,13 @@ def traps(
 
     Parameters
     ----------
-    data, sample, genes, layer, depth, subset, min_cells
+    data, sample, genes, layer, depth, subset, gene_names, min_cells
         As for :class:`hiercorr.CSCore`.
     target : str
         Target gene.
+    block : str, optional
+        Column with the donor of each sample: the tests with samples as units are those with donors
+        as units.
     permutations : int
         Number of permutations of the sample labels; all arrangements if there are no more.
     seed : int or Generator, optional
@@ -221,25 +252,28 @@ def traps(
         "layer": layer,
         "depth": depth,
         "subset": subset,
+        "gene_names": gene_names,
         "min_cells": min_cells,
     }
     with _warned_once(), warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
         cells = CellCorrelation(data, sample, **options)
+        target = cells.counts.named(target)
         known = target in cells.counts.genes
         counts = (
             cells.counts
             if known
             else read_counts(data, Selection(sample, **options), always=(target,))
         )
+        target = str(counts.named(target))
         if counts.n_samples < 3:
             raise InputError(
                 "traps compares with tests over samples and needs 3 of them; there are "
                 f"{counts.n_samples}"
             )
         naive = cells.fit(level="pooled", target=target, uncertainty="none")
-        corrected = CSCore(data, sample, **options).fit(target=target)
-        between = Pseudobulk(data, sample, **options).fit(
+        corrected = CSCore(data, sample, block=block, **options).fit(target=target)
+        between = Pseudobulk(data, sample, block=block, **options).fit(
             target=target, permutations=permutations, seed=rng
         )
     names = counts.genes

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from hiercorr.errors import DataWarning, InputError, unknown_name
-from hiercorr.interpretation.evidence import different_choices
+from hiercorr.counts.names import name_of
+from hiercorr.errors import DataWarning, InputError, listed, unknown_name
+from hiercorr.interpretation.evidence import check_names, different_choices
+from hiercorr.results.pairs import ids_of
 from hiercorr.results.result import CorrelationResult
 from hiercorr.runtime.user_warnings import warn
 from hiercorr.schema import describe_flag
@@ -31,12 +33,34 @@ class Comparison:
         One row per pair, level and result: ``gene_a``, ``gene_b``, ``level``, ``result``,
         ``correlation``, ``ci_lower``, ``ci_upper``, ``scale`` (``"expression"`` or
         ``"log expression"``), ``flag``.
+
+    Examples
+    --------
+    >>> import hiercorr as hc
+    >>> adata = hc.datasets.glioblastoma()
+    >>> options = {"depth": "total_counts", "genes": 30, "subset": {"condition": "ctrl"}}
+    >>> model = hc.CSCore(adata, "sample_id", **options)
+    >>> results = {u: model.fit(uncertainty=u) for u in ("hierarchical", "jackknife")}
+    >>> c = hc.compare(results)
+    >>> c.wide().columns.tolist()
+    ['hierarchical', 'jackknife']
     """
 
     table: pd.DataFrame
 
     def wide(self) -> pd.DataFrame:
-        """Return the correlations with one row per pair and level and one column per result."""
+        """Return the correlations with one row per pair and level and one column per result.
+
+        Examples
+        --------
+        >>> import hiercorr as hc
+        >>> adata = hc.datasets.glioblastoma()
+        >>> options = {"depth": "total_counts", "genes": 30, "subset": {"condition": "ctrl"}}
+        >>> model = hc.CSCore(adata, "sample_id", **options)
+        >>> c = hc.compare({"a": model.fit(), "b": model.fit(uncertainty="jackknife")})
+        >>> c.wide().shape
+        (20, 2)
+        """
         return self.table.pivot_table(
             index=["gene_a", "gene_b", "level"], columns="result", values="correlation", sort=False
         )
@@ -52,6 +76,16 @@ class Comparison:
         Returns
         -------
         Axes
+
+        Examples
+        --------
+        >>> import hiercorr as hc
+        >>> adata = hc.datasets.glioblastoma()
+        >>> options = {"depth": "total_counts", "genes": 30, "subset": {"condition": "ctrl"}}
+        >>> model = hc.CSCore(adata, "sample_id", **options)
+        >>> results = {u: model.fit(uncertainty=u) for u in ("hierarchical", "jackknife")}
+        >>> c = hc.compare(results)
+        >>> c.plot()  # doctest: +SKIP
         """
         from hiercorr.plotting import comparison
 
@@ -114,7 +148,9 @@ def compare(
                 f"result {name!r} is a {type(result).__name__}, not a CorrelationResult"
             )
     _warn_of_different_cells(results)
-    chosen = _common(results) if pairs is None else _checked(pairs)
+    check_names(results)
+    first = next(iter(results.values()))
+    chosen = _common(results) if pairs is None else _named(_checked(pairs), first)
     rows = [
         row
         for name, result in results.items()
@@ -141,16 +177,20 @@ def _warn_of_different_cells(results: Mapping[str, CorrelationResult]) -> None:
 
 
 def _checked(pairs: Any) -> list[tuple[str, str]]:
-    if isinstance(pairs, str) or not isinstance(pairs, Iterable):
-        raise InputError(f"pairs must be a list of pairs of genes, not {pairs!r}")
-    listed = list(pairs)
-    for pair in listed:
+    every = listed("pairs", pairs, "a list of pairs of genes")
+    for pair in every:
         names = [] if isinstance(pair, str) or not isinstance(pair, Iterable) else list(pair)
         if len(names) != 2 or not all(isinstance(g, str) for g in names):
             raise InputError(f"pairs must contain pairs of genes, not {pair!r}")
-    if not listed:
+    if not every:
         raise InputError("pairs is empty; leave it out to compare all common pairs")
-    return [(a, b) for a, b in listed]
+    return [(a, b) for a, b in every]
+
+
+def _named(pairs: list[tuple[str, str]], result: CorrelationResult) -> list[tuple[str, str]]:
+    """Return pairs by the names of their genes, which may be given by their ids."""
+    ids = ids_of(result.dataset)
+    return [(name_of(a, result.genes, ids), name_of(b, result.genes, ids)) for a, b in pairs]
 
 
 def _common(results: Mapping[str, CorrelationResult]) -> list[tuple[str, str]]:

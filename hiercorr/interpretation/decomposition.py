@@ -48,6 +48,7 @@ def decompose(
     subset: ArrayLike | Mapping[str, Any] | None = None,
     *,
     target: str | None = None,
+    gene_names: str | None = None,
     min_cells: int = MIN_CELLS,
     small_samples: str = "exclude",
     progress: bool | None = None,
@@ -59,7 +60,7 @@ def decompose(
 
     Parameters
     ----------
-    data, sample, genes, layer, depth, subset, min_cells, small_samples
+    data, sample, genes, layer, depth, subset, gene_names, min_cells, small_samples
         As for :class:`hiercorr.CSCore`.
     target : str, optional
         One gene against all others.
@@ -100,11 +101,13 @@ def decompose(
             layer=layer,
             depth=depth,
             subset=subset,
+            gene_names=gene_names,
             min_cells=min_cells,
             small_samples=small_samples,
         ),
         always=() if target is None else (target,),
     )
+    target = counts.named(target)
     if counts.n_samples < 2:
         raise InputError("a decomposition needs at least 2 samples")
     rows = tiling.rows_of(target, counts.genes)
@@ -169,6 +172,7 @@ def _genes(d: _Decomposition) -> dict[str, NDArray]:
         return {
             "mean": mean / d.sums.unit,
             "detection": d.counts.detection,
+            **d.counts.gene_ids,
             "within_variance": d.within / square,
             "between_variance": d.between / square,
             "variance_share": d.between / (d.within + d.between),

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from hiercorr.counts.names import are_identifiers
 from hiercorr.errors import DataWarning, InputError, between_0_and_1, one_of, text
 from hiercorr.results.feature_types import with_types
 from hiercorr.results.pairs import UNCLIPPED, effects, pair_columns, table_columns
@@ -36,6 +37,17 @@ class Evidence:
         smaller q-value and p-value.
     q : float
         Threshold of the classes.
+
+    Examples
+    --------
+    >>> import hiercorr as hc
+    >>> adata = hc.datasets.glioblastoma()
+    >>> options = {"depth": "total_counts", "subset": {"condition": "ctrl"}}
+    >>> w = hc.CSCore(adata, "sample_id", **options).fit(target="FTL")
+    >>> b = hc.Pseudobulk(adata, "sample_id", **options).fit(target="FTL")
+    >>> found = hc.evidence("FTL", within=w, between=b)
+    >>> found.table.columns.tolist()[:2]
+    ['within_correlation', 'within_ci_lower']
     """
 
     target: str
@@ -43,7 +55,18 @@ class Evidence:
     q: float
 
     def counts(self) -> pd.Series:
-        """Count the genes of each class."""
+        """Count the genes of each class.
+
+        Examples
+        --------
+        >>> import hiercorr as hc
+        >>> adata = hc.datasets.glioblastoma()
+        >>> options = {"depth": "total_counts", "subset": {"condition": "ctrl"}}
+        >>> w = hc.CSCore(adata, "sample_id", **options).fit(target="FTL")
+        >>> b = hc.Pseudobulk(adata, "sample_id", **options).fit(target="FTL")
+        >>> int(hc.evidence("FTL", within=w, between=b).counts().sum())
+        299
+        """
         return self.table["evidence"].value_counts().reindex(list(CLASSES), fill_value=0)
 
     def of(self, name: str) -> pd.DataFrame:
@@ -58,6 +81,16 @@ class Evidence:
         Returns
         -------
         DataFrame
+
+        Examples
+        --------
+        >>> import hiercorr as hc
+        >>> adata = hc.datasets.glioblastoma()
+        >>> options = {"depth": "total_counts", "subset": {"condition": "ctrl"}}
+        >>> w = hc.CSCore(adata, "sample_id", **options).fit(target="FTL")
+        >>> b = hc.Pseudobulk(adata, "sample_id", **options).fit(target="FTL")
+        >>> hc.evidence("FTL", within=w, between=b).of("cell-state only").index[0]
+        'CTSL'
         """
         one_of("name", name, CLASSES)
         return self.table[self.table["evidence"] == name]
@@ -149,6 +182,8 @@ def evidence(
         if result is not None or name in ("within", "between"):
             _check_layer(name, result)
     _check_samples(within, between)
+    check_names({name: result for name, result in layers.items() if result is not None})
+    target, _ = within._row(target)
     parts = [
         _layer(result, target).add_prefix(f"{name}_")
         for name, result in layers.items()
@@ -177,6 +212,31 @@ def evidence(
     joined = joined.iloc[np.lexsort((best_p, best_q, rank))]
     joined.index.name = "gene"
     return Evidence(target, with_types(joined, within.dataset), q)
+
+
+def check_names(results: Mapping[str, CorrelationResult]) -> None:
+    """Raise an error if results name their genes differently, as by symbols and by ids.
+
+    Parameters
+    ----------
+    results : mapping
+        Results by the name of their argument.
+    """
+    columns = [r.dataset.attrs.get("gene_names") for r in results.values()]
+    by_id = [are_identifiers(r.genes) for r in results.values()]
+    if len(set(columns)) == 1 and len(set(by_id)) == 1:
+        return
+    genes = [set(r.genes) for r in results.values()]
+    if 2 * len(set.intersection(*genes)) >= min(map(len, genes)):
+        return
+    stated = "; ".join(
+        f"{name!r} by {'var_names' if c is None else f'the column {c!r} of var'}, "
+        f"e.g. {r.genes[0]!r}"
+        for (name, r), c in zip(results.items(), columns, strict=True)
+    )
+    raise InputError(
+        f"the results name their genes differently: {stated}; fit them with the same gene_names="
+    )
 
 
 def _check_layer(name: str, result: object) -> None:

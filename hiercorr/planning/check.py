@@ -65,6 +65,14 @@ class DesignCheck:
         The recommended analysis, in one sentence.
     reasons : list of str
         Reasons and caveats.
+
+    Examples
+    --------
+    >>> import hiercorr as hc
+    >>> adata = hc.datasets.glioblastoma()
+    >>> check = hc.check_design(adata, sample="sample_id", depth="total_counts")
+    >>> check.structure.block
+    'patient_id'
     """
 
     samples: pd.DataFrame
@@ -78,7 +86,16 @@ class DesignCheck:
     reasons: list[str]
 
     def table(self) -> pd.DataFrame:
-        """Return the facts as a table with one column."""
+        """Return the facts as a table with one column.
+
+        Examples
+        --------
+        >>> import hiercorr as hc
+        >>> adata = hc.datasets.glioblastoma()
+        >>> check = hc.check_design(adata, sample="sample_id", depth="total_counts")
+        >>> check.table().columns.tolist()[:2]
+        ['value']
+        """
         return pd.DataFrame({"value": self.facts})
 
     def conditions_said(self) -> pd.DataFrame:
@@ -136,6 +153,7 @@ def check_design(
     layer: str | None = None,
     depth: str | ArrayLike | None = None,
     subset: ArrayLike | Mapping[str, Any] | None = None,
+    gene_names: str | None = None,
     min_cells: int = MIN_CELLS,
     main_claim: bool | None = None,
     review: bool | None = None,
@@ -153,7 +171,7 @@ def check_design(
     formula : str, optional
         Covariates of samples that the analysis will adjust for, checked for rank, confounding and
         degrees of freedom.
-    layer, depth, subset, min_cells
+    layer, depth, subset, gene_names, min_cells
         As for :class:`hiercorr.CSCore`.
     main_claim, review : bool, optional
         Whether a test is wanted for the main claim, and whether it must withstand review; the data
@@ -180,7 +198,14 @@ def check_design(
     true_or_false("review", review, optional=True)
     counts = read_counts(
         data,
-        Selection(sample=sample, layer=layer, depth=depth, subset=subset, min_cells=min_cells),
+        Selection(
+            sample=sample,
+            layer=layer,
+            depth=depth,
+            subset=subset,
+            gene_names=gene_names,
+            min_cells=min_cells,
+        ),
     )
     constant = sample_columns(counts.obs.drop(columns=sample), counts.starts, counts.samples)
     table = _sample_table(counts, constant)

@@ -59,6 +59,7 @@ def pilot(
     if gene_a == gene_b:
         raise InputError(f"gene_a and gene_b must be two genes, not both {gene_a!r}")
     model = CSCore(data, sample, genes=[gene_a, gene_b], depth=depth, **options)
+    gene_a, gene_b = (str(model.counts.named(g)) for g in (gene_a, gene_b))
     fitted = model.fit(per_sample=True).dataset
     pair = fitted.sel(gene=gene_a, partner=gene_b)
     scale = float(np.mean(model.counts.depth))

@@ -14,6 +14,7 @@ import pandas as pd
 from hiercorr.errors import (
     InputError,
     between_0_and_1,
+    listed,
     number,
     one_of,
     true_or_false,
@@ -26,6 +27,7 @@ QUESTIONS = ("within", "between", "differential")
 QUANTITIES = ("samples", "cells", "mean", "rho", "heterogeneity")
 _SOLVABLE = (*QUANTITIES, "power")
 _HETEROGENEITY, _BETWEEN_SD = 0.1, 0.4  # defaults
+_MOST = 10_000_000  # samples, cells per sample and counts
 
 
 def power(
@@ -177,7 +179,7 @@ def _cells_of_donors(
     question: str, cells: Any, samples: float | None
 ) -> tuple[tuple[float, ...], float]:
     """Check the numbers of cells of unequal donors; return them and the number of donors."""
-    each = tuple(cells)
+    each = tuple(listed("cells", cells, "a number, or one per donor"))
     if question != "within":
         raise InputError("cells must be one number, except for question='within'")
     if len(each) < 3 or samples not in (None, len(each)):
@@ -197,9 +199,9 @@ def _two(value: Any) -> tuple[float, float]:
 
 def _check_values(values: Mapping[str, Any]) -> None:
     """Check the type and range of every number; None is a quantity to solve for."""
-    number("samples", values["samples"], 3, optional=True)
+    number("samples", values["samples"], 3, _MOST, optional=True)
     if not isinstance(values["cells"], tuple):
-        number("cells", values["cells"], 2, optional=True)
+        number("cells", values["cells"], 2, _MOST, optional=True)
     number("heterogeneity", values["heterogeneity"], 0, 1, optional=True)
     number("tests", values["tests"], 1)
     number("between_sd", values["between_sd"], 0, 10)
@@ -232,8 +234,8 @@ def _check_pair(name: str, value: Any, optional: bool = False) -> None:
     numbers = [isinstance(v, Real) and not isinstance(v, bool) for v in both]
     if len(both) != 2 or not all(numbers):
         raise InputError(f"{name} must be a number or a pair of numbers, not {value!r}")
-    if not all(0 < v < math.inf for v in both):
-        raise InputError(f"{name} must be positive, not {value!r}")
+    if not all(0 < v <= _MOST for v in both):
+        raise InputError(f"{name} must be positive and no more than {_MOST:,}, not {value!r}")
 
 
 def _check_effects(question: str, values: Mapping[str, Any]) -> None:
@@ -286,10 +288,10 @@ def power_curve(design: Design, over: str, values: Iterable[float]) -> pd.DataFr
     True
     """
     _check_quantity(design, over)
-    if isinstance(values, str) or not isinstance(values, Iterable):
-        raise InputError(f"values must be several numbers, not {values!r}")
     rows = []
-    for value in values:
+    for value in listed("values", values, "several numbers"):
+        if value is None:
+            raise InputError("values must be several numbers, not None")
         try:
             _check_values(_values_of(design) | {over: value})
         except InputError as error:

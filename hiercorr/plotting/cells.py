@@ -30,6 +30,7 @@ def pair_scatter(
     layer: str | None = None,
     depth: str | ArrayLike | None = None,
     subset: ArrayLike | Mapping[str, Any] | None = None,
+    gene_names: str | None = None,
     min_cells: int = MIN_CELLS,
     max_cells: int = 20_000,
     seed: int = 0,
@@ -41,7 +42,7 @@ def pair_scatter(
 
     Parameters
     ----------
-    data, sample, layer, depth, subset, min_cells
+    data, sample, layer, depth, subset, gene_names, min_cells
         As for :class:`hiercorr.CSCore`.
     gene_a, gene_b : str
     max_cells : int
@@ -62,9 +63,11 @@ def pair_scatter(
             layer=layer,
             depth=depth,
             subset=subset,
+            gene_names=gene_names,
             min_cells=min_cells,
         ),
     )
+    gene_a, gene_b = (str(counts.named(g)) for g in (gene_a, gene_b))
     rng = np.random.default_rng(seed)
     x = counts.toarray()[:, counts.genes.get_indexer([gene_a, gene_b])]
     scale = np.median(counts.depth)

@@ -93,6 +93,25 @@ def look() -> Look:
 
 
 @contextmanager
+def settings(rc: dict[str, Any]) -> Iterator[None]:
+    """Change settings of Matplotlib for a while, except whether it is interactive.
+
+    In a notebook, the first figure turns the interactive mode on. If leaving the context turned it
+    off again, no later figure would be shown.
+    """
+    matplotlib = optional("matplotlib", "plots")
+    interactive = matplotlib.is_interactive()
+    try:
+        with matplotlib.rc_context(rc):
+            try:
+                yield
+            finally:
+                interactive = matplotlib.is_interactive()
+    finally:
+        matplotlib.interactive(interactive)
+
+
+@contextmanager
 def figure_style(style: str = "paper", width: str | float = "single") -> Iterator[None]:
     """Draw and save figures in a style: for a screen, or for the column of a journal.
 
@@ -136,7 +155,7 @@ def figure_style(style: str = "paper", width: str | float = "single") -> Iterato
         chosen = Look(mm * MM, 0.7, 7.0, 7.0, 6.0, 0.65, 0.68)
     token = _LOOK.set(chosen)
     try:
-        with optional("matplotlib", "plots").rc_context(chosen.rc()):
+        with settings(chosen.rc()):
             yield
     finally:
         _LOOK.reset(token)

@@ -88,7 +88,7 @@ def network(
     style.finish(ax, result, shown if graph.number_of_edges() < n_edges else f"network{genes}")
     labelled = connected[: min(n_labels, len(graph))]
     every = np.array([position[g] for g in graph])
-    x, y = np.array([position[g] for g in labelled]).T
+    x, y = np.array([position[g] for g in labelled]).reshape(-1, 2).T
     style.label(ax, x, y, labelled, (every[:, 0], every[:, 1]), np.sqrt(style.look().area(60)) / 2)
     return ax
 

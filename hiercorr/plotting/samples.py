@@ -9,7 +9,7 @@ import pandas as pd
 
 from hiercorr.errors import InputError
 from hiercorr.plotting import style
-from hiercorr.results.pairs import estimates, row_of
+from hiercorr.results.pairs import estimates, known_gene, row_of
 from hiercorr.results.result import CorrelationResult
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ def forest(
     """
     table = result.sample_table(gene_a, gene_b)
     first, second = (gene_a, gene_b) if gene_b is not None else (result.target, gene_a)
+    first, second = (known_gene(result.dataset, g) for g in (first, second))
     pair = row_of(result.dataset, first)[1].sel(gene=second)
     known = table[table["correlation"].notna()].iloc[::-1]
     if not len(known):

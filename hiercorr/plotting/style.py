@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Callable, Sequence
 from functools import partial, wraps
+from inspect import signature
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import numpy as np
@@ -12,8 +13,9 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from hiercorr.errors import InputError
+from hiercorr.plotting.arguments import check_arguments
 from hiercorr.plotting.labels import place_labels
-from hiercorr.plotting.look import EDITABLE, FONTS, look
+from hiercorr.plotting.look import EDITABLE, FONTS, look, settings
 from hiercorr.results.pairs import effect_name, effects, row_of, shrunken_name
 from hiercorr.results.result import CorrelationResult
 from hiercorr.runtime.optional import optional
@@ -42,11 +44,12 @@ R = TypeVar("R")
 
 
 def verbatim(plot: Callable[P, R]) -> Callable[P, R]:
-    """Show names as they are written: a dollar sign in the name of a gene begins no formula."""
+    """Check arguments, and show names as they are written: a dollar sign begins no formula."""
 
     @wraps(plot)
     def draw(*args: P.args, **kwargs: P.kwargs) -> R:
-        with optional("matplotlib", "plots").rc_context({"text.parse_math": False}):
+        check_arguments(plot, signature(plot).bind(*args, **kwargs).arguments)
+        with settings({"text.parse_math": False}):
             out = plot(*args, **kwargs)
         for ax in np.ravel(np.asarray(getattr(out, "axes", out), object)):
             without_formulas(ax)

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from hiercorr.counts.names import name_of
 from hiercorr.counts.selection import selected_cells
 from hiercorr.errors import (
     InputError,
@@ -34,11 +35,11 @@ from hiercorr.reporting.methods_text import MODELS, Described, methods_text
 from hiercorr.reporting.references import cited
 from hiercorr.reporting.translations import LANGUAGES, translate, translate_cell
 from hiercorr.results.cell_types import CellTypes
-from hiercorr.results.pairs import first_estimated
+from hiercorr.results.pairs import first_estimated, ids_of
 from hiercorr.results.result import CorrelationResult
 from hiercorr.results.tables import missing
 from hiercorr.results.text import P_VALUES, small_number
-from hiercorr.runtime.files import write_text
+from hiercorr.runtime.files import check_writable, write_text
 from hiercorr.runtime.optional import optional
 from hiercorr.runtime.user_warnings import warn
 
@@ -200,7 +201,10 @@ def write_report(
             f"cannot write the report to path={str(path)!r}: there is no folder "
             f"{str(Path(path).parent)!r}"
         )
+    check_writable(Path(path).parent)
     known = {name for result in shown for name in result.genes}
+    for result in shown:
+        gene = name_of(gene, result.genes, ids_of(result.dataset))
     if gene is not None and results and gene not in known:
         raise unknown_name("gene", gene, sorted(known))
     one_of("language", language, LANGUAGES)

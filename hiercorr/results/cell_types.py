@@ -12,11 +12,12 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from hiercorr.errors import instance_of, text, true_or_false, unknown_name, whole_number
-from hiercorr.results.feature_types import FEATURE_TYPE
-from hiercorr.results.pairs import sort_by_evidence
+from hiercorr.counts.names import name_of
+from hiercorr.errors import InputError, instance_of, text, true_or_false, unknown_name, whole_number
+from hiercorr.results.pairs import ids_of, sort_by_evidence
 from hiercorr.results.result import CorrelationResult
 from hiercorr.results.storage import plain, write_dataset
+from hiercorr.schema import GENE_TEXTS
 
 if TYPE_CHECKING:
     from statsmodels.iolib.summary import Summary
@@ -35,6 +36,15 @@ class CellTypes(Mapping[str, CorrelationResult]):
         CorrelationResult of each cell type.
     left_out : dict
         Reason why a cell type has no result.
+
+    Examples
+    --------
+    >>> import hiercorr as hc
+    >>> adata = hc.datasets.glioblastoma()
+    >>> adata.obs["type"] = ["A", "B"] * (adata.n_obs // 2)
+    >>> types = hc.by_cell_type(adata, "type", "patient_id", genes=20, depth="total_counts")
+    >>> list(types)
+    ['A', 'B']
     """
 
     results: dict[str, CorrelationResult]
@@ -42,7 +52,7 @@ class CellTypes(Mapping[str, CorrelationResult]):
 
     def __getitem__(self, cell_type: str) -> CorrelationResult:
         """Return the result of one cell type."""
-        if cell_type not in self.results:
+        if not isinstance(cell_type, str) or cell_type not in self.results:
             raise unknown_name("cell type", cell_type, self.results)
         return self.results[cell_type]
 
@@ -56,13 +66,22 @@ class CellTypes(Mapping[str, CorrelationResult]):
 
     @property
     def dataset(self) -> xr.Dataset:
-        """All results, with a dimension ``cell_type``; missing values are NaN (flags: 0)."""
+        """All results, with a dimension ``cell_type``; missing values are NaN (flags: 0).
+
+        Examples
+        --------
+        >>> import hiercorr as hc
+        >>> adata = hc.datasets.glioblastoma()
+        >>> adata.obs["type"] = ["A", "B"] * (adata.n_obs // 2)
+        >>> types = hc.by_cell_type(adata, "type", "patient_id", genes=20, depth="total_counts")
+        >>> types.dataset.sizes["cell_type"]
+        2
+        """
         parts = [r.dataset.assign_attrs({}) for r in self.results.values()]
+        texts = dict.fromkeys(GENE_TEXTS, "")
         flags = {str(v): 0 for p in parts for v in p.data_vars if str(v).endswith("flag")}
         fill: dict[str, Any] = (
-            {str(v): np.nan for p in parts for v in p.data_vars}
-            | flags
-            | {"n_cells": 0, FEATURE_TYPE: ""}
+            {str(v): np.nan for p in parts for v in p.data_vars} | texts | flags | {"n_cells": 0}
         )
         out = xr.concat(
             parts,
@@ -91,16 +110,29 @@ class CellTypes(Mapping[str, CorrelationResult]):
             None: the target of the results.
         n : int
             Number of rows.
+
+        Examples
+        --------
+        >>> import hiercorr as hc
+        >>> adata = hc.datasets.glioblastoma()
+        >>> adata.obs["type"] = ["A", "B"] * (adata.n_obs // 2)
+        >>> types = hc.by_cell_type(adata, "type", "patient_id", genes=20, depth="total_counts")
+        >>> types.top("FTL", n=2).columns.tolist()[:2]
+        ['cell_type', 'correlation']
         """
         whole_number("n", n)
-        tables = {
-            k: r.top(gene, n) for k, r in self.results.items() if gene is None or gene in r.genes
-        }
-        if not tables:
-            raise unknown_name(
-                "gene", str(gene), {g for r in self.results.values() for g in r.genes}
-            )
-        return _strongest(tables, n)
+        text("gene", gene, optional=True)
+        found = self.results if gene is None else self._with_gene(gene)
+        return _strongest({k: r.top(gene, n) for k, r in found.items()}, n)
+
+    def _with_gene(self, gene: str) -> dict[str, CorrelationResult]:
+        """Return the results that have a gene, which is named by its name or its id."""
+        names = {k: name_of(gene, r.genes, ids_of(r.dataset)) for k, r in self.results.items()}
+        found = {k: r for k, r in self.results.items() if names[k] in r.genes}
+        if not found:
+            every = dict.fromkeys(g for r in self.results.values() for g in r.genes)
+            raise unknown_name("gene", gene, every)
+        return found
 
     def pairs(
         self, q: float | None = None, min_correlation: float = 0.0, n: int | None = None
@@ -111,6 +143,15 @@ class CellTypes(Mapping[str, CorrelationResult]):
         ----------
         q, min_correlation, n
             As for :meth:`CorrelationResult.pairs`: thresholds, and the maximum number of rows.
+
+        Examples
+        --------
+        >>> import hiercorr as hc
+        >>> adata = hc.datasets.glioblastoma()
+        >>> adata.obs["type"] = ["A", "B"] * (adata.n_obs // 2)
+        >>> types = hc.by_cell_type(adata, "type", "patient_id", genes=20, depth="total_counts")
+        >>> types.pairs(n=1).columns.tolist()[:3]
+        ['cell_type', 'gene_a', 'gene_b']
         """
         tables = {k: r.pairs(q, min_correlation, n) for k, r in self.results.items()}
         return _strongest(tables, n).reset_index(drop=True)
@@ -128,6 +169,17 @@ class CellTypes(Mapping[str, CorrelationResult]):
         Returns
         -------
         Path
+
+        Examples
+        --------
+        >>> import hiercorr as hc
+        >>> adata = hc.datasets.glioblastoma()
+        >>> adata.obs["type"] = ["A", "B"] * (adata.n_obs // 2)
+        >>> types = hc.by_cell_type(adata, "type", "patient_id", genes=20, depth="total_counts")
+        >>> import pathlib, tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     list(hc.load(types.save(pathlib.Path(folder) / "types.zarr")))
+        ['A', 'B']
         """
         instance_of("path", path, (str, Path), "a path")
         true_or_false("overwrite", overwrite)
@@ -152,7 +204,20 @@ class CellTypes(Mapping[str, CorrelationResult]):
 
     @classmethod
     def from_dataset(cls, dataset: xr.Dataset) -> CellTypes:
-        """Take the dataset of a saved file apart into the results of the cell types."""
+        """Take the dataset of a saved file apart into the results of the cell types.
+
+        Examples
+        --------
+        >>> import hiercorr as hc
+        >>> adata = hc.datasets.glioblastoma()
+        >>> adata.obs["type"] = ["A", "B"] * (adata.n_obs // 2)
+        >>> types = hc.by_cell_type(adata, "type", "patient_id", genes=20, depth="total_counts")
+        >>> list(type(types).from_dataset(types.dataset))
+        ['A', 'B']
+        """
+        instance_of("dataset", dataset, xr.Dataset, "the dataset of a saved result")
+        if "cell_type" not in dataset.coords:
+            raise InputError("this dataset has no cell types: use CorrelationResult(dataset)")
         attrs = dict(dataset.attrs)
         each = json.loads(attrs.pop(_EACH, "{}"))
         left_out = json.loads(attrs.pop(_LEFT_OUT, "{}"))
@@ -184,20 +249,26 @@ class CellTypes(Mapping[str, CorrelationResult]):
         Returns
         -------
         statsmodels.iolib.summary.Summary
+
+        Examples
+        --------
+        >>> import hiercorr as hc
+        >>> adata = hc.datasets.glioblastoma()
+        >>> adata.obs["type"] = ["A", "B"] * (adata.n_obs // 2)
+        >>> types = hc.by_cell_type(adata, "type", "patient_id", genes=20, depth="total_counts")
+        >>> print(str(types.summary()).splitlines()[0].strip())
+        hiercorr: CS-CORE, within samples
         """
         from hiercorr.results.summary import EscapedSummary  # loads statsmodels
 
         whole_number("n", n)
         text("gene", gene, optional=True)
-        every = pd.Index(self.dataset["gene"].values)
-        if gene is not None and gene not in every:
-            raise unknown_name("gene", gene, every)
         out, notes = EscapedSummary(), []
-        for name, result in self.results.items():
-            if gene is None or gene in result.genes:
-                one = result.summary(gene, n)
-                out.tables += one.tables
-                notes.append(f"{name}: {(one.extra_txt or '').strip()}")
+        found = self.results if gene is None else self._with_gene(gene)
+        for name, result in found.items():
+            one = result.summary(gene, n)
+            out.tables += one.tables
+            notes.append(f"{name}: {(one.extra_txt or '').strip()}")
         out.add_extra_txt(["", *notes])
         return out
 

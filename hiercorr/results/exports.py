@@ -19,12 +19,14 @@ if TYPE_CHECKING:
 def to_anndata(dataset: xr.Dataset, adata: ad.AnnData, key: str) -> ad.AnnData:
     """Copy the genes of a result from an AnnData object and add the result to the copy."""
     genes, target = pairs.genes_of(dataset), pairs.target_of(dataset)
-    missing = genes.difference(adata.var_names)
+    ids = pairs.ids_of(dataset)
+    named = genes if ids is None or genes.isin(adata.var_names).all() else ids
+    missing = named.difference(adata.var_names)
     if len(missing):
         raise InputError(
             f"{len(missing)} genes are not in the AnnData (adata=), e.g. {missing[0]!r}"
         )
-    out = adata[:, genes].copy()
+    out = adata[:, named].copy()
     for name in dataset.data_vars:
         values = dataset[name]
         if name == "p_value":

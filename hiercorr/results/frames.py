@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from hiercorr.errors import InputError, unknown_name
+from hiercorr.errors import InputError
 from hiercorr.results import pairs
 from hiercorr.results.feature_types import FEATURE_TYPE, with_types
 from hiercorr.schema import describe_flag
@@ -45,9 +45,7 @@ def n_pairs(dataset: xr.Dataset) -> int:
 def one_pair(dataset: xr.Dataset, gene_a: str, gene_b: str) -> pd.Series:
     """Return all variables of one pair."""
     target, genes = pairs.target_of(dataset), pairs.genes_of(dataset)
-    for gene in (gene_a, gene_b):
-        if not isinstance(gene, str) or gene not in genes:
-            raise unknown_name("gene", gene, genes)
+    gene_a, gene_b = (pairs.known_gene(dataset, gene) for gene in (gene_a, gene_b))
     if gene_a == gene_b:
         raise InputError(f"{gene_a!r} and {gene_b!r} are no pair: name two genes")
     if target is not None and target not in (gene_a, gene_b):

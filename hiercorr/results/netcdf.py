@@ -14,6 +14,7 @@ from typing import Any
 import xarray as xr
 
 from hiercorr.results.integrity import seal_file
+from hiercorr.runtime.drafts import NEED
 from hiercorr.runtime.resources import gib
 
 
@@ -35,7 +36,7 @@ def write_netcdf(dataset: xr.Dataset, path: Path) -> None:
         if variable.ndim > 1 and name in dataset.data_vars:
             encoding[str(name)] = {"zlib": True, "complevel": 1, "fletcher32": True}
     with path.open("w+b", buffering=0) as file:
-        _reserve(file, _upper_bound(dataset), path)
+        _reserve(file, _upper_bound(dataset))
         guarded = _Guarded(file)
         try:
             with h5netcdf.File(guarded, "w") as handle:
@@ -45,7 +46,7 @@ def write_netcdf(dataset: xr.Dataset, path: Path) -> None:
             if guarded.error is None:
                 raise
         if guarded.error is not None:
-            raise _no_room(guarded.error, path) from guarded.error
+            raise guarded.error
         file.truncate(guarded.size)
         seal_file(file)
         file.flush()
@@ -64,7 +65,7 @@ def _upper_bound(dataset: xr.Dataset) -> int:
     return size + sum(2 * len(str(v)) + 512 for v in dataset.attrs.values())
 
 
-def _reserve(file: Any, size: int, path: Path) -> None:
+def _reserve(file: Any, size: int) -> None:
     try:
         if hasattr(os, "posix_fallocate"):
             os.posix_fallocate(file.fileno(), 0, size)
@@ -73,16 +74,8 @@ def _reserve(file: Any, size: int, path: Path) -> None:
     except OSError as error:
         if error.errno in (errno.EOPNOTSUPP, errno.EINVAL):  # this file system cannot reserve
             return
-        raise _no_room(error, path, size) from error
-
-
-def _no_room(error: OSError, path: Path, size: int | None = None) -> OSError:
-    need = "" if size is None else f", which may need {gib(size)}"
-    text = (
-        f"{error.strerror or error}: cannot write {path.name!r}{need}; the result is still in "
-        "memory, save it elsewhere"
-    )
-    return OSError(error.errno, text)
+        setattr(error, NEED, f", which may need {gib(size)}")
+        raise
 
 
 class _Guarded(io.RawIOBase):

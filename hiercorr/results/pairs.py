@@ -15,7 +15,8 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
-from hiercorr.errors import InputError, between_0_and_1, unknown_name
+from hiercorr.counts.names import GENE_ID, are_identifiers, name_of
+from hiercorr.errors import InputError, between_0_and_1, number, text, unknown_name
 from hiercorr.inference.derived import in_double
 from hiercorr.inference.prediction import predict_new_donor
 from hiercorr.results.computed import is_computed
@@ -57,6 +58,32 @@ def genes_of(dataset: xr.Dataset) -> pd.Index:
     return pd.Index(dataset["gene"].values)
 
 
+def ids_of(dataset: xr.Dataset) -> pd.Index | None:
+    """Return the ids of the genes, where a column of the data named them."""
+    return pd.Index(dataset[GENE_ID].values) if GENE_ID in dataset else None
+
+
+def known_gene(dataset: xr.Dataset, gene: object) -> str:
+    """Return the name of a gene of a result that is given by its name or its id.
+
+    Raises
+    ------
+    InputError
+        If the result has no such gene.
+    """
+    genes = genes_of(dataset)
+    name = name_of(gene, genes, ids_of(dataset))
+    if isinstance(name, str) and name in genes:
+        return name
+    error = unknown_name("gene", gene, genes)
+    if are_identifiers(genes) and not are_identifiers(pd.Index([str(gene)])):
+        error = InputError(
+            f"{error}; genes of this result have the ids of the data: to use symbols, fit it with "
+            "gene_names=, the column of var that has them"
+        )
+    raise error
+
+
 def row_of(dataset: xr.Dataset, gene: str | None) -> tuple[str, xr.Dataset]:
     """Select the pairs of one gene.
 
@@ -77,16 +104,16 @@ def row_of(dataset: xr.Dataset, gene: str | None) -> tuple[str, xr.Dataset]:
     InputError
         If the gene is unknown, or not the target of a result that has one.
     """
+    text("gene", gene, optional=True)
     target = target_of(dataset)
     if target is not None:
+        gene = name_of(gene, genes_of(dataset), ids_of(dataset))
         if gene not in (None, target):
             raise InputError(f"this result has pairs of target {target!r} only, not of {gene!r}")
         return target, dataset.isel(target=0, drop=True)
     if gene is None:
         raise InputError("name a gene: this result contains all pairs")
-    genes = genes_of(dataset)
-    if gene not in genes:
-        raise unknown_name("gene", gene, genes)
+    gene = known_gene(dataset, gene)
     return gene, dataset.sel(gene=gene, drop=True).rename(partner="gene")
 
 
@@ -280,6 +307,7 @@ def distinct_pairs(
 
 def check_threshold(dataset: xr.Dataset, q: float | None) -> None:
     """Raise an error if pairs are to be chosen by q-values that a result does not have."""
+    number("q", q, 0, 1, optional=True)
     if q is not None and not ("q_value" in dataset and has_values(dataset, "q_value")):
         raise InputError(f"this result has no q-values: {_why_no_q(dataset)}; pass q=None")
 
@@ -289,6 +317,8 @@ def _why_no_q(dataset: xr.Dataset) -> str:
         return "too few samples for an interval"
     if "probability_of_direction" in dataset:
         return "it is a posterior"
+    if dataset.attrs.get("uncertainty", "none") != "none":
+        return "none of its pairs could be tested, see flag_counts()"
     return "it was fitted without uncertainty"
 
 
@@ -361,9 +391,8 @@ def sort_by_evidence(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _is_weak(flag: int | str) -> bool:
-    if isinstance(flag, str):
-        return describe_flag(Flag.LOW_INFORMATION) in flag.split(",")
-    return bool(int(flag) & Flag.LOW_INFORMATION)
+    names = flag if isinstance(flag, str) else describe_flag(flag)
+    return describe_flag(Flag.LOW_INFORMATION) in names.split(",")
 
 
 def prediction_interval(dataset: xr.Dataset, confidence: float) -> xr.Dataset:

@@ -6,7 +6,7 @@ from typing import Any
 
 import xarray as xr
 
-from hiercorr.errors import NotInThisResult, unknown_name
+from hiercorr.errors import NotInThisResult, text, unknown_name
 from hiercorr.runtime.optional import optional
 from hiercorr.schema import PAIR_VARIABLES
 
@@ -31,6 +31,7 @@ def at_level(dataset: xr.Dataset, level: str) -> xr.Dataset:
         str(n).removeprefix("correlation_") for n in dataset if str(n).startswith("correlation_")
     ]
     known = [current, *(o for o in others if f"flag_{o}" in dataset)]
+    text("level", level)
     if level not in known:
         raise unknown_name("level", level, known)
     if level == current:

@@ -70,22 +70,61 @@ class CorrelationResult:
 
     @property
     def target(self) -> str | None:
-        """The target gene, or None if all pairs were estimated."""
+        """The target gene, or None if all pairs were estimated.
+
+        Examples
+        --------
+        >>> import hiercorr as hc
+        >>> adata = hc.datasets.glioblastoma()
+        >>> options = {"depth": "total_counts", "genes": 30, "subset": {"condition": "ctrl"}}
+        >>> r = hc.CSCore(adata, "sample_id", **options).fit(target="FTL")
+        >>> r.target
+        'FTL'
+        """
         return pairs.target_of(self.dataset)
 
     @property
     def genes(self) -> pd.Index:
-        """Names of the genes."""
+        """Names of the genes.
+
+        Examples
+        --------
+        >>> import hiercorr as hc
+        >>> adata = hc.datasets.glioblastoma()
+        >>> options = {"depth": "total_counts", "genes": 30, "subset": {"condition": "ctrl"}}
+        >>> r = hc.CSCore(adata, "sample_id", **options).fit()
+        >>> len(r.genes), "FTL" in r.genes
+        (30, True)
+        """
         return pairs.genes_of(self.dataset)
 
     @property
     def plot(self) -> Plots:
-        """Plots as methods: ``r.plot.volcano()`` is ``hiercorr.plotting.volcano(r)``."""
+        """Plots as methods: ``r.plot.volcano()`` is ``hiercorr.plotting.volcano(r)``.
+
+        Examples
+        --------
+        >>> import hiercorr as hc
+        >>> adata = hc.datasets.glioblastoma()
+        >>> options = {"depth": "total_counts", "genes": 30, "subset": {"condition": "ctrl"}}
+        >>> r = hc.CSCore(adata, "sample_id", **options).fit(target="FTL")
+        >>> r.plot.volcano()  # doctest: +SKIP
+        """
         return Plots(self)
 
     @property
     def idata(self) -> Any:
-        """Posterior draws as InferenceData, or as a DataTree with ArviZ 1 or newer."""
+        """Posterior draws as InferenceData, or as a DataTree with ArviZ 1 or newer.
+
+        Examples
+        --------
+        >>> import hiercorr as hc
+        >>> adata, _ = hc.simulate.simulate_counts(4, 60, 2, mean=3.0, within=0.6, seed=1)
+        >>> model = hc.BayesianCorrelation(adata, "sample", depth="depth")
+        >>> r = model.fit(draws=100, tune=100, chains=2, seed=1, progress=False)
+        >>> r.idata["posterior"]["within"].sizes["draw"]
+        100
+        """
         return posterior.to_arviz(self.dataset)
 
     def at(self, level: str) -> CorrelationResult:
@@ -100,6 +139,15 @@ class CorrelationResult:
         -------
         CorrelationResult
             With both levels, so that ``result.at("between").at("within")`` is `result` again.
+
+        Examples
+        --------
+        >>> import hiercorr as hc
+        >>> adata, _ = hc.simulate.simulate_counts(4, 60, 2, mean=3.0, within=0.6, seed=1)
+        >>> model = hc.BayesianCorrelation(adata, "sample", depth="depth")
+        >>> r = model.fit(draws=100, tune=100, chains=2, seed=1, progress=False)
+        >>> r.at("between").dataset.attrs["level"]
+        'between'
         """
         return CorrelationResult(posterior.at_level(self.dataset, level))
 
@@ -142,6 +190,7 @@ class CorrelationResult:
         >>> r.adjust("by").dataset.attrs["q_family"]
         'all distinct pairs'
         """
+        text("method", method)
         if method != "hierarchical":
             without_effect(level=(level, 0.05, "method='hierarchical'"))
         return CorrelationResult(with_q_values(self.dataset, method, family, level))
@@ -200,7 +249,8 @@ class CorrelationResult:
         Parameters
         ----------
         gene : str, optional
-            May be omitted if the result has a target.
+            Name of the gene, or its id where a column of the data named the genes. May be omitted
+            if the result has a target.
         n : int
             Number of partners.
         sort_by : {"p_value", "shrunken"}
@@ -212,6 +262,15 @@ class CorrelationResult:
             Indexed by gene; sorted by p-value, or by absolute correlation if there are no p-values
             (those with low information last). With several types of features, ``feature_type`` of
             the partners is the first column.
+
+        Examples
+        --------
+        >>> import hiercorr as hc
+        >>> adata = hc.datasets.glioblastoma()
+        >>> options = {"depth": "total_counts", "genes": 30, "subset": {"condition": "ctrl"}}
+        >>> r = hc.CSCore(adata, "sample_id", **options).fit(target="FTL")
+        >>> r.top(n=2)[["correlation", "q_value"]].index.tolist()
+        ['FTH1', 'RPLP0']
         """
         whole_number("n", n)
         one_of("sort_by", sort_by, pairs.SORTINGS)
@@ -243,6 +302,17 @@ class CorrelationResult:
         DataFrame
             Columns gene_a, gene_b, the pair variables and flag; with several types of features,
             also feature_type_a and feature_type_b.
+
+        Examples
+        --------
+        >>> import hiercorr as hc
+        >>> adata = hc.datasets.glioblastoma()
+        >>> options = {"depth": "total_counts", "genes": 30, "subset": {"condition": "ctrl"}}
+        >>> r = hc.CSCore(adata, "sample_id", **options).fit()
+        >>> r.pairs(q=0.05, n=2)[["gene_a", "gene_b"]]
+          gene_a gene_b
+        0   FTH1    FTL
+        1  RPS19  RPLP1
         """
         one_of("sort_by", sort_by, pairs.SORTINGS)
         number("q", q, 0, 1, optional=True)
@@ -280,6 +350,7 @@ class CorrelationResult:
         min_correlation: float = 0.0,
         n: int | None = None,
         sort_by: str = "p_value",
+        gene_ids: bool = False,
     ) -> Path:
         """Write the pairs as a table, strongest evidence first.
 
@@ -293,6 +364,8 @@ class CorrelationResult:
             Only the partners of this gene. None: of the target, or all pairs.
         q, min_correlation, n, sort_by
             As for :meth:`pairs`.
+        gene_ids : bool
+            Add the ids of the genes, where a column of the data named them (``gene_names=``).
 
         Returns
         -------
@@ -323,7 +396,10 @@ class CorrelationResult:
         whole_number("n", n, optional=True)
         one_of("sort_by", sort_by, pairs.SORTINGS)
         text("gene", gene, optional=True)
+        true_or_false("gene_ids", gene_ids)
         table = tables.selected(self.dataset, gene, q, n, sort_by, min_correlation)
+        if gene_ids:
+            table = tables.with_ids(table, tables.id_by_name(self.dataset))
         return write_table(table, path)
 
     @property
@@ -331,12 +407,31 @@ class CorrelationResult:
         """Estimates of all pairs: correlations, or differences where differences were tested.
 
         In the order of :meth:`to_frame`, as :attr:`pvalues` and :meth:`conf_int`.
+
+        Examples
+        --------
+        >>> import hiercorr as hc
+        >>> adata = hc.datasets.glioblastoma()
+        >>> options = {"depth": "total_counts", "genes": 30, "subset": {"condition": "ctrl"}}
+        >>> r = hc.CSCore(adata, "sample_id", **options).fit(target="FTL")
+        >>> round(float(r.params["FTH1"]), 2)
+        0.65
         """
         return frames.column(self.dataset, pairs.effect_name(self.dataset.data_vars))
 
     @property
     def pvalues(self) -> pd.Series:
-        """p-values of all pairs, in the order of :attr:`params`."""
+        """p-values of all pairs, in the order of :attr:`params`.
+
+        Examples
+        --------
+        >>> import hiercorr as hc
+        >>> adata = hc.datasets.glioblastoma()
+        >>> options = {"depth": "total_counts", "genes": 30, "subset": {"condition": "ctrl"}}
+        >>> r = hc.CSCore(adata, "sample_id", **options).fit(target="FTL")
+        >>> bool(r.pvalues["FTH1"] < 0.001)
+        True
+        """
         return frames.column(self.dataset, "p_value")
 
     def conf_int(self) -> pd.DataFrame:
@@ -390,6 +485,16 @@ class CorrelationResult:
         Returns
         -------
         DataFrame
+
+        Examples
+        --------
+        >>> import hiercorr as hc
+        >>> adata = hc.datasets.glioblastoma()
+        >>> options = {"depth": "total_counts", "genes": 30, "subset": {"condition": "ctrl"}}
+        >>> r = hc.CSCore(adata, "sample_id", **options).fit()
+        >>> m = r.matrix()
+        >>> round(float(m.loc["FTL", "FTH1"]), 2), m.shape
+        (0.65, (30, 30))
         """
         return tables.matrix(self.dataset, variable)
 
@@ -430,7 +535,17 @@ class CorrelationResult:
         return pairs.prediction_interval(self.dataset, confidence)
 
     def gene_table(self) -> pd.DataFrame:
-        """Tabulate the mean, overdispersion, detection and flags of each gene."""
+        """Tabulate the mean, overdispersion, detection and flags of each gene.
+
+        Examples
+        --------
+        >>> import hiercorr as hc
+        >>> adata = hc.datasets.glioblastoma()
+        >>> options = {"depth": "total_counts", "genes": 30, "subset": {"condition": "ctrl"}}
+        >>> r = hc.CSCore(adata, "sample_id", **options).fit()
+        >>> r.gene_table()["overdispersion"].round(2).head(2).to_dict()
+        {'MT-RNR2': 0.53, 'SPP1': 2.07}
+        """
         return tables.gene_table(self.dataset)
 
     def coefficients(self, term: str | None = None) -> pd.DataFrame:
@@ -445,6 +560,15 @@ class CorrelationResult:
         Returns
         -------
         DataFrame
+
+        Examples
+        --------
+        >>> import hiercorr as hc
+        >>> adata = hc.datasets.glioblastoma()
+        >>> options = {"depth": "total_counts", "subset": {"condition": "ctrl"}}
+        >>> r = hc.Pseudobulk(adata, "sample_id", formula="~ gender", **options).fit(target="FTL")
+        >>> r.coefficients("FTL").columns.tolist()[:3]
+        ['beta', 'beta_se', 'beta_statistic']
         """
         text("term", term, optional=True)
         return tables.coefficients(self.dataset, term)
@@ -460,13 +584,32 @@ class CorrelationResult:
         Returns
         -------
         DataFrame
+
+        Examples
+        --------
+        >>> import hiercorr as hc
+        >>> adata = hc.datasets.glioblastoma()
+        >>> options = {"depth": "total_counts", "genes": 30, "subset": {"condition": "ctrl"}}
+        >>> r = hc.CSCore(adata, "sample_id", **options).fit()
+        >>> r.sample_table()["n_cells"].tolist()
+        [500, 500, 500, 500, 500]
         """
         text("gene_a", gene_a, optional=True)
         text("gene_b", gene_b, optional=True)
         return tables.sample_table(self.dataset, gene_a, gene_b)
 
     def flag_counts(self) -> pd.Series:
-        """Count the distinct pairs with each flag."""
+        """Count the distinct pairs with each flag.
+
+        Examples
+        --------
+        >>> import hiercorr as hc
+        >>> adata = hc.datasets.glioblastoma()
+        >>> options = {"depth": "total_counts", "genes": 30, "subset": {"condition": "ctrl"}}
+        >>> r = hc.CSCore(adata, "sample_id", **options).fit()
+        >>> int(r.flag_counts()["nonpositive_variance"])
+        0
+        """
         return tables.flag_counts(self.dataset)
 
     def summary(self, gene: str | None = None, n: int = 20) -> Summary:
@@ -483,11 +626,21 @@ class CorrelationResult:
         -------
         statsmodels.iolib.summary.Summary
             ``print`` it, or display it in a notebook.
+
+        Examples
+        --------
+        >>> import hiercorr as hc
+        >>> adata = hc.datasets.glioblastoma()
+        >>> options = {"depth": "total_counts", "genes": 30, "subset": {"condition": "ctrl"}}
+        >>> r = hc.CSCore(adata, "sample_id", **options).fit(target="FTL")
+        >>> print(str(r.summary(n=1)).splitlines()[2])
+        Model:                         CSCore No. samples:            5
         """
         whole_number("n", n)
         from hiercorr.results.summary import make_summary  # loads statsmodels
 
-        gene = gene if gene is not None else self.target
+        if gene is not None or self.target is not None:
+            gene, _ = self._row(gene)
         table = self.top(gene, n) if gene is not None else self.pairs(n=n)
         return make_summary(self.dataset, self.flag_counts(), table, gene)
 
@@ -504,6 +657,18 @@ class CorrelationResult:
         Returns
         -------
         Path
+
+        Examples
+        --------
+        >>> import hiercorr as hc
+        >>> adata = hc.datasets.glioblastoma()
+        >>> options = {"depth": "total_counts", "genes": 30, "subset": {"condition": "ctrl"}}
+        >>> r = hc.CSCore(adata, "sample_id", **options).fit(target="FTL")
+        >>> import pathlib, tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = r.save(pathlib.Path(folder) / "FTL.zarr")
+        ...     hc.load(path).target
+        'FTL'
         """
         instance_of("path", path, (str, Path), "a path")
         true_or_false("overwrite", overwrite)
@@ -525,6 +690,15 @@ class CorrelationResult:
         Returns
         -------
         AnnData
+
+        Examples
+        --------
+        >>> import hiercorr as hc
+        >>> adata = hc.datasets.glioblastoma()
+        >>> options = {"depth": "total_counts", "genes": 30, "subset": {"condition": "ctrl"}}
+        >>> r = hc.CSCore(adata, "sample_id", **options).fit()
+        >>> r.to_anndata(adata).varp["hiercorr_correlation"].shape
+        (30, 30)
         """
         text("key", key)
         if not hasattr(adata, "var_names"):
@@ -545,6 +719,16 @@ class CorrelationResult:
         -------
         networkx.Graph
             Edge attributes are the pair variables; ``weight`` is the correlation.
+
+        Examples
+        --------
+        >>> import hiercorr as hc
+        >>> adata = hc.datasets.glioblastoma()
+        >>> options = {"depth": "total_counts", "genes": 30, "subset": {"condition": "ctrl"}}
+        >>> r = hc.CSCore(adata, "sample_id", **options).fit()
+        >>> graph = r.to_networkx(q=0.05, min_correlation=0.5)
+        >>> graph.has_edge("FTL", "FTH1")
+        True
         """
         number("q", q, 0, 1, optional=True)
         number("min_correlation", min_correlation, 0, 1)
@@ -600,6 +784,17 @@ def load(path: str | Path, lazy: bool = False) -> CorrelationResult | CellTypes:
     InputError
         If the result does not exist, is damaged, is no result or was written by a newer version of
         hiercorr.
+
+    Examples
+    --------
+    >>> import hiercorr as hc
+    >>> adata = hc.datasets.glioblastoma()
+    >>> options = {"depth": "total_counts", "genes": 30, "subset": {"condition": "ctrl"}}
+    >>> r = hc.CSCore(adata, "sample_id", **options).fit(target="FTL")
+    >>> import pathlib, tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     hc.load(r.save(pathlib.Path(folder) / "FTL.nc")).target
+    'FTL'
     """
     instance_of("path", path, (str, Path), "a path")
     true_or_false("lazy", lazy)

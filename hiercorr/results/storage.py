@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 import xarray as xr
 
+from hiercorr.design.levels import writable_names
 from hiercorr.errors import InputError
 from hiercorr.results.integrity import (
     LIST,
@@ -23,6 +24,8 @@ from hiercorr.results.integrity import (
 from hiercorr.results.netcdf import write_netcdf
 from hiercorr.runtime.drafts import Draft, recover
 from hiercorr.runtime.files import check_free
+from hiercorr.runtime.zarr_store import ZARR_DOCUMENTS
+from hiercorr.schema import GENE_TEXTS
 
 
 def check_target(path: Path, overwrite: bool) -> None:
@@ -34,6 +37,7 @@ def check_target(path: Path, overwrite: bool) -> None:
 
 def write_dataset(dataset: xr.Dataset, path: Path, overwrite: bool) -> Path:
     """Write to a temporary folder next to `path`, then move the result into place."""
+    _check_names(dataset)
     with open_draft(path, overwrite) as draft:
         if path.suffix == ".nc":
             write_netcdf(dataset, draft.path)
@@ -41,6 +45,14 @@ def write_dataset(dataset: xr.Dataset, path: Path, overwrite: bool) -> Path:
             as_zarr(dataset, draft.path, mode="w")
         draft.into_place()
     return path
+
+
+def _check_names(dataset: xr.Dataset) -> None:
+    """Raise an error if a name of a gene, a sample or an option could not be written."""
+    for name, variable in dataset.variables.items():
+        if variable.dtype.kind in "OUT":
+            writable_names(f"{name!r} of this result", variable.values.ravel())
+    writable_names("an attribute of this result", dataset.attrs.values())
 
 
 def open_draft(path: Path, overwrite: bool) -> Draft:
@@ -74,8 +86,7 @@ def read_dataset(path: Path, lazy: bool = False) -> xr.Dataset:
     Every byte is compared with the checksums of the result; with `lazy`, when it is read.
     """
     recover(path, is_sealed)
-    if not path.exists():
-        raise InputError(f"no such result: {str(path)!r}")
+    _check_format(path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -96,7 +107,7 @@ def read_dataset(path: Path, lazy: bool = False) -> xr.Dataset:
             f"cannot read {str(path)!r} as a hiercorr result ({type(error).__name__}: {error})"
         ) from error
     check_mark(path, dataset.attrs)
-    if not checked:
+    if not checked and "schema_version" in dataset.attrs:
         warn_unchecked(path, dataset.attrs)
     for variable in dataset.variables.values():
         variable.encoding = {}
@@ -108,8 +119,37 @@ def read_dataset(path: Path, lazy: bool = False) -> xr.Dataset:
     for name in ("gene", "partner", "target", "sample", "group", "coefficient"):
         if name in dataset.coords:
             dataset = dataset.assign_coords({name: dataset[name].values.astype(object)})
+    for name in GENE_TEXTS:
+        if name in dataset:
+            dataset[name] = dataset[name].astype(object)
     dataset.attrs = {k: _unwrapped(v) for k, v in dataset.attrs.items()}
     return dataset
+
+
+def _check_format(path: Path) -> None:
+    """Raise an error if there is no result of this name, as far as names and first bytes tell."""
+    import h5py
+
+    if not path.exists():
+        raise InputError(f"no such result: {str(path)!r}")
+    if path.is_dir():
+        if any((path / name).exists() for name in (LIST, *ZARR_DOCUMENTS)):
+            return
+        if path.suffix == ".zarr":
+            raise InputError(f"cannot read {str(path)!r}: it is no zarr folder; is it complete?")
+        inside = sorted(p.name for p in path.iterdir() if p.suffix in (".zarr", ".nc"))[:3]
+        within = f", such as {', '.join(inside)} in it" if inside else ""
+        raise InputError(
+            f"{str(path)!r} is a folder, but no result: results are folders that end in .zarr and "
+            f"files that end in .nc{within}"
+        )
+    if not h5py.is_hdf5(path):
+        if path.suffix == ".nc":
+            raise InputError(f"cannot read {str(path)!r}: it is not HDF5; is the file complete?")
+        raise InputError(
+            f"{str(path)!r} is no result: results are folders that end in .zarr and files that end "
+            "in .nc"
+        )
 
 
 def _unwrapped(value: Any) -> Any:

@@ -36,6 +36,8 @@ class ZarrOutput:
 
     Attributes
     ----------
+    draft : Draft
+        Where it is written.
     missing, complete
         As for :class:`hiercorr.results.tiling.PairOutput`.
     """
@@ -54,8 +56,12 @@ class ZarrOutput:
         self._path, self._dtype = path, np.dtype(dtype)
         self._spans = [left for left, right in tiles if left == right]
         self._side = max(s.stop - s.start for s in self._spans)
-        self._draft = storage.open_draft(path, overwrite)
-        self._group = zarr.open_group(str(self._draft.path), mode="w", zarr_format=2)
+        self.draft = storage.open_draft(path, overwrite)
+        try:
+            self._group = zarr.open_group(str(self.draft.path), mode="w", zarr_format=2)
+        except OSError:
+            self.draft.close()
+            raise
         self.missing = Missing()
         self._count = np.zeros(_TOP + 1, np.int64)
 
@@ -125,23 +131,17 @@ class ZarrOutput:
 
     def finish(self, rest: xr.Dataset) -> Path:
         """Add all other variables and move the finished result into place."""
-        storage.as_zarr(rest, self._draft.path, mode="a")
-        self._draft.into_place()
+        storage.as_zarr(rest, self.draft.path, mode="a")
+        self.draft.into_place()
         return self._path
-
-    def close(self) -> None:
-        """Delete the temporary folder."""
-        self._draft.close()
 
 
 @contextlib.contextmanager
 def opened(*args: Any) -> Iterator[ZarrOutput]:
     """Open a :class:`ZarrOutput` that is deleted if the work fails."""
     output = ZarrOutput(*args)
-    try:
+    with output.draft:
         yield output
-    finally:
-        output.close()
 
 
 def _bucket(p: NDArray) -> NDArray[np.int64]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -74,9 +75,12 @@ def write_excel(tables: Mapping[str, pd.DataFrame], path: Path) -> Path:
                 f"table {name!r} has {len(table):,} rows, and a sheet of Excel at most "
                 f"{_MAX_ROWS:,}: write .csv or .parquet, or fewer pairs"
             )
-    with written_whole(path) as draft, pd.ExcelWriter(draft, engine="openpyxl") as writer:
-        for sheet, table in zip(_sheets(tables), tables.values(), strict=True):
-            _for_excel(table).to_excel(writer, sheet_name=sheet, index=False)
+    with written_whole(path) as draft:
+        content = io.BytesIO()  # of a file that fails, openpyxl would report again later
+        with pd.ExcelWriter(content, engine="openpyxl") as writer:
+            for sheet, table in zip(_sheets(tables), tables.values(), strict=True):
+                _for_excel(table).to_excel(writer, sheet_name=sheet, index=False)
+        draft.write_bytes(content.getvalue())
     return path
 
 

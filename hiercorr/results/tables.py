@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 
-from hiercorr.errors import InputError, unknown_name
+from hiercorr.counts.names import GENE_ID
+from hiercorr.errors import InputError, text, unknown_name
 from hiercorr.results import pairs
 from hiercorr.results.computed import is_computed
 from hiercorr.results.feature_types import with_types
@@ -71,9 +72,51 @@ def selected(
     return table[large] if n is None else table[large].head(n)
 
 
+def with_ids(table: pd.DataFrame, ids: Mapping[str, str]) -> pd.DataFrame:
+    """Add the ids of the genes to a table of pairs, behind their names.
+
+    Parameters
+    ----------
+    table : DataFrame
+        With genes in the index, or in the levels or columns ``gene_a`` and ``gene_b``.
+    ids : mapping
+        Ids by name.
+
+    Returns
+    -------
+    DataFrame
+        With the column ``gene_id``, or ``gene_id_a`` and ``gene_id_b``.
+    """
+    out = table.copy()
+    if "gene_a" in table:
+        for end in "ab":
+            at = list(out.columns).index(f"gene_{end}") + 1
+            out.insert(at, f"{GENE_ID}_{end}", table[f"gene_{end}"].map(ids))
+        return out
+    names = table.index
+    if names.nlevels == 1:
+        out.insert(0, GENE_ID, names.map(ids))
+        return out
+    for at, end in enumerate("ab"):
+        out.insert(at, f"{GENE_ID}_{end}", names.get_level_values(at).map(ids))
+    return out
+
+
+def id_by_name(dataset: xr.Dataset) -> dict[str, str]:
+    """Return the id of each gene by its name; raise an error if the result has none."""
+    ids = pairs.ids_of(dataset)
+    if ids is None:
+        raise InputError(
+            "this result has no ids of genes beside their names, which are those of the data: "
+            "gene_ids=True needs a fit with gene_names="
+        )
+    return dict(zip(pairs.genes_of(dataset), ids, strict=True))
+
+
 def matrix(dataset: xr.Dataset, variable: str) -> pd.DataFrame:
     """Return one pair variable as a table of genes x partners, or target x genes."""
     known = [n for n in PAIR_VARIABLES if n in dataset and not n.startswith(("sample_", "group_"))]
+    text("variable", variable)
     if variable not in known:
         raise unknown_name("pair variable", variable, known)
     values = dataset[variable]
@@ -95,10 +138,7 @@ def sample_table(dataset: xr.Dataset, gene_a: str | None, gene_b: str | None) ->
         raise InputError("per-sample estimates were not kept; fit with per_sample=True")
     first, second = (gene_a, gene_b) if gene_b is not None else (None, gene_a)
     _, row = pairs.row_of(dataset, first if first is not None else pairs.target_of(dataset))
-    genes = pairs.genes_of(dataset)
-    if second not in genes:
-        raise unknown_name("gene", second, genes)
-    pair = row.sel(gene=second)
+    pair = row.sel(gene=pairs.known_gene(dataset, second))
     table["correlation"] = pair["sample_correlation"].values.astype(float)
     table["fisher_z_se"] = pair["sample_se"].values.astype(float)
     table["se"] = (1 - table["correlation"] ** 2) * table["fisher_z_se"]

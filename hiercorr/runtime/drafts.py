@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import os
 import shutil
 import sys
@@ -18,7 +19,26 @@ from hiercorr.runtime.locks import Busy, Lock
 from hiercorr.runtime.user_warnings import warn
 
 _LOCK, _REPLACED, _END = "lock", "replaced", ".draft"
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+NEED = "hiercorr_need"  # attribute of an error: how much room was asked for
 _UNLOCKED = 60  # seconds after which an empty draft without a lock is left over
+
+
+def name_full_disk(error: BaseException | None, path: Path) -> None:
+    """Raise an error that names a file if writing it failed because the disk is full or fails.
+
+    Parameters
+    ----------
+    error : BaseException or None
+        The failure; others are left to the caller.
+    path : Path
+        Name that was to be written.
+    """
+    if isinstance(error, OSError) and error.errno in _NO_ROOM:
+        need = getattr(error, NEED, "")
+        raise OSError(
+            error.errno, f"{os.strerror(error.errno)}: cannot write {str(path)!r}{need}"
+        ) from error
 
 
 class Draft:
@@ -53,6 +73,9 @@ class Draft:
                 break
             except (Busy, FileNotFoundError):  # swept away before it was locked
                 continue
+            except OSError:
+                self._folder.rmdir()
+                raise
         self.path = self._folder / path.name
 
     def __enter__(self) -> Draft:
@@ -65,6 +88,7 @@ class Draft:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+        name_full_disk(error, self._final)
 
     def into_place(self) -> None:
         """Move the draft to its final name, in one step where the system can.

@@ -7,14 +7,15 @@ import math
 import os
 import re
 from collections.abc import Iterator
-from numbers import Integral, Real
+from numbers import Real
 from pathlib import Path, PurePosixPath
 
 import numba
 
-from hiercorr.errors import InputError
+from hiercorr.errors import InputError, whole_number
 from hiercorr.runtime import blas, workers
 
+_MOST_THREADS = 100_000
 _UNITS = {
     "": 1,
     "k": 10**3,
@@ -176,8 +177,7 @@ def threads(n_jobs: int | None) -> Iterator[int]:
     if n_jobs is None:
         use, limit = min(workers.allowed(), blas.allowed() or workers.allowed()), None
     else:
-        if isinstance(n_jobs, bool) or not isinstance(n_jobs, Integral) or n_jobs < 1:
-            raise InputError(f"n_jobs must be a whole number of at least 1, not {n_jobs!r}")
+        whole_number("n_jobs", n_jobs, maximum=_MOST_THREADS)
         n_jobs = int(n_jobs)
         use, limit = min(n_jobs, numba.config.NUMBA_NUM_THREADS), n_jobs
     with workers.compiled_threads(use), blas.at_most(limit) if limit else contextlib.nullcontext():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import warnings
 from collections.abc import Iterator
@@ -9,7 +10,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 
-_PACKAGE = str(Path(__file__).parents[1])
+_INSIDE = (str(Path(__file__).parents[1]), contextlib.__file__)  # contexts of the package end there
 Kept = dict[tuple[str, type[Warning]], list[str]]  # warning -> names of the parts that gave it
 _SAID: set[tuple[str, type[Warning]]] = set()
 _KEPT: ContextVar[tuple[Kept, str] | None] = ContextVar("kept", default=None)
@@ -50,7 +51,7 @@ def warn(message: str, category: type[Warning]) -> None:
         kept.setdefault((message, category), []).append(part)
         return
     level, frame = 1, sys._getframe(1)
-    while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_INSIDE):
         level, frame = level + 1, frame.f_back
     if _repeats(str(frame.f_globals.get("__name__")), message, category):
         if (message, category) in _SAID:

@@ -27,6 +27,7 @@ from zarr.core.buffer import Buffer, BufferPrototype
 
 from hiercorr.errors import InputError
 
+ZARR_DOCUMENTS = (".zgroup", ".zattrs", ".zmetadata", "zarr.json")  # of a group
 _DOCUMENTS = (".zarray", ".zmetadata", "zarr.json")
 # Codecs that turn bytes into numbers or text. Others, such as pickle, may build any object.
 _CODECS = {
@@ -78,6 +79,8 @@ class GuardedStore(Store):
 
     def __str__(self) -> str:
         return f"file://{self.root}"
+
+    __repr__ = __str__
 
     def check_documents(self) -> GuardedStore:
         """Check the description of every array now, and return the store."""

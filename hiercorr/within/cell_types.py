@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from hiercorr.counts.backend import LocalBackend
 from hiercorr.counts.selection import Selection
-from hiercorr.counts.sources import open_source
+from hiercorr.counts.sources import DataSource
 from hiercorr.design import formulas
 from hiercorr.design.levels import one_name_each
 from hiercorr.design.samples import (
@@ -27,6 +27,7 @@ from hiercorr.design.samples import (
 from hiercorr.errors import (
     DataWarning,
     InputError,
+    listed,
     one_of,
     text,
     unknown_name,
@@ -86,8 +87,8 @@ def by_cell_type(
     subset : mapping, optional
         Further selection of cells, ``{"obs column": value}``.
     **options
-        Options of :class:`hiercorr.CSCore`: genes, layer, depth, covariates, min_cells,
-        small_samples, memory_limit, scratch, scheduler.
+        Options of :class:`hiercorr.CSCore`: genes, layer, depth, gene_names, covariates,
+        min_cells, small_samples, memory_limit, scratch, scheduler.
 
     Returns
     -------
@@ -118,7 +119,8 @@ def by_cell_type(
     _check_subset(subset, cell_type)
     block = _check_model_options(options, sample, subset, block)
     fit_options = _check_fit_options(fit)
-    with open_source(data, options.get("layer")) as source:
+    source_of = DataSource(data, options.get("layer"), options.get("gene_names"))
+    with source_of.open() as source:
         selected = _selected_types(source.obs, cell_type, types)
         donors = _donors(with_combinations(source.obs, sample), sample, block)
     facts = ModelFacts(
@@ -185,7 +187,7 @@ def _check_model_options(
     A random intercept is taken out of the covariates; its column is returned as the block.
     """
     _check_names(options, MODEL_OPTIONS, "by_cell_type")
-    selecting = ("genes", "layer", "depth", "min_cells", "small_samples")
+    selecting = ("genes", "layer", "depth", "gene_names", "min_cells", "small_samples")
     chosen = {k: v for k, v in options.items() if k in selecting}
     Selection(sample, subset=subset, block=block, **chosen)
     if options.get("covariates") is not None:
@@ -263,9 +265,8 @@ def _selected_types(
     known = {str(t): t for t in pd.unique(obs[cell_type].dropna())}
     if types is None:
         return dict(sorted(known.items()))
-    if isinstance(types, str) or not isinstance(types, Iterable):
-        raise InputError(f"types must be a list of cell types, not {types!r}")
-    selected = list(dict.fromkeys(types))
+    asked = listed("types", types, "a list of cell types")
+    selected = list(dict.fromkeys(t if isinstance(t, str) else repr(t) for t in asked))
     if not selected:
         raise InputError("types= is empty: leave it out to use all cell types")
     for name in selected:

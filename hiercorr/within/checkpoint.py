@@ -16,6 +16,7 @@ from hiercorr._version import __version__
 from hiercorr.counts.counts import Counts
 from hiercorr.errors import InputError
 from hiercorr.results.integrity import check_file, seal_file
+from hiercorr.runtime.drafts import name_full_disk
 from hiercorr.runtime.locks import Busy, Lock
 
 
@@ -68,6 +69,9 @@ class Checkpoint:
                 f.flush()
                 os.fsync(f.fileno())
             os.replace(draft, path)
+        except OSError as error:
+            name_full_disk(error, path)
+            raise
         finally:
             draft.unlink(missing_ok=True)
         return array

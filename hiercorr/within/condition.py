@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from hiercorr.counts.counts import Counts
 from hiercorr.design import formulas
+from hiercorr.design.levels import one_name_each
 from hiercorr.design.matrix import DesignMatrix, make_design, own_coefficients, sample_design
 from hiercorr.design.nesting import like_codes
 from hiercorr.design.samples import (
@@ -129,7 +130,10 @@ def condition_design(counts: Counts, condition: Condition) -> ConditionDesign:
     """
     table, varying = sample_table(counts.obs, counts.starts, counts.samples)
     known = [str(c) for c in counts.obs.columns]
-    of_cells, of_samples = split_terms(condition.formula or "~ 1", table.columns, known)
+    formula = formulas.formula_text("~ 1" if condition.formula is None else condition.formula)
+    if "1" not in map(str, formulas.parse(formula)):
+        raise formulas.no_intercept(formula)
+    of_cells, of_samples = split_terms(formula, table.columns, known)
     levels = _levels(condition, table, varying, known)
     if condition.block is not None:
         if condition.block in varying:
@@ -173,6 +177,7 @@ def _levels(
             f"condition {name!r} is missing for sample {values.index[values.isna()][0]!r}; leave "
             "it out with subset="
         )
+    one_name_each("condition column", name, values)
     if pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values):
         codes = like_codes(name, values) or (values.nunique() == 2 and np.ptp(values) != 1)
         if pd.api.types.is_integer_dtype(values) and codes:

@@ -25,10 +25,11 @@ from hiercorr.design.samples import (
     warn_of_varying_conditions,
 )
 from hiercorr.design.terms import split_terms
-from hiercorr.errors import InputError, text, true_or_false
+from hiercorr.errors import InputError, listed, text, true_or_false
 from hiercorr.results import CorrelationResult, stream, tiling
 from hiercorr.results.result import open_result
 from hiercorr.runtime import blas
+from hiercorr.runtime.log import LOG, logged
 from hiercorr.runtime.resources import memory_bytes, threads
 from hiercorr.within import fitting, pooled_covariates
 from hiercorr.within.checkpoint import Checkpoint, fingerprint
@@ -81,6 +82,11 @@ class CSCore:
         analyse, e.g. ``["Gene Expression", "Antibody Capture"]``, or ``"all"``. Each type has its
         own depth, and pairs of two types (gene and protein, gene and peak) have both in their
         moments. Features are ordered by type; ``genes=N`` is N of each. None: genes alone.
+    gene_names : str, optional
+        Column of ``var`` with the names of the genes, e.g. symbols where ``var_names`` are Ensembl
+        ids. The ids are kept, as the gene variable ``gene_id`` of the result, and name a gene as
+        well. A gene without a name has its id; several genes with one name are told apart by
+        theirs, as in ``"TBCE (ENSG00000285053)"``, with a warning. None: ``var_names``.
     depth_adjust : bool
         Regress log depth out of the counts of each sample, like a covariate of cells, so that genes
         whose expression changes with depth (variable ``depth_slope``, flag ``depth_dependent``) do
@@ -143,6 +149,7 @@ class CSCore:
         subset: ArrayLike | Mapping[str, Any] | None = None,
         *,
         modalities: str | Sequence[str] | None = None,
+        gene_names: str | None = None,
         depth_adjust: bool = False,
         block: str | None = None,
         min_cells: int = MIN_CELLS,
@@ -169,6 +176,7 @@ class CSCore:
             small_samples=small_samples,
             block=block,
             modalities=modalities,
+            gene_names=gene_names,
         )
         self._cluster: Cluster | None = None
         if scheduler is not None:
@@ -188,6 +196,12 @@ class CSCore:
         backend = self._cluster or LocalBackend(limit, scratch)
         self._reader = CountReader(data, selection, backend=backend)
         self.counts = self._reader.counts
+        LOG.info(
+            "CSCore: read %d cells of %d samples, %d genes",
+            self.counts.n_cells,
+            self.counts.n_samples,
+            self.counts.n_genes,
+        )
         columns = sample_columns(self.counts.obs, self.counts.starts, self.counts.samples)
         self._cell_terms: list[str] = []
         self._sample_terms: list[str] = []
@@ -323,6 +337,17 @@ class CSCore:
         -----
         EstimationWarning
             If part of the result could not be estimated.
+
+        Examples
+        --------
+        >>> import hiercorr as hc
+        >>> adata = hc.datasets.glioblastoma()
+        >>> options = {"depth": "total_counts", "genes": 30, "subset": {"condition": "ctrl"}}
+        >>> r = hc.CSCore(adata, "sample_id", **options).fit(target="FTL")
+        >>> r.top(n=3)["correlation"].round(2).to_dict()
+        {'FTH1': 0.65, 'RPLP0': -0.49, 'RPS2': -0.47}
+        >>> r.dataset.attrs["n_samples"]
+        5
         """
         options = FitOptions(
             estimator=estimator,
@@ -348,6 +373,8 @@ class CSCore:
                 "covariates of estimator='pooled' enter regressions with one depth, and the "
                 "features are of several types: use estimator='within'"
             )
+        target = self._reader.named(target)
+        options = replace(options, target=target)
         counts = self._reader.with_gene(target)
         plan = make_plan(counts, options, self._facts, self._units)
         if estimator == "within":
@@ -363,7 +390,12 @@ class CSCore:
                 streams=target is None,
                 computed=True,
             )
-        with threads(n_jobs):
+        work = "CSCore.fit(estimator=%r, uncertainty=%r): %s of %d genes in %d tiles"
+        pairs = "all pairs" if target is None else f"pairs of {target}"
+        with (
+            threads(n_jobs),
+            logged(work, estimator, plan.uncertainty, pairs, counts.n_genes, len(plan.tiles)),
+        ):
             if options.published(self._facts):
                 return self._fit_published(counts, plan, options)
             return self._fit_pairs(counts, plan, options)
@@ -434,13 +466,14 @@ class CSCore:
                 f"({', '.join(self.counts.modalities.names)}): make a model of one of them with "
                 "modalities="
             )
+        text("uncertainty", uncertainty, optional=True)
         if uncertainty == "bootstrap":
             raise InputError(
                 "uncertainty='bootstrap' is not available for a signature: use 'hierarchical', "
                 "'jackknife' or 'cluster'"
             )
         text("name", name)
-        members, given = check_signature(genes, name, weights, self.counts.genes)
+        members, given = check_signature(genes, name, weights, self._reader.names)
         options = FitOptions(
             uncertainty=uncertainty,
             precision="double",
@@ -596,12 +629,8 @@ def _copied(covariates: str | Sequence[str] | None) -> str | list[str] | None:
     """Check the type of the covariates, and copy a list of columns."""
     if covariates is None or (isinstance(covariates, str) and covariates.strip()):
         return covariates
-    columns = (
-        [] if isinstance(covariates, str) or not hasattr(covariates, "__iter__") else covariates
-    )
-    names = list(columns)
+    expected = "a formula or a list of obs columns"
+    names = listed("covariates", covariates, expected)
     if not names or not all(isinstance(name, str) for name in names):
-        raise InputError(
-            f"covariates must be a formula or a list of obs columns, not {covariates!r}"
-        )
+        raise InputError(f"covariates must be {expected}, not {covariates!r}")
     return names

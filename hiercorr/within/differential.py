@@ -34,6 +34,7 @@ from hiercorr.errors import (
 from hiercorr.inference.meta_regression import LEAST_RESIDUAL_DF, RegressionDesign
 from hiercorr.results import CorrelationResult, tiling
 from hiercorr.results.missing import proportion
+from hiercorr.runtime.log import logged
 from hiercorr.runtime.resources import available_memory, threads
 from hiercorr.runtime.user_warnings import warn
 from hiercorr.schema import AGREES, CALIBRATED, Flag, build_dataset
@@ -71,6 +72,7 @@ def differential(
     depth: str | ArrayLike | Mapping[str, Any] | None = None,
     subset: ArrayLike | Mapping[str, Any] | None = None,
     modalities: str | Sequence[str] | None = None,
+    gene_names: str | None = None,
     min_cells: int = MIN_CELLS,
     small_samples: str = "exclude",
     precision: str = "single",
@@ -137,7 +139,7 @@ def differential(
         exchangeable under the null hypothesis; in unbalanced groups whose correlations differ in
         variance it rejects too often, and the t test (``"HC2"``) is recommended. Not available with
         covariates of samples.
-    genes, layer, depth, subset, modalities, min_cells, small_samples
+    genes, layer, depth, subset, modalities, gene_names, min_cells, small_samples
         As for :class:`hiercorr.CSCore`.
     precision : {"single", "double"}
         Precision of the large sums and of the output.
@@ -206,8 +208,10 @@ def differential(
         small_samples=small_samples,
         block=block,
         modalities=modalities,
+        gene_names=gene_names,
     )
     counts = read_counts(data, selection, always=() if target is None else (target,))
+    target = counts.named(target)
     found = condition_design(counts, asked)
     shuffles = None
     if permutations is not None:
@@ -219,7 +223,12 @@ def differential(
         check_pooled(question, asked, permutations)
     plan = _plan(counts, target, precision, confidence, found, progress)
     output = tiling.PairOutput(counts.n_genes, plan.rows, plan.dtype)
-    with threads(n_jobs):
+    pairs = "all pairs" if target is None else f"pairs of {target}"
+    work = "differential(%r): %s of %d genes, %d cells of %d samples"
+    with (
+        threads(n_jobs),
+        logged(work, condition, pairs, counts.n_genes, counts.n_cells, counts.n_samples),
+    ):
         problem = fitting.prepare(counts, plan)
         regression = None
         if method == "regression" and permutations is None and uncertainty != "HC2":
@@ -263,6 +272,7 @@ def differential(
 def _check_uncertainty(uncertainty: str, method: str, permutations: int | None) -> None:
     """Raise an error unless the method has this uncertainty."""
     known = _UNCERTAINTIES[method]
+    text("uncertainty", uncertainty)
     if uncertainty not in known:
         one_of("uncertainty", uncertainty, itertools.chain(*_UNCERTAINTIES.values()))
         raise InputError(

@@ -20,6 +20,7 @@ from hiercorr.errors import EstimationWarning
 from hiercorr.results import tiling
 from hiercorr.results.missing import Missing
 from hiercorr.runtime import blas
+from hiercorr.runtime.log import LOG
 from hiercorr.runtime.progress import with_progress
 from hiercorr.runtime.user_warnings import warn
 from hiercorr.schema import Flag
@@ -126,6 +127,7 @@ def _gene_table(
         "information": information,
         "effective_samples": effective,
         "gene_flag": flag,
+        **counts.gene_ids,
     }
     if counts.modalities is not None:
         table["feature_type"] = counts.modalities.feature_type
@@ -313,6 +315,7 @@ def learn(
         if prior is not None:
             within = learnt_within_donors(*panel)
             donors = replace(problem.donors, prior=prior, within_donors=within)
+            LOG.info("heterogeneity between donors learnt from the pairs of %d genes", len(genes))
             return replace(problem, donors=donors)
     if plan.asked:
         warn(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from hiercorr.errors import (
     EstimationWarning,
     InputError,
     between_0_and_1,
+    listed,
     one_of,
     text,
     true_or_false,
@@ -164,8 +165,8 @@ class FitOptions:
         true_or_false("progress", self.progress, optional=True)
         one_of("precision", self.precision, tiling.DTYPE)
         one_of("covariate_level", self.covariate_level, LEVELS)
-        parts = [] if isinstance(self.adjust, str) else _listed(self.adjust)
-        if isinstance(self.adjust, str) or any(p not in PARTS for p in parts):
+        parts = listed("adjust", self.adjust, f"a sequence of any of {PARTS}")
+        if not all(isinstance(p, str) and p in PARTS for p in parts):
             raise InputError(f"adjust must be a sequence of any of {PARTS}, not {self.adjust!r}")
         object.__setattr__(self, "adjust", tuple(p for p in PARTS if p in parts))
         whole_number("n_bootstrap", self.n_bootstrap, maximum=MAX_REPEATS)
@@ -283,10 +284,6 @@ class FitOptions:
                 "per_sample=True needs the cells in this process: leave out scheduler=, e.g. with "
                 "fewer genes (genes=)"
             )
-
-
-def _listed(values: object) -> list[Any]:
-    return list(values) if isinstance(values, Iterable) else [values]
 
 
 def make_plan(

@@ -14,7 +14,7 @@ the group, so that it does not correlate with itself. In the terms of
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from numbers import Real
 
@@ -24,7 +24,8 @@ from numpy.typing import NDArray
 
 from hiercorr import inference, moments
 from hiercorr.counts.counts import Counts
-from hiercorr.errors import InputError, unknown_name
+from hiercorr.counts.names import FeatureNames
+from hiercorr.errors import InputError, listed
 from hiercorr.results import tiling
 from hiercorr.runtime.progress import with_progress
 from hiercorr.schema import Flag
@@ -332,7 +333,7 @@ def _hierarchical(
 
 
 def check_signature(
-    genes: Sequence[str], name: str, weights: str | Mapping[str, float], known: pd.Index
+    genes: Sequence[str], name: str, weights: str | Mapping[str, float], known: FeatureNames
 ) -> tuple[list[str], Array | str]:
     """Check the genes and weights of a signature.
 
@@ -343,7 +344,7 @@ def check_signature(
     name : str
         Name of the group.
     weights : {"equal", "expression"} or mapping
-    known : Index
+    known : FeatureNames
         Genes of the model.
 
     Returns
@@ -358,20 +359,21 @@ def check_signature(
     InputError
         If there are fewer than 2 genes, one is unknown, or a weight is missing or not valid.
     """
-    if isinstance(genes, str) or not isinstance(genes, Iterable):
-        raise InputError(f"genes={genes!r} is not a list of gene names")
+    named = listed("genes", genes, "a list of gene names")
+    if not all(isinstance(gene, str) for gene in named):
+        raise InputError(f"genes must be a list of gene names, not {genes!r}")
     if not name:
         raise InputError("name= is empty: name the signature")
-    members = list(dict.fromkeys(genes))
+    members = list(dict.fromkeys(known.named(gene) for gene in named))
     if len(members) < 2:
         raise InputError(
             f"a signature needs at least 2 genes; {len(members)} given: use fit(target=)"
         )
-    if name in known:
+    if name in known.genes:
         raise InputError(f"name={name!r} is the name of a gene; choose another for the signature")
     for gene in members:
-        if gene not in known:
-            raise unknown_name("gene of the signature", gene, known)
+        if gene not in known.genes:
+            raise known.unknown("gene of the signature", gene)
     if isinstance(weights, str) and weights in ("equal", "expression"):
         return members, weights
     weights = weights.to_dict() if isinstance(weights, pd.Series) else weights
@@ -380,6 +382,7 @@ def check_signature(
             "weights must be 'equal', 'expression' or a mapping from gene to weight, not "
             f"{weights!r}"
         )
+    weights = {known.named(gene): weight for gene, weight in weights.items()}
     for gene in members:
         if gene not in weights:
             raise InputError(f"weights= has no weight of gene {gene!r}")

@@ -301,3 +301,22 @@ def test_types_of_features_have_their_own_depths(of_two_types, nothing_drawn, tm
     assert set(one.parts[0].skipped) == {"design", "traps", "cells"}
     with pytest.raises(hc.InputError, match="'p1' is of type 'Antibody Capture', whose features"):
         hc.analyze(of_two_types, tmp_path / "d", sample="donor", target="p1")
+
+
+@pytest.mark.filterwarnings("ignore::hiercorr.DataWarning", "ignore::hiercorr.EstimationWarning")
+def test_findings_count_what_depth_alone_explains(tmp_path, nothing_drawn, capsys):
+    """Independent genes, one with 4% of the counts: negative correlations with it are of depth."""
+    rng = np.random.default_rng(0)
+    mean = np.append(np.exp(rng.normal(-1, 1, 79)), 8.0)
+    rate = rng.gamma(2, 0.5, (2400, 80)) * mean
+    adata = ad.AnnData(
+        rng.poisson(rate).astype(np.float32),
+        obs=pd.DataFrame({"donor": np.repeat(list("abcdef"), 400)}, [str(k) for k in range(2400)]),
+        var=pd.DataFrame(index=[f"g{k}" for k in range(79)] + ["large"]),
+    )
+    options = {"sample": "donor", "target": "large", "sets": "none", "progress": True}
+    found = hc.analyze(adata, tmp_path / "o", **options)
+    first = capsys.readouterr().err.splitlines()[0]
+    assert first.startswith("1 analysis of 2,400 cells x 80 genes: about 10 s, and")
+    within = next(s for s in found.findings if s.startswith("Within"))
+    assert "no stronger than sequencing depth alone would make them (depth_dependent)" in within

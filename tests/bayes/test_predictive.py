@@ -26,7 +26,7 @@ def test_posterior_and_prior_predictive(fitted):
 
 
 def test_predictive_check_sees_zero_inflation():
-    adata, _ = simulate_counts(4, 120, 2, mean=5.0, within=0.5, seed=3)
+    adata, _ = simulate_counts(4, 120, 2, mean=20.0, within=0.5, seed=3)
     rng = np.random.default_rng(0)
     adata.X = adata.X.multiply(rng.random(adata.shape) > 0.3).tocsr().astype(np.int32)
     model = hc.BayesianCorrelation(adata, "sample", depth="depth")

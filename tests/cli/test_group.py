@@ -35,7 +35,7 @@ def test_debug_shows_the_traceback(tmp_path):
         [
             sys.executable,
             "-m",
-            "hiercorr.cli",
+            "hiercorr",
             "check",
             str(tmp_path / "no.h5ad"),
             "--sample",

@@ -41,6 +41,28 @@ def test_files(adata, tmp_path, form, where):
     )
 
 
+@pytest.mark.parametrize("form", ["csr", "csc", "dense"])
+@pytest.mark.parametrize("layer", [None, "counts", "raw"])
+def test_selections_of_backed_objects(adata, tmp_path, form, layer):
+    """Those that anndata cannot read from a file are an error, the others are what they are."""
+    adata.X = {"csr": adata.X, "csc": adata.X.tocsc(), "dense": adata.X.toarray()}[form]
+    adata.layers["counts"] = adata.X.copy()
+    adata.raw = adata.copy()
+    adata.write_h5ad(tmp_path / "a.h5ad")
+    backed, every, read_ = read(tmp_path / "a.h5ad", backed="r"), slice(None), 0
+    back, shuffled = slice(None, None, -1), np.r_[5, 3, 1, 10 : adata.n_obs]
+    for part in [(back,), (every, back), (slice(-60, None),), (slice(90, 9, -1),), (shuffled,)]:
+        expected = counts(adata[part], layer=layer)
+        try:
+            found = counts(backed[part], layer=layer)
+        except hc.InputError as error:
+            assert "selection of a backed object" in str(error)  # noqa: PT017
+        else:
+            same(found, expected)
+            read_ += 1
+    assert read_ > 0
+
+
 def test_blocks_of_any_size(adata, tmp_path, monkeypatch):
     from hiercorr.counts import sources
 

@@ -1,5 +1,7 @@
 """The traps of cell-level correlation in data that were made to show them."""
 
+import warnings
+
 import numpy as np
 import pytest
 from scipy import sparse
@@ -54,3 +56,15 @@ def test_foreign_cells_are_seen_and_can_be_left_out():
     assert not keep[at].any()
     with pytest.raises(hc.InputError, match="share"):
         traps.without_leading_cells(mixed.obs_names, share=1.5)
+
+
+def test_donors_are_the_units_where_a_block_names_them(gbm):
+    options = {"depth": "total_counts", "genes": 40}
+    sample = ("patient_id", "condition")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        t = hc.traps(gbm, sample, "FTL", block="patient_id", permutations=99, **options)
+    assert not [w for w in caught if "not independent" in str(w.message)]
+    fit = hc.CSCore(gbm, sample, block="patient_id", **options).fit(target="FTL")
+    assert t.genes["p_within"].to_dict() == fit.pvalues.to_dict()
+    assert t.summary["smallest_p"] == pytest.approx(1 / 16)  # signs of 5 donors, two-sided

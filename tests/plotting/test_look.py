@@ -73,6 +73,29 @@ def test_a_frozen_figure_is_arranged_once(result):
     plt.close(ax.figure)
 
 
+def test_a_notebook_stays_interactive(monkeypatch, result):
+    # The first figure of a notebook turns the mode on, inside of the settings of the plot.
+    created = plt.subplots
+    before = mpl.is_interactive()
+
+    def first(*args, **kwargs):
+        mpl.interactive(True)
+        return created(*args, **kwargs)
+
+    monkeypatch.setattr(plt, "subplots", first)
+    try:
+        mpl.interactive(False)
+        result.plot.volcano()
+        assert mpl.is_interactive()
+        mpl.interactive(False)
+        with plotting.figure_style("paper"):
+            result.plot.volcano()
+        assert mpl.is_interactive()
+    finally:
+        mpl.interactive(before)
+        plt.close("all")
+
+
 def test_refusals():
     with pytest.raises(hc.InputError, match="style must be"), plotting.figure_style("print"):
         pass

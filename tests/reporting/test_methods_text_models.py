@@ -853,7 +853,7 @@ DATA = "data sample genes layer depth subset min_cells small_samples"
 OPTIONS = {
     hc.CSCore: (
         f"{DATA} covariates block modalities depth_adjust",
-        "memory_limit scratch scheduler",
+        "gene_names memory_limit scratch scheduler",
     ),
     hc.CSCore.fit: (
         "estimator uncertainty weights target per_sample standardize covariate_level adjust "
@@ -865,11 +865,11 @@ OPTIONS = {
     hc.differential: (
         f"{DATA} condition formula block modalities target contrast method uncertainty "
         "permutations confidence seed",
-        "precision n_jobs progress",
+        "gene_names precision n_jobs progress",
     ),
     hc.Pseudobulk: (
         f"{DATA} cell_type formula normalization block block_method min_counts modalities",
-        "",
+        "gene_names",
     ),
     hc.Pseudobulk.fit: (
         "method target interaction contrasts permutations moderated confidence seed",
@@ -877,7 +877,7 @@ OPTIONS = {
     ),
     hc.BayesianCorrelation: (
         f"{DATA} formula priors block heterogeneity structure many_cells seed",
-        "",
+        "gene_names",
     ),
     hc.BayesianCorrelation.fit: (
         "draws tune chains seed sampler target_accept method confidence rope",
@@ -887,21 +887,21 @@ OPTIONS = {
         "target genes shrink draws confidence rope seed",
         "n_jobs progress",
     ),
-    hc.CellCorrelation: (DATA, ""),
+    hc.CellCorrelation: (DATA, "gene_names"),
     hc.CellCorrelation.fit: (
         "method level target uncertainty confidence",
         "precision progress",
     ),
     hc.metacells: (
         "data sample size labels layer depth subset n_genes n_components min_cells seed",
-        "",
+        "gene_names",
     ),
-    hc.decompose: (f"{DATA} target", "progress"),
+    hc.decompose: (f"{DATA} target", "gene_names progress"),
     hc.CorrelationResult.adjust: ("method family level", ""),
     hc.evidence: ("target within between exploratory bayesian q", ""),
     hc.differential_expression: (
         "data sample formula contrast layer depth subset block min_cells min_counts small_samples",
-        "",
+        "gene_names",
     ),
     enrich: (
         "result gene sets partners q min_correlation direction min_size max_size",

@@ -80,6 +80,42 @@ def test_save_and_load_refuse(result, tmp_path):
         hc.load(tmp_path / "part.nc")
 
 
+NO_RESULTS = {
+    "folder": "is a folder, but no result.*such as other.zarr",
+    "empty.zarr": "no zarr folder; is it complete",
+    "text.txt": "is no result",
+    "table.csv": "is no result",
+    "text.nc": "not HDF5; is the file complete",
+    "empty.nc": "not HDF5; is the file complete",
+    "counts.h5ad": "not a result of hiercorr: it has no schema_version",
+    "nowhere.zarr": "no such result",
+    "a\0b.nc": "no such result",
+}
+
+
+@pytest.mark.filterwarnings("error::hiercorr.DataWarning")
+@pytest.mark.parametrize("name", NO_RESULTS)
+@pytest.mark.parametrize("lazy", [False, True])
+def test_what_is_no_result(small, tmp_path, name, lazy):
+    path = tmp_path / name
+    if name == "counts.h5ad":
+        small.write_h5ad(path)
+    elif name in ("folder", "empty.zarr"):
+        path.mkdir()
+        (path / ("other.zarr" if name == "folder" else "x")).touch()
+    elif not name.startswith(("nowhere", "a\0")):
+        path.write_text("" if name == "empty.nc" else "gene,partner\n")
+    with pytest.raises(hc.InputError, match=NO_RESULTS[name]) as found:
+        hc.load(path, lazy=lazy)
+    assert "object at" not in str(found.value)
+
+
+def test_a_name_that_no_file_can_have(result, tmp_path):
+    for name in ("a\0b.nc", "a\0b.zarr"):
+        with pytest.raises(hc.InputError, match="no file can have the name"):
+            result.save(tmp_path / name)
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root writes everywhere")
 def test_read_only_folder(result, tmp_path):
     tmp_path.chmod(stat.S_IRUSR | stat.S_IXUSR)

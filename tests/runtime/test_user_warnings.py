@@ -86,3 +86,10 @@ def test_warnings_of_several_fits_are_issued_once_with_their_names():
         warn("a", hc.DataWarning)
     wanted = ["cell type 'T', 'B': a", "cell type 'T': b", "cell type 'B': c", "a"]
     assert [str(w.message) for w in found] == wanted
+
+
+def test_warnings_at_the_end_of_a_context_point_at_the_users_line():
+    adata = hc.datasets.ipsc_cycle()
+    with pytest.warns(hc.DataWarning, match="plate") as caught:
+        hc.traps(adata, "donor", "CDK1", genes=["CDK1", "UBE2C", "TOP2A"], depth="depth")
+    assert {w.filename for w in caught} == {__file__}

@@ -1,0 +1,31 @@
+"""The logger of the package, silent until the user asks for its messages.
+
+``logging.basicConfig(level="INFO")`` shows what each step works on and how long it took.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+LOG = logging.getLogger("hiercorr")
+LOG.addHandler(logging.NullHandler())
+
+
+@contextmanager
+def logged(text: str, *values: object) -> Iterator[None]:
+    """Log the start of a step and, if it succeeds, its time.
+
+    Parameters
+    ----------
+    text : str
+        Message in the format of :mod:`logging`.
+    *values
+        Values of the message.
+    """
+    LOG.info(text, *values)
+    start = time.perf_counter()
+    yield
+    LOG.info(f"{text}: done in %.2f s", *values, time.perf_counter() - start)
