@@ -227,13 +227,25 @@ class CSCore:
             )
 
     @property
+    def n_donors(self) -> int:
+        """Number of donors, which are the samples unless `block` names others.
+
+        Examples
+        --------
+        >>> import hiercorr as hc
+        >>> adata = hc.datasets.glioblastoma()
+        >>> hc.CSCore(adata, "sample_id", block="patient_id", depth="total_counts").n_donors
+        5
+        """
+        return self.counts.n_samples if self._units is None else int(self._units.max()) + 1
+
+    @property
     def _facts(self) -> ModelFacts:
-        n = self.counts.n_samples if self._units is None else int(self._units.max()) + 1
         return ModelFacts(
             self.sample is not None,
             self.covariates is not None,
             self._cluster is not None,
-            n,
+            self.n_donors,
             None if self.memory_limit is None else memory_bytes(self.memory_limit),
             self.depth_adjust,
         )
