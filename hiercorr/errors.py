@@ -102,7 +102,7 @@ def number(
         return
     if not _is_number(value) or not math.isfinite(value) or not low <= value <= high:
         limits = f" of at least {low:g}" if high == math.inf and low > -math.inf else ""
-        limits = f" from {low:g} to {high:g}" if high < math.inf else limits
+        limits = f" from {low:,.10g} to {high:,.10g}" if high < math.inf else limits
         raise InputError(f"{name} must be a number{limits}, not {value!r}")
 
 
