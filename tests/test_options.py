@@ -373,6 +373,7 @@ FUNCTIONS = {
             **MIN_CELLS,
             "cell_type": (3, "nothing", NONE),
             "formula": (3, NONE, NONE),  # a wrong formula is one of the problems that are listed
+            "block": (3, "nothing", ("pair", {"sample": "pair"})),
             "main_claim": ("yes", NONE, NONE),
             "review": ("yes", NONE, NONE),
         },
