@@ -119,6 +119,13 @@ PAIR_VARIABLES = {
     "sample_correlation": "correlation within one sample",
     "sample_se": "standard error of atanh(sample_correlation), cells as units",
 }
+_TOGETHER = (
+    ("ci_lower", "ci_upper"),
+    ("difference_lower", "difference_upper"),
+    ("prediction_lower", "prediction_upper"),
+    ("sample_correlation", "sample_se"),
+    ("p_value", "q_value"),
+)
 GENE_VARIABLES = {
     "gene_id": ("name of the gene in the data, where a column of var names it", None),
     "mean": ("mean expression", "counts per count of depth"),
@@ -273,6 +280,28 @@ def _stamp(n_samples: int, target: str | None, tested: bool) -> dict[str, Any]:
             "q_family": "all distinct pairs" if target is None else "pairs of the target",
         }
     return stamp
+
+
+def why_incomplete(dataset: xr.Dataset) -> str | None:
+    """Return why a dataset cannot be a result, e.g. after it was edited; None if it can.
+
+    Only names and types are examined, no values.
+    """
+    missing = {"correlation", "flag"} - set(dataset.data_vars)
+    if missing:
+        return f"has no {sorted(missing)}"
+    for group in _TOGETHER:
+        there = [name in dataset for name in group]
+        if any(there) and not all(there):
+            return f"has {group[there.index(True)]!r} without {group[there.index(False)]!r}"
+    for dim in ("gene", "partner", "target", "sample"):
+        if dim in dataset.dims and dim not in dataset.coords:
+            return f"has no names of {dim!r}"
+        if dim in dataset.dims and not dataset.indexes[dim].is_unique:
+            return f"has names of {dim!r} that occur more than once"
+    kinds = {"correlation": "fiu", "flag": "iu"}
+    wrong = next((n for n, kind in kinds.items() if dataset[n].dtype.kind not in kind), None)
+    return None if wrong is None else f"has {wrong!r} of the type {dataset[wrong].dtype}"
 
 
 def describe_flag(value: int) -> str:

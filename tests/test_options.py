@@ -337,7 +337,15 @@ FUNCTIONS = {
     "traps": (
         lambda w, **o: hc.traps(**o),
         {**CELLS, "target": "gene0"},
-        {**DATA, **GENES, **TARGET, **MIN_CELLS, "permutations": ("many", 5, NONE), **SEED},
+        {
+            **DATA,
+            **GENES,
+            **TARGET,
+            **MIN_CELLS,
+            "block": (3, "nothing", ("pair", {"sample": "pair"})),
+            "permutations": ("many", 5, NONE),
+            **SEED,
+        },
     ),
     "metacells": (
         lambda w, **o: hc.metacells(**o),

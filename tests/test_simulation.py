@@ -55,7 +55,16 @@ def test_size_and_coverage(samples, cells, mean):
     assert np.mean(cell_rejected) > 2 * 0.05  # cells as units do reject what is not there
 
 
-@pytest.mark.parametrize("study", study_names())
+LONG = {"bayesian_sbc", "calibration", "depth", "foreign_cells", "real_data"}  # 5 to 12 s
+
+
+def by_time(studies):
+    """Long studies are in the slow set."""
+    marks = {study: [pytest.mark.slow] if study in LONG else [] for study in studies}
+    return [pytest.param(study, marks=found) for study, found in marks.items()]
+
+
+@pytest.mark.parametrize("study", by_time(study_names()))
 def test_quick_studies_hold(study):
     table, refuted = run_study(study, quick=True, jobs=1)
     assert not refuted
@@ -63,6 +72,7 @@ def test_quick_studies_hold(study):
     assert all(isinstance(line, str) for line in load(study).remarks(table))
 
 
+@pytest.mark.slow
 def test_command_line_of_the_studies():
     command = [
         sys.executable,

@@ -133,7 +133,7 @@ def choose_units(plan: Plan, obs: pd.DataFrame) -> Units:
 
 def _depths(plan: Plan) -> list[str]:
     given = plan.depth if isinstance(plan.depth, dict) else {"": plan.depth}
-    return [column for column in given.values() if column not in (None, "total")]
+    return [column for column in given.values() if column not in (None, "total", "trimmed")]
 
 
 def _columns(formula: str | None) -> list[str]:

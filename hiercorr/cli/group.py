@@ -53,8 +53,8 @@ class _Group(click.Group):
             for opt in p.opts
             if opt.startswith("--")
         }
-        if "output" in flags:
-            flags["path"] = flags["output"]
+        if "output" in flags:  # the name of a file in functions that write one
+            flags.setdefault("path", flags["output"])
 
         def option(found: re.Match[str]) -> str:
             name, value = found[1], found[2] or ""

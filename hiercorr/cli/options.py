@@ -22,8 +22,8 @@ depth_option = click.option(
     "--depth",
     metavar="COL",
     multiple=True,
-    help="Column of obs with sequencing depth, or 'total' (all genes); TYPE=COL for a type of "
-    "features, repeatable.  [default: row sums]",
+    help="Column of obs with sequencing depth, 'total' (all genes) or 'trimmed' (without "
+    "dominating ones); TYPE=COL for a type of features, repeatable.  [default: trimmed]",
 )
 gene_names_option = click.option(
     "--gene-names",

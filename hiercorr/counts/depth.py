@@ -15,7 +15,7 @@ from hiercorr.runtime.user_warnings import warn
 
 Array = NDArray[np.float64]
 
-TOTAL = "total"
+TOTAL, TRIMMED = "total", "trimmed"
 _SHARE = 0.1  # of all counts, above which a gene may dominate,
 _MEANS = 20  # and above this multiple of the genes' mean share,
 _OTHER_TYPES = 0.02  # SD of log(given depth / counts of the type) that other types may make
@@ -124,10 +124,20 @@ def depths_of_types(
 
 
 def of_kind(given: Depth, kind: str | None = None) -> str | ArrayLike | None:
-    """Return the depth that was given for a type of features; None: for the only one."""
+    """Return the depth that was given for a type of features; None: for the only one.
+
+    ``"trimmed"`` is the default by its name.
+    """
+    own: str | ArrayLike | None
     if not isinstance(given, Mapping):
-        return given
-    return next(iter(given.values()), None) if kind is None else given.get(kind)
+        own = given
+    else:
+        own = next(iter(given.values()), None) if kind is None else given.get(kind)
+    return None if _is_trimmed(own) else own
+
+
+def _is_trimmed(given: object) -> bool:
+    return isinstance(given, str) and given == TRIMMED
 
 
 def check_given(source: Source, given: Depth) -> None:
@@ -138,6 +148,8 @@ def check_given(source: Source, given: Depth) -> None:
             if kind not in kinds:
                 raise unknown_name("type of features (depth=)", kind, kinds)
             _check_one(source, depth)
+    elif _is_trimmed(given):
+        _check_one(source, given)
     elif len(kinds) > 1 and given is not None and not is_total(source, given):
         raise InputError(
             f"depth= is one depth, and features of the types {', '.join(kinds)} have one each: "
@@ -149,6 +161,13 @@ def check_given(source: Source, given: Depth) -> None:
 
 
 def _check_one(source: Source, given: str | ArrayLike | None) -> None:
+    if _is_trimmed(given):
+        if TRIMMED in source.obs:
+            raise InputError(
+                f"depth={TRIMMED!r} is the sum without dominating genes, and the name of a column "
+                "of obs: rename the column, or leave out depth="
+            )
+        return
     if given is not None and not is_total(source, given):
         validate.given_depth(source.obs, given)
 

@@ -39,7 +39,8 @@ class Selection:
         Name of a layer, ``"raw"`` for ``adata.raw``, None for ``X``.
     depth : str, array of float, shape (n_obs,), or mapping, optional
         Sequencing depth (counts): a numeric ``obs`` column or an array. None: row sums over all
-        genes but dominating ones; ``"total"``: over all genes (:mod:`hiercorr.counts.depth`).
+        genes but dominating ones, also as ``"trimmed"``; ``"total"``: over all genes
+        (:mod:`hiercorr.counts.depth`).
         With several types of features, a mapping from the type to one of these.
     subset : bool array, shape (n_obs,), or mapping, optional
         Cells to use, or ``{"obs column": value or list of values}``.

@@ -33,6 +33,7 @@ from hiercorr.runtime.user_warnings import warn
 PANEL_GENES = 1000
 _FEW_GENES = 60  # up to which all pairs are examined
 _EXPECTED_ZEROS = 20  # cells without a count, above which their absence is not chance
+_NO_DEPTH = "bcmM"  # kinds that numpy turns into numbers: booleans, complex numbers, times
 _LISTS = (list, tuple, set, frozenset, np.ndarray, pd.Index, pd.Series)
 
 
@@ -438,12 +439,17 @@ def given_depth(obs: pd.DataFrame, depth: str | ArrayLike) -> NDArray[np.float64
     if isinstance(depth, str):
         if depth not in obs:
             raise unknown_column("depth column", depth, obs)
-        numeric = pd.api.types.is_numeric_dtype(obs[depth])
-        if not numeric or pd.api.types.is_bool_dtype(obs[depth]):
-            raise InputError(f"depth column {depth!r} is not numeric but {obs[depth].dtype}")
+        dtype = obs[depth].dtype
+        if not pd.api.types.is_numeric_dtype(dtype) or dtype.kind in _NO_DEPTH:
+            raise InputError(f"depth column {depth!r} is not numeric but {dtype}")
         return obs[depth].to_numpy(np.float64, copy=True, na_value=np.nan)
     try:
-        values = np.asarray(in_order("depth", depth, obs.index), np.float64)
+        given = np.asarray(in_order("depth", depth, obs.index))
+        if given.dtype.kind in _NO_DEPTH:
+            raise InputError(f"depth must be numbers, one per cell, not {given.dtype}")
+        values = given.astype(np.float64)
+    except InputError:
+        raise
     except (TypeError, ValueError) as error:
         raise InputError(f"depth must be numbers, one per cell: {error}") from error
     if values.shape != (len(obs),):

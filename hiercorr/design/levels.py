@@ -24,7 +24,7 @@ def one_name_each(kind: str, column: object, values: pd.Series | pd.Index) -> No
         different = values.cat.categories if isinstance(values, pd.Series) else values.categories
     elif pd.api.types.is_string_dtype(values.dtype):  # objects as well
         try:
-            each = set(values.dropna())
+            each = dict.fromkeys(values.dropna())
         except TypeError as error:
             raise InputError(
                 f"{kind} {column!r} contains lists or other objects that cannot be compared: give "
@@ -38,7 +38,7 @@ def one_name_each(kind: str, column: object, values: pd.Series | pd.Index) -> No
     if names.is_unique:
         return
     name = names[names.duplicated()][0]
-    same = " and ".join(sorted(repr(v) for v in different[names == name])[:2])
+    same = " and ".join(repr(v) for v in different[names == name][:2])
     raise InputError(
         f"{kind} {column!r} contains {same}, which have the same name {name!r}: give each value "
         f"one spelling, e.g. obs[{column!r}] = obs[{column!r}].astype(str)"

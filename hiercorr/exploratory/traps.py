@@ -266,13 +266,15 @@ def traps(
             else read_counts(data, Selection(sample, **options), always=(target,))
         )
         target = str(counts.named(target))
-        if counts.n_samples < 3:
+        model = CSCore(data, sample, block=block, **options)
+        if model.n_donors < 3:
+            units = "samples" if block is None else "donors"
             raise InputError(
-                "traps compares with tests over samples and needs 3 of them; there are "
-                f"{counts.n_samples}"
+                f"traps compares with tests over {units} and needs 3 of them; there are "
+                f"{model.n_donors}"
             )
         naive = cells.fit(level="pooled", target=target, uncertainty="none")
-        corrected = CSCore(data, sample, block=block, **options).fit(target=target)
+        corrected = model.fit(target=target)
         between = Pseudobulk(data, sample, block=block, **options).fit(
             target=target, permutations=permutations, seed=rng
         )

@@ -15,11 +15,17 @@ Array = NDArray[np.float64]
 
 ABSENT = 1e30  # variance of a donor without information on the pair
 INFORMATIVE = 0.3**2  # variance of a donor's correlation above which no pair shows tau
-BLOCK = 4096  # pairs whose arrays stay in the cache
+_BLOCK, _DONORS = 4096, 40  # pairs of a block of up to so many donors: arrays near the cache
+_SMALLEST = 64
 _LARGEST_Z = 37.0  # the p-value of larger ones underflows
 _NEGLIGIBLE_SKEW = 1e-4
 _LARGEST_SQUARE = 0.9  # of a correlation, in the variance
 _FACTORS = 16  # factors of a product before its logarithm is taken
+
+
+def block_size(n_donors: int) -> int:
+    """Return the number of pairs of a block, whose arrays have an entry for each donor."""
+    return max(_SMALLEST, _BLOCK * _DONORS // max(n_donors, _DONORS))
 
 
 class Sides(NamedTuple):

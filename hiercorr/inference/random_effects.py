@@ -30,7 +30,8 @@ from hiercorr.runtime.compile import over_ranges
 
 Array = NDArray[np.float64]
 
-COMPILED_FROM = 2_000_000  # pairs of a fit, for which compilation (some 20 s, once) pays
+COMPILED_FROM = 2_000_000  # pairs of a fit, for which compilation (13 s, once) pays
+VALUES_FROM = 40_000_000  # the same, pairs x donors
 WEIGHTS = ("adaptive", "equal", "information")
 TAU = np.array([0, 0.03, 0.06, 0.1, 0.15, 0.2, 0.3, 0.45, 0.7])
 FLIP = np.array([0.1, 0.15, 0.2, 0.3, 0.45, 0.6])
@@ -361,7 +362,7 @@ def donor_effects(
     """
     found = np.empty((2, *num.shape))
     one = np.ones((len(num), 1, 1))
-    for rows, columns in _blocks(num.shape[1], num.shape[2]):
+    for rows, columns in _blocks(num.shape):
         n, d, e = (part[:, rows, columns] for part in (num, den, noise))
         found[:, :, rows, columns] = posterior.effects(
             n, d, e, left.of_rows(rows), right.of_columns(columns), one
@@ -369,16 +370,18 @@ def donor_effects(
     return found[0], found[1]
 
 
-def _blocks(rows: int, columns: int, symmetric: bool = False) -> list[tuple[slice, slice]]:
-    """Divide a tile into blocks; only those above the diagonal if it is symmetric."""
+def _blocks(shape: tuple[int, ...], symmetric: bool = False) -> list[tuple[slice, slice]]:
+    """Divide a tile (donors, rows, columns) into blocks; half of it if it is symmetric."""
     out = []
+    n_donors, rows, columns = shape
+    size = posterior.block_size(n_donors)
     start = 0
     while start < rows:
         first = start if symmetric else 0
-        height = min(max(1, posterior.BLOCK // max(columns - first, 1)), rows - start)
+        height = min(max(1, size // max(columns - first, 1)), rows - start)
         out += [
-            (slice(start, start + height), slice(a, min(a + posterior.BLOCK, columns)))
-            for a in range(first, columns, posterior.BLOCK)
+            (slice(start, start + height), slice(a, min(a + size, columns)))
+            for a in range(first, columns, size)
         ]
         start += height
     return out
@@ -479,8 +482,9 @@ def average_over_donors(
     names = ("correlation", "se", "tau", "statistic", "p_value")
     out = {name: np.full(shape, np.nan, dtype) for name in names}
     largest = np.full(shape, np.nan, np.float32)
-    if (largest.size if n_pairs is None else n_pairs) < COMPILED_FROM:
-        grid, blocks = _grid(prior), _blocks(shape[0], shape[1], symmetric)
+    work = largest.size if n_pairs is None else n_pairs
+    if work < COMPILED_FROM and work * len(sums[0]) < VALUES_FROM:
+        grid, blocks = _grid(prior), _blocks(sums[0].shape, symmetric)
 
         def estimate(begin: int, end: int) -> None:
             for rows, columns in blocks[begin:end]:

@@ -186,6 +186,8 @@ def diagnostics(result: CorrelationResult, ax: Axes | None = None) -> Axes:
     Axes
     """
     table = result.gene_table()
+    if "detection" not in table:
+        raise InputError("this result has no detection of genes to plot")
     r = np.array(result.matrix(), float)
     if result.target is None:
         np.fill_diagonal(r, np.nan)

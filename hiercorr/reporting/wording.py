@@ -207,13 +207,14 @@ def depth(f: Facts) -> str:
     source = without_digest(str(f.get("depth", "row sums")))
     total = "with each cell's total count as sequencing depth"
     if f.get("modalities"):
-        own = "" if source in ("row sums", "total") else f" ({source})"
+        own = "" if source in ("row sums", "total", "trimmed") else f" ({source})"
         return f"with the sequencing depth of each type of features{own}"
     if f.get("depth_without"):
         return f"with each cell's total count without {f.get('depth_without')} as sequencing depth"
     known = {
         "row sums": total,
         "total": total,
+        "trimmed": total,
         "given array": "with user-supplied sequencing depths",
         "depth": "with the recorded sequencing depths",
     }

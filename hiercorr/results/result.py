@@ -28,7 +28,7 @@ from hiercorr.results.plots import Plots
 from hiercorr.results.shrink import with_local_false_signs
 from hiercorr.results.storage import read_dataset, write_dataset
 from hiercorr.results.table_files import check_table_path, write_table
-from hiercorr.schema import PAIR_VARIABLES, SCHEMA_VERSION
+from hiercorr.schema import PAIR_VARIABLES, SCHEMA_VERSION, why_incomplete
 
 if TYPE_CHECKING:
     import anndata as ad
@@ -63,9 +63,9 @@ class CorrelationResult:
 
     def __init__(self, dataset: xr.Dataset) -> None:
         instance_of("dataset", dataset, xr.Dataset, "an xarray.Dataset")
-        missing = {"correlation", "flag"} - set(dataset.data_vars)
-        if missing:
-            raise InputError(f"not a hiercorr result: the dataset has no {sorted(missing)}")
+        why = why_incomplete(dataset)
+        if why is not None:
+            raise InputError(f"not a hiercorr result: the dataset {why}")
         self.dataset = dataset
 
     @property

@@ -292,7 +292,7 @@ def check_memory(
     kept = 8 if computed and entries >= COMPUTED_FROM and not one_row else 14
     need = entries * (kept * size + 10 + (2 * n_samples + 4) * size * per_sample)
     if limit is not None and need > limit:
-        disk = "stream it to disk with out='result.zarr', " if streams else ""
+        disk = "stream it to disk with out='result.zarr', " if streams and not per_sample else ""
         fewer = "choose fewer genes (genes=N)"
         less = fewer if one_row else f"estimate one gene against all with target=, or {fewer}"
         more = " or per_sample=False" if per_sample else ""

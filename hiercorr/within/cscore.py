@@ -66,9 +66,9 @@ class CSCore:
     depth : str, array, shape (n_obs,), or mapping, optional
         Sequencing depth in counts: obs column or array. None: row sums over all genes, before
         `genes` is applied, but without genes that dominate them (more than 10% of all counts each
-        and 20% together), with a warning; ``"total"``: with them. With several `modalities`, a
-        mapping from the type of features to one of these; types that it does not name have the
-        default.
+        and 20% together), with a warning (``"trimmed"``); ``"total"``: with them. With several
+        `modalities`, a mapping from the type of features to one of these; types that it does not
+        name have the default.
     covariates : str or sequence of str, optional
         Formula (``"~ percent_mito + phase"``) or columns of obs. ``"within"``: terms that vary
         between the cells of a sample are regressed out of the counts of each sample separately
@@ -227,13 +227,25 @@ class CSCore:
             )
 
     @property
+    def n_donors(self) -> int:
+        """Number of donors, which are the samples unless `block` names others.
+
+        Examples
+        --------
+        >>> import hiercorr as hc
+        >>> adata = hc.datasets.glioblastoma()
+        >>> hc.CSCore(adata, "sample_id", block="patient_id", depth="total_counts").n_donors
+        5
+        """
+        return self.counts.n_samples if self._units is None else int(self._units.max()) + 1
+
+    @property
     def _facts(self) -> ModelFacts:
-        n = self.counts.n_samples if self._units is None else int(self._units.max()) + 1
         return ModelFacts(
             self.sample is not None,
             self.covariates is not None,
             self._cluster is not None,
-            n,
+            self.n_donors,
             None if self.memory_limit is None else memory_bytes(self.memory_limit),
             self.depth_adjust,
         )

@@ -187,7 +187,7 @@ def typical_composition(bias: DepthBias, largest: int = 200) -> float:
     Over evenly spaced genes with variance, if there are many.
     """
     genes = np.flatnonzero(bias.root > 0)
-    if len(genes) < 2:
+    if len(genes) < 2 or not (bias.common.any() or bias.own.any()):  # the depth is no sum of counts
         return 0.0
     genes = genes[np.linspace(0, len(genes) - 1, min(len(genes), largest)).astype(int)]
     part = bias.take(genes)

@@ -145,6 +145,11 @@ REFUSED = {
     ),
     "q that is no number": (["show", "all.zarr", "--q", "nan"], "must be a number from 0 to 1"),
     "q above 1": (["export", "all.zarr", "--q", "5", "-o", "o.csv"], "a number from 0 to 1"),
+    "a report that is no HTML": (["report", "one.zarr", "-o", "x.pdf"], "--output x.pdf must end"),
+    "an output without a folder": (
+        ["export", "one.zarr", "-o", "nowhere/x.csv"],
+        "--output nowhere/x.csv: there is no folder",
+    ),
     "no folder of results": (["show", "."], "is a folder, but no result"),
 }
 

@@ -173,3 +173,25 @@ def test_duplicate_entries_add_up_exactly(dtype, kind):
             warnings.simplefilter("ignore")
             adata = ad.AnnData(matrix, obs=obs, var=pd.DataFrame(index=["x", "y"]))
         assert hc.aggregate(adata, "sample").X[0].tolist() == [20 * (2 * int(top) + 1), 60]
+
+
+NO_DEPTHS = {
+    "times": lambda n: pd.date_range("2020", periods=n).to_numpy(),
+    "durations": lambda n: np.arange(1, n + 1).astype("timedelta64[s]"),
+    "complex": lambda n: np.arange(1, n + 1) + 1j,
+    "switches": lambda n: np.ones(n, bool),
+}
+
+
+@pytest.mark.parametrize("kind", NO_DEPTHS)
+@pytest.mark.parametrize("door", DOORS)
+def test_depths_that_numpy_would_turn_into_numbers(data, door, kind):
+    values = NO_DEPTHS[kind](data.n_obs)
+    given = [values, pd.Series(values, data.obs_names)]
+    if kind != "complex":
+        data = data.copy()
+        data.obs["odd"] = values
+        given.append("odd")
+    for depth in given:
+        with pytest.raises(hc.InputError, match=r"depth (must be numbers|column 'odd' is not)"):
+            DOORS[door](data, depth=depth)

@@ -616,3 +616,29 @@ def test_infinite_depths_are_refused_without_noise(counts, antibodies):
         warnings.simplefilter("error", RuntimeWarning)
         with pytest.raises(hc.InputError, match="1 cells have a depth that is not positive"):
             hc.CSCore(adata, "library", modalities="all", depth={KINDS[-1]: depth})
+
+
+@pytest.mark.parametrize("case", ["dominated", "antibodies"])
+@pytest.mark.parametrize("consumer", CONSUMERS)
+def test_trimmed_is_the_default_by_its_name(consumer, case, counts, antibodies):
+    adata, said = cases(counts, antibodies)[case]
+    options = {"genes": NAMES[:13]} if consumer in ("fit", "cluster") else {}
+    right, _ = answer(consumer, adata, **options)
+    found, texts = answer(consumer, adata, depth="trimmed", **options)
+    np.testing.assert_array_equal(found, right)
+    assert pd.Series(texts, dtype=str).str.contains(said).any()
+    adata.obs["trimmed"] = 1.0
+    with pytest.raises(hc.InputError, match="and the name of a column of obs: rename the column"):
+        answer(consumer, adata, depth="trimmed", **options)
+
+
+def test_trimmed_for_each_type(counts, antibodies):
+    adata, _ = cases(counts, antibodies)["antibodies"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for depth in ("trimmed", {KINDS[-1]: "trimmed", KINDS[0]: "total"}):
+            model = hc.CSCore(adata, "library", genes=5, modalities="all", depth=depth)
+            np.testing.assert_array_equal(model.counts.modalities.depth[1], antibodies.sum(1))
+            np.testing.assert_array_equal(model.counts.modalities.depth[0], counts.sum(1))
+        result = hc.CSCore(cases(counts, antibodies)["dominated"][0], "library", depth="trimmed")
+        assert "without HBB as sequencing depth" in methods_text(result.fit(target="g1"))

@@ -63,6 +63,12 @@ def test_endless_formulas_are_refused_at_once(formula):
     assert time.perf_counter() - start < 2
 
 
+@pytest.mark.parametrize("formula", ["", "~", "\n", "-1", "~ 0", "{}", "[1]", "~ I(1)"])
+def test_formulas_that_name_no_column(formula):
+    with pytest.raises(hc.InputError, match="names no column: leave it out"):
+        parse(formula)
+
+
 @pytest.mark.parametrize("formula", ENDING)
 def test_formulas_of_an_analysis_pass(formula):
     parse(formula)

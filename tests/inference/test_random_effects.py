@@ -304,4 +304,6 @@ def test_the_pairs_of_the_whole_fit_decide_whether_loops_are_compiled(monkeypatc
     inference.average_over_donors(*given)
     assert not used
     inference.average_over_donors(*given, n_pairs=random_effects.COMPILED_FROM)
-    assert used
+    assert len(used) == 1
+    inference.average_over_donors(*given, n_pairs=random_effects.VALUES_FROM // 5)  # 5 donors
+    assert len(used) == 2

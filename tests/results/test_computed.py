@@ -143,6 +143,7 @@ def test_a_copy_can_be_changed_and_the_result_stays(both):
     same(later.dataset, kept.dataset)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_report_is_the_same(both, tmp_path):
     _, kept, later = both
     sizes = [

@@ -121,3 +121,26 @@ def test_read_only_folder(result, tmp_path):
     tmp_path.chmod(stat.S_IRUSR | stat.S_IXUSR)
     with pytest.raises(PermissionError):
         result.save(tmp_path / "r.nc")
+
+
+EDITED = {
+    "a limit without the other": lambda d: d.drop_vars("ci_upper"),
+    "p without q": lambda d: d.drop_vars("q_value"),
+    "no estimates": lambda d: d.drop_vars("correlation"),
+    "no names of genes": lambda d: d.drop_vars("gene"),
+    "genes of one name": lambda d: d.assign_coords(gene=["a"] * d.sizes["gene"]),
+    "text in place of estimates": lambda d: d.assign(correlation=d["correlation"].astype(str)),
+    "flags that are no bits": lambda d: d.assign(flag=d["flag"].astype(float)),
+}
+
+
+@pytest.mark.parametrize("how", EDITED)
+def test_edited_results_are_refused(one, how, tmp_path):
+    from hiercorr.results.storage import write_dataset
+
+    edited = EDITED[how](one.dataset)
+    with pytest.raises(hc.InputError, match="not a hiercorr result: the dataset has "):
+        hc.CorrelationResult(edited)
+    path = write_dataset(edited, tmp_path / "r.zarr", overwrite=False)
+    with pytest.raises(hc.InputError, match="not a hiercorr result: the dataset has "):
+        hc.load(path)

@@ -93,6 +93,8 @@ def test_memory_is_refused_before_work_and_streaming_is_the_way_out(data, tmp_pa
         hc.InputError, match=r"would take .* may be used; stream it to disk with out='result.zarr'"
     ):
         model.fit()
+    with pytest.raises(hc.InputError, match="may be used; estimate one gene against all"):
+        model.fit(per_sample=True)  # which cannot be streamed
     with pytest.raises(hc.InputError, match="choose fewer genes"):
         hc.CSCore(data, memory_limit="1kB", scratch=tmp_path, **OPTIONS).fit(target="gene3")
     assert model.fit(out=tmp_path / "all.zarr").dataset.sizes["gene"] == 40

@@ -123,6 +123,8 @@ def test_a_killed_save_or_fit_leaves_no_draft_for_ever(small, tmp_path, door):
         "xarray.Dataset.to_zarr = lambda *a, **k: os.kill(os.getpid(), 9)\n"
         "whole, one = slice(0, 3), np.ones((3, 3))\n"
         "d = xarray.Dataset({n: (('gene', 'partner'), one) for n in ('correlation', 'flag')})\n"
+        "d['flag'] = d['flag'].astype('u2')\n"
+        "d = d.assign_coords(gene=list('abc'), partner=list('abc'))\n"
         "if sys.argv[1] == 'save': hc.CorrelationResult(d).save('r.zarr')\n"
         "out = ZarrOutput(Path('r.zarr'), [(whole, whole)], 'f4', False)\n"
         "out.write(whole, whole, {'correlation': one}, one.astype('u2'))\n"
