@@ -337,7 +337,15 @@ FUNCTIONS = {
     "traps": (
         lambda w, **o: hc.traps(**o),
         {**CELLS, "target": "gene0"},
-        {**DATA, **GENES, **TARGET, **MIN_CELLS, "permutations": ("many", 5, NONE), **SEED},
+        {
+            **DATA,
+            **GENES,
+            **TARGET,
+            **MIN_CELLS,
+            "block": (3, "nothing", ("pair", {"sample": "pair"})),
+            "permutations": ("many", 5, NONE),
+            **SEED,
+        },
     ),
     "metacells": (
         lambda w, **o: hc.metacells(**o),
@@ -373,6 +381,7 @@ FUNCTIONS = {
             **MIN_CELLS,
             "cell_type": (3, "nothing", NONE),
             "formula": (3, NONE, NONE),  # a wrong formula is one of the problems that are listed
+            "block": (3, "nothing", ("pair", {"sample": "pair"})),
             "main_claim": ("yes", NONE, NONE),
             "review": ("yes", NONE, NONE),
         },

@@ -65,11 +65,12 @@ def figures(
             partial(plot.ranked, target, n=25),
             (within, "ranked"),
         )
-        out["volcano"] = Figure(
-            f"Partners of {target} within samples: evidence and effect size",
-            partial(plot.volcano, target),
-            (within, "volcano"),
-        )
+        if "p_value" in within.top(target, n=1):
+            out["volcano"] = Figure(
+                f"Partners of {target} within samples: evidence and effect size",
+                partial(plot.volcano, target),
+                (within, "volcano"),
+            )
         if partner is not None:
             out["forest"] = Figure(
                 f"{target} and {partner} in each sample",
@@ -97,6 +98,7 @@ def figures(
                 layer=plan.layer,
                 depth=features.options(plan)["depth"],
                 subset=plan.cells(part.cell_type),
+                gene_names=plan.gene_names,
                 min_cells=plan.min_cells,
             ),
         )

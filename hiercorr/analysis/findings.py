@@ -41,8 +41,15 @@ def findings(part: Part, plan: Plan) -> list[str]:
     for name, result in part.results.items():
         if name.startswith("differential_"):
             out.append(_difference(result, name.removeprefix("differential_"), part, plan))
-    out += [f"Not done: {step}. Reason: {why}" for step, why in part.skipped.items()]
-    return out
+    steps: dict[str, list[str]] = {}
+    for step, why in part.skipped.items():
+        steps.setdefault(why, []).append(step)
+    return out + [not_done(", ".join(names), why) for why, names in steps.items()]
+
+
+def not_done(steps: str, why: str) -> str:
+    """State that steps were omitted, and why."""
+    return f"Not done: {steps}. Reason: {why}"
 
 
 def _units(result: CorrelationResult) -> str:
@@ -62,7 +69,7 @@ def _partners(result: CorrelationResult, part: Part, plan: Plan, where: str) -> 
     if "q_value" not in table or not table["q_value"].notna().any():
         few = int(a.get("n_donors", a["n_samples"])) < _LEAST
         why = f": inference needs {_LEAST} independent samples" if few else ""
-        return f"{head}no partner of {part.target} could be tested{why}."
+        return f"{head}no partner of {part.target} could be tested{why or _flagged(table)}."
     called = table[table["q_value"] < plan.q]
     tested = int(table["q_value"].notna().sum())
     rate = f"at a false discovery rate of {plan.q:.0%}"
@@ -74,6 +81,13 @@ def _partners(result: CorrelationResult, part: Part, plan: Plan, where: str) -> 
         f"{head}{len(called):,} of {tested:,} {_noun(plan)} are correlated with {part.target} "
         f"{rate} ({sign}); strongest evidence: {_strongest(called)}.{_by_depth(called)}"
     )
+
+
+def _flagged(table: pd.DataFrame) -> str:
+    """Name the flag of most pairs, which is why none of them could be tested."""
+    flags = table["flag"].str.split(",").explode()
+    flags = flags[flags != ""]
+    return f": most pairs are flagged {flags.mode()[0]}" if len(flags) else ""
 
 
 def _by_depth(called: pd.DataFrame) -> str:
@@ -125,10 +139,15 @@ def _cells_as_units(part: Part) -> str:
     assert part.traps is not None
     s = part.traps.summary
     return (
-        f"For comparison, tests that treat cells as independent find {s['called_cells']:.0f} "
-        f"partners (Bonferroni, 5%), and still {s['called_shuffled']:.0f} after {part.target} was "
+        f"For comparison, tests that treat cells as independent find "
+        f"{_number(s['called_cells'])} (Bonferroni, 5%), and still {s['called_shuffled']:.0f} "
+        f"after {part.target} was "
         "shuffled within each sample, which leaves no correlation to find."
     )
+
+
+def _number(partners: float) -> str:
+    return "1 partner" if partners == 1 else f"{partners:,.0f} partners"
 
 
 def _sets(part: Part, plan: Plan) -> list[str]:

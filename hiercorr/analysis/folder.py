@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,8 @@ class Folder:
         unchanged.
     overwrite : bool
         Replace another analysis.
+    reports : sequence of str
+        Names of the reports that the analysis writes, which a later one removes if it replaces it.
 
     Raises
     ------
@@ -43,7 +46,9 @@ class Folder:
         If the folder holds another analysis or other files, or another process writes to it.
     """
 
-    def __init__(self, path: str | Path, specification: str, overwrite: bool) -> None:
+    def __init__(
+        self, path: str | Path, specification: str, overwrite: bool, reports: Sequence[str] = ()
+    ) -> None:
         self.path = Path(path)
         if self.path.exists() and not self.path.is_dir():
             raise InputError(f"output={str(path)!r} is a file; name a folder")
@@ -61,7 +66,7 @@ class Folder:
                 f"output={str(path)!r} holds files that no analysis wrote, such as {others[0]!r}; "
                 "name a new or empty folder"
             )
-        if state is not None and state.get("key") != key and not overwrite:
+        if state is not None and state.get("key") != key and not overwrite and self._has_results():
             raise InputError(
                 f"output={str(path)!r} holds an analysis of other data or with other options; "
                 "name another folder, or replace it with overwrite=True"
@@ -74,7 +79,9 @@ class Folder:
         if overwrite and state is not None:
             for name in _OWN:
                 shutil.rmtree(self.path / name, ignore_errors=True)
-        self._write_state(key)
+            for name in state.get("reports", []):
+                (self.path / Path(name).name).unlink(missing_ok=True)
+        write_text(self.path / _STATE, json.dumps({"key": key, "reports": list(reports)}) + "\n")
         for name in _OWN:
             (self.path / name).mkdir(exist_ok=True)
 
@@ -82,15 +89,15 @@ class Folder:
         """Let other processes write to the folder."""
         self._lock.release()
 
+    def _has_results(self) -> bool:
+        return any(self.path.glob("results/*")) or any(self.path.glob("*report.html"))
+
     def _state(self) -> dict[str, Any] | None:
         try:
             state = json.loads((self.path / _STATE).read_text(encoding="utf-8"))
         except (FileNotFoundError, NotADirectoryError, ValueError):
             return None
         return state if isinstance(state, dict) else None
-
-    def _write_state(self, key: str) -> None:
-        write_text(self.path / _STATE, json.dumps({"key": key}) + "\n")
 
     def result(self, part: Part, name: str) -> Path:
         """Return the path of a result."""

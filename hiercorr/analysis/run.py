@@ -16,12 +16,12 @@ import pandas as pd
 from hiercorr._version import __version__
 from hiercorr.analysis.features import Features
 from hiercorr.analysis.figures import Figure, figures
-from hiercorr.analysis.findings import findings
+from hiercorr.analysis.findings import findings, not_done
 from hiercorr.analysis.folder import Folder, name_of
 from hiercorr.analysis.plan import Plan, as_toml, make_plan, read_plan
 from hiercorr.analysis.steps import FITS, Part, Steps, attempt, follow
 from hiercorr.analysis.tables import tables
-from hiercorr.analysis.units import Units, choose_units
+from hiercorr.analysis.units import Units, check_columns, choose_units
 from hiercorr.counts.multimodal import is_mudata
 from hiercorr.counts.names import FeatureNames
 from hiercorr.counts.sources import DataSource
@@ -211,11 +211,13 @@ def analyze(
     plan = replace(plan, target=_named(plan.target, names, "target"))
     if isinstance(plan.genes, list):
         plan = replace(plan, genes=_named(plan.genes, names, "genes"))
-    units = choose_units(plan, obs)
+    check_columns(plan, obs)
     kinds = {kind: obs[subset_mask(obs, plan.cells(kind))] for kind in plan.types()}
+    units = {kind: choose_units(plan, cells) for kind, cells in kinds.items()}
     described = _described(data, size)
     _warn_of_other_data(earlier, described)
-    folder = Folder(output, as_toml(plan, described, {}), overwrite)
+    reports = [_report_name(part, _single(plan)) for part in _parts(plan)]
+    folder = Folder(output, as_toml(plan, described, {}), overwrite, reports)
     try:
         said = _Said(progress, len(kinds) * len(plan.target))
         said.begin([len(obs) for obs in kinds.values()], size[1], plan)
@@ -320,7 +322,7 @@ def _duration(seconds: float) -> str:
 def _analyze(
     data: Any,
     plan: Plan,
-    units: Units,
+    units: Mapping[str | None, Units],
     features: Features,
     folder: Folder,
     described: dict[str, Any],
@@ -328,28 +330,38 @@ def _analyze(
 ) -> Analysis:
     versions = {"hiercorr": __version__, **session_versions()}
     write_text(folder.path / "analysis.toml", as_toml(plan, described, versions))
-    choices = [*units.choices, *_choices(plan)]
+    everywhere = _choices(plan)
     parts, sentences, made = [], [], {}
     of_parts: dict[str, list[str]] = {}
     for cell_type in plan.types():
-        steps = Steps(data, plan, units, features, cell_type)
+        steps = Steps(data, plan, units[cell_type], features, cell_type)
+        choices = [*units[cell_type].choices, *everywhere]
         for target in plan.target:
             part = _compute(Part(cell_type, target), steps, folder, said)
             said.step(part, "figures and report")
             found = findings(part, plan)
             made.update(tables(part))
-            drawn = figures(part, data, plan, units, features)
-            _write(part, plan, drawn, folder, found, choices)
+            drawn = figures(part, data, plan, units[cell_type], features)
+            if part.results or not _single(plan):
+                _write(part, plan, drawn, folder, found, choices)
             parts.append(part)
             of_parts[part.heading] = found
             head = "" if _single(plan) else f"{', '.join(filter(None, (cell_type, target)))}: "
             sentences += [head + sentence for sentence in found]
             said.part_is_done()
+    if not any(part.results for part in parts):
+        why = "; ".join(dict.fromkeys(part.skipped["within"] for part in parts))
+        raise InputError(f"no correlation could be estimated: {why}")
+    choices = list(dict.fromkeys(c for u in units.values() for c in u.choices)) + everywhere
     folder.write_tables(made)
     _write_texts(parts, folder)
     if not _single(plan):
         _write_overview(parts, plan, folder, choices, of_parts)
     return Analysis(folder.path, plan, choices, parts, sentences)
+
+
+def _parts(plan: Plan) -> list[Part]:
+    return [Part(cell_type, target) for cell_type in plan.types() for target in plan.target]
 
 
 def _single(plan: Plan) -> bool:
@@ -361,8 +373,13 @@ def _choices(plan: Plan) -> list[str]:
     out = []
     if plan.gene_names is not None:
         out.append(f"Genes are named by the column {plan.gene_names!r} of var.")
+    tested = "q-values count all that could be tested."
     if plan.genes is None:
-        out.append("All genes are analysed; q-values count all that could be tested.")
+        out.append(f"All genes are analysed; {tested}")
+    elif isinstance(plan.genes, int):
+        out.append(f"The {plan.genes:,} genes with the highest means are analysed; {tested}")
+    else:
+        out.append(f"{len(plan.genes):,} chosen genes are analysed; {tested}")
     if plan.modalities is not None:
         out.append("Every type of features has its own sequencing depth.")
     elif plan.depth is None:
@@ -397,8 +414,6 @@ def _compute(part: Part, steps: Steps, folder: Folder, said: _Said) -> Part:
             attempt(part, name, fit)
         else:
             part.results[name] = found
-    if "within" not in part.results and "between" not in part.results:
-        raise InputError(f"no correlation could be estimated: {part.skipped['within']}")
     said.step(part, "evidence and gene sets")
     follow(part, steps.plan)
     return part
@@ -432,7 +447,10 @@ def _write(
             else:
                 others[each.caption] = figure
 
-        attempt(part, f"figure {name!r}", add)
+        step = f"figure {name!r}"
+        attempt(part, step, add)
+        if step in part.skipped:
+            found.append(not_done(step, part.skipped[step]))
     write_report(
         folder.path / _report_name(part, single),
         *part.results.values(),

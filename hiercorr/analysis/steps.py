@@ -15,6 +15,7 @@ from hiercorr.analysis.features import Features
 from hiercorr.analysis.plan import Plan
 from hiercorr.analysis.units import Units
 from hiercorr.between.pseudobulk import Pseudobulk
+from hiercorr.design.nesting import quoted
 from hiercorr.enrichment import enrich, gsea
 from hiercorr.errors import InputError
 from hiercorr.exploratory.cells import CellCorrelation
@@ -100,9 +101,10 @@ class Steps:
         with self._genes_alone():
             return check_design(
                 self.data,
-                self.plan.sample,
+                self._sample,
                 cell_type=label if self.cell_type is None else None,
-                formula=None if self.units.within_donors else self.units.formula,
+                formula=self.units.formula,
+                block=self.units.block,
                 main_claim=True,
                 review=True,
                 depth=self.features.options(self.plan)["depth"],
@@ -177,12 +179,23 @@ class Steps:
 
     def _difference(self, condition: str, target: str) -> CorrelationResult:
         plan, units = self.plan, self.units
+        if condition in units.several_groups:
+            raise InputError(
+                f"condition {condition!r} has more than two groups: choose two of them with "
+                "subset=, in an analysis of each comparison"
+            )
+        formula, block = plan.formula, units.block
+        if condition in units.within_donors:
+            block = plan.sample
+        elif units.within_donors:  # donors are compared, adjusted for what varies within them
+            terms = " + ".join(map(quoted, units.within_donors))
+            formula, block = f"{formula} + {terms}" if formula else f"~ {terms}", None
         return differential(
             self.data,
             plan.sample,
             condition,
-            formula=plan.formula,
-            block=plan.sample if condition in units.within_donors else units.block,
+            formula=formula,
+            block=block,
             target=target,
             progress=False,
             **self._counts,

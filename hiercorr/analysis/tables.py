@@ -34,7 +34,7 @@ def tables(part: Part) -> dict[str, pd.DataFrame]:
     if part.design is not None:
         out["design"] = part.design.samples
     for caption, table in part.enrichment.items():
-        out[file_name(caption.removeprefix("Gene sets ").replace("the ", "")).lower()] = table
+        out[file_name(caption.replace("the ", "")).lower()] = table
     return {name_of(part, name): table for name, table in out.items()}
 
 

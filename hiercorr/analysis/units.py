@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 import pandas as pd
 
 from hiercorr.analysis.plan import Plan
+from hiercorr.counts.formats import unknown_column
 from hiercorr.design.formulas import columns, random_intercepts
 from hiercorr.design.nesting import quoted
-from hiercorr.errors import InputError, unknown_name
+from hiercorr.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,8 @@ class Units:
         Conditions that vary within `Plan.sample`.
     choices : list of str
         What was chosen and why, in sentences.
+    several_groups : list of str
+        Conditions with more than two groups, of which no single difference can be tested.
     """
 
     sample: str | tuple[str, str]
@@ -35,25 +38,17 @@ class Units:
     formula: str | None
     within_donors: list[str] = field(default_factory=list)
     choices: list[str] = field(default_factory=list)
+    several_groups: list[str] = field(default_factory=list)
 
 
-def choose_units(plan: Plan, obs: pd.DataFrame) -> Units:
-    """Choose samples and donors by whether the conditions vary within samples.
+def check_columns(plan: Plan, obs: pd.DataFrame) -> None:
+    """Raise an error if a column of the plan does not exist, or has two uses.
 
     Parameters
     ----------
     plan : Plan
     obs : DataFrame
-        Cells that are analysed.
-
-    Returns
-    -------
-    Units
-
-    Raises
-    ------
-    InputError
-        If a column does not exist, or two conditions vary within samples.
+        Cells.
     """
     named = {
         "sample": [plan.sample],
@@ -68,7 +63,33 @@ def choose_units(plan: Plan, obs: pd.DataFrame) -> Units:
     for option, columns_of_it in named.items():
         for column in columns_of_it:
             if column not in obs:
-                raise unknown_name(f"column of obs ({option})", column, obs.columns)
+                raise unknown_column(f"column of obs ({option})", column, obs)
+    for option, given in (("sample", plan.sample), ("block", plan.block)):
+        if given in plan.condition:
+            raise InputError(
+                f"condition={given!r} is the column of {option}=: name a column whose groups are "
+                "compared, or leave it out"
+            )
+
+
+def choose_units(plan: Plan, obs: pd.DataFrame) -> Units:
+    """Choose samples and donors by whether the conditions vary within samples.
+
+    Parameters
+    ----------
+    plan : Plan
+    obs : DataFrame
+        Cells that are analysed, such as those of one cell type.
+
+    Returns
+    -------
+    Units
+
+    Raises
+    ------
+    InputError
+        If two conditions vary within samples.
+    """
     varying = [c for c in plan.condition if _varies(obs, plan.sample, c)]
     choices = []
     sample: str | tuple[str, str] = plan.sample
@@ -93,12 +114,21 @@ def choose_units(plan: Plan, obs: pd.DataFrame) -> Units:
     fixed, random = random_intercepts(plan.formula)
     present = columns(fixed) if fixed else []
     added = [c for c in plan.condition if c not in present]
+    for c in list(added):
+        if obs[c].nunique() == 1:
+            value = str(obs[c].dropna().iloc[0])
+            choices.append(f"{c!r} has one value, {value!r}, and is not adjusted for.")
+            added.remove(c)
+        elif block is not None and not _varies(obs, block, c):
+            choices.append(f"Between samples, the effects of {block!r} adjust for {c!r} as well.")
+            added.remove(c)
     formula = plan.formula
     if added:
         terms = " + ".join(map(quoted, added))
         formula = f"{formula} + {terms}" if formula else f"~ {terms}"
         choices.append(f"Between samples, {terms} is adjusted for.")
-    return Units(sample, None if random else block, formula, varying, choices)
+    several = [c for c in plan.condition if _levels(obs[c]) > 2]
+    return Units(sample, None if random else block, formula, varying, choices, several)
 
 
 def _depths(plan: Plan) -> list[str]:
@@ -111,6 +141,12 @@ def _columns(formula: str | None) -> list[str]:
         return []
     fixed, random = random_intercepts(formula)
     return [*(columns(fixed) if fixed else []), *random]
+
+
+def _levels(values: pd.Series) -> int:
+    """Count the groups of a column; numbers, whose slope is tested, have none."""
+    numeric = pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values)
+    return 0 if numeric else values.nunique()
 
 
 def _varies(obs: pd.DataFrame, sample: str, column: str) -> bool:

@@ -199,9 +199,14 @@ def with_options(options: Sequence[Callable[[Command], Command]]) -> Callable[[C
 
 
 def table_text(table: pd.DataFrame) -> str:
-    """Write a table as text: p-values with two digits, other numbers with three."""
+    """Write a table as text: p-values with two digits, other numbers with three.
+
+    A table without rows is stated to be empty.
+    """
     from hiercorr.results.text import format_cell
 
+    if table.empty:
+        return "No pairs."
     out = table.astype(object)
     for column in table.select_dtypes("number"):
         out[column] = [format_cell(str(column), float(v)) for v in table[column]]
@@ -226,7 +231,7 @@ def subset_of(texts: Sequence[str], option: str = "--subset") -> dict[str, str |
     for text in texts:
         column, equals, value = text.partition("=")
         if not equals or not column:
-            raise InputError(f"{option} {text!r} must be COLUMN=VALUE, e.g. cell_type='B cells'")
+            raise InputError(f"{option} {text!r} must be COLUMN=VALUE, such as 'kind=B cells'")
         out.setdefault(column, [])
         if value not in out[column]:
             out[column].append(value)

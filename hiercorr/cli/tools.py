@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hiercorr.cli.group import main
-from hiercorr.cli.options import Output, data_options, given, output_options, require_sample
+from hiercorr.cli.options import (
+    Output,
+    block_option,
+    data_options,
+    given,
+    output_options,
+    require_sample,
+)
 from hiercorr.errors import InputError
 from hiercorr.inference.multiplicity import benjamini_hochberg
 
@@ -84,15 +91,22 @@ def _calls(within: CorrelationResult, naive: CorrelationResult) -> str:
 @click.option(
     "--types", metavar="COL", help="Column of obs with cell types, to count the cells of each."
 )
+@block_option
 @click.option(
     "--formula", metavar="FORMULA", help="Covariates of samples to check, e.g. '~ condition + sex'."
 )
-def check(data: Path, data_options: dict[str, Any], types: str | None, formula: str | None) -> None:
+def check(
+    data: Path,
+    data_options: dict[str, Any],
+    types: str | None,
+    block: str | None,
+    formula: str | None,
+) -> None:
     """Check samples, cells and depth of DATA (.h5ad, .h5mu, .zarr, 10x .h5) before an analysis."""
     from hiercorr.planning.check import check_design
 
     require_sample(data_options)
-    found = check_design(data, cell_type=types, formula=formula, **data_options)
+    found = check_design(data, cell_type=types, formula=formula, block=block, **data_options)
     click.echo(f"{found}\n")
     click.echo(found.samples.to_string(float_format=lambda v: f"{v:,.0f}"))
     if found.groups is not None:

@@ -17,6 +17,7 @@ from hiercorr._version import __version__
 from hiercorr.counts import validate
 from hiercorr.counts.counts import MIN_CELLS
 from hiercorr.counts.depth import cell_depth, check_given, depths_of_types, is_total, of_kind
+from hiercorr.counts.formats import unknown_column
 from hiercorr.counts.modalities import FEATURE_TYPES, check_features
 from hiercorr.counts.names import GENE_ID, FeatureNames, warn_of_shared
 from hiercorr.counts.selection import Selection
@@ -28,7 +29,7 @@ from hiercorr.design.samples import (
     sample_name,
     with_combinations,
 )
-from hiercorr.errors import InputError, unknown_name, whole_number
+from hiercorr.errors import InputError, whole_number
 from hiercorr.runtime.log import logged
 
 MIN_COUNTS = 1000
@@ -298,7 +299,7 @@ def _units(
     if cell_type is None:
         return codes, samples
     if cell_type not in obs:
-        raise unknown_name("cell_type column", cell_type, obs.columns)
+        raise unknown_column("cell_type column", cell_type, obs)
     missing = np.flatnonzero(obs[cell_type].isna().to_numpy() & keep)
     if len(missing):
         raise InputError(

@@ -12,10 +12,11 @@ import pandas as pd
 from scipy import sparse
 
 from hiercorr.counts.modalities import FEATURE_TYPES
-from hiercorr.errors import InputError
+from hiercorr.errors import InputError, unknown_name
 from hiercorr.runtime.zarr_store import ZARR_DOCUMENTS
 
 READ = ".h5ad, .h5mu, .zarr, 10x .h5 or a 10x folder with matrix.mtx"
+LIBRARY = "library"  # column of obs of a 10x file
 _GROUP = {"data", "indices", "indptr", "shape", "barcodes"}  # of a matrix of Cell Ranger
 _ELSEWHERE = {  # formats that other packages read, and how
     ".csv": "anndata.io.read_csv(path)",
@@ -139,7 +140,28 @@ def feature_table(names: np.ndarray, identifiers: np.ndarray, kinds: Any = None)
 def libraries(barcodes: pd.Index) -> pd.DataFrame:
     """Return the cell table of a 10x file: the library is the suffix of the barcode."""
     library = pd.Series(barcodes).str.rpartition("-")[2].to_numpy()
-    return pd.DataFrame({"library": library}, index=barcodes)
+    return pd.DataFrame({LIBRARY: library}, index=barcodes)
+
+
+def unknown_column(kind: str, name: object, obs: pd.DataFrame) -> InputError:
+    """Build the error for an unknown column of cells; a 10x file has none of the user's.
+
+    Parameters
+    ----------
+    kind : str
+        Kind of column, e.g. ``"sample column"``.
+    name : object
+        Name that was given.
+    obs : DataFrame
+        Cells.
+    """
+    error = unknown_name(kind, name, obs.columns)
+    if list(obs.columns) != [LIBRARY]:
+        return error
+    return InputError(
+        f"{error} (the suffix of the barcodes of a 10x file, which has no other columns of cells): "
+        "add your table of cells to obs of the AnnData, and save it as .h5ad"
+    )
 
 
 def read_cell_ranger_2(path: Path) -> ad.AnnData:

@@ -69,7 +69,8 @@ class FeatureNames:
                 f"{' or '.join(map(repr, self.shared[str(name)][:_LISTED]))}"
             )
         found = None if self.var is None else _found_in(self.var, str(name))
-        if found is None:
+        spelt_here = str(name).lower() in self.genes.astype(str).str.lower()
+        if found is None or spelt_here:
             return unknown_name(kind, name, self.genes)
         column, spelt = found
         return InputError(

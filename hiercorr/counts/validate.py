@@ -12,6 +12,7 @@ from scipy import sparse
 
 from hiercorr import kernels
 from hiercorr.counts.counts import Counts
+from hiercorr.counts.formats import unknown_column
 from hiercorr.counts.names import FeatureNames
 from hiercorr.counts.plausibility import (
     CellSample,
@@ -260,7 +261,7 @@ def subset_mask(
         mask = np.ones(len(obs), bool)
         for column, value in subset.items():
             if column not in obs:
-                raise unknown_name("obs column (subset)", column, obs.columns)
+                raise unknown_column("obs column (subset)", column, obs)
             wanted = list(value) if isinstance(value, _LISTS) else [value]
             wanted = [_in_type_of(obs[column], v) for v in wanted]
             for v in wanted:
@@ -270,8 +271,9 @@ def subset_mask(
                         f"{type(value).__name__} with {type(v).__name__}"
                     )
                 if not (obs[column] == v).any():
+                    shown = f"{v:g}" if isinstance(v, float) else v
                     raise unknown_name(
-                        f"value of obs column {column!r}", v, obs[column].dropna().unique()
+                        f"value of obs column {column!r}", shown, obs[column].dropna().unique()
                     )
             mask &= obs[column].isin(wanted).to_numpy()
         if not mask.any():
@@ -314,7 +316,7 @@ def sample_codes(
         return np.where(keep, 0, -1), pd.Index(["all"])
     if sample not in obs:
         unknown = next((c for c in named_columns(sample) if c not in obs), sample)
-        raise unknown_name("sample column", unknown, obs.columns)
+        raise unknown_column("sample column", unknown, obs)
     column = obs[sample]
     missing = np.flatnonzero(column.isna().to_numpy() & keep)
     if len(missing):
@@ -329,9 +331,9 @@ def sample_codes(
     codes = samples.get_indexer(column)
     if len(samples) == 1:
         raise InputError(
-            f"sample column {sample!r} contains one sample, {samples[0]!r}: correlation within "
-            "samples and its uncertainty need several; choose the column that names donors, or "
-            "pool all cells with CSCore(data, sample=None).fit(estimator='pooled')"
+            f"sample column {sample!r} contains one sample, {str(samples[0])!r}: correlation "
+            "within samples and its uncertainty need several; choose the column that names donors, "
+            "or pool all cells with estimator='pooled' and without sample="
         )
     return np.where(keep, codes, -1), samples.astype(str)
 
@@ -436,7 +438,7 @@ def given_depth(obs: pd.DataFrame, depth: str | ArrayLike) -> NDArray[np.float64
     """Return the depth of a column or an array, shape (n_obs,)."""
     if isinstance(depth, str):
         if depth not in obs:
-            raise unknown_name("depth column", depth, obs.columns)
+            raise unknown_column("depth column", depth, obs)
         dtype = obs[depth].dtype
         if not pd.api.types.is_numeric_dtype(dtype) or dtype.kind in _NO_DEPTH:
             raise InputError(f"depth column {depth!r} is not numeric but {dtype}")

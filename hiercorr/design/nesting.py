@@ -205,7 +205,7 @@ class Structure:
     def options(self) -> str:
         """Options of the models, e.g. ``"sample='sample', block='donor'"``."""
         block = "" if self.block is None else f", block={self.block!r}"
-        return f"sample={self.sample!r}{block}"
+        return f"sample={getattr(self.sample, 'columns', self.sample)!r}{block}"
 
     def is_balanced(self, column: str, other: str) -> bool:
         """Return whether two columns are balanced, see `relations`."""
@@ -247,11 +247,12 @@ def quoted(name: str) -> str:
     return name if name.isidentifier() else f"`{name}`"
 
 
-def design_structure(obs: pd.DataFrame, sample: str) -> Structure:
+def design_structure(obs: pd.DataFrame, sample: str, block: str | None = None) -> Structure:
     """Find which columns that group cells are nested, crossed and balanced.
 
-    A column is taken for the donors if samples nest in it and its name suggests donors or samples,
-    or if it has 3 or more groups and is crossed completely with a column of fewer groups.
+    Without `block`, a column is treated as the donors if samples nest in it and its name suggests
+    donors or samples, or if it has 3 or more groups and is crossed completely with a column of
+    fewer groups.
 
     Parameters
     ----------
@@ -259,6 +260,8 @@ def design_structure(obs: pd.DataFrame, sample: str) -> Structure:
         Cells.
     sample : str
         Column with the samples.
+    block : str, optional
+        Column with the donors of the samples, which have one value of it each.
 
     Returns
     -------
@@ -273,24 +276,26 @@ def design_structure(obs: pd.DataFrame, sample: str) -> Structure:
     """
     found = {str(c): group_codes(obs[c]) for c in obs.columns if str(c) != sample}
     cells = {c: codes for c, codes in found.items() if codes is not None}
-    cells[sample] = pd.factorize(obs[sample], use_na_sentinel=False)[0].astype(np.int64)
+    named = [sample] if block is None else [sample, block]
+    for c in named:
+        cells[c] = pd.factorize(obs[c], use_na_sentinel=False)[0].astype(np.int64)
     distinct = pd.DataFrame(cells).drop_duplicates()
     codes = {c: distinct[c].to_numpy() for c in cells if _levels(distinct[c].to_numpy()) > 1}
-    codes[sample] = distinct[sample].to_numpy()
+    codes |= {c: distinct[c].to_numpy() for c in named}
     constant = tuple(c for c in cells if c not in codes)
-    finer = _finer_sample(codes, sample)
+    finer = _finer_sample(codes, sample) if block is None else None
     unit = finer or sample
     levels = {c: _levels(v) for c, v in codes.items()}
     of_samples = [c for c in codes if c != unit and nests(codes[unit], codes[c])]
     coarser = [c for c in of_samples if levels[c] < levels[unit]]
-    block = _block(codes, levels, unit, coarser)
-    if block is None and finer is not None and levels[sample] > 1:
-        block = sample
+    if block is None:
+        block = _block(codes, levels, unit, coarser)
+        if block is None and finer is not None and levels[sample] > 1:
+            block = sample
     donor = block or unit
     chain = [] if block is None else [c for c in coarser if _strictly(codes, levels, c, donor)]
-    named = {donor, unit, *chain}
-    rest = [c for c in coarser if c not in named]
-    same = [c for c in of_samples if c not in coarser]
+    rest = [c for c in coarser if c not in {donor, unit, *chain}]
+    same = [c for c in of_samples if c not in coarser and c != donor]
     same += [c for c in rest if levels[c] == levels[donor] and nests(codes[donor], codes[c])]
     rest = [c for c in rest if c not in same]
     between = [c for c in rest if nests(codes[donor], codes[c])]

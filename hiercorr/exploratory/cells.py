@@ -179,7 +179,7 @@ class CellCorrelation:
             sample={"n_cells": counts.cells_per_sample, "depth": counts.median_depth},
             target=target,
             attrs={
-                "title": f"exploratory: cell-level {method} correlation, {level}",
+                "title": f"exploratory: cell-level {method.capitalize()} correlation, {level}",
                 "model": "CellCorrelation",
                 "estimator": method,
                 "level": level,

@@ -16,12 +16,13 @@ from numpy.typing import ArrayLike
 
 from hiercorr import moments
 from hiercorr.counts.counts import MIN_CELLS, Counts
+from hiercorr.counts.formats import unknown_column
 from hiercorr.counts.read import read_counts
 from hiercorr.counts.selection import Selection, selected_cells
 from hiercorr.design.formulas import random_intercepts
 from hiercorr.design.matrix import DesignMatrix, sample_design
 from hiercorr.design.nesting import Structure, design_structure, like_codes, quoted
-from hiercorr.design.samples import sample_columns, sample_name
+from hiercorr.design.samples import donors_of_samples, sample_columns, sample_name
 from hiercorr.errors import InputError, text, true_or_false, unknown_name
 from hiercorr.interpretation.decomposition import variances
 
@@ -150,6 +151,7 @@ def check_design(
     cell_type: str | None = None,
     formula: str | None = None,
     *,
+    block: str | None = None,
     layer: str | None = None,
     depth: str | ArrayLike | None = None,
     subset: ArrayLike | Mapping[str, Any] | None = None,
@@ -171,6 +173,9 @@ def check_design(
     formula : str, optional
         Covariates of samples that the analysis will adjust for, checked for rank, confounding and
         degrees of freedom.
+    block : str, optional
+        Column with the donor of each sample. None: found from the names and the nesting of the
+        columns.
     layer, depth, subset, gene_names, min_cells
         As for :class:`hiercorr.CSCore`.
     main_claim, review : bool, optional
@@ -192,7 +197,7 @@ def check_design(
     ('condition', 'treatment')
     """
     sample = sample_name(sample)
-    for name, value in (("cell_type", cell_type), ("formula", formula)):
+    for name, value in (("cell_type", cell_type), ("formula", formula), ("block", block)):
         text(name, value, optional=True)
     true_or_false("main_claim", main_claim, optional=True)
     true_or_false("review", review, optional=True)
@@ -208,9 +213,11 @@ def check_design(
         ),
     )
     constant = sample_columns(counts.obs.drop(columns=sample), counts.starts, counts.samples)
+    if block is not None:
+        donors_of_samples(block, sample, counts.obs, constant)  # raises an error if it is none
     table = _sample_table(counts, constant)
     table.attrs = counts.attributes
-    structure = design_structure(counts.obs, sample)
+    structure = design_structure(counts.obs, sample, block)
     sums = moments.depth_sums(counts, 1e-8)
     fit = moments.within_moments(sums)
     share = median_variance_share(counts, sums, fit)
@@ -284,7 +291,7 @@ def _groups(counts: Counts, cell_type: str | None) -> pd.DataFrame | None:
     if cell_type is None:
         return None
     if cell_type not in counts.obs:
-        raise unknown_name("cell_type column", cell_type, counts.obs.columns)
+        raise unknown_column("cell_type column", cell_type, counts.obs)
     sample = pd.Index(np.repeat(counts.samples, counts.cells_per_sample), name="sample")
     types = counts.obs[cell_type].astype(str).to_numpy()
     return pd.crosstab(sample, types, rownames=["sample"], colnames=[cell_type])

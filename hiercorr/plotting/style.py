@@ -323,8 +323,12 @@ def effect_text(result: CorrelationResult, shrunken: bool = False) -> str:
     if effect_name(result.dataset.data_vars) == "correlation":
         return "correlation"
     a = result.dataset.attrs
-    kind = "slope" if a.get("contrast") == a.get("condition") else "difference"
-    return f"{kind} of the correlation ({a.get('contrast')})"
+    contrast, condition = a.get("contrast"), a.get("condition")
+    kind = "slope" if contrast == condition else "difference"
+    groups = list(result.dataset.indexes.get("group", ()))
+    if len(groups) == 2 and contrast == f"{condition}[T.{groups[1]}]":
+        contrast = f"{condition}: {groups[1]} minus {groups[0]}"
+    return f"{kind} of the correlation ({contrast})"
 
 
 def shown(number: int, total: int, noun: str = "", order: str = "top ") -> str:

@@ -90,10 +90,10 @@ _ZH = {
     "Bayesian correlation, between samples (empirical Bayes)": "贝叶斯相关(样本间,经验贝叶斯)",
     "Exploratory: metacells, CS-CORE, within samples": "探索性:元细胞,CS-CORE(样本内)",
     "Exploratory: metacells, CS-CORE, pooled over samples": "探索性:元细胞,CS-CORE(合并各样本)",
-    "Exploratory: cell-level pearson correlation, within": "探索性:细胞水平 Pearson 相关(样本内)",
-    "Exploratory: cell-level spearman correlation, within": "探索性:细胞水平 Spearman 相关(样本内)",
-    "Exploratory: cell-level pearson correlation, pooled": "探索性:细胞水平 Pearson 相关(合并各样本)",
-    "Exploratory: cell-level spearman correlation, pooled": "探索性:细胞水平 Spearman 相关(合并各样本)",
+    "Exploratory: cell-level Pearson correlation, within": "探索性:细胞水平 Pearson 相关(样本内)",
+    "Exploratory: cell-level Spearman correlation, within": "探索性:细胞水平 Spearman 相关(样本内)",
+    "Exploratory: cell-level Pearson correlation, pooled": "探索性:细胞水平 Pearson 相关(合并各样本)",
+    "Exploratory: cell-level Spearman correlation, pooled": "探索性:细胞水平 Spearman 相关(合并各样本)",
 }
 _ZH_CELLS = {
     "yes": "是",

@@ -13,6 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from hiercorr.counts.backend import LocalBackend
+from hiercorr.counts.formats import unknown_column
 from hiercorr.counts.selection import Selection
 from hiercorr.counts.sources import DataSource
 from hiercorr.design import formulas
@@ -210,7 +211,7 @@ def _donors(obs: pd.DataFrame, sample: str | None, block: str | None) -> int:
     for option, names in (("sample", named_columns(sample)), ("block", named_columns(block))):
         for column in names:
             if column not in obs:
-                raise unknown_name(f"{option} column", column, obs.columns)
+                raise unknown_column(f"{option} column", column, obs)
     if block is None:
         return int(obs[sample].nunique())
     donors = int(obs[block].nunique())
@@ -260,7 +261,7 @@ def _selected_types(
 ) -> dict[str, Any]:
     """Return the selected cell types and their values in `obs`."""
     if cell_type not in obs:
-        raise unknown_name("cell_type column", cell_type, obs.columns)
+        raise unknown_column("cell_type column", cell_type, obs)
     one_name_each("cell_type column", cell_type, obs[cell_type])
     known = {str(t): t for t in pd.unique(obs[cell_type].dropna())}
     if types is None:

@@ -8,12 +8,18 @@ def test_a_folder_is_taken_up_again_by_the_same_analysis_only(tmp_path):
     path = tmp_path / "a"
     Folder(path, "one", False).close()
     Folder(path, "one", False).close()
+    Folder(path, "zero", False).close()  # nothing was estimated: nothing to lose
+    Folder(path, "one", False).close()
+    (path / "results" / "a.zarr").mkdir()
     with pytest.raises(hc.InputError, match="other options"):
         Folder(path, "two", False)
     kept = path / "notes.txt"
     kept.write_text("mine")
     (path / "tables" / "old.csv").write_text("")
+    Folder(path, "one", False, ["B-report.html"]).close()
+    (path / "B-report.html").write_text("")
     Folder(path, "two", True).close()
+    assert not (path / "B-report.html").exists()
     assert kept.read_text() == "mine"
     assert not (path / "tables" / "old.csv").exists()
 

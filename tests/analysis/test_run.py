@@ -197,8 +197,50 @@ def test_what_the_data_do_not_allow_is_said_and_the_rest_is_done(tmp_path, nothi
     assert part.results["within"].dataset.attrs["n_donors"] == 2
     assert "differential_condition" in part.results
     assert any("no partner of ISG15 could be tested" in s for s in found.findings)
-    assert any(s.startswith("Not done: traps") for s in found.findings)
-    assert "Not done: traps" in (tmp_path / "out" / "report.html").read_text()
+    assert any(s.startswith("Not done: between") for s in found.findings)
+    assert "Not done: between" in (tmp_path / "out" / "report.html").read_text()
+
+
+@pytest.mark.filterwarnings("ignore::hiercorr.DataWarning", "ignore::hiercorr.EstimationWarning")
+def test_a_cell_type_that_cannot_be_analysed_does_not_end_the_others(gbm, tmp_path):
+    data = gbm.copy()
+    data.obs["type"] = np.where(data.obs["sample_id"] == data.obs["sample_id"].iloc[0], "a", "b")
+    options = {"sample": "patient_id", "condition": "condition", "target": "FTL", "sets": "none"}
+    options |= {"depth": "total_counts", "genes": 20}
+    found = hc.analyze(data, tmp_path / "out", cell_type={"type": ["a", "b"]}, **options)
+    first, second = found.parts
+    assert first.results == {}
+    assert any("b, FTL: Within 9 samples of 5 donors" in s for s in found.findings)
+    (why,) = (s for s in found.findings if s.startswith("a, FTL: "))
+    assert why.startswith("a, FTL: Not done: design, traps, within, between, cells")
+    assert second.design.structure.block == "patient_id"
+    assert second.design.facts["n_donors"] == 5
+    assert second.design.structure.confounding == ()
+    assert {"a-FTL-report.html", "b-FTL-report.html"} <= {
+        p.name for p in (tmp_path / "out").iterdir()
+    }
+    with pytest.raises(hc.InputError, match=r"no correlation could be estimated: .*one sample"):
+        hc.analyze(data, tmp_path / "a", cell_type={"type": "a"}, **options)
+
+
+def test_figures_with_names_of_genes_from_a_column(gbm, tmp_path, monkeypatch):
+    data = gbm[gbm.obs["condition"] == "ctrl"].copy()
+    data.var["symbol"] = data.var_names
+    data.var_names = [f"ENSG{j:011d}" for j in range(data.n_vars)]
+    options = {**OPTIONS, "gene_names": "symbol", "genes": 20, "sets": "none", "subset": None}
+    found = hc.analyze(data, tmp_path / "a", **options)
+    assert {f"FTL-cells.{kind}" for kind in ("pdf", "png")} <= {
+        p.name for p in (tmp_path / "a" / "figures").iterdir()
+    }
+    assert not any(s.startswith("Not done: figure") for s in found.findings)
+
+    def fails(*_, **__):
+        raise hc.InputError("no figure today")
+
+    monkeypatch.setattr(run.figures.__globals__["plotting"], "pair_scatter", fails)
+    found = hc.analyze(data, tmp_path / "b", **options)
+    assert "Not done: figure 'cells'. Reason: no figure today" in found.findings
+    assert "no figure today" in (tmp_path / "b" / "report.html").read_text()
 
 
 @pytest.mark.parametrize(
@@ -320,3 +362,23 @@ def test_findings_count_what_depth_alone_explains(tmp_path, nothing_drawn, capsy
     assert first.startswith("1 analysis of 2,400 cells x 80 genes: about 10 s, and")
     within = next(s for s in found.findings if s.startswith("Within"))
     assert "no stronger than sequencing depth alone would make them (depth_dependent)" in within
+
+
+@pytest.mark.filterwarnings("ignore::hiercorr.DataWarning", "ignore::hiercorr.EstimationWarning")
+def test_a_condition_within_donors_and_one_between_them(gbm, tmp_path, nothing_drawn):
+    data = gbm.copy()
+    data.obs["sex"] = np.where(
+        data.obs["patient_id"].isin(sorted(set(gbm.obs["patient_id"]))[:2]), "f", "m"
+    )
+    data.obs["third"] = data.obs["patient_id"].cat.codes.map("abcab".__getitem__).astype(str)
+    options = {"sample": "patient_id", "target": "FTL", "depth": "total_counts", "genes": 30}
+    conditions = ["condition", "sex", "third"]
+    found = hc.analyze(data, tmp_path / "a", condition=conditions, sets="none", **options)
+    part = found.parts[0]
+    assert {"within", "between", "differential_condition", "differential_sex"} <= set(part.results)
+    options.pop("sample")
+    expected = hc.differential(data, "patient_id", "sex", formula="~ condition", **options)
+    np.testing.assert_array_equal(
+        part.results["differential_sex"].dataset["p_value"], expected.dataset["p_value"]
+    )
+    assert "choose two of them with subset=" in part.skipped["differential_third"]

@@ -3,7 +3,7 @@ import pytest
 
 import hiercorr as hc
 from hiercorr.analysis.plan import make_plan
-from hiercorr.analysis.units import choose_units
+from hiercorr.analysis.units import check_columns, choose_units
 
 OBS = pd.DataFrame(
     {
@@ -37,10 +37,39 @@ def test_a_condition_of_samples_leaves_them_as_they_are():
     assert units(sample="donor").choices == []
 
 
+def test_a_condition_with_one_value_is_not_adjusted_for():
+    found = choose_units(
+        make_plan({"target": "A", "sample": "donor", "condition": ["stim", "sex"]}),
+        OBS[OBS["sex"] == "f"],
+    )
+    assert found.formula == "~ stim"
+    assert any("'sex' has one value, 'f', and is not adjusted for" in c for c in found.choices)
+
+
+def test_conditions_of_donors_alongside_one_within_them():
+    found = units(sample="donor", condition=["stim", "sex"])
+    assert (found.sample, found.block, found.formula) == (("donor", "stim"), "donor", "~ stim")
+    assert any("effects of 'donor' adjust for 'sex' as well" in c for c in found.choices)
+    found = units(sample="library", block="donor", condition=["stim", "sex"])
+    assert found.formula == "~ stim"
+    assert units(sample="donor", condition="sex").formula == "~ sex"
+
+
+def test_more_than_two_groups_are_named():
+    three = OBS.assign(arm=list("abca"), age=[3, 4, 5, 6])
+    found = choose_units(
+        make_plan({"target": "A", "sample": "library", "condition": ["arm", "age", "stim"]}), three
+    )
+    assert found.several_groups == ["arm"]
+
+
 def test_what_cannot_be_used_is_refused():
+    for used in ({"sample": "donor"}, {"sample": "library", "block": "donor"}):
+        with pytest.raises(hc.InputError, match="condition='donor' is the column of"):
+            check_columns(make_plan({"target": "A", "condition": "donor", **used}), OBS)
     with pytest.raises(hc.InputError, match="'stim' and 'week' vary within"):
         units(sample="donor", condition=["stim", "week"])
     with pytest.raises(hc.InputError, match="single samples"):
         units(sample="donor", condition="stim", block="sex")
     with pytest.raises(hc.InputError, match="did you mean 'donor'"):
-        units(sample="doner")
+        check_columns(make_plan({"target": "A", "sample": "doner"}), OBS)

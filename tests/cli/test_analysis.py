@@ -41,7 +41,7 @@ def test_messages_are_those_of_the_command_line(data, tmp_path):
         "analyze", data, "-o", tmp_path / "a", "--sample", "patient_id", "--cell-type", "ctrl"
     )
     assert done.exit_code == 2
-    assert "--cell-type 'ctrl' must be COLUMN=VALUE" in done.output
+    assert "--cell-type 'ctrl' must be COLUMN=VALUE, such as 'kind=B cells'" in done.output
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "x").write_text("")
     done = called(

@@ -16,6 +16,17 @@ def saved(gbm, tmp_path_factory):
     return folder, pairs, target
 
 
+def test_messages_on_results(saved, tmp_path):
+    result = saved[0] / "target.nc"
+    done = run("show", result, "--q", "0")
+    assert "No pairs." in done.output
+    assert "Empty" not in done.output
+    assert "add them with hiercorr shrink" in run("show", result, "--sort", "shrunken").output
+    done = run("export", result, "-o", tmp_path / "t.docx")
+    assert "--output" in done.output
+    assert "path=" not in done.output
+
+
 def test_show(saved):
     folder, pairs, _ = saved
     done = run("show", folder / "pairs.zarr", "--rows", "3")

@@ -36,6 +36,15 @@ def test_check(path):
     assert "s4" in done.output
 
 
+def test_check_of_named_donors(tmp_path):
+    data = hc.datasets.path("glioblastoma")
+    done = run("check", data, "--sample", "sample_id", "--block", "condition")
+    assert "10 samples nested in 2 donors" in done.output
+    done = run("check", data, "--sample", "sample_id", "--block", "nothing")
+    assert done.exit_code == 2
+    assert "unknown block column 'nothing'" in done.output
+
+
 def test_shrink(tmp_path):
     adata, _ = simulate_counts(5, 100, 14, mean=3.0, within=0.5, seed=1)
     fitted = hc.CSCore(adata, "sample", depth="depth").fit()

@@ -91,6 +91,24 @@ def test_10x_folders(made, tmp_path, prefix, version, zipped):
     assert hc.CSCore(folder, "library").counts.n_samples == 4
 
 
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda d: hc.CSCore(d, "donor"),
+        lambda d: hc.Pseudobulk(d, "donor"),
+        lambda d: hc.aggregate(d, "library", cell_type="donor"),
+        lambda d: hc.check_design(d, "donor"),
+        lambda d: hc.CSCore(d, "library", depth="donor"),
+        lambda d: hc.CSCore(d, "library", subset={"donor": "a"}),
+        lambda d: hc.analyze(d, d.parent / "out", sample="donor", target="A"),
+    ],
+)
+def test_columns_of_cells_are_not_in_a_10x_file(made, tmp_path, call):
+    folder = write_folder(made, tmp_path / "filtered", "", 3, True)
+    with pytest.raises(hc.InputError, match=r"'donor'; there are: 'library' \(the suffix.*\.h5ad"):
+        call(folder)
+
+
 def test_cell_ranger_2(made, tmp_path):
     path = write_cell_ranger_2(made, tmp_path / "a.h5")
     with open_source(path) as source:

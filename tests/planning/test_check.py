@@ -89,6 +89,38 @@ def test_advice_names_the_columns(gbm):
     assert vehicle.recommendation.startswith("CSCore(...).fit()")
 
 
+def test_donors_that_are_named_are_the_units(gbm):
+    renamed = gbm.copy()
+    renamed.obs = renamed.obs[["patient_id", "condition", "total_counts"]].rename(
+        columns={"patient_id": "pool"}
+    )
+    options = {"depth": "total_counts", "formula": "~ condition"}
+    d = hc.check_design(renamed, ("pool", "condition"), block="pool", **options)
+    assert (d.structure.n_samples, d.structure.n_donors) == (10, 5)
+    assert "sample=('pool', 'condition'), block='pool').fit()" in d.recommendation
+    assert "the sample size is 5, not 5,000" in str(d)
+    assert "varies within" not in str(d)
+    found = hc.check_design(gbm, "sample_id", depth="total_counts")
+    named = hc.check_design(gbm, "sample_id", block="patient_id", depth="total_counts")
+    assert str(named) == str(found)
+
+
+@pytest.mark.parametrize(
+    ("block", "message"),
+    [
+        ("nothing", "unknown block column 'nothing'"),
+        ("total_counts", "varies within samples"),
+        ("sample_id", "is the sample column"),
+        ("one", "there is one donor"),
+    ],
+)
+def test_columns_that_are_no_donors(gbm, block, message):
+    data = gbm.copy()
+    data.obs["one"] = "x"
+    with pytest.raises(hc.InputError, match=message):
+        hc.check_design(data, "sample_id", block=block, depth="total_counts")
+
+
 def test_random_intercepts_of_the_formula(gbm):
     options = {"sample": "sample_id", "depth": "total_counts"}
     d = hc.check_design(gbm, formula="~ condition + (1 | patient_id)", **options)

@@ -82,7 +82,7 @@ def test_comparisons_show_what_was_tested(gbm):
     ax = r.plot.volcano("FTL")
     shown = np.sort(np.concatenate([c.get_offsets()[:, 0] for c in ax.collections]))
     np.testing.assert_allclose(shown, np.sort(table["difference"]), rtol=1e-6)
-    assert ax.get_xlabel() == "difference of the correlation (condition[T.panobinostat])"
+    assert ax.get_xlabel() == "difference of the correlation (condition: panobinostat minus ctrl)"
     ax = r.plot.ranked("FTL")
     line = next(c for c in ax.collections if hasattr(c, "get_segments"))
     ends = np.sort([segment[0, 0] for segment in line.get_segments()])
