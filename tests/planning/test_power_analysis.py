@@ -127,7 +127,10 @@ def test_pairs_need_whole_donors_and_more_tests_more_samples():
         ({"samples": 8, "cells": 100, "uncertainty": "cluster"}, "uncertainty must be one of"),
         ({"samples": 2, "cells": 100}, "samples must be a number from 3 to 10,000,000, not 2"),
         ({"samples": 8, "cells": 100, "rho": 1.5}, "rho must be a number from -1 to 1, not 1.5"),
-        ({"samples": 8, "cells": 100, "mean": 0.0}, "mean must be positive and no more than 10,000,000, not 0.0"),
+        (
+            {"samples": 8, "cells": 100, "mean": 0.0},
+            "mean must be positive and no more than 10,000,000, not 0.0",
+        ),
         ({"samples": 8, "cells": 100, "tests": 0}, "tests must be a number of at least 1, not 0"),
         (
             {"question": "differential", "samples": 8, "cells": 100, "rho": 0.6, "baseline": 0.7},
