@@ -260,6 +260,45 @@ REFERENCES: dict[str, tuple[str, str]] = {
 }
 
 
+DOIS = {
+    "cscore": "10.1038/s41467-023-40503-7",
+    "npmle": "10.1214/aoms/1177728066",
+    "shrinkage": "10.1093/biostatistics/kxw041",
+    "reml": "10.1080/01621459.1977.10480998",
+    "jackknife": "10.1093/biomet/61.1.1",
+    "bootstrap": "10.1214/aos/1176344552",
+    "satterthwaite": "10.2307/3002019",
+    "pustejovsky_tipton": "10.1080/07350015.2016.1247004",
+    "mackinnon_white": "10.1016/0304-4076(85)90158-7",
+    "welch": "10.1093/biomet/34.1-2.28",
+    "phipson_smyth": "10.2202/1544-6115.1585",
+    "i2": "10.1002/sim.1186",
+    "bh": "10.1111/j.2517-6161.1995.tb02031.x",
+    "by": "10.1214/aos/1013699998",
+    "simes": "10.1093/biomet/73.3.751",
+    "tmm": "10.1186/gb-2010-11-3-r25",
+    "edger": "10.1093/bioinformatics/btp616",
+    "median_of_ratios": "10.1186/gb-2010-11-10-r106",
+    "voom": "10.1186/gb-2014-15-2-r29",
+    "block_correlation": "10.1093/bioinformatics/bti270",
+    "moderation": "10.2202/1544-6115.1027",
+    "robust_moderation": "10.1214/16-AOAS920",
+    "deseq2": "10.1186/s13059-014-0550-8",
+    "arviz": "10.21105/joss.01143",
+    "pymc": "10.7717/peerj-cs.1516",
+    "r_hat": "10.1214/20-BA1221",
+    "lkj": "10.1016/j.jmva.2009.04.008",
+    "rope": "10.1177/2515245918771304",
+    "nearest": "10.1093/imanum/22.3.329",
+    "repeated_measures": "10.3389/fpsyg.2017.00456",
+    "hallmark": "10.1016/j.cels.2015.12.004",
+    "gseapy": "10.1093/bioinformatics/btac757",
+    "gsea": "10.1073/pnas.0506580102",
+    "leiden": "10.1038/s41598-019-41695-z",
+    "wgcna": "10.1186/1471-2105-9-559",
+}
+
+
 def cite(*keys: str) -> str:
     """Return the short forms of some references, e.g. ``"Su et al. 2023; Miller 1974"``."""
     return "; ".join(REFERENCES[key][0] for key in keys)
@@ -311,6 +350,8 @@ def _entry(key: str) -> str:
         fields |= {"title": title, "journal": journal[1], "volume": journal[2], "pages": journal[3]}
     else:
         fields |= {"title": full}
+    if key in DOIS:
+        fields["doi"] = DOIS[key]
     lines = ",\n".join(f"  {name} = {{{_tex(value)}}}" for name, value in fields.items())
     return f"@{'article' if 'journal' in fields else 'misc'}{{{key},\n{lines}\n}}\n"
 

@@ -1,10 +1,11 @@
 """References of the methods: every one is cited somewhere, short forms are unambiguous."""
 
 import ast
+import re
 from pathlib import Path
 
 import hiercorr.reporting
-from hiercorr.reporting.references import REFERENCES, cite, cited
+from hiercorr.reporting.references import DOIS, REFERENCES, bibtex, cite, cited
 
 
 def keys_in_use():
@@ -33,3 +34,12 @@ def test_full_references_follow_the_text():
     found = cited(["as in Miller 1974", "and Su et al. 2023, again Miller 1974"])
     assert [f.split(",")[0] for f in found] == ["Miller 1974", "Su et al. 2023"]
     assert cited(["no reference"]) == []
+
+
+def test_bibtex_has_the_dois_that_are_known():
+    assert set(DOIS) <= set(REFERENCES)
+    assert len(set(DOIS.values())) == len(DOIS)
+    assert all(re.fullmatch(r"10\.\d{4,5}/\S+", doi) for doi in DOIS.values())
+    text = bibtex(["as in Su et al. 2023"])
+    assert "doi = {10.1038/s41467-023-40503-7}" in text
+    assert text.count("@") == 2  # the package and the paper
