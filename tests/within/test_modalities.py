@@ -381,9 +381,9 @@ def test_cells_without_counts_of_a_type_are_left_out(adata):
         ({"depth": {"Peaks": "rna"}}, "type of features .depth=. 'Peaks'"),
         ({"depth": {"Antibody Capture": "adt2"}}, "depth column 'adt2'"),
         ({"modalities": ["Gene Expression", "Peaks"]}, "type of features .modalities=. 'Peaks'"),
-        ({"modalities": []}, "is not accepted: pass types of features"),
+        ({"modalities": []}, "modalities must be types of features"),
         ({"modalities": ["Gene Expression", "Gene Expression"]}, "names a type twice"),
-        ({"modalities": 3}, "is not accepted: pass types of features"),
+        ({"modalities": 3}, "modalities must be types of features"),
         ({"scheduler": "threads"}, "scheduler= cannot be combined with modalities="),
     ],
 )
