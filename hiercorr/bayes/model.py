@@ -28,12 +28,13 @@ from hiercorr.design.formulas import random_blocks
 from hiercorr.design.samples import sample_name
 from hiercorr.errors import InputError, one_of, text, true_or_false, valid_seed, without_effect
 from hiercorr.results.result import CorrelationResult
+from hiercorr.results.specified import Specified, sample_text
 from hiercorr.runtime.log import logged
 
 MANY_CELLS = ("refuse", "subsample", "all")
 
 
-class BayesianCorrelation:
+class BayesianCorrelation(Specified):
     r"""Poisson-lognormal hierarchical model of the correlation within and between samples.
 
     .. math::
@@ -163,6 +164,17 @@ class BayesianCorrelation:
         self.design, population = population_of(self.counts, sample, formula, block)
         self._setup = Setup(population, self.priors, self.heterogeneity, self.structure, sample)
         self._setup.check_priors()
+
+    def _specification(self) -> dict[str, Any]:
+        counts = self.counts
+        return {
+            "cells": counts.n_cells,
+            "samples": sample_text(counts.n_samples, self.sample),
+            "block": self.block,
+            "genes": counts.n_genes,
+            "structure": self.structure,
+            "heterogeneity": "yes" if self.heterogeneity else "no",
+        }
 
     def fit(
         self,

@@ -48,12 +48,13 @@ from hiercorr.errors import (
     without_effect,
 )
 from hiercorr.results import CorrelationResult, tiling
+from hiercorr.results.specified import Specified, sample_text
 from hiercorr.runtime.log import LOG
 from hiercorr.runtime.resources import available_memory
 from hiercorr.runtime.user_warnings import warn
 
 
-class Pseudobulk:
+class Pseudobulk(Specified):
     r"""Correlation of genes between samples, from counts summed per sample.
 
     "In donors where A is high, is B high too?" Counts are summed over the cells of each sample,
@@ -405,6 +406,16 @@ class Pseudobulk:
         return CorrelationResult(
             between_dataset(self.samples, problem, fitted, asked, options, self.attributes)
         )
+
+    def _specification(self) -> dict[str, Any]:
+        samples, genes = self.expression.shape
+        return {
+            "samples": sample_text(samples, self.sample),
+            "genes": genes,
+            "formula": self.formula or "~ 1",
+            "block": self.block,
+            "normalization": self.normalization,
+        }
 
     @property
     def attributes(self) -> dict[str, Any]:

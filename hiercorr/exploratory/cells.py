@@ -29,6 +29,7 @@ from hiercorr.errors import (
 from hiercorr.moments.products import cross_products
 from hiercorr.results import tiling
 from hiercorr.results.result import CorrelationResult
+from hiercorr.results.specified import Specified, sample_text
 from hiercorr.runtime.progress import with_progress
 from hiercorr.runtime.resources import available_memory
 from hiercorr.schema import Flag, build_dataset
@@ -44,7 +45,7 @@ _NOTE = (
 )
 
 
-class CellCorrelation:
+class CellCorrelation(Specified):
     r"""Correlation of log-normalised expression over cells, for exploration.
 
     .. math:: v_{ij} = \log(1 + x_{ij}\,m / s_i)
@@ -93,6 +94,15 @@ class CellCorrelation:
         )
         self._reader = CountReader(data, selection)
         self.counts: Counts = self._reader.counts
+
+    def _specification(self) -> dict[str, Any]:
+        counts = self.counts
+        return {
+            "cells": counts.n_cells,
+            "samples": None if self.sample is None else sample_text(counts.n_samples, self.sample),
+            "genes": counts.n_genes,
+            "status": "exploratory",
+        }
 
     def fit(
         self,

@@ -28,6 +28,7 @@ from hiercorr.design.terms import split_terms
 from hiercorr.errors import InputError, listed, text, true_or_false
 from hiercorr.results import CorrelationResult, stream, tiling
 from hiercorr.results.result import open_result
+from hiercorr.results.specified import Specified, sample_text
 from hiercorr.runtime import blas
 from hiercorr.runtime.log import LOG, logged
 from hiercorr.runtime.resources import memory_bytes, threads
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
     from hiercorr.within.dask import Cluster
 
 
-class CSCore:
+class CSCore(Specified):
     r"""Correlation of genes between the cells of one type, from raw counts.
 
     Counts are Poisson given expression, :math:`x_{ij} | z_{ij} \sim Poisson(s_i z_{ij})`; the
@@ -225,6 +226,17 @@ class CSCore:
             warn_of_varying_conditions(
                 self.counts.obs, self.counts.starts, sample, block, covariates
             )
+
+    def _specification(self) -> dict[str, Any]:
+        counts, donors = self.counts, None if self.block is None else self.n_donors
+        return {
+            "cells": counts.n_cells,
+            "samples": None if self.sample is None else sample_text(counts.n_samples, self.sample),
+            "donors": None if donors is None else sample_text(donors, self.block),
+            "genes": counts.n_genes,
+            "covariates of cells": self.covariates,
+            "adjusted for depth": "yes" if self.depth_adjust else None,
+        }
 
     @property
     def n_donors(self) -> int:
