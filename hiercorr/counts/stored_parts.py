@@ -43,7 +43,9 @@ def check_parts(root: Path, group: Any, location: str, tables: tuple[str, ...]) 
     for table in tables:
         name = group[table].attrs.get("_index") if table in group else None
         if name is not None and f"{table}/{name}" in group:
-            _refuse(root, group[f"{table}/{name}"])
+            names = group[f"{table}/{name}"]
+            # pandas 3: a group of the texts and of which are missing, often none: zeros throughout
+            _refuse(root, names["values"] if hasattr(names, "keys") else names)
     matrix = group.get(location)
     if matrix is None:
         return

@@ -33,6 +33,19 @@ def check_target(path: Path, overwrite: bool) -> None:
     if path.suffix not in (".zarr", ".nc"):
         raise InputError(f"cannot save as {path.name!r}: the name must end in .zarr or .nc")
     check_free(path, overwrite)
+    if path.suffix == ".zarr" and path.is_dir() and not _is_result(path):
+        raise InputError(
+            f"{str(path)!r} is a folder that is no result of hiercorr, such as counts: it is not "
+            "replaced, even with overwrite=True; choose another name"
+        )
+
+
+def _is_result(path: Path) -> bool:
+    """Return whether a folder contains a result, intact or not, and may be replaced."""
+    if (path / LIST).is_file():
+        return True
+    texts = (path / name for name in (".zattrs", "zarr.json"))
+    return any("hiercorr" in t.read_text("utf-8", "replace") for t in texts if t.is_file())
 
 
 def write_dataset(dataset: xr.Dataset, path: Path, overwrite: bool) -> Path:

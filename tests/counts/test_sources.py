@@ -56,7 +56,8 @@ def test_selections_of_backed_objects(adata, tmp_path, form, layer):
         try:
             found = counts(backed[part], layer=layer)
         except hc.InputError as error:
-            assert "selection of a backed object" in str(error)  # noqa: PT017
+            text = str(error)  # anndata 0.13 reads some of them, one row short
+            assert "selection of a backed object" in text or "the matrix is" in text
         else:
             same(found, expected)
             read_ += 1

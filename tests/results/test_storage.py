@@ -144,3 +144,26 @@ def test_edited_results_are_refused(one, how, tmp_path):
     path = write_dataset(edited, tmp_path / "r.zarr", overwrite=False)
     with pytest.raises(hc.InputError, match="not a hiercorr result: the dataset has "):
         hc.load(path)
+
+
+@pytest.mark.parametrize("door", ["save", "out"])
+def test_a_folder_that_is_no_result_is_never_replaced(small, result, tmp_path, door):
+    """Counts, or files of the user, under the name of a result."""
+
+    def write(path):
+        if door == "save":
+            result.save(path, overwrite=True)
+        else:
+            fit(small, out=path, overwrite=True)
+
+    small.write_zarr(tmp_path / "counts.zarr")
+    (tmp_path / "notes.zarr").mkdir()
+    (tmp_path / "notes.zarr" / "notes.txt").write_text("mine")
+    for name in ("counts.zarr", "notes.zarr"):
+        path = tmp_path / name
+        before = sorted(p.relative_to(path) for p in path.rglob("*"))
+        with pytest.raises(hc.InputError, match="is no result of hiercorr"):
+            write(path)
+        assert sorted(p.relative_to(path) for p in path.rglob("*")) == before
+    path = result.save(tmp_path / "r.zarr")
+    assert result.save(path, overwrite=True) == path
