@@ -43,8 +43,14 @@ def file(request, tmp_path_factory):
     return path
 
 
+def stored(group, name):
+    """Return the path of an array, which for texts of pandas 3 is within a group."""
+    return f"{name}/values" if isinstance(group[name], zarr.Group) else name
+
+
 def rewrite(group, name, size):
     """Store an array in smaller parts, without those of zeros."""
+    name = stored(group, name)
     old = group[name]
     values, attributes = old[:], dict(old.attrs)
     chunks = size if isinstance(size, tuple) else (size,)
@@ -56,7 +62,9 @@ def rewrite(group, name, size):
 def without_part(file, tmp_path, name, k):
     path = tmp_path / "lost.zarr"
     shutil.copytree(file, path)
-    array = zarr.open_group(str(path), mode="r")[name]
+    group = zarr.open_group(str(path), mode="r")
+    name = stored(group, name)
+    array = group[name]
     index = (k,) if array.ndim == 1 else (k, 0)
     (path / name / array.metadata.encode_chunk_key(index)).unlink()
     return path
@@ -68,7 +76,8 @@ ARRAYS = [f"{m}/{a}" for m in ("X", "layers/csc") for a in ("data", "indices", "
 @pytest.mark.parametrize("name", [*ARRAYS, "obs/_index", "var/_index"])
 @pytest.mark.parametrize("k", [0, -1])
 def test_lost_parts_are_an_error(file, tmp_path, name, k):
-    array = zarr.open_group(str(file), mode="r")[name]
+    group = zarr.open_group(str(file), mode="r")
+    array = group[stored(group, name)]
     path = without_part(file, tmp_path, name, k % array.nchunks)
     layer = "csc" if "csc" in name else None
     with pytest.raises(hc.InputError, match=r"damaged or incomplete|positions of its entries"):
