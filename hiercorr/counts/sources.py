@@ -299,7 +299,11 @@ def _opened(path: Path | str, read: Any) -> Any:
 def _from_anndata(adata: ad.AnnData, layer: str | None) -> Source:
     matrix = multimodal.matrix_of(adata, layer)
     var = adata.raw.var if layer == "raw" else adata.var
-    others: dict[str, Any] = {f"layer={k!r}": v for k, v in adata.layers.items() if k != layer}
+    others: dict[str, Any] = {}
+    for name in adata.layers:
+        if name != layer:
+            with suppress(IndexError, TypeError, ValueError):  # selections of a backed object
+                others[f"layer={name!r}"] = adata.layers[name]
     if adata.raw is not None and layer != "raw":
         with suppress(InputError):  # of a backed object
             others["layer='raw'"] = multimodal.matrix_of(adata, "raw")
