@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from pathlib import Path
 from typing import Any, Literal
@@ -42,10 +43,18 @@ def check_target(path: Path, overwrite: bool) -> None:
 
 def _is_result(path: Path) -> bool:
     """Return whether a folder contains a result, intact or not, and may be replaced."""
-    if (path / LIST).is_file():
-        return True
-    texts = (path / name for name in (".zattrs", "zarr.json"))
-    return any("hiercorr" in t.read_text("utf-8", "replace") for t in texts if t.is_file())
+    return is_sealed(path) or "schema_version" in _attributes(path)
+
+
+def _attributes(path: Path) -> dict[str, Any]:
+    """Return the attributes of a zarr folder itself; empty if they cannot be read."""
+    for name, within in ((".zattrs", None), ("zarr.json", "attributes")):
+        try:
+            content = json.loads((path / name).read_bytes())
+            return dict(content if within is None else content[within])
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+    return {}
 
 
 def write_dataset(dataset: xr.Dataset, path: Path, overwrite: bool) -> Path:

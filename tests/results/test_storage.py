@@ -3,6 +3,7 @@
 import os
 import stat
 
+import anndata as ad
 import numpy as np
 import pytest
 import xarray as xr
@@ -156,7 +157,12 @@ def test_a_folder_that_is_no_result_is_never_replaced(small, result, tmp_path, d
         else:
             fit(small, out=path, overwrite=True)
 
-    small.write_zarr(tmp_path / "counts.zarr")
+    usual = ad.settings.zarr_write_format
+    ad.settings.zarr_write_format = 3  # whose document also lists what is inside, such as a result
+    try:
+        result.to_anndata(small).write_zarr(tmp_path / "counts.zarr")
+    finally:
+        ad.settings.zarr_write_format = usual
     (tmp_path / "notes.zarr").mkdir()
     (tmp_path / "notes.zarr" / "notes.txt").write_text("mine")
     for name in ("counts.zarr", "notes.zarr"):
