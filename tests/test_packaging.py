@@ -144,7 +144,7 @@ def test_metadata_are_those_an_index_accepts(built):
 
 
 def test_the_container_runs_its_commands(built, tmp_path):
-    """Every RUN of the Dockerfile, in a new environment in the place of the image."""
+    """Run each RUN command of the Dockerfile in a new environment instead of an image."""
     env = Environment(tmp_path / "env", built["wheel"])
     shutil.copytree(
         built["wheel"].parent, tmp_path / "wheel", ignore=shutil.ignore_patterns("*.gz")
