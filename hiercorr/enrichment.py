@@ -32,11 +32,11 @@ from hiercorr.errors import (
     unknown_name,
     whole_number,
 )
-from hiercorr.results.feature_types import FEATURE_TYPE
 from hiercorr.results.pairs import estimates, ids_of, in_tables, row_blocks, row_of
 from hiercorr.results.result import CorrelationResult
 from hiercorr.runtime.optional import optional
 from hiercorr.runtime.user_warnings import warn
+from hiercorr.schema import FEATURE_TYPE
 
 Sets = Mapping[str, Iterable[str]] | str | Path
 DIRECTIONS = ("both", "positive", "negative")
@@ -463,6 +463,7 @@ def _listed(
     named = listed("partners", partners, "a list of genes")
     known, ids = result.genes, ids_of(result.dataset)
     chosen = list(dict.fromkeys(name_of(str(gene), known, ids) for gene in named))
+    genes = set(known[_are_genes(result, known)])
     for name in chosen:
         if name not in known:
             raise unknown_name("gene among partners", name, known)
@@ -470,7 +471,7 @@ def _listed(
             raise InputError(
                 f"partners contains {name!r}, the gene whose partners they are: leave it out"
             )
-        if not _are_genes(result, known)[known.get_loc(name)]:
+        if name not in genes:
             raise InputError(
                 f"partners contains {name!r}, which is not a gene: gene sets are of genes, leave "
                 "it out"

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from scipy.cluster import hierarchy
 from scipy.spatial.distance import squareform
 
-from hiercorr.counts.names import GENE_ID
 from hiercorr.errors import (
     InputError,
     instance_of,
@@ -27,6 +26,7 @@ from hiercorr.errors import (
 from hiercorr.results.pairs import estimates, ids_of
 from hiercorr.results.result import CorrelationResult
 from hiercorr.runtime.optional import optional
+from hiercorr.schema import GENE_ID
 
 Array = NDArray[np.float64]
 MODULE_METHODS = ("leiden", "hierarchical")

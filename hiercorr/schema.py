@@ -17,6 +17,7 @@ from hiercorr._version import __version__
 from hiercorr.estimands import estimand
 
 SCHEMA_VERSION = "2.0"
+GENE_ID, FEATURE_TYPE = "gene_id", "feature_type"  # gene variables that are texts
 
 
 class Flag(enum.IntFlag):
@@ -127,7 +128,7 @@ _TOGETHER = (
     ("p_value", "q_value"),
 )
 GENE_VARIABLES = {
-    "gene_id": ("name of the gene in the data, where a column of var names it", None),
+    GENE_ID: ("name of the gene in the data, where a column of var names it", None),
     "mean": ("mean expression", "counts per count of depth"),
     "mean_log": ("mean log-normalised expression", "natural log"),
     "overdispersion": ("variance of expression / mean^2", "1"),
@@ -145,10 +146,10 @@ GENE_VARIABLES = {
     "depth_slope": ("slope of log expression on log depth within samples", "1"),
     "depth_slope_p_value": ("two-sided p-value of depth_slope, donors as units", "1"),
     "depth_share": ("proportion of the variance of expression that follows depth", "1"),
-    "feature_type": ("type of the feature: gene, antibody, peak", None),
+    FEATURE_TYPE: ("type of the feature: gene, antibody, peak", None),
     "gene_flag": ("reasons why the gene is unreliable", None),
 }
-GENE_TEXTS = ("gene_id", "feature_type")
+GENE_TEXTS = (GENE_ID, FEATURE_TYPE)
 SAMPLE_VARIABLES = {
     "n_cells": ("number of cells", "cells"),
     "depth": ("median sequencing depth of the cells", "counts"),
@@ -307,6 +308,11 @@ def why_incomplete(dataset: xr.Dataset) -> str | None:
 def describe_flag(value: int) -> str:
     """Return the names of the bits that are set, e.g. ``"low_information,dominated"``."""
     return _describe_flag(int(value))
+
+
+def is_flagged(names: str, flag: Flag) -> bool:
+    """Return whether a flag is among names as :func:`describe_flag` writes them."""
+    return describe_flag(flag) in names.split(",")
 
 
 @functools.cache

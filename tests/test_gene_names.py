@@ -150,8 +150,7 @@ def de(d, o):
 def compare(consumer, named, by_hand, options):
     wanted, _ = consumer(by_hand, {}, TARGET)
     found, gene_id = consumer(named, options, TARGET_ID)
-    options = {"check_names": False, "check_index_type": False, "rtol": 1e-4, "atol": 1e-6}
-    pd.testing.assert_frame_equal(found, wanted, **options)
+    pd.testing.assert_frame_equal(found, wanted, check_names=False, rtol=1e-4, atol=1e-6)
     if gene_id is not None:
         ids = pd.Series(IDS, NAMES)
         assert gene_id.to_dict() == ids[gene_id.index].to_dict()

@@ -10,7 +10,7 @@ from hiercorr.analysis.steps import Part
 from hiercorr.results.pairs import effects, limit_names
 from hiercorr.results.result import CorrelationResult
 from hiercorr.results.text import p_text
-from hiercorr.schema import Flag, describe_flag
+from hiercorr.schema import Flag, describe_flag, is_flagged
 
 _NAMED, _LEAST = 3, 3
 
@@ -92,11 +92,10 @@ def _flagged(table: pd.DataFrame) -> str:
 
 def _by_depth(called: pd.DataFrame) -> str:
     """State how many of the significant correlations depth alone explains."""
-    name = describe_flag(Flag.DEPTH_DEPENDENT)
-    n = sum(name in str(flags).split(",") for flags in called.get("flag", ()))
+    n = sum(is_flagged(flags, Flag.DEPTH_DEPENDENT) for flags in called["flag"])
     if not n:
         return ""
-    are = "is" if n == 1 else "are"
+    are, name = "is" if n == 1 else "are", describe_flag(Flag.DEPTH_DEPENDENT)
     return (
         f" {n:,} of these {are} no stronger than sequencing depth alone would make them ({name})."
     )

@@ -13,11 +13,10 @@ from hiercorr.between.pair_tests import BetweenEstimates, PairOptions
 from hiercorr.between.residuals import is_exact
 from hiercorr.counts.aggregate import depth_column
 from hiercorr.counts.modalities import FEATURE_TYPES
-from hiercorr.counts.names import GENE_ID
 from hiercorr.errors import EstimationWarning
 from hiercorr.results.missing import count_missing
 from hiercorr.runtime.user_warnings import warn
-from hiercorr.schema import AGREES, build_dataset
+from hiercorr.schema import AGREES, FEATURE_TYPE, GENE_ID, build_dataset
 
 if TYPE_CHECKING:
     import anndata as ad
@@ -131,7 +130,7 @@ def _feature_type(samples: ad.AnnData, genes: pd.Index) -> dict[str, NDArray]:
     """Return the type of each feature, if there are several types."""
     if FEATURE_TYPES not in samples.var:
         return {}
-    return {"feature_type": samples.var.loc[genes, FEATURE_TYPES].astype(str).to_numpy(object)}
+    return {FEATURE_TYPE: samples.var.loc[genes, FEATURE_TYPES].astype(str).to_numpy(object)}
 
 
 def _total_depth(samples: ad.AnnData, genes: pd.Index) -> NDArray | float:
@@ -145,7 +144,7 @@ def _total_depth(samples: ad.AnnData, genes: pd.Index) -> NDArray | float:
             float(samples.obs[depth_column(kind)].sum())
             if depth_column(kind) in samples.obs
             else total
-            for kind in kinds["feature_type"]
+            for kind in kinds[FEATURE_TYPE]
         ]
     )
 

@@ -18,9 +18,9 @@ from hiercorr._version import __version__
 from hiercorr.between.pseudobulk import Pseudobulk
 from hiercorr.counts.aggregate import MIN_COUNTS
 from hiercorr.counts.counts import MIN_CELLS
-from hiercorr.counts.names import GENE_ID
 from hiercorr.errors import InputError
 from hiercorr.runtime.optional import optional
+from hiercorr.schema import GENE_ID
 
 
 def differential_expression(

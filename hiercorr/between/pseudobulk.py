@@ -23,7 +23,7 @@ from hiercorr.counts import validate
 from hiercorr.counts.aggregate import KEY, MIN_COUNTS, depth_column, sum_over_cells
 from hiercorr.counts.counts import MIN_CELLS
 from hiercorr.counts.modalities import FEATURE_TYPES
-from hiercorr.counts.names import GENE_ID, FeatureNames
+from hiercorr.counts.names import FeatureNames
 from hiercorr.counts.selection import Selection
 from hiercorr.counts.sources import DataSource
 from hiercorr.design.formulas import random_blocks
@@ -49,9 +49,10 @@ from hiercorr.errors import (
 )
 from hiercorr.results import CorrelationResult, tiling
 from hiercorr.results.specified import Specified, sample_text
-from hiercorr.runtime.log import LOG
+from hiercorr.runtime.log import LOG, pairs_of
 from hiercorr.runtime.resources import available_memory
 from hiercorr.runtime.user_warnings import warn
+from hiercorr.schema import GENE_ID
 
 
 class Pseudobulk(Specified):
@@ -384,7 +385,7 @@ class Pseudobulk(Specified):
         LOG.info(
             "Pseudobulk.fit(method=%r): %s of %d genes, %d samples",
             method,
-            "all pairs" if target is None else f"pairs of {target}",
+            pairs_of(target),
             len(genes),
             len(expression),
         )

@@ -19,7 +19,7 @@ from hiercorr.counts.counts import MIN_CELLS
 from hiercorr.counts.depth import cell_depth, check_given, depths_of_types, is_total, of_kind
 from hiercorr.counts.formats import unknown_column
 from hiercorr.counts.modalities import FEATURE_TYPES, check_features
-from hiercorr.counts.names import GENE_ID, FeatureNames, warn_of_shared
+from hiercorr.counts.names import FeatureNames, warn_of_shared
 from hiercorr.counts.selection import Selection
 from hiercorr.counts.sources import DataSource, Source
 from hiercorr.design.levels import one_name_each
@@ -31,6 +31,7 @@ from hiercorr.design.samples import (
 )
 from hiercorr.errors import InputError, whole_number
 from hiercorr.runtime.log import logged
+from hiercorr.schema import GENE_ID
 
 MIN_COUNTS = 1000
 KEY = "hiercorr_pseudobulk"  # key of uns that marks a result of aggregate

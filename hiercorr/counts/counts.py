@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from hiercorr.counts.composition import Composition
 from hiercorr.counts.modalities import Modalities
-from hiercorr.counts.names import GENE_ID, name_of
+from hiercorr.counts.names import name_of
+from hiercorr.schema import GENE_ID
 
 MIN_CELLS = 10
 

@@ -140,7 +140,7 @@ def feature_table(names: np.ndarray, identifiers: np.ndarray, kinds: Any = None)
 def libraries(barcodes: pd.Index) -> pd.DataFrame:
     """Return the cell table of a 10x file: the library is the suffix of the barcode."""
     library = pd.Series(barcodes).str.rpartition("-")[2].to_numpy()
-    return pd.DataFrame({LIBRARY: library}, index=barcodes)
+    return pd.DataFrame({LIBRARY: library}, index=barcodes.astype(str))
 
 
 def unknown_column(kind: str, name: object, obs: pd.DataFrame) -> InputError:

@@ -44,15 +44,24 @@ def matrix_of(adata: ad.AnnData, layer: str | None, modality: str | None = None)
         Name of the modality, for error messages.
     """
     try:
-        return _matrix_of(adata, layer, modality)
+        matrix = _matrix_of(adata, layer, modality)
     except (ValueError, IndexError, TypeError) as error:
         if isinstance(error, InputError) or not adata.isbacked:
             raise
-        raise InputError(
-            "anndata cannot read this selection of a backed object "
-            f"({type(error).__name__}: {error}): take cells and genes in the order of the file, "
-            "or read the file into memory, anndata.read_h5ad(path), before selecting them"
-        ) from error
+        raise _unreadable(f"{type(error).__name__}: {error}") from error
+    genes = adata.raw.n_vars if layer == "raw" else adata.n_vars
+    if adata.isbacked and tuple(matrix.shape) != (adata.n_obs, genes):  # as anndata 0.13 does
+        n, p = matrix.shape
+        raise _unreadable(f"{n} of {adata.n_obs} cells and {p} of {genes} genes")
+    return matrix
+
+
+def _unreadable(why: str) -> InputError:
+    return InputError(
+        f"anndata cannot read this selection of a backed object ({why}): take cells and genes in "
+        "the order of the file, or read the file into memory, anndata.read_h5ad(path), before "
+        "selecting them"
+    )
 
 
 def _matrix_of(adata: ad.AnnData, layer: str | None, modality: str | None) -> Any:

@@ -14,7 +14,6 @@ from hiercorr.counts.modalities import ALL, FEATURE_TYPES
 from hiercorr.errors import DataWarning, InputError, unknown_name
 from hiercorr.runtime.user_warnings import warn
 
-GENE_ID = "gene_id"  # gene variable of results, and column of var of sums, with the ids
 _MISSING = ("nan", "None", "<NA>", "NA")  # texts made of missing values, if they are repeated
 _IDENTIFIER = re.compile(r"ENS[A-Z]*G\d{6,}(\.\d+)?")
 _LISTED = 10

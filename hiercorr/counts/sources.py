@@ -22,10 +22,11 @@ from scipy import sparse
 from hiercorr.counts import formats, multimodal
 from hiercorr.counts.counts import GENE_SETS, METACELLS, SUMMED_LAYER
 from hiercorr.counts.modalities import FEATURE_TYPES, GENES, chosen_types, types_of
-from hiercorr.counts.names import GENE_ID, FeatureNames, names_from
+from hiercorr.counts.names import FeatureNames, names_from
 from hiercorr.counts.stored_parts import check_parts
 from hiercorr.errors import InputError, unknown_name
 from hiercorr.runtime.optional import optional
+from hiercorr.schema import GENE_ID
 
 _BLOCK_VALUES = 16_000_000  # values per dense block; 128 MB as float64
 
@@ -300,13 +301,10 @@ def _from_anndata(adata: ad.AnnData, layer: str | None) -> Source:
     matrix = multimodal.matrix_of(adata, layer)
     var = adata.raw.var if layer == "raw" else adata.var
     others: dict[str, Any] = {}
-    for name in adata.layers:
+    for name in (*adata.layers, *(("raw",) if adata.raw is not None else ())):
         if name != layer:
-            with suppress(IndexError, TypeError, ValueError):  # selections of a backed object
-                others[f"layer={name!r}"] = adata.layers[name]
-    if adata.raw is not None and layer != "raw":
-        with suppress(InputError):  # of a backed object
-            others["layer='raw'"] = multimodal.matrix_of(adata, "raw")
+            with suppress(InputError):  # selections of a backed object that anndata cannot read
+                others[f"layer={name!r}"] = multimodal.matrix_of(adata, name)
     source = Source(
         adata.obs, var.index, matrix, layer or "X", others, _marks(adata.uns), var=var.copy()
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import xarray as xr
 
-FEATURE_TYPE = "feature_type"
+from hiercorr.schema import FEATURE_TYPE
 
 
 def with_types(table: pd.DataFrame, dataset: xr.Dataset) -> pd.DataFrame:

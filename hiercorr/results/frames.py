@@ -8,8 +8,8 @@ import xarray as xr
 
 from hiercorr.errors import InputError
 from hiercorr.results import pairs
-from hiercorr.results.feature_types import FEATURE_TYPE, with_types
-from hiercorr.schema import describe_flag
+from hiercorr.results.feature_types import with_types
+from hiercorr.schema import FEATURE_TYPE, describe_flag
 
 
 def to_frame(dataset: xr.Dataset) -> pd.DataFrame:

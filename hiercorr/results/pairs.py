@@ -15,12 +15,12 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
-from hiercorr.counts.names import GENE_ID, are_identifiers, name_of
+from hiercorr.counts.names import are_identifiers, name_of
 from hiercorr.errors import InputError, between_0_and_1, number, text, unknown_name
 from hiercorr.inference.derived import in_double
 from hiercorr.inference.prediction import predict_new_donor
 from hiercorr.results.computed import is_computed
-from hiercorr.schema import PAIR_VARIABLES, Flag, describe_flag
+from hiercorr.schema import GENE_ID, PAIR_VARIABLES, Flag, describe_flag, is_flagged
 
 UNCLIPPED = "correlation_unclipped"
 _LIMIT = {"correlation": 1.0, "difference": 2.0}
@@ -392,7 +392,7 @@ def sort_by_evidence(table: pd.DataFrame) -> pd.DataFrame:
 
 def _is_weak(flag: int | str) -> bool:
     names = flag if isinstance(flag, str) else describe_flag(flag)
-    return describe_flag(Flag.LOW_INFORMATION) in names.split(",")
+    return is_flagged(names, Flag.LOW_INFORMATION)
 
 
 def prediction_interval(dataset: xr.Dataset, confidence: float) -> xr.Dataset:

@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from hiercorr.counts.names import GENE_ID
 from hiercorr.errors import InputError, text, unknown_name
 from hiercorr.results import pairs
 from hiercorr.results.computed import is_computed
@@ -16,6 +15,7 @@ from hiercorr.results.feature_types import with_types
 from hiercorr.results.missing import Missing, count_missing
 from hiercorr.schema import (
     COEFFICIENT_VARIABLES,
+    GENE_ID,
     GENE_VARIABLES,
     PAIR_VARIABLES,
     SAMPLE_VARIABLES,

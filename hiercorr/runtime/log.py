@@ -14,6 +14,11 @@ LOG = logging.getLogger("hiercorr")
 LOG.addHandler(logging.NullHandler())
 
 
+def pairs_of(target: str | None) -> str:
+    """Return the pairs that are estimated, in words."""
+    return "all pairs" if target is None else f"pairs of {target}"
+
+
 @contextmanager
 def logged(text: str, *values: object) -> Iterator[None]:
     """Log the start of a step and, if it succeeds, its time.

@@ -30,7 +30,7 @@ from hiercorr.results import CorrelationResult, stream, tiling
 from hiercorr.results.result import open_result
 from hiercorr.results.specified import Specified, sample_text
 from hiercorr.runtime import blas
-from hiercorr.runtime.log import LOG, logged
+from hiercorr.runtime.log import LOG, logged, pairs_of
 from hiercorr.runtime.resources import memory_bytes, threads
 from hiercorr.within import fitting, pooled_covariates
 from hiercorr.within.checkpoint import Checkpoint, fingerprint
@@ -415,10 +415,11 @@ class CSCore(Specified):
                 computed=True,
             )
         work = "CSCore.fit(estimator=%r, uncertainty=%r): %s of %d genes in %d tiles"
-        pairs = "all pairs" if target is None else f"pairs of {target}"
         with (
             threads(n_jobs),
-            logged(work, estimator, plan.uncertainty, pairs, counts.n_genes, len(plan.tiles)),
+            logged(
+                work, estimator, plan.uncertainty, pairs_of(target), counts.n_genes, len(plan.tiles)
+            ),
         ):
             if options.published(self._facts):
                 return self._fit_published(counts, plan, options)

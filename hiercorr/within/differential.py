@@ -34,7 +34,7 @@ from hiercorr.errors import (
 from hiercorr.inference.meta_regression import LEAST_RESIDUAL_DF, RegressionDesign
 from hiercorr.results import CorrelationResult, tiling
 from hiercorr.results.missing import proportion
-from hiercorr.runtime.log import logged
+from hiercorr.runtime.log import logged, pairs_of
 from hiercorr.runtime.resources import available_memory, threads
 from hiercorr.runtime.user_warnings import warn
 from hiercorr.schema import AGREES, CALIBRATED, Flag, build_dataset
@@ -223,11 +223,10 @@ def differential(
         check_pooled(question, asked, permutations)
     plan = _plan(counts, target, precision, confidence, found, progress)
     output = tiling.PairOutput(counts.n_genes, plan.rows, plan.dtype)
-    pairs = "all pairs" if target is None else f"pairs of {target}"
     work = "differential(%r): %s of %d genes, %d cells of %d samples"
     with (
         threads(n_jobs),
-        logged(work, condition, pairs, counts.n_genes, counts.n_cells, counts.n_samples),
+        logged(work, condition, pairs_of(target), counts.n_genes, counts.n_cells, counts.n_samples),
     ):
         problem = fitting.prepare(counts, plan)
         regression = None

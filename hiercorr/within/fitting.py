@@ -23,7 +23,7 @@ from hiercorr.runtime import blas
 from hiercorr.runtime.log import LOG
 from hiercorr.runtime.progress import with_progress
 from hiercorr.runtime.user_warnings import warn
-from hiercorr.schema import Flag
+from hiercorr.schema import FEATURE_TYPE, Flag
 from hiercorr.within import cell_covariates, pooled_covariates
 from hiercorr.within.checkpoint import Checkpoint
 from hiercorr.within.depth_bias import DepthBias, depth_bias, typical_composition
@@ -130,7 +130,7 @@ def _gene_table(
         **counts.gene_ids,
     }
     if counts.modalities is not None:
-        table["feature_type"] = counts.modalities.feature_type
+        table[FEATURE_TYPE] = counts.modalities.feature_type
     return table, flag
 
 
