@@ -379,13 +379,15 @@ def sum_gene_sets(
         n, p = source.shape
         total, row_sum = np.zeros((n, len(columns)), np.int64), np.zeros(n)
         of_gene = np.zeros(p)
-        for i, j, block in validate.checked_blocks(source, np.zeros(n, np.int64)):
+        codes = np.zeros(n, np.int64)
+        for i, j, block in validate.checked_blocks(source, codes):
             part = member[j : j + block.shape[1]]
             total[i : i + block.shape[0]] += np.asarray((block.astype(np.int64) @ part).todense())
             row_sum[i : i + block.shape[0]] += np.asarray(block.sum(1)).ravel()
             of_gene[j : j + block.shape[1]] += np.asarray(block.sum(0, dtype=float)).ravel()
         obs = source.obs.copy()
-        obs["hiercorr_depth"] = cell_depth(source, of_kind(depth), row_sum, of_gene, {})[0]
+        depths = cell_depth(source, of_kind(depth), row_sum, of_gene, {}, codes)
+        obs["hiercorr_depth"] = depths[0]
     out = ad.AnnData(sparse.csr_matrix(total), obs=obs, var=pd.DataFrame(index=[*keep, *usable]))
     out.uns[GENE_SETS] = np.array(list(usable), object)
     out.uns[SUMMED_LAYER] = layer or "X"

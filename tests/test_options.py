@@ -253,7 +253,7 @@ MODELS = {
     "CellCorrelation": (
         lambda w, **o: hc.CellCorrelation(**o),
         CELLS,
-        {**DATA, **GENES, **SMALL},
+        {**DATA, **GENES, **SMALL, **MODALITIES},
     ),
     "CellCorrelation.fit": (
         lambda w, **o: w.few_cells.fit(**o),
@@ -342,6 +342,7 @@ FUNCTIONS = {
             **GENES,
             **TARGET,
             **MIN_CELLS,
+            **MODALITIES,
             "block": (3, "nothing", ("pair", {"sample": "pair"})),
             "permutations": ("many", 5, NONE),
             **SEED,
@@ -379,6 +380,7 @@ FUNCTIONS = {
         {
             **DATA,
             **MIN_CELLS,
+            **MODALITIES,
             "cell_type": (3, "nothing", NONE),
             "formula": (3, NONE, NONE),  # a wrong formula is one of the problems that are listed
             "block": (3, "nothing", ("pair", {"sample": "pair"})),

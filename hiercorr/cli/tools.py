@@ -16,6 +16,8 @@ from hiercorr.cli.options import (
     block_option,
     data_options,
     given,
+    modalities_of,
+    modalities_option,
     output_options,
     require_sample,
 )
@@ -92,6 +94,7 @@ def _calls(within: CorrelationResult, naive: CorrelationResult) -> str:
     "--types", metavar="COL", help="Column of obs with cell types, to count the cells of each."
 )
 @block_option
+@modalities_option
 @click.option(
     "--formula", metavar="FORMULA", help="Covariates of samples to check, e.g. '~ condition + sex'."
 )
@@ -100,13 +103,15 @@ def check(
     data_options: dict[str, Any],
     types: str | None,
     block: str | None,
+    modalities: str | None,
     formula: str | None,
 ) -> None:
     """Check samples, cells and depth of DATA (.h5ad, .h5mu, .zarr, 10x .h5) before an analysis."""
     from hiercorr.planning.check import check_design
 
     require_sample(data_options)
-    found = check_design(data, cell_type=types, formula=formula, block=block, **data_options)
+    options = {"modalities": modalities_of(modalities), **data_options}
+    found = check_design(data, cell_type=types, formula=formula, block=block, **options)
     click.echo(f"{found}\n")
     click.echo(found.samples.to_string(float_format=lambda v: f"{v:,.0f}"))
     if found.groups is not None:

@@ -16,7 +16,7 @@ from hiercorr import kernels
 from hiercorr._version import __version__
 from hiercorr.counts import validate
 from hiercorr.counts.counts import MIN_CELLS
-from hiercorr.counts.depth import cell_depth, check_given, depths_of_types, is_total, of_kind
+from hiercorr.counts.depth import cell_depth, check_depths, check_given, depths_of_types, of_kind
 from hiercorr.counts.formats import unknown_column
 from hiercorr.counts.modalities import FEATURE_TYPES, check_features
 from hiercorr.counts.names import FeatureNames, warn_of_shared
@@ -169,16 +169,16 @@ def sum_over_cells(
         found = _add_up(source, codes, len(units))
         total = found.sums.sum(0, dtype=float)
         if source.kinds:
-            each, each_sum = depths_of_types(source, selection.depth, total, notes)
+            each, each_sum = depths_of_types(source, selection.depth, total, notes, codes)
         else:
             only = of_kind(selection.depth)
             each, each_sum = (
-                a[None] for a in cell_depth(source, only, found.row_sum, total, notes)
+                a[None] for a in cell_depth(source, only, found.row_sum, total, notes, codes)
             )
         filled = codes
         for own, own_sum in zip(each, each_sum, strict=True):
             filled = validate.without_empty_cells(filled, own, own_sum, notes)
-        depths, row_sums = each[0], each_sum[0]
+        depths = each[0]
         dropped = filled is not codes and "depth_without" in notes  # cells that have counts
         before = units
         codes, units = validate.exclude_small(filled, units, selection, notes, label)
@@ -186,12 +186,7 @@ def sum_over_cells(
             found = _add_up(source, codes, len(units))
         used = np.flatnonzero(codes >= 0)
         detection = found.detected / len(used)
-        given = [of_kind(selection.depth, kind) for kind in source.kinds or (None,)]
-        for own, depth in zip(each, given, strict=True):
-            validate.check_depth(own[used], source.obs.index[used], depth)
-        said = None if is_total(source, given[0]) else given[0]
-        n_first = int((source.kind == 0).sum()) if source.kinds else source.shape[1]
-        validate.warn_of_panel_depth(n_first, depths[used], row_sums[used], said)
+        check_depths(source, selection.depth, each[:, used], each_sum[:, used], used)
         deep = np.bincount(codes[used], depths[used], len(units))
         shallow = deep < min_counts
         sums, digest = found.sums, found.digest

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -23,6 +24,13 @@ _TOGETHER = 0.2  # if such genes hold more than this together
 _FOLLOWS = (0.5, 2.0)  # slope of log counts on log of a given depth, within which it may be theirs,
 _SURELY = 3.0  # by so many standard errors
 _LEAST_CELLS, _LEAST_COUNTS, _LEAST_SPREAD = 100, 20, 0.005  # cells, counts per cell, SD of log
+_ALONE, _ALONE_MEANS = 0.3, 3  # share of one of few features, and multiple of their mean
+_CLOSER = 0.2  # of the SD of log(given depth / counts), if it is the sum over all types
+_CONTAINED = 0.99  # of the cells, whose given depth is not below their counts
+_REST = 0.05  # of a given depth that are other counts,
+_REST_CORRELATION = 0.65  # whose correlation with the counts is 0.7 to 1 if they are of genes,
+_REST_VARIANCE = 0.01  # and the relative variance that they make
+_NOISE = 0.01  # relative variance of a given depth that is counting noise
 
 
 Depth = str | ArrayLike | Mapping[str, Any] | None
@@ -34,6 +42,7 @@ def cell_depth(
     row_sum: Array,
     total: Array,
     notes: dict[str, Any],
+    codes: NDArray[np.int64],
     features: NDArray[np.int64] | None = None,
 ) -> tuple[Array, Array]:
     """Return the depth of each cell.
@@ -50,6 +59,8 @@ def cell_depth(
         Counts of each gene.
     notes : dict
         ``depth_without`` is filled with the names of the dominating genes.
+    codes : ndarray of int64, shape (n_obs,)
+        Sample of each cell, -1 for cells that are not used.
     features : ndarray of int64, optional
         Features of one type, which `row_sum` is the sum of. None: all.
 
@@ -61,20 +72,24 @@ def cell_depth(
     """
     features = np.arange(len(total)) if features is None else features
     genes = features[dominating(total[features])]
+    share = float(total[genes].sum() / max(total[features].sum(), 1.0))
     if given is not None and not is_total(source, given):
         depth = validate.given_depth(source.obs, given)
         _refuse_sum_of_types(source, given, depth, row_sum)
-        _warn_of_other_depth(given, depth, row_sum)
+        _warn_of_other_depth(given, depth, row_sum, codes)
         if len(genes) and np.array_equal(depth, row_sum):
-            _warn_of_given(source, given, genes, total[genes].sum() / total[features].sum())
+            _warn_of_given(
+                source, _called(given), genes, total[genes].sum() / total[features].sum()
+            )
         return depth, row_sum
+    if given is not None and len(genes):
+        _warn_of_given(source, repr(TOTAL), genes, share)
     if given is not None or not len(genes):
         return row_sum, row_sum
     depth = row_sum - counts_of(source, genes)
     names = ", ".join(map(str, source.genes[genes]))
     used = (depth > 0) & (row_sum > 0)
     spread = float(np.std(np.log(row_sum[used] / depth[used]))) if used.any() else 0.0
-    share = total[genes].sum() / total[features].sum()
     warn(
         f"{names}: {share:.0%} of all counts. The depth of the cells is "
         f"taken without {'it' if len(genes) == 1 else 'them'}: included, expression of "
@@ -89,7 +104,7 @@ def cell_depth(
 
 
 def depths_of_types(
-    source: Source, given: Depth, total: Array, notes: dict[str, Any]
+    source: Source, given: Depth, total: Array, notes: dict[str, Any], codes: NDArray[np.int64]
 ) -> tuple[Array, Array]:
     """Return the depth of each cell in each type of features, in a pass over the matrix.
 
@@ -101,6 +116,7 @@ def depths_of_types(
         Depth of each type, or of none, as for :func:`cell_depth`.
     total : ndarray, shape (n_vars,)
     notes : dict
+    codes : ndarray of int64, shape (n_obs,)
 
     Returns
     -------
@@ -119,7 +135,8 @@ def depths_of_types(
                 f"there is one feature of type {name!r}, and its counts cannot be its own depth: "
                 f"pass depth={{{name!r}: 'column of obs'}}, or leave out the type (modalities=)"
             )
-        found.append(cell_depth(source, own, row_sums[t], total, notes, np.flatnonzero(kind == t)))
+        features = np.flatnonzero(kind == t)
+        found.append(cell_depth(source, own, row_sums[t], total, notes, codes, features))
     return np.array([depth for depth, _ in found]), np.array([sums for _, sums in found])
 
 
@@ -145,6 +162,11 @@ def check_given(source: Source, given: Depth) -> None:
     kinds = list(source.kinds) or _only_kind(source)
     if isinstance(given, Mapping):
         for kind, depth in given.items():
+            if kind not in kinds and kind in source.features_left_out:
+                raise InputError(
+                    f"depth= is given for {kind!r}, and features of this type are left out: "
+                    f"analyse them with modalities={kind!r}, or with the genes, modalities='all'"
+                )
             if kind not in kinds:
                 raise unknown_name("type of features (depth=)", kind, kinds)
             _check_one(source, depth)
@@ -158,6 +180,32 @@ def check_given(source: Source, given: Depth) -> None:
         )
     else:
         _check_one(source, given)
+
+
+def check_depths(
+    source: Source, given: Depth, depths: Array, sums: Array, cells: NDArray[np.int64]
+) -> None:
+    """Raise an error for depths that are not positive; warn of those of a panel of features.
+
+    Parameters
+    ----------
+    source : Source
+    given : str, array, mapping or None
+        What was given as depth.
+    depths, sums : ndarray, shape (n_types, n_cells)
+        Depths of the used cells, and their sums over the features that count as depth.
+    cells : ndarray of int64, shape (n_cells,)
+        Positions of these cells.
+    """
+    for t, (depth, row_sum) in enumerate(zip(depths, sums, strict=True)):
+        kind = source.kinds[t] if source.kinds else None
+        own = of_kind(given, kind)
+        only = _only_kind(source)
+        kind = only[0] if kind is None and len(only) == 1 else kind
+        validate.check_depth(depth, source.obs.index[cells], own)
+        said = None if is_total(source, own) else own
+        n = int((source.kind == t).sum()) if source.kinds else source.shape[1]
+        validate.warn_of_panel_depth(n, depth, row_sum, said, kind)
 
 
 def _check_one(source: Source, given: str | ArrayLike | None) -> None:
@@ -183,9 +231,9 @@ def _only_kind(source: Source) -> list[str]:
 def dominating(total: Array) -> NDArray[np.int64]:
     """Return the genes that hold a large part of all counts.
 
-    Genes of more than 10% each (and 20 times the mean gene), if together they hold more than 20%.
-    Less moves log depth little: a gene of 10% whose log expression has a standard deviation of 0.5
-    by 0.05.
+    Genes of more than 10% each (and 20 times the mean gene), if together they hold more than 20%;
+    of few features those of more than 30% (and 3 times the mean). Less moves log depth little: a
+    gene of 10% whose log expression has a standard deviation of 0.5 by 0.05.
 
     Parameters
     ----------
@@ -198,7 +246,8 @@ def dominating(total: Array) -> NDArray[np.int64]:
         In descending order of their counts.
     """
     everything = float(total.sum())
-    limit = max(_SHARE, _MEANS / max(len(total), 1)) * everything
+    n = max(len(total), 1)
+    limit = max(_SHARE, min(_MEANS / n, max(_ALONE, _ALONE_MEANS / n))) * everything
     order = np.argsort(-total, kind="stable")
     genes = order[: int((total > limit).sum())].astype(np.int64)
     return genes if total[genes].sum() > _TOGETHER * everything else genes[:0]
@@ -227,56 +276,114 @@ def _refuse_sum_of_types(
     if not (of_others or source.kinds):
         return
     used = np.isfinite(depth) & (depth > 0) & (row_sum > 0)
-    if not used.any() or np.std(np.log(depth[used] / row_sum[used])) < _OTHER_TYPES:
+    spread = float(np.std(np.log(depth[used] / row_sum[used]))) if used.any() else 0.0
+    if spread < _OTHER_TYPES:
         return
     total = np.zeros(source.shape[0])
     for i, _, block in matrix_blocks(source):
         total[i : i + block.shape[0]] += np.asarray(block.sum(1, dtype=float)).ravel()
-    ratio = depth[used] / total[used]
-    if not np.allclose(ratio, ratio[0], rtol=1e-5):  # a multiple of it is the same depth
+    # a multiple of the sum is the same depth, as is one that differs from it by a few counts
+    if np.std(np.log(depth[used] / total[used])) > _CLOSER * spread:
         return
-    name = f"column {given!r}" if isinstance(given, str) else "array"
     raise InputError(
-        f"depth {name} is the sum over features of all types, and counts of one type say nothing "
-        "of the depth of another: leave it out, so that each type has its own sums, or pass the "
-        "depth of the genes"
+        f"depth {_called(given)} is the sum over features of all types, and counts of one type say "
+        "nothing of the depth of another: leave it out, so that each type has its own sums, or "
+        "pass the depth of the genes"
     )
 
 
-def _warn_of_other_depth(given: str | ArrayLike, depth: Array, row_sum: Array) -> None:
-    """Warn if counts do not change with a given depth as with their own: in proportion.
+def _warn_of_other_depth(
+    given: str | ArrayLike, depth: Array, row_sum: Array, codes: NDArray[np.int64]
+) -> None:
+    """Warn if a given depth does not seem to be that of these features.
 
-    So do not those of antibodies with the depth of genes, and counts change many times as fast as
-    a logarithm of their depth.
+    Counts change in proportion to their own depth; those of antibodies do not with the depth of
+    genes. Other counts that are part of it vary with these, if they are of genes. And a depth that
+    does not contain these counts, such as that of a few controls, has counting noise of its own.
     """
-    used = np.isfinite(depth) & (depth > 0) & (row_sum > 0)
+    used = (codes >= 0) & np.isfinite(depth) & (depth > 0) & (row_sum > 0)
     if used.sum() < _LEAST_CELLS or np.median(row_sum[used]) < _LEAST_COUNTS:
         return
-    log, counts = (v - v.mean() for v in (np.log(depth[used]), np.log(row_sum[used])))
+    depth, row_sum, codes = depth[used], row_sum[used], codes[used]
+    name = _called(given)
+    contained = (depth >= row_sum).mean() >= _CONTAINED
+    slope, se = _slope(np.log(depth), np.log(row_sum))
+    if not _FOLLOWS[0] <= slope + _SURELY * se or not slope - _SURELY * se <= _FOLLOWS[1]:
+        why = "is it the depth of other features, or very noisy? Independent genes then correlate"
+        why = "is it a logarithm?" if slope > 0.5 else why
+        warn(
+            f"where the depth {name} is 10% larger, the counts of the cells are "
+            f"{1.1**slope - 1:.0%} larger, not 10%: {why}",
+            DataWarning,
+        )
+    elif contained:
+        _warn_of_rest(name, depth, row_sum, codes)
+    elif np.array_equal(depth, np.rint(depth)) and np.mean(1 / depth) > _NOISE:
+        noise = float(np.mean(1 / depth))
+        warn(
+            f"the depth {name} is a number of counts that does not contain those of these features "
+            f"(median {np.median(depth):.0f}): its own counting noise, {math.sqrt(noise):.0%} of "
+            "it, is common to all features and makes independent ones correlate, by about "
+            f"{noise / 0.3:.2f} if their relative variance is 0.3. Use a depth of more counts",
+            DataWarning,
+        )
+
+
+def _slope(log: Array, counts: Array) -> tuple[float, float]:
+    """Regress log counts on log depth; return slope and standard error, 1 and 0 without spread."""
+    log, counts = log - log.mean(), counts - counts.mean()
     square = float(log @ log)
     if square < _LEAST_SPREAD**2 * len(log):
-        return
+        return 1.0, 0.0
     slope = float(log @ counts) / square
-    se = float(np.sqrt(np.mean((counts - slope * log) ** 2) / square))
-    if _FOLLOWS[0] <= slope + _SURELY * se and slope - _SURELY * se <= _FOLLOWS[1]:
+    return slope, float(np.sqrt(np.mean((counts - slope * log) ** 2) / square))
+
+
+def _warn_of_rest(name: str, depth: Array, row_sum: Array, codes: NDArray[np.int64]) -> None:
+    """Warn if counts that are part of a given depth, but not of these features, vary on their own.
+
+    The rest of a depth of genes correlates with the counts of a panel of them by 0.7 to 1 within
+    samples (genes of three data sets, at random and the most variable ones); antibodies by less.
+    """
+    rest = depth - row_sum
+    some = rest > 0
+    share = float(rest.sum() / depth.sum())
+    if share < _REST or some.mean() < _CONTAINED:
         return
-    name = f"column {given!r}" if isinstance(given, str) else "array"
-    why = (
-        "is it a logarithm?"
-        if slope > 0.5
-        else "is it the depth of other features, or very noisy? Independent genes then correlate"
-    )
+    rest, depth, row_sum, codes = rest[some], depth[some], row_sum[some], codes[some]
+    _, group = np.unique(codes, return_inverse=True)
+    cells = np.bincount(group)
+
+    def within(values: Array) -> Array:
+        return np.asarray(values - (np.bincount(group, values) / cells)[group])
+
+    ours, theirs, part = (within(np.log(v)) for v in (row_sum, rest, row_sum / depth))
+    variance = float(part @ part) / len(part) - float(np.mean(1 / row_sum - 1 / depth))
+    variances = [
+        float(log @ log) / len(log) - float(np.mean(1 / counts))
+        for log, counts in ((ours, row_sum), (theirs, rest))
+    ]
+    if variance < _REST_VARIANCE or min(variances) <= 0:
+        return
+    r = float(ours @ theirs) / len(ours) / math.sqrt(variances[0] * variances[1])
+    if r > _REST_CORRELATION:
+        return
     warn(
-        f"where the depth {name} is 10% larger, the counts of the cells are {1.1**slope - 1:.0%} "
-        f"larger, not 10%: {why}",
+        f"{share:.0%} of the depth {name} are counts of other features than these, which vary on "
+        f"their own (within samples, their logarithm correlates by {max(r, -1.0):.2f} with that of "
+        "these counts; other genes' by 0.7 to 1): are they of antibodies? Independent genes then "
+        f"correlate, by about {variance / 0.3:.2f} if their relative variance is 0.3. Leave out "
+        "depth=, or pass the depth of the genes",
         DataWarning,
     )
 
 
-def _warn_of_given(
-    source: Source, given: str | ArrayLike, genes: NDArray[np.int64], share: float
-) -> None:
-    name = f"column {given!r}" if isinstance(given, str) else "array"
+def _called(given: object) -> str:
+    """Return how a given depth is called in messages."""
+    return f"column {given!r}" if isinstance(given, str) else "array"
+
+
+def _warn_of_given(source: Source, name: str, genes: NDArray[np.int64], share: float) -> None:
     warn(
         f"depth {name} is the sum over all genes, and {share:.0%} of it are counts of "
         f"{', '.join(map(str, source.genes[genes]))}, whose expression passes as depth and makes "

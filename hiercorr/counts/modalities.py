@@ -71,6 +71,16 @@ def types_of(kinds: Any, names: pd.Index) -> pd.Series | None:
     return pd.Series(kinds.to_numpy(), names)
 
 
+def one_type(asked: str | None) -> str | None:
+    """Return the type of features to analyse where only one can be, or raise an error."""
+    if asked is None or (isinstance(asked, str) and asked != ALL):
+        return asked
+    raise InputError(
+        f"modalities={asked!r}: features of one type can be analysed here, e.g. "
+        "modalities='Antibody Capture'; CSCore(modalities=) estimates pairs of several"
+    )
+
+
 def chosen_types(
     asked: str | Sequence[str] | None, kinds: pd.Series | None, genes: str | None = GENES
 ) -> list[str] | None:

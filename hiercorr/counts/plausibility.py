@@ -37,6 +37,9 @@ _READS = 3.0  # mean of the non-zeros of genes that are rarely detected,
 _ONES = 0.25  # and the proportion of them that are 1
 _RARE = (0.01, 0.2)  # their detection
 _RARE_GENES = 100
+_LOW = 6  # values whose frequencies are compared, 1 to this
+_LOW_RATIO, _CLEAR_RATIO = 1.2, 2.5  # of the frequency that a value must have to the one it has,
+_LOW_Z = 8.0  # and its distance from chance in standard errors
 _FLOOR = 0.05  # quantile over genes of variance over mean, which is noise alone
 
 
@@ -59,8 +62,10 @@ class CellSample:
     row_sum : ndarray, shape (n,)
     total, squares : ndarray, shape (n_genes,)
         Counts of each gene, and the sum of their squares.
-    detected, ones : ndarray of int64, shape (n_genes,)
-        Number of cells with a count of each gene, and with exactly one.
+    detected : ndarray of int64, shape (n_genes,)
+        Number of cells with a count of each gene.
+    low : ndarray of int64, shape (6, n_genes)
+        Number of cells with a count of exactly 1, 2, ..., 6.
     """
 
     cells: NDArray[np.int64]
@@ -72,7 +77,7 @@ class CellSample:
     total: NDArray[np.float64]
     squares: NDArray[np.float64]
     detected: NDArray[np.int64]
-    ones: NDArray[np.int64]
+    low: NDArray[np.int64]
 
     @classmethod
     def among(cls, used: NDArray[np.int64], n_genes: int) -> CellSample:
@@ -94,7 +99,7 @@ class CellSample:
             np.zeros(n_genes),
             np.zeros(n_genes),
             np.zeros(n_genes, np.int64),
-            np.zeros(n_genes, np.int64),
+            np.zeros((_LOW, n_genes), np.int64),
         )
 
     def examine(self, first_cell: int, first_gene: int, block: sparse.csr_matrix) -> None:
@@ -106,8 +111,8 @@ class CellSample:
         genes = slice(first_gene, first_gene + block.shape[1])
         if len(self.total) > _LATTICE_GENES and not kernels.counts.is_small(*block.shape):
             parts = (block.indptr, block.indices, block.data)
-            names = (self.total, self.squares, self.detected, self.ones)
-            sums = (values[genes] for values in names)
+            names = (self.total, self.squares, self.detected, self.low)
+            sums = (values[..., genes] for values in names)
             self._merge(slice(low, high), *kernels.counts.examine_rows(*parts, rows, *sums))
             return
         part = block if len(rows) == block.shape[0] else block[rows]
@@ -118,7 +123,9 @@ class CellSample:
         self.total[genes] += np.bincount(part.indices, values, n)
         self.squares[genes] += np.bincount(part.indices, values * values, n)
         self.detected[genes] += np.bincount(part.indices, minlength=n)
-        self.ones[genes] += np.bincount(part.indices, values == 1, n).astype(np.int64)
+        small = values <= _LOW
+        place = (values[small].astype(np.int64) - 1) * n + part.indices[small]
+        self.low[:, genes] += np.bincount(place, minlength=_LOW * n).reshape(_LOW, n)
         entries = np.diff(part.indptr)
         some = np.flatnonzero(entries)
         if not len(some):
@@ -141,7 +148,7 @@ class CellSample:
         self.total += other.total
         self.squares += other.squares
         self.detected += other.detected
-        self.ones += other.ones
+        self.low += other.low
         self._merge(slice(None), other.least, other.ties, other.nonzero, other.row_sum)
         self._keep_smallest(slice(None), other.smallest)
 
@@ -252,6 +259,56 @@ def why_underdispersed(examined: CellSample) -> str | None:
     )
 
 
+def why_uneven(examined: CellSample) -> tuple[str, bool] | None:
+    r"""Say why low values cannot be those of counts: some are too rare beside their neighbours.
+
+    Whatever the rates of Poisson counts are, :math:`k! P(k)` is log-convex in k, so that
+
+    .. math:: P(k + 1) \ge \frac{k}{k + 1} \, \frac{P(k)^2}{P(k - 1)}.
+
+    Values that were multiplied and rounded skip some integers, and fall on others twice. So do cut
+    sites of peaks, two of which come from one fragment.
+
+    Returns
+    -------
+    str or None
+        None: they may be counts.
+    bool
+        Whether the evidence is clear.
+
+    Source: moments of mixed Poisson distributions, with the inequality of Cauchy and Schwarz.
+    """
+    if np.array_equal(examined.total, examined.detected):  # zeros and ones are no counts
+        return None
+    zeros = len(examined.cells) - examined.detected
+    numbers = np.vstack([zeros, examined.low]).astype(float)
+    found: list[tuple[float, str]] = []
+    for k in range(1, _LOW):
+        before, here, after = numbers[k - 1 : k + 2]
+        use = (here >= 2) & (here <= 2 * before)
+        before, here, after = before[use], here[use], after[use]
+        part = k / (k + 1) * here / (before + 1)
+        least = part * np.maximum(here - 1, 0)
+        noise = (
+            np.maximum(after, least)
+            + 4 * part**2 * here
+            + (part * here / (before + 1)) ** 2 * before
+        )
+        excess, ratio = least.sum() - after.sum(), least.sum() / max(after.sum(), 1.0)
+        if ratio < _LOW_RATIO or excess < _LOW_Z * math.sqrt(noise.sum()):
+            continue
+        text = (
+            f"the value {k} occurs {here.sum():,.0f} times and {k - 1} {before.sum():,.0f} times, "
+            f"but {k + 1} only {after.sum():,.0f} times, where counts would have it at least "
+            f"{least.sum():,.0f} times ({use.sum():,} genes together)"
+        )
+        found.append((ratio, text))
+    if not found:
+        return None
+    ratio, text = max(found)
+    return text, ratio > _CLEAR_RATIO
+
+
 def why_equal_sums(examined: CellSample) -> str | None:
     """Say why the sums of the cells are not those of counts: they vary too little.
 
@@ -319,5 +376,5 @@ def reads_per_molecule(examined: CellSample) -> float | None:
     if rare.sum() < _RARE_GENES:
         return None
     value = float(np.median(examined.total[rare] / examined.detected[rare]))
-    ones = float(np.median(examined.ones[rare] / examined.detected[rare]))
+    ones = float(np.median(examined.low[0, rare] / examined.detected[rare]))
     return value if value > _READS and ones < _ONES else None

@@ -20,10 +20,10 @@ from hiercorr.counts.composition import Composition, composition
 from hiercorr.counts.counts import Counts
 from hiercorr.counts.depth import (
     cell_depth,
+    check_depths,
     check_given,
     depths_of_types,
     dominating,
-    is_total,
     of_kind,
 )
 from hiercorr.counts.layout import EntryLayout, Scan, by_sample, positions
@@ -110,7 +110,7 @@ class CountReader:
         codes, samples = validate.exclude_small(codes, samples, selection, notes)
         check_given(source, selection.depth)
         scan = self._backend.scan(source, codes, len(samples))
-        depths, sums = self._depths(source, scan, notes)
+        depths, sums = self._depths(source, codes, scan, notes)
         filled = codes
         for depth, row_sum in zip(depths, sums, strict=True):
             filled = validate.without_empty_cells(filled, depth, row_sum, notes)
@@ -120,7 +120,7 @@ class CountReader:
         kind = source.kind if source.kinds else None
         chosen = validate.choose_genes(source.names, selection.genes, scan.total, always, kind)
         order, starts = by_sample(codes, len(samples))
-        self._check_depths(source, depths[:, order], sums[:, order], order)
+        check_depths(source, selection.depth, depths[:, order], sums[:, order], order)
         self._warn_of_selected_on(source.genes, scan, chosen, len(order))
         layout = EntryLayout(codes, order, scan.count, chosen, depths[0])
         rows, values, remote = self._backend.fill(source, layout)
@@ -160,13 +160,13 @@ class CountReader:
         return None if gene is None else str(self._names.named(gene))
 
     def _depths(
-        self, source: Source, scan: Scan, notes: dict[str, Any]
+        self, source: Source, codes: NDArray[np.int64], scan: Scan, notes: dict[str, Any]
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return depth and row sums of the cells, a row for each type of features."""
         given = self.selection.depth
         if source.kinds:
-            return depths_of_types(source, given, scan.total, notes)
-        depth, sums = cell_depth(source, of_kind(given), scan.row_sum, scan.total, notes)
+            return depths_of_types(source, given, scan.total, notes, codes)
+        depth, sums = cell_depth(source, of_kind(given), scan.row_sum, scan.total, notes, codes)
         return depth[None], sums[None]
 
     def _shares(
@@ -184,23 +184,6 @@ class CountReader:
                 counted = of_type[:0]
             parts.append((of_type, counted))
         return composition(total, parts)
-
-    def _check_depths(
-        self,
-        source: Source,
-        depths: NDArray[np.float64],
-        sums: NDArray[np.float64],
-        order: NDArray[np.int64],
-    ) -> None:
-        """Raise an error for depths that are not positive; warn of those of a panel of genes."""
-        for t, (depth, row_sum) in enumerate(zip(depths, sums, strict=True)):
-            kind = source.kinds[t] if source.kinds else None
-            given = of_kind(self.selection.depth, kind)
-            validate.check_depth(depth, source.obs.index[order], given)
-            said = None if is_total(source, given) else given
-            if t == 0:
-                n = int((source.kind == 0).sum()) if source.kinds else source.shape[1]
-                validate.warn_of_panel_depth(n, depth, row_sum, said)
 
     @staticmethod
     def _warn_of_selected_on(

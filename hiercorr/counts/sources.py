@@ -6,6 +6,7 @@ interprets the numbers.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from copy import copy
@@ -218,7 +219,10 @@ def open_source(data: ad.AnnData | str | Path, layer: str | None = None) -> Iter
         yield _opened(path, read_zarr)
     elif kind == "h5mu":
         mudata = optional("mudata", "MuData files")
-        yield _from_mudata(_opened(path, lambda: mudata.read_h5mu(path)), layer, path.name)
+        with warnings.catch_warnings():  # what mudata will do in another version
+            warnings.simplefilter("ignore", FutureWarning)
+            joined = _opened(path, lambda: mudata.read_h5mu(path))
+        yield _from_mudata(joined, layer, path.name)
     elif kind in _WHOLE:
         adata = _opened(path, lambda: _WHOLE[kind](path))
         yield replace(_from_anndata(adata, layer), name=path.name)

@@ -13,6 +13,7 @@ from scipy import sparse
 from hiercorr import kernels
 from hiercorr.counts.counts import Counts
 from hiercorr.counts.formats import unknown_column
+from hiercorr.counts.modalities import are_genes
 from hiercorr.counts.names import FeatureNames
 from hiercorr.counts.plausibility import (
     CellSample,
@@ -21,6 +22,7 @@ from hiercorr.counts.plausibility import (
     why_equal_sums,
     why_scaled,
     why_underdispersed,
+    why_uneven,
 )
 from hiercorr.counts.selection import Selection, in_order
 from hiercorr.counts.sources import Source, blocks
@@ -33,6 +35,7 @@ from hiercorr.runtime.user_warnings import warn
 PANEL_GENES = 1000
 _FEW_GENES = 60  # up to which all pairs are examined
 _EXPECTED_ZEROS = 20  # cells without a count, above which their absence is not chance
+_PEAK = r"^(chr)?\w+[:_-]\d+[-_]\d+$"  # names of genomic windows
 _NO_DEPTH = "bcmM"  # kinds that numpy turns into numbers: booleans, complex numbers, times
 _LISTS = (list, tuple, set, frozenset, np.ndarray, pd.Index, pd.Series)
 
@@ -64,8 +67,11 @@ def check_values(source: Source, examined: CellSample) -> None:
             "the matrix contains integers that are not counts, but seem to be scaled and "
             f"rounded: {why}; {_where_counts_are(source)}"
         )
+    uneven = why_uneven(examined)
+    if uneven is not None:
+        _report_uneven(source, *uneven)
     why = why_underdispersed(examined)
-    if why is not None:
+    if why is not None and uneven is None:
         warn(
             f"{why}. If the values were scaled down and rounded, they are not counts, and results "
             f"are wrong: {_where_counts_are(source)}",
@@ -90,6 +96,37 @@ def check_values(source: Source, examined: CellSample) -> None:
             f"{0.5 * biological:.2f} is found for the median gene. Tests keep their level",
             DataWarning,
         )
+
+
+def _report_uneven(source: Source, why: str, clear: bool) -> None:
+    """Raise an error for values that were scaled and rounded if that is clear, or warn."""
+    if _are_peaks(source):
+        warn(
+            f"{why}. In peaks, cut sites seem to be counted, two of which come from one fragment: "
+            "their variance is not that of counts, and correlations are wrong; count fragments "
+            "(half of each value, rounded up)",
+            DataWarning,
+        )
+        return
+    if clear:
+        raise InputError(
+            f"the matrix contains integers that are not counts, but seem to be scaled and rounded: "
+            f"{why}; {_where_counts_are(source)}"
+        )
+    warn(
+        f"{why}. If the values were scaled and rounded, or corrected after they were counted, they "
+        f"are not counts, and results are wrong: {_where_counts_are(source)}",
+        DataWarning,
+    )
+
+
+def _are_peaks(source: Source) -> bool:
+    """Return whether features that are read are peaks of open chromatin."""
+    types = source.types
+    if types is not None:
+        read = types if source.columns is None else types.iloc[source.columns]
+        return bool((read == "Peaks").any())
+    return bool(source.genes.astype(str).str.match(_PEAK).mean() > 0.5)
 
 
 def check_shape(source: Source) -> None:
@@ -125,13 +162,18 @@ def warn_of_panel_depth(
     depth: NDArray[np.float64],
     row_sum: NDArray[np.float64],
     given: str | ArrayLike | None,
+    kind: str | None = None,
 ) -> None:
-    """Warn if the depth is the row sum of a targeted panel, even if it was given."""
+    """Warn if the depth is the row sum of a targeted panel, even if it was given.
+
+    `kind` is the type of the features, if several are analysed.
+    """
     if n_genes >= PANEL_GENES or not np.array_equal(depth, row_sum):
         return
+    what = "genes" if kind is None or are_genes(kind) else f"features of type {kind!r}"
     depends = (
-        f"the sum over only {n_genes} genes, which for a targeted panel depends on the expression "
-        "of these genes"
+        f"the sum over only {n_genes} {what}, which for a targeted panel depends on the expression "
+        f"of these {what}"
     )
     if given is None:
         text = (
@@ -174,8 +216,9 @@ def warn_of_selected_on(
         f"all {n_cells:,} cells have counts of {', '.join(map(str, genes[chosen][:5]))}"
         f"{' and others' if len(chosen) > 5 else ''}, where at least {expected[worst]:,.0f} would "
         f"have none of {genes[worst]!r}: were cells chosen by these counts (subset= or before)? "
-        "Without its zeros, correlations with a gene are too large in size; choose cells by other "
-        "genes, such as markers of the cell type",
+        "Without its zeros, a gene varies less than counts do: correlations with it are too large "
+        "in size, or cannot be estimated; choose cells by other genes, such as markers of the cell "
+        "type",
         DataWarning,
     )
 
@@ -463,13 +506,16 @@ def check_depth(depth: NDArray[np.float64], cells: pd.Index, given: object) -> N
     """Raise an error if the depth of a cell is not a positive number."""
     bad = np.flatnonzero(~(np.isfinite(depth) & (depth > 0)))
     if len(bad):
+        missing = int(np.isnan(depth[bad]).sum())
+        what = "not positive" if missing == 0 else "missing or not positive"
+        what = "missing" if missing == len(bad) else what
         remedy = (
             "leave them out with subset="
             if given is None
             else "correct depth= or leave them out with subset="
         )
         raise InputError(
-            f"{len(bad)} cells have a depth that is not positive, e.g. cell {cells[bad[0]]!r}: "
+            f"{len(bad)} cells have a depth that is {what}, e.g. cell {cells[bad[0]]!r}: "
             f"{depth[bad[0]]:g}; {remedy}"
         )
 

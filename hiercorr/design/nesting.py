@@ -79,13 +79,16 @@ def _whole(values: pd.Series) -> bool:
     return bool((number == np.floor(number)).all())
 
 
-def group_codes(values: pd.Series) -> Codes | None:
+def group_codes(values: pd.Series, samples: Codes | None = None) -> Codes | None:
     """Return the groups of a column as 0, 1, ...; missing values are a group.
 
     Parameters
     ----------
     values : Series
         Column of ``obs``.
+    samples : ndarray of int, optional
+        Sample of each cell. Where a sample has one value, its missing values are taken for it (a
+        modality may lack cells).
 
     Returns
     -------
@@ -100,12 +103,28 @@ def group_codes(values: pd.Series) -> Codes | None:
     if numeric and not _whole(values.dropna()):
         return None
     try:
-        codes = pd.factorize(values, use_na_sentinel=False)[0].astype(np.int64)
+        codes = pd.factorize(values)[0].astype(np.int64)
     except TypeError:  # values that cannot be hashed
         return None
+    codes = _with_missing(codes, samples)
     levels = int(codes.max()) + 1 if len(codes) else 0
     few = levels <= _MAX_NUMERIC_LEVELS if numeric else True
     return codes if few and levels * _CELLS_PER_LEVEL <= len(codes) else None
+
+
+def _with_missing(codes: Codes, samples: Codes | None) -> Codes:
+    """Replace the codes of missing values, -1, by that of their sample or a group of their own."""
+    missing = codes < 0
+    if not missing.any():
+        return codes
+    if samples is not None:
+        n = int(samples.max()) + 1
+        low, high = np.full(n, np.iinfo(np.int64).max), np.full(n, -1)
+        np.minimum.at(low, samples[~missing], codes[~missing])
+        np.maximum.at(high, samples[~missing], codes[~missing])
+        one = missing & (low == high)[samples]
+        codes = np.where(one, high[samples], codes)
+    return np.where(codes < 0, codes.max() + 1, codes)
 
 
 def nests(inner: Codes, outer: Codes) -> bool:
@@ -274,7 +293,8 @@ def design_structure(obs: pd.DataFrame, sample: str, block: str | None = None) -
     >>> print(design_structure(hc.datasets.glioblastoma().obs, "sample_id").random)
     (1 | patient_id/sample_id)
     """
-    found = {str(c): group_codes(obs[c]) for c in obs.columns if str(c) != sample}
+    samples = pd.factorize(obs[sample], use_na_sentinel=False)[0].astype(np.int64)
+    found = {str(c): group_codes(obs[c], samples) for c in obs.columns if str(c) != sample}
     cells = {c: codes for c, codes in found.items() if codes is not None}
     named = [sample] if block is None else [sample, block]
     for c in named:

@@ -362,7 +362,7 @@ def warn_of_varying_conditions(
     known = [groups for groups in of_covariates if groups is not None]
     varying: dict[str, NDArray[np.int64]] = {}
     for name in named:
-        groups = group_codes(obs[name])
+        groups = group_codes(obs[name], codes)
         if name in adjusted or groups is None or not _varies(groups, codes):
             continue
         if not any(nests(other, groups) for other in known):

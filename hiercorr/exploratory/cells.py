@@ -15,6 +15,7 @@ from scipy import special, stats
 
 from hiercorr import inference, moments
 from hiercorr.counts.counts import MIN_CELLS, Counts
+from hiercorr.counts.modalities import one_type
 from hiercorr.counts.read import CountReader
 from hiercorr.counts.selection import Selection
 from hiercorr.design.samples import sample_name
@@ -58,6 +59,8 @@ class CellCorrelation(Specified):
     ----------
     data, sample, genes, layer, depth, subset, gene_names, min_cells, small_samples
         As for :class:`hiercorr.CSCore`.
+    modalities : str, optional
+        Type of the features to analyse, e.g. ``"Antibody Capture"``. None: genes.
 
     Examples
     --------
@@ -77,6 +80,7 @@ class CellCorrelation(Specified):
         depth: str | ArrayLike | None = None,
         subset: ArrayLike | Mapping[str, Any] | None = None,
         *,
+        modalities: str | None = None,
         gene_names: str | None = None,
         min_cells: int = MIN_CELLS,
         small_samples: str = "exclude",
@@ -88,6 +92,7 @@ class CellCorrelation(Specified):
             layer=layer,
             depth=depth,
             subset=subset,
+            modalities=one_type(modalities),
             gene_names=gene_names,
             min_cells=min_cells,
             small_samples=small_samples,

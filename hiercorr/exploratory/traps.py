@@ -207,6 +207,7 @@ def traps(
     subset: ArrayLike | Mapping[str, Any] | None = None,
     *,
     block: str | None = None,
+    modalities: str | None = None,
     gene_names: str | None = None,
     permutations: int = 999,
     min_cells: int = MIN_CELLS,
@@ -223,6 +224,8 @@ def traps(
     block : str, optional
         Column with the donor of each sample: the tests with samples as units are those with donors
         as units.
+    modalities : str, optional
+        Type of the features to analyse, e.g. ``"Antibody Capture"``. None: genes.
     permutations : int
         Number of permutations of the sample labels; all arrangements if there are no more.
     seed : int or Generator, optional
@@ -252,6 +255,7 @@ def traps(
         "layer": layer,
         "depth": depth,
         "subset": subset,
+        "modalities": modalities,
         "gene_names": gene_names,
         "min_cells": min_cells,
     }

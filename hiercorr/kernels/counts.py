@@ -165,7 +165,7 @@ def is_small(n_cells, n_genes):
     return n_cells * n_genes <= _SMALL
 
 
-def examine_rows(indptr, indices, values, rows, total, squares, detected, ones):
+def examine_rows(indptr, indices, values, rows, total, squares, detected, low):
     """Add some rows of a CSR block to sums over genes, and describe the entries of each row.
 
     Parameters
@@ -176,8 +176,10 @@ def examine_rows(indptr, indices, values, rows, total, squares, detected, ones):
         In ascending order.
     total, squares : ndarray, shape (genes,)
         Sums of the values and of their squares.
-    detected, ones : ndarray of int64, shape (genes,)
-        Numbers of non-zero entries and of entries of 1.
+    detected : ndarray of int64, shape (genes,)
+        Number of non-zero entries.
+    low : ndarray of int64, shape (n, genes)
+        Numbers of entries of 1, 2, ..., n.
 
     Returns
     -------
@@ -189,7 +191,7 @@ def examine_rows(indptr, indices, values, rows, total, squares, detected, ones):
     """
     least, row_sum = np.full(len(rows), np.inf), np.zeros(len(rows))
     ties, nonzero = np.zeros(len(rows), np.int64), np.zeros(len(rows), np.int64)
-    sums = (total, squares, detected, ones)
+    sums = (total, squares, detected, low)
     for row, starts, genes, counts in _chunks(indptr, indices, values):
         a, b = np.searchsorted(rows, [row, row + len(starts) - 1])
         of_rows = (least[a:b], ties[a:b], nonzero[a:b], row_sum[a:b])
@@ -199,7 +201,7 @@ def examine_rows(indptr, indices, values, rows, total, squares, detected, ones):
 
 @compiled()
 def _examine(
-    indptr, indices, values, rows, total, squares, detected, ones, least, ties, nonzero, row_sum
+    indptr, indices, values, rows, total, squares, detected, low, least, ties, nonzero, row_sum
 ):
     for k in range(len(rows)):
         for e in range(indptr[rows[k]], indptr[rows[k] + 1]):
@@ -210,8 +212,8 @@ def _examine(
             total[g] += v
             squares[g] += v * v
             detected[g] += 1
-            if v == 1:
-                ones[g] += 1
+            if v <= len(low):
+                low[int(v) - 1, g] += 1
             nonzero[k] += 1
             row_sum[k] += v
             if v < least[k]:

@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike
 from hiercorr import moments
 from hiercorr.counts.counts import MIN_CELLS, Counts
 from hiercorr.counts.formats import unknown_column
+from hiercorr.counts.modalities import one_type
 from hiercorr.counts.read import read_counts
 from hiercorr.counts.selection import Selection, selected_cells
 from hiercorr.design.formulas import random_intercepts
@@ -155,6 +156,7 @@ def check_design(
     layer: str | None = None,
     depth: str | ArrayLike | None = None,
     subset: ArrayLike | Mapping[str, Any] | None = None,
+    modalities: str | None = None,
     gene_names: str | None = None,
     min_cells: int = MIN_CELLS,
     main_claim: bool | None = None,
@@ -178,6 +180,8 @@ def check_design(
         columns.
     layer, depth, subset, gene_names, min_cells
         As for :class:`hiercorr.CSCore`.
+    modalities : str, optional
+        Type of the features whose depth is described. None: genes.
     main_claim, review : bool, optional
         Whether a test is wanted for the main claim, and whether it must withstand review; the data
         do not contain either.
@@ -208,6 +212,7 @@ def check_design(
             layer=layer,
             depth=depth,
             subset=subset,
+            modalities=one_type(modalities),
             gene_names=gene_names,
             min_cells=min_cells,
         ),

@@ -92,7 +92,7 @@ def test_missing_depths_of_nullable_columns_are_named(data):
     changed = data.copy()
     changed.obs["depth"] = changed.obs["depth"].astype("Float64")
     changed.obs.iloc[3, changed.obs.columns.get_loc("depth")] = pd.NA
-    with pytest.raises(hc.InputError, match="1 cells have a depth that is not positive"):
+    with pytest.raises(hc.InputError, match="1 cells have a depth that is missing"):
         hc.CSCore(changed, "sample", depth="depth")
     with pytest.raises(hc.InputError, match="depth"):
         hc.CSCore(changed, "sample", depth=changed.obs["depth"])

@@ -98,6 +98,29 @@ def test_cells_that_a_modality_lacks_are_left_out(parts):
         assert hc.CSCore(data, "donor").counts.n_cells == CELLS
 
 
+def test_columns_of_a_modality_that_lacks_cells_do_not_vary(parts, tmp_path):
+    batch = np.repeat(["x", "y"], CELLS // 2)
+    both = {name: part.copy() for name, part in parts.items()}
+    for part in both.values():
+        part.obs["batch"] = batch
+    both["prot"] = both["prot"][np.arange(CELLS) % 10 > 0].copy()
+    mdata = joint(both)
+    assert mdata.obs["prot:batch"].isna().any()
+    path = written(mdata, tmp_path)
+    for data in (mdata, path):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            hc.CSCore(data, "rna:donor")
+            found = hc.check_design(data, "rna:donor")
+        texts = [str(w.message) for w in caught]
+        assert not any("within the samples" in t for t in texts)
+        assert not any("mudata" in t for t in texts)
+        assert not found.structure.within_samples
+    mdata.obs["prot:batch"] = np.tile(["x", "y"], CELLS // 2)
+    with pytest.warns(hc.DataWarning, match="'prot:batch' varies within the samples"):
+        hc.CSCore(mdata, "rna:donor")
+
+
 def test_modality_of_genes_by_its_features(parts):
     other = {"a": parts["prot"].copy(), "b": parts["rna"].copy()}
     other["b"].var["feature_types"] = "Gene Expression"

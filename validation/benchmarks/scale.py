@@ -12,7 +12,7 @@
     300,000, 1,000,000 and 3,000,000 cells x 2,000 genes from file to file; the exponent of time
     gives the time of 10,000,000.
 ``dask``
-    100,000 cells x 2,000 genes on a LocalCluster with 1, 2 and 4 workers of one thread each.
+    1,000,000 cells x 2,000 genes on a LocalCluster with 1, 2 and 4 workers of one thread each.
 
 Cells beyond 50,000 are copies of these: time and memory do not depend on whether two cells differ.
 Memory is the largest resident memory of the whole process, interpreter included. ``--factor 0.01``
@@ -76,7 +76,7 @@ def runs(factor: float) -> list[Run]:
         Run("cells from disk", cells(n), genes(2_000), 0.05, 20)
         for n in (300_000, 1_000_000, 3_000_000)
     ]
-    dask = [Run("dask", cells(100_000), genes(2_000), 0.05, 8, workers=n) for n in (1, 2, 4)]
+    dask = [Run("dask", cells(1_000_000), genes(2_000), 0.05, 8, workers=n) for n in (1, 2, 4)]
     return [
         Run("all pairs", cells(100_000), genes(20_000), 0.05, 20, memory_limit="4GiB"),
         Run("one gene", cells(1_000_000), genes(20_000), 0.05, 20),
