@@ -24,7 +24,7 @@ _TOGETHER = 0.2  # if such genes hold more than this together
 _FOLLOWS = (0.5, 2.0)  # slope of log counts on log of a given depth, within which it may be theirs,
 _SURELY = 3.0  # by so many standard errors
 _LEAST_CELLS, _LEAST_COUNTS, _LEAST_SPREAD = 100, 20, 0.005  # cells, counts per cell, SD of log
-_ALONE, _ALONE_MEANS = 0.3, 3  # share of one of few features, and multiple of their mean
+_ALONE, _ALONE_MEANS = 0.4, 3  # share of one of few features, and multiple of their mean
 _CLOSER = 0.2  # of the SD of log(given depth / counts), if it is the sum over all types
 _CONTAINED = 0.99  # of the cells, whose given depth is not below their counts
 _REST = 0.05  # of a given depth that are other counts,
@@ -232,7 +232,7 @@ def dominating(total: Array) -> NDArray[np.int64]:
     """Return the genes that hold a large part of all counts.
 
     Genes of more than 10% each (and 20 times the mean gene), if together they hold more than 20%;
-    of few features those of more than 30% (and 3 times the mean). Less moves log depth little: a
+    of few features those of more than 40% (and 3 times the mean). Less moves log depth little: a
     gene of 10% whose log expression has a standard deviation of 0.5 by 0.05.
 
     Parameters
