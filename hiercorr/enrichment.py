@@ -32,6 +32,7 @@ from hiercorr.errors import (
     unknown_name,
     whole_number,
 )
+from hiercorr.results.layout import ends, has_all_pairs
 from hiercorr.results.pairs import estimates, ids_of, in_tables, row_blocks, row_of
 from hiercorr.results.result import CorrelationResult
 from hiercorr.runtime.optional import optional
@@ -438,9 +439,12 @@ def _background(result: CorrelationResult, gene: str | None) -> pd.Index:
     if _own(result, gene) is not None:
         _, row = row_of(result.dataset, gene)
         background = pd.Index(row["gene"].values[in_tables(row)])
-    else:
+    elif has_all_pairs(result.dataset):
         known = [in_tables(block).any(1) for _, block in row_blocks(result.dataset)]
         background = result.genes[np.concatenate(known)]
+    else:
+        tested = np.nonzero(in_tables(result.dataset))
+        background = result.genes[result.genes.isin(np.concatenate(ends(result.dataset, tested)))]
     return background[_are_genes(result, background)]
 
 

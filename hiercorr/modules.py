@@ -23,6 +23,7 @@ from hiercorr.errors import (
     whole_number,
     without_effect,
 )
+from hiercorr.results.layout import need_all_pairs
 from hiercorr.results.pairs import estimates, ids_of
 from hiercorr.results.result import CorrelationResult
 from hiercorr.runtime.optional import optional
@@ -184,8 +185,7 @@ def find_modules(
 def _check_all_pairs(result: object) -> None:
     if not isinstance(result, CorrelationResult):
         raise InputError(f"result must be a CorrelationResult, not {type(result).__name__}")
-    if result.target is not None:
-        raise InputError("modules need all pairs; this result has one target: fit without target=")
+    need_all_pairs(result.dataset, "modules need")
 
 
 def _tables(weight: Array, found: pd.Series, r: Array) -> tuple[pd.DataFrame, pd.DataFrame]:

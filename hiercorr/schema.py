@@ -185,7 +185,8 @@ def build_dataset(
     gene: Mapping[str, NDArray],
     sample: Mapping[str, NDArray],
     attrs: Mapping[str, Any],
-    target: str | None = None,
+    target: str | Sequence[str] | None = None,
+    listed: tuple[NDArray, NDArray] | None = None,
     tested: bool = False,
     groups: Sequence[str] | None = None,
     coefficient: Mapping[str, NDArray] | None = None,
@@ -199,13 +200,15 @@ def build_dataset(
     ----------
     genes, samples : Index
     pair : mapping
-        Arrays (gene, partner), or (target, gene) with a target; ``sample_`` and ``group_``
-        variables have the sample or the group as first dimension.
+        Arrays (gene, partner), or (target, gene) with targets, or (pair,) with listed pairs;
+        ``sample_`` and ``group_`` variables have the sample or the group as first dimension.
     gene, sample : mapping
         Arrays (gene,) and (sample,).
     attrs : mapping
         Attributes of the Dataset; those that are None are omitted.
-    target : str, optional
+    target : str or sequence of str, optional
+    listed : (ndarray, ndarray), optional
+        Names of the genes of both sides of the listed pairs.
     tested : bool
         Whether p-values are written elsewhere, as when results are streamed to disk.
     groups : sequence of str, optional
@@ -222,11 +225,16 @@ def build_dataset(
     -------
     xarray.Dataset
     """
-    dims = ("gene", "partner") if target is None else ("target", "gene")
+    targets = [target] if isinstance(target, str) else target
     coords: dict[str, Any] = {"gene": genes.to_numpy(object), "sample": samples.to_numpy(object)}
-    coords |= (
-        {"partner": coords["gene"]} if target is None else {"target": np.array([target], object)}
-    )
+    dims: tuple[str, ...] = ("gene", "partner")
+    if listed is not None:
+        dims, ends = ("pair",), zip(("gene_a", "gene_b"), listed, strict=True)
+        coords |= {name: ("pair", names.astype(object)) for name, names in ends}
+    elif targets is not None:
+        dims, coords["target"] = ("target", "gene"), np.array(list(targets), object)
+    else:
+        coords["partner"] = coords["gene"]
     coords |= {} if groups is None else {"group": np.array(list(groups), object)}
     variables: dict[str, Any] = {}
     for name, values in pair.items():
@@ -258,7 +266,8 @@ def build_dataset(
             units = beta_units if name in ("beta", "beta_se") else "1"
             described = {"long_name": COEFFICIENT_VARIABLES[name], "units": units}
             variables[name] = (("coefficient", "gene"), values, described)
-    stamp = _stamp(len(samples), target, "p_value" in pair or tested)
+    family = "listed pairs" if listed is not None else _family(targets)
+    stamp = _stamp(len(samples), family, "p_value" in pair or tested)
     stamp["estimand"] = estimand(attrs)
     given = {k: v for k, v in {**stamp, **attrs}.items() if v is not None}
     if "sample_column" in given:
@@ -266,7 +275,14 @@ def build_dataset(
     return xr.Dataset(variables, coords, given)
 
 
-def _stamp(n_samples: int, target: str | None, tested: bool) -> dict[str, Any]:
+def _family(targets: Sequence[str] | None) -> str:
+    """Return the name of the family of tests."""
+    if targets is None:
+        return "all distinct pairs"
+    return "pairs of the target" if len(targets) == 1 else "pairs of the targets"
+
+
+def _stamp(n_samples: int, family: str, tested: bool) -> dict[str, Any]:
     """Return the attributes that every result has: versions, date, family of the q-values."""
     stamp = {
         "hiercorr_version": __version__,
@@ -278,7 +294,7 @@ def _stamp(n_samples: int, target: str | None, tested: bool) -> dict[str, Any]:
         stamp |= {
             "interval": AGREES,
             "q_method": "Benjamini-Hochberg",
-            "q_family": "all distinct pairs" if target is None else "pairs of the target",
+            "q_family": family,
         }
     return stamp
 

@@ -12,7 +12,8 @@ from scipy.spatial.distance import squareform
 
 from hiercorr.errors import InputError, true_or_false, unknown_name
 from hiercorr.plotting import style
-from hiercorr.results.pairs import effect_name, estimates, in_tables, limit_names
+from hiercorr.results.layout import distinct, need_all_pairs, scope
+from hiercorr.results.pairs import effect_name, estimates, has_values, in_tables, limit_names
 from hiercorr.results.result import CorrelationResult
 
 if TYPE_CHECKING:
@@ -97,11 +98,7 @@ def _chosen(
     result: CorrelationResult, genes: Sequence[str] | None, variable: str, max_genes: int
 ) -> tuple[NDArray, NDArray, int, int]:
     """Return matrix and names of the genes to show, how many could be, and how many could not."""
-    if result.target is not None:
-        raise InputError(
-            "a heatmap needs all pairs, and this result has one target: "
-            "use ranked() or fit without target="
-        )
+    need_all_pairs(result.dataset, "a heatmap needs")
     table = result.matrix(variable)
     if variable == effect_name(result.dataset.data_vars):
         table[:] = estimates(result.dataset)
@@ -198,10 +195,10 @@ def volcano(
     """
     true_or_false("shrunken", shrunken)
     if gene is None and result.target is None:
-        total = int(in_tables(result.dataset).sum()) // 2
+        total = int((in_tables(result.dataset) & distinct(result.dataset)).sum())
         table = result.pairs(n=_MAX_PAIRS, sort_by="shrunken" if shrunken else "p_value")
         table = table.assign(position=style.positions(result, table, shrunken))
-        title = f"all pairs{style.shown(len(table), total)}"
+        title = f"{scope(result.dataset)}{style.shown(len(table), total)}"
         names = table["gene_a"] + "-" + table["gene_b"]
     else:
         gene, table = style.partners(result, gene, shrunken)
@@ -337,9 +334,9 @@ def _ranked_legend(passed: NDArray, q: float, ax: Axes, rate: str) -> list[Artis
 
 def _p_values(result: CorrelationResult, variable: str) -> NDArray:
     """Return the p-values of the distinct pairs."""
-    p = result.matrix(variable).to_numpy(float)
-    p = p[np.triu_indices(len(p), 1)] if result.target is None else p.ravel()
-    p = p[np.isfinite(p)]
+    known = variable in result.dataset and has_values(result.dataset, variable)
+    p = result.dataset[variable].values[distinct(result.dataset)] if known else np.empty(0)
+    p = p[np.isfinite(p)].astype(float)
     if not len(p):
         raise InputError(f"this result has no {variable}: it was fitted without uncertainty")
     return p

@@ -6,11 +6,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from hiercorr.errors import InputError
 from hiercorr.plotting import style
+from hiercorr.results.layout import ends, is_list
 from hiercorr.results.pairs import estimates, known_gene, row_of
 from hiercorr.results.result import CorrelationResult
+from hiercorr.schema import Flag
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -172,6 +175,17 @@ def strip(
     return style.finish(ax, result, f"partners of {name}{style.shown_partners(table, total)}")
 
 
+def _median_size(result: CorrelationResult) -> NDArray:
+    """Return the median absolute correlation of each gene; NaN without an estimate."""
+    r = result.dataset["correlation"].values
+    at = np.nonzero(np.isfinite(r) & ((result.dataset["flag"].values & int(Flag.SELF)) == 0))
+    size, genes = np.abs(r[at]).astype(float), at[-1]
+    if is_list(result.dataset):  # every pair is one of both genes
+        names = np.concatenate(ends(result.dataset, at))
+        genes, size = result.genes.astype(str).get_indexer(names), np.tile(size, 2)
+    return pd.Series(size).groupby(genes).median().reindex(range(len(result.genes))).to_numpy()
+
+
 @style.verbatim
 def diagnostics(result: CorrelationResult, ax: Axes | None = None) -> Axes:
     """Plot the size of each gene's correlations against its detection, by flag.
@@ -188,15 +202,7 @@ def diagnostics(result: CorrelationResult, ax: Axes | None = None) -> Axes:
     table = result.gene_table()
     if "detection" not in table:
         raise InputError("this result has no detection of genes to plot")
-    r = np.array(result.matrix(), float)
-    if result.target is None:
-        np.fill_diagonal(r, np.nan)
-    else:
-        r[0, list(result.genes).index(result.target)] = np.nan
-    with np.errstate(invalid="ignore"):
-        size = np.array(
-            [np.median(np.abs(c[np.isfinite(c)])) if np.isfinite(c).any() else np.nan for c in r.T]
-        )
+    size = _median_size(result)
     missing = np.isnan(size)
     if result.target is not None:
         table, size, missing = (v[result.genes != result.target] for v in (table, size, missing))

@@ -35,6 +35,7 @@ from hiercorr.reporting.methods_text import MODELS, Described, methods_text
 from hiercorr.reporting.references import cited
 from hiercorr.reporting.translations import LANGUAGES, translate, translate_cell
 from hiercorr.results.cell_types import CellTypes
+from hiercorr.results.layout import has_all_pairs, scope
 from hiercorr.results.pairs import first_estimated, ids_of
 from hiercorr.results.result import CorrelationResult
 from hiercorr.results.tables import missing
@@ -475,7 +476,7 @@ def _result_section(
             caption = f"{named} and {strongest} in each sample"
             plots["forest"] = (caption, lambda: plot.forest(*pair))
             plots["strip"] = ("Strongest partners in each sample", lambda: plot.strip(named))
-    if result.target is None:
+    if has_all_pairs(result.dataset):
         heatmap = partial(plot.heatmap, max_genes=_HEATMAP_GENES)
         plots["heatmap"] = ("Clustered correlations", heatmap)
     if tested:
@@ -510,6 +511,8 @@ def _summary(result: CorrelationResult) -> str:
     of = f" from {int(a['n_donors']):,} donors" if a.get("n_donors") else ""
     genes = len(result.genes)
     pairs = f"{genes - 1:,} partners of {result.target}" if result.target else f"{genes:,} genes"
+    if result.target is None and not has_all_pairs(result.dataset):
+        pairs = f"{scope(result.dataset)}, {pairs}"
     kind = str(a.get("uncertainty", "none"))
     how = {
         "none": "without measures of uncertainty",

@@ -21,7 +21,7 @@ from hiercorr.errors import (
     without_effect,
 )
 from hiercorr.estimands import estimand
-from hiercorr.results import exports, frames, pairs, posterior, tables
+from hiercorr.results import exports, frames, layout, pairs, posterior, tables
 from hiercorr.results.adjust import with_q_values
 from hiercorr.results.computed import DeltaError, lazily
 from hiercorr.results.plots import Plots
@@ -70,7 +70,7 @@ class CorrelationResult:
 
     @property
     def target(self) -> str | None:
-        """The target gene, or None if all pairs were estimated.
+        """The target gene, or None if there are several, or all pairs were estimated.
 
         Examples
         --------
@@ -81,7 +81,56 @@ class CorrelationResult:
         >>> r.target
         'FTL'
         """
-        return pairs.target_of(self.dataset)
+        return layout.target_of(self.dataset)
+
+    @property
+    def targets(self) -> pd.Index | None:
+        """The target genes, or None if all pairs, or listed pairs, were estimated.
+
+        Examples
+        --------
+        >>> import hiercorr as hc
+        >>> adata = hc.datasets.glioblastoma()
+        >>> options = {"depth": "total_counts", "genes": 30, "subset": {"condition": "ctrl"}}
+        >>> r = hc.CSCore(adata, "sample_id", **options).fit(target=["FTL", "FTH1"])
+        >>> list(r.targets)
+        ['FTL', 'FTH1']
+        """
+        return layout.targets_of(self.dataset)
+
+    def of(self, target: str) -> CorrelationResult:
+        """Return the pairs of one of several targets, as a result with one target.
+
+        q-values remain those over the pairs of all targets.
+
+        Parameters
+        ----------
+        target : str
+            Name of a target, or its id where a column of the data named the genes.
+
+        Returns
+        -------
+        CorrelationResult
+
+        Raises
+        ------
+        InputError
+            If it is not a target of this result.
+
+        Examples
+        --------
+        >>> import hiercorr as hc
+        >>> adata = hc.datasets.glioblastoma()
+        >>> options = {"depth": "total_counts", "genes": 30, "subset": {"condition": "ctrl"}}
+        >>> r = hc.CSCore(adata, "sample_id", **options).fit(target=["FTL", "FTH1"])
+        >>> r.of("FTH1").top(n=1).index[0]
+        'FTL'
+        """
+        if self.targets is None:
+            raise InputError(f"this result has {layout.scope(self.dataset)}, and no targets")
+        name, _ = pairs.row_of(self.dataset, target)
+        at = int(self.targets.get_loc(name))
+        return CorrelationResult(self.dataset.isel(target=slice(at, at + 1)))
 
     @property
     def genes(self) -> pd.Index:
@@ -642,7 +691,8 @@ class CorrelationResult:
         if gene is not None or self.target is not None:
             gene, _ = self._row(gene)
         table = self.top(gene, n) if gene is not None else self.pairs(n=n)
-        return make_summary(self.dataset, self.flag_counts(), table, gene)
+        scope = gene or layout.scope(self.dataset)
+        return make_summary(self.dataset, self.flag_counts(), table, gene, scope)
 
     def save(self, path: str | Path, overwrite: bool = False) -> Path:
         """Write the result to disk; a failed write leaves an existing file unchanged.
@@ -740,7 +790,8 @@ class CorrelationResult:
         selected = selected_cells(a, 60)
         cells = f" ({selected})" if selected else ""
         donors = f" of {a['n_donors']} donors" if "n_donors" in a else ""
-        scope = f"target {self.target} x {genes}" if self.target else f"{genes}, all pairs"
+        scope = layout.scope(self.dataset)
+        scope = f"{scope} x {genes}" if self.targets is not None else f"{genes}, {scope}"
         return (
             f"<CorrelationResult: {a.get('model', '?')}, level {a.get('level', '?')}, {scope}, "
             f"{a.get('n_samples', '?')} samples{donors}, {a.get('n_cells', '?')} cells{cells}, "

@@ -82,7 +82,11 @@ class EscapedSummary(Summary):
 
 
 def make_summary(
-    dataset: xr.Dataset, flags: pd.Series, table: pd.DataFrame, gene: str | None
+    dataset: xr.Dataset,
+    flags: pd.Series,
+    table: pd.DataFrame,
+    gene: str | None,
+    scope: str = "all pairs",
 ) -> Summary:
     """Build a Summary from a result and a table of its pairs.
 
@@ -94,6 +98,8 @@ def make_summary(
     table : DataFrame
         Pairs to show, indexed by partner if `gene` is given.
     gene : str or None
+    scope : str
+        Which pairs the result has.
 
     Returns
     -------
@@ -115,7 +121,7 @@ def make_summary(
         ("No. donors:", str(a.get("n_donors", "as samples" if a.get("sample_column") else ""))),
         ("No. cells:", f"{a.get('n_cells', 0):,}"),
         ("No. genes:", f"{dataset.sizes['gene']:,}"),
-        ("Target:", gene or "all pairs"),
+        ("Target:", gene or scope),
         ("Depth:", a.get("depth", "")),
         ("Block:", a.get("block", "none")),
         ("hiercorr:", a.get("hiercorr_version", "")),
