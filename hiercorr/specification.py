@@ -29,6 +29,7 @@ KEYS = {
         _CELLS | {"covariates", "block", "modalities", "depth_adjust"},
         _COMMON
         | {
+            "pairs",
             "estimator",
             "uncertainty",
             "weights",
@@ -50,15 +51,24 @@ KEYS = {
             "min_counts",
             "modalities",
         },
-        _COMMON | {"method", "contrasts", "permutations", "interaction", "moderated"},
+        _COMMON | {"pairs", "method", "contrasts", "permutations", "interaction", "moderated"},
     ),
     "differential": (
         _CELLS | {"condition", "formula", "block", "contrast", "modalities"},
-        {"target", "method", "uncertainty", "permutations", "precision", "confidence", "seed"},
+        {
+            "target",
+            "pairs",
+            "method",
+            "uncertainty",
+            "permutations",
+            "precision",
+            "confidence",
+            "seed",
+        },
     ),
     "by_cell_type": (
         _CELLS | {"covariates", "block", "cell_type", "types", "modalities", "depth_adjust"},
-        _COMMON | {"uncertainty", "weights", "family", "per_sample", "n_bootstrap"},
+        _COMMON | {"pairs", "uncertainty", "weights", "family", "per_sample", "n_bootstrap"},
     ),
     "signature": (
         _CELLS | {"covariates", "block", "depth_adjust"},

@@ -22,6 +22,7 @@ from hiercorr.cli.options import (
     modalities_of,
     modalities_option,
     output_options,
+    pairs_option,
     require_sample,
     target_option,
     uncertainty_option,
@@ -51,6 +52,7 @@ _FIT_MANY = {"draws", "confidence", "seed"}  # options of BayesianCorrelation.fi
     help="Level of the correlation.  [default: within]",
 )
 @target_option
+@pairs_option
 @genes_option
 @click.option(
     "--covariates",
@@ -188,6 +190,7 @@ def _split(
 )
 @block_option
 @target_option
+@pairs_option
 @genes_option
 @modalities_option
 @click.option(
@@ -242,6 +245,7 @@ def differential(
     "--types", "column", required=True, metavar="COL", help="Column of obs with the cell types."
 )
 @target_option
+@pairs_option
 @genes_option
 @cell_covariates_option
 @modalities_option
@@ -359,6 +363,8 @@ def _run(
         result = hc.CSCore(data, **of_model).signature(members, progress=progress, **of_fit)
     elif kind == "BayesianCorrelation" and "target" in of_fit:
         target = of_fit["target"]
+        if not isinstance(target, str):
+            raise InputError("the Bayesian model takes one --target, or none with --genes")
         of_fit = {k: v for k, v in of_fit.items() if k in _FIT_MANY}
         model = hc.BayesianCorrelation(data, **of_model)
         result = model.fit_many(target, progress=progress, **of_fit)
@@ -379,6 +385,7 @@ def _run_cell_types(
 
     def table() -> str:
         gene = of_fit.get("target")
+        gene = gene if isinstance(gene, str) else None
         top = found.top(gene, output.rows) if gene else found.pairs(n=output.rows)
         return f"{found}\n\n{top.to_string(float_format=lambda v: f'{v:.3g}')}"
 

@@ -31,6 +31,7 @@ from hiercorr.counts.modalities import Modalities, check_features
 from hiercorr.counts.names import FeatureNames, warn_of_shared
 from hiercorr.counts.selection import Selection
 from hiercorr.counts.sources import DataSource, Source, blocks
+from hiercorr.counts.targets import targets_first
 from hiercorr.design.samples import with_combinations
 from hiercorr.errors import InputError
 
@@ -216,18 +217,20 @@ class CountReader:
             raise self._names.unknown("gene (pairs=)", genes[int(np.flatnonzero(at < 0)[0])])
         return [gene for gene, k in zip(genes, at, strict=True) if self._scan.total[k] == 0]
 
-    def with_genes(self, genes: Sequence[str]) -> Counts:
+    def with_genes(self, genes: Sequence[str], first: Sequence[str] = ()) -> Counts:
         """Return the counts of the selection and of more genes.
 
         Parameters
         ----------
         genes : sequence of str
             Names of genes, or their ids. Those of the selection change nothing.
+        first : sequence of str
+            Names of genes that come first, if there are several, on a cluster as well.
 
         Returns
         -------
         Counts
-            Genes in the order of the data if there are any outside the selection.
+            Other genes in the order of the data.
 
         Raises
         ------
@@ -240,7 +243,18 @@ class CountReader:
         if joined.remote is None:
             for gene in names[:_EXAMINED]:
                 validate.warn_of_selected_on_either(joined, gene)
-        return joined
+            return targets_first(joined, first)
+        return joined if len(first) < 2 else self._remote_first(joined, first)
+
+    def _remote_first(self, counts: Counts, first: Sequence[str]) -> Counts:
+        """Have the workers store the entries of some genes before those of the others."""
+        backend = self._backend
+        assert not isinstance(backend, LocalBackend)
+        order = np.append(first, counts.genes[~counts.genes.isin(first)])
+        chosen = self._genes.get_indexer(pd.Index(order)).astype(np.int64)
+        with self._opened_again(first) as source:
+            source = source.of_types(self.selection.modalities)
+            return self._remote_with_genes(source, backend, chosen[: len(first)], chosen)
 
     def _with_genes(self, genes: list[str]) -> Counts:
         if not genes:

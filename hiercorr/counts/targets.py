@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -11,16 +12,19 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from hiercorr.counts.counts import Counts
+from hiercorr.counts.pair_files import read_pairs
 from hiercorr.errors import DataWarning, InputError, listed
 from hiercorr.runtime.user_warnings import warn
 
 Target: TypeAlias = str | Sequence[str] | None
-Pairs: TypeAlias = "pd.DataFrame | Sequence[tuple[str, str]] | Mapping[str, Sequence[str]] | None"
+Pairs: TypeAlias = (
+    "pd.DataFrame | Sequence[tuple[str, str]] | Mapping[str, Sequence[str]] | str | Path | None"
+)
 Targets: TypeAlias = tuple[str, ...]
 
 _PAIRS = (
-    "a table with the columns gene_a and gene_b, a list of pairs of names, or a mapping from "
-    "genes to lists of partners"
+    "a table with the columns gene_a and gene_b, a list of pairs of names, a mapping from genes to "
+    "lists of partners, or a file"
 )
 
 
@@ -93,6 +97,8 @@ def given_pairs(pairs: Pairs) -> PairList | None:
     """
     if pairs is None:
         return None
+    if isinstance(pairs, str | Path):
+        pairs = read_pairs(pairs)
     if isinstance(pairs, pd.DataFrame):
         columns = [c for c in ("gene_a", "gene_b") if c in pairs]
         if len(columns) < 2:
@@ -164,7 +170,7 @@ def not_both(target: Target, pairs: Pairs) -> None:
         raise InputError("target= and pairs= both say which pairs are asked for: pass one of them")
 
 
-def targets_first(counts: Counts, targets: Targets | None) -> Counts:
+def targets_first(counts: Counts, targets: Sequence[str] | None) -> Counts:
     """Move several targets to the front, in their order; with one or none nothing changes.
 
     Raises
@@ -174,6 +180,7 @@ def targets_first(counts: Counts, targets: Targets | None) -> Counts:
     """
     if targets is None or len(targets) < 2:
         return counts
+    assert counts.remote is None
     at = counts.genes.get_indexer(pd.Index(targets))
     rest = np.setdiff1d(np.arange(counts.n_genes), at)
     if counts.modalities is None:

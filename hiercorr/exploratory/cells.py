@@ -24,7 +24,6 @@ from hiercorr.counts.targets import (
     given_pairs,
     given_targets,
     not_both,
-    targets_first,
     without_counts,
 )
 from hiercorr.design.samples import sample_name
@@ -185,8 +184,8 @@ class CellCorrelation(Specified):
             targets = lefts(listed)
         if targets is not None:
             targets = given_targets([str(self._reader.named(t)) for t in targets])
-        counts = self._reader.with_genes((targets or ()) if listed is None else listed.genes)
-        counts = targets_first(counts, targets)
+        always = (targets or ()) if listed is None else listed.genes
+        counts = self._reader.with_genes(always, first=targets or ())
         rows = tiling.rows_of(targets, counts.genes)
         options = _Options(
             level == "within", chosen, rows, tiling.DTYPE[precision], confidence, progress

@@ -23,7 +23,6 @@ from hiercorr.counts.targets import (
     given_targets,
     not_both,
     public_target,
-    targets_first,
     without_counts,
 )
 from hiercorr.design.formulas import random_blocks
@@ -325,11 +324,13 @@ class CSCore(Specified):
             Estimate this gene, or each of these, against all others only; added to the genes if
             they are not among them. Several targets come first among the genes of the result, and
             share one family of tests: their distinct pairs.
-        pairs : DataFrame, sequence of (str, str) or mapping, optional
+        pairs : DataFrame, sequence of (str, str), mapping or path, optional
             Estimate these pairs only, at the cost of these pairs: a table with the columns
-            ``gene_a`` and ``gene_b``, a list of pairs of names, or a mapping from genes
-            (regulators) to lists of partners. They are the family of tests; how donors differ is
-            learnt from the pairs of all genes of the model, as without `pairs`.
+            ``gene_a`` and ``gene_b``, a list of pairs of names, a mapping from genes (regulators)
+            to lists of partners, or a file (``.csv``, ``.tsv``, or ``.gmt``: the name of a set and
+            its genes). They are the family of tests; how donors differ is learnt from the pairs of
+            all genes of the model, as without `pairs`. See :func:`hiercorr.nearby_pairs` for genes
+            and peaks.
         per_sample : bool
             Also estimate every pair in every sample, with tau^2 (Paule-Mandel), I^2 and Cochran's Q
             where every sample can be estimated, and a 95% prediction interval (estimator
@@ -459,8 +460,8 @@ class CSCore(Specified):
         if options.target is None:
             return options, self._reader.counts
         named = given_targets([str(self._reader.named(t)) for t in options.target])
-        counts = self._reader.with_genes(options.target)
-        return replace(options, target=named), targets_first(counts, named)
+        counts = self._reader.with_genes(options.target, first=named or ())
+        return replace(options, target=named), counts
 
     def signature(
         self,
