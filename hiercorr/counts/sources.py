@@ -23,7 +23,7 @@ from hiercorr.counts import formats, multimodal
 from hiercorr.counts.counts import GENE_SETS, METACELLS, SUMMED_LAYER
 from hiercorr.counts.modalities import FEATURE_TYPES, GENES, chosen_types, types_of
 from hiercorr.counts.names import FeatureNames, names_from
-from hiercorr.counts.stored_parts import check_parts
+from hiercorr.counts.stored_parts import check_lengths, check_parts
 from hiercorr.errors import InputError, unknown_name
 from hiercorr.runtime.files import is_there
 from hiercorr.runtime.optional import optional
@@ -211,8 +211,9 @@ def open_source(data: ad.AnnData | str | Path, layer: str | None = None) -> Iter
 
         def read_zarr() -> Source:
             group = zarr.open_group(store, mode="r")
-            source = _from_group(group, layer, path.name)
             raw = "raw/var" if layer == "raw" else "var"
+            check_lengths(path, group, _location(layer), ("obs", raw))
+            source = _from_group(group, layer, path.name)
             check_parts(path, group, _location(layer), ("obs", raw))
             return source
 

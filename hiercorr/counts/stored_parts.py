@@ -20,6 +20,44 @@ from hiercorr.runtime.zarr_store import damaged, walk
 _LISTED = 4  # missing parts that are looked for beyond those that are there
 
 
+def check_lengths(root: Path, group: Any, location: str, tables: tuple[str, ...]) -> None:
+    """Raise an error, before anything is read, for lengths that are not those of the names.
+
+    Parameters
+    ----------
+    root : Path
+        Folder of the file.
+    group : zarr.Group
+    location : str
+        Path of the matrix in the file.
+    tables : tuple of str
+        Paths of the tables of cells and genes.
+    """
+    known: list[int] = []
+    for table in tables:
+        name = group[table].attrs.get("_index") if table in group else None
+        if name is None or f"{table}/{name}" not in group:
+            continue
+        index = group[f"{table}/{name}"]
+        index = index["values"] if hasattr(index, "keys") else index
+        _refuse(root, index)
+        known.append(int(index.shape[0]))
+        for column, array in group[table].arrays():
+            if array.shape[:1] != index.shape[:1]:
+                raise damaged(
+                    root,
+                    f"{f'{table}/{column}'!r} has the shape {tuple(map(int, array.shape))}, and "
+                    f"there are {int(index.shape[0])} names",
+                )
+    shape = getattr(group.get(location), "shape", None)  # of a dense matrix
+    if shape is not None and len(known) == len(tables) and list(shape) != known:
+        raise damaged(
+            root,
+            f"{location!r} has the shape {tuple(map(int, shape))}, and there are {known[0]} cells "
+            f"and {known[1]} genes",
+        )
+
+
 def check_parts(root: Path, group: Any, location: str, tables: tuple[str, ...]) -> None:
     """Raise an error for parts of counts or names that cannot be zeros throughout.
 
