@@ -26,6 +26,7 @@ from hiercorr.errors import (
 from hiercorr.results.layout import need_all_pairs
 from hiercorr.results.pairs import estimates, ids_of
 from hiercorr.results.result import CorrelationResult
+from hiercorr.runtime.files import check_place, write_text
 from hiercorr.runtime.optional import optional
 from hiercorr.schema import GENE_ID
 
@@ -246,16 +247,13 @@ def write_graphml(
         raise InputError(f"result must be a CorrelationResult, not {type(result).__name__}")
     if not isinstance(path, str | Path):
         raise InputError(f"path must be the name of a file, not {path!r}")
-    if not Path(path).parent.is_dir():
-        raise InputError(f"path: there is no folder {str(Path(path).parent)!r}")
+    check_place(Path(path))
     if modules is not None and not isinstance(modules, Modules):
         raise InputError(f"modules must be from find_modules(), not {modules!r}")
     number("q", q, 0, 1, optional=True)
     number("min_correlation", min_correlation, 0, 1)
     graph = result.to_networkx(q, min_correlation)
     import networkx as nx
-
-    from hiercorr.runtime.files import write_text
 
     if modules is not None:
         nx.set_node_attributes(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tomllib
 from dataclasses import dataclass, field
 from importlib import resources
@@ -185,7 +186,7 @@ def _read(source: str | Path) -> dict[str, Any]:
     if not isinstance(source, str | Path):
         raise InputError(f"source must be a TOML file or the name of a model, not {source!r}")
     path = Path(source)
-    if not path.is_file():
+    if not os.path.isfile(path):
         name = path.name.removesuffix(".toml")
         if name not in shipped_models():
             raise unknown_name(

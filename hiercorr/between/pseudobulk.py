@@ -27,7 +27,7 @@ from hiercorr.counts.names import FeatureNames
 from hiercorr.counts.selection import Selection
 from hiercorr.counts.sources import DataSource
 from hiercorr.counts.targets import Pairs, Target, given_pairs, given_targets, not_both
-from hiercorr.design.formulas import random_blocks
+from hiercorr.design import formulas
 from hiercorr.design.matrix import own_coefficients, sample_design
 from hiercorr.design.permutation import Arrangements, arrangements
 from hiercorr.design.samples import (
@@ -141,7 +141,7 @@ class Pseudobulk(Specified):
         one_of("normalization", normalization, NORMALIZATIONS)
         one_of("block_method", block_method, (None, *BLOCK_METHODS))
         whole_number("min_counts", min_counts, minimum=0)
-        fixed, random = random_blocks(formula, block, 2)
+        fixed, random = formulas.random_blocks(formula, block, 2)
         if random:
             if block_method not in (None, "correlation"):
                 raise InputError(
@@ -588,6 +588,6 @@ def _aggregated(data: ad.AnnData, selection: Selection, min_counts: int) -> ad.A
 
 
 def _with_types(formula: str | None, cell_type: str | None) -> str | None:
-    if cell_type is None or (formula is not None and cell_type in formula):
+    if cell_type is None or (formula is not None and cell_type in formulas.columns(formula)):
         return formula
     return f"~ C(`{cell_type}`)" if formula is None else f"{formula} + C(`{cell_type}`)"

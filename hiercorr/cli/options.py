@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import wraps
@@ -289,7 +290,7 @@ def depth_of(texts: Sequence[str]) -> str | dict[str, str] | None:
 def members_of(text: str) -> list[str]:
     """Parse ``--members``: a file with one gene per line, or genes separated by commas."""
     path = Path(text)
-    if path.is_file():
+    if os.path.isfile(path):  # unlike Path.is_file, also of a long list of genes
         try:
             return path.read_text(encoding="utf-8").split()
         except UnicodeDecodeError as error:

@@ -28,7 +28,7 @@ from hiercorr.counts.selection import Selection, in_order
 from hiercorr.counts.sources import Source, blocks
 from hiercorr.design.levels import one_name_each, writable_names
 from hiercorr.design.samples import named_columns
-from hiercorr.errors import DataWarning, InputError, unknown_name
+from hiercorr.errors import DataWarning, InputError, numbers, unknown_name
 from hiercorr.runtime.user_warnings import warn
 
 # Below this number of genes, row sums are the totals of a targeted panel, not of the library.
@@ -494,15 +494,7 @@ def given_depth(obs: pd.DataFrame, depth: str | ArrayLike) -> NDArray[np.float64
         if not pd.api.types.is_numeric_dtype(dtype) or dtype.kind in _NO_DEPTH:
             raise InputError(f"depth column {depth!r} is not numeric but {dtype}")
         return obs[depth].to_numpy(np.float64, copy=True, na_value=np.nan)
-    try:
-        given = np.asarray(in_order("depth", depth, obs.index))
-        if given.dtype.kind in _NO_DEPTH:
-            raise InputError(f"depth must be numbers, one per cell, not {given.dtype}")
-        values = given.astype(np.float64)
-    except InputError:
-        raise
-    except (TypeError, ValueError) as error:
-        raise InputError(f"depth must be numbers, one per cell: {error}") from error
+    values = numbers("depth", in_order("depth", depth, obs.index)).copy()
     if values.shape != (len(obs),):
         raise InputError(
             f"depth has shape {values.shape}; it needs one value for each of the {len(obs)} cells"

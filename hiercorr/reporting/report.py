@@ -40,7 +40,7 @@ from hiercorr.results.pairs import first_estimated, ids_of
 from hiercorr.results.result import CorrelationResult
 from hiercorr.results.tables import missing
 from hiercorr.results.text import P_VALUES, small_number
-from hiercorr.runtime.files import check_writable, write_text
+from hiercorr.runtime.files import check_place, write_text
 from hiercorr.runtime.optional import optional
 from hiercorr.runtime.user_warnings import warn
 
@@ -197,12 +197,7 @@ def write_report(
             f"the report is HTML: path={str(path)!r} must end in .html; a browser can print it as "
             "PDF"
         )
-    if not Path(path).parent.is_dir():
-        raise InputError(
-            f"cannot write the report to path={str(path)!r}: there is no folder "
-            f"{str(Path(path).parent)!r}"
-        )
-    check_writable(Path(path).parent)
+    check_place(Path(path))
     known = {name for result in shown for name in result.genes}
     for result in shown:
         gene = name_of(gene, result.genes, ids_of(result.dataset))

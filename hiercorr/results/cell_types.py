@@ -237,8 +237,7 @@ class CellTypes(Mapping[str, CorrelationResult]):
         if "cell_type" not in dataset.coords:
             raise InputError("this dataset has no cell types: use CorrelationResult(dataset)")
         attrs = dict(dataset.attrs)
-        each = json.loads(attrs.pop(_EACH, "{}"))
-        left_out = json.loads(attrs.pop(_LEFT_OUT, "{}"))
+        each, left_out = (_unpacked(attrs, name) for name in (_EACH, _LEFT_OUT))
         results = {}
         for k, cell_type in enumerate(map(str, dataset["cell_type"].values)):
             part = dataset.isel(cell_type=k, drop=True)
@@ -249,6 +248,9 @@ class CellTypes(Mapping[str, CorrelationResult]):
             if "gene" in inside and "partner" in part.dims:
                 inside["partner"] = inside["gene"]
             names = own.get("variables", [v for v in part if v not in _PRESENT.values()])
+            lost = [v for v in names if v not in part]
+            if lost:
+                raise InputError(f"not a result of cell types: it has no {lost[0]!r}")
             one = part[names].isel(inside)
             one.attrs = dict(own["attrs"])
             results[cell_type] = CorrelationResult(one)
@@ -303,6 +305,23 @@ class CellTypes(Mapping[str, CorrelationResult]):
 def _values(dataset: xr.Dataset, dim: str) -> np.ndarray:
     """Return the names along a dimension."""
     return pair_names(dataset) if dim == "pair" else dataset[dim].values
+
+
+def _unpacked(attrs: dict[str, Any], name: str) -> dict[str, Any]:
+    """Take an attribute with JSON out of the attributes."""
+    try:
+        found = json.loads(attrs.pop(name, "{}"))
+    except (TypeError, ValueError) as error:
+        raise InputError(f"the attribute {name!r} cannot be read ({error})") from error
+    parts = found.values() if isinstance(found, dict) else [None]
+    if name == _EACH and not all(
+        isinstance(p, dict)
+        and isinstance(p.get("attrs"), dict)
+        and isinstance(p.get("variables", []), list)
+        for p in parts
+    ):
+        raise InputError(f"the attribute {name!r} does not describe the cell types")
+    return dict(found)
 
 
 def _strongest(tables: dict[str, pd.DataFrame], n: int | None) -> pd.DataFrame:

@@ -24,6 +24,7 @@ from hiercorr.estimands import estimand
 from hiercorr.results import exports, frames, layout, pairs, posterior, tables
 from hiercorr.results.adjust import with_q_values
 from hiercorr.results.computed import DeltaError, lazily
+from hiercorr.results.limits import impossible_attribute, impossible_shape, impossible_value
 from hiercorr.results.plots import Plots
 from hiercorr.results.shrink import with_local_false_signs
 from hiercorr.results.storage import read_dataset, write_dataset
@@ -63,7 +64,7 @@ class CorrelationResult:
 
     def __init__(self, dataset: xr.Dataset) -> None:
         instance_of("dataset", dataset, xr.Dataset, "an xarray.Dataset")
-        why = why_incomplete(dataset)
+        why = why_incomplete(dataset) or impossible_shape(dataset)
         if why is not None:
             raise InputError(f"not a hiercorr result: the dataset {why}")
         self.dataset = dataset
@@ -862,11 +863,28 @@ def load(path: str | Path, lazy: bool = False) -> CorrelationResult | CellTypes:
             f"{str(path)!r} has schema version {version or 'none'}; this hiercorr ({__version__}) "
             f"reads {SCHEMA_VERSION}: install the version that wrote it ({writer})"
         )
+    try:
+        return _as_result(_upgraded(dataset))
+    except InputError as error:
+        raise InputError(f"{str(path)!r}: {error}; compute it again, or undo the change") from error
+
+
+def _as_result(dataset: xr.Dataset) -> CorrelationResult | CellTypes:
+    """Return the result that a dataset from a file contains, unless it cannot be one."""
+    found: CorrelationResult | CellTypes
     if "cell_type" in dataset.dims:
         from hiercorr.results.cell_types import CellTypes
 
-        return CellTypes.from_dataset(_upgraded(dataset))
-    return CorrelationResult(_upgraded(dataset))
+        found = CellTypes.from_dataset(dataset)
+        parts = [result.dataset for result in found.results.values()]
+    else:
+        found = CorrelationResult(dataset)
+        parts = [found.dataset]
+    attributes = (impossible_attribute(part) for part in parts)
+    why = next(filter(None, attributes), None) or impossible_value(dataset)
+    if why is not None:
+        raise InputError(f"not a hiercorr result: the dataset {why}")
+    return found
 
 
 def _upgraded(dataset: xr.Dataset) -> xr.Dataset:

@@ -197,7 +197,6 @@ def _check_model_options(
         given = options["covariates"]
         formula = formulas.formula_text(given)
         fixed, columns = formulas.random_blocks(formula, block)
-        formulas.parse(fixed or "~ 1")
         if columns:
             block = columns[0]
             nothing = fixed is None or fixed.replace(" ", "") == "~1"

@@ -118,10 +118,10 @@ class CSCore(Specified):
     scratch : path, optional
         Folder for a temporary file (8 bytes per non-zero count) that holds the counts instead of
         memory; deleted with the model.
-    scheduler : dask.distributed.Client or str, optional
-        Where the sums over cells are computed: a Dask client, or a name that ``dask.compute``
-        accepts. The data may be any of the above; the chunks of a Dask-backed AnnData stay on their
-        workers. See :mod:`hiercorr.within.dask`.
+    scheduler : dask.distributed.Client, str or callable, optional
+        Where the sums over cells are computed: a Dask client, or a name or function that
+        ``dask.compute`` accepts. The data may be any of the above; the chunks of a Dask-backed
+        AnnData stay on their workers. See :mod:`hiercorr.within.dask`.
 
     Attributes
     ----------
