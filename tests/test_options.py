@@ -68,6 +68,7 @@ MODALITIES = {"modalities": (3, ["nothing"], NONE)}
 MIN_CELLS = {"min_cells": ("many", 0, NONE)}
 SMALL = {**MIN_CELLS, "small_samples": (3, "keep", NONE)}
 TARGET = {"target": (3, "nothing", NONE)}
+PAIRS = {"pairs": (3, [("nothing", "gene0")], ([("gene0", "gene1")], {"target": "gene2"}))}
 CONFIDENCE = {"confidence": ("high", 95, NONE)}
 UNUSED_CONFIDENCE = {"confidence": ("high", 95, (0.9, {"uncertainty": "none"}))}
 PRECISION = {"precision": (3, "half", NONE)}
@@ -113,6 +114,7 @@ MODELS = {
             "uncertainty": (3, "exact", NONE),
             "weights": (3, "heavy", ("adaptive", {"uncertainty": "jackknife"})),
             **TARGET,
+            **PAIRS,
             "per_sample": ("yes", NONE, (True, {"estimator": "pooled"})),
             **PRECISION,
             "standardize": ("yes", NONE, (False, {"estimator": "pooled"})),
@@ -164,6 +166,7 @@ MODELS = {
         {
             "method": (3, "kendall", ("hc3", {"target": None})),
             **TARGET,
+            **PAIRS,
             "interaction": (3, "nothing", ("arm", {"method": "corrected"})),
             "contrasts": (
                 3,
@@ -262,6 +265,7 @@ MODELS = {
             "method": (3, "kendall", NONE),
             "level": (3, "between", NONE),
             **TARGET,
+            **PAIRS,
             "uncertainty": (3, "bootstrap", NONE),
             **PRECISION,
             **UNUSED_CONFIDENCE,
@@ -294,6 +298,7 @@ FUNCTIONS = {
             "formula": (3, "~ nothing", ("~ age", {"method": "pooled"})),
             "block": (3, "nothing", NONE),
             **TARGET,
+            **PAIRS,
             "contrast": (3, "nothing", NONE),
             "method": (3, "exact", NONE),
             "uncertainty": (3, "exact", ("cluster", {})),
@@ -332,7 +337,7 @@ FUNCTIONS = {
     "decompose": (
         lambda w, **o: hc.decompose(**o),
         CELLS,
-        {**DATA, **GENES, **TARGET, **SMALL, **PROGRESS},
+        {**DATA, **GENES, **TARGET, **PAIRS, **SMALL, **PROGRESS},
     ),
     "traps": (
         lambda w, **o: hc.traps(**o),

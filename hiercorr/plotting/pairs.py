@@ -13,7 +13,14 @@ from scipy.spatial.distance import squareform
 from hiercorr.errors import InputError, true_or_false, unknown_name
 from hiercorr.plotting import style
 from hiercorr.results.layout import distinct, need_all_pairs, scope
-from hiercorr.results.pairs import effect_name, estimates, has_values, in_tables, limit_names
+from hiercorr.results.pairs import (
+    effect_name,
+    estimates,
+    has_values,
+    in_tables,
+    limit_names,
+    p_values,
+)
 from hiercorr.results.result import CorrelationResult
 
 if TYPE_CHECKING:
@@ -335,8 +342,11 @@ def _ranked_legend(passed: NDArray, q: float, ax: Axes, rate: str) -> list[Artis
 def _p_values(result: CorrelationResult, variable: str) -> NDArray:
     """Return the p-values of the distinct pairs."""
     known = variable in result.dataset and has_values(result.dataset, variable)
-    p = result.dataset[variable].values[distinct(result.dataset)] if known else np.empty(0)
-    p = p[np.isfinite(p)].astype(float)
+    p = np.empty(0)
+    if known:
+        values = p_values(result.dataset) if variable == "p_value" else result.dataset[variable]
+        p = np.asarray(values)[distinct(result.dataset)].astype(float)
+    p = p[np.isfinite(p)]
     if not len(p):
         raise InputError(f"this result has no {variable}: it was fitted without uncertainty")
     return p
