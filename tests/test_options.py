@@ -84,6 +84,15 @@ SETS = {"sets": (3, "nowhere.gmt", NONE)}
 SET_SIZES = {"min_size": ("five", 0, NONE), "max_size": ("many", 1, NONE)}
 PATH = {"path": (3, "nowhere/r.zarr", NONE)}
 
+NEARBY = pd.DataFrame(
+    {
+        "chrom": "1",
+        "start": [100, 200],
+        "end": [300, 400],
+        "feature_types": ["Gene Expression", "Peaks"],
+    },
+    index=["gene", "peak"],
+)
 BASE = {"sample": "sample", "depth": "depth"}
 CELLS = {"data": lambda w: w.data, **BASE}
 GENE_SETS = {"a": [f"gene{j}" for j in range(6)], "b": [f"gene{j}" for j in range(6, 12)]}
@@ -338,6 +347,17 @@ FUNCTIONS = {
         lambda w, **o: hc.decompose(**o),
         CELLS,
         {**DATA, **GENES, **TARGET, **PAIRS, **SMALL, **PROGRESS},
+    ),
+    "nearby_pairs": (
+        lambda w, **o: hc.nearby_pairs(**o),
+        {"data": lambda w: NEARBY},
+        {
+            "data": (3, NONE, NONE),
+            "distance": ("far", -1, NONE),
+            "anchor": (3, "middle", NONE),
+            "kinds": (3, ("Gene Expression", "Guides"), NONE),
+            **dict.fromkeys(("chrom", "start", "end", "strand"), (3, "nothing", NONE)),
+        },
     ),
     "traps": (
         lambda w, **o: hc.traps(**o),
@@ -668,6 +688,11 @@ RESULTS = {
         lambda w, **o: w.within.prediction_interval(**o),
         {},
         CONFIDENCE,
+    ),
+    "CorrelationResult.of": (
+        lambda w, **o: w.target.of(**o),
+        {"target": "gene0"},
+        {**TARGET},
     ),
     "CorrelationResult.top": (
         lambda w, **o: w.within.top(**o),

@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from hiercorr.counts.modalities import FEATURE_TYPES, GENES
-from hiercorr.errors import InputError, number, one_of, unknown_name
+from hiercorr.errors import InputError, instance_of, listed, number, one_of, text, unknown_name
 
 ANCHORS = ("body", "start")
 _COLUMNS = ("gene_a", "gene_b")
@@ -120,7 +120,13 @@ def nearby_pairs(
     """
     number("distance", distance, 0)
     one_of("anchor", anchor, ANCHORS)
-    var = data.var if hasattr(data, "var") and not isinstance(data, pd.DataFrame) else data
+    for name, value in (("chrom", chrom), ("start", start), ("end", end)):
+        text(name, value)
+    text("strand", strand, optional=True)
+    if isinstance(kinds, str) or len(listed("kinds", kinds, "two types of features")) != 2:
+        raise InputError(f"kinds must be two types of features, not {kinds!r}")
+    var: Any = data if isinstance(data, pd.DataFrame) else getattr(data, "var", None)
+    instance_of("data", var, pd.DataFrame, "an AnnData or a feature table")
     needed = [chrom, start, end, FEATURE_TYPES, *([] if strand is None else [strand])]
     for column in needed:
         if column not in var:

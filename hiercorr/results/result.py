@@ -127,6 +127,7 @@ class CorrelationResult:
         >>> r.of("FTH1").top(n=1).index[0]
         'FTL'
         """
+        text("target", target)
         if self.targets is None:
             raise InputError(f"this result has {layout.scope(self.dataset)}, and no targets")
         name, _ = pairs.row_of(self.dataset, target)
