@@ -8,6 +8,7 @@ from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 
 from hiercorr.schema import (
@@ -157,7 +158,8 @@ def impossible_shape(dataset: xr.Dataset) -> str | None:
         for name in ("gene_a", "gene_b"):
             if name not in dataset.coords or dataset[name].dims != pair:
                 return f"has listed pairs without the names {name!r}"
-            if not np.isin(dataset[name].values.astype(object), dataset["gene"].values).all():
+            names = pd.Index(dataset[name].values.tolist())
+            if not names.isin(dataset["gene"].values.tolist()).all():
                 return f"has names of {name!r} that are no genes of it"
     for dim in ("gene", "partner", "target", "sample", "group", "coefficient"):
         if dim in dataset.coords and not all(isinstance(n, str) for n in dataset[dim].values):
