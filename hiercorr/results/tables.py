@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -206,10 +207,11 @@ def contrasts(
     rows = rows[np.argsort(p[rows], kind="stable")]
     names = dataset["contrast"].values
     each = np.repeat(rows, len(names))
+    every: tuple[Any, ...] = (slice(None), *at)
     table = pd.DataFrame({"gene_a": a[each], "gene_b": b[each]})
     table["contrast"] = np.tile(names, len(rows))
     for name in _OF_CONTRAST:
-        values = dataset[f"contrast_{name}"].values[(slice(None), *at)]
+        values = dataset[f"contrast_{name}"].values[every]
         table[name] = values[:, rows].T.ravel()
     table["q_value"] = q_value[each]
     if q is not None:

@@ -121,6 +121,12 @@ def test_contrasts_are_tabulated(three, tmp_path):
     one = hc.differential(three, condition="arm", contrast="pairwise", target="gene1", **OPTIONS)
     np.testing.assert_allclose(one.contrasts("gene0")["difference"], table["difference"], atol=0.02)
     assert "adjusted_p_value[c - a]" in r.pairs(n=1)
+    listed = [("gene1", "gene0"), ("gene4", "gene9")]
+    some = hc.differential(three, condition="arm", contrast="pairwise", pairs=listed, **OPTIONS)
+    assert len(some.contrasts()) == 6
+    np.testing.assert_allclose(
+        some.contrasts("gene0")["difference"], table["difference"], atol=0.02
+    )
     loaded = hc.load(r.save(tmp_path / "r.zarr"))
     pd.testing.assert_frame_equal(loaded.contrasts(), r.contrasts())
     assert "F" in str(r.summary())
