@@ -33,7 +33,7 @@ from hiercorr.errors import (
     whole_number,
 )
 from hiercorr.results.layout import ends, has_all_pairs
-from hiercorr.results.pairs import estimates, ids_of, in_tables, row_blocks, row_of
+from hiercorr.results.pairs import OVERALL, estimates, ids_of, in_tables, row_blocks, row_of
 from hiercorr.results.result import CorrelationResult
 from hiercorr.runtime.optional import optional
 from hiercorr.runtime.user_warnings import warn
@@ -502,6 +502,11 @@ def _significant(
     tested = np.isfinite(row["q_value"].values) & (row["gene"].values != name)
     row = row.isel(gene=tested & _are_genes(result, pd.Index(row["gene"].values)))
     background = pd.Index(row["gene"].values)
+    if OVERALL in row and thresholds.direction != "both":
+        raise InputError(
+            f"direction={thresholds.direction!r} needs a sign, and this result is of an overall "
+            "test: leave it out, or test one contrast"
+        )
     r, q_value = estimates(row), row["q_value"].values
     sign = {"both": np.isfinite(q_value), "positive": r > 0, "negative": r < 0}[
         thresholds.direction

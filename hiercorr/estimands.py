@@ -45,6 +45,11 @@ def estimand(attrs: Mapping[str, Any]) -> str | None:
                 f"difference between groups of the {_WITHIN}: each group by the ratio of its own "
                 "sums over samples"
             )
+        if attrs.get("test") in ("overall", "pairwise"):
+            return (
+                f"differences between groups, or change along a number, of the {_WITHIN}: the "
+                f"fitted values of a regression of the samples' correlations, {_regression(attrs)}"
+            )
         return (
             f"difference between groups, or slope, of the {_WITHIN}: the contrast of a regression "
             f"of the samples' correlations, {_regression(attrs)}"

@@ -98,6 +98,15 @@ PAIR_VARIABLES = {
     "difference_se": "standard error of difference",
     "difference_lower": "lower confidence limit of difference",
     "difference_upper": "upper confidence limit of difference",
+    "largest_difference": "difference between the largest and smallest fitted correlation",
+    "f_statistic": "F statistic for the null hypothesis of equal correlations",
+    "df_denominator": "denominator degrees of freedom of f_statistic",
+    "contrast_difference": "difference in correlation between two groups",
+    "contrast_difference_se": "standard error of contrast_difference",
+    "contrast_difference_lower": "lower confidence limit of contrast_difference",
+    "contrast_difference_upper": "upper confidence limit of contrast_difference",
+    "contrast_p_value": "two-sided p-value of contrast_difference",
+    "contrast_adjusted_p_value": "contrast_p_value adjusted by Holm over the contrasts of a pair",
     "group_correlation": "correlation within the samples of one group",
     "group_correlation_unclipped": "group_correlation, including estimates outside (-1, 1)",
     "observed_correlation": "correlation between samples, not corrected for sampling noise",
@@ -120,6 +129,8 @@ PAIR_VARIABLES = {
     "sample_correlation": "correlation within one sample",
     "sample_se": "standard error of atanh(sample_correlation), cells as units",
 }
+LAYERS = ("sample", "group", "contrast")  # first dimensions of variables named after them
+LAYERED = tuple(f"{name}_" for name in LAYERS)
 _TOGETHER = (
     ("ci_lower", "ci_upper"),
     ("difference_lower", "difference_upper"),
@@ -189,6 +200,7 @@ def build_dataset(
     listed: tuple[NDArray, NDArray] | None = None,
     tested: bool = False,
     groups: Sequence[str] | None = None,
+    contrasts: Sequence[str] | None = None,
     coefficient: Mapping[str, NDArray] | None = None,
     coefficient_names: Sequence[str] = (),
     beta_units: str = "",
@@ -201,7 +213,8 @@ def build_dataset(
     genes, samples : Index
     pair : mapping
         Arrays (gene, partner), or (target, gene) with targets, or (pair,) with listed pairs;
-        ``sample_`` and ``group_`` variables have the sample or the group as first dimension.
+        ``sample_``, ``group_`` and ``contrast_`` variables have the sample, group or contrast as
+        first dimension.
     gene, sample : mapping
         Arrays (gene,) and (sample,).
     attrs : mapping
@@ -213,6 +226,8 @@ def build_dataset(
         Whether p-values are written elsewhere, as when results are streamed to disk.
     groups : sequence of str, optional
         Names of the groups of the ``group_`` variables.
+    contrasts : sequence of str, optional
+        Names of the contrasts of the ``contrast_`` variables.
     coefficient : mapping, optional
         Arrays (coefficient, gene).
     coefficient_names : sequence of str
@@ -236,9 +251,10 @@ def build_dataset(
     else:
         coords["partner"] = coords["gene"]
     coords |= {} if groups is None else {"group": np.array(list(groups), object)}
+    coords |= {} if contrasts is None else {"contrast": np.array(list(contrasts), object)}
     variables: dict[str, Any] = {}
     for name, values in pair.items():
-        first = next((d for d in ("sample", "group") if name.startswith(f"{d}_")), None)
+        first = next((d for d in LAYERS if name.startswith(f"{d}_")), None)
         d = dims if first is None else (first, *dims)
         variables[name] = (d, values, pair_attributes(name))
     for table, arrays, dim in (

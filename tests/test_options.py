@@ -36,6 +36,7 @@ class World:
         self.target = self.model.fit(target="gene0")
         self.no_q = self.model.fit(target="gene0", uncertainty="none")
         self.between = self.pseudobulk.fit(target="gene0")
+        self.pairwise = hc.differential(self.data, condition="arm", contrast="pairwise", **options)
         self.types = hc.by_cell_type(self.data, "kind", **options)
         self.evidence = hc.evidence("gene0", self.within, self.between)
         self.modules = modules.find_modules(
@@ -713,6 +714,11 @@ RESULTS = {
         lambda w, **o: w.between.coefficients(**o),
         {},
         {"term": (3, "nothing", NONE)},
+    ),
+    "CorrelationResult.contrasts": (
+        lambda w, **o: w.pairwise.contrasts(**o),
+        {},
+        {**PAIR, "q": ("many", 5, NONE)},
     ),
     "CorrelationResult.sample_table": (
         lambda w, **o: w.within.sample_table(**o),

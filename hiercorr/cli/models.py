@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -183,7 +184,7 @@ def _split(
     "--condition",
     required=True,
     metavar="COL",
-    help="Column of obs with groups of samples, or a number.",
+    help="Column of obs with groups of samples, or a number; or a curve, e.g. 'bs(age, df=3)'.",
 )
 @click.option(
     "--formula", metavar="FORMULA", help="Covariates of samples to adjust for, e.g. '~ sex + age'."
@@ -194,7 +195,10 @@ def _split(
 @genes_option
 @modalities_option
 @click.option(
-    "--contrast", metavar="LEVEL,BASELINE", help="Two groups to compare, if there are more."
+    "--contrast",
+    metavar="TEXT",
+    help="LEVEL,BASELINE: two groups to compare; pairwise: all pairs of groups; overall; trend; or "
+    "a sum of coefficients. Default: all groups together, or the trend of an ordered column.",
 )
 @click.option(
     "--method",
@@ -226,16 +230,21 @@ def differential(
     """Test differences of the correlation within samples between groups of samples of DATA."""
     output.check()
     require_sample(data_options)
-    levels = None if contrast is None else [part.strip() for part in contrast.split(",")]
     of_model = {
         **data_options,
         "condition": condition,
-        "contrast": None if levels is None else (condition, *levels),
+        "contrast": None if contrast is None else _contrast(condition, contrast),
         "genes": genes_of(genes),
         "modalities": modalities_of(modalities),
         **options,
     }
     _run("differential", data, given(of_model), {}, output)
+
+
+def _contrast(condition: str, text: str) -> str | tuple[str, ...]:
+    """Read two levels of the condition, or what is asked for in the names of coefficients."""
+    levels = [part.strip() for part in re.split(r",(?![^(\[]*[)\]])", text)]
+    return (condition, *levels) if len(levels) == 2 else text
 
 
 @main.command("cell-types")

@@ -14,6 +14,7 @@ from hiercorr.errors import InputError, true_or_false, unknown_name
 from hiercorr.plotting import style
 from hiercorr.results.layout import distinct, need_all_pairs, scope
 from hiercorr.results.pairs import (
+    OVERALL,
     effect_name,
     estimates,
     has_values,
@@ -115,7 +116,7 @@ def _chosen(
                 raise unknown_name("gene", g, table.index)
         table = table.loc[list(genes), list(genes)]
     r, names = np.array(table, float), table.index.to_numpy()
-    np.fill_diagonal(r, 0.0 if variable == "difference" else 1.0)
+    np.fill_diagonal(r, 0.0 if variable in ("difference", OVERALL) else 1.0)
     known = _estimable(r)
     r, names, missing = r[np.ix_(known, known)], names[known], int((~known).sum())
     total = len(r)
@@ -244,7 +245,7 @@ def volcano(
     ax.axvline(0, **style.ZERO_LINE)
     ax.set_xlabel(style.effect_text(result, shrunken))
     ax.set_ylabel("-log10 p-value")
-    of = "differences: " if effect == "difference" else ""
+    of = "" if effect == "correlation" else "differences: "
     style.legend(ax)
     style.finish(ax, result, f"{of}{title}")
     points = (table["position"].to_numpy(), y.to_numpy())

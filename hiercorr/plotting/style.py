@@ -16,7 +16,7 @@ from hiercorr.errors import InputError
 from hiercorr.plotting.arguments import check_arguments
 from hiercorr.plotting.labels import place_labels
 from hiercorr.plotting.look import EDITABLE, FONTS, look, settings
-from hiercorr.results.pairs import effect_name, effects, row_of, shrunken_name
+from hiercorr.results.pairs import OVERALL, effect_name, effects, row_of, shrunken_name
 from hiercorr.results.result import CorrelationResult
 from hiercorr.runtime.optional import optional
 
@@ -322,6 +322,8 @@ def effect_text(result: CorrelationResult, shrunken: bool = False) -> str:
         return shrunken_name(result.dataset).replace("_", " ")
     if effect_name(result.dataset.data_vars) == "correlation":
         return "correlation"
+    if effect_name(result.dataset.data_vars) == OVERALL:
+        return "largest difference of the correlation"
     a = result.dataset.attrs
     contrast, condition = a.get("contrast"), a.get("condition")
     kind = "slope" if contrast == condition else "difference"

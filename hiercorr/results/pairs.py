@@ -29,11 +29,13 @@ from hiercorr.results.layout import (
     target_of,
     targets_of,
 )
-from hiercorr.schema import GENE_ID, PAIR_VARIABLES, Flag, describe_flag, is_flagged
+from hiercorr.schema import GENE_ID, LAYERED, PAIR_VARIABLES, Flag, describe_flag, is_flagged
 
 UNCLIPPED = "correlation_unclipped"
 _LIMIT = {"correlation": 1.0, "difference": 2.0}
+OVERALL = "largest_difference"  # what an overall test over several groups or a curve is about
 SORTINGS = ("p_value", "shrunken")
+_OF_CONTRASTS = ("contrast_difference", "contrast_adjusted_p_value")  # columns of tables of pairs
 _PART = 20_000_000  # entries of a pair variable on disk that are read at one time
 _FIRST_COLUMNS = (
     "correlation",
@@ -42,6 +44,7 @@ _FIRST_COLUMNS = (
     "difference_unclipped",
     "difference_lower",
     "difference_upper",
+    "largest_difference",
     "ci_lower",
     "ci_upper",
     "sd",
@@ -49,6 +52,8 @@ _FIRST_COLUMNS = (
     "se",
     "statistic",
     "df",
+    "f_statistic",
+    "df_denominator",
     "p_value",
     "q_value",
     "lfsr",
@@ -163,9 +168,7 @@ def table_columns(dataset: xr.Dataset) -> list[str]:
     withheld.
     """
     known = [
-        n
-        for n in PAIR_VARIABLES
-        if n in dataset and not n.startswith(("sample_", "group_")) and n != "flag"
+        n for n in PAIR_VARIABLES if n in dataset and not n.startswith(LAYERED) and n != "flag"
     ]
     have = [n for n in known if not n.endswith("_unclipped") and has_values(dataset, n)]
     have = have if "correlation" in have else ["correlation", *have]
@@ -179,12 +182,13 @@ def table_columns(dataset: xr.Dataset) -> list[str]:
 
 
 def _group_columns(dataset: xr.Dataset) -> list[str]:
-    """List the variables with one column for each group."""
+    """List the variables with one column for each group, or each contrast of groups."""
     shown, every = "group_correlation", f"group_{UNCLIPPED}"
+    of_contrasts = [n for n in _OF_CONTRASTS if n in dataset]
     if shown not in dataset:
-        return []
+        return of_contrasts
     withheld = every in dataset and _withheld(dataset[shown], dataset[every])
-    return [shown, every] if withheld else [shown]
+    return [shown, *([every] if withheld else []), *of_contrasts]
 
 
 def _withheld(shown: xr.DataArray, every: xr.DataArray) -> bool:
@@ -193,14 +197,16 @@ def _withheld(shown: xr.DataArray, every: xr.DataArray) -> bool:
 
 
 def effect_name(names: Container[Hashable]) -> str:
-    """Return the quantity that was tested: ``"difference"`` where there is one.
+    """Return the quantity that was tested: a difference where there is one.
+
+    ``"largest_difference"`` for an overall test over several groups or along a curve.
 
     Parameters
     ----------
     names : container of str
         Variables of a result or columns of a table.
     """
-    return "difference" if "difference" in names else "correlation"
+    return next((n for n in ("difference", OVERALL) if n in names), "correlation")
 
 
 def limit_names(effect: str) -> tuple[str, str]:
@@ -266,11 +272,12 @@ def p_values(dataset: xr.Dataset) -> NDArray:
 def pair_columns(dataset: xr.Dataset, columns: Sequence[str]) -> Iterator[tuple[str, NDArray]]:
     """Yield the columns of a table of pairs as arrays with the dimensions of ``correlation``."""
     for c in columns:
-        if not c.startswith("group_"):
+        if not c.startswith(LAYERED):
             yield c, p_values(dataset) if c == "p_value" else dataset[c].values
             continue
-        for group, values in zip(dataset["group"].values, dataset[c].values, strict=True):
-            yield f"{c.removeprefix('group_')}[{group}]", values
+        layer, _, name = c.partition("_")
+        for label, values in zip(dataset[layer].values, dataset[c].values, strict=True):
+            yield f"{name}[{label}]", values
 
 
 def shrunken_name(dataset: xr.Dataset) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,10 +18,20 @@ from hiercorr.schema import (
     COEFFICIENT_VARIABLES,
     GENE_ID,
     GENE_VARIABLES,
+    LAYERED,
     PAIR_VARIABLES,
     SAMPLE_VARIABLES,
     Flag,
     describe_flag,
+)
+
+_OF_CONTRAST = (
+    "difference",
+    "difference_lower",
+    "difference_upper",
+    "difference_se",
+    "p_value",
+    "adjusted_p_value",
 )
 
 
@@ -119,7 +130,7 @@ def matrix(dataset: xr.Dataset, variable: str) -> pd.DataFrame:
         raise InputError(
             "this result has listed pairs, which are no matrix: use pairs(), or to_frame()"
         )
-    known = [n for n in PAIR_VARIABLES if n in dataset and not n.startswith(("sample_", "group_"))]
+    known = [n for n in PAIR_VARIABLES if n in dataset and not n.startswith(LAYERED)]
     text("variable", variable)
     if variable not in known:
         raise unknown_name("pair variable", variable, known)
@@ -173,6 +184,39 @@ def coefficients(dataset: xr.Dataset, term: str | None) -> pd.DataFrame:
     table = dataset[names].sel(coefficient=term, drop=True).to_dataframe()[names]
     size = -table["beta_statistic"].abs()
     return table.iloc[np.lexsort((size.fillna(0), table["beta_p_value"].fillna(2)))]
+
+
+def contrasts(
+    dataset: xr.Dataset, gene_a: str | None, gene_b: str | None, q: float | None
+) -> pd.DataFrame:
+    """Tabulate the contrasts of groups, pair by pair, those of one gene, or those of all."""
+    if "contrast" not in dataset.dims:
+        raise InputError(
+            "this result has no contrasts of groups: use differential(..., contrast='pairwise')"
+        )
+    at = np.nonzero(layout.distinct(dataset) & pairs.in_tables(dataset))
+    a, b = layout.ends(dataset, at)
+    p, q_value = (dataset[name].values[at] for name in ("p_value", "q_value"))
+    chosen = np.ones(len(p), bool) if q is None else q_value <= q
+    level = np.nan if q is None else q * chosen.sum() / max(np.isfinite(p).sum(), 1)
+    for gene in (gene_a, gene_b):
+        if gene is not None:
+            name = pairs.known_gene(dataset, gene)
+            chosen &= (a == name) | (b == name)
+    rows = np.flatnonzero(chosen)
+    rows = rows[np.argsort(p[rows], kind="stable")]
+    names = dataset["contrast"].values
+    each = np.repeat(rows, len(names))
+    every: tuple[Any, ...] = (slice(None), *at)
+    table = pd.DataFrame({"gene_a": a[each], "gene_b": b[each]})
+    table["contrast"] = np.tile(names, len(rows))
+    for name in _OF_CONTRAST:
+        values = dataset[f"contrast_{name}"].values[every]
+        table[name] = values[:, rows].T.ravel()
+    table["q_value"] = q_value[each]
+    if q is not None:
+        table["significant"] = table["adjusted_p_value"] <= level
+    return table
 
 
 def flag_counts(dataset: xr.Dataset) -> pd.Series:

@@ -158,6 +158,11 @@ def test_differential(path, tmp_path):
         "differential", given, *options, *chosen[:3], "cluster", "-o", tmp_path / "i.zarr"
     )
     assert "is not available with --method regression" in refused.output
+    for contrast, test in (("b,a", "contrast"), ("pairwise", "pairwise"), ("arm[T.b]", "contrast")):
+        out = tmp_path / f"{test}{len(contrast)}.zarr"
+        chosen = ["--condition", "arm", "--contrast", contrast, "-o", out]
+        assert run("differential", given, *options, *chosen).exit_code == 0
+        assert hc.load(out).dataset.attrs["test"] == test
     assert (
         "at least"
         in run(

@@ -171,6 +171,7 @@ CSCORE, BH = "Su et al. 2023", "Benjamini & Hochberg 1995"
 T_OF_SAMPLES = "Satterthwaite 1946"
 JACKKNIFE = {CSCORE, "Miller 1974", T_OF_SAMPLES, BH}
 HIERARCHICAL = {CSCORE, "Kiefer & Wolfowitz 1956", "Stephens 2017", "Harville 1977", BH}
+OVERALL = {CSCORE, "MacKinnon & White 1985", "Pustejovsky & Tipton 2018", BH}
 HC2 = {CSCORE, "MacKinnon & White 1985", "Bell & McCaffrey 2002", BH}
 TMM = {"Robinson & Oshlack 2010", "Robinson et al. 2010", BH}
 POSTERIOR = {"Aitchison & Ho 1989", "Kruschke 2018", "Lewandowski et al. 2009"}
@@ -438,6 +439,15 @@ CASES = {
             "Two-sided p-values of no difference average",
         ],
         {CSCORE, "Kiefer & Wolfowitz 1956", "Stephens 2017", "Harville 1977", BH},
+    ),
+    "differential, pairs of groups": (
+        partial(differences, contrast="pairwise"),
+        [
+            "the null hypothesis was equality of ctrl, panobinostat",
+            "an F distribution with 1 numerator degrees of freedom",
+            "adjusted by Holm's procedure",
+        ],
+        OVERALL | {"Holm 1979"},
     ),
     "differential, block": (
         partial(differences, block="patient_id", target=None, confidence=0.9),
