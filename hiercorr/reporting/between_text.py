@@ -120,11 +120,25 @@ def _regression(f: Facts) -> str:
         f", with voom precision weights ({cite('voom')})," if f.get("estimator") == "voom" else ""
     )
     return (
-        f"Across samples, the {_EXPRESSION} of each of {f.genes - 1:,} genes"
-        f"{wording.chosen_genes(f)}{weights} were regressed on the {_EXPRESSION} of {f.target} "
+        f"Across samples, the {_EXPRESSION} of {_responses(f)}{weights} were regressed on the "
+        f"{_EXPRESSION} of {_predictor(f)} "
         f"{_PRIOR_COUNT}{_given(f)}{how}; "
         f"{_partial(f)}"
     )
+
+
+def _responses(f: Facts) -> str:
+    """Return the genes that were regressed."""
+    if f.listed is not None:
+        return f"one gene of each of {f.listed:,} listed pairs"
+    return f"each of {f.genes - 1:,} genes{wording.chosen_genes(f)}"
+
+
+def _predictor(f: Facts) -> str:
+    """Return the gene, or the genes, on which they were regressed."""
+    if f.listed is not None:
+        return "the other"
+    return f"{f.target}, one at a time," if f.targets > 1 else str(f.target)
 
 
 def _partial(f: Facts) -> str:
@@ -157,10 +171,9 @@ def _moderation(f: Facts, kind: str) -> str:
 
 def _counts(f: Facts) -> str:
     return (
-        f"Across samples, the summed counts of each of {f.genes - 1:,} genes"
-        f"{wording.chosen_genes(f)} were modelled by "
+        f"Across samples, the summed counts of {_responses(f)} were modelled by "
         "negative-binomial regression with the log library size as offset "
-        f"(statsmodels; {cite('statsmodels')}) on the {_EXPRESSION} of {f.target} "
+        f"(statsmodels; {cite('statsmodels')}) on the {_EXPRESSION} of {_predictor(f)} "
         f"{_PRIOR_COUNT}{_given(f)}, "
         "with dispersions that equate Pearson's statistic to the residual degrees of freedom "
         f"({cite('moment_dispersion')}) and two-sided Wald t tests; correlations are "

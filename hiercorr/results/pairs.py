@@ -121,7 +121,7 @@ def row_of(dataset: xr.Dataset, gene: str | None) -> tuple[str, xr.Dataset]:
             raise InputError(f"this result has pairs of target {target!r} only, not of {gene!r}")
         return target, dataset.isel(target=0, drop=True)
     if gene is None:
-        raise InputError(f"name a gene: this result has {scope(dataset)}")
+        raise InputError(f"name a gene: this result contains {scope(dataset)}")
     if targets is not None:
         named = name_of(gene, genes_of(dataset), ids_of(dataset))
         if named not in targets:

@@ -866,14 +866,14 @@ OPTIONS = {
         "gene_names memory_limit scratch scheduler",
     ),
     hc.CSCore.fit: (
-        "estimator uncertainty weights target per_sample standardize covariate_level adjust "
+        "estimator uncertainty weights target pairs per_sample standardize covariate_level adjust "
         "n_bootstrap confidence seed",
         "precision out overwrite checkpoint n_jobs progress",
     ),
     hc.CSCore.signature: ("genes name weights uncertainty confidence", "n_jobs progress"),
     hc.by_cell_type: ("data cell_type sample types family fit subset block options", ""),
     hc.differential: (
-        f"{DATA} condition formula block modalities target contrast method uncertainty "
+        f"{DATA} condition formula block modalities target pairs contrast method uncertainty "
         "permutations confidence seed",
         "gene_names precision n_jobs progress",
     ),
@@ -882,7 +882,7 @@ OPTIONS = {
         "gene_names",
     ),
     hc.Pseudobulk.fit: (
-        "method target interaction contrasts permutations moderated confidence seed",
+        "method target pairs interaction contrasts permutations moderated confidence seed",
         "precision progress",
     ),
     hc.BayesianCorrelation: (
@@ -897,16 +897,16 @@ OPTIONS = {
         "target genes shrink draws confidence rope seed",
         "n_jobs progress",
     ),
-    hc.CellCorrelation: (DATA, "gene_names"),
+    hc.CellCorrelation: (f"{DATA} modalities", "gene_names"),
     hc.CellCorrelation.fit: (
-        "method level target uncertainty confidence",
+        "method level target pairs uncertainty confidence",
         "precision progress",
     ),
     hc.metacells: (
         "data sample size labels layer depth subset n_genes n_components min_cells seed",
         "gene_names",
     ),
-    hc.decompose: (f"{DATA} target", "gene_names progress"),
+    hc.decompose: (f"{DATA} target pairs", "gene_names progress"),
     hc.CorrelationResult.adjust: ("method family level", ""),
     hc.evidence: ("target within between exploratory bayesian q", ""),
     hc.differential_expression: (
