@@ -32,7 +32,14 @@ from hiercorr.errors import (
     unknown_name,
     whole_number,
 )
-from hiercorr.results.pairs import estimates, ids_of, in_tables, row_blocks, row_of
+from hiercorr.results.pairs import (
+    are_all_pairs,
+    estimates,
+    ids_of,
+    in_tables,
+    row_blocks,
+    row_of,
+)
 from hiercorr.results.result import CorrelationResult
 from hiercorr.runtime.optional import optional
 from hiercorr.runtime.user_warnings import warn
@@ -430,7 +437,8 @@ def _check_sizes(min_size: int, max_size: int) -> None:
 
 def _own(result: CorrelationResult, gene: str | None) -> str | None:
     """Return the gene whose partners the genes of a list can be, or None."""
-    return None if gene is None and result.target is None else row_of(result.dataset, gene)[0]
+    every = gene is None and are_all_pairs(result.dataset)
+    return None if every else row_of(result.dataset, gene)[0]
 
 
 def _background(result: CorrelationResult, gene: str | None) -> pd.Index:

@@ -23,7 +23,7 @@ from hiercorr.errors import (
     whole_number,
     without_effect,
 )
-from hiercorr.results.pairs import estimates, ids_of
+from hiercorr.results.pairs import are_all_pairs, estimates, ids_of
 from hiercorr.results.result import CorrelationResult
 from hiercorr.runtime.optional import optional
 from hiercorr.schema import GENE_ID
@@ -184,8 +184,10 @@ def find_modules(
 def _check_all_pairs(result: object) -> None:
     if not isinstance(result, CorrelationResult):
         raise InputError(f"result must be a CorrelationResult, not {type(result).__name__}")
-    if result.target is not None:
-        raise InputError("modules need all pairs; this result has one target: fit without target=")
+    if not are_all_pairs(result.dataset):
+        raise InputError(
+            "modules need all pairs; this result has only those of its target: fit without target="
+        )
 
 
 def _tables(weight: Array, found: pd.Series, r: Array) -> tuple[pd.DataFrame, pd.DataFrame]:

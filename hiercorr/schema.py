@@ -17,7 +17,8 @@ from hiercorr._version import __version__
 from hiercorr.estimands import estimand
 
 SCHEMA_VERSION = "2.0"
-GENE_ID, FEATURE_TYPE = "gene_id", "feature_type"  # gene variables that are texts
+GENE_ID, FEATURE_TYPE, CELL_TYPE = "gene_id", "feature_type", "cell_type"  # texts of genes
+OF_TARGET = "target_"  # prefix of gene variables of targets that are no genes of the result
 
 
 class Flag(enum.IntFlag):
@@ -147,15 +148,20 @@ GENE_VARIABLES = {
     "depth_slope_p_value": ("two-sided p-value of depth_slope, donors as units", "1"),
     "depth_share": ("proportion of the variance of expression that follows depth", "1"),
     FEATURE_TYPE: ("type of the feature: gene, antibody, peak", None),
+    CELL_TYPE: ("cell type in which the gene was counted", None),
     "gene_flag": ("reasons why the gene is unreliable", None),
 }
-GENE_TEXTS = (GENE_ID, FEATURE_TYPE)
+GENE_TEXTS = (GENE_ID, FEATURE_TYPE, CELL_TYPE)
 SAMPLE_VARIABLES = {
     "n_cells": ("number of cells", "cells"),
     "depth": ("median sequencing depth of the cells", "counts"),
     "total_depth": ("total sequencing depth of the cells", "counts"),
     "inflation": ("factor of the variance of the sample's donor", "1"),
     "library_size": ("effective library size after normalisation", "counts"),
+    "n_cells_a": ("number of cells of the first cell type", "cells"),
+    "n_cells_b": ("number of cells of the second cell type", "cells"),
+    "library_size_a": ("library_size of the first cell type", "counts"),
+    "library_size_b": ("library_size of the second cell type", "counts"),
 }
 COEFFICIENT_VARIABLES = {  # (coefficient, gene)
     "beta": "regression coefficient or contrast",
@@ -185,7 +191,8 @@ def build_dataset(
     gene: Mapping[str, NDArray],
     sample: Mapping[str, NDArray],
     attrs: Mapping[str, Any],
-    target: str | None = None,
+    target: str | Sequence[str] | None = None,
+    of_target: Mapping[str, NDArray] | None = None,
     tested: bool = False,
     groups: Sequence[str] | None = None,
     coefficient: Mapping[str, NDArray] | None = None,
@@ -205,7 +212,9 @@ def build_dataset(
         Arrays (gene,) and (sample,).
     attrs : mapping
         Attributes of the Dataset; those that are None are omitted.
-    target : str, optional
+    target : str or sequence of str, optional
+    of_target : mapping, optional
+        Arrays (target,) of gene variables, where the targets are no genes of the result.
     tested : bool
         Whether p-values are written elsewhere, as when results are streamed to disk.
     groups : sequence of str, optional
@@ -224,8 +233,9 @@ def build_dataset(
     """
     dims = ("gene", "partner") if target is None else ("target", "gene")
     coords: dict[str, Any] = {"gene": genes.to_numpy(object), "sample": samples.to_numpy(object)}
+    targets = [target] if isinstance(target, str) else list(target or ())
     coords |= (
-        {"partner": coords["gene"]} if target is None else {"target": np.array([target], object)}
+        {"partner": coords["gene"]} if target is None else {"target": np.array(targets, object)}
     )
     coords |= {} if groups is None else {"group": np.array(list(groups), object)}
     variables: dict[str, Any] = {}
@@ -233,15 +243,16 @@ def build_dataset(
         first = next((d for d in ("sample", "group") if name.startswith(f"{d}_")), None)
         d = dims if first is None else (first, *dims)
         variables[name] = (d, values, pair_attributes(name))
-    for table, arrays, dim in (
-        (GENE_VARIABLES, gene, "gene"),
-        (SAMPLE_VARIABLES, sample, "sample"),
+    for table, arrays, dim, prefix in (
+        (GENE_VARIABLES, gene, "gene", ""),
+        (GENE_VARIABLES, of_target or {}, "target", OF_TARGET),
+        (SAMPLE_VARIABLES, sample, "sample", ""),
     ):
         for name, values in arrays.items():
             long_name, units = table[name]
             extra: dict[str, Any] = {"units": units} if units else {}
             extra |= _FLAG_ATTRS if name == "gene_flag" else {}
-            variables[name] = (dim, values, {"long_name": long_name, **extra})
+            variables[prefix + name] = (dim, values, {"long_name": long_name, **extra})
     if modality:
         coords["modality"] = np.array(list(modality), object)
         variables["modality_depth"] = (
@@ -258,7 +269,7 @@ def build_dataset(
             units = beta_units if name in ("beta", "beta_se") else "1"
             described = {"long_name": COEFFICIENT_VARIABLES[name], "units": units}
             variables[name] = (("coefficient", "gene"), values, described)
-    stamp = _stamp(len(samples), target, "p_value" in pair or tested)
+    stamp = _stamp(len(samples), targets, "p_value" in pair or tested)
     stamp["estimand"] = estimand(attrs)
     given = {k: v for k, v in {**stamp, **attrs}.items() if v is not None}
     if "sample_column" in given:
@@ -266,7 +277,7 @@ def build_dataset(
     return xr.Dataset(variables, coords, given)
 
 
-def _stamp(n_samples: int, target: str | None, tested: bool) -> dict[str, Any]:
+def _stamp(n_samples: int, targets: Sequence[str], tested: bool) -> dict[str, Any]:
     """Return the attributes that every result has: versions, date, family of the q-values."""
     stamp = {
         "hiercorr_version": __version__,
@@ -278,7 +289,7 @@ def _stamp(n_samples: int, target: str | None, tested: bool) -> dict[str, Any]:
         stamp |= {
             "interval": AGREES,
             "q_method": "Benjamini-Hochberg",
-            "q_family": "all distinct pairs" if target is None else "pairs of the target",
+            "q_family": "pairs of the target" if targets else "all distinct pairs",
         }
     return stamp
 

@@ -52,6 +52,21 @@ KEYS = {
         },
         _COMMON | {"method", "contrasts", "permutations", "interaction", "moderated"},
     ),
+    "AcrossCellTypes": (
+        (_CELLS - {"genes"})
+        | {
+            "cell_type",
+            "types",
+            "genes_a",
+            "genes_b",
+            "formula",
+            "normalization",
+            "block",
+            "block_method",
+            "min_counts",
+        },
+        (_COMMON - {"target"}) | {"method", "permutations", "moderated"},
+    ),
     "differential": (
         _CELLS | {"condition", "formula", "block", "contrast", "modalities"},
         {"target", "method", "uncertainty", "permutations", "precision", "confidence", "seed"},

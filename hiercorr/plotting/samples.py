@@ -9,11 +9,12 @@ import pandas as pd
 
 from hiercorr.errors import InputError
 from hiercorr.plotting import style
-from hiercorr.results.pairs import estimates, known_gene, row_of
+from hiercorr.results.pairs import are_all_pairs, estimates, known_gene, row_of, targets_of
 from hiercorr.results.result import CorrelationResult
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from numpy.typing import NDArray
 
 
 @style.verbatim
@@ -189,17 +190,20 @@ def diagnostics(result: CorrelationResult, ax: Axes | None = None) -> Axes:
     if "detection" not in table:
         raise InputError("this result has no detection of genes to plot")
     r = np.array(result.matrix(), float)
-    if result.target is None:
+    targets = targets_of(result.dataset)
+    if are_all_pairs(result.dataset):
         np.fill_diagonal(r, np.nan)
-    else:
-        r[0, list(result.genes).index(result.target)] = np.nan
-    with np.errstate(invalid="ignore"):
-        size = np.array(
-            [np.median(np.abs(c[np.isfinite(c)])) if np.isfinite(c).any() else np.nan for c in r.T]
-        )
+    columns = [*r.T]
+    if len(table) > len(columns):  # targets that are no genes of the result come first
+        columns = [*r, *columns]
+    shown = ~result.genes.isin(targets)
+    if len(columns) > len(shown):
+        shown = np.ones(len(columns), bool)
+    size = np.array(
+        [np.median(np.abs(c[np.isfinite(c)])) if np.isfinite(c).any() else np.nan for c in columns]
+    )
+    table, size = table[shown], size[shown]
     missing = np.isnan(size)
-    if result.target is not None:
-        table, size, missing = (v[result.genes != result.target] for v in (table, size, missing))
     now = style.look()
     ax = style.axes(ax)
     flagged = (
@@ -226,7 +230,64 @@ def diagnostics(result: CorrelationResult, ax: Axes | None = None) -> Axes:
         ax.plot([], [], " ", label=f"not estimable ({int(missing.sum()):,})")
     ax.set_xlabel("proportion of cells with a count")
     ax.set_ylabel(
-        "median |correlation|" if result.target is None else f"|correlation with {result.target}|"
+        "median |correlation|" if len(targets) != 1 else f"|correlation with {targets[0]}|"
     )
     style.legend(ax)
     return style.finish(ax, result, "genes: detection and correlation")
+
+
+@style.verbatim
+def sample_scatter(
+    result: CorrelationResult, gene_a: str, gene_b: str, ax: Axes | None = None
+) -> Axes:
+    """Plot the expression of two genes over samples, given the covariates of the formula.
+
+    Points are samples. With a formula, both axes show the residuals given the formula plus the mean
+    (partial regression plot), whose correlation is that of Pearson's method.
+
+    Parameters
+    ----------
+    result : CorrelationResult
+        Of :class:`hiercorr.AcrossCellTypes` or :class:`hiercorr.Pseudobulk`.
+    gene_a, gene_b : str
+        The pair.
+    ax : Axes, optional
+
+    Returns
+    -------
+    Axes
+    """
+    dataset = result.dataset
+    if "expression" not in dataset or "design" not in dataset:
+        raise InputError(
+            "this result has no expression of samples: fit AcrossCellTypes or Pseudobulk"
+        )
+    estimate = result[gene_a, gene_b]
+    names = tuple(map(str, estimate.name))
+    design = dataset["design"].values.astype(float)
+    x, y = (_given_design(_expression_of(result, name), design) for name in names)
+    now = style.look()
+    ax = style.axes(ax)
+    ax.scatter(x, y, s=now.area(24), c=style.BLUE, lw=0, alpha=0.8, zorder=3)
+    adjusted = ", adjusted" if design.shape[1] > 1 else ""
+    types = [dataset.attrs.get(f"cell_type_{side}") for side in "ab"]
+    if names[0] not in targets_of(dataset):
+        types.reverse()
+    for axis, name, cells in zip((ax.xaxis, ax.yaxis), names, types, strict=True):
+        of = f" in {cells}" if cells and not name.endswith(f"({cells})") else ""
+        axis.set_label_text(f"{name}{of} (log2 CPM{adjusted})")
+    r, p = (float(estimate.get(v, np.nan)) for v in ("correlation", "p_value"))
+    tested = f", p = {p:.2g}" if np.isfinite(p) else ""
+    return style.finish(ax, result, f"{len(x)} samples: r = {r:.2f}{tested}")
+
+
+def _expression_of(result: CorrelationResult, gene: str) -> NDArray:
+    """Return the log expression of a gene of either side in each sample."""
+    if gene in result.genes:
+        return result.dataset["expression"].sel(gene=gene).values
+    return result.dataset["target_expression"].sel(target=gene).values
+
+
+def _given_design(y: NDArray, design: NDArray) -> NDArray:
+    """Return residuals given the design, plus the mean."""
+    return y - design @ np.linalg.lstsq(design, y, rcond=None)[0] + y.mean()

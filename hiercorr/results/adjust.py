@@ -18,7 +18,7 @@ from hiercorr.inference.multiplicity import (
     holm,
     storey,
 )
-from hiercorr.results.pairs import p_values, target_of
+from hiercorr.results.pairs import are_all_pairs, p_values, target_of
 
 Array = NDArray[np.float64]
 
@@ -66,18 +66,24 @@ def with_q_values(dataset: xr.Dataset, method: str, family: str, level: float) -
     if method == "hierarchical":
         if target is not None:
             raise InputError(
-                "method='hierarchical' selects genes first: it needs the pairs of all genes, "
+                "method='hierarchical' selects genes first: it needs the pairs of several genes, "
                 "not of one target"
             )
         q, tested = hierarchical(p, level), f"pairs of each of the genes chosen at {level:g}"
     elif family == "gene" or target is not None:
         q = np.stack([_PROCEDURES[method](row) for row in p])
-        tested = "pairs of each gene" if target is None else "pairs of the target"
+        each = "gene" if are_all_pairs(dataset) else "target"
+        tested = f"pairs of each {each}" if target is None else "pairs of the target"
+    elif not are_all_pairs(dataset):
+        q = _PROCEDURES[method](p.ravel()).reshape(p.shape)
+        tested = "all distinct pairs"
     else:
         q, tested = np.full(p.shape, np.nan), "all distinct pairs"
         upper = np.triu_indices(len(p), 1)
         q[upper] = _PROCEDURES[method](p[upper])
         q.T[upper] = q[upper]
+    if "cell_type_a" in dataset.attrs and tested in ("all distinct pairs", "pairs of the target"):
+        tested = dataset.attrs["pairs_across"]
     name = ADJUSTMENT_NAMES[method]
     adjusted = dataset["q_value"].copy(data=q.astype(dataset["q_value"].dtype))
     adjusted.attrs["long_name"] = f"{name} adjusted p_value over {tested}"

@@ -10,6 +10,7 @@ import xarray as xr
 from hiercorr.errors import InputError
 from hiercorr.results import pairs, tables
 from hiercorr.runtime.optional import optional
+from hiercorr.schema import CELL_TYPE
 
 if TYPE_CHECKING:
     import anndata as ad
@@ -19,6 +20,11 @@ if TYPE_CHECKING:
 def to_anndata(dataset: xr.Dataset, adata: ad.AnnData, key: str) -> ad.AnnData:
     """Copy the genes of a result from an AnnData object and add the result to the copy."""
     genes, target = pairs.genes_of(dataset), pairs.target_of(dataset)
+    if CELL_TYPE in dataset:
+        raise InputError(
+            "this result has genes of two cell types, for which an AnnData of genes has no place: "
+            "use to_table() or save()"
+        )
     ids = pairs.ids_of(dataset)
     named = genes if ids is None or genes.isin(adata.var_names).all() else ids
     missing = named.difference(adata.var_names)

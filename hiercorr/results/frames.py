@@ -38,21 +38,24 @@ def conf_int(dataset: xr.Dataset) -> pd.DataFrame:
 
 def n_pairs(dataset: xr.Dataset) -> int:
     """Count the pairs."""
-    n = dataset.sizes["gene"]
-    return n - 1 if "target" in dataset.dims else n * (n - 1) // 2
+    if pairs.are_all_pairs(dataset):
+        n = dataset.sizes["gene"]
+        return n * (n - 1) // 2
+    return int(pairs.estimated_entries(dataset).sum())
 
 
 def one_pair(dataset: xr.Dataset, gene_a: str, gene_b: str) -> pd.Series:
     """Return all variables of one pair."""
-    target, genes = pairs.target_of(dataset), pairs.genes_of(dataset)
+    genes, targets = pairs.genes_of(dataset), pairs.targets_of(dataset)
     gene_a, gene_b = (pairs.known_gene(dataset, gene) for gene in (gene_a, gene_b))
     if gene_a == gene_b:
         raise InputError(f"{gene_a!r} and {gene_b!r} are no pair: name two genes")
-    if target is not None and target not in (gene_a, gene_b):
-        raise InputError(
-            f"this result has the pairs of {target!r} only, not {gene_a!r} and {gene_b!r}"
-        )
-    row, other = (gene_b, gene_a) if gene_b == target else (gene_a, gene_b)
+    row, other = (gene_a, gene_b)
+    if len(targets) and not (row in targets and other in genes):
+        row, other = other, row
+    if len(targets) and not (row in targets and other in genes):
+        of = f"{targets[0]!r}" if len(targets) == 1 else f"{len(targets):,} genes"
+        raise InputError(f"this result has the pairs of {of} only, not {gene_a!r} and {gene_b!r}")
     _, values = pairs.row_of(dataset, row)
     at = genes.get_loc(other)
     found: dict[str, object] = {}
@@ -75,17 +78,19 @@ def _upper(dataset: xr.Dataset) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _column(dataset: xr.Dataset, values: np.ndarray) -> np.ndarray:
-    """Return the values of the pairs of a target, or those above the diagonal."""
-    target = pairs.target_of(dataset)
-    if target is None:
+    """Return the values of the pairs of the targets, or those above the diagonal."""
+    if pairs.are_all_pairs(dataset):
         return values[_upper(dataset)]
-    others = pairs.genes_of(dataset) != target
-    return np.reshape(values, -1)[others]
+    asked = pairs.estimated_entries(dataset)
+    return np.reshape(values, asked.shape)[asked]
 
 
 def _index(dataset: xr.Dataset) -> pd.Index:
     target, genes = pairs.target_of(dataset), pairs.genes_of(dataset)
     if target is not None:
         return pd.Index(genes[genes != target], name="gene")
-    a, b = _upper(dataset)
-    return pd.MultiIndex.from_arrays([genes[a], genes[b]], names=["gene_a", "gene_b"])
+    if pairs.are_all_pairs(dataset):
+        (a, b), left = _upper(dataset), genes
+    else:
+        (a, b), left = np.nonzero(pairs.estimated_entries(dataset)), pairs.targets_of(dataset)
+    return pd.MultiIndex.from_arrays([left[a], genes[b]], names=["gene_a", "gene_b"])

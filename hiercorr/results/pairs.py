@@ -49,8 +49,24 @@ _FIRST_COLUMNS = (
 
 
 def target_of(dataset: xr.Dataset) -> str | None:
-    """Return the target gene, or None if all pairs were estimated."""
-    return str(dataset["target"].values[0]) if "target" in dataset.dims else None
+    """Return the target gene, or None if there are several or all pairs were estimated."""
+    targets = targets_of(dataset)
+    return str(targets[0]) if len(targets) == 1 else None
+
+
+def targets_of(dataset: xr.Dataset) -> pd.Index:
+    """Return the names of the target genes; none if all pairs were estimated."""
+    return pd.Index(dataset["target"].values if "target" in dataset.dims else [], dtype=object)
+
+
+def are_all_pairs(dataset: xr.Dataset) -> bool:
+    """Return whether all pairs of the genes were estimated, in a symmetric matrix."""
+    return "target" not in dataset.dims
+
+
+def estimated_entries(dataset: xr.Dataset) -> NDArray[np.bool_]:
+    """Return which entries (target, gene) are pairs: all but genes with themselves."""
+    return targets_of(dataset).to_numpy()[:, None] != genes_of(dataset).to_numpy()[None]
 
 
 def genes_of(dataset: xr.Dataset) -> pd.Index:
@@ -73,9 +89,10 @@ def known_gene(dataset: xr.Dataset, gene: object) -> str:
     """
     genes = genes_of(dataset)
     name = name_of(gene, genes, ids_of(dataset))
-    if isinstance(name, str) and name in genes:
+    targets = targets_of(dataset)
+    if isinstance(name, str) and (name in genes or name in targets):
         return name
-    error = unknown_name("gene", gene, genes)
+    error = unknown_name("gene", gene, genes.union(targets, sort=False))
     if are_identifiers(genes) and not are_identifiers(pd.Index([str(gene)])):
         error = InputError(
             f"{error}; genes of this result have the ids of the data: to use symbols, fit it with "
@@ -91,7 +108,8 @@ def row_of(dataset: xr.Dataset, gene: str | None) -> tuple[str, xr.Dataset]:
     ----------
     dataset : xarray.Dataset
     gene : str or None
-        None: the target.
+        None: the target, if there is one. One of several targets: its pairs with the genes; a
+        gene: its pairs with the targets.
 
     Returns
     -------
@@ -112,8 +130,14 @@ def row_of(dataset: xr.Dataset, gene: str | None) -> tuple[str, xr.Dataset]:
             raise InputError(f"this result has pairs of target {target!r} only, not of {gene!r}")
         return target, dataset.isel(target=0, drop=True)
     if gene is None:
-        raise InputError("name a gene: this result contains all pairs")
+        targets = targets_of(dataset)
+        which = f"the pairs of {len(targets):,} genes" if len(targets) else "all pairs"
+        raise InputError(f"name a gene: this result contains {which}")
     gene = known_gene(dataset, gene)
+    if not are_all_pairs(dataset):
+        if gene in targets_of(dataset):
+            return gene, dataset.sel(target=gene, drop=True)
+        return gene, dataset.sel(gene=gene, drop=True).rename(target="gene")
     return gene, dataset.sel(gene=gene, drop=True).rename(partner="gene")
 
 

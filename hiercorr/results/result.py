@@ -70,7 +70,7 @@ class CorrelationResult:
 
     @property
     def target(self) -> str | None:
-        """The target gene, or None if all pairs were estimated.
+        """The target gene, or None if there are several or all pairs were estimated.
 
         Examples
         --------
@@ -740,7 +740,13 @@ class CorrelationResult:
         selected = selected_cells(a, 60)
         cells = f" ({selected})" if selected else ""
         donors = f" of {a['n_donors']} donors" if "n_donors" in a else ""
-        scope = f"target {self.target} x {genes}" if self.target else f"{genes}, all pairs"
+        targets = pairs.targets_of(self.dataset)
+        scope = f"{genes}, all pairs"
+        if len(targets):
+            of = f"target {targets[0]}" if len(targets) == 1 else f"{len(targets)} targets"
+            scope = f"{of} x {genes}"
+        if "cell_type_a" in a:
+            scope += f" ({a['cell_type_a']} x {a['cell_type_b']})"
         return (
             f"<CorrelationResult: {a.get('model', '?')}, level {a.get('level', '?')}, {scope}, "
             f"{a.get('n_samples', '?')} samples{donors}, {a.get('n_cells', '?')} cells{cells}, "

@@ -114,8 +114,8 @@ def make_summary(
         ("No. samples:", str(a.get("n_samples", ""))),
         ("No. donors:", str(a.get("n_donors", "as samples" if a.get("sample_column") else ""))),
         ("No. cells:", f"{a.get('n_cells', 0):,}"),
-        ("No. genes:", f"{dataset.sizes['gene']:,}"),
-        ("Target:", gene or "all pairs"),
+        ("No. genes:", f"{dataset.sizes['gene']:,}{_type(a, 'b')}"),
+        ("Target:", gene or _targets(dataset)),
         ("Depth:", a.get("depth", "")),
         ("Block:", a.get("block", "none")),
         ("hiercorr:", a.get("hiercorr_version", "")),
@@ -139,6 +139,19 @@ def make_summary(
     if notes:
         summary.add_extra_txt(["", *notes])
     return summary
+
+
+def _targets(dataset: xr.Dataset) -> str:
+    """Return the pairs of a result without one target."""
+    if "target" not in dataset.sizes:
+        return "all pairs"
+    return f"{dataset.sizes['target']:,} genes{_type(dataset.attrs, 'a')}"
+
+
+def _type(attrs: Mapping[str, Any], side: str) -> str:
+    """Return the cell type of the genes of one side in brackets, if there are two types."""
+    name = attrs.get(f"cell_type_{side}")
+    return f" ({name})" if name else ""
 
 
 def _min_cells(attrs: Mapping[str, Any]) -> str:

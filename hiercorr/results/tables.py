@@ -17,6 +17,7 @@ from hiercorr.schema import (
     COEFFICIENT_VARIABLES,
     GENE_ID,
     GENE_VARIABLES,
+    OF_TARGET,
     PAIR_VARIABLES,
     SAMPLE_VARIABLES,
     Flag,
@@ -110,7 +111,11 @@ def id_by_name(dataset: xr.Dataset) -> dict[str, str]:
             "this result has no ids of genes beside their names, which are those of the data: "
             "gene_ids=True needs a fit with gene_names="
         )
-    return dict(zip(pairs.genes_of(dataset), ids, strict=True))
+    out = dict(zip(pairs.genes_of(dataset), ids, strict=True))
+    if OF_TARGET + GENE_ID in dataset:
+        of_targets = dataset[OF_TARGET + GENE_ID].values
+        out |= dict(zip(pairs.targets_of(dataset), of_targets, strict=True))
+    return out
 
 
 def matrix(dataset: xr.Dataset, variable: str) -> pd.DataFrame:
@@ -125,8 +130,15 @@ def matrix(dataset: xr.Dataset, variable: str) -> pd.DataFrame:
 
 
 def gene_table(dataset: xr.Dataset) -> pd.DataFrame:
-    """Tabulate the gene variables."""
-    return _one_dimensional(dataset, GENE_VARIABLES, "gene")
+    """Tabulate the gene variables; targets that are no genes of the result come first."""
+    table = _one_dimensional(dataset, GENE_VARIABLES, "gene")
+    if not any(f"{OF_TARGET}{name}" in dataset for name in GENE_VARIABLES):
+        return table
+    own = {f"{OF_TARGET}{name}": name for name in GENE_VARIABLES if f"{OF_TARGET}{name}" in dataset}
+    of_targets = dataset[[*own]].drop_dims("gene", errors="ignore")
+    renamed = of_targets.rename(own).rename(target="gene")
+    first = _one_dimensional(renamed, GENE_VARIABLES, "gene")
+    return pd.concat([first, table])
 
 
 def sample_table(dataset: xr.Dataset, gene_a: str | None, gene_b: str | None) -> pd.DataFrame:
@@ -170,7 +182,7 @@ def coefficients(dataset: xr.Dataset, term: str | None) -> pd.DataFrame:
 
 def flag_counts(dataset: xr.Dataset) -> pd.Series:
     """Count the distinct pairs with each flag."""
-    times = 2 if pairs.target_of(dataset) is None else 1  # how often each distinct pair is stored
+    times = 2 if pairs.are_all_pairs(dataset) else 1  # how often each distinct pair is stored
     counts = {describe_flag(f): 0 for f in Flag if f != Flag.SELF}
     for _, block in pairs.row_blocks(dataset):
         flag = block["flag"].values
