@@ -43,7 +43,7 @@ class Flag(enum.IntFlag):
     DOMINATED = 32  # one sample contributes more than half of the information
     ABSENT_IN_SAMPLE = 64  # no information in at least one sample
     NO_HETEROGENEITY = 128  # counts too few for tau, or no tau2, I2, Q: not in every sample
-    SELF = 256  # a gene with itself
+    SELF = 256  # a gene with itself, or a pair that was not asked for
     SIGN_REVERSAL = 512  # the total and the within-sample correlation have opposite signs
     LOW_RELIABILITY = 1024  # most of the between-sample variance is sampling noise
     NOT_CONVERGED = 2048  # R-hat, effective sample size, divergences or energy: unreliable draws

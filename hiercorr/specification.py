@@ -59,6 +59,7 @@ KEYS = {
             "types",
             "genes_a",
             "genes_b",
+            "pairs",
             "formula",
             "normalization",
             "block",

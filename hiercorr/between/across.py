@@ -19,7 +19,7 @@ from hiercorr.between.methods import BetweenProblem
 from hiercorr.between.options import BetweenOptions, BlockFacts
 from hiercorr.between.pair_tests import BetweenEstimates, PairOptions
 from hiercorr.between.pseudobulk import Pseudobulk, sample_arrangements
-from hiercorr.between.two_types import joined, sum_types, two_types
+from hiercorr.between.two_types import joined, listed_pairs, sum_types, two_types
 from hiercorr.counts.aggregate import MIN_COUNTS, depth_column
 from hiercorr.counts.counts import MIN_CELLS
 from hiercorr.counts.modalities import FEATURE_TYPES
@@ -33,6 +33,7 @@ from hiercorr.errors import (
     one_of,
     text,
     whole_number,
+    without_effect,
 )
 from hiercorr.results import CorrelationResult, tiling
 from hiercorr.results.missing import count_missing
@@ -76,6 +77,11 @@ class AcrossCellTypes(Specified):
     genes_a, genes_b : sequence of str, bool mask or int, optional
         Genes of the first and of the second type: names, a mask over all genes, or N for the N
         most highly expressed genes of the type. None: all genes with counts in the type.
+    pairs : DataFrame or sequence of (str, str), optional
+        Pairs to test, instead of `genes_a` and `genes_b`: a gene of the first type and one of the
+        second, as tuples or in the first two columns of a table such as a list of ligands and
+        receptors. Pairs with a gene that is not in the data, or without counts in its type, are
+        left out with a warning.
     normalization : {"tmm", "median_of_ratios", "cpm"}
         Normalisation of library sizes, of each type from all of its genes.
     layer, depth, gene_names
@@ -138,6 +144,7 @@ class AcrossCellTypes(Specified):
         *,
         genes_a: Sequence[str] | ArrayLike | int | None = None,
         genes_b: Sequence[str] | ArrayLike | int | None = None,
+        pairs: pd.DataFrame | Sequence[tuple[str, str]] | None = None,
         normalization: str = "tmm",
         layer: str | None = None,
         depth: str | ArrayLike | None = None,
@@ -165,12 +172,17 @@ class AcrossCellTypes(Specified):
             "block": block,
             "gene_names": gene_names,
         }
+        wanted = None if pairs is None else listed_pairs(pairs)
+        if wanted is not None:
+            none = "a list of genes: pairs= names the genes of both types"
+            without_effect(genes_a=(genes_a, None, none), genes_b=(genes_b, None, none))
         lists = tuple(Selection(None, genes=g).genes for g in (genes_a, genes_b))
         selection = Selection(sample_name(sample), **cells)
         source = DataSource(data, layer, gene_names)
-        self._parts = sum_types(
-            source, cell_type, self.types, selection, (lists[0], lists[1]), min_counts
+        *parts, self._listed = sum_types(
+            source, cell_type, self.types, selection, (lists[0], lists[1]), wanted, min_counts
         )
+        self._parts = (parts[0], parts[1])
         self.genes_a, self.genes_b = (p.shown for p in self._parts)
         self._lists = lists
         self._cell_type = cell_type
@@ -294,7 +306,7 @@ class AcrossCellTypes(Specified):
                 for part, sizes in zip(self._parts, self._libraries, strict=True)
             )
             cells = (a, b)
-        fitted = rectangle.estimate_rectangle(problem, n_a, asked, options, cells)
+        fitted = rectangle.estimate_rectangle(problem, n_a, asked, options, cells, self._listed)
         return CorrelationResult(self._dataset(problem, fitted, asked, options))
 
     @property
@@ -385,9 +397,14 @@ class AcrossCellTypes(Specified):
 
     def _attributes(self) -> dict[str, Any]:
         a, b = self.types
+        kind = "" if self._listed is None else "listed "
         numbers = [f"{len(g):,} gene{'s' * (len(g) != 1)}" for g in (self.genes_a, self.genes_b)]
         n = len(self.genes_a) * len(self.genes_b)
-        across = f"the {n:,} pair{'s' * (n != 1)} of {numbers[0]} of {a} with {numbers[1]} of {b}"
+        if self._listed is not None:
+            n = int(self._listed.sum())
+        across = (
+            f"the {n:,} {kind}pair{'s' * (n != 1)} of {numbers[0]} of {a} with {numbers[1]} of {b}"
+        )
         chosen = [Selection(None, genes=g).attributes["genes"] for g in self._lists]
         return {
             **self._model.attributes,
@@ -395,7 +412,7 @@ class AcrossCellTypes(Specified):
             "cell_type_column": self._cell_type,
             "cell_type_a": a,
             "cell_type_b": b,
-            "genes": f"{a}: {chosen[0]}; {b}: {chosen[1]}",
+            "genes": f"{a}: {chosen[0]}; {b}: {chosen[1]}" if self._listed is None else "of pairs",
             "q_family": across,
             "pairs_across": across,
         }

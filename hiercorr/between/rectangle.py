@@ -59,6 +59,7 @@ def estimate_rectangle(
     asked: BetweenOptions,
     options: PairOptions,
     cells: tuple[CellsOfType, CellsOfType] | None = None,
+    listed: NDArray[np.bool_] | None = None,
 ) -> BetweenEstimates:
     """Estimate the pairs of the first `n_left` genes of a problem with the others.
 
@@ -70,11 +71,13 @@ def estimate_rectangle(
     options : PairOptions
     cells : pair of CellsOfType, optional
         For ``"corrected"``: the cells of the first genes, and those of the others.
+    listed : ndarray of bool, shape (n_left, n_genes - n_left), optional
+        Pairs that were asked for; all others are NaN and no part of the family.
 
     Returns
     -------
     BetweenEstimates
-        Pair variables of shape (n_left, n_genes - n_left), with q-values over all of them.
+        Pair variables of shape (n_left, n_genes - n_left), with q-values over these pairs.
     """
     if cells is not None:
         found = _without_noise(problem, n_left, options, cells, asked.seed)
@@ -95,6 +98,10 @@ def estimate_rectangle(
     pair = found.pair
     if {"statistic", "df"} <= pair.keys() and options.orders is None:
         pair["p_value"] = in_double(pair["p_value"], pair["statistic"], pair["df"])
+    if listed is not None:
+        for name, values in pair.items():
+            other = Flag.SELF.bit if name == "flag" else np.nan
+            pair[name] = np.where(listed, values, other).astype(values.dtype)
     q = benjamini_hochberg(pair["p_value"].ravel()).reshape(pair["p_value"].shape)
     few = q.size < tiling.COMPUTED_FROM
     pair["q_value"] = q if few else q.astype(options.dtype)

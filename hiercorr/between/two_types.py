@@ -18,6 +18,7 @@ from hiercorr.counts.aggregate import KEY, SummedCounts, depth_column, sum_over_
 from hiercorr.counts.counts import Counts
 from hiercorr.counts.formats import unknown_column
 from hiercorr.counts.modalities import FEATURE_TYPES
+from hiercorr.counts.names import FeatureNames
 from hiercorr.counts.selection import Selection
 from hiercorr.counts.sources import DataSource
 from hiercorr.design.levels import one_name_each
@@ -84,8 +85,9 @@ def sum_types(
     types: tuple[str, str],
     selection: Selection,
     genes: tuple[Any, Any],
+    pairs: list[tuple[str, str]] | None,
     min_counts: int,
-) -> tuple[OneType, OneType]:
+) -> tuple[OneType, OneType, NDArray[np.bool_] | None]:
     """Sum the counts of each type, and keep the samples that have both.
 
     Parameters
@@ -98,8 +100,16 @@ def sum_types(
         Cells of both types; its subset is a mapping or None.
     genes : pair
         As for :class:`hiercorr.counts.selection.Selection`, for each type.
+    pairs : list of (str, str) or None
+        Genes of the first and of the second type, instead of `genes`.
     min_counts : int
         Minimum total depth per sample and type.
+
+    Returns
+    -------
+    OneType, OneType
+    ndarray of bool or None
+        Which pairs of the chosen genes were listed.
     """
     with source.open() as opened:
         values = _values(opened.obs, cell_type, types, selection)
@@ -114,12 +124,15 @@ def sum_types(
     both = _in_both(found, types, str(selection.sample))
     kept = {}
     parts = [s.samples[both].copy() for s in found]
+    totals = [np.asarray(part.X).sum(0).astype(float) for part in parts]
+    if pairs is not None:
+        pairs = _usable_pairs(pairs, [s.names for s in found], totals, types)
+        genes = ([*dict.fromkeys(a for a, _ in pairs)], [*dict.fromkeys(b for _, b in pairs)])
     chosen = []
-    for option, name, wanted, part, sums in zip(
-        ("genes_a", "genes_b"), types, genes, parts, found, strict=True
+    for option, name, wanted, total, sums in zip(
+        ("genes_a", "genes_b"), types, genes, totals, found, strict=True
     ):
         with kept_for(kept, name), _of_type(name, option):
-            total = np.asarray(part.X).sum(0).astype(float)
             chosen.append(validate.choose_genes(sums.names, wanted, total, (), None, 1))
     warn_of_parts(kept, "cell type")
     names = [p.var_names[c] for p, c in zip(parts, chosen, strict=True)]
@@ -134,7 +147,75 @@ def sum_types(
         )
         for name, part, at, of_type, sums in zip(types, parts, chosen, names, found, strict=True)
     )
-    return a, b
+    if pairs is None:
+        return a, b, None
+    asked = np.zeros((len(chosen[0]), len(chosen[1])), bool)
+    at = (n.get_indexer(pd.Index(g)) for n, g in zip(names, zip(*pairs, strict=True), strict=True))
+    asked[tuple(at)] = True
+    return a, b, asked
+
+
+def listed_pairs(pairs: object) -> list[tuple[str, str]]:
+    """Check and return pairs of a gene of the first type with one of the second.
+
+    Parameters
+    ----------
+    pairs : DataFrame or sequence of (str, str)
+        The first two columns of a table, or tuples.
+    """
+    expected = "pairs of names, [('CD40LG', 'CD40'), ...], or a table whose first two columns are"
+    if isinstance(pairs, pd.DataFrame):
+        if pairs.shape[1] < 2:
+            raise InputError(f"pairs is a table with {pairs.shape[1]} columns: it needs two")
+        rows = [tuple(row) for row in pairs.iloc[:, :2].itertuples(index=False)]
+    else:
+        rows = [
+            tuple(p) if isinstance(p, tuple | list) else (p,)
+            for p in listed("pairs", pairs, expected)
+        ]
+    for row in rows:
+        if len(row) != 2 or not all(isinstance(g, str) and g for g in row):
+            raise InputError(f"pairs must be {expected}; {row!r} is none")
+    if not rows:
+        raise InputError("pairs= has no pair")
+    repeated = pd.Index(rows)[pd.Index(rows).duplicated()]
+    if len(repeated):
+        a, b = repeated[0]
+        raise InputError(f"the pair {a!r}, {b!r} is named {rows.count((a, b))} times in pairs=")
+    return [(a, b) for a, b in rows]
+
+
+def _usable_pairs(
+    pairs: Sequence[tuple[str, str]],
+    names: Sequence[FeatureNames],
+    totals: Sequence[NDArray[np.float64]],
+    types: tuple[str, str],
+) -> list[tuple[str, str]]:
+    """Return the pairs whose genes have counts; warn of the others."""
+    wanted = [(names[0].named(a), names[1].named(b)) for a, b in pairs]
+    sides = ([pair[k] for pair in wanted] for k in (0, 1))
+    at = [n.genes.get_indexer(pd.Index(g)) for n, g in zip(names, sides, strict=True)]
+    unknown = [k < 0 for k in at]
+    empty = [~u & (t[k] == 0) for u, k, t in zip(unknown, at, totals, strict=True)]
+    lost = np.any([*unknown, *empty], axis=0)
+    if lost.all() and any(u.any() for u in unknown):
+        side = 0 if unknown[0].any() else 1
+        first = wanted[int(np.flatnonzero(unknown[side])[0])][side]
+        raise names[side].unknown("gene", first)
+    why = []
+    for what, where in (("that are not in the data", unknown), ("without counts in", empty)):
+        for side, (name, mask) in enumerate(zip(types, where, strict=True)):
+            genes = list(dict.fromkeys(wanted[k][side] for k in np.flatnonzero(mask)))
+            if genes:
+                some = ", ".join(map(str, genes[:_LISTED])) + ", ..." * (len(genes) > _LISTED)
+                of = f"{what} {name!r}" if where is empty else what
+                why.append(f"{len(genes):,} genes {of} ({some})")
+    reasons = "; ".join(dict.fromkeys(why))
+    if lost.all():
+        raise InputError(f"no pair of pairs= can be analysed: {reasons}")
+    if lost.any():
+        warn(f"{lost.sum():,} of {len(pairs):,} pairs are left out: {reasons}", DataWarning)
+    return [(a, b) for (a, b), out in zip(wanted, lost, strict=True) if not out]
 
 
 @contextmanager

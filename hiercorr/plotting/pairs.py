@@ -15,6 +15,7 @@ from hiercorr.plotting import style
 from hiercorr.results.pairs import (
     are_all_pairs,
     effect_name,
+    estimated_entries,
     estimates,
     in_tables,
     limit_names,
@@ -115,7 +116,8 @@ def _rectangle(
     if variable == effect_name(result.dataset.data_vars):
         table[:] = estimates(result.dataset)
     known = table.notna().to_numpy()
-    rows_known, columns_known = known.mean(1) >= 0.5, known.mean(0) >= 0.5
+    asked = estimated_entries(result.dataset)
+    rows_known, columns_known = (known.sum(k) >= 0.5 * asked.sum(k) for k in (1, 0))
     table = table.loc[rows_known, columns_known]
     if genes is not None:
         every = table.index.union(table.columns)
@@ -139,7 +141,7 @@ def _rectangle(
     now = style.look()
     ax = style.axes(ax, 6.4, 6.0)
     cmap = style.pyplot().get_cmap("RdBu_r").with_extremes(bad="#eeeeee")
-    limit = min(1.0, max(0.2, float(np.quantile(np.abs(r), 0.99))))
+    limit = min(1.0, max(0.2, float(np.nanquantile(np.abs(table), 0.99))))
     image = ax.imshow(
         table, cmap=cmap, vmin=-limit, vmax=limit, aspect="auto", interpolation="nearest"
     )

@@ -277,8 +277,10 @@ def sample_scatter(
         of = f" in {cells}" if cells and not name.endswith(f"({cells})") else ""
         axis.set_label_text(f"{name}{of} (log2 CPM{adjusted})")
     r, p = (float(estimate.get(v, np.nan)) for v in ("correlation", "p_value"))
+    every = float(estimate.get("correlation_unclipped", np.nan))
+    size = "r beyond -1 or 1" if np.isnan(r) and np.isfinite(every) else f"r = {r:.2f}"
     tested = f", p = {p:.2g}" if np.isfinite(p) else ""
-    return style.finish(ax, result, f"{len(x)} samples: r = {r:.2f}{tested}")
+    return style.finish(ax, result, f"{len(x)} samples: {size}{tested}")
 
 
 def _expression_of(result: CorrelationResult, gene: str) -> NDArray:

@@ -9,7 +9,7 @@ import xarray as xr
 from hiercorr.errors import InputError
 from hiercorr.results import pairs
 from hiercorr.results.feature_types import with_types
-from hiercorr.schema import FEATURE_TYPE, describe_flag
+from hiercorr.schema import FEATURE_TYPE, Flag, describe_flag
 
 
 def to_frame(dataset: xr.Dataset) -> pd.DataFrame:
@@ -58,6 +58,8 @@ def one_pair(dataset: xr.Dataset, gene_a: str, gene_b: str) -> pd.Series:
         raise InputError(f"this result has the pairs of {of} only, not {gene_a!r} and {gene_b!r}")
     _, values = pairs.row_of(dataset, row)
     at = genes.get_loc(other)
+    if int(values["flag"].values[at]) & int(Flag.SELF):
+        raise InputError(f"{gene_a!r} and {gene_b!r} are not among the pairs of this result")
     found: dict[str, object] = {}
     if FEATURE_TYPE in dataset:
         kinds = dataset[FEATURE_TYPE].values[genes.get_indexer([gene_a, gene_b])]

@@ -65,8 +65,9 @@ def are_all_pairs(dataset: xr.Dataset) -> bool:
 
 
 def estimated_entries(dataset: xr.Dataset) -> NDArray[np.bool_]:
-    """Return which entries (target, gene) are pairs: all but genes with themselves."""
-    return targets_of(dataset).to_numpy()[:, None] != genes_of(dataset).to_numpy()[None]
+    """Return which entries (target, gene) are pairs that were asked for, not genes alone."""
+    asked = (dataset["flag"].values & int(Flag.SELF)) == 0
+    return asked & (targets_of(dataset).to_numpy()[:, None] != genes_of(dataset).to_numpy())
 
 
 def genes_of(dataset: xr.Dataset) -> pd.Index:

@@ -33,7 +33,8 @@ def top(dataset: xr.Dataset, gene: str | None, n: int, sort_by: str = "p_value")
     values = {c: v.astype(float) for c, v in pairs.pair_columns(row, columns)}
     values["flag"] = row["flag"].values
     table = pd.DataFrame(values, pd.Index(row["gene"].values, name="gene"))
-    table = pairs.sort_rows(table.drop(index=name, errors="ignore"), by).head(n)
+    asked = (table["flag"] & int(Flag.SELF)) == 0
+    table = pairs.sort_rows(table[asked].drop(index=name, errors="ignore"), by).head(n)
     table = table.assign(flag=[describe_flag(f) for f in table["flag"]])
     return with_types(table, dataset)
 
