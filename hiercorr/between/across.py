@@ -19,7 +19,7 @@ from hiercorr.between.methods import BetweenProblem
 from hiercorr.between.options import BetweenOptions, BlockFacts
 from hiercorr.between.pair_tests import BetweenEstimates, PairOptions
 from hiercorr.between.pseudobulk import Pseudobulk, sample_arrangements
-from hiercorr.between.two_types import joined, listed_pairs, sum_types, two_types
+from hiercorr.between.two_types import gene_lists, joined, listed_pairs, sum_types, two_types
 from hiercorr.counts.aggregate import MIN_COUNTS, depth_column
 from hiercorr.counts.counts import MIN_CELLS
 from hiercorr.counts.modalities import FEATURE_TYPES
@@ -176,15 +176,14 @@ class AcrossCellTypes(Specified):
         if wanted is not None:
             none = "a list of genes: pairs= names the genes of both types"
             without_effect(genes_a=(genes_a, None, none), genes_b=(genes_b, None, none))
-        lists = tuple(Selection(None, genes=g).genes for g in (genes_a, genes_b))
+        self._lists = gene_lists(self.types, (genes_a, genes_b))
         selection = Selection(sample_name(sample), **cells)
         source = DataSource(data, layer, gene_names)
         *parts, self._listed = sum_types(
-            source, cell_type, self.types, selection, (lists[0], lists[1]), wanted, min_counts
+            source, cell_type, self.types, selection, self._lists, wanted, min_counts
         )
         self._parts = (parts[0], parts[1])
         self.genes_a, self.genes_b = (p.shown for p in self._parts)
-        self._lists = lists
         self._cell_type = cell_type
         self._model = Pseudobulk(
             joined(self._parts, cell_type, selection),

@@ -79,6 +79,15 @@ def two_types(types: object) -> tuple[str, str]:
     return named[0], named[1]
 
 
+def gene_lists(types: tuple[str, str], genes: tuple[Any, Any]) -> tuple[Any, Any]:
+    """Check and copy the genes that are chosen in each type."""
+    out = []
+    for option, name, wanted in zip(("genes_a", "genes_b"), types, genes, strict=True):
+        with _of_type(name, option):
+            out.append(Selection(None, genes=wanted).genes)
+    return out[0], out[1]
+
+
 def sum_types(
     source: DataSource,
     cell_type: str,
