@@ -187,7 +187,8 @@ def _moderation(f: Facts, kind: str) -> str:
     robust = ", estimated robustly against hypervariable genes" if "robust" in kind else ""
     df = float(f.get("prior_df", float("nan")))
     weight = "infinite" if df == float("inf") else f"{df:.1f}"
-    typical = "" if kind == "plain" else "a median of "
+    one = kind == "plain" and not f.get("pairs_across")
+    typical = "" if one else "a median of "
     return (
         f"In the tests, residual variances were moderated across genes by empirical Bayes "
         f"({cite(*sources)}): they were shrunk towards {towards}{robust}, with {typical}{weight} "
