@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from importlib import resources
 from pathlib import Path
 
@@ -179,7 +180,7 @@ def read_gmt(path: str | Path) -> dict[str, list[str]]:
     if not isinstance(path, str | Path):
         raise InputError(f"path must be the name of a GMT file, not {path!r}")
     path = Path(path)
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise InputError(f"no such file: {str(path)!r}")
     try:
         lines = path.read_text(encoding="utf-8").splitlines()

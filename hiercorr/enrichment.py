@@ -32,14 +32,8 @@ from hiercorr.errors import (
     unknown_name,
     whole_number,
 )
-from hiercorr.results.pairs import (
-    are_all_pairs,
-    estimates,
-    ids_of,
-    in_tables,
-    row_blocks,
-    row_of,
-)
+from hiercorr.results.layout import ends, has_all_pairs
+from hiercorr.results.pairs import estimates, ids_of, in_tables, row_blocks, row_of
 from hiercorr.results.result import CorrelationResult
 from hiercorr.runtime.optional import optional
 from hiercorr.runtime.user_warnings import warn
@@ -437,7 +431,7 @@ def _check_sizes(min_size: int, max_size: int) -> None:
 
 def _own(result: CorrelationResult, gene: str | None) -> str | None:
     """Return the gene whose partners the genes of a list can be, or None."""
-    every = gene is None and are_all_pairs(result.dataset)
+    every = gene is None and has_all_pairs(result.dataset)
     return None if every else row_of(result.dataset, gene)[0]
 
 
@@ -446,9 +440,12 @@ def _background(result: CorrelationResult, gene: str | None) -> pd.Index:
     if _own(result, gene) is not None:
         _, row = row_of(result.dataset, gene)
         background = pd.Index(row["gene"].values[in_tables(row)])
-    else:
+    elif has_all_pairs(result.dataset):
         known = [in_tables(block).any(1) for _, block in row_blocks(result.dataset)]
         background = result.genes[np.concatenate(known)]
+    else:
+        tested = np.nonzero(in_tables(result.dataset))
+        background = result.genes[result.genes.isin(np.concatenate(ends(result.dataset, tested)))]
     return background[_are_genes(result, background)]
 
 

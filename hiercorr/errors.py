@@ -7,10 +7,12 @@ import math
 import re
 import sys
 from collections.abc import Iterable
+from decimal import Decimal
 from numbers import Real
 from typing import Any, TypeGuard
 
 import numpy as np
+from numpy.typing import NDArray
 
 _LINES = re.compile(r"\s*\n\s*")  # of the value of a table or an array
 
@@ -104,6 +106,57 @@ def number(
         limits = f" of at least {low:g}" if high == math.inf and low > -math.inf else ""
         limits = f" from {low:,.10g} to {high:,.10g}" if high < math.inf else limits
         raise InputError(f"{name} must be a number{limits}, not {value!r}")
+
+
+def numbers(name: str, value: Any) -> NDArray[np.float64]:
+    """Return an array of numbers, none of which was anything else before.
+
+    numpy turns booleans, texts of digits and times into numbers, also one among the numbers of a
+    list or of an array of objects.
+
+    Parameters
+    ----------
+    name : str
+        Name of the option.
+    value : array_like
+        Value that was given; None among the numbers is NaN.
+
+    Raises
+    ------
+    InputError
+        If it is no array, or contains anything but numbers.
+
+    Examples
+    --------
+    >>> from hiercorr.errors import numbers
+    >>> numbers("depth", [100, None])
+    array([100.,  nan])
+    """
+    try:
+        values = np.asarray(value)
+        if values.dtype == object or not hasattr(value, "dtype"):
+            each = np.asarray(value, object)
+            if each.ndim == 0 and not isinstance(value, Real):
+                raise InputError(f"{name} must be a number or an array of numbers, not {value!r}")
+            values = np.array([_one_number(name, v) for v in each.ravel()], float)
+            return values.reshape(each.shape)
+    except InputError:
+        raise
+    except (TypeError, ValueError) as error:  # rows of different lengths
+        raise InputError(f"{name} must be an array of numbers ({error})") from error
+    if values.dtype.kind not in "fiu":
+        raise InputError(
+            f"{name} must be a number or an array of numbers, not an array of {values.dtype}"
+        )
+    return np.asarray(values, np.float64)
+
+
+def _one_number(name: str, value: Any) -> float:
+    if value is None:
+        return math.nan
+    if isinstance(value, bool | np.bool_) or not isinstance(value, Real | Decimal):
+        raise InputError(f"{name} must be a number or an array of numbers, and contains {value!r}")
+    return float(value)
 
 
 MAX_REPEATS = 1_000_000  # of a bootstrap or permutations

@@ -23,8 +23,10 @@ from hiercorr.errors import (
     whole_number,
     without_effect,
 )
-from hiercorr.results.pairs import are_all_pairs, estimates, ids_of
+from hiercorr.results.layout import need_all_pairs
+from hiercorr.results.pairs import estimates, ids_of
 from hiercorr.results.result import CorrelationResult
+from hiercorr.runtime.files import check_place, write_text
 from hiercorr.runtime.optional import optional
 from hiercorr.schema import GENE_ID
 
@@ -184,10 +186,7 @@ def find_modules(
 def _check_all_pairs(result: object) -> None:
     if not isinstance(result, CorrelationResult):
         raise InputError(f"result must be a CorrelationResult, not {type(result).__name__}")
-    if not are_all_pairs(result.dataset):
-        raise InputError(
-            "modules need all pairs; this result has only those of its target: fit without target="
-        )
+    need_all_pairs(result.dataset, "modules need")
 
 
 def _tables(weight: Array, found: pd.Series, r: Array) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -248,16 +247,13 @@ def write_graphml(
         raise InputError(f"result must be a CorrelationResult, not {type(result).__name__}")
     if not isinstance(path, str | Path):
         raise InputError(f"path must be the name of a file, not {path!r}")
-    if not Path(path).parent.is_dir():
-        raise InputError(f"path: there is no folder {str(Path(path).parent)!r}")
+    check_place(Path(path))
     if modules is not None and not isinstance(modules, Modules):
         raise InputError(f"modules must be from find_modules(), not {modules!r}")
     number("q", q, 0, 1, optional=True)
     number("min_correlation", min_correlation, 0, 1)
     graph = result.to_networkx(q, min_correlation)
     import networkx as nx
-
-    from hiercorr.runtime.files import write_text
 
     if modules is not None:
         nx.set_node_attributes(

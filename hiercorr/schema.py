@@ -43,7 +43,7 @@ class Flag(enum.IntFlag):
     DOMINATED = 32  # one sample contributes more than half of the information
     ABSENT_IN_SAMPLE = 64  # no information in at least one sample
     NO_HETEROGENEITY = 128  # counts too few for tau, or no tau2, I2, Q: not in every sample
-    SELF = 256  # a gene with itself, or a pair that was not asked for
+    SELF = 256  # a gene with itself
     SIGN_REVERSAL = 512  # the total and the within-sample correlation have opposite signs
     LOW_RELIABILITY = 1024  # most of the between-sample variance is sampling noise
     NOT_CONVERGED = 2048  # R-hat, effective sample size, divergences or energy: unreliable draws
@@ -192,6 +192,7 @@ def build_dataset(
     sample: Mapping[str, NDArray],
     attrs: Mapping[str, Any],
     target: str | Sequence[str] | None = None,
+    listed: tuple[NDArray, NDArray] | None = None,
     of_target: Mapping[str, NDArray] | None = None,
     tested: bool = False,
     groups: Sequence[str] | None = None,
@@ -206,13 +207,15 @@ def build_dataset(
     ----------
     genes, samples : Index
     pair : mapping
-        Arrays (gene, partner), or (target, gene) with a target; ``sample_`` and ``group_``
-        variables have the sample or the group as first dimension.
+        Arrays (gene, partner), or (target, gene) with targets, or (pair,) with listed pairs;
+        ``sample_`` and ``group_`` variables have the sample or the group as first dimension.
     gene, sample : mapping
         Arrays (gene,) and (sample,).
     attrs : mapping
         Attributes of the Dataset; those that are None are omitted.
     target : str or sequence of str, optional
+    listed : (ndarray, ndarray), optional
+        Names of the genes of both sides of the listed pairs.
     of_target : mapping, optional
         Arrays (target,) of gene variables, where the targets are no genes of the result.
     tested : bool
@@ -231,12 +234,16 @@ def build_dataset(
     -------
     xarray.Dataset
     """
-    dims = ("gene", "partner") if target is None else ("target", "gene")
+    targets = [target] if isinstance(target, str) else target
     coords: dict[str, Any] = {"gene": genes.to_numpy(object), "sample": samples.to_numpy(object)}
-    targets = [target] if isinstance(target, str) else list(target or ())
-    coords |= (
-        {"partner": coords["gene"]} if target is None else {"target": np.array(targets, object)}
-    )
+    dims: tuple[str, ...] = ("gene", "partner")
+    if listed is not None:
+        dims, ends = ("pair",), zip(("gene_a", "gene_b"), listed, strict=True)
+        coords |= {name: ("pair", names.astype(object)) for name, names in ends}
+    elif targets is not None:
+        dims, coords["target"] = ("target", "gene"), np.array(list(targets), object)
+    else:
+        coords["partner"] = coords["gene"]
     coords |= {} if groups is None else {"group": np.array(list(groups), object)}
     variables: dict[str, Any] = {}
     for name, values in pair.items():
@@ -269,7 +276,8 @@ def build_dataset(
             units = beta_units if name in ("beta", "beta_se") else "1"
             described = {"long_name": COEFFICIENT_VARIABLES[name], "units": units}
             variables[name] = (("coefficient", "gene"), values, described)
-    stamp = _stamp(len(samples), targets, "p_value" in pair or tested)
+    family = "listed pairs" if listed is not None else _family(targets)
+    stamp = _stamp(len(samples), family, "p_value" in pair or tested)
     stamp["estimand"] = estimand(attrs)
     given = {k: v for k, v in {**stamp, **attrs}.items() if v is not None}
     if "sample_column" in given:
@@ -277,7 +285,14 @@ def build_dataset(
     return xr.Dataset(variables, coords, given)
 
 
-def _stamp(n_samples: int, targets: Sequence[str], tested: bool) -> dict[str, Any]:
+def _family(targets: Sequence[str] | None) -> str:
+    """Return the name of the family of tests."""
+    if targets is None:
+        return "all distinct pairs"
+    return "pairs of the target" if len(targets) == 1 else "pairs of the targets"
+
+
+def _stamp(n_samples: int, family: str, tested: bool) -> dict[str, Any]:
     """Return the attributes that every result has: versions, date, family of the q-values."""
     stamp = {
         "hiercorr_version": __version__,
@@ -289,7 +304,7 @@ def _stamp(n_samples: int, targets: Sequence[str], tested: bool) -> dict[str, An
         stamp |= {
             "interval": AGREES,
             "q_method": "Benjamini-Hochberg",
-            "q_family": "pairs of the target" if targets else "all distinct pairs",
+            "q_family": family,
         }
     return stamp
 

@@ -16,6 +16,7 @@ from scipy import sparse, special, stats
 from hiercorr.errors import (
     InputError,
     number,
+    numbers,
     one_of,
     valid_seed,
     whole_number,
@@ -208,8 +209,8 @@ def natural_correlation(latent: ArrayLike, sd_a: ArrayLike, sd_b: ArrayLike) -> 
     >>> round(float(natural_correlation(0.5, 1.0, 1.0)), 3)
     0.378
     """
-    rho = _numbers("latent", latent)
-    a, b = _numbers("sd_a", sd_a), _numbers("sd_b", sd_b)
+    rho = numbers("latent", latent)
+    a, b = numbers("sd_a", sd_a), numbers("sd_b", sd_b)
     if (np.abs(rho) > 1).any():
         raise InputError("latent must lie between -1 and 1: it is a correlation")
     for name, sd in (("sd_a", a), ("sd_b", b)):
@@ -231,16 +232,6 @@ def _generator(seed: Any) -> np.random.Generator:
     return np.random.default_rng(seed)
 
 
-def _numbers(name: str, value: Any) -> Array:
-    try:
-        values = np.asarray(value)
-    except ValueError as error:  # rows of different lengths
-        raise InputError(f"{name} must be an array of numbers ({error})") from error
-    if values.dtype.kind not in "fiu":
-        raise InputError(f"{name} must be a number or an array of numbers, not {_shown(value)}")
-    return np.asarray(value, float)
-
-
 def _shown(value: Any) -> str:
     """Describe a value in one line."""
     return repr(value) if np.ndim(value) == 0 else f"an array of {np.asarray(value).dtype}"
@@ -249,20 +240,20 @@ def _shown(value: Any) -> str:
 def _cell_numbers(
     n: int, cells: int | Sequence[int], imbalance: float, rng: np.random.Generator
 ) -> NDArray[np.int64]:
-    numbers = _numbers("n_cells", cells)
-    if not ((numbers >= 1) & (numbers <= _MOST)).all() or (numbers != np.round(numbers)).any():
+    given = numbers("n_cells", cells)
+    if not ((given >= 1) & (given <= _MOST)).all() or (given != np.round(given)).any():
         raise InputError(f"n_cells needs whole positive numbers, not {_shown(cells)}")
-    if numbers.ndim:
-        if numbers.shape != (n,):
+    if given.ndim:
+        if given.shape != (n,):
             raise InputError(f"n_cells needs {n} positive numbers, one per sample")
         if imbalance:
             raise InputError(
                 f"cell_imbalance={imbalance!r} has no effect if n_cells= is given per sample: "
                 "leave it out"
             )
-        return numbers.astype(np.int64)
+        return given.astype(np.int64)
     share = np.exp(imbalance * rng.standard_normal(n)) if imbalance else np.ones(n)
-    return np.maximum(1, np.round(share / share.mean() * float(numbers))).astype(np.int64)
+    return np.maximum(1, np.round(share / share.mean() * float(given))).astype(np.int64)
 
 
 def _donors(donor: Any, n_samples: int) -> NDArray:
@@ -280,7 +271,7 @@ def _share_donors(level: Array, donor: NDArray, share: float, rng: np.random.Gen
 
 
 def _per_gene(value: ArrayLike, n: int, name: str) -> Array:
-    values = _numbers(name, value)
+    values = numbers(name, value)
     if values.ndim and values.shape != (n,):
         raise InputError(f"{name} needs one number or {n}, not shape {values.shape}")
     if not (np.isfinite(values) & (values > 0)).all():
@@ -289,7 +280,7 @@ def _per_gene(value: ArrayLike, n: int, name: str) -> Array:
 
 
 def _correlation(value: ArrayLike, n: int, name: str) -> Array:
-    given = _numbers(name, value)
+    given = numbers(name, value)
     if given.ndim == 0:
         if not -1 < given < 1:
             raise InputError(f"{name}={float(given)}: a correlation lies between -1 and 1")
@@ -322,7 +313,7 @@ def _covariate_effects(
             raise InputError(f"covariates: {name!r} is the name of another column; choose another")
         if not isinstance(given, tuple | list) or len(given) != 2:
             raise InputError(f"covariates: {name!r} needs a pair (values, effects), not {given!r}")
-        values, slopes = np.asarray(given[0]), _numbers(f"effects of covariate {name!r}", given[1])
+        values, slopes = np.asarray(given[0]), numbers(f"effects of covariate {name!r}", given[1])
         if values.shape != (n_samples,):
             raise InputError(f"covariates: {name!r} needs {n_samples} values, one per sample")
         if slopes.shape not in ((), (1,), (n_genes,)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tomllib
 from dataclasses import dataclass, field
 from importlib import resources
@@ -29,6 +30,7 @@ KEYS = {
         _CELLS | {"covariates", "block", "modalities", "depth_adjust"},
         _COMMON
         | {
+            "pairs",
             "estimator",
             "uncertainty",
             "weights",
@@ -50,7 +52,7 @@ KEYS = {
             "min_counts",
             "modalities",
         },
-        _COMMON | {"method", "contrasts", "permutations", "interaction", "moderated"},
+        _COMMON | {"pairs", "method", "contrasts", "permutations", "interaction", "moderated"},
     ),
     "AcrossCellTypes": (
         (_CELLS - {"genes"})
@@ -70,11 +72,20 @@ KEYS = {
     ),
     "differential": (
         _CELLS | {"condition", "formula", "block", "contrast", "modalities"},
-        {"target", "method", "uncertainty", "permutations", "precision", "confidence", "seed"},
+        {
+            "target",
+            "pairs",
+            "method",
+            "uncertainty",
+            "permutations",
+            "precision",
+            "confidence",
+            "seed",
+        },
     ),
     "by_cell_type": (
         _CELLS | {"covariates", "block", "cell_type", "types", "modalities", "depth_adjust"},
-        _COMMON | {"uncertainty", "weights", "family", "per_sample", "n_bootstrap"},
+        _COMMON | {"pairs", "uncertainty", "weights", "family", "per_sample", "n_bootstrap"},
     ),
     "signature": (
         _CELLS | {"covariates", "block", "depth_adjust"},
@@ -191,7 +202,7 @@ def _read(source: str | Path) -> dict[str, Any]:
     if not isinstance(source, str | Path):
         raise InputError(f"source must be a TOML file or the name of a model, not {source!r}")
     path = Path(source)
-    if not path.is_file():
+    if not os.path.isfile(path):
         name = path.name.removesuffix(".toml")
         if name not in shipped_models():
             raise unknown_name(

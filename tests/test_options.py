@@ -69,6 +69,7 @@ MODALITIES = {"modalities": (3, ["nothing"], NONE)}
 MIN_CELLS = {"min_cells": ("many", 0, NONE)}
 SMALL = {**MIN_CELLS, "small_samples": (3, "keep", NONE)}
 TARGET = {"target": (3, "nothing", NONE)}
+PAIRS = {"pairs": (3, [("nothing", "gene0")], ([("gene0", "gene1")], {"target": "gene2"}))}
 CONFIDENCE = {"confidence": ("high", 95, NONE)}
 UNUSED_CONFIDENCE = {"confidence": ("high", 95, (0.9, {"uncertainty": "none"}))}
 PRECISION = {"precision": (3, "half", NONE)}
@@ -84,6 +85,15 @@ SETS = {"sets": (3, "nowhere.gmt", NONE)}
 SET_SIZES = {"min_size": ("five", 0, NONE), "max_size": ("many", 1, NONE)}
 PATH = {"path": (3, "nowhere/r.zarr", NONE)}
 
+NEARBY = pd.DataFrame(
+    {
+        "chrom": "1",
+        "start": [100, 200],
+        "end": [300, 400],
+        "feature_types": ["Gene Expression", "Peaks"],
+    },
+    index=["gene", "peak"],
+)
 BASE = {"sample": "sample", "depth": "depth"}
 CELLS = {"data": lambda w: w.data, **BASE}
 ACROSS = {"cell_type": "kind", "types": ("x", "y"), "normalization": "cpm"}
@@ -115,6 +125,7 @@ MODELS = {
             "uncertainty": (3, "exact", NONE),
             "weights": (3, "heavy", ("adaptive", {"uncertainty": "jackknife"})),
             **TARGET,
+            **PAIRS,
             "per_sample": ("yes", NONE, (True, {"estimator": "pooled"})),
             **PRECISION,
             "standardize": ("yes", NONE, (False, {"estimator": "pooled"})),
@@ -166,6 +177,7 @@ MODELS = {
         {
             "method": (3, "kendall", ("hc3", {"target": None})),
             **TARGET,
+            **PAIRS,
             "interaction": (3, "nothing", ("arm", {"method": "corrected"})),
             "contrasts": (
                 3,
@@ -295,6 +307,7 @@ MODELS = {
             "method": (3, "kendall", NONE),
             "level": (3, "between", NONE),
             **TARGET,
+            **PAIRS,
             "uncertainty": (3, "bootstrap", NONE),
             **PRECISION,
             **UNUSED_CONFIDENCE,
@@ -327,6 +340,7 @@ FUNCTIONS = {
             "formula": (3, "~ nothing", ("~ age", {"method": "pooled"})),
             "block": (3, "nothing", NONE),
             **TARGET,
+            **PAIRS,
             "contrast": (3, "nothing", NONE),
             "method": (3, "exact", NONE),
             "uncertainty": (3, "exact", ("cluster", {})),
@@ -365,7 +379,18 @@ FUNCTIONS = {
     "decompose": (
         lambda w, **o: hc.decompose(**o),
         CELLS,
-        {**DATA, **GENES, **TARGET, **SMALL, **PROGRESS},
+        {**DATA, **GENES, **TARGET, **PAIRS, **SMALL, **PROGRESS},
+    ),
+    "nearby_pairs": (
+        lambda w, **o: hc.nearby_pairs(**o),
+        {"data": lambda w: NEARBY},
+        {
+            "data": (3, NONE, NONE),
+            "distance": ("far", -1, NONE),
+            "anchor": (3, "middle", NONE),
+            "kinds": (3, ("Gene Expression", "Guides"), NONE),
+            **dict.fromkeys(("chrom", "start", "end", "strand"), (3, "nothing", NONE)),
+        },
     ),
     "traps": (
         lambda w, **o: hc.traps(**o),
@@ -696,6 +721,11 @@ RESULTS = {
         lambda w, **o: w.within.prediction_interval(**o),
         {},
         CONFIDENCE,
+    ),
+    "CorrelationResult.of": (
+        lambda w, **o: w.target.of(**o),
+        {"target": "gene0"},
+        {**TARGET},
     ),
     "CorrelationResult.top": (
         lambda w, **o: w.within.top(**o),

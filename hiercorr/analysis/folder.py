@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import shutil
 from collections.abc import Sequence
@@ -17,7 +18,7 @@ from hiercorr.errors import DataWarning, InputError
 from hiercorr.plotting.style import freeze, save
 from hiercorr.results.result import CorrelationResult, load
 from hiercorr.results.table_files import write_excel, write_table
-from hiercorr.runtime.files import check_writable, write_text, written_whole
+from hiercorr.runtime.files import check_place, check_writable, write_text, written_whole
 from hiercorr.runtime.locks import Busy, Lock
 from hiercorr.runtime.user_warnings import warn
 
@@ -50,13 +51,12 @@ class Folder:
         self, path: str | Path, specification: str, overwrite: bool, reports: Sequence[str] = ()
     ) -> None:
         self.path = Path(path)
-        if self.path.exists() and not self.path.is_dir():
+        if os.path.isdir(self.path):
+            check_writable(self.path)
+        elif os.path.lexists(self.path):
             raise InputError(f"output={str(path)!r} is a file; name a folder")
-        if not self.path.parent.is_dir():
-            raise InputError(
-                f"cannot create output={str(path)!r}: there is no folder {str(self.path.parent)!r}"
-            )
-        check_writable(self.path if self.path.is_dir() else self.path.parent)
+        else:
+            check_place(self.path, "output")
         key = hashlib.sha256(specification.encode()).hexdigest()
         state = self._state()
         held = sorted(p.name for p in self.path.iterdir()) if self.path.is_dir() else []

@@ -112,7 +112,7 @@ def choose_units(plan: Plan, obs: pd.DataFrame) -> Units:
             f"sample, and inference is over {plan.sample!r}."
         )
     fixed, random = random_intercepts(plan.formula)
-    present = columns(fixed) if fixed else []
+    present = [] if fixed is None else columns(fixed)
     added = [c for c in plan.condition if c not in present]
     for c in list(added):
         if obs[c].nunique() == 1:
@@ -140,7 +140,7 @@ def _columns(formula: str | None) -> list[str]:
     if formula is None:
         return []
     fixed, random = random_intercepts(formula)
-    return [*(columns(fixed) if fixed else []), *random]
+    return [*([] if fixed is None else columns(fixed)), *random]
 
 
 def _levels(values: pd.Series) -> int:

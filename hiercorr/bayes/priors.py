@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -143,7 +144,7 @@ def read_priors(given: Mapping[str, Any] | str | Path | None = None) -> Priors:
 
 
 def _from_file(path: Path) -> Mapping[str, Any]:
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise InputError(
             f"priors={str(path)!r}: there is no such file; give a TOML file or a mapping"
         )

@@ -77,11 +77,11 @@ class AcrossCellTypes(Specified):
     genes_a, genes_b : sequence of str, bool mask or int, optional
         Genes of the first and of the second type: names, a mask over all genes, or N for the N
         most highly expressed genes of the type. None: all genes with counts in the type.
-    pairs : DataFrame or sequence of (str, str), optional
+    pairs : DataFrame, path or sequence of (str, str), optional
         Pairs to test, instead of `genes_a` and `genes_b`: a gene of the first type and one of the
-        second, as tuples or in the first two columns of a table such as a list of ligands and
-        receptors. Pairs with a gene that is not in the data, or without counts in its type, are
-        left out with a warning.
+        second, as tuples or in the first two columns of a table, or of a file, such as a list of
+        ligands and receptors. Pairs with a gene that is not in the data, or without counts in its
+        type, are left out with a warning.
     normalization : {"tmm", "median_of_ratios", "cpm"}
         Normalisation of library sizes, of each type from all of its genes.
     layer, depth, gene_names
@@ -144,7 +144,7 @@ class AcrossCellTypes(Specified):
         *,
         genes_a: Sequence[str] | ArrayLike | int | None = None,
         genes_b: Sequence[str] | ArrayLike | int | None = None,
-        pairs: pd.DataFrame | Sequence[tuple[str, str]] | None = None,
+        pairs: pd.DataFrame | str | Path | Sequence[tuple[str, str]] | None = None,
         normalization: str = "tmm",
         layer: str | None = None,
         depth: str | ArrayLike | None = None,
@@ -238,9 +238,9 @@ class AcrossCellTypes(Specified):
         Returns
         -------
         CorrelationResult
-            Pair variables (target, gene): targets are the genes of the first type. ``q_value`` is
-            over all these pairs, one family. ``cell_type`` and ``target_cell_type`` state the type
-            of each gene. In tables, gene_a is of the first type and gene_b of the second.
+            Pair variables (target, gene): targets are the genes of the first type; with ``pairs``,
+            (pair). ``q_value`` is over all these pairs, one family. ``cell_type`` and
+            ``target_cell_type`` state the type of each gene. In tables, gene_a is of the first type and gene_b of the second.
 
         Raises
         ------
@@ -365,12 +365,20 @@ class AcrossCellTypes(Specified):
         if GENE_ID in var:
             gene[GENE_ID] = var[GENE_ID].astype(str).to_numpy(object)
         libraries = self._libraries
+        layout: dict[str, Any] = {
+            "genes": self.genes_b,
+            "gene": {name: values[n:] for name, values in gene.items()},
+            "target": list(self.genes_a),
+            "of_target": {name: values[:n] for name, values in gene.items()},
+        }
+        if self._listed is not None:
+            a, b = np.nonzero(self._listed)
+            ends = (self.genes_a.to_numpy()[a], self.genes_b.to_numpy()[b])
+            layout = {"genes": problem.genes, "gene": gene, "listed": ends}
         dataset = build_dataset(
-            genes=self.genes_b,
+            **layout,
             samples=self.samples.obs_names,
             pair=fitted.pair,
-            gene={name: values[n:] for name, values in gene.items()},
-            of_target={name: values[:n] for name, values in gene.items()},
             sample={
                 "n_cells": obs["n_cells"].to_numpy(),
                 "n_cells_a": obs["n_cells_a"].to_numpy(),
@@ -378,7 +386,6 @@ class AcrossCellTypes(Specified):
                 "library_size_a": libraries[0],
                 "library_size_b": libraries[1],
             },
-            target=list(self.genes_a),
             attrs={
                 "title": "correlation between samples across cell types",
                 "model": "AcrossCellTypes",
@@ -388,10 +395,11 @@ class AcrossCellTypes(Specified):
             },
         )
         described = {"long_name": "expression of the sample", "units": "log2 counts per million"}
-        dataset = dataset.assign(
-            expression=(("sample", "gene"), problem.expression[:, n:], described),
-            target_expression=(("sample", "target"), problem.expression[:, :n], described),
-        )
+        own = problem.expression if self._listed is not None else problem.expression[:, n:]
+        dataset = dataset.assign(expression=(("sample", "gene"), own, described))
+        if self._listed is None:
+            of_targets = (("sample", "target"), problem.expression[:, :n], described)
+            dataset = dataset.assign(target_expression=of_targets)
         return with_design(dataset, problem)
 
     def _attributes(self) -> dict[str, Any]:

@@ -18,7 +18,8 @@ from hiercorr._version import __version__
 from hiercorr.between.pseudobulk import Pseudobulk
 from hiercorr.counts.aggregate import MIN_COUNTS
 from hiercorr.counts.counts import MIN_CELLS
-from hiercorr.errors import InputError
+from hiercorr.design.formulas import fixed_terms
+from hiercorr.errors import InputError, text
 from hiercorr.runtime.optional import optional
 from hiercorr.schema import GENE_ID
 
@@ -78,6 +79,13 @@ def differential_expression(
     """
     purpose = "tests of differential expression"
     dds, ds = (optional(f"pydeseq2.{m}", purpose) for m in ("dds", "ds"))
+    text("formula", formula)
+    _, random = fixed_terms(formula)
+    if random:
+        raise InputError(
+            f"formula {formula!r} has the random intercept (1 | {random[0]}), which DESeq2 cannot "
+            f"estimate: use block={random[0]!r} instead, a fixed effect for each of its values"
+        )
     model = Pseudobulk(
         data,
         sample,

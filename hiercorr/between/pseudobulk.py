@@ -26,7 +26,8 @@ from hiercorr.counts.modalities import FEATURE_TYPES
 from hiercorr.counts.names import FeatureNames
 from hiercorr.counts.selection import Selection
 from hiercorr.counts.sources import DataSource
-from hiercorr.design.formulas import random_blocks
+from hiercorr.counts.targets import Pairs, Target, given_pairs, given_targets, not_both
+from hiercorr.design import formulas
 from hiercorr.design.matrix import own_coefficients, sample_design
 from hiercorr.design.permutation import Arrangements, arrangements
 from hiercorr.design.samples import (
@@ -48,6 +49,7 @@ from hiercorr.errors import (
     without_effect,
 )
 from hiercorr.results import CorrelationResult, tiling
+from hiercorr.results.listed import lefts, selected_pairs, stacked
 from hiercorr.results.specified import Specified, sample_text
 from hiercorr.runtime.log import LOG, pairs_of
 from hiercorr.runtime.resources import available_memory
@@ -141,7 +143,7 @@ class Pseudobulk(Specified):
         one_of("normalization", normalization, NORMALIZATIONS)
         one_of("block_method", block_method, (None, *BLOCK_METHODS))
         whole_number("min_counts", min_counts, minimum=0)
-        fixed, random = random_blocks(formula, block, 2)
+        fixed, random = formulas.random_blocks(formula, block, 2)
         if random:
             if block_method not in (None, "correlation"):
                 raise InputError(
@@ -267,7 +269,8 @@ class Pseudobulk(Specified):
         self,
         method: str | None = None,
         *,
-        target: str | None = None,
+        target: Target = None,
+        pairs: Pairs = None,
         interaction: str | None = None,
         contrasts: Mapping[str, str | Sequence[str]] | None = None,
         permutations: int | None = None,
@@ -293,8 +296,13 @@ class Pseudobulk(Specified):
             corrected for the sampling noise of the sample means (equations in
             :mod:`hiercorr.between.noise_correction`). None: ``"ols"`` with a target, otherwise
             ``"pearson"``.
-        target : str, optional
-            Estimate this gene against all others only.
+        target : str or sequence of str, optional
+            Estimate this gene, or each of these, against all others only. With several, every
+            target has its own fit, coefficients are left out, and the distinct pairs of all targets
+            are the family of tests.
+        pairs : DataFrame, sequence of (str, str) or mapping, optional
+            Estimate these pairs only, as for :meth:`hiercorr.CSCore.fit`, from the fits of their
+            targets; they are the family of tests.
         interaction : str, optional
             Let the target's slope depend on this column of the formula. The coefficients
             ``TARGET:term`` are the differences in slope (``coefficients("FTL:condition[T.b]")``);
@@ -354,15 +362,22 @@ class Pseudobulk(Specified):
         {'CXCL2': 0.99}
         """
         text("method", method, optional=True)
+        not_both(target, pairs)
+        listed, targets = given_pairs(pairs), given_targets(target)
+        if listed is not None:
+            listed = listed.named(self._names.named)
+            targets = lefts(listed)
+        if targets is not None:
+            targets = given_targets([str(self._names.named(t)) for t in targets])
         if method in (None, "partial", "pearson"):
-            method = "ols" if target is not None else "pearson"
+            method = "ols" if targets is not None else "pearson"
         asked = BetweenOptions(
             method,
-            target,
+            None if targets is None else targets[0],
             interaction,
             {} if contrasts is None else contrasts,
             permutations,
-            _default_precision(target) if precision is None else precision,
+            _default_precision(targets) if precision is None else precision,
             confidence,
             seed,
             progress,
@@ -376,17 +391,34 @@ class Pseudobulk(Specified):
                 f"of the types {', '.join(self.libraries)}: use 'pearson', 'spearman', 'ols' or "
                 "'hc3', which take log expression, or one type (modalities=)"
             )
-        target = self._names.named(target)
-        asked = replace(asked, target=target)
-        known = target is None or target in self.expression
-        expression = self.expression if known else self._expression((str(target),))
-        genes = expression.columns
+        always = (targets or ()) if listed is None else listed.genes
+        known = all(gene in self.expression for gene in always)
+        expression = self.expression if known else self._expression(always)
+        if targets is None:
+            return self._fit_one(expression, asked, facts)
+        several = len(targets) > 1 or listed is not None
+        if several and (asked.interaction is not None or asked.contrasts):
+            raise InputError(
+                "interaction= and contrasts= are coefficients of the regressions on one target: "
+                "name one, target="
+            )
+        parts = [self._fit_one(expression, replace(asked, target=name), facts) for name in targets]
+        if not several:
+            return parts[0]
+        dataset = stacked([part.dataset for part in parts])
+        return CorrelationResult(dataset if listed is None else selected_pairs(dataset, listed))
+
+    def _fit_one(
+        self, expression: pd.DataFrame, asked: BetweenOptions, facts: BlockFacts
+    ) -> CorrelationResult:
+        """Fit all pairs, or those of one target."""
+        genes, target = expression.columns, asked.target
         rows = tiling.rows_of(target, genes)
         dtype = tiling.DTYPE[asked.precision]
-        tiling.check_memory(len(genes), 0, target is not None, False, dtype, available_memory())
+        tiling.check_memory(len(genes), 0, tiling.n_rows(rows), False, dtype, available_memory())
         LOG.info(
             "Pseudobulk.fit(method=%r): %s of %d genes, %d samples",
-            method,
+            asked.method,
             pairs_of(target),
             len(genes),
             len(expression),
@@ -396,10 +428,10 @@ class Pseudobulk(Specified):
         options = PairOptions(
             rows,
             dtype,
-            confidence,
+            asked.confidence,
             problem.gene_flags(),
             orders,
-            progress,
+            asked.progress,
             partial(asked.moderation, facts),
         )
         cells = None
@@ -532,7 +564,7 @@ def _libraries_of_types(samples: ad.AnnData, normalization: str) -> dict[str, ND
     return out
 
 
-def _default_precision(target: str | None) -> str:
+def _default_precision(target: object) -> str:
     return "single" if target is None else "double"
 
 
@@ -561,6 +593,6 @@ def _aggregated(data: ad.AnnData, selection: Selection, min_counts: int) -> ad.A
 
 
 def _with_types(formula: str | None, cell_type: str | None) -> str | None:
-    if cell_type is None or (formula is not None and cell_type in formula):
+    if cell_type is None or (formula is not None and cell_type in formulas.columns(formula)):
         return formula
     return f"~ C(`{cell_type}`)" if formula is None else f"{formula} + C(`{cell_type}`)"

@@ -72,12 +72,13 @@ def estimate_rectangle(
     cells : pair of CellsOfType, optional
         For ``"corrected"``: the cells of the first genes, and those of the others.
     listed : ndarray of bool, shape (n_left, n_genes - n_left), optional
-        Pairs that were asked for; all others are NaN and no part of the family.
+        Pairs that were asked for.
 
     Returns
     -------
     BetweenEstimates
-        Pair variables of shape (n_left, n_genes - n_left), with q-values over these pairs.
+        Pair variables of shape (n_left, n_genes - n_left), or those of the listed pairs, one
+        after the other; with q-values over these pairs.
     """
     if cells is not None:
         found = _without_noise(problem, n_left, options, cells, asked.seed)
@@ -99,9 +100,7 @@ def estimate_rectangle(
     if {"statistic", "df"} <= pair.keys() and options.orders is None:
         pair["p_value"] = in_double(pair["p_value"], pair["statistic"], pair["df"])
     if listed is not None:
-        for name, values in pair.items():
-            other = Flag.SELF.bit if name == "flag" else np.nan
-            pair[name] = np.where(listed, values, other).astype(values.dtype)
+        found.pair = pair = {name: values[listed] for name, values in pair.items()}
     q = benjamini_hochberg(pair["p_value"].ravel()).reshape(pair["p_value"].shape)
     few = q.size < tiling.COMPUTED_FROM
     pair["q_value"] = q if few else q.astype(options.dtype)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import anndata as ad
@@ -19,6 +20,7 @@ from hiercorr.counts.counts import Counts
 from hiercorr.counts.formats import unknown_column
 from hiercorr.counts.modalities import FEATURE_TYPES
 from hiercorr.counts.names import FeatureNames
+from hiercorr.counts.pair_files import read_pairs
 from hiercorr.counts.selection import Selection
 from hiercorr.counts.sources import DataSource
 from hiercorr.design.levels import one_name_each
@@ -169,9 +171,11 @@ def listed_pairs(pairs: object) -> list[tuple[str, str]]:
 
     Parameters
     ----------
-    pairs : DataFrame or sequence of (str, str)
-        The first two columns of a table, or tuples.
+    pairs : DataFrame, path or sequence of (str, str)
+        The first two columns of a table, a file with such a table or of gene sets, or tuples.
     """
+    if isinstance(pairs, str | Path):
+        pairs = read_pairs(pairs)
     expected = "pairs of names, [('CD40LG', 'CD40'), ...], or a table whose first two columns are"
     if isinstance(pairs, pd.DataFrame):
         if pairs.shape[1] < 2:

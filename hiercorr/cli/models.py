@@ -25,6 +25,7 @@ from hiercorr.cli.options import (
     moderated_of,
     moderated_option,
     output_options,
+    pairs_option,
     require_sample,
     target_option,
     uncertainty_option,
@@ -54,6 +55,7 @@ _FIT_MANY = {"draws", "confidence", "seed"}  # options of BayesianCorrelation.fi
     help="Level of the correlation.  [default: within]",
 )
 @target_option
+@pairs_option
 @genes_option
 @click.option(
     "--covariates",
@@ -185,6 +187,7 @@ def _split(
 )
 @block_option
 @target_option
+@pairs_option
 @genes_option
 @modalities_option
 @click.option(
@@ -239,6 +242,7 @@ def differential(
     "--types", "column", required=True, metavar="COL", help="Column of obs with the cell types."
 )
 @target_option
+@pairs_option
 @genes_option
 @cell_covariates_option
 @modalities_option
@@ -299,6 +303,7 @@ def cell_types(
     "file with one per line.  [default: all expressed]",
 )
 @click.option("--genes-b", metavar="GENES", help="Genes of the second type, likewise.")
+@pairs_option
 @click.option(
     "--formula", metavar="FORMULA", help="Covariates of samples, e.g. '~ condition + sex'."
 )
@@ -346,7 +351,10 @@ def across(
         "types": (type_a, type_b),
         "genes_a": gene_list_of(genes_a),
         "genes_b": gene_list_of(genes_b),
-        **{k: options.pop(k) for k in ("formula", "normalization", "block", "block_method")},
+        **{
+            k: options.pop(k)
+            for k in ("pairs", "formula", "normalization", "block", "block_method")
+        },
     }
     options["moderated"] = moderated_of(options["moderated"])
     _run("AcrossCellTypes", data, given(of_model), given(options), output)
@@ -424,6 +432,8 @@ def _run(
         result = hc.CSCore(data, **of_model).signature(members, progress=progress, **of_fit)
     elif kind == "BayesianCorrelation" and "target" in of_fit:
         target = of_fit["target"]
+        if not isinstance(target, str):
+            raise InputError("the Bayesian model takes one --target, or none with --genes")
         of_fit = {k: v for k, v in of_fit.items() if k in _FIT_MANY}
         model = hc.BayesianCorrelation(data, **of_model)
         result = model.fit_many(target, progress=progress, **of_fit)
@@ -444,6 +454,7 @@ def _run_cell_types(
 
     def table() -> str:
         gene = of_fit.get("target")
+        gene = gene if isinstance(gene, str) else None
         top = found.top(gene, output.rows) if gene else found.pairs(n=output.rows)
         return f"{found}\n\n{top.to_string(float_format=lambda v: f'{v:.3g}')}"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import wraps
@@ -71,8 +72,38 @@ _OUTPUT = (
     ),
     click.option("--quiet", is_flag=True, help="Print neither progress nor a table."),
 )
+
+
+def targets_of(values: Sequence[str]) -> str | list[str] | None:
+    """Parse ``--target``: genes, or files with one gene per line."""
+    found: list[str] = []
+    for value in values:
+        path = Path(value)
+        if path.is_file():
+            try:
+                found += path.read_text(encoding="utf-8").split()
+            except UnicodeDecodeError as error:
+                raise InputError(f"--target {value!r} is not a text file ({error})") from error
+        else:
+            found.append(value)
+    if values and not found:
+        raise InputError(f"--target {values[0]!r} is a file without names")
+    return None if not found else found[0] if len(found) == 1 else found
+
+
 target_option = click.option(
-    "--target", metavar="GENE", help="Estimate this gene against all others only."
+    "--target",
+    metavar="GENE",
+    multiple=True,
+    callback=lambda context, option, value: targets_of(value),
+    help="Estimate this gene against all others only; repeatable, or a file with one gene per "
+    "line.",
+)
+pairs_option = click.option(
+    "--pairs",
+    metavar="FILE",
+    help="Estimate these pairs only: a table with the columns gene_a and gene_b, two columns, or "
+    "a .gmt file of genes and their partners.",
 )
 genes_option = click.option(
     "--genes", metavar="N", help="The N most highly expressed genes, or names separated by commas."
@@ -265,7 +296,7 @@ def depth_of(texts: Sequence[str]) -> str | dict[str, str] | None:
 def members_of(text: str) -> list[str]:
     """Parse ``--members``: a file with one gene per line, or genes separated by commas."""
     path = Path(text)
-    if path.is_file():
+    if os.path.isfile(path):  # unlike Path.is_file, also of a long list of genes
         try:
             return path.read_text(encoding="utf-8").split()
         except UnicodeDecodeError as error:

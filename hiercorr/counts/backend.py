@@ -96,7 +96,7 @@ class LocalBackend:
 
 def scratch_array(folder: Path, n: int) -> NDArray[np.int32]:
     """Create an array in an unnamed file, which is deleted with the array or with the process."""
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         raise InputError(f"scratch={str(folder)!r} is not a folder")
     with tempfile.TemporaryFile(dir=folder) as file:
         try:

@@ -22,13 +22,16 @@ _MEANS = 20  # and above this multiple of the genes' mean share,
 _OTHER_TYPES = 0.02  # SD of log(given depth / counts of the type) that other types may make
 _TOGETHER = 0.2  # if such genes hold more than this together
 _FOLLOWS = (0.5, 2.0)  # slope of log counts on log of a given depth, within which it may be theirs,
-_SURELY = 3.0  # by so many standard errors
+_SURELY = 3.0  # by so many standard errors;
+_TIGHT, _FUNCTION = 0.95, (0.7, 1.4)  # correlation of both, above which the slope is of a function
+_SAME = 0.02  # SD of log depth within samples, below which it is one number per sample
 _LEAST_CELLS, _LEAST_COUNTS, _LEAST_SPREAD = 100, 20, 0.005  # cells, counts per cell, SD of log
 _ALONE, _ALONE_MEANS = 0.4, 3  # share of one of few features, and multiple of their mean
 _CLOSER = 0.2  # of the SD of log(given depth / counts), if it is the sum over all types
 _CONTAINED = 0.99  # of the cells, whose given depth is not below their counts
 _REST = 0.05  # of a given depth that are other counts,
 _REST_CORRELATION = 0.65  # whose correlation with the counts is 0.7 to 1 if they are of genes,
+_REST_SLOPE = 0.8  # as is the slope of the counts on them, also if these vary more, as markers do,
 _REST_VARIANCE = 0.01  # and the relative variance that they make
 _NOISE = 0.01  # relative variance of a given depth that is counting noise
 
@@ -77,10 +80,9 @@ def cell_depth(
         depth = validate.given_depth(source.obs, given)
         _refuse_sum_of_types(source, given, depth, row_sum)
         _warn_of_other_depth(given, depth, row_sum, codes)
-        if len(genes) and np.array_equal(depth, row_sum):
-            _warn_of_given(
-                source, _called(given), genes, total[genes].sum() / total[features].sum()
-            )
+        share = _share_of(total[genes], depth, row_sum, codes)
+        if share > _TOGETHER:
+            _warn_of_given(source, _called(given), genes, share)
         return depth, row_sum
     if given is not None and len(genes):
         _warn_of_given(source, repr(TOTAL), genes, share)
@@ -307,10 +309,26 @@ def _warn_of_other_depth(
     depth, row_sum, codes = depth[used], row_sum[used], codes[used]
     name = _called(given)
     contained = (depth >= row_sum).mean() >= _CONTAINED
+    log, counts = _within(np.log(depth), codes), _within(np.log(row_sum), codes)
+    variance = float(np.mean((counts - log) ** 2) - np.mean(1 / row_sum))
+    if log.std() < _SAME and variance > _REST_VARIANCE:
+        warn(
+            f"the depth {name} is nearly the same for all cells of a sample, whose counts vary "
+            f"({math.sqrt(variance):.0%}): unless all cells were sampled down to one depth before "
+            "genes were removed, it is not theirs, and independent genes correlate, by about "
+            f"{variance / 0.3:.2f} if their relative variance is 0.3. Leave out depth=",
+            DataWarning,
+        )
+        return
     slope, se = _slope(np.log(depth), np.log(row_sum))
-    if not _FOLLOWS[0] <= slope + _SURELY * se or not slope - _SURELY * se <= _FOLLOWS[1]:
+    limits = _FOLLOWS
+    if log.std() > 0 and np.corrcoef(log, counts)[0, 1] > _TIGHT and variance > _REST_VARIANCE:
+        slope, se = _slope(log, counts)
+        limits = _FUNCTION
+    if not limits[0] <= slope + _SURELY * se or not slope - _SURELY * se <= limits[1]:
         why = "is it the depth of other features, or very noisy? Independent genes then correlate"
-        why = "is it a logarithm?" if slope > 0.5 else why
+        if slope > 0.5:
+            why = "is it a logarithm, a root, or the number of genes found?"
         warn(
             f"where the depth {name} is 10% larger, the counts of the cells are "
             f"{1.1**slope - 1:.0%} larger, not 10%: {why}",
@@ -344,6 +362,7 @@ def _warn_of_rest(name: str, depth: Array, row_sum: Array, codes: NDArray[np.int
 
     The rest of a depth of genes correlates with the counts of a panel of them by 0.7 to 1 within
     samples (genes of three data sets, at random and the most variable ones); antibodies by less.
+    Markers of several cell types correlate less with it, too, but change in proportion to it.
     """
     rest = depth - row_sum
     some = rest > 0
@@ -351,13 +370,7 @@ def _warn_of_rest(name: str, depth: Array, row_sum: Array, codes: NDArray[np.int
     if share < _REST or some.mean() < _CONTAINED:
         return
     rest, depth, row_sum, codes = rest[some], depth[some], row_sum[some], codes[some]
-    _, group = np.unique(codes, return_inverse=True)
-    cells = np.bincount(group)
-
-    def within(values: Array) -> Array:
-        return np.asarray(values - (np.bincount(group, values) / cells)[group])
-
-    ours, theirs, part = (within(np.log(v)) for v in (row_sum, rest, row_sum / depth))
+    ours, theirs, part = (_within(np.log(v), codes) for v in (row_sum, rest, row_sum / depth))
     variance = float(part @ part) / len(part) - float(np.mean(1 / row_sum - 1 / depth))
     variances = [
         float(log @ log) / len(log) - float(np.mean(1 / counts))
@@ -365,8 +378,9 @@ def _warn_of_rest(name: str, depth: Array, row_sum: Array, codes: NDArray[np.int
     ]
     if variance < _REST_VARIANCE or min(variances) <= 0:
         return
-    r = float(ours @ theirs) / len(ours) / math.sqrt(variances[0] * variances[1])
-    if r > _REST_CORRELATION:
+    covariance = float(ours @ theirs) / len(ours)
+    r = covariance / math.sqrt(variances[0] * variances[1])
+    if r > _REST_CORRELATION or covariance > _REST_SLOPE * variances[1]:
         return
     warn(
         f"{share:.0%} of the depth {name} are counts of other features than these, which vary on "
@@ -378,6 +392,20 @@ def _warn_of_rest(name: str, depth: Array, row_sum: Array, codes: NDArray[np.int
     )
 
 
+def _within(values: Array, codes: NDArray[np.int64]) -> Array:
+    """Subtract the mean of each sample."""
+    _, group = np.unique(codes, return_inverse=True)
+    return np.asarray(values - (np.bincount(group, values) / np.bincount(group))[group])
+
+
+def _share_of(counts: Array, depth: Array, row_sum: Array, codes: NDArray[np.int64]) -> float:
+    """Return the proportion of a given depth that are counts of some genes, 0 if it has none."""
+    used = (codes >= 0) & np.isfinite(depth) & (depth > 0)
+    if not used.any() or (depth[used] >= row_sum[used]).mean() < _CONTAINED:
+        return 0.0
+    return float(counts.sum() / depth[used].sum())
+
+
 def _called(given: object) -> str:
     """Return how a given depth is called in messages."""
     return f"column {given!r}" if isinstance(given, str) else "array"
@@ -385,7 +413,7 @@ def _called(given: object) -> str:
 
 def _warn_of_given(source: Source, name: str, genes: NDArray[np.int64], share: float) -> None:
     warn(
-        f"depth {name} is the sum over all genes, and {share:.0%} of it are counts of "
+        f"depth {name} contains the counts of all genes, and {share:.0%} of it are counts of "
         f"{', '.join(map(str, source.genes[genes]))}, whose expression passes as depth and makes "
         "independent genes correlate; without depth= they are not part of it",
         DataWarning,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import anndata as ad
@@ -64,12 +64,39 @@ def _unreadable(why: str) -> InputError:
     )
 
 
+def no_x(what: str, layers: Iterable[str], raw: bool, obsm: Iterable[str]) -> InputError:
+    """Build the error for data without X, with the places where the counts may be instead.
+
+    Parameters
+    ----------
+    what : str
+        Name of the data.
+    layers, obsm : iterable of str
+        Names of what the data have.
+    raw : bool
+        Whether they have raw.
+    """
+    places = [*layers, *(["raw"] if raw else [])]
+    if places:
+        named = " or ".join(f"layer={name!r}" for name in places[:8])
+        return InputError(f"{what} has no X: name where the counts are with {named}")
+    tables = ", ".join(map(repr, obsm))
+    only = f", only tables of the cells in obsm ({tables})" if tables else ""
+    return InputError(
+        f"{what} has no counts: no X, no layers and no raw{only}; raw counts of cells x genes are "
+        "needed in X or in a layer"
+    )
+
+
 def _matrix_of(adata: ad.AnnData, layer: str | None, modality: str | None) -> Any:
     what = "the AnnData" if modality is None else f"modality {modality!r}"
     if layer in (None, "X"):
-        matrix = adata.X
+        try:
+            matrix = adata.X
+        except KeyError:  # of a backed file without X
+            matrix = None
         if matrix is None:
-            raise InputError(f"{what} has no X; name a layer: {', '.join(adata.layers) or 'none'}")
+            raise no_x(what, adata.layers, adata.raw is not None, adata.obsm)
         return matrix
     if layer == "raw":
         if adata.raw is None:

@@ -31,8 +31,11 @@ from hiercorr.counts.modalities import Modalities, check_features
 from hiercorr.counts.names import FeatureNames, warn_of_shared
 from hiercorr.counts.selection import Selection
 from hiercorr.counts.sources import DataSource, Source, blocks
+from hiercorr.counts.targets import targets_first
 from hiercorr.design.samples import with_combinations
 from hiercorr.errors import InputError
+
+_EXAMINED = 20  # targets for which cells that were selected on either gene are looked for
 
 
 def read_counts(
@@ -204,67 +207,95 @@ class CountReader:
         return replace(self._names, genes=self.counts.genes, ids=self.counts.ids)
 
     def with_gene(self, gene: str | None) -> Counts:
-        """Return the counts of the selection and of one more gene.
+        """Return the counts of the selection and of one more gene; None: of the selection."""
+        return self.with_genes(() if gene is None else (gene,))
 
-        Parameters
-        ----------
-        gene : str or None
-            Name of a gene to add, or its id. None, or a gene of the selection: the counts are
-            returned unchanged.
-
-        Returns
-        -------
-        Counts
-            Genes in the order of the data if `gene` was added.
+    def without_counts(self, genes: Sequence[str]) -> list[str]:
+        """Return the genes that have no count in the selected cells.
 
         Raises
         ------
         InputError
-            If the gene is unknown, has no count in the selected cells, or its counts have changed
+            If a gene is unknown.
+        """
+        at = self._genes.get_indexer(pd.Index(genes))
+        if (at < 0).any():
+            raise self._names.unknown("gene (pairs=)", genes[int(np.flatnonzero(at < 0)[0])])
+        return [gene for gene, k in zip(genes, at, strict=True) if self._scan.total[k] == 0]
+
+    def with_genes(self, genes: Sequence[str], first: Sequence[str] = ()) -> Counts:
+        """Return the counts of the selection and of more genes.
+
+        Parameters
+        ----------
+        genes : sequence of str
+            Names of genes, or their ids. Those of the selection change nothing.
+        first : sequence of str
+            Names of genes that come first, if there are several, on a cluster as well.
+
+        Returns
+        -------
+        Counts
+            Other genes in the order of the data.
+
+        Raises
+        ------
+        InputError
+            If a gene is unknown, has no count in the selected cells, or its counts have changed
             since the data were read.
         """
-        if gene is None:
-            return self.counts
-        gene = str(self.named(gene)) if isinstance(gene, str) else gene
-        joined = self._with_gene(gene)
+        names = [str(self.named(g)) if isinstance(g, str) else g for g in genes]
+        joined = self._with_genes([g for g in names if g not in self.counts.genes])
         if joined.remote is None:
-            validate.warn_of_selected_on_either(joined, gene)
-        return joined
+            for gene in names[:_EXAMINED]:
+                validate.warn_of_selected_on_either(joined, gene)
+            return targets_first(joined, first)
+        return joined if len(first) < 2 else self._remote_first(joined, first)
 
-    def _with_gene(self, gene: str) -> Counts:
-        if gene in self.counts.genes:
+    def _remote_first(self, counts: Counts, first: Sequence[str]) -> Counts:
+        """Have the workers store the entries of some genes before those of the others."""
+        backend = self._backend
+        assert not isinstance(backend, LocalBackend)
+        order = np.append(first, counts.genes[~counts.genes.isin(first)])
+        chosen = self._genes.get_indexer(pd.Index(order)).astype(np.int64)
+        with self._opened_again(first) as source:
+            source = source.of_types(self.selection.modalities)
+            return self._remote_with_genes(source, backend, chosen[: len(first)], chosen)
+
+    def _with_genes(self, genes: list[str]) -> Counts:
+        if not genes:
             return self.counts
-        if gene not in self._genes:
-            raise self._names.unknown("target gene", gene)
-        position = int(self._genes.get_loc(gene))
-        if self._scan.total[position] == 0:
-            raise InputError(f"gene {gene!r} has no count in the chosen cells")
-        n_cells = self.counts.n_cells
-        self._warn_of_selected_on(self._genes, self._scan, np.array([position]), n_cells)
-        chosen = np.append(self._layout.chosen, position)
+        for gene in genes:
+            if gene not in self._genes:
+                raise self._names.unknown("target gene", gene)
+        at = self._genes.get_indexer(pd.Index(genes)).astype(np.int64)
+        empty = np.flatnonzero(self._scan.total[at] == 0)
+        if len(empty):
+            raise InputError(f"gene {genes[empty[0]]!r} has no count in the chosen cells")
+        self._warn_of_selected_on(self._genes, self._scan, at, self.counts.n_cells)
+        chosen = np.append(self._layout.chosen, at)
         order = np.lexsort((chosen, self._kind[chosen]))
         shape = (len(self._layout.codes), len(self._genes))
         modalities = self.counts.modalities
         if modalities is not None:
             modalities = replace(modalities, kind=self._kind[chosen])
-        with self._opened_again(gene) as source:
+        with self._opened_again(genes) as source:
             source = source.of_types(self.selection.modalities)
             if source.shape != shape or not source.genes.equals(self._genes):
-                raise _changed(gene, "the cells or genes are not the same")
+                raise _changed(genes[0], "the cells or genes are not the same")
             if not isinstance(self._backend, LocalBackend):
-                return self._remote_with_gene(source, self._backend, position, chosen[order])
-            more_rows, more_values, more_offsets = self._one_gene(source, position)
+                return self._remote_with_genes(source, self._backend, at, chosen[order])
+            more_rows, more_values, more_offsets = self._some_genes(source, at)
         rows, values = self._backend.append(
             self.counts.rows, self.counts.values, more_rows, more_values
         )
         offsets = np.vstack([self.counts.offsets, more_offsets + len(self.counts.rows)])
-        genes = self._genes[chosen].astype(str)
         joined = replace(
             self.counts,
             rows=rows,
             values=values,
             offsets=offsets,
-            genes=genes,
+            genes=self._genes[chosen].astype(str),
             modalities=modalities,
             composition=self._composition.take(chosen),
             ids=self._ids(chosen),
@@ -272,8 +303,8 @@ class CountReader:
         return joined.take(order)
 
     @contextmanager
-    def _opened_again(self, gene: str) -> Iterator[Source]:
-        """Open the data for a gene outside the selection."""
+    def _opened_again(self, genes: Sequence[str]) -> Iterator[Source]:
+        """Open the data for genes outside the selection."""
         try:
             with self._data.open() as source:
                 yield source
@@ -281,20 +312,21 @@ class CountReader:
             raise
         except Exception as error:  # backed data may have been closed or removed
             raise InputError(
-                f"gene {gene!r} is not among this model's genes, and the data cannot be read again "
-                f"({type(error).__name__}: {error}); keep the file open, or create a new model "
-                "with the gene in genes="
+                f"gene {genes[0]!r} is not among this model's genes, and the data cannot be read "
+                f"again ({type(error).__name__}: {error}); keep the file open, or create a new "
+                "model with the gene in genes="
             ) from error
 
-    def _remote_with_gene(
+    def _remote_with_genes(
         self,
         source: Source,
         backend: RemoteBackend,
-        position: int,
+        added: NDArray[np.int64],
         chosen: NDArray[np.int64],
     ) -> Counts:
-        if backend.digest(self._layout.codes, position) != self._scan.digest[position]:
-            raise _changed(str(self._genes[position]))
+        for position in added:
+            if backend.digest(self._layout.codes, int(position)) != self._scan.digest[position]:
+                raise _changed(str(self._genes[position]))
         layout = replace(self._layout, chosen=chosen)
         rows, values, remote = backend.fill(source, layout)
         return replace(
@@ -308,28 +340,37 @@ class CountReader:
             ids=self._ids(chosen),
         )
 
-    def _one_gene(
-        self, source: Source, position: int
+    def _some_genes(
+        self, source: Source, added: NDArray[np.int64]
     ) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int64]]:
-        """Read the entries of one gene; raise an error if they differ from the first pass."""
+        """Read the entries of some genes; raise an error if they differ from the first pass."""
         row_of = positions(self._layout.order, source.shape[0])
-        found: list[tuple[NDArray[np.int64], NDArray]] = []
+        found: list[list[tuple[NDArray[np.int64], NDArray]]] = [[] for _ in added]
         for first_cell, first_gene, block in blocks(source):
-            if first_gene <= position < first_gene + block.shape[1]:
-                column = block[:, [position - first_gene]].tocoo()
-                found.append((first_cell + column.row.astype(np.int64), column.data))
-        cells = np.concatenate([c for c, _ in found])
-        values = np.concatenate([v for _, v in found])
-        used = (row_of[cells] >= 0) & (values != 0)
-        cells, values = cells[used], values[used]
-        order = np.argsort(row_of[cells], kind="stable")
-        cells, rows = cells[order], row_of[cells][order].astype(np.int32)
-        values = values[order].astype(np.int32)
-        offsets = np.searchsorted(rows, self.counts.starts).astype(np.int64)[None]
-        digest = kernels.counts.entry_digest(cells, values, offsets).sum()
-        if digest != self._scan.digest[position]:
-            raise _changed(str(self._genes[position]))
-        return rows, values, offsets
+            here = np.flatnonzero((added >= first_gene) & (added < first_gene + block.shape[1]))
+            if not len(here):
+                continue
+            part = block[:, added[here] - first_gene].tocsc()
+            for k, a, b in zip(here, part.indptr[:-1], part.indptr[1:], strict=True):
+                found[k].append((first_cell + part.indices[a:b].astype(np.int64), part.data[a:b]))
+        all_rows, all_values, all_offsets, n = [], [], [], 0
+        for position, parts in zip(added, found, strict=True):
+            cells = np.concatenate([c for c, _ in parts])
+            values = np.concatenate([v for _, v in parts])
+            used = (row_of[cells] >= 0) & (values != 0)
+            cells, values = cells[used], values[used]
+            order = np.argsort(row_of[cells], kind="stable")
+            cells, rows = cells[order], row_of[cells][order].astype(np.int32)
+            values = values[order].astype(np.int32)
+            offsets = np.searchsorted(rows, self.counts.starts).astype(np.int64)[None]
+            digest = kernels.counts.entry_digest(cells, values, offsets).sum()
+            if digest != self._scan.digest[position]:
+                raise _changed(str(self._genes[position]))
+            all_rows.append(rows)
+            all_values.append(values)
+            all_offsets.append(offsets + n)
+            n += len(rows)
+        return np.concatenate(all_rows), np.concatenate(all_values), np.vstack(all_offsets)
 
 
 def _modalities(

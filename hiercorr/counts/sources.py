@@ -24,8 +24,9 @@ from hiercorr.counts import formats, multimodal
 from hiercorr.counts.counts import GENE_SETS, METACELLS, SUMMED_LAYER
 from hiercorr.counts.modalities import FEATURE_TYPES, GENES, chosen_types, types_of
 from hiercorr.counts.names import FeatureNames, names_from
-from hiercorr.counts.stored_parts import check_parts
+from hiercorr.counts.stored_parts import check_lengths, check_parts
 from hiercorr.errors import InputError, unknown_name
+from hiercorr.runtime.files import is_there
 from hiercorr.runtime.optional import optional
 from hiercorr.schema import GENE_ID
 
@@ -199,7 +200,7 @@ def open_source(data: ad.AnnData | str | Path, layer: str | None = None) -> Iter
             f"{type(data).__name__}; wrap an array as anndata.AnnData(counts, obs=..., var=...)"
         )
     path = Path(data)
-    if not path.exists():
+    if not is_there(path):
         raise InputError(f"no such file: {str(path)!r}")
     kind = _opened(path, lambda: formats.recognise(path))
     if kind == "zarr":
@@ -211,8 +212,9 @@ def open_source(data: ad.AnnData | str | Path, layer: str | None = None) -> Iter
 
         def read_zarr() -> Source:
             group = zarr.open_group(store, mode="r")
-            source = _from_group(group, layer, path.name)
             raw = "raw/var" if layer == "raw" else "var"
+            check_lengths(path, group, _location(layer), ("obs", raw))
+            source = _from_group(group, layer, path.name)
             check_parts(path, group, _location(layer), ("obs", raw))
             return source
 
@@ -390,8 +392,8 @@ def _from_group(group: Any, layer: str | None, name: str) -> Source:
         raise InputError(f"{name!r} is not an AnnData file: it has no 'obs' and 'var'")
     layers = list(group["layers"]) if "layers" in group else []
     location = _location(layer)
-    if location == "X" and location not in group:
-        raise InputError(f"{name!r} has no X: name a layer with layer=: {', '.join(layers)}")
+    if location == "X" and _is_nothing(group, location):
+        raise multimodal.no_x(repr(name), layers, "raw/X" in group, group.get("obsm", ()))
     if location not in group:
         raise unknown_name("layer", layer or "X", [*layers, *(["raw"] if "raw" in group else [])])
     var = read_elem(group["raw/var" if layer == "raw" else "var"])
@@ -402,6 +404,11 @@ def _from_group(group: Any, layer: str | None, name: str) -> Source:
     uns = {k: read_elem(group[f"uns/{k}"]) for k in marks if f"uns/{k}" in group}
     obs, matrix = read_elem(group["obs"]), _matrix(group[location])
     return _of_genes(Source(obs, var.index, matrix, name, others, _marks(uns), var=var))
+
+
+def _is_nothing(group: Any, location: str) -> bool:
+    """Return whether a file has no matrix here, or has None there."""
+    return location not in group or group[location].attrs.get("encoding-type") == "null"
 
 
 def _location(layer: str | None) -> str:

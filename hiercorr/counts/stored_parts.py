@@ -6,6 +6,7 @@ Parts that contain only zeros need not be stored. Where that cannot be the reaso
 from __future__ import annotations
 
 import itertools
+import math
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,47 @@ from numpy.typing import NDArray
 
 from hiercorr.errors import DataWarning, InputError
 from hiercorr.runtime.user_warnings import warn
-from hiercorr.runtime.zarr_store import damaged
+from hiercorr.runtime.zarr_store import damaged, walk
+
+_LISTED = 4  # missing parts that are looked for beyond those that are there
+
+
+def check_lengths(root: Path, group: Any, location: str, tables: tuple[str, ...]) -> None:
+    """Raise an error, before anything is read, for lengths that are not those of the names.
+
+    Parameters
+    ----------
+    root : Path
+        Folder of the file.
+    group : zarr.Group
+    location : str
+        Path of the matrix in the file.
+    tables : tuple of str
+        Paths of the tables of cells and genes.
+    """
+    known: list[int] = []
+    for table in tables:
+        name = group[table].attrs.get("_index") if table in group else None
+        if name is None or f"{table}/{name}" not in group:
+            continue
+        index = group[f"{table}/{name}"]
+        index = index["values"] if hasattr(index, "keys") else index
+        _refuse(root, index)
+        known.append(int(index.shape[0]))
+        for column, array in group[table].arrays():
+            if array.shape[:1] != index.shape[:1]:
+                raise damaged(
+                    root,
+                    f"{f'{table}/{column}'!r} has the shape {tuple(map(int, array.shape))}, and "
+                    f"there are {int(index.shape[0])} names",
+                )
+    shape = getattr(group.get(location), "shape", None)  # of a dense matrix
+    if shape is not None and len(known) == len(tables) and list(shape) != known:
+        raise damaged(
+            root,
+            f"{location!r} has the shape {tuple(map(int, shape))}, and there are {known[0]} cells "
+            f"and {known[1]} genes",
+        )
 
 
 def check_parts(root: Path, group: Any, location: str, tables: tuple[str, ...]) -> None:
@@ -83,10 +124,12 @@ def _shared(start: NDArray, first: int, last: int) -> bool:
 
 
 def _warn_of_dense(root: Path, matrix: Any) -> None:
-    lost = int(matrix.nchunks - matrix.nchunks_initialized)
-    if lost:
+    files = sum(key.rpartition("/")[2][:1].isdigit() for key in walk(root / _path(matrix)))
+    sides = matrix.shards or matrix.chunks
+    lost = math.prod(-(-n // k) for n, k in zip(matrix.shape, sides, strict=True)) - files
+    if lost > 0:
         warn(
-            f"{str(root)!r}: {lost} of {matrix.nchunks} parts of {_path(matrix)!r} are not stored "
+            f"{str(root)!r}: {lost} of {lost + files} parts of {_path(matrix)!r} are not stored "
             "and read as zeros; if these cells and genes have counts, the file is incomplete: copy "
             "it again",
             DataWarning,
@@ -96,8 +139,9 @@ def _warn_of_dense(root: Path, matrix: Any) -> None:
 def _missing(root: Path, array: Any) -> list[int]:
     """Return the parts of a one-dimensional array that are not stored."""
     size = int((array.shards or array.chunks)[0])
-    keys = map(array.metadata.encode_chunk_key, ((k,) for k in range(-(-array.shape[0] // size))))
-    folder = root / _path(array)
+    folder, n = root / _path(array), -(-array.shape[0] // size)
+    n = min(n, len(walk(folder)) + _LISTED)  # of a shape that was edited, the first are enough
+    keys = map(array.metadata.encode_chunk_key, ((k,) for k in range(n)))
     return [k for k, key in enumerate(keys) if not (folder / key).exists()]
 
 

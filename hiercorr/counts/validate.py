@@ -28,13 +28,14 @@ from hiercorr.counts.selection import Selection, in_order
 from hiercorr.counts.sources import Source, blocks
 from hiercorr.design.levels import one_name_each, writable_names
 from hiercorr.design.samples import named_columns
-from hiercorr.errors import DataWarning, InputError, unknown_name
+from hiercorr.errors import DataWarning, InputError, numbers, unknown_name
 from hiercorr.runtime.user_warnings import warn
 
 # Below this number of genes, row sums are the totals of a targeted panel, not of the library.
 PANEL_GENES = 1000
 _FEW_GENES = 60  # up to which all pairs are examined
-_EXPECTED_ZEROS = 20  # cells without a count, above which their absence is not chance
+_EXPECTED_ZEROS = 20  # cells without a count, at least, above which their absence is not chance,
+_MISSING_ZEROS = 0.3  # nor is a smaller proportion of them
 _PEAK = r"^(chr)?\w+[:_-]\d+[-_]\d+$"  # names of genomic windows
 _NO_DEPTH = "bcmM"  # kinds that numpy turns into numbers: booleans, complex numbers, times
 _LISTS = (list, tuple, set, frozenset, np.ndarray, pd.Index, pd.Series)
@@ -192,7 +193,7 @@ def warn_of_panel_depth(
 def warn_of_selected_on(
     genes: pd.Index, detected: NDArray[np.int64], total: NDArray[np.float64], n_cells: int
 ) -> None:
-    """Warn of genes that every cell has, although counts as low as theirs would be 0 in some cells.
+    """Warn of genes that nearly every cell has, although counts as low as theirs would often be 0.
 
     Among cells chosen because they express a gene, its counts have lost their zeros: its variance
     beyond noise is too small, and correlations with it too large in size (of 0.5, 0.86 was left in
@@ -208,12 +209,14 @@ def warn_of_selected_on(
     n_cells : int
     """
     expected = n_cells * np.exp(-total / n_cells)  # Poisson; other distributions have more zeros
-    chosen = np.flatnonzero((detected == n_cells) & (expected > _EXPECTED_ZEROS))
+    lacking = n_cells - detected
+    chosen = np.flatnonzero((expected > _EXPECTED_ZEROS) & (lacking < _MISSING_ZEROS * expected))
     if not len(chosen):
         return
-    worst = chosen[np.argmax(expected[chosen])]
+    worst, most = chosen[np.argmax(expected[chosen])], int(lacking[chosen].max())
+    every = f"all {n_cells:,}" if most == 0 else f"{n_cells - most:,} of {n_cells:,}"
     warn(
-        f"all {n_cells:,} cells have counts of {', '.join(map(str, genes[chosen][:5]))}"
+        f"{every} cells have counts of {', '.join(map(str, genes[chosen][:5]))}"
         f"{' and others' if len(chosen) > 5 else ''}, where at least {expected[worst]:,.0f} would "
         f"have none of {genes[worst]!r}: were cells chosen by these counts (subset= or before)? "
         "Without its zeros, a gene varies less than counts do: correlations with it are too large "
@@ -224,7 +227,7 @@ def warn_of_selected_on(
 
 
 def warn_of_selected_on_either(counts: Counts, target: str | None = None) -> None:
-    """Warn of pairs of genes of which every cell has one, although chance would leave some without.
+    """Warn of pairs of which nearly every cell has one, although chance would leave more without.
 
     Among cells chosen because they express A or B, independent genes correlate negatively: where
     one is 0, the other is not. Two genes that exclude each other and are counted often in their
@@ -242,7 +245,7 @@ def warn_of_selected_on_either(counts: Counts, target: str | None = None) -> Non
         first = [int(counts.genes.get_loc(target))]
     elif counts.n_genes <= _FEW_GENES:
         first = range(counts.n_genes)
-    found: list[tuple[int, int, float]] = []
+    found: list[tuple[int, int, float, int]] = []
     for j in first:
         if lacking[j] <= _EXPECTED_ZEROS:
             continue
@@ -252,7 +255,8 @@ def warn_of_selected_on_either(counts: Counts, target: str | None = None) -> Non
             others = np.arange(j + 1, counts.n_genes)
         else:
             others = np.delete(np.arange(counts.n_genes), j)
-        others = others[lacking[others] + lacking[j] <= counts.n_cells]
+        most = _MISSING_ZEROS * np.minimum(lacking[others], lacking[j])
+        others = others[lacking[others] + lacking[j] - counts.n_cells < most]
         for k in others[lacking[others] > _EXPECTED_ZEROS]:
             expected = _expected_zeros(counts, k, among)
             if expected <= _EXPECTED_ZEROS:
@@ -260,13 +264,17 @@ def warn_of_selected_on_either(counts: Counts, target: str | None = None) -> Non
             without = np.ones(counts.n_cells, bool)
             without[counts.rows[counts.offsets[k, 0] : counts.offsets[k, -1]]] = False
             expected = min(expected, _expected_zeros(counts, j, without))
-            if expected > _EXPECTED_ZEROS and not (among & without).any():
-                found.append((j, int(k), expected))
+            neither = int((among & without).sum())
+            if expected > _EXPECTED_ZEROS and neither < _MISSING_ZEROS * expected:
+                found.append((j, int(k), expected, neither))
     if not found:
         return
-    j, k, expected = max(found, key=lambda pair: pair[2])
+    j, k, expected, neither = max(found, key=lambda pair: pair[2])
+    every = (
+        "every cell has" if neither == 0 else f"all but {neither} of {counts.n_cells:,} cells have"
+    )
     warn(
-        f"every cell has counts of {counts.genes[j]!r} or {counts.genes[k]!r}"
+        f"{every} counts of {counts.genes[j]!r} or {counts.genes[k]!r}"
         f"{' (and of other pairs)' if len(found) > 1 else ''}, where at least {expected:,.0f} "
         "would have neither: were cells chosen because they express one of them (subset= or "
         "before)? Such genes correlate negatively whatever their expression; choose cells by "
@@ -486,15 +494,7 @@ def given_depth(obs: pd.DataFrame, depth: str | ArrayLike) -> NDArray[np.float64
         if not pd.api.types.is_numeric_dtype(dtype) or dtype.kind in _NO_DEPTH:
             raise InputError(f"depth column {depth!r} is not numeric but {dtype}")
         return obs[depth].to_numpy(np.float64, copy=True, na_value=np.nan)
-    try:
-        given = np.asarray(in_order("depth", depth, obs.index))
-        if given.dtype.kind in _NO_DEPTH:
-            raise InputError(f"depth must be numbers, one per cell, not {given.dtype}")
-        values = given.astype(np.float64)
-    except InputError:
-        raise
-    except (TypeError, ValueError) as error:
-        raise InputError(f"depth must be numbers, one per cell: {error}") from error
+    values = numbers("depth", in_order("depth", depth, obs.index)).copy()
     if values.shape != (len(obs),):
         raise InputError(
             f"depth has shape {values.shape}; it needs one value for each of the {len(obs)} cells"

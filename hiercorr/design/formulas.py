@@ -119,6 +119,23 @@ def random_intercepts(formula: str | None) -> tuple[str | None, list[str]]:
     return f"{left}~ {fixed}", columns
 
 
+def fixed_terms(formula: str | None) -> tuple[str | None, list[str]]:
+    """Split a formula as :func:`random_intercepts` does, and check that the rest is a formula.
+
+    Whatever is added to a formula is added behind this: blocks or cell types next to an empty
+    formula would hide that it is empty.
+
+    Raises
+    ------
+    InputError
+        If the formula cannot be read or names no column.
+    """
+    fixed, columns = random_intercepts(formula)
+    if fixed is not None:
+        parse(fixed)
+    return fixed, columns
+
+
 def random_blocks(
     formula: str | None, block: str | None, maximum: int = 1
 ) -> tuple[str | None, list[str]]:
@@ -142,9 +159,10 @@ def random_blocks(
     Raises
     ------
     InputError
-        If the model does not support the random intercepts, or the option names another column.
+        If the formula cannot be read or names no column, the model does not support the random
+        intercepts, or the option names another column.
     """
-    fixed, columns = random_intercepts(formula)
+    fixed, columns = fixed_terms(formula)
     terms = " + ".join(f"(1 | {c})" for c in columns)
     if len(columns) > maximum:
         one = f"no more than {maximum} random intercept{'s' * (maximum > 1)} can be estimated here"
@@ -261,7 +279,7 @@ def formula_text(formula: str | Sequence[str]) -> str:
     if isinstance(formula, str):
         return formula if "~" in formula else f"~ {formula}"
     names = list(formula) if isinstance(formula, Iterable) else [formula]
-    if not all(isinstance(name, str) for name in names):
+    if not names or not all(isinstance(name, str) for name in names):
         raise InputError(f"a formula must be a string or a list of columns, not {formula!r}")
     return "~ " + " + ".join(f"`{name}`" for name in names)
 
@@ -294,7 +312,7 @@ def parse(text: str) -> Any:
     try:
         parsed = formulaic.Formula(text)
     except Exception as error:  # its own errors and SyntaxError, over several lines
-        raise InputError(f"cannot read formula {text!r}: {str(error).splitlines()[0]}") from error
+        raise InputError(f"cannot read formula {text!r}: {_reason(str(error))}") from error
     if not isinstance(parsed, formulaic.SimpleFormula):
         raise InputError(
             f"cannot read formula {text!r}: a formula has no left-hand side here, e.g. "
@@ -307,6 +325,16 @@ def parse(text: str) -> Any:
     if "".join(text.split()) != "~1" and not any(columns_of(term) for term in parsed):
         raise InputError(f"formula {text!r} names no column: leave it out")
     return parsed
+
+
+def _reason(message: str) -> str:
+    """Return the reason why a formula could not be read, from the message of the parser."""
+    first = (message.splitlines() or ["it is not a formula"])[0]
+    operator = re.match(r"Operator `(.*?)` ", first)
+    if operator is None:
+        return first
+    signs = " and ".join(repr(c) for c in operator[1])
+    return f"a term is missing next to {signs}; write columns joined by +, as in '~ age + sex'"
 
 
 def columns_of(term: Any) -> set[str]:
@@ -327,6 +355,12 @@ def columns_of(term: Any) -> set[str]:
 def columns(text: str) -> list[str]:
     """Return the names of the columns that a formula uses."""
     return sorted(set().union(*(columns_of(term) for term in parse(text))))
+
+
+def bare_columns(text: str) -> set[str]:
+    """Return the names of the columns that a formula uses as they are, outside of functions."""
+    factors = (factor for term in parse(text) for factor in term.factors)
+    return {str(f.expr) for f in factors if f.eval_method.name == "LOOKUP"}
 
 
 def _refuse_code(expression: str, text: str) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from numbers import Real
 
+import numpy as np
 import pandas as pd
 
 from hiercorr.errors import InputError
@@ -33,6 +35,7 @@ def one_name_each(kind: str, column: object, values: pd.Series | pd.Index) -> No
         different = pd.Index(list(each), dtype=object)
     else:
         return
+    _refuse_switches(f"{kind} {column!r}", values)
     writable_names(f"{kind} {column!r}", different)
     names = different.astype(str)
     if names.is_unique:
@@ -43,6 +46,23 @@ def one_name_each(kind: str, column: object, values: pd.Series | pd.Index) -> No
         f"{kind} {column!r} contains {same}, which have the same name {name!r}: give each value "
         f"one spelling, e.g. obs[{column!r}] = obs[{column!r}].astype(str)"
     )
+
+
+def _refuse_switches(kind: str, values: pd.Series | pd.Index) -> None:
+    """Raise an error if booleans stand among numbers, as which they would count: True is 1."""
+    if values.dtype != object:
+        return
+    types = pd.api.types.infer_dtype(values, skipna=True)
+    if types not in ("mixed", "mixed-integer"):
+        return
+    is_switch = np.array([isinstance(v, bool | np.bool_) for v in values], bool)
+    is_number = np.array([isinstance(v, Real) for v in values], bool) & ~is_switch
+    if is_switch.any() and is_number.any():
+        two = [list(values)[np.flatnonzero(which)[0]] for which in (is_switch, is_number)]
+        raise InputError(
+            f"{kind} contains {two[0]!r} and {two[1]!r}, a boolean among numbers: give "
+            " all rows numbers, or all rows labels"
+        )
 
 
 def writable_names(kind: str, names: Iterable[object]) -> None:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from hiercorr.design import formulas
 from hiercorr.design.levels import one_name_each
+from hiercorr.design.nesting import quoted
 from hiercorr.errors import InputError, listed, unknown_name
 
 
@@ -166,6 +167,7 @@ def make_design(
 def _used_columns(text: str, table: pd.DataFrame) -> pd.DataFrame:
     """Check the columns of a formula and return them without unused levels."""
     needed = formulas.columns(text)
+    as_they_are = formulas.bare_columns(text)
     for name in needed:
         if name not in table:
             raise unknown_name("column in the formula", name, table.columns)
@@ -182,6 +184,12 @@ def _used_columns(text: str, table: pd.DataFrame) -> pd.DataFrame:
                 f"{table.index[infinite[0]]!r}; correct it or leave them out with subset="
             )
         one_name_each("column", name, table[name])
+        if name in as_they_are and _are_objects(table[name]):
+            raise InputError(
+                f"column {name!r} has numbers of the type object, which would be labels of groups: "
+                f"use obs[{name!r}].astype(float) if they are numbers, and C({quoted(name)}) in "
+                "the formula if they are labels"
+            )
         if table[name].nunique() == 1:  # a factor of one level would silently drop out
             raise InputError(
                 f"column {name!r} is constant ({table[name].iloc[0]!r} in all {len(table)} rows); "
@@ -191,6 +199,11 @@ def _used_columns(text: str, table: pd.DataFrame) -> pd.DataFrame:
     for name in needed:
         used[name] = _plain(used[name])
     return used
+
+
+def _are_objects(values: pd.Series) -> bool:
+    kinds = ("integer", "floating", "mixed-integer-float", "decimal")
+    return values.dtype == object and pd.api.types.infer_dtype(values) in kinds
 
 
 def _infinite(values: pd.Series) -> NDArray[np.int64]:
@@ -256,7 +269,8 @@ def sample_design(
                 f"column {name!r} varies within samples, so it is not a covariate of samples; "
                 "aggregate it to one value per sample in obs first, or leave it out of the formula"
             )
-        labels = name in table and not pd.api.types.is_numeric_dtype(table[name])
+        kind = pd.api.types.infer_dtype(table[name]) if name in table else ""
+        labels = kind in ("string", "categorical")
         if labels and table[name].nunique() == len(table) > 1:
             raise InputError(
                 f"column {name!r} has a different value in each of the {len(table)} samples: it is "

@@ -18,17 +18,25 @@ from hiercorr.counts.counts import MIN_CELLS, Counts
 from hiercorr.counts.modalities import one_type
 from hiercorr.counts.read import CountReader
 from hiercorr.counts.selection import Selection
+from hiercorr.counts.targets import (
+    Pairs,
+    Target,
+    given_pairs,
+    given_targets,
+    not_both,
+    without_counts,
+)
 from hiercorr.design.samples import sample_name
 from hiercorr.errors import (
     InputError,
     between_0_and_1,
     one_of,
-    text,
     true_or_false,
     without_effect,
 )
 from hiercorr.moments.products import cross_products
 from hiercorr.results import tiling
+from hiercorr.results.listed import lefts, selected_pairs
 from hiercorr.results.result import CorrelationResult
 from hiercorr.results.specified import Specified, sample_text
 from hiercorr.runtime.progress import with_progress
@@ -114,7 +122,8 @@ class CellCorrelation(Specified):
         method: str = "pearson",
         level: str = "within",
         *,
-        target: str | None = None,
+        target: Target = None,
+        pairs: Pairs = None,
         uncertainty: str | None = None,
         precision: str = "single",
         confidence: float = _CONFIDENCE,
@@ -130,8 +139,12 @@ class CellCorrelation(Specified):
             ``"within"``: sums of products around each sample's mean, added over samples (the
             repeated-measures correlation, Bakdash & Marusich 2017). ``"pooled"``: over all cells,
             ignoring samples.
-        target : str, optional
-            One gene against all others.
+        target : str or sequence of str, optional
+            Estimate this gene, or each of these, against all others only; several targets come
+            first among the genes of the result.
+        pairs : DataFrame, sequence of (str, str) or mapping, optional
+            Estimate these pairs only, as for :meth:`hiercorr.CSCore.fit`; they are the family of
+            tests.
         uncertainty : {"jackknife", "cluster", "none"}, optional
             As for :class:`hiercorr.CSCore`. None: ``"jackknife"`` if there are samples.
         precision : {"single", "double"}
@@ -161,18 +174,26 @@ class CellCorrelation(Specified):
         >>> r.dataset.attrs["model"]
         'CellCorrelation'
         """
-        chosen = self._check(method, level, target, uncertainty, precision, confidence)
+        not_both(target, pairs)
+        chosen = self._check(method, level, uncertainty, precision, confidence)
         true_or_false("progress", progress, optional=True)
-        target = self._reader.named(target)
-        counts = self._reader.with_gene(target)
-        rows = tiling.rows_of(target, counts.genes)
+        listed, targets = given_pairs(pairs), given_targets(target)
+        if listed is not None:
+            listed = listed.named(self._reader.named)
+            listed = without_counts(listed, self._reader.without_counts(listed.genes))
+            targets = lefts(listed)
+        if targets is not None:
+            targets = given_targets([str(self._reader.named(t)) for t in targets])
+        always = (targets or ()) if listed is None else listed.genes
+        counts = self._reader.with_genes(always, first=targets or ())
+        rows = tiling.rows_of(targets, counts.genes)
         options = _Options(
             level == "within", chosen, rows, tiling.DTYPE[precision], confidence, progress
         )
         tiling.check_memory(
             counts.n_genes,
             counts.n_samples,
-            target is not None,
+            tiling.n_rows(rows),
             False,
             options.dtype,
             available_memory(),
@@ -192,7 +213,7 @@ class CellCorrelation(Specified):
                 **counts.gene_ids,
             },
             sample={"n_cells": counts.cells_per_sample, "depth": counts.median_depth},
-            target=target,
+            target=targets,
             attrs={
                 "title": f"exploratory: cell-level {method.capitalize()} correlation, {level}",
                 "model": "CellCorrelation",
@@ -209,13 +230,12 @@ class CellCorrelation(Specified):
                 **counts.attributes,
             },
         )
-        return CorrelationResult(dataset)
+        return CorrelationResult(dataset if listed is None else selected_pairs(dataset, listed))
 
     def _check(
         self,
         method: str,
         level: str,
-        target: str | None,
         uncertainty: str | None,
         precision: str,
         confidence: float,
@@ -225,7 +245,6 @@ class CellCorrelation(Specified):
         one_of("level", level, LEVELS)
         one_of("uncertainty", uncertainty, (None, *UNCERTAINTIES))
         one_of("precision", precision, tiling.DTYPE)
-        text("target", target, optional=True)
         between_0_and_1("confidence", confidence)
         if self.sample is None:
             for name, value, needed in (
@@ -250,7 +269,7 @@ class _Options:
 
     within: bool
     uncertainty: str
-    rows: slice | None  # position of the target
+    rows: slice | None  # positions of the targets
     dtype: DTypeLike
     confidence: float
     progress: bool | None

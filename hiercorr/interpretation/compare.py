@@ -12,6 +12,7 @@ import pandas as pd
 from hiercorr.counts.names import name_of
 from hiercorr.errors import DataWarning, InputError, listed, unknown_name
 from hiercorr.interpretation.evidence import check_names, different_choices
+from hiercorr.results.layout import has_all_pairs, scope
 from hiercorr.results.pairs import ids_of
 from hiercorr.results.result import CorrelationResult
 from hiercorr.runtime.user_warnings import warn
@@ -203,6 +204,9 @@ def _common(results: Mapping[str, CorrelationResult]) -> list[tuple[str, str]]:
             f"the results have different targets ({', '.join(sorted(map(str, targets)))}) and no "
             "pair in common"
         )
+    for r in results.values():
+        if r.target is None and not has_all_pairs(r.dataset):
+            raise InputError(f"a result has {scope(r.dataset)}: name the pairs to compare, pairs=")
     if targets:
         target = str(next(iter(targets)))
         found = [(target, g) for g in shared if g != target]
@@ -233,14 +237,17 @@ def _rows(
         columns = ("correlation", "ci_lower", "ci_upper")
     out = []
     for a, b in pairs:
-        left, right = (b, a) if result.target == b else (a, b)
-        if result.target not in (None, left):
+        targets = result.targets
+        swapped = targets is not None and a not in targets
+        left, right = (b, a) if swapped else (a, b)
+        if targets is not None and left not in targets:
             raise InputError(
-                f"result {name!r} contains the pairs of {result.target!r} only, not {a!r} and {b!r}"
+                f"result {name!r} contains the pairs of {scope(result.dataset)} only, not {a!r} "
+                f"and {b!r}"
             )
         _, row = result._row(left)
-        if right not in result.genes:
-            raise unknown_name("gene", right, result.genes)
+        if right not in row["gene"].values:
+            raise unknown_name(f"partner of {left}", right, row["gene"].values)
         estimate = row.sel(gene=right)
         value, low, high = (float(estimate[c]) if c in estimate else np.nan for c in columns)
         out.append(

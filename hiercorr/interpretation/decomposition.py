@@ -28,9 +28,18 @@ from hiercorr import moments
 from hiercorr.counts.counts import MIN_CELLS, Counts
 from hiercorr.counts.read import read_counts
 from hiercorr.counts.selection import Selection
+from hiercorr.counts.targets import (
+    Pairs,
+    Target,
+    given_pairs,
+    given_targets,
+    not_both,
+    targets_first,
+)
 from hiercorr.design.samples import sample_name
-from hiercorr.errors import InputError, text, true_or_false
+from hiercorr.errors import InputError, true_or_false
 from hiercorr.results import tiling
+from hiercorr.results.listed import lefts, selected_pairs
 from hiercorr.results.result import CorrelationResult
 from hiercorr.runtime.progress import with_progress
 from hiercorr.runtime.resources import available_memory
@@ -47,7 +56,8 @@ def decompose(
     depth: str | ArrayLike | None = None,
     subset: ArrayLike | Mapping[str, Any] | None = None,
     *,
-    target: str | None = None,
+    target: Target = None,
+    pairs: Pairs = None,
     gene_names: str | None = None,
     min_cells: int = MIN_CELLS,
     small_samples: str = "exclude",
@@ -62,8 +72,11 @@ def decompose(
     ----------
     data, sample, genes, layer, depth, subset, gene_names, min_cells, small_samples
         As for :class:`hiercorr.CSCore`.
-    target : str, optional
-        One gene against all others.
+    target : str or sequence of str, optional
+        Estimate this gene, or each of these, against all others only; several targets come first
+        among the genes of the result.
+    pairs : DataFrame, sequence of (str, str) or mapping, optional
+        Estimate these pairs only, as for :meth:`hiercorr.CSCore.fit`; they are the family of tests.
     progress : bool, optional
         Whether to show a progress bar. None: in a terminal, for long work.
 
@@ -91,7 +104,8 @@ def decompose(
     True
     """
     sample = sample_name(sample)
-    text("target", target, optional=True)
+    not_both(target, pairs)
+    listed, targets = given_pairs(pairs), given_targets(target)
     true_or_false("progress", progress, optional=True)
     counts = read_counts(
         data,
@@ -105,14 +119,19 @@ def decompose(
             min_cells=min_cells,
             small_samples=small_samples,
         ),
-        always=() if target is None else (target,),
+        always=(targets or ()) if listed is None else listed.genes,
     )
-    target = counts.named(target)
+    if listed is not None:
+        listed = listed.named(counts.named)
+        targets = lefts(listed)
+    if targets is not None:
+        targets = given_targets([str(counts.named(t)) for t in targets])
+    counts = targets_first(counts, targets)
     if counts.n_samples < 2:
         raise InputError("a decomposition needs at least 2 samples")
-    rows = tiling.rows_of(target, counts.genes)
+    rows = tiling.rows_of(targets, counts.genes)
     tiling.check_memory(
-        counts.n_genes, counts.n_samples, target is not None, False, np.float64, available_memory()
+        counts.n_genes, counts.n_samples, tiling.n_rows(rows), False, np.float64, available_memory()
     )
     parts = _Decomposition.of(counts)
     dataset = build_dataset(
@@ -121,7 +140,7 @@ def decompose(
         pair=_pairs(parts, rows, progress),
         gene=_genes(parts),
         sample={"n_cells": counts.cells_per_sample, "depth": counts.median_depth},
-        target=target,
+        target=targets,
         attrs={
             "title": "decomposition of the correlation over pooled cells",
             "model": "decomposition",
@@ -135,7 +154,7 @@ def decompose(
             **counts.attributes,
         },
     )
-    return CorrelationResult(dataset)
+    return CorrelationResult(dataset if listed is None else selected_pairs(dataset, listed))
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from hiercorr.counts.formats import unknown_column
 from hiercorr.counts.modalities import one_type
 from hiercorr.counts.read import read_counts
 from hiercorr.counts.selection import Selection, selected_cells
-from hiercorr.design.formulas import random_intercepts
+from hiercorr.design.formulas import fixed_terms
 from hiercorr.design.matrix import DesignMatrix, sample_design
 from hiercorr.design.nesting import Structure, design_structure, like_codes, quoted
 from hiercorr.design.samples import donors_of_samples, sample_columns, sample_name
@@ -315,11 +315,11 @@ def _problems(
     columns = pd.DataFrame({sample: counts.samples.to_numpy(), **constant}, index=counts.samples)
     varying = [str(c) for c in counts.obs.columns if str(c) not in columns]
     try:
-        fixed, random = random_intercepts(formula)
+        fixed, random = fixed_terms(formula)
         for column in random:
             if column not in columns and column not in varying:
                 raise unknown_name("grouping column", column, [*columns, *varying])
-        design = sample_design(fixed or "~ 1", columns, varying, None)
+        design = sample_design(fixed, columns, varying, None)
     except InputError as error:
         return [str(error)]
     s, k = design.matrix.shape

@@ -12,13 +12,14 @@ from scipy.spatial.distance import squareform
 
 from hiercorr.errors import InputError, true_or_false, unknown_name
 from hiercorr.plotting import style
+from hiercorr.results.layout import distinct, need_all_pairs, scope, spans_types
 from hiercorr.results.pairs import (
-    are_all_pairs,
     effect_name,
-    estimated_entries,
     estimates,
+    has_values,
     in_tables,
     limit_names,
+    p_values,
 )
 from hiercorr.results.result import CorrelationResult
 
@@ -41,14 +42,14 @@ def heatmap(
     """Plot a clustered heatmap with its dendrogram (average linkage of 1 - r).
 
     Genes of which fewer than half of the pairs could be estimated are left out; the title gives
-    their number. Of the pairs of several targets with other genes, such as those across two cell
-    types, targets are the rows and genes the columns, both ordered by average linkage of the
-    distances of their correlations.
+    their number. Of a result across two cell types, the genes of the first are the rows and those
+    of the second the columns, both ordered by average linkage of the distances of their
+    correlations.
 
     Parameters
     ----------
     result : CorrelationResult
-        Result for all pairs, or for several targets.
+        Result for all pairs, or across two cell types.
     genes : sequence of str, optional
         Genes to show; None: all.
     variable : str, optional
@@ -63,7 +64,7 @@ def heatmap(
     Axes
     """
     variable = variable or effect_name(result.dataset.data_vars)
-    if result.target is None and not are_all_pairs(result.dataset):
+    if result.target is None and spans_types(result.dataset):
         return _rectangle(result, genes, variable, max_genes, ax)
     r, names, total, missing = _chosen(result, genes, variable, max_genes)
     tree = _linkage(r)
@@ -116,8 +117,7 @@ def _rectangle(
     if variable == effect_name(result.dataset.data_vars):
         table[:] = estimates(result.dataset)
     known = table.notna().to_numpy()
-    asked = estimated_entries(result.dataset)
-    rows_known, columns_known = (known.sum(k) >= 0.5 * asked.sum(k) for k in (1, 0))
+    rows_known, columns_known = (known.mean(k) >= 0.5 for k in (1, 0))
     table = table.loc[rows_known, columns_known]
     if genes is not None:
         every = table.index.union(table.columns)
@@ -183,11 +183,7 @@ def _chosen(
     result: CorrelationResult, genes: Sequence[str] | None, variable: str, max_genes: int
 ) -> tuple[NDArray, NDArray, int, int]:
     """Return matrix and names of the genes to show, how many could be, and how many could not."""
-    if result.target is not None:
-        raise InputError(
-            "a heatmap needs all pairs, and this result has one target: "
-            "use ranked() or fit without target="
-        )
+    need_all_pairs(result.dataset, "a heatmap needs")
     table = result.matrix(variable)
     if variable == effect_name(result.dataset.data_vars):
         table[:] = estimates(result.dataset)
@@ -284,11 +280,10 @@ def volcano(
     """
     true_or_false("shrunken", shrunken)
     if gene is None and result.target is None:
-        total = int(in_tables(result.dataset).sum())
-        total = total // 2 if are_all_pairs(result.dataset) else total
+        total = int((in_tables(result.dataset) & distinct(result.dataset)).sum())
         table = result.pairs(n=_MAX_PAIRS, sort_by="shrunken" if shrunken else "p_value")
         table = table.assign(position=style.positions(result, table, shrunken))
-        title = f"all pairs{style.shown(len(table), total)}"
+        title = f"{scope(result.dataset)}{style.shown(len(table), total)}"
         names = table["gene_a"] + "-" + table["gene_b"]
     else:
         gene, table = style.partners(result, gene, shrunken)
@@ -424,8 +419,11 @@ def _ranked_legend(passed: NDArray, q: float, ax: Axes, rate: str) -> list[Artis
 
 def _p_values(result: CorrelationResult, variable: str) -> NDArray:
     """Return the p-values of the distinct pairs."""
-    p = result.matrix(variable).to_numpy(float)
-    p = p[np.triu_indices(len(p), 1)] if are_all_pairs(result.dataset) else p.ravel()
+    known = variable in result.dataset and has_values(result.dataset, variable)
+    p = np.empty(0)
+    if known:
+        values = p_values(result.dataset) if variable == "p_value" else result.dataset[variable]
+        p = np.asarray(values)[distinct(result.dataset)].astype(float)
     p = p[np.isfinite(p)]
     if not len(p):
         raise InputError(f"this result has no {variable}: it was fitted without uncertainty")

@@ -6,11 +6,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from hiercorr.errors import InputError
 from hiercorr.plotting import style
-from hiercorr.results.pairs import are_all_pairs, estimates, known_gene, row_of, targets_of
+from hiercorr.results.layout import ends, is_list, spans_types
+from hiercorr.results.pairs import estimates, known_gene, row_of
 from hiercorr.results.result import CorrelationResult
+from hiercorr.schema import Flag
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -173,6 +176,21 @@ def strip(
     return style.finish(ax, result, f"partners of {name}{style.shown_partners(table, total)}")
 
 
+def _median_size(result: CorrelationResult) -> NDArray:
+    """Return the median absolute correlation of each gene; NaN without an estimate."""
+    r = result.dataset["correlation"].values
+    at = np.nonzero(np.isfinite(r) & ((result.dataset["flag"].values & int(Flag.SELF)) == 0))
+    size, genes = np.abs(r[at]).astype(float), at[-1]
+    if is_list(result.dataset):  # every pair is one of both genes
+        names = np.concatenate(ends(result.dataset, at))
+        genes, size = result.genes.astype(str).get_indexer(names), np.tile(size, 2)
+    out = pd.Series(size).groupby(genes).median().reindex(range(len(result.genes)))
+    if not spans_types(result.dataset):
+        return out.to_numpy()
+    rows = pd.Series(size).groupby(at[0]).median().reindex(range(len(r)))
+    return np.concatenate([rows, out])  # in the order of the table of genes
+
+
 @style.verbatim
 def diagnostics(result: CorrelationResult, ax: Axes | None = None) -> Axes:
     """Plot the size of each gene's correlations against its detection, by flag.
@@ -189,21 +207,10 @@ def diagnostics(result: CorrelationResult, ax: Axes | None = None) -> Axes:
     table = result.gene_table()
     if "detection" not in table:
         raise InputError("this result has no detection of genes to plot")
-    r = np.array(result.matrix(), float)
-    targets = targets_of(result.dataset)
-    if are_all_pairs(result.dataset):
-        np.fill_diagonal(r, np.nan)
-    columns = [*r.T]
-    if len(table) > len(columns):  # targets that are no genes of the result come first
-        columns = [*r, *columns]
-    shown = ~result.genes.isin(targets)
-    if len(columns) > len(shown):
-        shown = np.ones(len(columns), bool)
-    size = np.array(
-        [np.median(np.abs(c[np.isfinite(c)])) if np.isfinite(c).any() else np.nan for c in columns]
-    )
-    table, size = table[shown], size[shown]
+    size = _median_size(result)
     missing = np.isnan(size)
+    if result.target in result.genes:
+        table, size, missing = (v[result.genes != result.target] for v in (table, size, missing))
     now = style.look()
     ax = style.axes(ax)
     flagged = (
@@ -230,7 +237,7 @@ def diagnostics(result: CorrelationResult, ax: Axes | None = None) -> Axes:
         ax.plot([], [], " ", label=f"not estimable ({int(missing.sum()):,})")
     ax.set_xlabel("proportion of cells with a count")
     ax.set_ylabel(
-        "median |correlation|" if len(targets) != 1 else f"|correlation with {targets[0]}|"
+        "median |correlation|" if result.target is None else f"|correlation with {result.target}|"
     )
     style.legend(ax)
     return style.finish(ax, result, "genes: detection and correlation")
@@ -271,7 +278,7 @@ def sample_scatter(
     ax.scatter(x, y, s=now.area(24), c=style.BLUE, lw=0, alpha=0.8, zorder=3)
     adjusted = ", adjusted" if design.shape[1] > 1 else ""
     types = [dataset.attrs.get(f"cell_type_{side}") for side in "ab"]
-    if names[0] not in targets_of(dataset):
+    if types[0] and str(_cell_type_of(result, names[0])) != types[0]:
         types.reverse()
     for axis, name, cells in zip((ax.xaxis, ax.yaxis), names, types, strict=True):
         of = f" in {cells}" if cells and not name.endswith(f"({cells})") else ""
@@ -281,6 +288,11 @@ def sample_scatter(
     size = "r beyond -1 or 1" if np.isnan(r) and np.isfinite(every) else f"r = {r:.2f}"
     tested = f", p = {p:.2g}" if np.isfinite(p) else ""
     return style.finish(ax, result, f"{len(x)} samples: {size}{tested}")
+
+
+def _cell_type_of(result: CorrelationResult, gene: str) -> object:
+    """Return the cell type of a gene of either side."""
+    return result.gene_table()["cell_type"][gene]
 
 
 def _expression_of(result: CorrelationResult, gene: str) -> NDArray:

@@ -35,11 +35,12 @@ from hiercorr.reporting.methods_text import MODELS, Described, methods_text
 from hiercorr.reporting.references import cited
 from hiercorr.reporting.translations import LANGUAGES, translate, translate_cell
 from hiercorr.results.cell_types import CellTypes
+from hiercorr.results.layout import has_all_pairs, scope
 from hiercorr.results.pairs import first_estimated, ids_of
 from hiercorr.results.result import CorrelationResult
 from hiercorr.results.tables import missing
 from hiercorr.results.text import P_VALUES, small_number
-from hiercorr.runtime.files import check_writable, write_text
+from hiercorr.runtime.files import check_place, write_text
 from hiercorr.runtime.optional import optional
 from hiercorr.runtime.user_warnings import warn
 
@@ -196,12 +197,7 @@ def write_report(
             f"the report is HTML: path={str(path)!r} must end in .html; a browser can print it as "
             "PDF"
         )
-    if not Path(path).parent.is_dir():
-        raise InputError(
-            f"cannot write the report to path={str(path)!r}: there is no folder "
-            f"{str(Path(path).parent)!r}"
-        )
-    check_writable(Path(path).parent)
+    check_place(Path(path))
     known = {name for result in shown for name in result.genes}
     for result in shown:
         gene = name_of(gene, result.genes, ids_of(result.dataset))
@@ -475,7 +471,7 @@ def _result_section(
             caption = f"{named} and {strongest} in each sample"
             plots["forest"] = (caption, lambda: plot.forest(*pair))
             plots["strip"] = ("Strongest partners in each sample", lambda: plot.strip(named))
-    if result.target is None:
+    if has_all_pairs(result.dataset):
         heatmap = partial(plot.heatmap, max_genes=_HEATMAP_GENES)
         plots["heatmap"] = ("Clustered correlations", heatmap)
     if tested:
@@ -510,6 +506,8 @@ def _summary(result: CorrelationResult) -> str:
     of = f" from {int(a['n_donors']):,} donors" if a.get("n_donors") else ""
     genes = len(result.genes)
     pairs = f"{genes - 1:,} partners of {result.target}" if result.target else f"{genes:,} genes"
+    if result.target is None and not has_all_pairs(result.dataset):
+        pairs = f"{scope(result.dataset)}, {pairs}"
     kind = str(a.get("uncertainty", "none"))
     how = {
         "none": "without measures of uncertainty",

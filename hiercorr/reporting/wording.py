@@ -13,6 +13,7 @@ from hiercorr.counts.selection import without_digest
 from hiercorr.errors import InputError
 from hiercorr.reporting.references import cite
 from hiercorr.results.cell_types import CellTypes
+from hiercorr.results.layout import is_list
 from hiercorr.results.result import CorrelationResult
 from hiercorr.schema import AGREES
 
@@ -47,6 +48,10 @@ class Facts:
         Cell type -> its size, for a result of several cell types.
     left_out : tuple of str
         Cell types without a result.
+    targets : int
+        Number of targets that `target` names.
+    listed : int, optional
+        Number of the listed pairs, if a list was estimated.
     """
 
     attrs: Mapping[str, Any]
@@ -56,6 +61,8 @@ class Facts:
     target_is_gene: bool = True
     types: Mapping[str, CellTypeSize] = field(default_factory=dict)
     left_out: tuple[str, ...] = ()
+    targets: int = 1
+    listed: int | None = None
 
     def get(self, name: str, default: Any = None) -> Any:
         """Return an attribute, or the default if it is absent."""
@@ -75,8 +82,15 @@ def facts_of(result: object) -> Facts:
         return _of_cell_types(result)
     if isinstance(result, CorrelationResult):
         names = frozenset(str(n) for n in (*result.dataset.variables,))
-        is_gene = result.target in result.genes
-        return Facts(result.dataset.attrs, names, len(result.genes), result.target, is_gene)
+        targets, number = result.targets, None
+        if is_list(result.dataset):
+            number = result.dataset.sizes["pair"]
+        target = None if targets is None else listed_briefly(map(str, targets))
+        is_gene = targets is not None and bool(targets.isin(result.genes).all())
+        attrs, several = result.dataset.attrs, 1 if targets is None else len(targets)
+        return Facts(
+            attrs, names, len(result.genes), target, is_gene, targets=several, listed=number
+        )
     if isinstance(result, pd.DataFrame):
         attrs = {str(k): v for k, v in result.attrs.items()}
         return Facts(attrs, frozenset(map(str, result.columns)), target=attrs.get("gene"))
@@ -120,6 +134,14 @@ def listed(names: Iterable[str]) -> str:
     return f"{', '.join(first)} and {last}" if first else last
 
 
+def listed_briefly(names: Iterable[str], most: int = 5) -> str:
+    """Join names as in ``"a, b and 3 others"``."""
+    every = list(names)
+    if len(every) <= most:
+        return listed(every)
+    return f"{', '.join(every[: most - 1])} and {len(every) - most + 1} others"
+
+
 def percent(f: Facts) -> str:
     """Return the confidence level, e.g. ``"95%"``."""
     return f"{100 * f.get('confidence', 0.95):g}%"
@@ -140,13 +162,15 @@ def between_genes(f: Facts) -> str:
     if f.get("pairs_across"):
         return f"for {f.get('pairs_across')}"
     sizes = sorted({s.genes for s in f.types.values()} or {f.genes})
-    other = int(f.target is not None and f.target_is_gene)
+    other = int(f.target is not None and f.target_is_gene and f.targets == 1)
     number = " to ".join(f"{n - other:,}" for n in dict.fromkeys((sizes[0], sizes[-1])))
     genes = f"{number} {'other ' if other else ''}gene{'s' * (number != '1')}{chosen_genes(f)}"
     if f.get("gene_sets"):
         layer = f.get("gene_sets_layer", "X")
         of = "" if layer == "X" else " of raw" if layer == "raw" else f" of layer {layer}"
         genes += f" (gene sets entered as summed counts{of}: {f.get('gene_sets'):,})"
+    if f.listed is not None:
+        return f"between the genes of {f.listed:,} listed pairs, of {genes}"
     if f.target is not None:
         return f"between {f.target} and {genes}"
     return f"between {genes}" if sizes == [2] else f"between all pairs of {genes}"
@@ -428,6 +452,8 @@ def _family(f: Facts) -> str:
     known = {
         "all distinct pairs": "all distinct pairs of genes",
         "pairs of the target": f"the pairs with {f.target}",
+        "pairs of the targets": f"the distinct pairs with {f.target}",
+        "listed pairs": "the listed pairs",
         "pairs of each gene": "the pairs of each gene separately",
     }
     each = ", separately for each cell type" if f.types and not types else ""

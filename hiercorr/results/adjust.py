@@ -18,7 +18,15 @@ from hiercorr.inference.multiplicity import (
     holm,
     storey,
 )
-from hiercorr.results.pairs import are_all_pairs, p_values, target_of
+from hiercorr.results.layout import (
+    distinct,
+    has_all_pairs,
+    is_list,
+    mirror_targets,
+    scope,
+    target_positions,
+)
+from hiercorr.results.pairs import p_values
 
 Array = NDArray[np.float64]
 
@@ -41,6 +49,27 @@ _PROCEDURES: dict[str, Callable[[Array], Array]] = {
 }
 
 
+def family_of(dataset: xr.Dataset) -> str:
+    """Return the name of the family of all pairs of a result."""
+    if "pairs_across" in dataset.attrs:
+        return str(dataset.attrs["pairs_across"])
+    if has_all_pairs(dataset):
+        return "all distinct pairs"
+    if is_list(dataset):
+        return "listed pairs"
+    return "pairs of the target" if dataset.sizes["target"] == 1 else "pairs of the targets"
+
+
+def mirrored(values: Array, dataset: xr.Dataset) -> Array:
+    """Copy the value of each distinct pair to the pair's second entry, in place."""
+    if has_all_pairs(dataset):
+        upper = np.triu_indices(len(values), 1)
+        values.T[upper] = values[upper]
+    elif not is_list(dataset):
+        mirror_targets(values, target_positions(dataset))
+    return values
+
+
 def with_q_values(dataset: xr.Dataset, method: str, family: str, level: float) -> xr.Dataset:
     """Replace the q-values of a result.
 
@@ -61,29 +90,25 @@ def with_q_values(dataset: xr.Dataset, method: str, family: str, level: float) -
         raise InputError(
             "this result has no p-values to adjust: fit with an uncertainty and at least 3 samples"
         )
-    target = target_of(dataset)
     p = p_values(dataset).astype(float)
     if method == "hierarchical":
-        if target is not None:
+        if not has_all_pairs(dataset):
             raise InputError(
-                "method='hierarchical' selects genes first: it needs the pairs of several genes, "
-                "not of one target"
+                "method='hierarchical' selects genes first: it needs the pairs of all genes, "
+                f"and this result has {scope(dataset)}"
             )
         q, tested = hierarchical(p, level), f"pairs of each of the genes chosen at {level:g}"
-    elif family == "gene" or target is not None:
-        q = np.stack([_PROCEDURES[method](row) for row in p])
-        each = "gene" if are_all_pairs(dataset) else "target"
-        tested = f"pairs of each {each}" if target is None else "pairs of the target"
-    elif not are_all_pairs(dataset):
-        q = _PROCEDURES[method](p.ravel()).reshape(p.shape)
-        tested = "all distinct pairs"
+    elif family == "gene":
+        if is_list(dataset):
+            raise InputError("family='gene' needs the pairs of genes, and this result has a list")
+        q, tested = np.stack([_PROCEDURES[method](row) for row in p]), "pairs of each gene"
+        if len(p) == 1:
+            tested = "pairs of the target"
     else:
-        q, tested = np.full(p.shape, np.nan), "all distinct pairs"
-        upper = np.triu_indices(len(p), 1)
-        q[upper] = _PROCEDURES[method](p[upper])
-        q.T[upper] = q[upper]
-    if "cell_type_a" in dataset.attrs and tested in ("all distinct pairs", "pairs of the target"):
-        tested = dataset.attrs["pairs_across"]
+        once = distinct(dataset)
+        q, tested = np.full(p.shape, np.nan), str(family_of(dataset))
+        q[once] = _PROCEDURES[method](p[once])
+        q = mirrored(q, dataset)
     name = ADJUSTMENT_NAMES[method]
     adjusted = dataset["q_value"].copy(data=q.astype(dataset["q_value"].dtype))
     adjusted.attrs["long_name"] = f"{name} adjusted p_value over {tested}"

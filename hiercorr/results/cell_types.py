@@ -14,6 +14,7 @@ import xarray as xr
 
 from hiercorr.counts.names import name_of
 from hiercorr.errors import InputError, instance_of, text, true_or_false, unknown_name, whole_number
+from hiercorr.results.layout import is_list, pair_names
 from hiercorr.results.pairs import ids_of, sort_by_evidence
 from hiercorr.results.result import CorrelationResult
 from hiercorr.results.storage import plain, write_dataset
@@ -22,7 +23,7 @@ from hiercorr.schema import GENE_TEXTS
 if TYPE_CHECKING:
     from statsmodels.iolib.summary import Summary
 
-_PRESENT = {"gene": "gene_in_type", "sample": "sample_in_type"}
+_PRESENT = {"gene": "gene_in_type", "sample": "sample_in_type", "pair": "pair_in_type"}
 _EACH, _LEFT_OUT = "of_cell_types", "left_out"
 
 
@@ -78,6 +79,12 @@ class CellTypes(Mapping[str, CorrelationResult]):
         2
         """
         parts = [r.dataset.assign_attrs({}) for r in self.results.values()]
+        names = [pair_names(p) for p in parts] if is_list(parts[0]) else None
+        if names is not None:
+            parts = [
+                p.drop_vars(["gene_a", "gene_b"]).assign_coords(pair=keys)
+                for p, keys in zip(parts, names, strict=True)
+            ]
         texts = dict.fromkeys(GENE_TEXTS, "")
         flags = {str(v): 0 for p in parts for v in p.data_vars if str(v).endswith("flag")}
         fill: dict[str, Any] = (
@@ -98,6 +105,14 @@ class CellTypes(Mapping[str, CorrelationResult]):
             for k, v in parts[0].attrs.items()
             if all(k in p.attrs and np.array_equal(p.attrs[k], v) for p in parts)
         }
+        if names is not None:
+            ends = [r.dataset[["gene_a", "gene_b"]].to_dataframe() for r in self.results.values()]
+            every = pd.concat(
+                [e[["gene_a", "gene_b"]].set_index(k) for e, k in zip(ends, names, strict=True)]
+            )
+            every = every[~every.index.duplicated()].loc[out["pair"].values]
+            sides = {name: ("pair", every[name].to_numpy(object)) for name in every}
+            out = out.drop_vars("pair").assign_coords(sides)
         subsets = " | ".join(str(p.attrs.get("subset", "")) for p in parts)
         return out.assign_attrs({**shared, "subset": subsets})
 
@@ -190,7 +205,10 @@ class CellTypes(Mapping[str, CorrelationResult]):
         out = self.dataset
         parts = {k: r.dataset for k, r in self.results.items()}
         for dim, name in _PRESENT.items():
-            inside = np.array([np.isin(out[dim].values, p[dim].values) for p in parts.values()])
+            if dim not in out.dims:
+                continue
+            values = {k: _values(p, dim) for k, p in parts.items()}
+            inside = np.array([np.isin(_values(out, dim), v) for v in values.values()])
             text = f"whether the {dim} is in the result of the cell type"
             out[name] = (("cell_type", dim), inside.astype(np.int8), {"long_name": text})
         each = {
@@ -219,8 +237,7 @@ class CellTypes(Mapping[str, CorrelationResult]):
         if "cell_type" not in dataset.coords:
             raise InputError("this dataset has no cell types: use CorrelationResult(dataset)")
         attrs = dict(dataset.attrs)
-        each = json.loads(attrs.pop(_EACH, "{}"))
-        left_out = json.loads(attrs.pop(_LEFT_OUT, "{}"))
+        each, left_out = (_unpacked(attrs, name) for name in (_EACH, _LEFT_OUT))
         results = {}
         for k, cell_type in enumerate(map(str, dataset["cell_type"].values)):
             part = dataset.isel(cell_type=k, drop=True)
@@ -231,6 +248,9 @@ class CellTypes(Mapping[str, CorrelationResult]):
             if "gene" in inside and "partner" in part.dims:
                 inside["partner"] = inside["gene"]
             names = own.get("variables", [v for v in part if v not in _PRESENT.values()])
+            lost = [v for v in names if v not in part]
+            if lost:
+                raise InputError(f"not a result of cell types: it has no {lost[0]!r}")
             one = part[names].isel(inside)
             one.attrs = dict(own["attrs"])
             results[cell_type] = CorrelationResult(one)
@@ -280,6 +300,28 @@ class CellTypes(Mapping[str, CorrelationResult]):
 
     def _repr_html_(self) -> str:
         return str(self.summary(n=5)._repr_html_())
+
+
+def _values(dataset: xr.Dataset, dim: str) -> np.ndarray:
+    """Return the names along a dimension."""
+    return pair_names(dataset) if dim == "pair" else dataset[dim].values
+
+
+def _unpacked(attrs: dict[str, Any], name: str) -> dict[str, Any]:
+    """Take an attribute with JSON out of the attributes."""
+    try:
+        found = json.loads(attrs.pop(name, "{}"))
+    except (TypeError, ValueError) as error:
+        raise InputError(f"the attribute {name!r} cannot be read ({error})") from error
+    parts = found.values() if isinstance(found, dict) else [None]
+    if name == _EACH and not all(
+        isinstance(p, dict)
+        and isinstance(p.get("attrs"), dict)
+        and isinstance(p.get("variables", []), list)
+        for p in parts
+    ):
+        raise InputError(f"the attribute {name!r} does not describe the cell types")
+    return dict(found)
 
 
 def _strongest(tables: dict[str, pd.DataFrame], n: int | None) -> pd.DataFrame:

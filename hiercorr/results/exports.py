@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 
 from hiercorr.errors import InputError
-from hiercorr.results import pairs, tables
+from hiercorr.results import layout, pairs, tables
 from hiercorr.runtime.optional import optional
 from hiercorr.schema import CELL_TYPE
 
@@ -19,11 +19,15 @@ if TYPE_CHECKING:
 
 def to_anndata(dataset: xr.Dataset, adata: ad.AnnData, key: str) -> ad.AnnData:
     """Copy the genes of a result from an AnnData object and add the result to the copy."""
-    genes, target = pairs.genes_of(dataset), pairs.target_of(dataset)
+    genes, targets = pairs.genes_of(dataset), layout.targets_of(dataset)
     if CELL_TYPE in dataset:
         raise InputError(
             "this result has genes of two cell types, for which an AnnData of genes has no place: "
             "use to_table() or save()"
+        )
+    if layout.is_list(dataset):
+        raise InputError(
+            "listed pairs are no matrix of genes, and have no place in an AnnData: use to_frame()"
         )
     ids = pairs.ids_of(dataset)
     named = genes if ids is None or genes.isin(adata.var_names).all() else ids
@@ -40,7 +44,9 @@ def to_anndata(dataset: xr.Dataset, adata: ad.AnnData, key: str) -> ad.AnnData:
         if values.dims == ("gene", "partner"):
             out.varp[f"{key}_{name}"] = np.array(values.values)
         elif values.dims == ("target", "gene"):
-            out.var[f"{key}_{target}_{name}"] = np.array(values.values[0])
+            assert targets is not None
+            for target, row in zip(targets, values.values, strict=True):
+                out.var[f"{key}_{target}_{name}"] = np.array(row)
         elif values.dims == ("gene",):
             out.var[f"{key}_{name}"] = np.array(values.values)
     out.uns[key] = {str(k): v for k, v in dataset.attrs.items()}

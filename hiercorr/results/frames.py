@@ -9,7 +9,8 @@ import xarray as xr
 from hiercorr.errors import InputError
 from hiercorr.results import pairs
 from hiercorr.results.feature_types import with_types
-from hiercorr.schema import FEATURE_TYPE, Flag, describe_flag
+from hiercorr.results.layout import distinct, ends, has_all_pairs, scope, target_of, targets_of
+from hiercorr.schema import FEATURE_TYPE, describe_flag
 
 
 def to_frame(dataset: xr.Dataset) -> pd.DataFrame:
@@ -38,28 +39,28 @@ def conf_int(dataset: xr.Dataset) -> pd.DataFrame:
 
 def n_pairs(dataset: xr.Dataset) -> int:
     """Count the pairs."""
-    if pairs.are_all_pairs(dataset):
-        n = dataset.sizes["gene"]
+    n = dataset.sizes["gene"]
+    if has_all_pairs(dataset):
         return n * (n - 1) // 2
-    return int(pairs.estimated_entries(dataset).sum())
+    return int(distinct(dataset).sum())
 
 
 def one_pair(dataset: xr.Dataset, gene_a: str, gene_b: str) -> pd.Series:
     """Return all variables of one pair."""
-    genes, targets = pairs.genes_of(dataset), pairs.targets_of(dataset)
+    targets, genes = targets_of(dataset), pairs.genes_of(dataset)
     gene_a, gene_b = (pairs.known_gene(dataset, gene) for gene in (gene_a, gene_b))
     if gene_a == gene_b:
         raise InputError(f"{gene_a!r} and {gene_b!r} are no pair: name two genes")
-    row, other = (gene_a, gene_b)
-    if len(targets) and not (row in targets and other in genes):
-        row, other = other, row
-    if len(targets) and not (row in targets and other in genes):
-        of = f"{targets[0]!r}" if len(targets) == 1 else f"{len(targets):,} genes"
-        raise InputError(f"this result has the pairs of {of} only, not {gene_a!r} and {gene_b!r}")
+    if targets is not None and not targets.isin([gene_a, gene_b]).any():
+        raise InputError(
+            f"this result has pairs of {_only(dataset)} only, not {gene_a!r} and {gene_b!r}"
+        )
+    swapped = targets is not None and gene_a not in targets
+    row, other = (gene_b, gene_a) if swapped else (gene_a, gene_b)
     _, values = pairs.row_of(dataset, row)
-    at = genes.get_loc(other)
-    if int(values["flag"].values[at]) & int(Flag.SELF):
-        raise InputError(f"{gene_a!r} and {gene_b!r} are not among the pairs of this result")
+    if other not in values["gene"].values:
+        raise InputError(f"{gene_a!r} and {gene_b!r} are not among the listed pairs")
+    at = pd.Index(values["gene"].values).get_loc(other)
     found: dict[str, object] = {}
     if FEATURE_TYPE in dataset:
         kinds = dataset[FEATURE_TYPE].values[genes.get_indexer([gene_a, gene_b])]
@@ -69,30 +70,35 @@ def one_pair(dataset: xr.Dataset, gene_a: str, gene_b: str) -> pd.Series:
     return pd.Series(found, name=(gene_a, gene_b), dtype=object).infer_objects()
 
 
+def _only(dataset: xr.Dataset) -> str:
+    target = target_of(dataset)
+    return scope(dataset) if target is None else repr(target)
+
+
 def _asked(dataset: xr.Dataset) -> tuple[xr.Dataset, list[str]]:
-    if pairs.target_of(dataset) is not None:
+    if target_of(dataset) is not None:
         _, dataset = pairs.row_of(dataset, None)
     return dataset, [c for c in pairs.table_columns(dataset) if c in dataset]
 
 
-def _upper(dataset: xr.Dataset) -> tuple[np.ndarray, np.ndarray]:
-    return np.triu_indices(dataset.sizes["gene"], 1)
+def _entries(dataset: xr.Dataset) -> tuple[np.ndarray, ...]:
+    """Return the positions of the distinct pairs in the pair variables."""
+    if has_all_pairs(dataset):
+        return np.triu_indices(dataset.sizes["gene"], 1)
+    return np.nonzero(distinct(dataset))
 
 
 def _column(dataset: xr.Dataset, values: np.ndarray) -> np.ndarray:
-    """Return the values of the pairs of the targets, or those above the diagonal."""
-    if pairs.are_all_pairs(dataset):
-        return values[_upper(dataset)]
-    asked = pairs.estimated_entries(dataset)
-    return np.reshape(values, asked.shape)[asked]
+    """Return the values of the pairs of a target, or of the distinct pairs."""
+    target = target_of(dataset)
+    if target is None:
+        return values[_entries(dataset)]
+    others = pairs.genes_of(dataset) != target
+    return np.reshape(values, -1)[others]
 
 
 def _index(dataset: xr.Dataset) -> pd.Index:
-    target, genes = pairs.target_of(dataset), pairs.genes_of(dataset)
+    target, genes = target_of(dataset), pairs.genes_of(dataset)
     if target is not None:
         return pd.Index(genes[genes != target], name="gene")
-    if pairs.are_all_pairs(dataset):
-        (a, b), left = _upper(dataset), genes
-    else:
-        (a, b), left = np.nonzero(pairs.estimated_entries(dataset)), pairs.targets_of(dataset)
-    return pd.MultiIndex.from_arrays([left[a], genes[b]], names=["gene_a", "gene_b"])
+    return pd.MultiIndex.from_arrays(ends(dataset, _entries(dataset)), names=["gene_a", "gene_b"])

@@ -8,9 +8,11 @@ which HDF5 ignores, and removes when another program changes the file.
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import zlib
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -25,6 +27,8 @@ MARK = "checksums"  # attribute of a .zarr result that says where they are
 _TRAILER = re.compile(rb"\nhiercorr: (\d{20}) bytes, crc32 ([0-9a-f]{8})\n")
 _TRAILER_SIZE = len(f"\nhiercorr: {0:020} bytes, crc32 {0:08x}\n")
 _BLOCK = 1 << 24
+_NAMES_PER_BYTE = 100  # more than fit, however compressed
+_SIDE = 512  # of a part, which may be larger than the whole
 _NEVER_ZERO = (
     "correlation",
     "fisher_z_se",
@@ -145,18 +149,56 @@ def _checksum_of_list(files: Mapping[str, tuple[int, int]]) -> int:
 
 
 def _check_old_folder(path: Path, store: GuardedStore) -> None:
-    """Raise an error if chunks are missing from a folder without checksums: they would read as 0.
+    """Raise an error if a folder without checksums lacks chunks, or states shapes that disagree.
 
-    Chunks of zeros need not be stored, but some variables cannot be zero throughout.
+    Missing chunks would read as 0. Chunks of zeros need not be stored, but names and some variables
+    cannot be zero throughout. Chunks are counted by their files, and all shapes are compared with
+    the names that are there, so that an edited shape neither counts nor allocates anything.
     """
     import zarr
 
     try:
         group = zarr.open_group(store, mode="r")
-        arrays: dict[str, Any] = {name: group[name] for name in _NEVER_ZERO if name in group}
-        lost = {name: a.nchunks - a.nchunks_initialized for name, a in arrays.items()}
+        arrays: dict[str, Any] = dict(group.arrays())
+        dims = {name: _dimensions(a) for name, a in arrays.items()}
     except Exception:  # reading it reports everything else
         return
-    for name, n in lost.items():
-        if n > 0:
-            raise damaged(path, f"{n} parts of {name!r} are missing")
+    chunks = [key for key in walk(path) if _is_chunk(key)]
+    stored = Counter(key.partition("/")[0] for key in chunks)
+    names = {n: int(a.shape[0]) for n, a in arrays.items() if dims[n] == (n,) and a.shape}
+    for name in (*names, *(n for n in _NEVER_ZERO if n in arrays)):
+        lost = _n_chunks(arrays[name]) - stored[name]
+        if lost > 0:
+            raise damaged(path, f"{lost} parts of {name!r} are missing")
+    for name, n in names.items():
+        size = sum((path / key).stat().st_size for key in chunks if key.startswith(f"{name}/"))
+        if n > _NAMES_PER_BYTE * size:
+            raise damaged(path, f"{name!r} has the shape ({n},), and only {size} bytes")
+    for name, array in arrays.items():
+        shape = tuple(map(int, array.shape))
+        for dim, n in zip(dims[name], shape, strict=False):
+            if names.get(dim, n) != n:
+                raise damaged(
+                    path,
+                    f"{name!r} has the shape {shape}, and there are {names[dim]} names of {dim!r}",
+                )
+        sides = array.shards or array.chunks
+        if not all(0 < k <= 2 * max(n, _SIDE) for k, n in zip(sides, shape, strict=True)):
+            raise damaged(path, f"{name!r} has the shape {shape} in parts of {tuple(sides)}")
+
+
+def _dimensions(array: Any) -> tuple[str, ...]:
+    """Return the names of the dimensions of an array, as xarray writes them."""
+    named = array.attrs.get("_ARRAY_DIMENSIONS") or array.metadata.to_dict().get("dimension_names")
+    return tuple(map(str, named or ()))
+
+
+def _n_chunks(array: Any) -> int:
+    """Return the number of files of an array of which no part is missing."""
+    sides = array.shards or array.chunks
+    return math.prod(-(-n // max(side, 1)) for n, side in zip(array.shape, sides, strict=True))
+
+
+def _is_chunk(key: str) -> bool:
+    name = key.rpartition("/")[2]
+    return name[:1].isdigit()

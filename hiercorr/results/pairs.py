@@ -20,6 +20,16 @@ from hiercorr.errors import InputError, between_0_and_1, number, text, unknown_n
 from hiercorr.inference.derived import in_double
 from hiercorr.inference.prediction import predict_new_donor
 from hiercorr.results.computed import is_computed
+from hiercorr.results.layout import (
+    distinct,
+    ends,
+    is_list,
+    listed_row,
+    scope,
+    spans_types,
+    target_of,
+    targets_of,
+)
 from hiercorr.schema import GENE_ID, PAIR_VARIABLES, Flag, describe_flag, is_flagged
 
 UNCLIPPED = "correlation_unclipped"
@@ -48,28 +58,6 @@ _FIRST_COLUMNS = (
 )
 
 
-def target_of(dataset: xr.Dataset) -> str | None:
-    """Return the target gene, or None if there are several or all pairs were estimated."""
-    targets = targets_of(dataset)
-    return str(targets[0]) if len(targets) == 1 else None
-
-
-def targets_of(dataset: xr.Dataset) -> pd.Index:
-    """Return the names of the target genes; none if all pairs were estimated."""
-    return pd.Index(dataset["target"].values if "target" in dataset.dims else [], dtype=object)
-
-
-def are_all_pairs(dataset: xr.Dataset) -> bool:
-    """Return whether all pairs of the genes were estimated, in a symmetric matrix."""
-    return "target" not in dataset.dims
-
-
-def estimated_entries(dataset: xr.Dataset) -> NDArray[np.bool_]:
-    """Return which entries (target, gene) are pairs that were asked for, not genes alone."""
-    asked = (dataset["flag"].values & int(Flag.SELF)) == 0
-    return asked & (targets_of(dataset).to_numpy()[:, None] != genes_of(dataset).to_numpy())
-
-
 def genes_of(dataset: xr.Dataset) -> pd.Index:
     """Return the names of the genes."""
     return pd.Index(dataset["gene"].values)
@@ -91,9 +79,10 @@ def known_gene(dataset: xr.Dataset, gene: object) -> str:
     genes = genes_of(dataset)
     name = name_of(gene, genes, ids_of(dataset))
     targets = targets_of(dataset)
-    if isinstance(name, str) and (name in genes or name in targets):
+    known = genes if targets is None else genes.union(targets, sort=False)
+    if isinstance(name, str) and name in known:
         return name
-    error = unknown_name("gene", gene, genes.union(targets, sort=False))
+    error = unknown_name("gene", gene, known)
     if are_identifiers(genes) and not are_identifiers(pd.Index([str(gene)])):
         error = InputError(
             f"{error}; genes of this result have the ids of the data: to use symbols, fit it with "
@@ -121,24 +110,32 @@ def row_of(dataset: xr.Dataset, gene: str | None) -> tuple[str, xr.Dataset]:
     Raises
     ------
     InputError
-        If the gene is unknown, or not the target of a result that has one.
+        If the gene is unknown, or has no pairs in a result of targets or of listed pairs.
     """
     text("gene", gene, optional=True)
-    target = target_of(dataset)
+    target, targets = target_of(dataset), targets_of(dataset)
     if target is not None:
         gene = name_of(gene, genes_of(dataset), ids_of(dataset))
         if gene not in (None, target):
             raise InputError(f"this result has pairs of target {target!r} only, not of {gene!r}")
         return target, dataset.isel(target=0, drop=True)
     if gene is None:
-        targets = targets_of(dataset)
-        which = f"the pairs of {len(targets):,} genes" if len(targets) else "all pairs"
-        raise InputError(f"name a gene: this result contains {which}")
+        raise InputError(f"name a gene: this result has {scope(dataset)}")
+    if targets is not None:
+        named = name_of(gene, genes_of(dataset), ids_of(dataset))
+        if spans_types(dataset):
+            named = known_gene(dataset, gene)
+            if named not in targets:
+                return named, dataset.sel(gene=named, drop=True).rename(target="gene")
+        if named not in targets:
+            raise InputError(
+                f"this result has pairs of its {len(targets)} targets only, not of {gene!r}: "
+                f"{', '.join(map(str, targets[:10]))}{', ...' if len(targets) > 10 else ''}"
+            )
+        return str(named), dataset.sel(target=named, drop=True)
     gene = known_gene(dataset, gene)
-    if not are_all_pairs(dataset):
-        if gene in targets_of(dataset):
-            return gene, dataset.sel(target=gene, drop=True)
-        return gene, dataset.sel(gene=gene, drop=True).rename(target="gene")
+    if is_list(dataset):
+        return gene, listed_row(dataset, gene)
     return gene, dataset.sel(gene=gene, drop=True).rename(partner="gene")
 
 
@@ -160,7 +157,7 @@ def _some_rows(values: xr.DataArray) -> xr.DataArray:
 def row_blocks(dataset: xr.Dataset) -> Iterator[tuple[int, xr.Dataset]]:
     """Yield blocks of rows and the index of their first row; one block if held in memory."""
     flag = dataset["flag"]
-    rows, columns = flag.shape
+    rows, columns = flag.shape[0], int(np.prod(flag.shape[1:]))
     whole = all(v.variable._in_memory for v in dataset.data_vars.values() if v.dims == flag.dims)
     step = rows if whole else max(1, _PART // columns)
     for start in range(0, rows, step):
@@ -320,7 +317,7 @@ def distinct_pairs(
     check_threshold(dataset, q)
     columns = table_columns(dataset)
     tables = [
-        _block_of_pairs(first, block, columns, q, min_correlation, n, by)
+        _block_of_pairs(distinct(dataset, block, first), block, columns, q, min_correlation, n, by)
         for first, block in row_blocks(dataset)
     ]
     tables = [t for t in tables if len(t)] or tables[:1]  # empty blocks have names without a dtype
@@ -348,7 +345,7 @@ def _why_no_q(dataset: xr.Dataset) -> str:
 
 
 def _block_of_pairs(
-    first: int,
+    once: NDArray[np.bool_],
     ds: xr.Dataset,
     columns: Sequence[str],
     q: float | None,
@@ -356,30 +353,29 @@ def _block_of_pairs(
     n: int | None,
     by: str | None,
 ) -> pd.DataFrame:
-    """Tabulate the distinct pairs in a block of rows that starts at row `first`."""
+    """Tabulate the pairs in a block of rows, of entries that count each pair once."""
     r, flag = estimates(ds), ds["flag"].values
     keep = in_tables(ds) & (np.nan_to_num(np.abs(r)) >= min_correlation)
     if q is not None:
         keep &= ds["q_value"].values <= q
-    if "target" not in ds.dims:
-        keep &= np.triu(np.ones(keep.shape, bool), first + 1)
-    i, j = np.nonzero(keep)
-    if n is not None and len(i) > n:  # before the table is made: there can be millions of pairs
+    keep &= once
+    at = np.nonzero(keep)
+    if n is not None and len(at[0]) > n:  # before the table is made: there can be millions of pairs
         if by is not None:
-            strongest = _smallest(-np.abs(ds[by].values[i, j]), np.zeros(len(i)), n)
+            strongest = _smallest(-np.abs(ds[by].values[at]), np.zeros(len(at[0])), n)
         elif "p_value" in columns:
             size = ds["statistic"].values if "statistic" in ds else r
-            strongest = _smallest(ds["p_value"].values[i, j], -np.abs(size[i, j]), n)
+            strongest = _smallest(ds["p_value"].values[at], -np.abs(size[at]), n)
         else:
-            weak = (flag[i, j] & int(Flag.LOW_INFORMATION)) > 0
-            strongest = _smallest(weak - np.abs(r[i, j]), np.zeros(len(i)), n)
-        rows, i = np.unique(i[strongest], return_inverse=True)
-        j, flag = j[strongest], flag[rows]
+            weak = (flag[at] & int(Flag.LOW_INFORMATION)) > 0
+            strongest = _smallest(weak - np.abs(r[at]), np.zeros(len(at[0])), n)
+        rows, first_of = np.unique(at[0][strongest], return_inverse=True)
+        at, flag = (first_of, *(k[strongest] for k in at[1:])), flag[rows]
         ds = ds.isel({ds["flag"].dims[0]: rows})
-    left, right = (np.array([str(g) for g in ds[d].values], object) for d in ds["correlation"].dims)
-    table = {"gene_a": left[i], "gene_b": right[j]}
-    table |= {c: v[i, j].astype(float) for c, v in pair_columns(ds, columns)}
-    return pd.DataFrame({**table, "flag": flag[i, j]})
+    left, right = ends(ds, at)
+    table = {"gene_a": left, "gene_b": right}
+    table |= {c: v[at].astype(float) for c, v in pair_columns(ds, columns)}
+    return pd.DataFrame({**table, "flag": flag[at]})
 
 
 def _smallest(key: NDArray, then: NDArray, n: int) -> NDArray[np.int64]:

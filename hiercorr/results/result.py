@@ -21,9 +21,10 @@ from hiercorr.errors import (
     without_effect,
 )
 from hiercorr.estimands import estimand
-from hiercorr.results import exports, frames, pairs, posterior, tables
+from hiercorr.results import exports, frames, layout, pairs, posterior, tables
 from hiercorr.results.adjust import with_q_values
 from hiercorr.results.computed import DeltaError, lazily
+from hiercorr.results.limits import impossible_attribute, impossible_shape, impossible_value
 from hiercorr.results.plots import Plots
 from hiercorr.results.shrink import with_local_false_signs
 from hiercorr.results.storage import read_dataset, write_dataset
@@ -63,14 +64,14 @@ class CorrelationResult:
 
     def __init__(self, dataset: xr.Dataset) -> None:
         instance_of("dataset", dataset, xr.Dataset, "an xarray.Dataset")
-        why = why_incomplete(dataset)
+        why = why_incomplete(dataset) or impossible_shape(dataset)
         if why is not None:
             raise InputError(f"not a hiercorr result: the dataset {why}")
         self.dataset = dataset
 
     @property
     def target(self) -> str | None:
-        """The target gene, or None if there are several or all pairs were estimated.
+        """The target gene, or None if there are several, or all pairs were estimated.
 
         Examples
         --------
@@ -81,7 +82,57 @@ class CorrelationResult:
         >>> r.target
         'FTL'
         """
-        return pairs.target_of(self.dataset)
+        return layout.target_of(self.dataset)
+
+    @property
+    def targets(self) -> pd.Index | None:
+        """The target genes, or None if all pairs, or listed pairs, were estimated.
+
+        Examples
+        --------
+        >>> import hiercorr as hc
+        >>> adata = hc.datasets.glioblastoma()
+        >>> options = {"depth": "total_counts", "genes": 30, "subset": {"condition": "ctrl"}}
+        >>> r = hc.CSCore(adata, "sample_id", **options).fit(target=["FTL", "FTH1"])
+        >>> list(r.targets)
+        ['FTL', 'FTH1']
+        """
+        return layout.targets_of(self.dataset)
+
+    def of(self, target: str) -> CorrelationResult:
+        """Return the pairs of one of several targets, as a result with one target.
+
+        q-values remain those over the pairs of all targets.
+
+        Parameters
+        ----------
+        target : str
+            Name of a target, or its id where a column of the data named the genes.
+
+        Returns
+        -------
+        CorrelationResult
+
+        Raises
+        ------
+        InputError
+            If it is not a target of this result.
+
+        Examples
+        --------
+        >>> import hiercorr as hc
+        >>> adata = hc.datasets.glioblastoma()
+        >>> options = {"depth": "total_counts", "genes": 30, "subset": {"condition": "ctrl"}}
+        >>> r = hc.CSCore(adata, "sample_id", **options).fit(target=["FTL", "FTH1"])
+        >>> r.of("FTH1").top(n=1).index[0]
+        'FTL'
+        """
+        text("target", target)
+        if self.targets is None:
+            raise InputError(f"this result has {layout.scope(self.dataset)}, and no targets")
+        name, _ = pairs.row_of(self.dataset, target)
+        at = int(self.targets.get_loc(name))
+        return CorrelationResult(self.dataset.isel(target=slice(at, at + 1)))
 
     @property
     def genes(self) -> pd.Index:
@@ -642,7 +693,8 @@ class CorrelationResult:
         if gene is not None or self.target is not None:
             gene, _ = self._row(gene)
         table = self.top(gene, n) if gene is not None else self.pairs(n=n)
-        return make_summary(self.dataset, self.flag_counts(), table, gene)
+        scope = gene or layout.scope(self.dataset)
+        return make_summary(self.dataset, self.flag_counts(), table, gene, scope)
 
     def save(self, path: str | Path, overwrite: bool = False) -> Path:
         """Write the result to disk; a failed write leaves an existing file unchanged.
@@ -740,11 +792,8 @@ class CorrelationResult:
         selected = selected_cells(a, 60)
         cells = f" ({selected})" if selected else ""
         donors = f" of {a['n_donors']} donors" if "n_donors" in a else ""
-        targets = pairs.targets_of(self.dataset)
-        scope = f"{genes}, all pairs"
-        if len(targets):
-            of = f"target {targets[0]}" if len(targets) == 1 else f"{len(targets)} targets"
-            scope = f"{of} x {genes}"
+        scope = layout.scope(self.dataset)
+        scope = f"{scope} x {genes}" if self.targets is not None else f"{genes}, {scope}"
         if "cell_type_a" in a:
             scope += f" ({a['cell_type_a']} x {a['cell_type_b']})"
         return (
@@ -817,11 +866,28 @@ def load(path: str | Path, lazy: bool = False) -> CorrelationResult | CellTypes:
             f"{str(path)!r} has schema version {version or 'none'}; this hiercorr ({__version__}) "
             f"reads {SCHEMA_VERSION}: install the version that wrote it ({writer})"
         )
+    try:
+        return _as_result(_upgraded(dataset))
+    except InputError as error:
+        raise InputError(f"{str(path)!r}: {error}; compute it again, or undo the change") from error
+
+
+def _as_result(dataset: xr.Dataset) -> CorrelationResult | CellTypes:
+    """Return the result that a dataset from a file contains, unless it cannot be one."""
+    found: CorrelationResult | CellTypes
     if "cell_type" in dataset.dims:
         from hiercorr.results.cell_types import CellTypes
 
-        return CellTypes.from_dataset(_upgraded(dataset))
-    return CorrelationResult(_upgraded(dataset))
+        found = CellTypes.from_dataset(dataset)
+        parts = [result.dataset for result in found.results.values()]
+    else:
+        found = CorrelationResult(dataset)
+        parts = [found.dataset]
+    attributes = (impossible_attribute(part) for part in parts)
+    why = next(filter(None, attributes), None) or impossible_value(dataset)
+    if why is not None:
+        raise InputError(f"not a hiercorr result: the dataset {why}")
+    return found
 
 
 def _upgraded(dataset: xr.Dataset) -> xr.Dataset:

@@ -7,7 +7,8 @@ import xarray as xr
 
 from hiercorr.errors import InputError
 from hiercorr.inference.shrinkage import learn_effects, normal_scores, shrink
-from hiercorr.results.pairs import are_all_pairs, p_values
+from hiercorr.results.layout import distinct
+from hiercorr.results.pairs import p_values
 from hiercorr.schema import Flag, pair_attributes
 
 LEAST_PAIRS = 60  # with fewer, what is learnt of the effects is little more than chance
@@ -34,14 +35,14 @@ def with_local_false_signs(dataset: xr.Dataset) -> xr.Dataset:
     z = normal_scores(p_values(dataset), effect.values)
     z[(dataset["flag"].values & int(Flag.SELF)) > 0] = np.nan
     known = np.isfinite(z)
-    distinct = z[np.triu_indices(len(z), 1)] if are_all_pairs(dataset) else z
-    number = int(np.isfinite(distinct).sum())
+    each = z[distinct(dataset)]
+    number = int(np.isfinite(each).sum())
     if number < LEAST_PAIRS:
         raise InputError(
             f"this result has {number} tested pairs: too few to learn how large effects are (at "
             f"least {LEAST_PAIRS}); fit more genes"
         )
-    prior = learn_effects(distinct)
+    prior = learn_effects(each)
     lfsr, factor = shrink(z, prior)
     dtype = dataset["p_value"].dtype
     found = {

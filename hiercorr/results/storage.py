@@ -24,7 +24,7 @@ from hiercorr.results.integrity import (
 )
 from hiercorr.results.netcdf import write_netcdf
 from hiercorr.runtime.drafts import Draft, recover
-from hiercorr.runtime.files import check_free
+from hiercorr.runtime.files import check_free, is_there
 from hiercorr.runtime.zarr_store import ZARR_DOCUMENTS
 from hiercorr.schema import GENE_TEXTS
 
@@ -152,7 +152,7 @@ def _check_format(path: Path) -> None:
     """Raise an error if there is no result of this name, as far as names and first bytes tell."""
     import h5py
 
-    if not path.exists():
+    if not is_there(path):
         raise InputError(f"no such result: {str(path)!r}")
     if path.is_dir():
         if any((path / name).exists() for name in (LIST, *ZARR_DOCUMENTS)):

@@ -33,6 +33,10 @@ class ZarrOutput:
         Tiles of the upper triangle; each becomes a chunk on disk.
     dtype : dtype
     overwrite : bool
+    rows : slice, optional
+        Positions of the targets among the genes. None: all pairs.
+    n_genes : int, optional
+        Number of genes, with targets.
 
     Attributes
     ----------
@@ -45,7 +49,13 @@ class ZarrOutput:
     complete = True
 
     def __init__(
-        self, path: Path, tiles: list[tuple[slice, slice]], dtype: DTypeLike, overwrite: bool
+        self,
+        path: Path,
+        tiles: list[tuple[slice, slice]],
+        dtype: DTypeLike,
+        overwrite: bool,
+        rows: slice | None = None,
+        n_genes: int | None = None,
     ) -> None:
         if path.suffix != ".zarr":
             raise InputError(
@@ -54,8 +64,18 @@ class ZarrOutput:
         import zarr
 
         self._path, self._dtype = path, np.dtype(dtype)
-        self._spans = [left for left, right in tiles if left == right]
-        self._side = max(s.stop - s.start for s in self._spans)
+        self._rows = rows
+        if rows is None:
+            self._spans = [left for left, right in tiles if left == right]
+            side = max(s.stop - s.start for s in self._spans)
+            self._shape, self._chunks = (self._spans[-1].stop,) * 2, (side, side)
+            self._blocks = list(itertools.product(self._spans, self._spans))
+        else:
+            assert n_genes is not None
+            self._blocks = [(self._own(left), right) for left, right in tiles]
+            sides = ([s.stop - s.start for s in spans] for spans in zip(*tiles, strict=True))
+            self._shape = (rows.stop - rows.start, n_genes)
+            self._chunks = tuple(map(max, sides))
         self.draft = storage.open_draft(path, overwrite)
         try:
             self._group = zarr.open_group(str(self.draft.path), mode="w", zarr_format=2)
@@ -67,23 +87,24 @@ class ZarrOutput:
 
     def _array(self, name: str, dtype: DTypeLike) -> Any:
         if name not in self._group:
-            n = self._spans[-1].stop
             fill = np.nan if np.dtype(dtype).kind == "f" else 0  # of a chunk that is lost
             array = self._group.create_array(
                 name,
-                shape=(n, n),
-                chunks=(self._side, self._side),
+                shape=self._shape,
+                chunks=self._chunks,
                 dtype=dtype,
                 fill_value=fill,
             )
-            array.attrs["_ARRAY_DIMENSIONS"] = ["gene", "partner"]
+            dims = ["gene", "partner"] if self._rows is None else ["target", "gene"]
+            array.attrs["_ARRAY_DIMENSIONS"] = dims
             array.attrs.update({k: storage.plain(v) for k, v in pair_attributes(name).items()})
         return self._group[name]
 
     def write(self, left: slice, right: slice, tile: dict[str, NDArray], flag: NDArray) -> None:
         """Write one tile and its mirror image."""
         flag = tiling.settle(left, right, tile, flag)
-        self.missing += count_missing(tile, flag) * (1 if left == right else 2)
+        square = self._rows is None
+        self.missing += count_missing(tile, flag) * (2 if square and left != right else 1)
         for name, values in {**tile, "flag": flag}.items():
             dtype = (
                 np.uint16
@@ -94,14 +115,31 @@ class ZarrOutput:
             )
             block = values.astype(dtype)
             array = self._array(name, dtype)
-            if left == right:
+            if not square:
+                array[self._own(left), right] = block
+            elif left == right:
                 kernels.squares.mirror(block)
             else:
                 array[right, left] = block.T
-            array[left, right] = block
+            if square:
+                array[left, right] = block
             if name == "p_value":
-                p = block[np.triu_indices(len(block), 1)] if left == right else block.ravel()
+                p = block[self._once(left, right)]
                 self._count += np.bincount(_bucket(p[~np.isnan(p)]), minlength=len(self._count))
+
+    def _own(self, left: slice) -> slice:
+        """Return the rows of the targets among all targets."""
+        assert self._rows is not None
+        return slice(left.start - self._rows.start, left.stop - self._rows.start)
+
+    def _once(self, left: slice, right: slice) -> NDArray[np.bool_]:
+        """Return the entries of a tile that count each pair once."""
+        shape = (left.stop - left.start, right.stop - right.start)
+        if self._rows is None:
+            return np.triu(np.ones(shape, bool), 1) if left == right else np.ones(shape, bool)
+        rows, columns = np.arange(left.start, left.stop), np.arange(right.start, right.stop)
+        before = (columns >= self._rows.start) & (columns[None] <= rows[:, None])
+        return ~before
 
     def q_values(self) -> None:
         """Write Benjamini-Hochberg q-values over distinct pairs, from a histogram of the p-values.
@@ -122,7 +160,7 @@ class ZarrOutput:
                 self._count > 0, np.minimum(edge, 1) * rank[-1] / np.maximum(rank, 1), np.inf
             )
         q = np.minimum(np.minimum.accumulate(q[::-1])[::-1], 1)
-        for left, right in itertools.product(self._spans, self._spans):
+        for left, right in self._blocks:
             p = np.asarray(self._array("p_value", self._dtype)[left, right])
             known = ~np.isnan(p)
             out = np.full(p.shape, np.nan, self._dtype)

@@ -13,6 +13,7 @@ from statsmodels.iolib.summary import Summary
 from statsmodels.iolib.table import SimpleTable
 
 from hiercorr.counts.selection import selected_cells
+from hiercorr.results.layout import spans_types
 from hiercorr.results.text import format_cell
 from hiercorr.schema import AGREES
 
@@ -82,7 +83,11 @@ class EscapedSummary(Summary):
 
 
 def make_summary(
-    dataset: xr.Dataset, flags: pd.Series, table: pd.DataFrame, gene: str | None
+    dataset: xr.Dataset,
+    flags: pd.Series,
+    table: pd.DataFrame,
+    gene: str | None,
+    scope: str = "all pairs",
 ) -> Summary:
     """Build a Summary from a result and a table of its pairs.
 
@@ -94,6 +99,8 @@ def make_summary(
     table : DataFrame
         Pairs to show, indexed by partner if `gene` is given.
     gene : str or None
+    scope : str
+        Which pairs the result has.
 
     Returns
     -------
@@ -114,8 +121,8 @@ def make_summary(
         ("No. samples:", str(a.get("n_samples", ""))),
         ("No. donors:", str(a.get("n_donors", "as samples" if a.get("sample_column") else ""))),
         ("No. cells:", f"{a.get('n_cells', 0):,}"),
-        ("No. genes:", f"{dataset.sizes['gene']:,}{_type(a, 'b')}"),
-        ("Target:", gene or _targets(dataset)),
+        ("No. genes:", f"{dataset.sizes['gene']:,}{_type(dataset, 'b')}"),
+        ("Target:", gene or _targets(dataset, scope)),
         ("Depth:", a.get("depth", "")),
         ("Block:", a.get("block", "none")),
         ("hiercorr:", a.get("hiercorr_version", "")),
@@ -141,17 +148,16 @@ def make_summary(
     return summary
 
 
-def _targets(dataset: xr.Dataset) -> str:
+def _targets(dataset: xr.Dataset, scope: str) -> str:
     """Return the pairs of a result without one target."""
-    if "target" not in dataset.sizes:
-        return "all pairs"
-    return f"{dataset.sizes['target']:,} genes{_type(dataset.attrs, 'a')}"
+    if not spans_types(dataset):
+        return scope
+    return f"{dataset.sizes['target']:,} genes{_type(dataset, 'a')}"
 
 
-def _type(attrs: Mapping[str, Any], side: str) -> str:
+def _type(dataset: xr.Dataset, side: str) -> str:
     """Return the cell type of the genes of one side in brackets, if there are two types."""
-    name = attrs.get(f"cell_type_{side}")
-    return f" ({name})" if name else ""
+    return f" ({dataset.attrs[f'cell_type_{side}']})" if spans_types(dataset) else ""
 
 
 def _min_cells(attrs: Mapping[str, Any]) -> str:

@@ -9,7 +9,7 @@ import pandas as pd
 import xarray as xr
 
 from hiercorr.errors import InputError, text, unknown_name
-from hiercorr.results import pairs
+from hiercorr.results import layout, pairs
 from hiercorr.results.computed import is_computed
 from hiercorr.results.feature_types import with_types
 from hiercorr.results.missing import Missing, count_missing
@@ -63,7 +63,7 @@ def selected(
     Indexed by gene, or by ``gene_a`` and ``gene_b``; arguments as for
     :func:`hiercorr.results.pairs.distinct_pairs`.
     """
-    name = gene if gene is not None else pairs.target_of(dataset)
+    name = gene if gene is not None else layout.target_of(dataset)
     if name is None:
         table = distinct_pairs(dataset, q, min_correlation, n, sort_by)
         return table.set_index(["gene_a", "gene_b"])
@@ -115,12 +115,16 @@ def id_by_name(dataset: xr.Dataset) -> dict[str, str]:
     out = dict(zip(pairs.genes_of(dataset), ids, strict=True))
     if OF_TARGET + GENE_ID in dataset:
         of_targets = dataset[OF_TARGET + GENE_ID].values
-        out |= dict(zip(pairs.targets_of(dataset), of_targets, strict=True))
+        out |= dict(zip(dataset["target"].values, of_targets, strict=True))
     return out
 
 
 def matrix(dataset: xr.Dataset, variable: str) -> pd.DataFrame:
-    """Return one pair variable as a table of genes x partners, or target x genes."""
+    """Return one pair variable as a table of genes x partners, or targets x genes."""
+    if layout.is_list(dataset):
+        raise InputError(
+            "this result has listed pairs, which are no matrix: use pairs(), or to_frame()"
+        )
     known = [n for n in PAIR_VARIABLES if n in dataset and not n.startswith(("sample_", "group_"))]
     text("variable", variable)
     if variable not in known:
@@ -150,8 +154,11 @@ def sample_table(dataset: xr.Dataset, gene_a: str | None, gene_b: str | None) ->
     if "sample_correlation" not in dataset:
         raise InputError("per-sample estimates were not kept; fit with per_sample=True")
     first, second = (gene_a, gene_b) if gene_b is not None else (None, gene_a)
-    _, row = pairs.row_of(dataset, first if first is not None else pairs.target_of(dataset))
-    pair = row.sel(gene=pairs.known_gene(dataset, second))
+    name, row = pairs.row_of(dataset, first if first is not None else layout.target_of(dataset))
+    other = pairs.known_gene(dataset, second)
+    if other not in row["gene"].values:
+        raise InputError(f"{name!r} and {other!r} are not among the listed pairs")
+    pair = row.sel(gene=other)
     table["correlation"] = pair["sample_correlation"].values.astype(float)
     table["fisher_z_se"] = pair["sample_se"].values.astype(float)
     table["se"] = (1 - table["correlation"] ** 2) * table["fisher_z_se"]
@@ -183,11 +190,13 @@ def coefficients(dataset: xr.Dataset, term: str | None) -> pd.DataFrame:
 
 def flag_counts(dataset: xr.Dataset) -> pd.Series:
     """Count the distinct pairs with each flag."""
-    times = 2 if pairs.are_all_pairs(dataset) else 1  # how often each distinct pair is stored
+    square = layout.has_all_pairs(dataset)
+    times = 2 if square else 1  # how often each distinct pair is stored
     counts = {describe_flag(f): 0 for f in Flag if f != Flag.SELF}
-    for _, block in pairs.row_blocks(dataset):
+    for first, block in pairs.row_blocks(dataset):
         flag = block["flag"].values
-        flag = flag[(flag & int(Flag.SELF)) == 0]
+        once = True if square else layout.distinct(dataset, block, first)
+        flag = flag[((flag & int(Flag.SELF)) == 0) & once]
         for f in Flag:
             if f != Flag.SELF:
                 counts[describe_flag(f)] += int(((flag & f) > 0).sum())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import pandas as pd
@@ -13,6 +13,7 @@ from hiercorr import kernels
 from hiercorr.errors import InputError
 from hiercorr.inference.derived import in_double
 from hiercorr.inference.multiplicity import benjamini_hochberg
+from hiercorr.results.layout import mirror_targets, once
 from hiercorr.results.missing import Missing, count_missing
 from hiercorr.runtime.resources import gib
 from hiercorr.schema import Flag
@@ -23,20 +24,32 @@ _TILE_BYTES = 128 * 2**20
 _TILE_GENES, _PART_GENES, _LEAST_GENES = 1700, 1100, 64  # genes per side of a tile
 COMPUTED_FROM = 4_000_000  # entries (2,000 genes) from which variables are computed when read
 WIDE = 6000  # maximum genes per side of a tile whose sums are computed in this process
-_INTERVAL = ("se", "fisher_z_se", "ci_lower", "ci_upper", "statistic", "df", "p_value", "q_value")
+INTERVAL = ("se", "fisher_z_se", "ci_lower", "ci_upper", "statistic", "df", "p_value", "q_value")
 
 
-def rows_of(target: str | None, genes: pd.Index) -> slice | None:
-    """Return the position of the target among the genes, or None for all pairs."""
+def rows_of(target: str | Sequence[str] | None, genes: pd.Index) -> slice | None:
+    """Return the positions of the targets among the genes, or None for all pairs.
+
+    Several targets follow each other among the genes.
+    """
     if target is None:
         return None
-    position = int(genes.get_loc(target))
-    return slice(position, position + 1)
+    first = target if isinstance(target, str) else target[0]
+    position, number = int(genes.get_loc(first)), 1 if isinstance(target, str) else len(target)
+    return slice(position, position + number)
+
+
+def n_rows(rows: slice | None) -> int | None:
+    """Return the number of targets, or None for all pairs."""
+    return None if rows is None else rows.stop - rows.start
 
 
 def n_pairs(n_genes: int, rows: slice | None) -> int:
-    """Count the distinct pairs of all genes, or of the target."""
-    return n_genes - 1 if rows is not None else n_genes * (n_genes - 1) // 2
+    """Count the distinct pairs of all genes, or of the targets."""
+    k = n_rows(rows)
+    if k is None:
+        return n_genes * (n_genes - 1) // 2
+    return k * (n_genes - k) + k * (k - 1) // 2
 
 
 def tiles(
@@ -47,7 +60,7 @@ def tiles(
     widest: int | None = None,
     memory: int | None = None,
 ) -> list[tuple[slice, slice]]:
-    """Split the upper triangle, or the row of one target, into tiles.
+    """Split the upper triangle, or the rows of the targets, into tiles.
 
     Parameters
     ----------
@@ -55,7 +68,7 @@ def tiles(
     n_layers : int
         Number of arrays per tile that are in memory at one time.
     rows : slice or None
-        Position of the target, or None for all pairs.
+        Positions of the targets, or None for all pairs.
     dtype : dtype
     widest : int, optional
         Maximum number of genes per side.
@@ -68,11 +81,19 @@ def tiles(
         Genes on the left and on the right of each tile.
     """
     size = _TILE_BYTES if memory is None else min(max(memory, 0) / 4, _TILE_BYTES)
-    fit = (size / (n_layers * np.dtype(dtype).itemsize)) ** (0.5 if rows is None else 1.0)
-    spans = _stretches(slice(0, n_genes), int(max(_LEAST_GENES, min(widest or _TILE_GENES, fit))))
-    if rows is not None:
-        return [(rows, span) for span in spans]
-    return [(left, right) for i, left in enumerate(spans) for right in spans[i:]]
+    entries = size / (n_layers * np.dtype(dtype).itemsize)
+    largest, every = widest or _TILE_GENES, slice(0, n_genes)
+    if rows is None:
+        spans = _stretches(every, int(max(_LEAST_GENES, min(largest, entries**0.5))))
+        return [(left, right) for i, left in enumerate(spans) for right in spans[i:]]
+    found = []
+    for left in _stretches(rows, int(max(_LEAST_GENES, min(_PART_GENES, entries**0.5)))):
+        height = left.stop - left.start
+        for right in _stretches(every, int(max(_LEAST_GENES, min(largest, entries / height)))):
+            # a tile on the diagonal would be half a tile
+            spans = [right] if right != left or height == 1 else _stretches(right, -(-height // 2))
+            found += [(left, span) for span in spans]
+    return found
 
 
 def parts(
@@ -102,7 +123,7 @@ class PairOutput:
     ----------
     n_genes : int
     rows : slice or None
-        Position of the target, or None for all pairs.
+        Positions of the targets, or None for all pairs.
     dtype : dtype
         Type of all variables not in `double`.
     without_interval : bool
@@ -133,7 +154,7 @@ class PairOutput:
         closed: bool = False,
     ) -> None:
         self.rows, self.double, self.closed = rows, double, closed
-        self.shape = (n_genes, n_genes) if rows is None else (1, n_genes)
+        self.shape = (n_genes if rows is None else rows.stop - rows.start, n_genes)
         self.dtype = np.dtype(dtype)
         self.without_interval = without_interval
         self.arrays: dict[str, NDArray] = {}
@@ -160,7 +181,8 @@ class PairOutput:
             for layer, part in zip(array, values, strict=True):
                 self._put(layer, left, right, part)
         elif self.rows is not None:
-            array[0, right] = values[0]
+            first = self.rows.start
+            array[left.start - first : left.stop - first, right] = values
         else:
             values = np.ascontiguousarray(values, array.dtype)  # loops compiled once for each type
             kernels.squares.place(values, left.start, right.start, array)
@@ -169,7 +191,7 @@ class PairOutput:
         """Return the arrays by name of the pair variable."""
         if self.without_interval:
             missing = np.broadcast_to(np.array(np.nan, self.dtype), self.shape)
-            self.arrays |= dict.fromkeys(_INTERVAL, missing)
+            self.arrays |= dict.fromkeys(INTERVAL, missing)
         return {**self.arrays, "flag": self.flag}
 
 
@@ -247,7 +269,14 @@ def add_q_values(pair: dict[str, NDArray], rows: slice | None) -> None:
         p = pair["p_value"] = in_double(p, pair["statistic"], pair["df"])
     dtype = np.float64 if few else pair["correlation"].dtype
     if rows is not None:
-        pair["q_value"] = benjamini_hochberg(p.ravel()).reshape(p.shape).astype(dtype)
+        positions = np.arange(rows.start, rows.stop)
+        several = len(positions) > 1  # one target need not be a gene
+        distinct = once(p.shape, positions) if several else np.ones(p.shape, bool)
+        q = np.full(p.shape, np.nan)
+        q[distinct] = benjamini_hochberg(p[distinct])
+        if several:
+            mirror_targets(q, positions)
+        pair["q_value"] = q.astype(dtype)
         return
     q = pair["q_value"] = np.full(p.shape, np.nan, dtype)
     if few:  # nothing is compiled for few pairs
@@ -262,7 +291,7 @@ def add_q_values(pair: dict[str, NDArray], rows: slice | None) -> None:
 def check_memory(
     n_genes: int,
     n_samples: int,
-    one_row: bool,
+    rows: int | None,
     per_sample: bool,
     dtype: DTypeLike,
     limit: int | None,
@@ -274,8 +303,8 @@ def check_memory(
     Parameters
     ----------
     n_genes, n_samples : int
-    one_row : bool
-        Whether there is a target.
+    rows : int or None
+        Number of targets; None: all pairs.
     per_sample : bool
         Whether per-sample estimates are kept.
     dtype : dtype
@@ -287,14 +316,15 @@ def check_memory(
         Whether variables of many pairs that follow from others are not kept
         (:mod:`hiercorr.results.computed`).
     """
-    entries = n_genes * (1 if one_row else n_genes)
+    entries = n_genes * (n_genes if rows is None else rows)
     size = np.dtype(dtype).itemsize
-    kept = 8 if computed and entries >= COMPUTED_FROM and not one_row else 14
+    kept = 8 if computed and entries >= COMPUTED_FROM and rows is None else 14
     need = entries * (kept * size + 10 + (2 * n_samples + 4) * size * per_sample)
     if limit is not None and need > limit:
         disk = "stream it to disk with out='result.zarr', " if streams and not per_sample else ""
         fewer = "choose fewer genes (genes=N)"
-        less = fewer if one_row else f"estimate one gene against all with target=, or {fewer}"
+        less = f"estimate one gene against all with target=, or {fewer}"
+        less = less if rows is None else fewer if rows == 1 else "choose fewer genes or targets"
         more = " or per_sample=False" if per_sample else ""
         raise InputError(
             f"the result for {n_genes:,} genes would take {gib(need)} of memory and only "

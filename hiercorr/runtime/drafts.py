@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
+import hashlib
 import os
 import shutil
 import sys
@@ -21,6 +22,7 @@ from hiercorr.runtime.user_warnings import warn
 _LOCK, _REPLACED, _END = "lock", "replaced", ".draft"
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 NEED = "hiercorr_need"  # attribute of an error: how much room was asked for
+_LONG = 200  # bytes of a name, above which drafts have another
 _UNLOCKED = 60  # seconds after which an empty draft without a lock is left over
 
 
@@ -65,9 +67,7 @@ class Draft:
         _sweep(path)
         self._final = path
         while True:
-            self._folder = Path(
-                tempfile.mkdtemp(prefix=f".{path.name}.", suffix=_END, dir=path.parent)
-            )
+            self._folder = _hidden_folder(path)
             try:
                 self._lock = Lock(self._folder / _LOCK)
                 break
@@ -101,7 +101,7 @@ class Draft:
         path = self._final
         if path.is_dir() and not self.path.is_dir():
             raise InputError(f"cannot write the file {str(path)!r}: there is a folder of this name")
-        if not path.exists() or not (path.is_dir() or self.path.is_dir()):
+        if not os.path.lexists(path) or not (path.is_dir() or self.path.is_dir()):
             os.replace(self.path, path)
             return
         if exchange(self.path, path):
@@ -117,6 +117,18 @@ class Draft:
     def close(self) -> None:
         """Delete the folder."""
         _delete(self._folder, self._lock)
+
+
+def _hidden_folder(path: Path) -> Path:
+    """Create a folder for a draft; an error names the path itself, which the user knows."""
+    try:
+        return Path(tempfile.mkdtemp(prefix=_start(path), suffix=_END, dir=path.parent))
+    except OSError as error:
+        why = os.strerror(error.errno) if error.errno else str(error)
+        raise OSError(
+            error.errno,
+            f"cannot write {str(path)!r}: no file can be created in {str(path.parent)!r} ({why})",
+        ) from error
 
 
 def exchange(a: Path, b: Path) -> bool:
@@ -194,9 +206,17 @@ def _delete(folder: Path, lock: Lock) -> None:
         folder.rmdir()
 
 
+def _start(path: Path) -> str:
+    """Return the start of the names of a path's drafts, which have room for more characters."""
+    name = os.fsencode(path.name)
+    if len(name) <= _LONG:
+        return f".{path.name}."
+    return f".{hashlib.sha256(name).hexdigest()[:32]}."
+
+
 def _folders(path: Path, end: str) -> list[Path]:
-    start = f".{path.name}."
-    if not path.parent.is_dir():
+    start = _start(path)
+    if not os.path.isdir(path.parent):
         return []
     return sorted(
         p

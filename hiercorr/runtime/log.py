@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 LOG = logging.getLogger("hiercorr")
 LOG.addHandler(logging.NullHandler())
 
 
-def pairs_of(target: str | None) -> str:
+def pairs_of(target: str | Sequence[str] | None) -> str:
     """Return the pairs that are estimated, in words."""
-    return "all pairs" if target is None else f"pairs of {target}"
+    if target is None or isinstance(target, str):
+        return "all pairs" if target is None else f"pairs of {target}"
+    return f"pairs of {target[0]}" if len(target) == 1 else f"pairs of {len(target)} targets"
 
 
 @contextmanager

@@ -10,12 +10,12 @@ from typing import Any
 import anndata as ad
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from hiercorr.counts.backend import LocalBackend
 from hiercorr.counts.formats import unknown_column
 from hiercorr.counts.selection import Selection
 from hiercorr.counts.sources import DataSource
+from hiercorr.counts.targets import given_pairs, given_targets, not_both
 from hiercorr.design import formulas
 from hiercorr.design.levels import one_name_each
 from hiercorr.design.samples import (
@@ -36,7 +36,9 @@ from hiercorr.errors import (
     without_effect,
 )
 from hiercorr.inference.multiplicity import benjamini_hochberg
+from hiercorr.results.adjust import mirrored
 from hiercorr.results.cell_types import CellTypes
+from hiercorr.results.layout import distinct
 from hiercorr.results.pairs import p_values
 from hiercorr.results.result import CorrelationResult
 from hiercorr.runtime.resources import memory_bytes
@@ -195,7 +197,6 @@ def _check_model_options(
         given = options["covariates"]
         formula = formulas.formula_text(given)
         fixed, columns = formulas.random_blocks(formula, block)
-        formulas.parse(fixed or "~ 1")
         if columns:
             block = columns[0]
             nothing = fixed is None or fixed.replace(" ", "") == "~1"
@@ -253,6 +254,9 @@ def _check_fit_options(fit: object) -> FitOptions:
             )
     _check_names(options, FIT_OPTIONS, "CSCore.fit")
     whole_number("n_jobs", options.pop("n_jobs", None), optional=True)
+    not_both(options.get("target"), options.get("pairs"))
+    options["target"] = given_targets(options.get("target"))
+    options["pairs"] = given_pairs(options.get("pairs"))
     return FitOptions(**options)
 
 
@@ -280,7 +284,7 @@ def _one_family(results: dict[str, CorrelationResult]) -> dict[str, CorrelationR
     """Adjust the q-values over the distinct pairs of all results."""
     if not all("p_value" in r.dataset for r in results.values()):
         return results
-    positions = [_distinct_pairs(r) for r in results.values()]
+    positions = [np.nonzero(distinct(r.dataset)) for r in results.values()]
     tested = [
         p_values(r.dataset)[pairs].astype(float)
         for r, pairs in zip(results.values(), positions, strict=True)
@@ -292,18 +296,9 @@ def _one_family(results: dict[str, CorrelationResult]) -> dict[str, CorrelationR
         changed = r.dataset["q_value"].copy()
         changed.values = np.full(changed.shape, np.nan, changed.dtype)
         changed.values[pairs] = q
-        if r.target is None:
-            changed.values.T[pairs] = q
+        mirrored(changed.values, r.dataset)
         family = f"{r.dataset.attrs['q_family']} of {len(results)} cell types"
         out[name] = CorrelationResult(
             r.dataset.assign(q_value=changed).assign_attrs(q_family=family)
         )
     return out
-
-
-def _distinct_pairs(result: CorrelationResult) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the positions of the distinct pairs in the pair variables."""
-    shape = result.dataset["p_value"].shape
-    if result.target is None:
-        return np.triu_indices(shape[0], 1)
-    return np.zeros(shape[1], np.int64), np.arange(shape[1])

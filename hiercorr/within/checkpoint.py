@@ -76,9 +76,9 @@ class Checkpoint:
             draft.unlink(missing_ok=True)
         return array
 
-    def named(self, prefix: str) -> Callable[[str, Callable[[], NDArray]], NDArray]:
+    def named(self, prefix: str) -> Named:
         """Return the same function for other sums of the same fit."""
-        return lambda name, compute: self(f"{prefix}-{name}", compute)
+        return Named(self, prefix)
 
     def finish(self) -> None:
         """Delete the arrays, and the folder if it is empty, once the result is complete."""
@@ -90,6 +90,21 @@ class Checkpoint:
         self._lock.release()
         with contextlib.suppress(OSError):  # other files, or another fit
             self._folder.rmdir()
+
+
+class Named:
+    """Arrays of a checkpoint whose names have a prefix."""
+
+    def __init__(self, store: Checkpoint | Named, prefix: str) -> None:
+        self._store, self._prefix = store, prefix
+
+    def __call__(self, name: str, compute: Callable[[], NDArray]) -> NDArray:
+        """Return the array of this name, see :meth:`Checkpoint.__call__`."""
+        return self._store(f"{self._prefix}-{name}", compute)
+
+    def named(self, prefix: str) -> Named:
+        """Return the same function for other sums of the same fit."""
+        return Named(self, prefix)
 
 
 def fingerprint(counts: Counts, options: Iterable[object]) -> str:

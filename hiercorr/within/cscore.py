@@ -15,6 +15,16 @@ from hiercorr.counts.backend import LocalBackend
 from hiercorr.counts.counts import METACELLS, MIN_CELLS, Counts
 from hiercorr.counts.read import CountReader
 from hiercorr.counts.selection import Selection
+from hiercorr.counts.targets import (
+    PairList,
+    Pairs,
+    Target,
+    given_pairs,
+    given_targets,
+    not_both,
+    public_target,
+    without_counts,
+)
 from hiercorr.design.formulas import random_blocks
 from hiercorr.design.matrix import make_design
 from hiercorr.design.samples import (
@@ -36,6 +46,7 @@ from hiercorr.within import fitting, pooled_covariates
 from hiercorr.within.checkpoint import Checkpoint, fingerprint
 from hiercorr.within.dataset import Provenance, within_dataset
 from hiercorr.within.each_sample import each_sample
+from hiercorr.within.listed_pairs import fit_list
 from hiercorr.within.options import FitOptions, ModelFacts, Plan, make_plan
 from hiercorr.within.signature import check_signature, fit_signature
 
@@ -107,10 +118,10 @@ class CSCore(Specified):
     scratch : path, optional
         Folder for a temporary file (8 bytes per non-zero count) that holds the counts instead of
         memory; deleted with the model.
-    scheduler : dask.distributed.Client or str, optional
-        Where the sums over cells are computed: a Dask client, or a name that ``dask.compute``
-        accepts. The data may be any of the above; the chunks of a Dask-backed AnnData stay on their
-        workers. See :mod:`hiercorr.within.dask`.
+    scheduler : dask.distributed.Client, str or callable, optional
+        Where the sums over cells are computed: a Dask client, or a name or function that
+        ``dask.compute`` accepts. The data may be any of the above; the chunks of a Dask-backed
+        AnnData stay on their workers. See :mod:`hiercorr.within.dask`.
 
     Attributes
     ----------
@@ -268,7 +279,8 @@ class CSCore(Specified):
         uncertainty: str | None = None,
         *,
         weights: str | None = None,
-        target: str | None = None,
+        target: Target = None,
+        pairs: Pairs = None,
         per_sample: bool = False,
         precision: str = "single",
         standardize: bool = True,
@@ -308,8 +320,17 @@ class CSCore(Specified):
             ``weights_matter``. ``"equal"``: the average over donors whatever it depends on, with
             wider intervals where donors are unequal. ``"information"`` (default of the others):
             proportional to D, the average over cells.
-        target : str, optional
-            Estimate this gene against all others only; added to the genes if it is not among them.
+        target : str or sequence of str, optional
+            Estimate this gene, or each of these, against all others only; added to the genes if
+            they are not among them. Several targets come first among the genes of the result, and
+            share one family of tests: their distinct pairs.
+        pairs : DataFrame, sequence of (str, str), mapping or path, optional
+            Estimate these pairs only, at the cost of these pairs: a table with the columns
+            ``gene_a`` and ``gene_b``, a list of pairs of names, a mapping from genes (regulators)
+            to lists of partners, or a file (``.csv``, ``.tsv``, or ``.gmt``: the name of a set and
+            its genes). They are the family of tests; how donors differ is learnt from the pairs of
+            all genes of the model, as without `pairs`. See :func:`hiercorr.nearby_pairs` for genes
+            and peaks.
         per_sample : bool
             Also estimate every pair in every sample, with tau^2 (Paule-Mandel), I^2 and Cochran's Q
             where every sample can be estimated, and a 95% prediction interval (estimator
@@ -373,11 +394,13 @@ class CSCore(Specified):
         >>> r.dataset.attrs["n_samples"]
         5
         """
+        not_both(target, pairs)
         options = FitOptions(
             estimator=estimator,
             uncertainty=uncertainty,
             weights=weights,
-            target=target,
+            target=given_targets(target),
+            pairs=given_pairs(pairs),
             per_sample=per_sample,
             precision=precision,
             standardize=standardize,
@@ -397,9 +420,7 @@ class CSCore(Specified):
                 "covariates of estimator='pooled' enter regressions with one depth, and the "
                 "features are of several types: use estimator='within'"
             )
-        target = self._reader.named(target)
-        options = replace(options, target=target)
-        counts = self._reader.with_gene(target)
+        options, counts = self._asked(options)
         plan = make_plan(counts, options, self._facts, self._units)
         if estimator == "within":
             plan = self._with_cells(plan, counts)
@@ -407,7 +428,7 @@ class CSCore(Specified):
             tiling.check_memory(
                 counts.n_genes,
                 counts.n_samples,
-                target is not None,
+                tiling.n_rows(plan.rows),
                 per_sample,
                 plan.dtype,
                 memory_bytes(self.memory_limit),
@@ -418,12 +439,29 @@ class CSCore(Specified):
         with (
             threads(n_jobs),
             logged(
-                work, estimator, plan.uncertainty, pairs_of(target), counts.n_genes, len(plan.tiles)
+                work,
+                estimator,
+                plan.uncertainty,
+                pairs_of(options.target),
+                counts.n_genes,
+                len(plan.tiles),
             ),
         ):
             if options.published(self._facts):
                 return self._fit_published(counts, plan, options)
             return self._fit_pairs(counts, plan, options)
+
+    def _asked(self, options: FitOptions) -> tuple[FitOptions, Counts]:
+        """Return the options with the names of the data, and the counts with all genes asked."""
+        if options.pairs is not None:
+            pairs = options.pairs.named(self._reader.named)
+            pairs = without_counts(pairs, self._reader.without_counts(pairs.genes))
+            return replace(options, pairs=pairs), self._reader.with_genes(pairs.genes)
+        if options.target is None:
+            return options, self._reader.counts
+        named = given_targets([str(self._reader.named(t)) for t in options.target])
+        counts = self._reader.with_genes(options.target, first=named or ())
+        return replace(options, target=named), counts
 
     def signature(
         self,
@@ -533,13 +571,15 @@ class CSCore(Specified):
             counts, plan, design, options.covariate_level, tuple(options.adjust)
         )
         provenance = self._provenance(plan, options)
-        return CorrelationResult(within_dataset(counts, plan, fitted, options.target, provenance))
+        target = public_target(options.target)
+        return CorrelationResult(within_dataset(counts, plan, fitted, target, provenance))
 
     def _fit_pairs(self, counts: Counts, plan: Plan, options: FitOptions) -> CorrelationResult:
         """Fit all pairs, or the target's, and keep the sums until they are complete if asked to."""
         if options.checkpoint is None:
             return self._fit_tiles(counts, plan, options, None)
-        asked = (plan.estimator, plan.precision, plan.uncertainty == "none", plan.tiles)
+        listed = () if options.pairs is None else (list(options.pairs.a), list(options.pairs.b))
+        asked = (plan.estimator, plan.precision, plan.uncertainty == "none", plan.tiles, *listed)
         stored = Checkpoint(Path(options.checkpoint), fingerprint(counts, asked))
         try:
             result = self._fit_tiles(counts, plan, options, stored)
@@ -553,6 +593,9 @@ class CSCore(Specified):
     ) -> CorrelationResult:
         """Fit in memory, or stream to disk."""
         provenance = self._provenance(plan, options)
+        if options.pairs is not None:
+            return self._fit_list(counts, plan, options, options.pairs, stored)
+        target = public_target(options.target)
         if options.out is None:
             output = tiling.PairOutput(
                 counts.n_genes,
@@ -562,19 +605,39 @@ class CSCore(Specified):
             )
             problem = self._run(counts, plan, output, stored, options.per_sample)
             fitted = problem.fitted(output.finish())
-            result = CorrelationResult(
-                within_dataset(counts, plan, fitted, options.target, provenance)
-            )
+            result = CorrelationResult(within_dataset(counts, plan, fitted, target, provenance))
         else:
             folder = Path(options.out)
-            with stream.opened(folder, plan.tiles, plan.dtype, options.overwrite) as streamed:
+            given = (folder, plan.tiles, plan.dtype, options.overwrite, plan.rows, counts.n_genes)
+            with stream.opened(*given) as streamed:
                 problem = self._run(counts, plan, streamed, stored, options.per_sample)
                 streamed.q_values()
                 rest = within_dataset(
-                    counts, plan, problem.fitted({}), options.target, provenance, streamed.missing
+                    counts, plan, problem.fitted({}), target, provenance, streamed.missing
                 )
                 result = open_result(streamed.finish(rest))
         return result
+
+    def _fit_list(
+        self,
+        counts: Counts,
+        plan: Plan,
+        options: FitOptions,
+        pairs: PairList,
+        stored: Checkpoint | None,
+    ) -> CorrelationResult:
+        """Fit listed pairs."""
+
+        def also(part: Counts) -> list[fitting.Also]:
+            return [each_sample(part)] if options.per_sample else []
+
+        problem = fitting.prepare(counts, plan)
+        found = fit_list(counts, problem, pairs.positions(counts.genes), also, stored)
+        fitted = replace(problem.fitted(found), follow=None)
+        provenance = self._provenance(plan, options)
+        return CorrelationResult(
+            within_dataset(counts, plan, fitted, None, provenance, listed=(pairs.a, pairs.b))
+        )
 
     def _run(
         self,

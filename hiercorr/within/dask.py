@@ -8,6 +8,7 @@ blocks.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -68,7 +69,7 @@ class Cluster:
     ----------
     data : AnnData or path
     layer : str, optional
-    scheduler : Client or str
+    scheduler : Client, str or callable
         Argument of ``dask.compute``.
     """
 
@@ -82,9 +83,27 @@ class Cluster:
                 f"scheduler={scheduler!r} is neither a Dask client nor the name of a scheduler: "
                 f"{error}"
             ) from error
+        if inspect.isroutine(scheduler) or inspect.isclass(scheduler):
+            self._try_function()
         self._blocks: list[Any] = []
         self._edges: list[tuple[int, int]] = []
         self._digest = np.empty(0, np.uint64)
+
+    def _try_function(self) -> None:
+        """Raise an error if a function does not compute tasks as those of Dask do."""
+        try:
+            found = self._compute(self._dask.delayed(_three, pure=False)())
+        except Exception as error:
+            raise self._no_scheduler() from error
+        if found != (3,):
+            raise self._no_scheduler()
+
+    def _no_scheduler(self) -> InputError:
+        return InputError(
+            f"scheduler={self._scheduler!r} is not a function that computes tasks of Dask, as "
+            "dask.get and dask.threaded.get do: pass one of them, a Dask client, 'threads', "
+            "'processes' or 'sync'"
+        )
 
     def _compute(self, *tasks: Any) -> tuple[Any, ...]:
         return self._dask.compute(*tasks, scheduler=self._scheduler)
@@ -242,6 +261,10 @@ class Cluster:
         while len(parts) > 1:
             parts = [task(*parts[a : a + _FAN_IN]) for a in range(0, len(parts), _FAN_IN)]
         return parts[0]
+
+
+def _three() -> int:
+    return 3
 
 
 def _as_csr(block: Any, columns: NDArray[np.int64] | None) -> sparse.csr_matrix:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 
 from hiercorr.counts.counts import Counts
 from hiercorr.errors import EstimationWarning
+from hiercorr.inference.multiplicity import benjamini_hochberg
 from hiercorr.results import computed, tiling
 from hiercorr.results.missing import Missing, count_missing
 from hiercorr.runtime.user_warnings import warn
@@ -42,9 +44,10 @@ def within_dataset(
     counts: Counts,
     plan: Plan,
     fitted: WithinEstimates,
-    target: str | None,
+    target: str | Sequence[str] | None,
     provenance: Provenance,
     missing: Missing | None = None,
+    listed: tuple[NDArray, NDArray] | None = None,
 ) -> xr.Dataset:
     """Build the dataset of a fit.
 
@@ -54,10 +57,12 @@ def within_dataset(
     plan : Plan
     fitted : WithinEstimates
         Without pair variables where these are streamed.
-    target : str or None
+    target : str, sequence of str or None
     provenance : Provenance
     missing : Missing, optional
         Numbers of entries without a correlation, where pair variables are streamed.
+    listed : (ndarray, ndarray), optional
+        Names of the genes of both sides of listed pairs.
 
     Returns
     -------
@@ -71,6 +76,8 @@ def within_dataset(
     pair: computed.Values = fitted.pair
     if fitted.follow is not None and pair:
         pair = computed.completed(fitted.pair, fitted.follow, plan.rows)
+    elif listed is not None and "p_value" in pair:
+        pair = {**pair, "q_value": benjamini_hochberg(pair["p_value"].astype(float))}
     elif "p_value" in pair:
         tiling.add_q_values(fitted.pair, plan.rows)
     if not fitted.converged:
@@ -97,6 +104,7 @@ def within_dataset(
         sample={"n_cells": counts.cells_per_sample, "depth": counts.median_depth, **sample},
         modality=modality_depth(counts),
         target=target,
+        listed=listed,
         tested=not plan.silent(counts.n_samples),
         attrs={
             "title": ("exploratory: metacells, " if provenance.metacells else "")

@@ -18,6 +18,15 @@ from hiercorr import inference
 from hiercorr.counts.counts import MIN_CELLS, Counts
 from hiercorr.counts.read import read_counts
 from hiercorr.counts.selection import Selection
+from hiercorr.counts.targets import (
+    Pairs,
+    Target,
+    Targets,
+    given_pairs,
+    given_targets,
+    not_both,
+    targets_first,
+)
 from hiercorr.design.formulas import random_blocks
 from hiercorr.design.samples import sample_name
 from hiercorr.errors import (
@@ -33,6 +42,7 @@ from hiercorr.errors import (
 )
 from hiercorr.inference.meta_regression import LEAST_RESIDUAL_DF, RegressionDesign
 from hiercorr.results import CorrelationResult, tiling
+from hiercorr.results.listed import lefts, selected_pairs
 from hiercorr.results.missing import proportion
 from hiercorr.runtime.log import logged, pairs_of
 from hiercorr.runtime.resources import available_memory, threads
@@ -61,7 +71,8 @@ def differential(
     condition: str,
     formula: str | None = None,
     block: str | None = None,
-    target: str | None = None,
+    target: Target = None,
+    pairs: Pairs = None,
     *,
     contrast: str | Sequence[str] | None = None,
     method: str = "regression",
@@ -114,8 +125,11 @@ def differential(
         Column with the donor of each sample: an effect of each donor, estimated as a fixed effect,
         so that conditions are compared within donors. For a condition with one value per donor,
         compare donors: ``sample="donor", formula="~ sample"`` centres each of their samples.
-    target : str, optional
-        Estimate this gene against all others only.
+    target : str or sequence of str, optional
+        Estimate this gene, or each of these, against all others only; several targets come first
+        among the genes of the result.
+    pairs : DataFrame, sequence of (str, str) or mapping, optional
+        Estimate these pairs only, as for :meth:`hiercorr.CSCore.fit`; they are the family of tests.
     contrast : str or (column, level, baseline), optional
         Linear combination of coefficients; required where `condition` has more than two groups.
     method : {"regression", "pooled"}
@@ -185,7 +199,8 @@ def differential(
     """
     sample = sample_name(sample)
     text("condition", condition)
-    for name, value in (("formula", formula), ("block", block), ("target", target)):
+    not_both(target, pairs)
+    for name, value in (("formula", formula), ("block", block)):
         text(name, value, optional=True)
     one_of("precision", precision, tiling.DTYPE)
     between_0_and_1("confidence", confidence)
@@ -210,8 +225,15 @@ def differential(
         modalities=modalities,
         gene_names=gene_names,
     )
-    counts = read_counts(data, selection, always=() if target is None else (target,))
-    target = counts.named(target)
+    listed, targets = given_pairs(pairs), given_targets(target)
+    always = (targets or ()) if listed is None else listed.genes
+    counts = read_counts(data, selection, always=always)
+    if listed is not None:
+        listed = listed.named(counts.named)
+        targets = lefts(listed)
+    if targets is not None:
+        targets = given_targets([str(counts.named(t)) for t in targets])
+    counts = targets_first(counts, targets)
     found = condition_design(counts, asked)
     shuffles = None
     if permutations is not None:
@@ -221,12 +243,14 @@ def differential(
     )
     if method == "pooled":
         check_pooled(question, asked, permutations)
-    plan = _plan(counts, target, precision, confidence, found, progress)
+    plan = _plan(counts, targets, precision, confidence, found, progress)
     output = tiling.PairOutput(counts.n_genes, plan.rows, plan.dtype)
     work = "differential(%r): %s of %d genes, %d cells of %d samples"
     with (
         threads(n_jobs),
-        logged(work, condition, pairs_of(target), counts.n_genes, counts.n_cells, counts.n_samples),
+        logged(
+            work, condition, pairs_of(targets), counts.n_genes, counts.n_cells, counts.n_samples
+        ),
     ):
         problem = fitting.prepare(counts, plan)
         regression = None
@@ -265,7 +289,8 @@ def differential(
         "correlation is that of all samples together.",
         **counts.attributes,
     }
-    return CorrelationResult(_dataset(counts, pair, problem, target, test, attrs))
+    dataset = _dataset(counts, pair, problem, targets, test, attrs)
+    return CorrelationResult(dataset if listed is None else selected_pairs(dataset, listed))
 
 
 def _check_uncertainty(uncertainty: str, method: str, permutations: int | None) -> None:
@@ -315,14 +340,14 @@ def _regression(
 
 def _plan(
     counts: Counts,
-    target: str | None,
+    target: Targets | None,
     precision: str,
     confidence: float,
     found: ConditionDesign,
     progress: bool | None,
 ) -> Plan:
     rows, dtype = tiling.rows_of(target, counts.genes), tiling.DTYPE[precision]
-    tiling.check_memory(counts.n_genes, 0, target is not None, False, dtype, available_memory())
+    tiling.check_memory(counts.n_genes, 0, tiling.n_rows(rows), False, dtype, available_memory())
     tiles = tiling.tiles(counts.n_genes, counts.n_samples, rows, dtype, tiling.WIDE)
     return Plan("within", "none", precision, confidence, rows, None, progress, tiles, found.cells)
 
@@ -446,7 +471,7 @@ def _dataset(
     counts: Counts,
     pair: dict[str, NDArray],
     problem: fitting.WithinProblem,
-    target: str | None,
+    target: Targets | None,
     test: PairTest,
     attrs: dict[str, Any],
 ) -> xr.Dataset:

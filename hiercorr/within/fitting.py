@@ -25,7 +25,7 @@ from hiercorr.runtime.progress import with_progress
 from hiercorr.runtime.user_warnings import warn
 from hiercorr.schema import FEATURE_TYPE, Flag
 from hiercorr.within import cell_covariates, pooled_covariates
-from hiercorr.within.checkpoint import Checkpoint
+from hiercorr.within.checkpoint import Checkpoint, Named
 from hiercorr.within.depth_bias import DepthBias, depth_bias, typical_composition
 from hiercorr.within.heterogeneity import (
     LEAST_GENES,
@@ -408,7 +408,7 @@ def fit_tiles(
         counts = counts.one_group()
     s, dtype = problem.n_samples, plan.dtype
     parts = [list(tiling.parts(left, right, s, dtype)) for left, right in plan.tiles]
-    sums = _TileSums(counts, problem, checkpoint)
+    sums = TileSums(counts, problem, checkpoint)
     num_space, den_space = (tiling.Workspace(itertools.chain(*parts), s, dtype) for _ in range(2))
     for (left, right), subtiles in with_progress(
         list(zip(plan.tiles, parts, strict=True)), plan.progress
@@ -442,11 +442,11 @@ def panel_sums(counts: Counts, problem: WithinProblem, genes: NDArray[np.int64])
     return moments.numerators(counts.take(genes), sums, fit, every, every, out)
 
 
-class _TileSums:
+class TileSums:
     """Sums over the cells of one tile at a time, in memory that all tiles share."""
 
     def __init__(
-        self, counts: Counts, problem: WithinProblem, checkpoint: Checkpoint | None
+        self, counts: Counts, problem: WithinProblem, checkpoint: Checkpoint | Named | None
     ) -> None:
         plan = problem.plan
         self._counts, self._problem, self._checkpoint = counts, problem, checkpoint

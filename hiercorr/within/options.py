@@ -12,6 +12,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from hiercorr import inference
 from hiercorr.counts.counts import Counts
+from hiercorr.counts.targets import PairList, Targets, public_target
 from hiercorr.errors import (
     MAX_REPEATS,
     EstimationWarning,
@@ -19,7 +20,6 @@ from hiercorr.errors import (
     between_0_and_1,
     listed,
     one_of,
-    text,
     true_or_false,
     valid_seed,
     whole_number,
@@ -140,7 +140,8 @@ class FitOptions:
     estimator: str = "within"
     uncertainty: str | None = None
     weights: str | None = None
-    target: str | None = None
+    target: Targets | None = None
+    pairs: PairList | None = None
     per_sample: bool = False
     precision: str = "single"
     standardize: bool = True
@@ -159,7 +160,6 @@ class FitOptions:
         one_of("estimator", self.estimator, ESTIMATORS)
         one_of("uncertainty", self.uncertainty, (None, *inference.UNCERTAINTIES))
         one_of("weights", self.weights, (None, *inference.WEIGHTS))
-        text("target", self.target, optional=True)
         for name in ("per_sample", "standardize", "overwrite"):
             true_or_false(name, getattr(self, name))
         true_or_false("progress", self.progress, optional=True)
@@ -257,8 +257,12 @@ class FitOptions:
         else:
             for refused, why in (
                 (
-                    self.target is not None,
+                    self.target is not None and len(self.target) == 1,
                     "one gene against all fits in memory: leave out out= and use save()",
+                ),
+                (
+                    self.pairs is not None,
+                    "listed pairs fit in memory: leave out out= and use save()",
                 ),
                 (
                     self.per_sample,
@@ -272,12 +276,17 @@ class FitOptions:
                 ),
             ):
                 if refused:
-                    raise InputError(f"out= is for all pairs of a large fit; {why}")
+                    raise InputError(f"out= is for the pairs of many genes; {why}")
         if self.per_sample and self.estimator != "within":
             raise InputError("per_sample=True requires estimator='within'")
         if self.checkpoint is not None and (model.covariates or model.remote or model.depth_adjust):
             raise InputError(
                 "checkpoint= stores sums of this process without covariates: leave it out"
+            )
+        if self.pairs is not None and (published or model.remote):
+            raise InputError(
+                "pairs= is estimated in this process without pooled regressions: leave out "
+                "scheduler= and covariates of estimator='pooled', or use target="
             )
         if model.remote and self.per_sample:
             raise InputError(
@@ -330,7 +339,7 @@ def make_plan(
             )
         draws = inference.bootstrap_draws(n, options.n_bootstrap, options.seed)
     dtype = tiling.DTYPE[options.precision]
-    rows = tiling.rows_of(options.target, counts.genes)
+    rows = tiling.rows_of(public_target(options.target), counts.genes)
     layers = 1 if options.estimator == "pooled" and chosen == "none" else counts.n_samples
     if options.out is not None or model.remote:  # a tile is a chunk on disk, or a task
         left = None if model.memory is None else model.memory - counts.rows.nbytes * 2

@@ -387,7 +387,7 @@ def check_signature(
         if gene not in weights:
             raise InputError(f"weights= has no weight of gene {gene!r}")
     for gene in members:
-        if not isinstance(weights[gene], Real):
+        if not isinstance(weights[gene], Real) or isinstance(weights[gene], bool):
             raise InputError(f"weights= of gene {gene!r} is not a number but {weights[gene]!r}")
     given = np.array([weights[g] for g in members], float)
     invalid = np.flatnonzero(~np.isfinite(given) | (given == 0))

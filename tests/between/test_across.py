@@ -195,7 +195,7 @@ def test_tables_state_the_types_and_files_keep_them(tmp_path):
     assert r.sample_table()[["n_cells_a", "n_cells_b", "n_cells"]].iloc[0].tolist() == [20, 35, 55]
     assert "2 genes (T)" in str(r.summary())
     assert "3 (mac)" in str(r.summary())
-    assert "2 targets x 3 genes (T x mac)" in repr(r)
+    assert "2 targets (g0, g1 (T)) x 3 genes (T x mac)" in repr(r)
     for name in ("r.zarr", "r.nc"):
         again = hc.load(r.save(tmp_path / name))
         assert again.dataset.identical(r.dataset)
@@ -208,7 +208,7 @@ def test_tables_state_the_types_and_files_keep_them(tmp_path):
         r.to_anndata(counts())
     with pytest.raises(hc.InputError, match="name a gene"):
         r.top()
-    with pytest.raises(hc.InputError, match="2 genes only, not 'g2' and 'g3'"):
+    with pytest.raises(hc.InputError, match=r"2 targets .* only, not 'g2' and 'g3'"):
         r["g2", "g3"]
     with pytest.raises(hc.InputError, match="'g1'; did you mean 'g1 "):
         r.top("g1")
@@ -238,7 +238,7 @@ def test_listed_pairs_are_the_family():
     assert sorted(r.top("g1").index) == ["g0", "g3"]
     assert list(r.top("g2").index) == ["g0"]
     assert r.dataset.attrs["q_family"].startswith("the 3 listed pairs of 2 genes of T")
-    with pytest.raises(hc.InputError, match="not among the pairs"):
+    with pytest.raises(hc.InputError, match="not among the listed pairs"):
         r["g3", "g2"]
     table = pd.DataFrame(pairs, columns=["ligand", "receptor"]).assign(source="a list")
     assert across(data, pairs=table).fit().dataset["q_value"].equals(r.dataset["q_value"])

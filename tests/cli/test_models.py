@@ -354,6 +354,11 @@ def test_across_cell_types(path, tmp_path):
     done = run("fit", stated, where, *common, "-o", tmp_path / "b.zarr")
     assert done.exit_code == 0, done.output
     assert len(hc.load(tmp_path / "b.zarr")) == 1
+    listed = tmp_path / "pairs.tsv"
+    listed.write_text("gene_a\tgene_b\ngene0\tgene2\ngene1\tgene2\n")
+    done = run("across", where, *common, *types, "--pairs", listed, "-o", tmp_path / "d.zarr")
+    assert done.exit_code == 0, done.output
+    assert hc.load(tmp_path / "d.zarr").dataset.sizes["pair"] == 2
     done = run("across", where, *common, *types[:4], "--type-b", "a", "-o", tmp_path / "c.zarr")
     assert done.exit_code == 2
     assert "unknown cell type" in done.output

@@ -180,6 +180,9 @@ NO_DEPTHS = {
     "durations": lambda n: np.arange(1, n + 1).astype("timedelta64[s]"),
     "complex": lambda n: np.arange(1, n + 1) + 1j,
     "switches": lambda n: np.ones(n, bool),
+    "a switch among objects": lambda n: np.array([True, *range(2, n + 1)], object),
+    "texts of digits": lambda n: np.arange(1, n + 1).astype(str),
+    "texts among objects": lambda n: np.array(["1", *range(2, n + 1)], object),
 }
 
 
@@ -188,10 +191,12 @@ NO_DEPTHS = {
 def test_depths_that_numpy_would_turn_into_numbers(data, door, kind):
     values = NO_DEPTHS[kind](data.n_obs)
     given = [values, pd.Series(values, data.obs_names)]
+    if "switch" in kind:  # numpy makes numbers of them as soon as it sees the list
+        given.append([True, *range(2, data.n_obs + 1)])
     if kind != "complex":
         data = data.copy()
         data.obs["odd"] = values
         given.append("odd")
     for depth in given:
-        with pytest.raises(hc.InputError, match=r"depth (must be numbers|column 'odd' is not)"):
+        with pytest.raises(hc.InputError, match=r"depth (must be a number|column 'odd' is not)"):
             DOORS[door](data, depth=depth)

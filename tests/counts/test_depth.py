@@ -551,7 +551,7 @@ def other_depths(adata, counts, antibodies):
     return {
         "logarithm": (50 * np.log1p(counts.sum(1)), "is it a logarithm"),
         "of antibodies": (own, "is it the depth of other features"),
-        "detected genes": ((counts > 0).sum(1), None),
+        "detected genes": ((counts > 0).sum(1), "or the number of genes found"),
         "sum": (counts.sum(1), None),
         "constant": (np.full(CELLS, 100.0), None),
         "noisy": (np.random.default_rng(3).poisson(counts.sum(1) * 0.2) + 1.0, None),

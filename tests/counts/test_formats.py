@@ -177,12 +177,42 @@ def test_the_way_for_other_formats_is_named(tmp_path, kind):
             door(make(path))
 
 
-def test_a_file_without_x_names_the_layers(made, tmp_path):
-    adata = ad.AnnData(None, made.obs, made.var, layers={"counts": made.X})
-    adata.write_h5ad(tmp_path / "a.h5ad")
-    with pytest.raises(hc.InputError, match=r"has no X: name a layer with layer=: counts"):
-        hc.CSCore(tmp_path / "a.h5ad", "sample")
-    assert hc.CSCore(tmp_path / "a.h5ad", "sample", layer="counts").counts.n_genes == 6
+def without_x(made, *parts):
+    raw = ad.AnnData(made.X, made.obs, made.var) if "raw" in parts else None
+    found = ad.AnnData(None, made.obs.copy(), made.var.copy())
+    if "counts" in parts:
+        found.layers["counts"] = made.X
+    if "umap" in parts:
+        found.obsm["umap"] = np.zeros((made.n_obs, 2))
+    if raw is not None:
+        found.raw = raw
+    return found
+
+
+WITHOUT_X = {
+    ("counts",): r"has no X: name where the counts are with layer='counts'$",
+    ("raw",): r"has no X: name where the counts are with layer='raw'$",
+    ("counts", "raw"): r"with layer='counts' or layer='raw'$",
+    ("umap",): r"has no counts: no X, no layers and no raw, only tables .* obsm \('umap'\); raw",
+    (): r"has no counts: no X, no layers and no raw; raw counts of cells x genes are needed",
+}
+
+
+@pytest.mark.parametrize("parts", WITHOUT_X, ids=str)
+@pytest.mark.parametrize("kind", ["memory", "h5ad", "zarr", "backed"])
+def test_data_without_x_name_what_they_have(made, tmp_path, kind, parts):
+    data = without_x(made, *parts)
+    if kind in ("h5ad", "backed"):
+        data.write_h5ad(tmp_path / "a.h5ad")
+        data = tmp_path / "a.h5ad"
+        data = ad.read_h5ad(data, backed="r") if kind == "backed" else data
+    if kind == "zarr":
+        data.write_zarr(tmp_path / "a.zarr")
+        data = tmp_path / "a.zarr"
+    with pytest.raises(hc.InputError, match=WITHOUT_X[parts]):
+        hc.CSCore(data, "sample")
+    for layer in {"counts", "raw"} & set(parts):
+        assert hc.CSCore(data, "sample", layer=layer).counts.n_genes == 6
 
 
 def test_wrong_shapes_of_a_folder(made, tmp_path):

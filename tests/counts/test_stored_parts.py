@@ -1,6 +1,8 @@
 """Parts of zarr files of counts that are lost, and parts of zeros that were never stored."""
 
+import json
 import shutil
+import time
 
 import anndata as ad
 import numpy as np
@@ -114,3 +116,29 @@ def test_parts_of_zeros_are_not_missing(tmp_path):
     assert group["X/indices"].nchunks_initialized < group["X/indices"].nchunks
     with hc.counts.sources.open_source(path) as source:
         assert (source.matrix.to_memory().toarray() == x).all()
+
+
+@pytest.mark.parametrize("array", ["obs/depth", "X/data", "X/indptr", "X"])
+def test_edited_shapes_are_errors_at_once(tmp_path, array):
+    made, _ = hc.simulate.simulate_counts(3, 10, 4, mean=3.0, within=0.3, seed=1)
+    dense = made.X.toarray() if sparse.issparse(made.X) else made.X
+    made.X = dense if array == "X" else sparse.csr_matrix(dense)
+    path = tmp_path / "a.zarr"
+    made.write_zarr(path)
+    (path / ".zmetadata").unlink(missing_ok=True)
+    for name in (".zarray", "zarr.json"):
+        document = path / array / name
+        if document.exists():
+            described = json.loads(document.read_text())
+            document.write_text(
+                json.dumps({**described, "shape": [10**9] * len(described["shape"])})
+            )
+    root = path / "zarr.json"
+    if root.exists():
+        described = json.loads(root.read_text())
+        described.pop("consolidated_metadata", None)
+        root.write_text(json.dumps(described))
+    start = time.perf_counter()
+    with pytest.raises(hc.InputError, match="is damaged"):
+        hc.CSCore(path, "sample")
+    assert time.perf_counter() - start < 10

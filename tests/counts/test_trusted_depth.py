@@ -229,7 +229,7 @@ def test_total_with_a_dominating_gene_is_told(consumer):
     genes, _ = world(400)
     genes[:, 3] = np.random.default_rng(8).poisson(genes.sum(1))
     found = warnings_of(consumer, data(genes), depth="total")
-    assert "depth 'total' is the sum over all genes" in found
+    assert "depth 'total' contains the counts of all genes" in found
     assert "counts of f3" in found
 
 
@@ -263,3 +263,90 @@ def test_missing_depths_are_called_missing():
     depth[6] = -1
     with pytest.raises(hc.InputError, match="2 cells have a depth that is missing or not pos"):
         hc.CSCore(data(genes, depth=depth), "donor", depth="depth")
+
+
+@pytest.mark.parametrize("consumer", CONSUMERS)
+def test_a_dominating_gene_is_told_if_few_genes_were_removed_after_the_sum(consumer):
+    genes, _ = world(400)
+    genes[:, 3] = np.random.default_rng(8).poisson(genes.sum(1))
+    total = genes.sum(1) + np.random.default_rng(9).poisson(3, CELLS)
+    found = warnings_of(consumer, data(genes, total=total), depth="total")
+    assert "depth column 'total' contains the counts of all genes, and 50% of it" in found
+    without = genes.sum(1) - genes[:, 3]
+    assert "contains" not in warnings_of(consumer, data(genes, rest=without), depth="rest")
+    large = 20 * genes.sum(1)  # of a library of which these genes are few
+    assert "contains" not in warnings_of(consumer, data(genes, large=large), depth="large")
+
+
+def test_what_a_dominating_gene_makes_of_independent_ones_in_such_a_column():
+    genes, _ = world(400, mean=2.0)
+    rng = np.random.default_rng(8)
+    genes[:, 3] = rng.poisson(genes.sum(1) * np.exp(0.8 * rng.normal(size=CELLS) - 0.32))
+    d = data(genes, total=genes.sum(1) + rng.poisson(3, CELLS))
+    with pytest.warns(hc.DataWarning, match="contains the counts of all genes"):
+        r = hc.CSCore(d, "donor", depth="total", genes=[f"f{j}" for j in range(4, 44)]).fit()
+    assert np.nanmedian(r.matrix("correlation").to_numpy()[np.triu_indices(40, 1)]) > 0.1
+
+
+@pytest.mark.parametrize("consumer", CONSUMERS)
+@pytest.mark.parametrize("kind", ["constant", "of the sample", "nearly constant"])
+def test_one_depth_for_all_cells_of_a_sample_is_told(consumer, kind):
+    genes, _ = world()
+    sums = genes.sum(1)
+    donor = np.repeat(np.arange(SAMPLES), CELLS // SAMPLES)
+    noise = np.exp(0.005 * np.random.default_rng(2).normal(size=CELLS))
+    depth = {
+        "constant": np.full(CELLS, 1e4),
+        "of the sample": (np.bincount(donor, sums) / np.bincount(donor))[donor],
+        "nearly constant": 1e4 * noise,
+    }[kind]
+    found = warnings_of(consumer, data(genes, given=depth), depth="given")
+    assert "is nearly the same for all cells of a sample, whose counts vary" in found
+    assert "vary on their own" not in found
+    rng = np.random.default_rng(0)
+    down = rng.multivariate_hypergeometric  # counts sampled down to one depth, then fewer genes
+    sampled = np.array([down(row, sums.min(), method="count") for row in genes])[:, :600]
+    some = data(sampled, given=np.full(CELLS, float(sums.min())))
+    assert "nearly the same" not in warnings_of(consumer, some, depth="given")
+
+
+@pytest.mark.parametrize("consumer", CONSUMERS)
+@pytest.mark.parametrize("kind", ["genes found", "root"])
+def test_depths_that_are_functions_of_the_depth_are_told(consumer, kind):
+    genes, _ = world(mean=1.0)
+    depth = (genes > 0).sum(1) if kind == "genes found" else np.sqrt(genes.sum(1))
+    found = warnings_of(consumer, data(genes, given=depth), depth="given")
+    assert "a root, or the number of genes found" in found
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("n", [15, 50, 200])
+def test_the_depth_of_markers_of_mixed_types_is_not_suspected(n, seed):
+    rng = np.random.default_rng(seed)
+    kind = rng.integers(0, 4, CELLS)
+    log = np.where(rng.random(1500) < 0.15, 1.5, 0.2) * rng.normal(size=(4, 1500))
+    own = np.exp(0.5 * rng.normal(size=(CELLS, 1500)) + log[kind] + rng.normal(-1, 1, 1500))
+    genes = rng.poisson(np.exp(0.4 * rng.normal(size=(CELLS, 1))) * own)
+    variable = np.argsort(-log.std(0))[:n]
+    found = warnings_of("fit", data(genes[:, variable], total=genes.sum(1)), depth="total")
+    assert "vary on their own" not in found
+    assert "the counts of the cells are" not in found
+
+
+@pytest.mark.parametrize("leftover", [0.0, 0.02])
+def test_cells_chosen_by_counts_are_told_with_some_others_among_them(leftover):
+    genes, _ = world(20, mean=0.8, seed=3, sd=0.3)
+    some = np.random.default_rng(1).random(CELLS) < leftover
+    totals = genes.sum(0)
+    a, b = np.argsort(np.abs(totals / CELLS - 0.8))[:2]
+    for chosen, text in (
+        (genes[:, a] > 0, f"cells have counts of f{a}"),
+        ((genes[:, [a, b]] > 0).any(1), f"counts of 'f{min(a, b)}' or 'f{max(a, b)}'"),
+    ):
+        keep = chosen | some
+        d = data(np.ones((CELLS, 1)))[keep]
+        d = ad.AnnData(sparse.csr_matrix(genes[keep].astype(np.float32)), obs=d.obs)
+        d.var_names = [f"f{j}" for j in range(20)]
+        d.obs["depth"] = 1000.0
+        assert text in warnings_of("fit", d)
+    assert "cells chosen" not in warnings_of("fit", data(genes))

@@ -163,3 +163,91 @@ def test_values_that_a_formula_makes_infinite():
         make_design("~ np.log(x)", table)
     with pytest.raises(hc.InputError, match="not finite"):
         make_design("~ np.exp(1000 * x)", table)
+
+
+NOTHING = ["", "  ", "~", "\t\n", "1 +", "~ 1 +", "+", "~~", "arm ~ arm", "~ ``"]
+DOORS = {
+    "Pseudobulk": lambda d, f, **o: hc.Pseudobulk(d, "sample", formula=f, **o),
+    "Pseudobulk, cell types": lambda d, f, **o: hc.Pseudobulk(d, "sample", "type", formula=f, **o),
+    "differential_expression": lambda d, f, **o: hc.differential_expression(
+        d, "sample", f, ("arm", "b", "a"), **o
+    ),
+    "differential": lambda d, f, **o: hc.differential(d, "sample", "arm", formula=f, **o),
+    "CSCore": lambda d, f, **o: hc.CSCore(d, "sample", covariates=f, **o).fit(),
+    "by_cell_type": lambda d, f, **o: hc.by_cell_type(d, "type", "sample", covariates=f, **o),
+    "BayesianCorrelation": lambda d, f, **o: hc.BayesianCorrelation(d, "sample", formula=f, **o),
+}
+
+
+@pytest.fixture(scope="module")
+def grouped(data):
+    made = data.copy()
+    made.obs["donor"] = [f"d{k // 2}" for k in pd.factorize(made.obs["sample"])[0]]
+    made.obs["type"] = np.array(["A", "B"])[np.arange(made.n_obs) % 2]
+    return made
+
+
+@pytest.mark.parametrize("block", [None, "donor"])
+@pytest.mark.parametrize("formula", NOTHING)
+@pytest.mark.parametrize("door", DOORS)
+def test_formulas_of_nothing_are_refused_before_anything_is_added(grouped, door, formula, block):
+    if door == "differential_expression":
+        pytest.importorskip("pydeseq2")
+    own = r"names no column|next to|no left-hand side|not '"
+    with pytest.raises(hc.InputError, match=own) as caught:
+        DOORS[door](grouped, formula, depth="depth", block=block)
+    added = ("C(", "Operator", "insuf")
+    assert not any(word in str(caught.value) for word in added)
+
+
+@pytest.mark.parametrize("block", [None, "donor"])
+@pytest.mark.parametrize("formula", NOTHING)
+def test_check_design_lists_formulas_of_nothing(grouped, formula, block):
+    found = hc.check_design(grouped, "sample", formula=formula, block=block, depth="depth")
+    assert len(found.problems) == 1
+
+
+@pytest.mark.parametrize("option", ["formula", "covariates"])
+@pytest.mark.parametrize("formula", NOTHING)
+def test_analyze_refuses_formulas_of_nothing(grouped, tmp_path, formula, option):
+    chosen = {option: formula, "depth": "depth", "sample": "sample", "target": "gene0"}
+    with pytest.raises(hc.InputError, match=r"formula|covariates"):
+        hc.analyze(grouped, tmp_path / "a", **chosen)
+    assert not (tmp_path / "a").exists()
+
+
+def test_cell_types_are_added_to_formulas_with_longer_names(grouped):
+    changed = grouped.copy()
+    changed.obs["subtype"] = changed.obs["arm"]
+    model = hc.Pseudobulk(changed, "sample", "type", formula="~ subtype", depth="depth")
+    assert any("type" in n and "subtype" not in n for n in model.design.names)
+
+
+def test_differential_expression_has_no_random_intercepts(grouped):
+    pytest.importorskip("pydeseq2")
+    with pytest.raises(hc.InputError, match="block='donor' instead"):
+        hc.differential_expression(
+            grouped, "sample", "~ arm + (1 | donor)", ("arm", "b", "a"), depth="depth"
+        )
+
+
+@pytest.mark.parametrize("door", [*OVER_SAMPLES, *OVER_CELLS])
+def test_numbers_as_objects(data, door):
+    """A boolean among numbers counts as one, and numbers of the type object are labels."""
+    call = (OVER_SAMPLES | OVER_CELLS)[door]
+    if door == "aggregate":
+        pytest.skip("has no covariates")
+    name = "age" if door in OVER_SAMPLES else "mito"
+    for boolean, match in ((True, "boolean among numbers"), (False, "astype.float.")):
+        changed = data.copy()
+        values = data.obs[name].astype(object).copy()
+        if boolean:
+            values[data.obs["sample"] == data.obs["sample"].iloc[0]] = True
+        changed.obs[name] = values
+        if door == "check_design":
+            assert match.strip(".") in str(call(changed, f"~ {name}").problems).replace("(", ".")
+            continue
+        if door == "differential" and not boolean:
+            continue  # groups of one sample
+        with pytest.raises(hc.InputError, match=match):
+            call(changed, f"~ {name}")

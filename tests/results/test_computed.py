@@ -160,7 +160,7 @@ def test_one_gene_against_all_is_kept(forty_genes, monkeypatch):
 
 def test_the_result_needs_less_memory():
     """Pairs of 30,000 genes fit where few of their variables are kept."""
-    given = (30_000, 8, False, False, np.float32, 45 * 10**9)
+    given = (30_000, 8, None, False, np.float32, 45 * 10**9)
     tiling.check_memory(*given, computed=True)
     with pytest.raises(hc.InputError, match="choose fewer genes"):
         tiling.check_memory(*given)

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import time
 import warnings
 
 import numpy as np
@@ -175,6 +176,45 @@ def test_results_without_checksums_load_with_a_note(saved, tmp_path):
     (tmp_path / "r.nc").write_bytes(saved["nc"].read_bytes()[: -integrity._TRAILER_SIZE])
     with pytest.warns(hc.DataWarning, match="no checksums"):
         hc.load(tmp_path / "r.nc")
+
+
+HUGE = 10**9
+SHAPES = {
+    "estimates": (["correlation"], {"shape": HUGE}, "parts of 'correlation' are missing"),
+    "flags": (["flag"], {"shape": HUGE}, r"'flag' has the shape \(1000000000, .* 12 names"),
+    "per gene": (["mean"], {"shape": HUGE}, r"'mean' has the shape .* 12 names of 'gene'"),
+    "names": (["gene"], {"shape": HUGE}, "parts of 'gene' are missing"),
+    "all": (None, {"shape": HUGE}, "parts of '.*' are missing"),
+    "all, in one part": (None, {"shape": HUGE, "chunks": HUGE}, r"only \d+ bytes"),
+    "one part": (["flag"], {"chunks": HUGE}, "in parts of"),
+    "small parts": (["correlation"], {"chunks": 1}, "parts of 'correlation' are missing"),
+    "parts of nothing": (["flag"], {"chunks": 0}, "in parts of|cannot read"),
+    "nothing": (["correlation"], {"shape": 0}, "12 names"),
+    "negative": (["correlation"], {"shape": -1}, "cannot read"),
+}
+
+
+@pytest.mark.filterwarnings("ignore::hiercorr.DataWarning")
+@pytest.mark.parametrize("lazy", [False, True])
+@pytest.mark.parametrize("which", SHAPES)
+def test_edited_shapes_neither_hang_nor_allocate(saved, tmp_path, which, lazy):
+    names, changes, message = SHAPES[which]
+    copy = tmp_path / "r.zarr"
+    shutil.copytree(saved["zarr"], copy)
+    without_checksums(copy)
+    document = json.loads((copy / ".zmetadata").read_text())
+    for key, part in document["metadata"].items():
+        name = key.removesuffix("/.zarray")
+        if name == key or (names is not None and name not in names):
+            continue
+        for field, value in changes.items():
+            part[field] = [value] * len(part["shape"])
+        (copy / key).write_text(json.dumps(part))
+    (copy / ".zmetadata").write_text(json.dumps(document))
+    start = time.perf_counter()
+    with pytest.raises(hc.InputError, match=message):
+        hc.load(copy, lazy=lazy)
+    assert time.perf_counter() - start < 5
 
 
 def test_an_interrupted_copy_is_not_an_old_result(saved, tmp_path):

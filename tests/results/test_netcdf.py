@@ -14,12 +14,15 @@ import gc, os, resource
 import numpy as np, xarray as xr
 import hiercorr as hc
 from hiercorr.results import netcdf
-values = np.random.default_rng(0).normal(size=(60, 60))
+values = np.random.default_rng(0).uniform(size=(60, 60))
 names = np.array([f"gene{j}" for j in range(60)], object)
 pair = {n: (("gene", "partner"), values) for n in ("correlation", "se", "p_value", "q_value")}
 flag = (("gene", "partner"), np.zeros((60, 60), np.uint16))
 data = xr.Dataset({**pair, "flag": flag}, {"gene": names, "partner": names})
-r = hc.CorrelationResult(data.assign_attrs(schema_version="2.0"))
+r = hc.CorrelationResult(data.assign_attrs(
+    schema_version="2.0", hiercorr_version="0", model="CSCore", title="a", level="within",
+    estimator="within", formula="~ 1", uncertainty="none", n_samples=1, n_cells=1,
+))
 kind = resource.RLIMIT_FSIZE
 resource.setrlimit(kind, (40_000, resource.getrlimit(kind)[1]))
 for _ in range(3):

@@ -76,6 +76,21 @@ def test_dask_backed_data_without_a_cluster(data, plain):
     assert_same(found, wanted)
 
 
+def test_schedulers_that_are_functions(data, plain):
+    dask = pytest.importorskip("dask")
+    found = hc.CSCore(data, scheduler=dask.get, **OPTIONS).fit().dataset
+    assert_same(found, plain)
+
+
+@pytest.mark.parametrize(
+    "scheduler",
+    [len, int, lambda *_, **__: 5, lambda _, keys, **__: [[None]], object(), True, b"x", {}],
+)
+def test_schedulers_that_are_none(data, scheduler):
+    with pytest.raises(hc.InputError, match=r"^scheduler=.* is (not a function|neither)"):
+        hc.CSCore(data, scheduler=scheduler, **OPTIONS)
+
+
 def test_bad_counts_are_named_from_the_workers(data, client):
     bad = data.copy()
     bad.X = bad.X.astype(float)

@@ -7,7 +7,7 @@
 ``one gene``
     1,000,000 cells x 20,000 genes from a file, one gene against all others.
 ``donors``
-    5,000 donors of 200 cells x 2,000 genes in memory.
+    5,000 donors of 200 cells x 500 genes in memory.
 ``cells from disk``
     300,000, 1,000,000 and 3,000,000 cells x 2,000 genes from file to file; the exponent of time
     gives the time of 10,000,000.
@@ -80,7 +80,7 @@ def runs(factor: float) -> list[Run]:
     return [
         Run("all pairs", cells(100_000), genes(20_000), 0.05, 20, memory_limit="4GiB"),
         Run("one gene", cells(1_000_000), genes(20_000), 0.05, 20),
-        Run("donors", cells(1_000_000), genes(2_000), 0.05, max(int(5_000 * factor), 3)),
+        Run("donors", cells(1_000_000), genes(500), 0.05, max(int(5_000 * factor), 3)),
         *large,
         *dask,
     ]
