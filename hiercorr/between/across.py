@@ -240,7 +240,8 @@ class AcrossCellTypes(Specified):
         CorrelationResult
             Pair variables (target, gene): targets are the genes of the first type; with ``pairs``,
             (pair). ``q_value`` is over all these pairs, one family. ``cell_type`` and
-            ``target_cell_type`` state the type of each gene. In tables, gene_a is of the first type and gene_b of the second.
+            ``target_cell_type`` state the type of each gene. In tables, gene_a is of the first
+            type and gene_b of the second.
 
         Raises
         ------
