@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from hiercorr import datasets, enrichment, modules, planning, plotting, simulate
     from hiercorr.analysis.run import Analysis, analyze
     from hiercorr.bayes.model import BayesianCorrelation
+    from hiercorr.between.across import AcrossCellTypes
     from hiercorr.between.deseq2 import differential_expression
     from hiercorr.between.pseudobulk import Pseudobulk
     from hiercorr.counts.aggregate import aggregate
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from hiercorr.within.differential import differential
 
 _WHERE = {
+    "AcrossCellTypes": "between.across",
     "Analysis": "analysis.run",
     "analyze": "analysis.run",
     "BayesianCorrelation": "bayes.model",
@@ -71,6 +73,7 @@ _WHERE = {
 }
 
 __all__ = [
+    "AcrossCellTypes",
     "Analysis",
     "BayesianCorrelation",
     "CSCore",

@@ -431,7 +431,8 @@ def _check_sizes(min_size: int, max_size: int) -> None:
 
 def _own(result: CorrelationResult, gene: str | None) -> str | None:
     """Return the gene whose partners the genes of a list can be, or None."""
-    return None if gene is None and result.target is None else row_of(result.dataset, gene)[0]
+    every = gene is None and has_all_pairs(result.dataset)
+    return None if every else row_of(result.dataset, gene)[0]
 
 
 def _background(result: CorrelationResult, gene: str | None) -> pd.Index:

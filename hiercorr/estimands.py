@@ -56,6 +56,11 @@ def estimand(attrs: Mapping[str, Any]) -> str | None:
         )
     if model == "Pseudobulk":
         return _pseudobulk(attrs)
+    if model == "AcrossCellTypes":
+        return (
+            f"{_pseudobulk(attrs)}, of a gene of {attrs['cell_type_a']} with a gene of "
+            f"{attrs['cell_type_b']} in the same samples"
+        )
     if model == "BayesianCorrelation":
         if attrs.get("level") == "between":
             return "correlation over donors of their means of log expression, given the formula"

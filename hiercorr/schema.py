@@ -17,7 +17,8 @@ from hiercorr._version import __version__
 from hiercorr.estimands import estimand
 
 SCHEMA_VERSION = "2.0"
-GENE_ID, FEATURE_TYPE = "gene_id", "feature_type"  # gene variables that are texts
+GENE_ID, FEATURE_TYPE, CELL_TYPE = "gene_id", "feature_type", "cell_type"  # texts of genes
+OF_TARGET = "target_"  # prefix of gene variables of targets that are no genes of the result
 
 
 class Flag(enum.IntFlag):
@@ -158,15 +159,20 @@ GENE_VARIABLES = {
     "depth_slope_p_value": ("two-sided p-value of depth_slope, donors as units", "1"),
     "depth_share": ("proportion of the variance of expression that follows depth", "1"),
     FEATURE_TYPE: ("type of the feature: gene, antibody, peak", None),
+    CELL_TYPE: ("cell type in which the gene was counted", None),
     "gene_flag": ("reasons why the gene is unreliable", None),
 }
-GENE_TEXTS = (GENE_ID, FEATURE_TYPE)
+GENE_TEXTS = (GENE_ID, FEATURE_TYPE, CELL_TYPE)
 SAMPLE_VARIABLES = {
     "n_cells": ("number of cells", "cells"),
     "depth": ("median sequencing depth of the cells", "counts"),
     "total_depth": ("total sequencing depth of the cells", "counts"),
     "inflation": ("factor of the variance of the sample's donor", "1"),
     "library_size": ("effective library size after normalisation", "counts"),
+    "n_cells_a": ("number of cells of the first cell type", "cells"),
+    "n_cells_b": ("number of cells of the second cell type", "cells"),
+    "library_size_a": ("library_size of the first cell type", "counts"),
+    "library_size_b": ("library_size of the second cell type", "counts"),
 }
 COEFFICIENT_VARIABLES = {  # (coefficient, gene)
     "beta": "regression coefficient or contrast",
@@ -198,6 +204,7 @@ def build_dataset(
     attrs: Mapping[str, Any],
     target: str | Sequence[str] | None = None,
     listed: tuple[NDArray, NDArray] | None = None,
+    of_target: Mapping[str, NDArray] | None = None,
     tested: bool = False,
     groups: Sequence[str] | None = None,
     contrasts: Sequence[str] | None = None,
@@ -222,6 +229,8 @@ def build_dataset(
     target : str or sequence of str, optional
     listed : (ndarray, ndarray), optional
         Names of the genes of both sides of the listed pairs.
+    of_target : mapping, optional
+        Arrays (target,) of gene variables, where the targets are no genes of the result.
     tested : bool
         Whether p-values are written elsewhere, as when results are streamed to disk.
     groups : sequence of str, optional
@@ -257,15 +266,16 @@ def build_dataset(
         first = next((d for d in LAYERS if name.startswith(f"{d}_")), None)
         d = dims if first is None else (first, *dims)
         variables[name] = (d, values, pair_attributes(name))
-    for table, arrays, dim in (
-        (GENE_VARIABLES, gene, "gene"),
-        (SAMPLE_VARIABLES, sample, "sample"),
+    for table, arrays, dim, prefix in (
+        (GENE_VARIABLES, gene, "gene", ""),
+        (GENE_VARIABLES, of_target or {}, "target", OF_TARGET),
+        (SAMPLE_VARIABLES, sample, "sample", ""),
     ):
         for name, values in arrays.items():
             long_name, units = table[name]
             extra: dict[str, Any] = {"units": units} if units else {}
             extra |= _FLAG_ATTRS if name == "gene_flag" else {}
-            variables[name] = (dim, values, {"long_name": long_name, **extra})
+            variables[prefix + name] = (dim, values, {"long_name": long_name, **extra})
     if modality:
         coords["modality"] = np.array(list(modality), object)
         variables["modality_depth"] = (

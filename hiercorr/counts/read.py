@@ -44,9 +44,10 @@ def read_counts(
     *,
     always: Sequence[str] = (),
     backend: LocalBackend | RemoteBackend | None = None,
+    fewest: int = 2,
 ) -> Counts:
     """Read and validate the counts of a selection; see :class:`CountReader` for the arguments."""
-    return CountReader(data, selection, always=always, backend=backend).counts
+    return CountReader(data, selection, always=always, backend=backend, fewest=fewest).counts
 
 
 class CountReader:
@@ -67,6 +68,8 @@ class CountReader:
     backend : LocalBackend or RemoteBackend, optional
         Process or cluster that reads the matrix and stores its entries. None: this process, in
         memory.
+    fewest : int
+        Minimum number of genes.
 
     Attributes
     ----------
@@ -86,6 +89,7 @@ class CountReader:
         *,
         always: Sequence[str] = (),
         backend: LocalBackend | RemoteBackend | None = None,
+        fewest: int = 2,
     ) -> None:
         self.selection = selection
         self._backend: LocalBackend | RemoteBackend = backend or LocalBackend()
@@ -95,9 +99,9 @@ class CountReader:
             else DataSource(data, selection.layer, selection.gene_names)
         )
         with self._data.open() as source:
-            self._read(source, always)
+            self._read(source, always, fewest)
 
-    def _read(self, source: Source, always: Sequence[str]) -> None:
+    def _read(self, source: Source, always: Sequence[str], fewest: int) -> None:
         notes: dict[str, Any] = {"source": source.name, "n_cells_input": source.shape[0]}
         source = source.of_types(self.selection.modalities)
         asked = self.selection.modalities is not None
@@ -122,7 +126,9 @@ class CountReader:
             codes, samples = validate.exclude_small(filled, samples, selection, notes)
             scan = self._backend.scan(source, codes, len(samples))
         kind = source.kind if source.kinds else None
-        chosen = validate.choose_genes(source.names, selection.genes, scan.total, always, kind)
+        chosen = validate.choose_genes(
+            source.names, selection.genes, scan.total, always, kind, fewest
+        )
         order, starts = by_sample(codes, len(samples))
         check_depths(source, selection.depth, depths[:, order], sums[:, order], order)
         self._warn_of_selected_on(source.genes, scan, chosen, len(order))

@@ -292,7 +292,7 @@ def partners(
     """
     name, _ = row_of(result.dataset, gene)
     sort_by = "shrunken" if shrunken else "p_value"
-    table = result.top(name, n=len(result.genes), sort_by=sort_by)
+    table = result.top(name, n=max(result.dataset["correlation"].shape), sort_by=sort_by)
     table = table.assign(position=positions(result, table, shrunken))
     table = table[table["position"].notna()]
     if not len(table):

@@ -26,6 +26,7 @@ from hiercorr.results.layout import (
     is_list,
     listed_row,
     scope,
+    spans_types,
     target_of,
     targets_of,
 )
@@ -82,9 +83,11 @@ def known_gene(dataset: xr.Dataset, gene: object) -> str:
     """
     genes = genes_of(dataset)
     name = name_of(gene, genes, ids_of(dataset))
-    if isinstance(name, str) and name in genes:
+    targets = targets_of(dataset)
+    known = genes if targets is None else genes.union(targets, sort=False)
+    if isinstance(name, str) and name in known:
         return name
-    error = unknown_name("gene", gene, genes)
+    error = unknown_name("gene", gene, known)
     if are_identifiers(genes) and not are_identifiers(pd.Index([str(gene)])):
         error = InputError(
             f"{error}; genes of this result have the ids of the data: to use symbols, fit it with "
@@ -100,7 +103,8 @@ def row_of(dataset: xr.Dataset, gene: str | None) -> tuple[str, xr.Dataset]:
     ----------
     dataset : xarray.Dataset
     gene : str or None
-        None: the target.
+        None: the target, if there is one. One of several targets: its pairs with the genes; a
+        gene: its pairs with the targets.
 
     Returns
     -------
@@ -124,6 +128,10 @@ def row_of(dataset: xr.Dataset, gene: str | None) -> tuple[str, xr.Dataset]:
         raise InputError(f"name a gene: this result contains {scope(dataset)}")
     if targets is not None:
         named = name_of(gene, genes_of(dataset), ids_of(dataset))
+        if spans_types(dataset):
+            named = known_gene(dataset, gene)
+            if named not in targets:
+                return named, dataset.sel(gene=named, drop=True).rename(target="gene")
         if named not in targets:
             raise InputError(
                 f"this result has pairs of its {len(targets)} targets only, not of {gene!r}: "

@@ -846,6 +846,8 @@ class CorrelationResult:
         donors = f" of {a['n_donors']} donors" if "n_donors" in a else ""
         scope = layout.scope(self.dataset)
         scope = f"{scope} x {genes}" if self.targets is not None else f"{genes}, {scope}"
+        if "cell_type_a" in a:
+            scope += f" ({a['cell_type_a']} x {a['cell_type_b']})"
         return (
             f"<CorrelationResult: {a.get('model', '?')}, level {a.get('level', '?')}, {scope}, "
             f"{a.get('n_samples', '?')} samples{donors}, {a.get('n_cells', '?')} cells{cells}, "

@@ -13,6 +13,7 @@ from statsmodels.iolib.summary import Summary
 from statsmodels.iolib.table import SimpleTable
 
 from hiercorr.counts.selection import selected_cells
+from hiercorr.results.layout import spans_types
 from hiercorr.results.pairs import effect_name
 from hiercorr.results.text import format_cell
 from hiercorr.schema import AGREES
@@ -124,8 +125,8 @@ def make_summary(
         ("No. samples:", str(a.get("n_samples", ""))),
         ("No. donors:", str(a.get("n_donors", "as samples" if a.get("sample_column") else ""))),
         ("No. cells:", f"{a.get('n_cells', 0):,}"),
-        ("No. genes:", f"{dataset.sizes['gene']:,}"),
-        ("Target:", gene or scope),
+        ("No. genes:", f"{dataset.sizes['gene']:,}{_type(dataset, 'b')}"),
+        ("Target:", gene or _targets(dataset, scope)),
         ("Depth:", a.get("depth", "")),
         ("Block:", a.get("block", "none")),
         ("hiercorr:", a.get("hiercorr_version", "")),
@@ -150,6 +151,18 @@ def make_summary(
     if notes:
         summary.add_extra_txt(["", *notes])
     return summary
+
+
+def _targets(dataset: xr.Dataset, scope: str) -> str:
+    """Return the pairs of a result without one target."""
+    if not spans_types(dataset):
+        return scope
+    return f"{dataset.sizes['target']:,} genes{_type(dataset, 'a')}"
+
+
+def _type(dataset: xr.Dataset, side: str) -> str:
+    """Return the cell type of the genes of one side in brackets, if there are two types."""
+    return f" ({dataset.attrs[f'cell_type_{side}']})" if spans_types(dataset) else ""
 
 
 def _min_cells(attrs: Mapping[str, Any]) -> str:

@@ -19,6 +19,7 @@ from hiercorr.schema import (
     GENE_ID,
     GENE_VARIABLES,
     LAYERED,
+    OF_TARGET,
     PAIR_VARIABLES,
     SAMPLE_VARIABLES,
     Flag,
@@ -43,7 +44,8 @@ def top(dataset: xr.Dataset, gene: str | None, n: int, sort_by: str = "p_value")
     values = {c: v.astype(float) for c, v in pairs.pair_columns(row, columns)}
     values["flag"] = row["flag"].values
     table = pd.DataFrame(values, pd.Index(row["gene"].values, name="gene"))
-    table = pairs.sort_rows(table.drop(index=name, errors="ignore"), by).head(n)
+    asked = (table["flag"] & int(Flag.SELF)) == 0
+    table = pairs.sort_rows(table[asked].drop(index=name, errors="ignore"), by).head(n)
     table = table.assign(flag=[describe_flag(f) for f in table["flag"]])
     return with_types(table, dataset)
 
@@ -121,7 +123,11 @@ def id_by_name(dataset: xr.Dataset) -> dict[str, str]:
             "this result has no ids of genes beside their names, which are those of the data: "
             "gene_ids=True needs a fit with gene_names="
         )
-    return dict(zip(pairs.genes_of(dataset), ids, strict=True))
+    out = dict(zip(pairs.genes_of(dataset), ids, strict=True))
+    if OF_TARGET + GENE_ID in dataset:
+        of_targets = dataset[OF_TARGET + GENE_ID].values
+        out |= dict(zip(dataset["target"].values, of_targets, strict=True))
+    return out
 
 
 def matrix(dataset: xr.Dataset, variable: str) -> pd.DataFrame:
@@ -140,8 +146,15 @@ def matrix(dataset: xr.Dataset, variable: str) -> pd.DataFrame:
 
 
 def gene_table(dataset: xr.Dataset) -> pd.DataFrame:
-    """Tabulate the gene variables."""
-    return _one_dimensional(dataset, GENE_VARIABLES, "gene")
+    """Tabulate the gene variables; targets that are no genes of the result come first."""
+    table = _one_dimensional(dataset, GENE_VARIABLES, "gene")
+    if not any(f"{OF_TARGET}{name}" in dataset for name in GENE_VARIABLES):
+        return table
+    own = {f"{OF_TARGET}{name}": name for name in GENE_VARIABLES if f"{OF_TARGET}{name}" in dataset}
+    of_targets = dataset[[*own]].drop_dims("gene", errors="ignore")
+    renamed = of_targets.rename(own).rename(target="gene")
+    first = _one_dimensional(renamed, GENE_VARIABLES, "gene")
+    return pd.concat([first, table])
 
 
 def sample_table(dataset: xr.Dataset, gene_a: str | None, gene_b: str | None) -> pd.DataFrame:

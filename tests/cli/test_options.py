@@ -90,6 +90,7 @@ COMMANDS = {
     "fit": [*DATA, "--target", "gene0", *OUT],
     "differential": [*DATA, "--condition", "arm", "--target", "gene0", *OUT],
     "cell-types": [*DATA, "--types", "type", "--target", "gene0", *OUT],
+    "across": [*DATA, "--types", "type", "--type-a", "A", "--type-b", "B", *OUT],
     "signature": [*DATA, "--members", "gene0,gene1", *OUT],
     "check": DATA,
     "power": ["within", "--samples", "8", "--cells", "100", "--mean", "1", "--rho", "0.3"],
