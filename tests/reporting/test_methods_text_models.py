@@ -955,6 +955,7 @@ def test_unknown_models_are_refused():
 
 def test_every_model_has_a_case():
     made = {"CSCore", "differential", "CellCorrelation", "decomposition", "Pseudobulk"}
+    made |= {"AcrossCellTypes"}  # in test_between_text
     tables = {"differential_expression", "enrich", "gsea", "find_modules"}
     assert set(MODELS) == made | tables | {"BayesianCorrelation"}
 
