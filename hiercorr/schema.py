@@ -50,7 +50,7 @@ class Flag(enum.IntFlag):
     PRIOR_DOMINATED = 4096  # the data reduced the prior variance by less than half
     WEIGHTS_MATTER = 16384  # equal weights give another average over donors: see weights=
     DEPTH_DEPENDENT = 32768  # gene follows depth; pair: no larger than depth alone makes it
-    COARSE_GRID = 8192  # correlation too close to 1 for the grid that integrates over cells
+    COARSE_GRID = 8192  # correlation too close to 1, or counts too large, for the grid over cells
 
     @property
     def bit(self) -> np.uint16:
