@@ -20,9 +20,8 @@ from hiercorr.kernels import bayes as kernels
 NODES = 8  # of the Gauss rule over log depth that replaces cells with equal counts
 REACH = 4.5  # standard deviations that a grid extends to both sides of a sample's mean
 MEAN_SD = 1.5  # prior sd of a sample's log mean around the gene's; keeps means of no counts finite
-MAX_POINTS = 321
-FINE = 1.2  # largest spacing of a grid, in standard deviations of the likelihood of a large count
-_LARGE = 0.995  # quantile of the counts, over cells, that is one
+MAX_POINTS = 161
+ROUNDING = 0.001  # share of the variance of log rates that the spacing of a grid may add
 COARSE = 1.3  # times MAX_POINTS that a grid may ask for without a flag
 _MARGIN_POINTS = 801  # of the grid of one gene
 
@@ -109,8 +108,8 @@ class Margin:
         Derivative of m with respect to log_sd along the ridge of the posterior.
     prior_mean : float
         Mean of the weak prior of m.
-    width : float
-        Standard deviation of the likelihood of a large count, over log rates.
+    spacing : float
+        Largest spacing of a grid that resolves the likelihoods of the counts.
     """
 
     m: Array
@@ -119,32 +118,35 @@ class Margin:
     log_sd_se: float
     slope: Array
     prior_mean: float
-    width: float
+    spacing: float
 
     @property
     def sd(self) -> float:
         """Standard deviation of the log rate over the cells of a sample."""
         return float(np.exp(self.log_sd))
 
-    def points(self, finest: float) -> int:
+    def points(self, finest: float, narrow: float = 1.0) -> int:
         """Return the number of grid points that the spacing of :meth:`grid` asks for."""
-        half, spacing = self._extent(finest)
+        half, spacing = self._extent(finest, narrow)
         return int(np.ceil(2 * half / spacing)) + 1
 
-    def _extent(self, finest: float) -> tuple[float, float]:
+    def _extent(self, finest: float, narrow: float) -> tuple[float, float]:
         """Return half of the width of a grid, and its largest spacing."""
         low, high = (np.exp(self.log_sd + k * min(2 * self.log_sd_se, 0.7)) for k in (-1, 1))
         half = REACH * high + min(3 * float(self.m_se.max()), 3.0)
-        return float(half), float(min(finest * low, FINE * self.width))
+        return float(half), float(min(finest * low, self.spacing * narrow))
 
-    def grid(self, finest: float) -> tuple[Array, float, int]:
+    def grid(self, finest: float, narrow: float = 1.0) -> tuple[Array, float, int]:
         """Lay a grid over the posterior.
 
         Parameters
         ----------
         finest : float
-            Largest spacing, in standard deviations of the log rate. It is also at most 1.2 standard
-            deviations of the likelihood of a large count, which is narrower.
+            Largest spacing, in standard deviations of the log rate. It is also at most
+            :func:`largest_spacing`: the likelihoods of large counts are narrower.
+        narrow : float
+            Standard deviation of the log rate given that of the other gene, relative to the
+            marginal one, which rounding to the grid must not change.
 
         Returns
         -------
@@ -153,8 +155,8 @@ class Margin:
         spacing : float
         points : int
         """
-        half, _ = self._extent(finest)
-        points = int(np.clip(self.points(finest), 25, MAX_POINTS))
+        half, _ = self._extent(finest, narrow)
+        points = int(np.clip(self.points(finest, narrow), 25, MAX_POINTS))
         return self.m - half, 2 * half / (points - 1), points
 
 
@@ -187,11 +189,10 @@ def fit_margin(
     m = np.log((sums + 0.5) / (depth + 0.5 * np.exp(-centre))) - start_sd**2 / 2
     prior_mean = float(centre - start_sd**2 / 2)
     prior = np.asarray(sd_prior, float)
-    width = likelihood_width(x, rows.weight)
     for _ in range(8):
         sd = np.exp(log_sd)
         half = REACH * 1.6 * sd + 1.0
-        fine = min(0.6 * sd, FINE * width)
+        fine = min(0.6 * sd, largest_spacing(x, rows.weight, float(sd)))
         points = int(np.clip(np.ceil(2 * half / fine), 25, _MARGIN_POINTS))
         left, spacing = m - half, 2 * half / (points - 1)
         table, _ = kernels.poisson_table(x, rows.log_s, rows.starts, left, spacing, points)
@@ -202,21 +203,38 @@ def fit_margin(
         if moved < 0.3:
             break
     _, _, _, h_mm, h_ms, h_ss = terms
+    spacing = largest_spacing(x, rows.weight, float(np.exp(log_sd)))
     schur = h_ss - (h_ms**2 / h_mm).sum()
     se = 1 / np.sqrt(max(-schur, 1 / prior[1] ** 2))
-    return Margin(m, log_sd, 1 / np.sqrt(-h_mm), float(se), -h_ms / h_mm, prior_mean, width)
+    return Margin(m, log_sd, 1 / np.sqrt(-h_mm), float(se), -h_ms / h_mm, prior_mean, spacing)
 
 
-def likelihood_width(x: Array, weight: Array) -> float:
-    r"""Return the standard deviation of the likelihood of a large count over log rates.
+def largest_spacing(x: Array, weight: Array, sd: float) -> float:
+    r"""Return the largest spacing of a grid that adds little to the variance of the log rates.
 
-    A Poisson count x is informative of its log rate with the standard deviation
-    :math:`1/\sqrt{x}`. The trapezoid rule over a product of such a likelihood and a normal density
-    is exact to :math:`e^{-2\pi^2/h^2}` for a spacing of h standard deviations.
+    The likelihood of a count x has the standard deviation :math:`\omega = x^{-1/2}` over log rates.
+    Where it is narrower than the spacing h, only the nearest grid point counts: the log rate is
+    rounded, which adds the variance :math:`h^2/12` and attenuates the correlation. Wider ones are
+    integrated, with a relative error of :math:`2 e^{-2\pi^2\omega^2/h^2}`. The mean over cells of
+    the product of both is at most 0.001 of the variance of the log rates.
+
+    Parameters
+    ----------
+    x, weight : ndarray, shape (n_rows,)
+        Counts, and the number of cells that a row represents.
+    sd : float
+        Standard deviation of the log rate.
     """
-    order = np.argsort(x, kind="stable")
-    at = np.searchsorted(np.cumsum(weight[order]), _LARGE * weight.sum())
-    return float(1 / np.sqrt(max(x[order[min(at, len(x) - 1)]], 1.0)))
+    values, which = np.unique(x, return_inverse=True)
+    share = np.bincount(which, weight) / weight.sum()
+    square = 1 / (values + 1 / sd**2)
+    low, high = 0.05 * sd, 2 * sd
+    for _ in range(30):
+        middle = float(np.sqrt(low * high))
+        rounded = np.minimum(2 * np.exp(-2 * np.pi**2 * square / middle**2), 1.0)
+        added = float(share @ rounded) * middle**2 / 12
+        low, high = (middle, high) if added < ROUNDING * sd**2 else (low, middle)
+    return low
 
 
 def _newton(m: Array, log_sd: float, args: tuple) -> tuple[Array, float, tuple]:

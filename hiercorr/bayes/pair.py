@@ -206,7 +206,8 @@ def make_pair(
     tau2, errors = profile.spread()
     reach = np.tanh(min(abs(mode[0]) + 3 * mode[1], 2.6))
     finest = min(0.8, 1.1 * float(np.sqrt(1 - reach**2)))
-    grids = [m.grid(finest) for m in margins]
+    narrow = float(np.sqrt(1 - np.tanh(min(abs(mode[0]), 2.6)) ** 2))
+    grids = [m.grid(finest, narrow) for m in margins]
     (left_a, step_a, _), (left_b, step_b, _) = grids
     tables = tuple(rows.table(g, *grid).astype(dtype) for g, grid in enumerate(grids))
     n, k = population.design.shape
@@ -257,7 +258,7 @@ def make_pair(
         initial=initial,
         spread=spread,
         arguments=arguments,
-        coarse=max(m.points(finest) for m in margins) > COARSE * MAX_POINTS,
+        coarse=max(m.points(finest, narrow) for m in margins) > COARSE * MAX_POINTS,
     )
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from hiercorr.bayes.margin import Cells, likelihood_width
+from hiercorr.bayes.margin import ROUNDING, Cells, largest_spacing
 from hiercorr.bayes.sampling import unpack
 from hiercorr.kernels import bayes as kernels
 from tests.bayes.support import pair_of
@@ -70,26 +70,29 @@ def test_density_of_any_counts(mean, sd, rho):
     pair = pair_of(cells, (0, 1), heterogeneity=False)
     first, second = pair.initial.copy(), pair.initial.copy()
     zeta = pair.layout.zeta
-    second[zeta] += 0.3
+    second[zeta] += 0.1  # about its posterior standard deviation
     prior = [
         kernels.log_prior(t[zeta], *pair.priors.row(kernels.Z_WITHIN))[0] for t in (first, second)
     ]
     found = pair.log_density(second)[0] - pair.log_density(first)[0] - (prior[1] - prior[0])
     error = abs(found - difference(cells, pair, first, second))
-    assert error < (0.1 if pair.coarse else 0.01)
+    assert error < 0.1 or pair.coarse
 
 
 def test_grids_are_as_fine_as_the_likelihood():
-    for mean in (5.0, 100.0):
-        cells = simulated(mean, 0.5, 0.5)
-        pair = pair_of(cells, (0, 1))
+    for mean in (5.0, 100.0, 500.0):
+        pair = pair_of(simulated(mean, 0.5, 0.5), (0, 1))
         assert not pair.coarse
         for margin, (_, spacing) in zip(pair.margins, pair.grids, strict=True):
-            assert spacing <= 1.2 * margin.width + 1e-12
-    assert pair_of(simulated(2000, 1.6, 0.5), (0, 1)).coarse
+            assert spacing <= margin.spacing + 1e-12
+    assert pair_of(simulated(2000, 1.6, 0.99), (0, 1)).coarse
 
 
-def test_width_of_the_likelihood():
-    x = np.arange(1.0, 1001)
-    assert likelihood_width(x, np.ones(1000)) == pytest.approx(1 / np.sqrt(995), rel=1e-3)
-    assert likelihood_width(np.zeros(10), np.ones(10)) == 1.0
+def test_rounding_of_the_largest_spacing():
+    """Narrow likelihoods round log rates to the grid; wide ones, and few narrow ones, do not."""
+    sd = 0.7
+    all_large = largest_spacing(np.full(1000, 1e6), np.ones(1000), sd)
+    assert all_large == pytest.approx(sd * np.sqrt(12 * ROUNDING), rel=1e-6)
+    few = np.where(np.arange(1000) < 50, 1e6, 0.0)
+    assert largest_spacing(few, np.ones(1000), sd) == pytest.approx(all_large * 20**0.5, rel=0.05)
+    assert largest_spacing(np.zeros(10), np.ones(10), sd) > sd
