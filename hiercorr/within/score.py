@@ -139,8 +139,9 @@ def _score_sums(counts: Counts, problem: WithinProblem, values: Array) -> _Score
         sums = problem.depth_sums
         f = 1 / (1 + np.outer(slope, sums.nodes))
         total = f @ sums.power[1, c]
-        out.num[c] = _products(counts, sums.depth, slope, y, c) - mu * (f @ at.first)
+        out.num[c] = _products(counts, sums.depth, slope, y, c)
         if rest is None:
+            out.num[c] -= mu * (f @ at.first)
             gain = total - f**2 @ sums.power[2, c] / total
             centre = f @ at.first / total
         else:
