@@ -579,7 +579,8 @@ class CSCore(Specified):
             ``"score"``.
         uncertainty : {"hierarchical", "jackknife", "cluster", "none"}, optional
             Uncertainty over donors, as for :meth:`fit`: the distribution of what donors differ in
-            is learnt from the pairs of the model's genes.
+            is learnt from the pairs of the score with 60 or more genes, else from the pairs of the
+            model's genes.
         confidence : float
             Confidence level of the intervals.
         n_jobs, progress
@@ -611,13 +612,11 @@ class CSCore(Specified):
         Examples
         --------
         >>> import hiercorr as hc
-        >>> adata = hc.datasets.glioblastoma()
-        >>> options = {"depth": "total_counts", "genes": 50, "subset": {"condition": "ctrl"}}
-        >>> model = hc.CSCore(adata, "sample_id", **options)
-        >>> mito = adata[:, "MT-RNR1"].X.toarray().ravel() / adata.obs["total_counts"].to_numpy()
-        >>> r = model.score(mito, name="mitochondrial", uncertainty="jackknife")
-        >>> r.target, r.dataset.sizes["gene"]
-        ('mitochondrial', 50)
+        >>> adata = hc.datasets.ipsc_cycle()
+        >>> model = hc.CSCore(adata, "donor", depth="depth", covariates="~ plate")
+        >>> r = model.score("gfp")  # fluorescence of geminin, a protein of S, G2 and M
+        >>> r.top(n=3).index.to_list()
+        ['CDK1', 'TOP2A', 'UBE2C']
         """
         self._check_constructed("score", uncertainty)
         given = cell_score(self.counts, score, name)

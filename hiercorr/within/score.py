@@ -32,14 +32,14 @@ from hiercorr import kernels, moments
 from hiercorr.counts.cell_scores import CellScore
 from hiercorr.counts.counts import Counts
 from hiercorr.errors import DataWarning, InputError
-from hiercorr.inference.random_effects import DonorGenes
+from hiercorr.inference.random_effects import ABSENT, DonorGenes, donor_effects, learn_prior
 from hiercorr.moments.entries import Entries
 from hiercorr.results import tiling
 from hiercorr.runtime.user_warnings import warn
 from hiercorr.schema import Flag
 from hiercorr.within.cell_covariates import projection
 from hiercorr.within.fitting import WithinEstimates, WithinProblem, prepare
-from hiercorr.within.heterogeneity import by_donor
+from hiercorr.within.heterogeneity import LEAST_PAIRS, by_donor
 from hiercorr.within.one_target import Linear, Part, target_table
 from hiercorr.within.options import Plan
 
@@ -91,6 +91,7 @@ def fit_score(counts: Counts, score: CellScore, plan: Plan) -> WithinEstimates:
         with np.errstate(divide="ignore", invalid="ignore"):
             noise = np.nan_to_num(by_donor(sums.noise, units) / den.sum(0) ** 2)
         donors = noise, _as_one_side(by_donor(sums.powers, units))
+        problem = _learnt(problem, part, *donors)
     flag = problem.gene_flag.copy()
     if not informative.all():
         flag |= Flag.ABSENT_IN_SAMPLE.bit
@@ -99,6 +100,18 @@ def fit_score(counts: Counts, score: CellScore, plan: Plan) -> WithinEstimates:
     output = tiling.PairOutput(p, rows, plan.dtype, without_interval=plan.silent(counts.n_samples))
     output.write(rows, slice(0, p), tile, pair_flag)
     return replace(problem.fitted(output.finish()), follow=None)
+
+
+def _learnt(problem: WithinProblem, part: Part, noise: Array, target: DonorGenes) -> WithinProblem:
+    """Learn from the pairs of the score how donors differ; from those of genes if it has few."""
+    assert problem.donors is not None
+    num, den = (a[:, None] for a in part.cross.sums())
+    effects, variances = donor_effects(num, den, noise[:, None], target, problem.donors.genes)
+    effects, variances = effects[:, 0], variances[:, 0]
+    if ((variances < ABSENT).sum(0) >= 3).sum() < LEAST_PAIRS:
+        return problem
+    prior = learn_prior(effects, variances)
+    return replace(problem, donors=replace(problem.donors, prior=prior))
 
 
 @dataclass(frozen=True)

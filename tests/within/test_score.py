@@ -222,7 +222,7 @@ def test_a_sample_with_a_constant_score_has_no_information(data):
 def test_null_scores_that_follow_depth_keep_their_level_and_true_ones_their_size():
     """Depth in the score and differences between donors do not show as correlation."""
     rng = np.random.default_rng(5)
-    p, mean = 60, np.tile([0.3, 2.0], 30)
+    p, mean = 70, np.tile([0.3, 2.0], 35)
     null, estimates = [], []
     for _ in range(10):
         x, obs = [], []
@@ -242,6 +242,7 @@ def test_null_scores_that_follow_depth_keep_their_level_and_true_ones_their_size
         genes = pd.DataFrame(index=[f"g{j}" for j in range(p)])
         adata = ad.AnnData(sparse.csr_matrix(np.vstack(x).astype(float)), obs=obs, var=genes)
         r = made(adata).score("y")
+        assert 50 < r.dataset.attrs["prior_pairs"] <= p  # learnt from the pairs of the score
         null.append(values(r, "p_value")[4:])
         estimates.append(values(r)[[1, 3]])
     null = np.concatenate(null)
@@ -258,6 +259,7 @@ def test_result_is_one_of_all_others(data, tmp_path):
     matplotlib.use("Agg")
     r = made(data).score("on", name="activated")
     assert r.target == "activated"
+    assert r.dataset.attrs["prior_pairs"] > 60  # of the genes: those of the score are too few
     assert "activated" in str(r.summary())
     assert set(r.top(n=3).index) <= set(data.var_names)
     assert r.dataset["correlation"].dims == ("target", "gene")
