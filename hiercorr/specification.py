@@ -91,6 +91,10 @@ KEYS = {
         _CELLS | {"covariates", "block", "depth_adjust"},
         {"members", "name", "weights", "uncertainty", "confidence"},
     ),
+    "score": (
+        _CELLS | {"covariates", "block", "depth_adjust"},
+        {"score", "name", "uncertainty", "confidence"},
+    ),
     "power": (
         set(),
         {

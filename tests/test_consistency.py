@@ -66,7 +66,11 @@ FITS = {
     "cells, spearman": naive("spearman"),
     "cells, pooled": naive(level="pooled"),
 }
-SIGNATURES = {"signature": signature(), "signature, jackknife": signature(uncertainty="jackknife")}
+SIGNATURES = {
+    "signature": signature(),
+    "signature, jackknife": signature(uncertainty="jackknife"),
+    "score": lambda a, **more: hc.CSCore(a, **OPTIONS).score("depth", **more),
+}
 # moderation borrows from the pairs of a target, which all pairs do not have
 OWN_TARGET = ("pearson", "partial")
 # ties in float, and samples of a bootstrap, depend on the order of samples

@@ -25,6 +25,7 @@ def adata():
         (lambda a: hc.CSCore(a, **CELLS).fit(weights="equal"), "with equal weights"),
         (lambda a: hc.CSCore(a, **CELLS).fit("pooled"), "mixed"),
         (lambda a: hc.CSCore(a, **CELLS).signature(["FTL", "FTH1"]), "weighted sum"),
+        (lambda a: hc.CSCore(a, **CELLS).score("total_counts"), "a score of the cells"),
         (lambda a: hc.Pseudobulk(a, **CELLS).fit(), "noise of the sums included"),
         (lambda a: hc.Pseudobulk(a, **CELLS).fit("corrected"), "without the sampling noise"),
         (lambda a: hc.Pseudobulk(a, **CELLS, formula="~ age").fit(target="FTL"), "partial"),

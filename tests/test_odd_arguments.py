@@ -104,6 +104,7 @@ def of_models(made, folder):
         "fit": (model.fit, {"target": "gene0"}),
         "bootstrap": (model.fit, {"uncertainty": "bootstrap", "n_bootstrap": 100}),
         "signature": (model.signature, {"genes": ["gene0", "gene1"]}),
+        "score": (model.score, {"score": "depth"}),
         "Pseudobulk": (hc.Pseudobulk, given),
         "sums": (sums.fit, {"target": "gene0"}),
         "across": (

@@ -25,6 +25,7 @@ class World:
         self.data.obs["arm"] = np.where(number % 2 == 0, "a", "b")
         self.data.obs["kind"] = np.where(np.arange(self.data.n_obs) % 2 == 0, "x", "y")
         self.data.obs["age"] = 30.0 + number
+        self.data.obs["age_of_cell"] = np.arange(self.data.n_obs) % 11.0
         self.data.obs["sample_copy"] = self.data.obs["sample"].astype(str)
         self.data.obs["pair"] = (number // 2).astype(str)
         options = {"sample": "sample", "depth": "depth"}
@@ -149,6 +150,18 @@ MODELS = {
             "genes": (3, ["gene0", "nothing"], NONE),
             "name": (3, "gene0", NONE),
             "weights": (3, "heavy", NONE),
+            "uncertainty": (3, "bootstrap", NONE),
+            **UNUSED_CONFIDENCE,
+            **N_JOBS,
+            **PROGRESS,
+        },
+    ),
+    "CSCore.score": (
+        lambda w, **o: w.model.score(**o),
+        {"score": "age_of_cell"},
+        {
+            "score": (3, "nothing", NONE),
+            "name": (3, "gene0", NONE),
             "uncertainty": (3, "bootstrap", NONE),
             **UNUSED_CONFIDENCE,
             **N_JOBS,

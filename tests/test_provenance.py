@@ -58,6 +58,10 @@ MODELS = {
         lambda d, **c: hc.CSCore(d, "sample", **c).signature(["gene0", "gene1"]),
         ALL | {"block"},
     ),
+    "score": (
+        lambda d, **c: hc.CSCore(d, "sample", **c).score("depth"),
+        ALL | {"block"},
+    ),
     "by_cell_type": (
         lambda d, **c: hc.by_cell_type(d, "arm", "sample", **c)["arm0"],
         ALL - {"mask"},

@@ -17,6 +17,7 @@ def test_specifications(tmp_path):
         "pseudobulk",
         "pseudobulk_adjusted",
         "pseudobulk_interaction",
+        "score",
         "signature",
         "within",
         "within_adjusted",

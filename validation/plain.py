@@ -180,6 +180,27 @@ def adjusted_between(left, right, z):
     return num, den, gain, k
 
 
+def score_sums(x, s, y, mu, slope, z=None):
+    """N and D (genes,) of a score y of the cells of one sample, and the cells that carry it.
+
+    z : (cells, k) covariates with an intercept that are regressed out, by hat matrices; see
+    `adjusted_sums` for the others.
+    """
+    x, s, y = (np.asarray(a, float) for a in (x, s, y))
+    w = 1 / (1 + np.outer(s, slope))
+    total = (w * s[:, None]).sum(0)
+    if z is None:
+        y, cells, r = y - y.mean(), len(y) - 1, x - np.outer(s, mu)
+        gain = total - (w**2 * s[:, None] ** 2).sum(0) / total
+    else:
+        hat = _hat(s, z, slope)
+        of_y = np.eye(len(s)) - hat / s[:, None] * s
+        y, cells, r = of_y @ y, (of_y**2).sum(), x - hat @ x
+        gain = (w * (s * (of_y**2).sum(1))[:, None]).sum(0)
+    y = y / np.sqrt((y**2).sum() / cells)
+    return (w * r).T @ y, gain * mu, cells
+
+
 def _hat(s, z, slope):
     shared = 1 / (1 + s * np.median(slope))
     return np.diag(s) @ z @ np.linalg.pinv(z.T @ np.diag(s * shared) @ z) @ z.T @ np.diag(shared)

@@ -418,6 +418,49 @@ def signature(
     _run("signature", data, given(of_model), {"members": group, **given(options)}, output)
 
 
+@main.command()
+@click.argument("data", type=click.Path(path_type=Path))
+@data_options
+@click.option(
+    "--score",
+    required=True,
+    metavar="COL",
+    help="Column of obs with the score: numbers, or two levels.",
+)
+@click.option("--name", help="Name of the score.  [default: that of the column]")
+@genes_option
+@cell_covariates_option
+@depth_adjust_option
+@block_option
+@click.option(
+    "--uncertainty",
+    type=click.Choice(["hierarchical", "jackknife", "cluster", "none"]),
+    help="Method for standard errors.",
+)
+@output_options
+def score(
+    data: Path,
+    data_options: dict[str, Any],
+    genes: str | None,
+    covariates: str | None,
+    depth_adjust: bool | None,
+    block: str | None,
+    output: Output,
+    **options: Any,
+) -> None:
+    """Estimate the correlation of a number per cell with every gene of DATA, within samples."""
+    output.check()
+    require_sample(data_options)
+    of_model = {
+        **data_options,
+        "genes": genes_of(genes),
+        "covariates": covariates,
+        "depth_adjust": depth_adjust,
+        "block": block,
+    }
+    _run("score", data, given(of_model), given(options), output)
+
+
 def _run(
     kind: str,
     data: Any,
@@ -439,6 +482,10 @@ def _run(
         if not members:
             raise InputError("a signature needs members = [genes] in [fit]")
         result = hc.CSCore(data, **of_model).signature(members, progress=progress, **of_fit)
+    elif kind == "score":
+        if "score" not in of_fit:
+            raise InputError('a score needs score = "column of obs" in [fit]')
+        result = hc.CSCore(data, **of_model).score(progress=progress, **of_fit)
     elif kind == "BayesianCorrelation" and "target" in of_fit:
         target = of_fit["target"]
         if not isinstance(target, str):

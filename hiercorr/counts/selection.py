@@ -183,6 +183,43 @@ def _by_name(mask: Any, genes: pd.Index, ids: pd.Index | None) -> Any:
     return mask.set_axis(pd.Index([name.get(k, k) for k in mask.index]))
 
 
+def aligned(option: str, value: pd.Series, names: pd.Index) -> pd.Series:
+    """Return a Series in the order of the cells or genes that its index names.
+
+    Parameters
+    ----------
+    option : str
+        Name of the option, for messages.
+    value : Series
+    names : Index
+        Names of the cells, or of the genes for ``genes=``.
+
+    Raises
+    ------
+    InputError
+        If the index does not name every cell or gene once.
+    """
+    if value.index.equals(names):
+        return value
+    of = "genes" if option == "genes" else "cells"
+    if not value.index.is_unique or not names.is_unique:
+        raise InputError(
+            f"{option} is a Series, and names of {of} occur more than once, so that it cannot "
+            f"be aligned: make them unique, or pass {option}.to_numpy() in the order of the "
+            f"{of}"
+        )
+    unnamed = names[~names.isin(value.index)]
+    if len(unnamed):
+        raise InputError(
+            f"{option} is a Series whose index does not name all {of}, e.g. not "
+            f"{unnamed[0]!r}: set its index to the names of the {of}, or pass "
+            f"{option}.to_numpy() if it is in their order"
+        )
+    if option == "genes":
+        _check_mask(value, names)
+    return value.reindex(names)
+
+
 def in_order(option: str, value: Any, names: pd.Index) -> Any:
     """Return the values of a Series in the order of the cells or genes that its index names.
 
@@ -203,24 +240,7 @@ def in_order(option: str, value: Any, names: pd.Index) -> Any:
         return value
     if option == "genes" and not pd.api.types.is_bool_dtype(value):
         return value.to_numpy()
-    if not value.index.equals(names):
-        of = "genes" if option == "genes" else "cells"
-        if not value.index.is_unique or not names.is_unique:
-            raise InputError(
-                f"{option} is a Series, and names of {of} occur more than once, so that it cannot "
-                f"be aligned: make them unique, or pass {option}.to_numpy() in the order of the "
-                f"{of}"
-            )
-        unnamed = names[~names.isin(value.index)]
-        if len(unnamed):
-            raise InputError(
-                f"{option} is a Series whose index does not name all {of}, e.g. not "
-                f"{unnamed[0]!r}: set its index to the names of the {of}, or pass "
-                f"{option}.to_numpy() if it is in their order"
-            )
-        if option == "genes":
-            _check_mask(value, names)
-        value = value.reindex(names)
+    value = aligned(option, value, names)
     if option == "depth":
         return value.to_numpy()
     if value.isna().any():

@@ -31,6 +31,7 @@ def cscore(f: Facts) -> str:
         wording.metacells(f),
         moments,
         _signature(f),
+        _score(f),
         _covariates(f),
         wording.over_samples(f),
         "" if within else _CELL_TEST,
@@ -44,10 +45,11 @@ _CELL_TEST = "The published cell-level test is reported alongside; it treats cel
 
 
 def _pairs(f: Facts) -> str:
-    if f.get("signature") is None:
-        return wording.between_genes(f)
-    genes = f"{f.genes:,} genes{wording.chosen_genes(f)}"
-    return f"between the signature {f.get('signature')} and {genes}"
+    for kind, name in (("signature", "signature"), ("score", "cell score")):
+        if f.get(kind) is not None:
+            genes = f"{f.genes:,} genes{wording.chosen_genes(f)}"
+            return f"between the {name} {f.get(kind)} and {genes}"
+    return wording.between_genes(f)
 
 
 def _signature(f: Facts) -> str:
@@ -61,6 +63,17 @@ def _signature(f: Facts) -> str:
     return (
         f"The signature{size} was formed {how}; each of its genes was compared with the remaining "
         "genes of the signature."
+    )
+
+
+def _score(f: Facts) -> str:
+    if f.get("score") is None:
+        return ""
+    level = f.get("score_level")
+    coded = "" if level is None else f", 1 for cells of the level {level} and 0 for the others,"
+    return (
+        f"The score{coded} was scaled to the same variance in each sample and taken as measured; "
+        "counting noise was removed from the variances of the genes."
     )
 
 
@@ -85,8 +98,8 @@ def _cell_terms(f: Facts) -> str:
     if not terms:
         return ""
     return (
-        f"Covariates of cells ({', '.join(terms)}) were regressed out of the counts within each "
-        "sample."
+        f"Covariates of cells ({', '.join(terms)}) were regressed out of the counts"
+        f"{'' if f.get('score') is None else ' and the score'} within each sample."
     )
 
 

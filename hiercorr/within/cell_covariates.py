@@ -40,7 +40,7 @@ _RANK = 1e-10
 
 
 @dataclass(frozen=True)
-class _Projection:
+class Projection:
     """Covariates of the cells of one sample, rotated so that u' S W0 u is the identity.
 
     Attributes
@@ -110,7 +110,7 @@ def _of_types(
     ]
     projections = [
         [
-            _projection(of_type, part, own, z, c)
+            projection(of_type, part, own, z, c)
             for of_type, part, own in zip(counts.by_type(), sums.parts, parts, strict=True)
         ]
         for c in range(counts.n_samples)
@@ -123,7 +123,7 @@ def _of_types(
     return replace(joined(parts), adjustment=ModalityAdjustment(adjustments, sums.edges, cross))
 
 
-def _cross_gram(one: _Projection, two: _Projection, grid: Grid) -> Array:
+def _cross_gram(one: Projection, two: Projection, grid: Grid) -> Array:
     """Sum v L L'^T over the cells of a sample, for features of two types."""
     both = one.depth * two.depth
     noise = np.einsum(
@@ -152,7 +152,7 @@ def _of_one_type(
     )
     num, den = np.empty_like(fit.num), np.empty_like(fit.den)
     for c in range(s):
-        sample = _projection(counts, sums, fit, z, c)
+        sample = projection(counts, sums, fit, z, c)
         found.scaled[sample.cells] = sample.scaled
         outer, total = _node_sums(sample, grid, found.gram[c])
         f2 = (1 + np.outer(fit.slope[:, c], sums.nodes)) ** -2.0
@@ -188,9 +188,21 @@ def _check_cells(counts: Counts, k: int) -> None:
         )
 
 
-def _projection(
+def projection(
     counts: Counts, sums: DepthSums, fit: GeneMoments, z: Array, sample: int
-) -> _Projection:
+) -> Projection:
+    """Rotate the covariates of the cells of one sample.
+
+    Parameters
+    ----------
+    counts : Counts
+    sums : DepthSums
+    fit : GeneMoments
+        Moments whose weights are used.
+    z : ndarray, shape (n_cells, k)
+    sample : int
+        Position of the sample.
+    """
     cells = slice(int(counts.starts[sample]), int(counts.starts[sample + 1]))
     depth = sums.depth[cells]
     w = 1 / (1 + depth * np.median(fit.slope[:, sample]))
@@ -199,10 +211,10 @@ def _projection(
     leverage = (scaled * weighted).sum(1)
     noise = _quadratic(scaled, (weighted * depth[:, None] ** 2).T @ weighted)
     v = depth**2 * (1 - 2 * leverage) + noise
-    return _Projection(cells, depth, scaled, weighted, leverage, v)
+    return Projection(cells, depth, scaled, weighted, leverage, v)
 
 
-def _node_sums(sample: _Projection, grid: Grid, gram: Array) -> tuple[Array, Array]:
+def _node_sums(sample: Projection, grid: Grid, gram: Array) -> tuple[Array, Array]:
     """Return the sums of s^2 u u' L and of v L, and add those of v L L' to `gram`."""
     m, k = len(gram), sample.scaled.shape[1]
     outer, total = np.zeros((m, k, k)), np.zeros(m)

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import anndata as ad
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from hiercorr.counts.backend import LocalBackend
+from hiercorr.counts.cell_scores import cell_score
 from hiercorr.counts.counts import METACELLS, MIN_CELLS, Counts
 from hiercorr.counts.read import CountReader
 from hiercorr.counts.selection import Selection
@@ -48,10 +50,13 @@ from hiercorr.within.dataset import Provenance, within_dataset
 from hiercorr.within.each_sample import each_sample
 from hiercorr.within.listed_pairs import fit_list
 from hiercorr.within.options import FitOptions, ModelFacts, Plan, make_plan
+from hiercorr.within.score import fit_score
 from hiercorr.within.signature import check_signature, fit_signature
 
 if TYPE_CHECKING:
     from hiercorr.within.dask import Cluster
+
+_OF = {"signature": "of", "score": "compared with"}  # its features
 
 
 class CSCore(Specified):
@@ -519,33 +524,10 @@ class CSCore(Specified):
         >>> r.target, r.dataset.sizes["gene"]
         ('ferritin', 50)
         """
-        if self.sample is None or self._cluster is not None:
-            raise InputError(
-                "a signature needs samples, named with sample=, and the counts in this process"
-            )
-        if self.counts.modalities is not None:
-            raise InputError(
-                "a signature is of features with one depth, and this model has several types "
-                f"({', '.join(self.counts.modalities.names)}): make a model of one of them with "
-                "modalities="
-            )
-        text("uncertainty", uncertainty, optional=True)
-        if uncertainty == "bootstrap":
-            raise InputError(
-                "uncertainty='bootstrap' is not available for a signature: use 'hierarchical', "
-                "'jackknife' or 'cluster'"
-            )
+        self._check_constructed("signature", uncertainty)
         text("name", name)
         members, given = check_signature(genes, name, weights, self._reader.names)
-        options = FitOptions(
-            uncertainty=uncertainty,
-            precision="double",
-            confidence=confidence,
-            progress=progress,
-        )
-        options.check(self._facts)
-        plan = make_plan(self.counts, options, self._facts, self._units)
-        plan = self._with_cells(replace(plan, rows=slice(0, 1)), self.counts)
+        options, plan = self._one_target(uncertainty, confidence, progress)
         with threads(n_jobs), blas.at_most(1):
             at = self.counts.genes.get_indexer(members).astype(np.int64)
             fitted, extra = fit_signature(self.counts, at, given, plan)
@@ -562,6 +544,126 @@ class CSCore(Specified):
         }
         provenance = replace(provenance, options=provenance.options | of_group)
         return CorrelationResult(within_dataset(self.counts, plan, fitted, name, provenance))
+
+    def score(
+        self,
+        score: str | ArrayLike | pd.Series,
+        name: str | None = None,
+        uncertainty: str | None = None,
+        *,
+        confidence: float = 0.95,
+        n_jobs: int | None = None,
+        progress: bool | None = None,
+    ) -> CorrelationResult:
+        r"""Estimate the correlation within samples of a number per cell with every gene.
+
+        The score, e.g. pseudotime, a protein, an area or an inferred activity, is one target. It is
+        taken as measured, and expression is corrected for the noise of counts, so that sparse and
+        rich genes can be compared. With y scaled in each sample to mean 0 and variance 1,
+
+        .. math:: \rho_j = \frac{\sum_c N_c}{\sum_c D_c \sqrt{\phi_{jj}}}, \quad
+                  N_c = \sum_i w_{ij} (x_{ij} - s_i \mu_{cj})\, y_i, \quad
+                  E N_c = D_c \operatorname{cov}(z_j, y) / \mu_{cj},
+
+        also if y follows depth (:mod:`hiercorr.within.score`). Measurement error of the score is
+        part of it, and makes correlations smaller.
+
+        Parameters
+        ----------
+        score : str, Series or array, shape (n_obs,)
+            Column of ``obs``; a Series is aligned by its index, the names of the cells; other
+            arrays are in the order of the data. Numbers; or booleans or two categories, of which
+            the second (``True``) is 1 and the other 0.
+        name : str, optional
+            Name of the score, as the target of the result. None: that of the column or Series, else
+            ``"score"``.
+        uncertainty : {"hierarchical", "jackknife", "cluster", "none"}, optional
+            Uncertainty over donors, as for :meth:`fit`: the distribution of what donors differ in
+            is learnt from the pairs of the score with 60 or more genes, else from the pairs of the
+            model's genes.
+        confidence : float
+            Confidence level of the intervals.
+        n_jobs, progress
+            As for :meth:`fit`.
+
+        Returns
+        -------
+        CorrelationResult
+            One target, the score. The attribute ``score_level`` is the category that is 1.
+
+        Raises
+        ------
+        InputError
+            If the score is missing in a cell, is not a number and has not two levels, or has the
+            same value in all cells of every sample, or its name is that of a gene.
+
+        Warns
+        -----
+        DataWarning
+            If the score is constant in some samples, which then have no information.
+
+        Notes
+        -----
+        Covariates of cells (``covariates=``, ``depth_adjust=True``) are regressed out of the score
+        as well: the correlation is that of cells with equal covariates. A score that was computed
+        from the same counts contains their noise, and correlates through it with the genes it was
+        computed from; use :meth:`signature` for a group of genes.
+
+        Examples
+        --------
+        >>> import hiercorr as hc
+        >>> adata = hc.datasets.ipsc_cycle()
+        >>> model = hc.CSCore(adata, "donor", depth="depth", covariates="~ plate")
+        >>> r = model.score("gfp")  # fluorescence of geminin, a protein of S, G2 and M
+        >>> r.top(n=3).index.to_list()
+        ['CDK1', 'TOP2A', 'UBE2C']
+        """
+        self._check_constructed("score", uncertainty)
+        given = cell_score(self.counts, score, name)
+        options, plan = self._one_target(uncertainty, confidence, progress)
+        with threads(n_jobs), blas.at_most(1):
+            fitted = fit_score(self.counts, given, plan)
+        provenance = self._provenance(plan, options)
+        of_score = {
+            "score": given.name,
+            "score_source": given.source,
+            "score_level": given.level,
+        }
+        provenance = replace(provenance, options=provenance.options | of_score)
+        return CorrelationResult(within_dataset(self.counts, plan, fitted, given.name, provenance))
+
+    def _check_constructed(self, kind: str, uncertainty: str | None) -> None:
+        """Raise an error if this model cannot estimate a target that is not a gene."""
+        if self.sample is None or self._cluster is not None:
+            raise InputError(
+                f"a {kind} needs samples, named with sample=, and the counts in this process"
+            )
+        if self.counts.modalities is not None:
+            raise InputError(
+                f"a {kind} is {_OF[kind]} features with one depth, and this model has several "
+                f"types ({', '.join(self.counts.modalities.names)}): make a model of one of them "
+                "with modalities="
+            )
+        text("uncertainty", uncertainty, optional=True)
+        if uncertainty == "bootstrap":
+            raise InputError(
+                f"uncertainty='bootstrap' is not available for a {kind}: use 'hierarchical', "
+                "'jackknife' or 'cluster'"
+            )
+
+    def _one_target(
+        self, uncertainty: str | None, confidence: float, progress: bool | None
+    ) -> tuple[FitOptions, Plan]:
+        """Return options and plan of a target that is not a gene."""
+        options = FitOptions(
+            uncertainty=uncertainty,
+            precision="double",
+            confidence=confidence,
+            progress=progress,
+        )
+        options.check(self._facts)
+        plan = make_plan(self.counts, options, self._facts, self._units)
+        return options, self._with_cells(replace(plan, rows=slice(0, 1)), self.counts)
 
     def _fit_published(self, counts: Counts, plan: Plan, options: FitOptions) -> CorrelationResult:
         """Fit the pooled regressions with covariates."""

@@ -15,17 +15,18 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from numbers import Real
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from hiercorr import inference, moments
+from hiercorr import moments
 from hiercorr.counts.counts import Counts
 from hiercorr.counts.names import FeatureNames
 from hiercorr.errors import InputError, listed
+from hiercorr.inference.random_effects import DonorGenes
 from hiercorr.results import tiling
 from hiercorr.runtime.progress import with_progress
 from hiercorr.schema import Flag
@@ -36,64 +37,11 @@ from hiercorr.within.fitting import (
     WithinProblem,
     prepare,
 )
-from hiercorr.within.heterogeneity import DonorModel, without_tau
+from hiercorr.within.one_target import Linear, Part, target_table
 from hiercorr.within.options import Plan
 from hiercorr.within.signature_noise import SignatureNoise, signature_noise
 
 Array = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Linear:
-    """Covariances that are ratios of sums over samples, and the quantities that add up with them.
-
-    All arrays may have further dimensions after those below.
-
-    Attributes
-    ----------
-    value : ndarray
-        Covariance.
-    influence, share : ndarray, shape (n_samples, ...)
-        Influence of each sample on the covariance, and its share of the information; shares add up
-        to 1.
-    noise : ndarray
-        Variance of the covariance under Poisson noise alone.
-    """
-
-    value: Array
-    influence: Array
-    share: Array
-    noise: Array
-
-    @classmethod
-    def ratio(cls, num: NDArray, den: NDArray, variance: float) -> Linear:
-        """Divide sums (n_samples, ...); Poisson noise gives N a variance of `variance` times D."""
-        num, den = num.astype(np.float64), den.astype(np.float64)
-        total = den.sum(0)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            total = np.where(total > 0, total, np.nan)
-            value = num.sum(0) / total
-            return cls(value, (num - value * den) / total, den / total, variance / total)
-
-    def combined(self, weights: Array) -> Linear:
-        """Return the weighted sum over the first dimension after that of the samples."""
-        size = np.abs(weights) / np.abs(weights).sum()
-        return Linear(
-            np.tensordot(weights, self.value, 1),
-            np.einsum("j,cj...->c...", weights, self.influence),
-            np.einsum("j,cj...->c...", size, self.share),
-            np.tensordot(weights**2, self.noise, 1),
-        )
-
-    def sums(self) -> tuple[Array, Array]:
-        """Return N and D, shape (n_samples, ...), whose ratio of sums is the value."""
-        return self.influence + self.share * self.value, self.share
-
-    def __getitem__(self, index: int | slice) -> Linear:
-        """Index the first dimension after that of the samples."""
-        return Linear(
-            self.value[index], self.influence[:, index], self.share[:, index], self.noise[index]
-        )
 
 
 def fit_signature(
@@ -140,10 +88,16 @@ def fit_signature(
             parts = _members(cross, group, variances[:g], weights)
         else:
             pairs = _covariances(counts, problem, g, span, plan)
-            parts = [Part(span, 0, group, pairs.combined(weights), variances[span], pairs.noise)]
+            cross = pairs.combined(weights)
+            parts = [Part(span, group, cross, variances[span], member_noise=pairs.noise)]
         gene_flag = problem.gene_flag[span] | flag
         found = [
-            _table(part, problem, donors, gene_flag[part.genes.start - span.start :])
+            target_table(
+                part,
+                problem,
+                _donors(part, problem, donors),
+                gene_flag[part.genes.start - span.start :],
+            )
             for part in parts
         ]
         tile = {k: np.concatenate([t[k] for t, _ in found], axis=1) for k in found[0][0]}
@@ -209,31 +163,6 @@ def _flag(group: Linear, weights: Array, theta: float) -> np.uint16:
     return flag
 
 
-@dataclass(frozen=True)
-class Part:
-    """A group, or the rest of it without one gene, with a span of genes.
-
-    Attributes
-    ----------
-    genes : slice
-    rest : int
-        0 for the group, k + 1 for its genes without the k-th.
-    group : Linear
-        Variance of the group, one value.
-    cross, variances : Linear
-        Covariances with the genes, and their variances, (m,).
-    member_noise : ndarray, shape (n_members, m), optional
-        1 / D of the covariances of the genes of the group with these.
-    """
-
-    genes: slice
-    rest: int
-    group: Linear
-    cross: Linear
-    variances: Linear
-    member_noise: Array | None = None
-
-
 def _members(cross: Linear, group: Linear, variances: Linear, weights: Array) -> list[Part]:
     """Pair each gene of the group with the others of the group."""
     parts = []
@@ -258,78 +187,21 @@ def _members(cross: Linear, group: Linear, variances: Linear, weights: Array) ->
             with_others.noise[..., None],
         )
         at = slice(k, k + 1)
-        parts.append(Part(at, k + 1, others, column, variances[at]))
+        parts.append(Part(at, others, column, variances[at], rest=k + 1))
     return parts
 
 
-def _ratio_estimate(part: Part, plan: Plan) -> inference.PairEstimate:
-    """Estimate the correlations of a group (one value) with genes (m,) as ratios of sums."""
-    (num, den), (group_num, group_den), (gene_num, gene_den) = (
-        linear.sums() for linear in (part.cross, part.group, part.variances)
-    )
-    few = plan.few(len(num))
-    uncertainty = "jackknife" if plan.uncertainty == "hierarchical" else plan.uncertainty
-    return inference.pair_estimate(
-        num[:, None],
-        np.ascontiguousarray(den)[:, None],
-        (group_num[None], gene_num.T),
-        (group_den[None], gene_den.T),
-        "none" if few else uncertainty,
-        (np.atleast_1d(part.group.noise), part.variances.noise),
-    )
-
-
-def _table(
-    part: Part, problem: WithinProblem, donors: SignatureNoise | None, gene_flag: NDArray
-) -> tuple[dict[str, NDArray], NDArray]:
-    """Return the pair variables and flags."""
-    plan, n_samples = problem.plan, problem.n_samples
-    estimate = _ratio_estimate(part, plan)
-    flag = gene_flag[None, : estimate.correlation.shape[1]].copy()
-    largest = estimate.largest_share
-    if donors is not None:
-        assert problem.donors is not None
-        tile, largest = _hierarchical(part, problem, problem.donors, donors)
-        tile["jackknife_p_value"] = inference.pair_table(estimate, plan.confidence, plan.dtype)[
-            "p_value"
-        ]
-        flag = (flag & ~Flag.DOMINATED.bit) | without_tau(tile)
-    else:
-        tile = {"correlation_unclipped": estimate.correlation.astype(plan.dtype)}
-        if plan.silent(n_samples):
-            tile["fisher_z"] = inference.fisher_z(estimate.correlation)
-        else:
-            tile |= inference.pair_table(estimate, plan.confidence, plan.dtype)
-    flag[largest > DOMINANT_SHARE] |= Flag.DOMINATED.bit
-    if plan.weights != "equal" and not plan.silent(n_samples):
-        flag[estimate.weights_matter] |= Flag.WEIGHTS_MATTER.bit
-    if "ci_lower" in tile:
-        flag[np.isnan(tile["ci_lower"])] |= Flag.NO_INTERVAL.bit
-    if plan.few(n_samples):
-        flag |= Flag.TOO_FEW_SAMPLES.bit
-    return tile, flag
-
-
-def _hierarchical(
-    part: Part, problem: WithinProblem, model: DonorModel, donors: SignatureNoise
-) -> tuple[dict[str, NDArray], NDArray]:
-    """Estimate by the hierarchical model; also the largest weights."""
-    plan = problem.plan
-    assert model.prior is not None
-    num, den = (np.ascontiguousarray(a[:, None]) for a in part.cross.sums())
-    genes = model.genes[part.genes]
-    noise = donors.of_pairs(model, problem.depth_sums, part.rest, part.genes)
+def _donors(
+    part: Part, problem: WithinProblem, noise: SignatureNoise | None
+) -> tuple[Array, DonorGenes] | None:
+    """Return what hierarchical inference needs to know of a group with a span of genes."""
+    if noise is None:
+        return None
+    assert problem.donors is not None
+    expected = noise.of_pairs(problem.donors, problem.depth_sums, part.rest, part.genes)
     if part.member_noise is not None:
-        noise = noise * donors.closeness(part.genes, part.member_noise)
-    estimate = inference.hierarchical_estimate(
-        (num, den, np.ascontiguousarray(noise[:, None])),
-        (donors.genes(part.rest, float(part.group.value), *part.group.sums()), genes),
-        model.prior,
-        plan.weights,
-        plan.confidence,
-    )
-    tile = {"correlation_unclipped": estimate.correlation, **estimate.table}
-    return tile, estimate.largest_share
+        expected = expected * noise.closeness(part.genes, part.member_noise)
+    return expected, noise.genes(part.rest, float(part.group.value), *part.group.sums())
 
 
 def check_signature(

@@ -221,6 +221,13 @@ def test_cell_types_and_signature(path, tmp_path):
     done = run("fit", "models/signature.toml", where, *common[:4], "-o", tmp_path / "t.zarr")
     assert done.exit_code == 0, done.output
     assert hc.load(tmp_path / "t.zarr").target == "ferritin"
+    column = ("--score", "total_counts", "--name", "size", "--uncertainty", "jackknife")
+    done = run("score", where, *common, *column, "-o", tmp_path / "v.zarr")
+    assert done.exit_code == 0, done.output
+    assert hc.load(tmp_path / "v.zarr").target == "size"
+    done = run("fit", "models/score.toml", where, *common[:4], "-o", tmp_path / "w.zarr")
+    assert done.exit_code == 2
+    assert "unknown score column 'pseudotime'" in done.output
     done = run("fit", "models/cell_types.toml", where, *common[:4], "-o", tmp_path / "u.zarr")
     assert done.exit_code == 2
     assert "unknown cell_type column 'cell_type'" in done.output
@@ -301,6 +308,7 @@ def test_block_weights_and_uncertainty(tmp_path):
     adata, _ = simulate_counts(8, 60, 14, mean=2, within=0.5, seed=1)
     adata.obs["donor"] = [f"d{k // 2}" for k in adata.obs["sample"].cat.codes]
     adata.obs["kind"] = "a"
+    adata.obs["log_depth"] = np.log(adata.obs["depth"])
     where = tmp_path / "nested.h5ad"
     adata.write_h5ad(where)
     common = (where, "--sample", "sample", "--depth", "depth", "--block", "donor")
@@ -314,6 +322,9 @@ def test_block_weights_and_uncertainty(tmp_path):
     done = run("signature", *common, "--members", "gene0,gene1", "-o", tmp_path / "s.nc")
     assert done.exit_code == 0, done.output
     assert hc.load(tmp_path / "s.nc").dataset.attrs["n_donors"] == 4
+    done = run("score", *common, "--score", "log_depth", "--depth-adjust", "-o", tmp_path / "d.nc")
+    assert done.exit_code == 2
+    assert "explained by the covariates of cells" in done.output
     own = tmp_path / "mine.toml"
     own.write_text(
         "model = 'CSCore'\n[data]\nsample = 'sample'\ndepth = 'depth'\nblock = 'donor'\n"

@@ -92,6 +92,7 @@ COMMANDS = {
     "cell-types": [*DATA, "--types", "type", "--target", "gene0", *OUT],
     "across": [*DATA, "--types", "type", "--type-a", "A", "--type-b", "B", *OUT],
     "signature": [*DATA, "--members", "gene0,gene1", *OUT],
+    "score": [*DATA, "--score", "depth", *OUT],
     "check": DATA,
     "power": ["within", "--samples", "8", "--cells", "100", "--mean", "1", "--rho", "0.3"],
     "shrink": ["all.zarr", *OUT],

@@ -41,6 +41,7 @@ DOORS = {
     "CSCore": lambda d, s: plain(hc.CSCore(d, s).fit()),
     "CSCore, block": lambda d, s: plain(hc.CSCore(d, s, block="donor").fit()),
     "signature": lambda d, s: hc.CSCore(d, s).signature(GENES).top(),
+    "score": lambda d, s: hc.CSCore(d, s).score(np.arange(d.n_obs) % 7).top(),
     "differential": lambda d, s: plain(hc.differential(d, s, "arm")),
     "differential, block": lambda d, s: plain(hc.differential(d, s, "arm", block="donor")),
     "by_cell_type": lambda d, s: hc.by_cell_type(d, "type", s, min_cells=5).pairs(),

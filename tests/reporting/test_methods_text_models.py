@@ -56,6 +56,11 @@ def signature(*genes, **options):
     return model.signature(genes, "ferritin", **options)
 
 
+def score(column, *, model=None, **options):
+    made = hc.CSCore(cells(), "sample_id", list(GENES), subset=VEHICLE, **DEPTH, **(model or {}))
+    return made.score(column, **options)
+
+
 def by_type(**options):
     fit = {"uncertainty": "jackknife", **options.pop("fit", {})}
     made = {"genes": list(GENES), **DEPTH, **options}
@@ -389,6 +394,24 @@ CASES = {
             uncertainty="jackknife",
         ),
         ["user-supplied weights", "80% confidence intervals"],
+        JACKKNIFE,
+    ),
+    # CSCore.score
+    "score": (
+        partial(score, "mito", uncertainty="jackknife"),
+        [
+            "between the cell score mito and 12 genes",
+            "scaled to the same variance in each sample and taken as measured",
+            "over the pairs with mito",
+        ],
+        JACKKNIFE,
+    ),
+    "score, levels and covariates": (
+        partial(score, "phase", model={"covariates": "~ mito"}, uncertainty="jackknife"),
+        [
+            "1 for cells of the level S and 0 for the others",
+            "(mito) were regressed out of the counts and the score",
+        ],
         JACKKNIFE,
     ),
     # by_cell_type
@@ -871,6 +894,7 @@ OPTIONS = {
         "precision out overwrite checkpoint n_jobs progress",
     ),
     hc.CSCore.signature: ("genes name weights uncertainty confidence", "n_jobs progress"),
+    hc.CSCore.score: ("score name uncertainty confidence", "n_jobs progress"),
     hc.by_cell_type: ("data cell_type sample types family fit subset block options", ""),
     hc.differential: (
         f"{DATA} condition formula block modalities target pairs contrast method uncertainty "

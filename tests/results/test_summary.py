@@ -23,6 +23,7 @@ K = {"depth": "total_counts", "genes": 15, "block": "patient_id"}
 BLOCKED = {
     "CSCore": lambda data: hc.CSCore(data, "sample_id", **K).fit(),
     "signature": lambda data: hc.CSCore(data, "sample_id", **K).signature(["FTL", "FTH1"]),
+    "score": lambda data: hc.CSCore(data, "sample_id", **K).score("total_counts"),
     "differential": lambda data: hc.differential(data, "sample_id", "condition", **K),
     "Pseudobulk": lambda data: hc.Pseudobulk(data, "sample_id", **K).fit(),
 }
