@@ -37,6 +37,7 @@ from hiercorr.inference.random_effects import (
     hierarchical_estimate,
     learn_prior,
 )
+from hiercorr.inference.variability import variance_interval
 
 __all__ = [
     "UNCERTAINTIES",
@@ -68,6 +69,7 @@ __all__ = [
     "sample_effects",
     "simes",
     "squeeze_variances",
+    "variance_interval",
     "storey",
     "variance_shares",
     "within_range",

@@ -91,13 +91,20 @@ _POSITIVE = (
     *("tau", "tau_within_donors", "group_tau", "tau2", "cochran_q", "ess_bulk", "ess_tail"),
     *("r_hat", "mean", "n_cells", "depth", "total_depth", "inflation", "library_size"),
     *("effective_samples", "dispersion", "prior_variance", "prior_df"),
+    *("overdispersion_se", "overdispersion_lower", "overdispersion_upper"),
 )
 _RANGES = {
     **dict.fromkeys(_CORRELATIONS, (-1.0, 1.0)),
     **dict.fromkeys(_SHARES, (0.0, 1.0)),
     **dict.fromkeys(_POSITIVE, (0.0, math.inf)),
 }
-_ORDERED = ("ci", "difference", "prediction", "natural")  # ..._lower and ..._upper
+_ORDERED = (
+    "ci",
+    "difference",
+    "prediction",
+    "natural",
+    "overdispersion",
+)  # ..._lower and ..._upper
 _ROUNDING = 1e-5  # of single precision
 _OF = {
     **dict.fromkeys(PAIR_VARIABLES, "pair"),
