@@ -69,8 +69,8 @@ __all__ = [
     "sample_effects",
     "simes",
     "squeeze_variances",
-    "variance_interval",
     "storey",
+    "variance_interval",
     "variance_shares",
     "within_range",
 ]

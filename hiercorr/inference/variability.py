@@ -4,9 +4,9 @@ The relative variance of a gene is a ratio of sums over samples,
 
 .. math:: \phi = \frac{\sum_c N_c}{\sum_c D_c}, \qquad E N_c = \phi_c\, E D_c,
 
-see :func:`hiercorr.moments.within_moments`. Inference is on the scale of :math:`\log\phi`, but never
-by the logarithm of a single sample's estimate, which is biased where counts are few and undefined
-where it is negative: only sums over samples are divided.
+see :func:`hiercorr.moments.within_moments`. Inference is on the scale of :math:`\log\phi`, but
+never by the logarithm of a single sample's estimate, which is biased where counts are few and
+undefined where it is negative: only sums over samples are divided.
 """
 
 from __future__ import annotations

@@ -56,9 +56,9 @@ def test_donors_are_the_units(cells):
 
 
 def test_too_few_donors_are_flagged(cells):
+    model = hc.CSCore(cells, "sample", depth="depth", subset={"sample": ["s1", "s2"]})
     with pytest.warns(hc.EstimationWarning, match="no interval"):
-        two = {"sample": ["s1", "s2"]}
-        ds = hc.CSCore(cells, "sample", depth="depth", subset=two).fit().dataset
+        ds = model.fit().dataset
     assert np.isnan(ds["overdispersion_se"]).all()
     assert (ds["gene_flag"].values & Flag.TOO_FEW_SAMPLES.bit > 0).all()
     assert "overdispersion_se" not in fit(cells, uncertainty="none").dataset
