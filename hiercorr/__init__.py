@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from hiercorr.within.cell_types import by_cell_type
     from hiercorr.within.cscore import CSCore
     from hiercorr.within.differential import differential
+    from hiercorr.within.differential_variability import differential_variability
 
 _WHERE = {
     "Analysis": "analysis.run",
@@ -54,6 +55,7 @@ _WHERE = {
     "decompose": "interpretation.decomposition",
     "differential": "within.differential",
     "differential_expression": "between.deseq2",
+    "differential_variability": "within.differential_variability",
     "evidence": "interpretation.evidence",
     "datasets": "",
     "enrichment": "",
@@ -96,6 +98,7 @@ __all__ = [
     "decompose",
     "differential",
     "differential_expression",
+    "differential_variability",
     "enrichment",
     "evidence",
     "load",
