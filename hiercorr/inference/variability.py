@@ -218,7 +218,7 @@ def _quasi_likelihood(
         if not active.any():
             break
     beta[active] = np.nan  # no convergence
-    known: NDArray[np.bool_] = np.isfinite(beta).all(axis=1)
+    known = np.asarray(np.isfinite(beta).all(1))
     w, r = residuals(np.ones(len(beta), bool), np.where(known[:, None], beta, 0.0))
     information = np.einsum("gn,ni,nj->gij", w, design, design)
     h = _leverage(w, r + d, design, information, tau2)

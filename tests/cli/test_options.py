@@ -91,6 +91,7 @@ COMMANDS = {
     "differential": [*DATA, "--condition", "arm", "--target", "gene0", *OUT],
     "cell-types": [*DATA, "--types", "type", "--target", "gene0", *OUT],
     "signature": [*DATA, "--members", "gene0,gene1", *OUT],
+    "variability": [*DATA, "--condition", "arm", "-o", "o.csv", "--overwrite"],
     "check": DATA,
     "power": ["within", "--samples", "8", "--cells", "100", "--mean", "1", "--rho", "0.3"],
     "shrink": ["all.zarr", *OUT],
