@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from hiercorr import datasets, enrichment, modules, planning, plotting, simulate
     from hiercorr.analysis.run import Analysis, analyze
     from hiercorr.bayes.model import BayesianCorrelation
+    from hiercorr.between.across import AcrossCellTypes
     from hiercorr.between.deseq2 import differential_expression
     from hiercorr.between.pseudobulk import Pseudobulk
     from hiercorr.counts.aggregate import aggregate
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from hiercorr.within.differential_variability import differential_variability
 
 _WHERE = {
+    "AcrossCellTypes": "between.across",
     "Analysis": "analysis.run",
     "analyze": "analysis.run",
     "BayesianCorrelation": "bayes.model",
@@ -73,6 +75,7 @@ _WHERE = {
 }
 
 __all__ = [
+    "AcrossCellTypes",
     "Analysis",
     "BayesianCorrelation",
     "CSCore",

@@ -33,7 +33,7 @@ from hiercorr.errors import (
     whole_number,
 )
 from hiercorr.results.layout import ends, has_all_pairs
-from hiercorr.results.pairs import estimates, ids_of, in_tables, row_blocks, row_of
+from hiercorr.results.pairs import OVERALL, estimates, ids_of, in_tables, row_blocks, row_of
 from hiercorr.results.result import CorrelationResult
 from hiercorr.runtime.optional import optional
 from hiercorr.runtime.user_warnings import warn
@@ -431,7 +431,8 @@ def _check_sizes(min_size: int, max_size: int) -> None:
 
 def _own(result: CorrelationResult, gene: str | None) -> str | None:
     """Return the gene whose partners the genes of a list can be, or None."""
-    return None if gene is None and result.target is None else row_of(result.dataset, gene)[0]
+    every = gene is None and has_all_pairs(result.dataset)
+    return None if every else row_of(result.dataset, gene)[0]
 
 
 def _background(result: CorrelationResult, gene: str | None) -> pd.Index:
@@ -502,6 +503,11 @@ def _significant(
     tested = np.isfinite(row["q_value"].values) & (row["gene"].values != name)
     row = row.isel(gene=tested & _are_genes(result, pd.Index(row["gene"].values)))
     background = pd.Index(row["gene"].values)
+    if OVERALL in row and thresholds.direction != "both":
+        raise InputError(
+            f"direction={thresholds.direction!r} needs a sign, and this result is of an overall "
+            "test: leave it out, or test one contrast"
+        )
     r, q_value = estimates(row), row["q_value"].values
     sign = {"both": np.isfinite(q_value), "positive": r > 0, "negative": r < 0}[
         thresholds.direction

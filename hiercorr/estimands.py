@@ -45,12 +45,22 @@ def estimand(attrs: Mapping[str, Any]) -> str | None:
                 f"difference between groups of the {_WITHIN}: each group by the ratio of its own "
                 "sums over samples"
             )
+        if attrs.get("test") in ("overall", "pairwise"):
+            return (
+                f"differences between groups, or change along a number, of the {_WITHIN}: the "
+                f"fitted values of a regression of the samples' correlations, {_regression(attrs)}"
+            )
         return (
             f"difference between groups, or slope, of the {_WITHIN}: the contrast of a regression "
             f"of the samples' correlations, {_regression(attrs)}"
         )
     if model == "Pseudobulk":
         return _pseudobulk(attrs)
+    if model == "AcrossCellTypes":
+        return (
+            f"{_pseudobulk(attrs)}, of a gene of {attrs['cell_type_a']} with a gene of "
+            f"{attrs['cell_type_b']} in the same samples"
+        )
     if model == "BayesianCorrelation":
         if attrs.get("level") == "between":
             return "correlation over donors of their means of log expression, given the formula"

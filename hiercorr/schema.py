@@ -17,7 +17,8 @@ from hiercorr._version import __version__
 from hiercorr.estimands import estimand
 
 SCHEMA_VERSION = "2.0"
-GENE_ID, FEATURE_TYPE = "gene_id", "feature_type"  # gene variables that are texts
+GENE_ID, FEATURE_TYPE, CELL_TYPE = "gene_id", "feature_type", "cell_type"  # texts of genes
+OF_TARGET = "target_"  # prefix of gene variables of targets that are no genes of the result
 
 
 class Flag(enum.IntFlag):
@@ -49,7 +50,7 @@ class Flag(enum.IntFlag):
     PRIOR_DOMINATED = 4096  # the data reduced the prior variance by less than half
     WEIGHTS_MATTER = 16384  # equal weights give another average over donors: see weights=
     DEPTH_DEPENDENT = 32768  # gene follows depth; pair: no larger than depth alone makes it
-    COARSE_GRID = 8192  # correlation too close to 1 for the grid that integrates over cells
+    COARSE_GRID = 8192  # correlation too close to 1, or counts too large, for the grid over cells
 
     @property
     def bit(self) -> np.uint16:
@@ -98,6 +99,15 @@ PAIR_VARIABLES = {
     "difference_se": "standard error of difference",
     "difference_lower": "lower confidence limit of difference",
     "difference_upper": "upper confidence limit of difference",
+    "largest_difference": "difference between the largest and smallest fitted correlation",
+    "f_statistic": "F statistic for the null hypothesis of equal correlations",
+    "df_denominator": "denominator degrees of freedom of f_statistic",
+    "contrast_difference": "difference in correlation between two groups",
+    "contrast_difference_se": "standard error of contrast_difference",
+    "contrast_difference_lower": "lower confidence limit of contrast_difference",
+    "contrast_difference_upper": "upper confidence limit of contrast_difference",
+    "contrast_p_value": "two-sided p-value of contrast_difference",
+    "contrast_adjusted_p_value": "contrast_p_value adjusted by Holm over the contrasts of a pair",
     "group_correlation": "correlation within the samples of one group",
     "group_correlation_unclipped": "group_correlation, including estimates outside (-1, 1)",
     "observed_correlation": "correlation between samples, not corrected for sampling noise",
@@ -120,6 +130,8 @@ PAIR_VARIABLES = {
     "sample_correlation": "correlation within one sample",
     "sample_se": "standard error of atanh(sample_correlation), cells as units",
 }
+LAYERS = ("sample", "group", "contrast")  # first dimensions of variables named after them
+LAYERED = tuple(f"{name}_" for name in LAYERS)
 _TOGETHER = (
     ("ci_lower", "ci_upper"),
     ("difference_lower", "difference_upper"),
@@ -150,15 +162,20 @@ GENE_VARIABLES = {
     "depth_slope_p_value": ("two-sided p-value of depth_slope, donors as units", "1"),
     "depth_share": ("proportion of the variance of expression that follows depth", "1"),
     FEATURE_TYPE: ("type of the feature: gene, antibody, peak", None),
+    CELL_TYPE: ("cell type in which the gene was counted", None),
     "gene_flag": ("reasons why the gene is unreliable", None),
 }
-GENE_TEXTS = (GENE_ID, FEATURE_TYPE)
+GENE_TEXTS = (GENE_ID, FEATURE_TYPE, CELL_TYPE)
 SAMPLE_VARIABLES = {
     "n_cells": ("number of cells", "cells"),
     "depth": ("median sequencing depth of the cells", "counts"),
     "total_depth": ("total sequencing depth of the cells", "counts"),
     "inflation": ("factor of the variance of the sample's donor", "1"),
     "library_size": ("effective library size after normalisation", "counts"),
+    "n_cells_a": ("number of cells of the first cell type", "cells"),
+    "n_cells_b": ("number of cells of the second cell type", "cells"),
+    "library_size_a": ("library_size of the first cell type", "counts"),
+    "library_size_b": ("library_size of the second cell type", "counts"),
 }
 COEFFICIENT_VARIABLES = {  # (coefficient, gene)
     "beta": "regression coefficient or contrast",
@@ -190,8 +207,10 @@ def build_dataset(
     attrs: Mapping[str, Any],
     target: str | Sequence[str] | None = None,
     listed: tuple[NDArray, NDArray] | None = None,
+    of_target: Mapping[str, NDArray] | None = None,
     tested: bool = False,
     groups: Sequence[str] | None = None,
+    contrasts: Sequence[str] | None = None,
     coefficient: Mapping[str, NDArray] | None = None,
     coefficient_names: Sequence[str] = (),
     beta_units: str = "",
@@ -204,7 +223,8 @@ def build_dataset(
     genes, samples : Index
     pair : mapping
         Arrays (gene, partner), or (target, gene) with targets, or (pair,) with listed pairs;
-        ``sample_`` and ``group_`` variables have the sample or the group as first dimension.
+        ``sample_``, ``group_`` and ``contrast_`` variables have the sample, group or contrast as
+        first dimension.
     gene, sample : mapping
         Arrays (gene,) and (sample,).
     attrs : mapping
@@ -212,10 +232,14 @@ def build_dataset(
     target : str or sequence of str, optional
     listed : (ndarray, ndarray), optional
         Names of the genes of both sides of the listed pairs.
+    of_target : mapping, optional
+        Arrays (target,) of gene variables, where the targets are no genes of the result.
     tested : bool
         Whether p-values are written elsewhere, as when results are streamed to disk.
     groups : sequence of str, optional
         Names of the groups of the ``group_`` variables.
+    contrasts : sequence of str, optional
+        Names of the contrasts of the ``contrast_`` variables.
     coefficient : mapping, optional
         Arrays (coefficient, gene).
     coefficient_names : sequence of str
@@ -239,20 +263,22 @@ def build_dataset(
     else:
         coords["partner"] = coords["gene"]
     coords |= {} if groups is None else {"group": np.array(list(groups), object)}
+    coords |= {} if contrasts is None else {"contrast": np.array(list(contrasts), object)}
     variables: dict[str, Any] = {}
     for name, values in pair.items():
-        first = next((d for d in ("sample", "group") if name.startswith(f"{d}_")), None)
+        first = next((d for d in LAYERS if name.startswith(f"{d}_")), None)
         d = dims if first is None else (first, *dims)
         variables[name] = (d, values, pair_attributes(name))
-    for table, arrays, dim in (
-        (GENE_VARIABLES, gene, "gene"),
-        (SAMPLE_VARIABLES, sample, "sample"),
+    for table, arrays, dim, prefix in (
+        (GENE_VARIABLES, gene, "gene", ""),
+        (GENE_VARIABLES, of_target or {}, "target", OF_TARGET),
+        (SAMPLE_VARIABLES, sample, "sample", ""),
     ):
         for name, values in arrays.items():
             long_name, units = table[name]
             extra: dict[str, Any] = {"units": units} if units else {}
             extra |= _FLAG_ATTRS if name == "gene_flag" else {}
-            variables[name] = (dim, values, {"long_name": long_name, **extra})
+            variables[prefix + name] = (dim, values, {"long_name": long_name, **extra})
     if modality:
         coords["modality"] = np.array(list(modality), object)
         variables["modality_depth"] = (

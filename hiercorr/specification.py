@@ -54,6 +54,22 @@ KEYS = {
         },
         _COMMON | {"pairs", "method", "contrasts", "permutations", "interaction", "moderated"},
     ),
+    "AcrossCellTypes": (
+        (_CELLS - {"genes"})
+        | {
+            "cell_type",
+            "types",
+            "genes_a",
+            "genes_b",
+            "pairs",
+            "formula",
+            "normalization",
+            "block",
+            "block_method",
+            "min_counts",
+        },
+        (_COMMON - {"target"}) | {"method", "permutations", "moderated"},
+    ),
     "differential": (
         _CELLS | {"condition", "formula", "block", "contrast", "modalities"},
         {

@@ -76,6 +76,7 @@ def of_results(made, folder):
         "curve": (planning.power_curve, {"design": design, "over": "samples", "values": [4, 8]}),
         "simulate": (simulate_counts, {"n_samples": 3, "n_cells": 10, "n_genes": 4}),
     }
+    named = {"gene_a": "gene0", "gene_b": "gene1"}
     for kind in ("every", "one", "between", "types", "traps", "evidence"):
         found = made[kind]
         for name in (n for n in dir(type(found)) if not n.startswith("_")):
@@ -83,9 +84,8 @@ def of_results(made, folder):
                 calls[f"{kind}.{name}"] = (getattr(found, name), {})
         for name in dir(getattr(found, "plot", None)) if kind in ("every", "one") else ():
             if not name.startswith("_"):
-                needed = {"gene_a": "gene1"} if name == "forest" else {}
+                needed = {"forest": {"gene_a": "gene1"}, "sample_scatter": named}.get(name, {})
                 calls[f"{kind}.plot.{name}"] = (getattr(found.plot, name), needed)
-    named = {"gene_a": "gene0", "gene_b": "gene1"}
     first = {"pair_scatter": {**made["given"], **named}, "traps": {"found": made["traps"]}}
     for name in plotting.__all__:
         plot = getattr(plotting, name)
@@ -106,6 +106,10 @@ def of_models(made, folder):
         "signature": (model.signature, {"genes": ["gene0", "gene1"]}),
         "Pseudobulk": (hc.Pseudobulk, given),
         "sums": (sums.fit, {"target": "gene0"}),
+        "across": (
+            hc.AcrossCellTypes,
+            {**small, "cell_type": "type", "types": ("A", "B")},
+        ),
         "Bayesian": (hc.BayesianCorrelation, {**given, "genes": ["gene0", "gene1"]}),
         "differential": (hc.differential, {**given, "condition": "arm", "target": "gene0"}),
         "types": (hc.by_cell_type, {**small, "cell_type": "type"}),

@@ -32,10 +32,12 @@ class World:
         self.few_cells = hc.CellCorrelation(self.data, **options)
         self.sums = hc.aggregate(self.data, **options)
         self.pseudobulk = hc.Pseudobulk(self.data, **options, formula="~ arm", normalization="cpm")
+        self.across = hc.AcrossCellTypes(self.data, **options, **ACROSS)
         self.within = self.model.fit(per_sample=True)
         self.target = self.model.fit(target="gene0")
         self.no_q = self.model.fit(target="gene0", uncertainty="none")
         self.between = self.pseudobulk.fit(target="gene0")
+        self.pairwise = hc.differential(self.data, condition="arm", contrast="pairwise", **options)
         self.types = hc.by_cell_type(self.data, "kind", **options)
         self.evidence = hc.evidence("gene0", self.within, self.between)
         self.modules = modules.find_modules(
@@ -95,6 +97,7 @@ NEARBY = pd.DataFrame(
 )
 BASE = {"sample": "sample", "depth": "depth"}
 CELLS = {"data": lambda w: w.data, **BASE}
+ACROSS = {"cell_type": "kind", "types": ("x", "y"), "normalization": "cpm"}
 GENE_SETS = {"a": [f"gene{j}" for j in range(6)], "b": [f"gene{j}" for j in range(6, 12)]}
 
 # name: (call, options that are given, table of options)
@@ -183,6 +186,37 @@ MODELS = {
                 ({"a": "`arm[T.b]`"}, {"target": None, "method": "spearman"}),
             ),
             "permutations": ("many", 5, (99, {"method": "voom"})),
+            "moderated": (3, "shrunk", (True, {"method": "hc3"})),
+            **PRECISION,
+            **CONFIDENCE,
+            **SEED,
+            **PROGRESS,
+        },
+    ),
+    "AcrossCellTypes": (
+        lambda w, **o: hc.AcrossCellTypes(**o),
+        {**CELLS, **ACROSS},
+        {
+            **DATA,
+            "cell_type": (3, "nothing", NONE),
+            "types": (3, ("x", "nothing"), NONE),
+            "genes_a": (3.5, ["nothing"], (["gene0"], {"pairs": [("gene0", "gene1")]})),
+            "genes_b": (3.5, ["nothing"], (5, {"pairs": [("gene0", "gene1")]})),
+            "pairs": (3, [("gene0", "nothing")], NONE),
+            "formula": (3, "~ nothing", NONE),
+            "normalization": (3, "rpkm", NONE),
+            "block": (3, "nothing", NONE),
+            "block_method": (3, "cluster", ("fixed", {})),
+            **SMALL,
+            "min_counts": ("many", -1, NONE),
+        },
+    ),
+    "AcrossCellTypes.fit": (
+        lambda w, **o: w.across.fit(**o),
+        {},
+        {
+            "method": (3, "voom", NONE),
+            "permutations": ("many", 5, (99, {"method": "hc3"})),
             "moderated": (3, "shrunk", (True, {"method": "hc3"})),
             **PRECISION,
             **CONFIDENCE,
@@ -729,6 +763,11 @@ RESULTS = {
         lambda w, **o: w.between.coefficients(**o),
         {},
         {"term": (3, "nothing", NONE)},
+    ),
+    "CorrelationResult.contrasts": (
+        lambda w, **o: w.pairwise.contrasts(**o),
+        {},
+        {**PAIR, "q": ("many", 5, NONE)},
     ),
     "CorrelationResult.sample_table": (
         lambda w, **o: w.within.sample_table(**o),

@@ -206,9 +206,14 @@ TABLE = {
     # differences
     "one sample in a group": (lambda w: w.change("lone"), "has one sample in group 'a'"),
     "one group": (lambda w: w.change("same"), "nothing to compare"),
-    "three groups, no contrast": (
-        lambda w: w.change("three"),
-        "state the difference with contrast=",
+    "pairs of numbers": (lambda w: w.change("age", contrast="pairwise"), "compares groups"),
+    "a trend without an order": (
+        lambda w: w.change("three", contrast="trend"),
+        "needs an order of the groups",
+    ),
+    "an unknown contrast": (
+        lambda w: w.change("three", contrast="overal"),
+        "did you mean 'overall'",
     ),
     "a condition of cells": (lambda w: w.change("score"), "varies within samples"),
     "a condition confounded with batch": (

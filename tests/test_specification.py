@@ -8,6 +8,7 @@ from hiercorr.specification import read_specification, shipped_models
 
 def test_specifications(tmp_path):
     assert shipped_models() == [
+        "across_cell_types",
         "bayesian",
         "cell_types",
         "differential",
@@ -31,7 +32,7 @@ def test_specifications(tmp_path):
         ("model = 'CSCore'\n[fit]\nestimater = 'within'", "did you mean 'estimator'"),
         (
             "model = 'Magic'",
-            "unknown model .*'Magic'; there are: 'BayesianCorrelation', 'CSCore', 'Pseudobulk'",
+            "unknown model .*'Magic'; there are: 'AcrossCellTypes', 'Bayes",
         ),
         ("model = 'Pseudobulk'\n[fit]\nestimator = 'within'", "unknown key in .fit.*'estimator'"),
         ("title = 'no model'", "unknown model in .*None"),

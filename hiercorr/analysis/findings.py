@@ -7,7 +7,7 @@ import pandas as pd
 
 from hiercorr.analysis.plan import Plan
 from hiercorr.analysis.steps import Part
-from hiercorr.results.pairs import effects, limit_names
+from hiercorr.results.pairs import effect_name, effects, limit_names
 from hiercorr.results.result import CorrelationResult
 from hiercorr.results.text import p_text
 from hiercorr.schema import Flag, describe_flag, is_flagged
@@ -164,6 +164,7 @@ def _difference(result: CorrelationResult, condition: str, part: Part, plan: Pla
     if not tested:
         return f"No difference by {condition} could be tested."
     called = table[table["q_value"] < plan.q]
+    effect = effect_name(table.columns)
     rate = f"at a false discovery rate of {plan.q:.0%}"
     if not len(called):
         return (
@@ -172,5 +173,5 @@ def _difference(result: CorrelationResult, condition: str, part: Part, plan: Pla
         )
     return (
         f"The correlation with {part.target} differs by {condition} for {len(called):,} of "
-        f"{tested:,} {_noun(plan)} {rate}; strongest evidence: {_strongest(called, 'difference')}."
+        f"{tested:,} {_noun(plan)} {rate}; strongest evidence: {_strongest(called, effect)}."
     )

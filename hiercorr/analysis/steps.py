@@ -179,11 +179,6 @@ class Steps:
 
     def _difference(self, condition: str, target: str) -> CorrelationResult:
         plan, units = self.plan, self.units
-        if condition in units.several_groups:
-            raise InputError(
-                f"condition {condition!r} has more than two groups: choose two of them with "
-                "subset=, in an analysis of each comparison"
-            )
         formula, block = plan.formula, units.block
         if condition in units.within_donors:
             block = plan.sample

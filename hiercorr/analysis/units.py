@@ -29,8 +29,6 @@ class Units:
         Conditions that vary within `Plan.sample`.
     choices : list of str
         What was chosen and why, in sentences.
-    several_groups : list of str
-        Conditions with more than two groups, of which no single difference can be tested.
     """
 
     sample: str | tuple[str, str]
@@ -38,7 +36,6 @@ class Units:
     formula: str | None
     within_donors: list[str] = field(default_factory=list)
     choices: list[str] = field(default_factory=list)
-    several_groups: list[str] = field(default_factory=list)
 
 
 def check_columns(plan: Plan, obs: pd.DataFrame) -> None:
@@ -127,8 +124,7 @@ def choose_units(plan: Plan, obs: pd.DataFrame) -> Units:
         terms = " + ".join(map(quoted, added))
         formula = f"{formula} + {terms}" if formula else f"~ {terms}"
         choices.append(f"Between samples, {terms} is adjusted for.")
-    several = [c for c in plan.condition if _levels(obs[c]) > 2]
-    return Units(sample, None if random else block, formula, varying, choices, several)
+    return Units(sample, None if random else block, formula, varying, choices)
 
 
 def _depths(plan: Plan) -> list[str]:
@@ -141,12 +137,6 @@ def _columns(formula: str | None) -> list[str]:
         return []
     fixed, random = random_intercepts(formula)
     return [*([] if fixed is None else columns(fixed)), *random]
-
-
-def _levels(values: pd.Series) -> int:
-    """Count the groups of a column; numbers, whose slope is tested, have none."""
-    numeric = pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values)
-    return 0 if numeric else values.nunique()
 
 
 def _varies(obs: pd.DataFrame, sample: str, column: str) -> bool:

@@ -20,7 +20,11 @@ from hiercorr.kernels import bayes as kernels
 NODES = 8  # of the Gauss rule over log depth that replaces cells with equal counts
 REACH = 4.5  # standard deviations that a grid extends to both sides of a sample's mean
 MEAN_SD = 1.5  # prior sd of a sample's log mean around the gene's; keeps means of no counts finite
-MAX_POINTS = 161
+MAX_POINTS = 321
+FINE = 1.2  # largest spacing of a grid, in standard deviations of the likelihood of a large count
+_LARGE = 0.995  # quantile of the counts, over cells, that is one
+COARSE = 1.3  # times MAX_POINTS that a grid may ask for without a flag
+_MARGIN_POINTS = 801  # of the grid of one gene
 
 Array = NDArray[np.float64]
 
@@ -105,6 +109,8 @@ class Margin:
         Derivative of m with respect to log_sd along the ridge of the posterior.
     prior_mean : float
         Mean of the weak prior of m.
+    width : float
+        Standard deviation of the likelihood of a large count, over log rates.
     """
 
     m: Array
@@ -113,11 +119,23 @@ class Margin:
     log_sd_se: float
     slope: Array
     prior_mean: float
+    width: float
 
     @property
     def sd(self) -> float:
         """Standard deviation of the log rate over the cells of a sample."""
         return float(np.exp(self.log_sd))
+
+    def points(self, finest: float) -> int:
+        """Return the number of grid points that the spacing of :meth:`grid` asks for."""
+        half, spacing = self._extent(finest)
+        return int(np.ceil(2 * half / spacing)) + 1
+
+    def _extent(self, finest: float) -> tuple[float, float]:
+        """Return half of the width of a grid, and its largest spacing."""
+        low, high = (np.exp(self.log_sd + k * min(2 * self.log_sd_se, 0.7)) for k in (-1, 1))
+        half = REACH * high + min(3 * float(self.m_se.max()), 3.0)
+        return float(half), float(min(finest * low, FINE * self.width))
 
     def grid(self, finest: float) -> tuple[Array, float, int]:
         """Lay a grid over the posterior.
@@ -125,7 +143,8 @@ class Margin:
         Parameters
         ----------
         finest : float
-            Largest spacing, in standard deviations.
+            Largest spacing, in standard deviations of the log rate. It is also at most 1.2 standard
+            deviations of the likelihood of a large count, which is narrower.
 
         Returns
         -------
@@ -134,9 +153,8 @@ class Margin:
         spacing : float
         points : int
         """
-        low, high = (np.exp(self.log_sd + k * min(2 * self.log_sd_se, 0.7)) for k in (-1, 1))
-        half = REACH * high + min(3 * float(self.m_se.max()), 3.0)
-        points = int(np.clip(np.ceil(2 * half / (finest * low)) + 1, 25, MAX_POINTS))
+        half, _ = self._extent(finest)
+        points = int(np.clip(self.points(finest), 25, MAX_POINTS))
         return self.m - half, 2 * half / (points - 1), points
 
 
@@ -169,10 +187,12 @@ def fit_margin(
     m = np.log((sums + 0.5) / (depth + 0.5 * np.exp(-centre))) - start_sd**2 / 2
     prior_mean = float(centre - start_sd**2 / 2)
     prior = np.asarray(sd_prior, float)
+    width = likelihood_width(x, rows.weight)
     for _ in range(8):
         sd = np.exp(log_sd)
         half = REACH * 1.6 * sd + 1.0
-        points = int(np.clip(np.ceil(2 * half / (0.6 * sd)), 25, 121))
+        fine = min(0.6 * sd, FINE * width)
+        points = int(np.clip(np.ceil(2 * half / fine), 25, _MARGIN_POINTS))
         left, spacing = m - half, 2 * half / (points - 1)
         table, _ = kernels.poisson_table(x, rows.log_s, rows.starts, left, spacing, points)
         args = (table, rows.weight, rows.starts, left, spacing, prior_mean, MEAN_SD, prior)
@@ -184,7 +204,19 @@ def fit_margin(
     _, _, _, h_mm, h_ms, h_ss = terms
     schur = h_ss - (h_ms**2 / h_mm).sum()
     se = 1 / np.sqrt(max(-schur, 1 / prior[1] ** 2))
-    return Margin(m, log_sd, 1 / np.sqrt(-h_mm), float(se), -h_ms / h_mm, prior_mean)
+    return Margin(m, log_sd, 1 / np.sqrt(-h_mm), float(se), -h_ms / h_mm, prior_mean, width)
+
+
+def likelihood_width(x: Array, weight: Array) -> float:
+    r"""Return the standard deviation of the likelihood of a large count over log rates.
+
+    A Poisson count x is informative of its log rate with the standard deviation
+    :math:`1/\sqrt{x}`. The trapezoid rule over a product of such a likelihood and a normal density
+    is exact to :math:`e^{-2\pi^2/h^2}` for a spacing of h standard deviations.
+    """
+    order = np.argsort(x, kind="stable")
+    at = np.searchsorted(np.cumsum(weight[order]), _LARGE * weight.sum())
+    return float(1 / np.sqrt(max(x[order[min(at, len(x) - 1)]], 1.0)))
 
 
 def _newton(m: Array, log_sd: float, args: tuple) -> tuple[Array, float, tuple]:

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from hiercorr.bayes.margin import MAX_POINTS, Array, Cells, Margin, Rows
+from hiercorr.bayes.margin import COARSE, MAX_POINTS, Array, Cells, Margin, Rows
 from hiercorr.bayes.priors import Priors
 from hiercorr.bayes.setup import Population, Setup
 from hiercorr.kernels import bayes as kernels
@@ -144,7 +144,7 @@ class Pair:
     arguments : tuple
         Arguments of the kernel after the vector and its gradient.
     coarse : bool
-        Whether the correlation is too close to 1 for the finest grid.
+        Whether the correlation is too close to 1, or counts are too large, for the finest grid.
     """
 
     layout: ParameterLayout
@@ -207,7 +207,7 @@ def make_pair(
     reach = np.tanh(min(abs(mode[0]) + 3 * mode[1], 2.6))
     finest = min(0.8, 1.1 * float(np.sqrt(1 - reach**2)))
     grids = [m.grid(finest) for m in margins]
-    (left_a, step_a, n_a), (left_b, step_b, n_b) = grids
+    (left_a, step_a, _), (left_b, step_b, _) = grids
     tables = tuple(rows.table(g, *grid).astype(dtype) for g, grid in enumerate(grids))
     n, k = population.design.shape
     layout = ParameterLayout(n, k, population.n_blocks, setup.heterogeneity, population.blocked)
@@ -257,7 +257,7 @@ def make_pair(
         initial=initial,
         spread=spread,
         arguments=arguments,
-        coarse=max(n_a, n_b) >= MAX_POINTS,
+        coarse=max(m.points(finest) for m in margins) > COARSE * MAX_POINTS,
     )
 
 

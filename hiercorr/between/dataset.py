@@ -66,7 +66,7 @@ def between_dataset(
     warning = count_missing(fitted.pair, fitted.pair["flag"]).warning()
     if warning is not None:
         warn(warning, EstimationWarning)
-    obs, orders, target = samples.obs, options.orders, asked.target
+    obs, target = samples.obs, asked.target
     depth = obs["depth"].to_numpy(float)
     products = [f"{target}:{problem.design.names[k]}" for k in problem.interaction]
     regressed = [str(target)] if asked.method in REGRESSIONS else []
@@ -94,29 +94,52 @@ def between_dataset(
         attrs={
             "title": "correlation between samples",
             "model": "Pseudobulk",
-            "estimator": asked.method,
-            "level": "between",
+            **fit_attributes(problem, fitted, asked, options, attrs["block"]),
             "formula": problem.design.formula + "".join(f" + {p}" for p in products),
-            "uncertainty": _uncertainty(problem, asked, options, fitted),
-            "moderated": None if fitted.prior is None else fitted.prior.kind,
-            "prior_df": None if fitted.prior is None else fitted.prior.df,
-            "prior_variance": None if fitted.prior is None else fitted.prior.variance,
             "interaction": asked.interaction,
             "contrasts": _contrasts(asked) or None,
-            "permutations": None if orders is None else len(orders.orders),
-            "smallest_p_value": None if orders is None else orders.smallest_p,
-            "confidence": options.confidence,
-            "interval": _interval(asked, options),
             "n_cells": int(obs["n_cells"].sum()),
-            "block_correlation": _block_correlation(problem, attrs["block"]),
-            "seed": asked.seed if isinstance(asked.seed, int) else None,
-            "note": " ".join(_notes(asked, fitted)) or None,
             **attrs,
         },
     )
     expression = {"long_name": "expression of the sample", "units": "log2 counts per million"}
     values = (("sample", "gene"), problem.expression, expression)
-    return dataset.assign(expression=values)
+    return with_design(dataset.assign(expression=values), problem)
+
+
+def with_design(dataset: xr.Dataset, problem: BetweenProblem) -> xr.Dataset:
+    """Add the design matrix of the formula."""
+    described = {"long_name": "design matrix of the formula", "units": "1"}
+    names = np.array(problem.design.names, object)
+    values = (("sample", "design_column"), problem.design.matrix, described)
+    return dataset.assign(design=values).assign_coords(design_column=names)
+
+
+def fit_attributes(
+    problem: BetweenProblem,
+    fitted: BetweenEstimates,
+    asked: BetweenOptions,
+    options: PairOptions,
+    block: str | None,
+) -> dict[str, Any]:
+    """Return the attributes that state how the pairs were estimated and tested."""
+    orders, prior = options.orders, fitted.prior
+    return {
+        "estimator": asked.method,
+        "level": "between",
+        "formula": problem.design.formula,
+        "uncertainty": _uncertainty(problem, asked, options, fitted),
+        "moderated": None if prior is None else prior.kind,
+        "prior_df": None if prior is None else prior.df,
+        "prior_variance": None if prior is None else prior.variance,
+        "permutations": None if orders is None else len(orders.orders),
+        "smallest_p_value": None if orders is None else orders.smallest_p,
+        "confidence": options.confidence,
+        "interval": _interval(asked, options),
+        "block_correlation": _block_correlation(problem, block),
+        "seed": asked.seed if isinstance(asked.seed, int) else None,
+        "note": " ".join(_notes(asked, fitted)) or None,
+    }
 
 
 def _gene_id(samples: ad.AnnData, genes: pd.Index) -> dict[str, NDArray]:

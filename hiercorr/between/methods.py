@@ -148,6 +148,14 @@ def correlate_samples(
     problem: BetweenProblem, ranks: bool, options: PairOptions
 ) -> BetweenEstimates:
     """Estimate Pearson's or Spearman's correlation of residuals."""
+    fitted, covariates = sample_residuals(problem, ranks, options)
+    return pair_tests.correlate_residuals(fitted, options, ranks, covariates)
+
+
+def sample_residuals(
+    problem: BetweenProblem, ranks: bool, options: PairOptions
+) -> tuple[residuals.Residuals, bool]:
+    """Return the residuals of expression or of its ranks, and whether there are covariates."""
     y, design = problem.expression, problem.design.matrix
     covariates = design.shape[1] > 1 or problem.correlation is not None
     if ranks:
@@ -163,9 +171,7 @@ def correlate_samples(
     white = problem.white()
     if white is not None:
         y, design = white @ y, white @ design
-    return pair_tests.correlate_residuals(
-        residuals.residuals(y, design), options, ranks, covariates
-    )
+    return residuals.residuals(y, design), covariates
 
 
 def regress_on_target(

@@ -20,6 +20,7 @@ from hiercorr.runtime.progress import with_progress
 from hiercorr.schema import Flag
 
 Array = NDArray[np.float64]
+Tile = tuple[dict[str, NDArray], NDArray[np.uint16]]  # pair variables and flags of a tile
 _LAYERS = 32  # arrays of one tile that exist at the same time
 
 
@@ -88,34 +89,45 @@ def correlate_residuals(
     output = tiling.PairOutput(
         n_genes, options.rows, options.dtype, double=("p_value",), closed=ranks
     )
-    flag = options.gene_flag | np.where(fitted.constant, Flag.NONPOSITIVE_VARIANCE.bit, 0).astype(
-        np.uint16
-    )
-    unit = np.where(fitted.constant, np.nan, fitted.unit)
-    df = fitted.df - 1
     for left, right in with_progress(
         tiling.tiles(n_genes, 2 * _LAYERS, options.rows, np.float64), options.progress
     ):
-        r = unit[:, left].T @ unit[:, right]
-        if ranks:
-            tile = residuals.spearman_table(r, df, covariates, options.confidence, options.dtype)
-        else:
-            tile = residuals.t_table(r, df, options.confidence, options.dtype)
-        if options.orders is not None:
-            tile["p_value"] = freedman_lane_p(
-                unit[:, left], unit[:, right], fitted, options.orders, r
-            )
-        bits = flag[left, None] | flag[None, right]
-        same = np.abs(r) >= SAME
-        if ranks:
-            bits[np.isfinite(r) & (same | (df < 2))] |= Flag.NO_INTERVAL.bit
-            r = np.where(same, np.sign(r), r)
-        else:
-            tile["p_value"][same] = np.nan
-        output.write(left, right, {**tile, "correlation": r}, bits)
+        output.write(
+            left, right, *correlation_tile(fitted, left, right, options, ranks, covariates)
+        )
     pair = output.finish()
     tiling.add_q_values(pair, options.rows)
     return BetweenEstimates(pair)
+
+
+def correlation_tile(
+    fitted: Residuals,
+    left: slice,
+    right: slice,
+    options: PairOptions,
+    ranks: bool,
+    covariates: bool,
+) -> Tile:
+    """Correlate the residuals of the genes of two slices; return variables and flags."""
+    flag = options.gene_flag | np.where(fitted.constant, Flag.NONPOSITIVE_VARIANCE.bit, 0).astype(
+        np.uint16
+    )
+    a, b = (np.where(fitted.constant[s], np.nan, fitted.unit[:, s]) for s in (left, right))
+    r, df = a.T @ b, fitted.df - 1
+    if ranks:
+        tile = residuals.spearman_table(r, df, covariates, options.confidence, options.dtype)
+    else:
+        tile = residuals.t_table(r, df, options.confidence, options.dtype)
+    if options.orders is not None:
+        tile["p_value"] = freedman_lane_p(a, b, fitted, options.orders, r)
+    bits = flag[left, None] | flag[None, right]
+    same = np.abs(r) >= SAME
+    if ranks:
+        bits[np.isfinite(r) & (same | (df < 2))] |= Flag.NO_INTERVAL.bit
+        r = np.where(same, np.sign(r), r)
+    else:
+        tile["p_value"][same] = np.nan
+    return {**tile, "correlation": r}, bits
 
 
 @dataclass(frozen=True)
@@ -273,35 +285,77 @@ def correlate_without_noise(
     fitted : Residuals
         Residuals of log((T + 1/2) / L), genes in the order of `noise`.
     """
-    n_genes = len(fitted.constant)
     variance = fitted.length**2 / fitted.df
-    with np.errstate(divide="ignore", invalid="ignore"):
-        reliability = np.where(fitted.constant, np.nan, 1 - noise.own / variance)
-    usable = np.where(reliability >= noise_correction.MIN_RELIABILITY, reliability, np.nan)
-    flag = options.gene_flag.copy()
-    flag[fitted.constant] |= Flag.NONPOSITIVE_VARIANCE.bit
-    flag[np.isnan(usable)] |= Flag.LOW_RELIABILITY.bit
-    draws = noise_correction.pivotal_draws(fitted.df, seed)
-    df = fitted.df - 1
-    output = tiling.PairOutput(n_genes, options.rows, options.dtype, double=("p_value",))
     sd = np.sqrt(variance)
+    found = without_own_noise(fitted, noise.own, options, seed)
+    output = tiling.PairOutput(
+        len(fitted.constant), options.rows, options.dtype, double=("p_value",)
+    )
     for left, right in with_progress(
-        tiling.tiles(n_genes, 2 * _LAYERS, options.rows, np.float64), options.progress
+        tiling.tiles(len(fitted.constant), 2 * _LAYERS, options.rows, np.float64), options.progress
     ):
-        r = fitted.unit[:, left].T @ fitted.unit[:, right]
         with np.errstate(divide="ignore", invalid="ignore"):
             shared = np.clip(
                 noise.shared(left, right, options.dtype) / np.outer(sd[left], sd[right]),
                 -0.99,
                 0.99,
             )
+        output.write(left, right, *found.tile(left, right, shared))
+    pair = output.finish()
+    for name in ("se", "fisher_z_se"):
+        pair[name] = np.broadcast_to(np.array(np.nan, options.dtype), output.shape)
+    tiling.add_q_values(pair, options.rows)
+    return BetweenEstimates(pair, gene={"reliability": found.reliability})
+
+
+@dataclass(frozen=True)
+class WithoutOwnNoise:
+    """Genes with the noise of their own means known, from which pairs are corrected.
+
+    Attributes
+    ----------
+    fitted : Residuals
+    reliability, usable : ndarray, shape (n_genes,)
+        Proportion of the variance that is not noise; NaN below the minimum in `usable`.
+    flag : ndarray of uint16, shape (n_genes,)
+    draws : tuple of ndarray
+        Draws of :func:`hiercorr.between.noise_correction.pivotal_draws`.
+    confidence : float
+        Confidence level of the intervals.
+    """
+
+    fitted: Residuals
+    reliability: Array
+    usable: Array
+    flag: NDArray[np.uint16]
+    draws: tuple[Array, Array, Array]
+    confidence: float
+
+    def tile(self, left: slice, right: slice, shared: Array) -> Tile:
+        """Correct the pairs of two slices of genes; return variables and flags.
+
+        Parameters
+        ----------
+        left, right : slice
+        shared : ndarray, shape (left, right)
+            Part of the observed correlation that is noise of both means; 0 where the genes were
+            counted in different cells.
+        """
+        fitted, df = self.fitted, self.fitted.df - 1
+        r = fitted.unit[:, left].T @ fitted.unit[:, right]
+        with np.errstate(divide="ignore", invalid="ignore"):
             rho, lower, upper = noise_correction.corrected(
-                r, shared, (usable[left], usable[right]), draws, options.confidence, left == right
+                r,
+                shared,
+                (self.usable[left], self.usable[right]),
+                self.draws,
+                self.confidence,
+                left == right,
             )
             inside = np.where(np.abs(r) < SAME, r, np.nan)
             x = np.tanh(np.arctanh(inside) - np.arctanh(shared))
             t = x * np.sqrt(df / (1 - x**2))
-        bits = flag[left, None] | flag[None, right]
+        bits = self.flag[left, None] | self.flag[None, right]
         bits[np.isfinite(rho) & np.isnan(lower)] |= Flag.NO_INTERVAL.bit
         nothing = np.isnan(rho)
         lower[nothing], upper[nothing], t[nothing] = np.nan, np.nan, np.nan
@@ -315,9 +369,30 @@ def correlate_without_noise(
             "p_value": 2 * special.stdtr(df, -np.abs(t)),
             "observed_correlation": r,
         }
-        output.write(left, right, tile, bits)
-    pair = output.finish()
-    for name in ("se", "fisher_z_se"):
-        pair[name] = np.broadcast_to(np.array(np.nan, options.dtype), output.shape)
-    tiling.add_q_values(pair, options.rows)
-    return BetweenEstimates(pair, gene={"reliability": reliability})
+        return tile, bits
+
+
+def without_own_noise(
+    fitted: Residuals,
+    own: Array,
+    options: PairOptions,
+    seed: int | np.random.Generator | None,
+) -> WithoutOwnNoise:
+    """Measure the reliability of each gene from the noise variance of its means, and flag it.
+
+    Parameters
+    ----------
+    fitted : Residuals
+        Residuals of log((T + 1/2) / L).
+    own : ndarray, shape (n_genes,)
+        Noise variances.
+    """
+    variance = fitted.length**2 / fitted.df
+    with np.errstate(divide="ignore", invalid="ignore"):
+        reliability = np.where(fitted.constant, np.nan, 1 - own / variance)
+    usable = np.where(reliability >= noise_correction.MIN_RELIABILITY, reliability, np.nan)
+    flag = options.gene_flag.copy()
+    flag[fitted.constant] |= Flag.NONPOSITIVE_VARIANCE.bit
+    flag[np.isnan(usable)] |= Flag.LOW_RELIABILITY.bit
+    draws = noise_correction.pivotal_draws(fitted.df, seed)
+    return WithoutOwnNoise(fitted, reliability, usable, flag, draws, options.confidence)

@@ -101,6 +101,8 @@ class Pseudobulk(Specified):
         Sums, as returned by :func:`hiercorr.aggregate`.
     library_sizes : ndarray, shape (n_samples,)
         Effective library sizes in counts; with several types of features, those of the first.
+    libraries : dict of ndarray, shape (n_samples,)
+        Effective library sizes by type of features.
     expression : DataFrame
         log2 counts per million, samples x chosen genes.
     design : DesignMatrix
@@ -227,8 +229,8 @@ class Pseudobulk(Specified):
                 "p-values are too small",
                 "block={column}",
             )
-        self._libraries = _libraries_of_types(self.samples, normalization)
-        self.library_sizes = next(iter(self._libraries.values()))
+        self.libraries = _libraries_of_types(self.samples, normalization)
+        self.library_sizes = next(iter(self.libraries.values()))
         self.expression = self._expression(())
 
     def _check_grouping(self, name: str, varying: Sequence[str], source: DataSource | None) -> None:
@@ -255,10 +257,10 @@ class Pseudobulk(Specified):
         x, names = np.asarray(self.samples.X), self.samples.var_names
         total = x.sum(0).astype(float)
         kinds = _kinds(self.samples)
-        kind = None if len(self._libraries) == 1 else pd.factorize(kinds)[0]
+        kind = None if len(self.libraries) == 1 else pd.factorize(kinds)[0]
         chosen = validate.choose_genes(self._names, self._selection.genes, total, always, kind)
         expression = np.empty((len(x), len(chosen)))
-        for name, sizes in self._libraries.items():
+        for name, sizes in self.libraries.items():
             at = kinds[chosen] == name
             expression[:, at] = log_cpm(x[:, chosen[at]], sizes)
         return pd.DataFrame(expression, self.samples.obs_names, names[chosen])
@@ -386,7 +388,7 @@ class Pseudobulk(Specified):
         if self.several_types and asked.method in _ONE_LIBRARY:
             raise InputError(
                 f"method={asked.method!r} needs one library of each sample, and the features are "
-                f"of the types {', '.join(self._libraries)}: use 'pearson', 'spearman', 'ols' or "
+                f"of the types {', '.join(self.libraries)}: use 'pearson', 'spearman', 'ols' or "
                 "'hc3', which take log expression, or one type (modalities=)"
             )
         always = (targets or ()) if listed is None else listed.genes
@@ -422,7 +424,7 @@ class Pseudobulk(Specified):
             len(expression),
         )
         problem = self._problem(expression, asked)
-        orders = self._arrangements(asked, problem.blocks)
+        orders = sample_arrangements(asked, problem)
         options = PairOptions(
             rows,
             dtype,
@@ -469,7 +471,7 @@ class Pseudobulk(Specified):
     @property
     def several_types(self) -> bool:
         """Whether the features are of several types, each with its own library sizes."""
-        return len(self._libraries) > 1
+        return len(self.libraries) > 1
 
     def _facts(self) -> BlockFacts:
         s, k = self.design.matrix.shape
@@ -524,18 +526,21 @@ class Pseudobulk(Specified):
             )
         return tuple(terms)
 
-    def _arrangements(
-        self, asked: BetweenOptions, blocks: NDArray[np.int64] | None
-    ) -> Arrangements | None:
-        if asked.permutations is None:
-            return None
-        orders = arrangements(self.samples.n_obs, asked.permutations, blocks, asked.seed)
-        if orders.smallest_p > 0.05:
-            warn(
-                f"{orders.possible} arrangements can give no p-value below {orders.smallest_p:.2g}",
-                EstimationWarning,
-            )
-        return orders
+
+def sample_arrangements(
+    asked: BetweenOptions, problem: methods.BetweenProblem
+) -> Arrangements | None:
+    """Return the permutations of the samples that were asked for, if any."""
+    if asked.permutations is None:
+        return None
+    n = len(problem.expression)
+    orders = arrangements(n, asked.permutations, problem.blocks, asked.seed)
+    if orders.smallest_p > 0.05:
+        warn(
+            f"{orders.possible} arrangements can give no p-value below {orders.smallest_p:.2g}",
+            EstimationWarning,
+        )
+    return orders
 
 
 _ONE_LIBRARY = ("voom", "negative_binomial", "corrected")  # methods of counts

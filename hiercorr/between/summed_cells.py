@@ -38,7 +38,7 @@ class SummedCells:
         """Read the cells of some genes, and find each sample's row of the sums (-1: excluded)."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DataWarning)  # issued when the counts were summed
-            cells = read_counts(self.source, replace(self.selection, genes=list(genes)))
+            cells = read_counts(self.source, replace(self.selection, genes=list(genes)), fewest=1)
         at = samples.obs_names.get_indexer(cells.samples)
         if (at >= 0).sum() != samples.n_obs:
             raise InputError(

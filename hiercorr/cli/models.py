@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,12 +16,15 @@ from hiercorr.cli.options import (
     cell_covariates_option,
     data_options,
     depth_adjust_option,
+    gene_list_of,
     genes_of,
     genes_option,
     given,
     members_of,
     modalities_of,
     modalities_option,
+    moderated_of,
+    moderated_option,
     output_options,
     pairs_option,
     require_sample,
@@ -84,12 +88,7 @@ _FIT_MANY = {"draws", "confidence", "seed"}  # options of BayesianCorrelation.fi
     type=int,
     help="pseudobulk: number of permutations for p-values (all, if there are no more).",
 )
-@click.option(
-    "--moderated",
-    type=click.Choice(["none", "plain", "trend", "robust", "trend+robust"]),
-    help="pseudobulk with --target: empirical-Bayes moderation of residual variances.  "
-    "[default: plain for 20 genes or more]",
-)
+@moderated_option
 @click.option("--draws", type=int, help="bayesian: posterior draws per chain.  [default: 1000]")
 @click.option("--chains", type=int, help="bayesian: number of chains.  [default: 4]")
 @click.option("--priors", type=click.Path(), help="bayesian: TOML file with a table [priors].")
@@ -116,8 +115,7 @@ def fit(
     output.check()
     stated = read_specification(arguments[0]) if len(arguments) == 2 else None
     kind = _kind(model, stated, arguments[0])
-    if options["moderated"] in ("none", "plain"):
-        options["moderated"] = options["moderated"] == "plain"
+    options["moderated"] = moderated_of(options["moderated"])
     of_features = {"genes": genes_of(genes), "modalities": modalities_of(modalities)}
     chosen = given({**options, **data_options, **of_features})
     if kind == "CSCore" and model is not None:
@@ -183,7 +181,7 @@ def _split(
     "--condition",
     required=True,
     metavar="COL",
-    help="Column of obs with groups of samples, or a number.",
+    help="Column of obs with groups of samples, or a number; or a curve, e.g. 'bs(age, df=3)'.",
 )
 @click.option(
     "--formula", metavar="FORMULA", help="Covariates of samples to adjust for, e.g. '~ sex + age'."
@@ -194,7 +192,10 @@ def _split(
 @genes_option
 @modalities_option
 @click.option(
-    "--contrast", metavar="LEVEL,BASELINE", help="Two groups to compare, if there are more."
+    "--contrast",
+    metavar="TEXT",
+    help="LEVEL,BASELINE: two groups to compare; pairwise: all pairs of groups; overall; trend; or "
+    "a sum of coefficients. Default: all groups together, or the trend of an ordered column.",
 )
 @click.option(
     "--method",
@@ -226,16 +227,21 @@ def differential(
     """Test differences of the correlation within samples between groups of samples of DATA."""
     output.check()
     require_sample(data_options)
-    levels = None if contrast is None else [part.strip() for part in contrast.split(",")]
     of_model = {
         **data_options,
         "condition": condition,
-        "contrast": None if levels is None else (condition, *levels),
+        "contrast": None if contrast is None else _contrast(condition, contrast),
         "genes": genes_of(genes),
         "modalities": modalities_of(modalities),
         **options,
     }
     _run("differential", data, given(of_model), {}, output)
+
+
+def _contrast(condition: str, text: str) -> str | tuple[str, ...]:
+    """Read two levels of the condition, or what is asked for in the names of coefficients."""
+    levels = [part.strip() for part in re.split(r",(?![^(\[]*[)\]])", text)]
+    return (condition, *levels) if len(levels) == 2 else text
 
 
 @main.command("cell-types")
@@ -289,6 +295,78 @@ def cell_types(
         "block": block,
     }
     _run("by_cell_type", data, given(of_model), given(options), output)
+
+
+@main.command()
+@click.argument("data", type=click.Path(path_type=Path))
+@data_options
+@click.option(
+    "--types", "column", required=True, metavar="COL", help="Column of obs with the cell types."
+)
+@click.option("--type-a", required=True, metavar="TYPE", help="First cell type.")
+@click.option("--type-b", required=True, metavar="TYPE", help="Second cell type.")
+@click.option(
+    "--genes-a",
+    metavar="GENES",
+    help="Genes of the first type: the N most highly expressed, names separated by commas, or a "
+    "file with one per line.  [default: all expressed]",
+)
+@click.option("--genes-b", metavar="GENES", help="Genes of the second type, likewise.")
+@pairs_option
+@click.option(
+    "--formula", metavar="FORMULA", help="Covariates of samples, e.g. '~ condition + sex'."
+)
+@click.option(
+    "--method",
+    type=click.Choice(["pearson", "spearman", "ols", "hc3", "corrected"]),
+    help="Correlation or regression between samples.  [default: pearson]",
+)
+@click.option(
+    "--normalization",
+    type=click.Choice(["tmm", "median_of_ratios", "cpm"]),
+    help="Normalisation of library sizes, of each type.  [default: tmm]",
+)
+@block_option
+@click.option(
+    "--block-method",
+    type=click.Choice(["fixed", "correlation"]),
+    help="How donors with several samples enter.  [default: fixed]",
+)
+@click.option(
+    "--permutations",
+    type=int,
+    help="Number of permutations for p-values (all, if there are no more).",
+)
+@moderated_option
+@click.option("--seed", type=int, help="Seed of the permutations.")
+@output_options
+def across(
+    data: Path,
+    data_options: dict[str, Any],
+    column: str,
+    type_a: str,
+    type_b: str,
+    genes_a: str | None,
+    genes_b: str | None,
+    output: Output,
+    **options: Any,
+) -> None:
+    """Correlate genes of one cell type with genes of another over the samples of DATA."""
+    output.check()
+    require_sample(data_options)
+    of_model = {
+        **data_options,
+        "cell_type": column,
+        "types": (type_a, type_b),
+        "genes_a": gene_list_of(genes_a),
+        "genes_b": gene_list_of(genes_b),
+        **{
+            k: options.pop(k)
+            for k in ("pairs", "formula", "normalization", "block", "block_method")
+        },
+    }
+    options["moderated"] = moderated_of(options["moderated"])
+    _run("AcrossCellTypes", data, given(of_model), given(options), output)
 
 
 @main.command()

@@ -111,6 +111,12 @@ genes_option = click.option(
 cell_covariates_option = click.option(
     "--covariates", metavar="FORMULA", help="Covariates of cells, e.g. '~ percent_mito + phase'."
 )
+moderated_option = click.option(
+    "--moderated",
+    type=click.Choice(["none", "plain", "trend", "robust", "trend+robust"]),
+    help="Regressions between samples: empirical-Bayes moderation of residual variances.  "
+    "[default: plain for 20 genes or more]",
+)
 block_option = click.option(
     "--block", metavar="COL", help="Column of obs with the donor of each sample."
 )
@@ -308,6 +314,18 @@ def genes_of(text: str | None) -> int | list[str] | None:
     if text is None:
         return None
     return int(text) if text.isdigit() else [g.strip() for g in text.split(",") if g.strip()]
+
+
+def gene_list_of(text: str | None) -> int | list[str] | None:
+    """Parse ``--genes-a``: a file with one gene per line, a number, or names."""
+    if text is None or not Path(text).is_file():
+        return genes_of(text)
+    return members_of(text)
+
+
+def moderated_of(text: str | None) -> bool | str | None:
+    """Return the option ``moderated`` of a fit."""
+    return text == "plain" if text in ("none", "plain") else text
 
 
 def modalities_of(text: str | None) -> str | list[str] | None:

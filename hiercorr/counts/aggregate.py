@@ -169,12 +169,11 @@ def sum_over_cells(
         found = _add_up(source, codes, len(units))
         total = found.sums.sum(0, dtype=float)
         if source.kinds:
-            each, each_sum = depths_of_types(source, selection.depth, total, notes, codes)
+            parts = depths_of_types(source, selection.depth, total, notes, codes)
         else:
             only = of_kind(selection.depth)
-            each, each_sum = (
-                a[None] for a in cell_depth(source, only, found.row_sum, total, notes, codes)
-            )
+            parts = [cell_depth(source, only, found.row_sum, total, notes, codes)]
+        each, each_sum = (np.array([part[k] for part in parts]) for k in (0, 1))
         filled = codes
         for own, own_sum in zip(each, each_sum, strict=True):
             filled = validate.without_empty_cells(filled, own, own_sum, notes)

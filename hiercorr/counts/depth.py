@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -29,6 +29,8 @@ _LEAST_CELLS, _LEAST_COUNTS, _LEAST_SPREAD = 100, 20, 0.005  # cells, counts per
 _ALONE, _ALONE_MEANS = 0.4, 3  # share of one of few features, and multiple of their mean
 _CLOSER = 0.2  # of the SD of log(given depth / counts), if it is the sum over all types
 _CONTAINED = 0.99  # of the cells, whose given depth is not below their counts
+_SHARE_VARIABLE, _TOGETHER_VARIABLE = 0.04, 0.1  # the same for genes whose counts vary so much
+_SPREAD_VARIABLE = 0.08  # that log depth changes by this SD with them
 _REST = 0.05  # of a given depth that are other counts,
 _REST_CORRELATION = 0.65  # whose correlation with the counts is 0.7 to 1 if they are of genes,
 _REST_SLOPE = 0.8  # as is the slope of the counts on them, also if these vary more, as markers do,
@@ -39,6 +41,21 @@ _NOISE = 0.01  # relative variance of a given depth that is counting noise
 Depth = str | ArrayLike | Mapping[str, Any] | None
 
 
+class CellDepth(NamedTuple):
+    """Depth of each cell, its sums over the genes that count as depth, and the others' positions.
+
+    Attributes
+    ----------
+    depth, sums : ndarray, shape (n_obs,)
+    without : ndarray of int64
+        Dominating genes that do not count.
+    """
+
+    depth: Array
+    sums: Array
+    without: NDArray[np.int64]
+
+
 def cell_depth(
     source: Source,
     given: str | ArrayLike | None,
@@ -47,7 +64,7 @@ def cell_depth(
     notes: dict[str, Any],
     codes: NDArray[np.int64],
     features: NDArray[np.int64] | None = None,
-) -> tuple[Array, Array]:
+) -> CellDepth:
     """Return the depth of each cell.
 
     Parameters
@@ -69,12 +86,13 @@ def cell_depth(
 
     Returns
     -------
-    depth : ndarray, shape (n_obs,)
-    sums : ndarray, shape (n_obs,)
-        Row sums over the genes that count as depth.
+    CellDepth
     """
     features = np.arange(len(total)) if features is None else features
+    none = features[:0]
     genes = features[dominating(total[features])]
+    if not len(genes) and (given is None or is_total(source, given)):
+        genes = _variable(source, row_sum, total, features, codes)
     share = float(total[genes].sum() / max(total[features].sum(), 1.0))
     if given is not None and not is_total(source, given):
         depth = validate.given_depth(source.obs, given)
@@ -83,11 +101,11 @@ def cell_depth(
         share = _share_of(total[genes], depth, row_sum, codes)
         if share > _TOGETHER:
             _warn_of_given(source, _called(given), genes, share)
-        return depth, row_sum
+        return CellDepth(depth, row_sum, none)
     if given is not None and len(genes):
         _warn_of_given(source, repr(TOTAL), genes, share)
     if given is not None or not len(genes):
-        return row_sum, row_sum
+        return CellDepth(row_sum, row_sum, none)
     depth = row_sum - counts_of(source, genes)
     names = ", ".join(map(str, source.genes[genes]))
     used = (depth > 0) & (row_sum > 0)
@@ -102,12 +120,43 @@ def cell_depth(
     )
     before = [notes["depth_without"]] if "depth_without" in notes else []
     notes["depth_without"] = ", ".join([*before, names])
-    return depth, depth
+    return CellDepth(depth, depth, genes)
+
+
+def _variable(
+    source: Source,
+    row_sum: Array,
+    total: Array,
+    features: NDArray[np.int64],
+    codes: NDArray[np.int64],
+) -> NDArray[np.int64]:
+    """Return genes that hold a part of all counts which varies much, in a pass over the matrix.
+
+    Together they need not hold much: genes of one programme (immunoglobulins), or one that few
+    cells express at a high level, change log depth as much as a gene that dominates it.
+    """
+    everything = float(total[features].sum())
+    if len(features) < _MEANS / _SHARE_VARIABLE:
+        return features[:0]
+    some = features[total[features] > _SHARE_VARIABLE * everything]
+    if total[some].sum() <= _TOGETHER_VARIABLE * everything:
+        return some[:0]
+    own = counts_of(source, some)
+    used = (codes >= 0) & (row_sum > own)
+    if used.sum() < _LEAST_CELLS:
+        return some[:0]
+    rest, group = row_sum[used] - own[used], codes[used]
+    log = np.log(row_sum[used] / rest)
+    n = np.maximum(np.bincount(group), 1)
+    log -= (np.bincount(group, log) / n)[group]
+    variance = float(log @ log) / len(log) - float(np.mean(1 / rest - 1 / row_sum[used]))
+    order = np.argsort(-total[some], kind="stable")
+    return some[order] if variance > _SPREAD_VARIABLE**2 else some[:0]
 
 
 def depths_of_types(
     source: Source, given: Depth, total: Array, notes: dict[str, Any], codes: NDArray[np.int64]
-) -> tuple[Array, Array]:
+) -> list[CellDepth]:
     """Return the depth of each cell in each type of features, in a pass over the matrix.
 
     Parameters
@@ -122,7 +171,8 @@ def depths_of_types(
 
     Returns
     -------
-    depth, sums : ndarray, shape (n_types, n_obs)
+    list of CellDepth
+        Of each type.
     """
     kind = source.kind
     row_sums = np.zeros((len(source.kinds), source.shape[0]))
@@ -139,7 +189,7 @@ def depths_of_types(
             )
         features = np.flatnonzero(kind == t)
         found.append(cell_depth(source, own, row_sums[t], total, notes, codes, features))
-    return np.array([depth for depth, _ in found]), np.array([sums for _, sums in found])
+    return found
 
 
 def of_kind(given: Depth, kind: str | None = None) -> str | ArrayLike | None:

@@ -19,11 +19,11 @@ from hiercorr.counts.backend import LocalBackend, RemoteBackend
 from hiercorr.counts.composition import Composition, composition
 from hiercorr.counts.counts import Counts
 from hiercorr.counts.depth import (
+    CellDepth,
     cell_depth,
     check_depths,
     check_given,
     depths_of_types,
-    dominating,
     of_kind,
 )
 from hiercorr.counts.layout import EntryLayout, Scan, by_sample, positions
@@ -44,9 +44,10 @@ def read_counts(
     *,
     always: Sequence[str] = (),
     backend: LocalBackend | RemoteBackend | None = None,
+    fewest: int = 2,
 ) -> Counts:
     """Read and validate the counts of a selection; see :class:`CountReader` for the arguments."""
-    return CountReader(data, selection, always=always, backend=backend).counts
+    return CountReader(data, selection, always=always, backend=backend, fewest=fewest).counts
 
 
 class CountReader:
@@ -67,6 +68,8 @@ class CountReader:
     backend : LocalBackend or RemoteBackend, optional
         Process or cluster that reads the matrix and stores its entries. None: this process, in
         memory.
+    fewest : int
+        Minimum number of genes.
 
     Attributes
     ----------
@@ -86,6 +89,7 @@ class CountReader:
         *,
         always: Sequence[str] = (),
         backend: LocalBackend | RemoteBackend | None = None,
+        fewest: int = 2,
     ) -> None:
         self.selection = selection
         self._backend: LocalBackend | RemoteBackend = backend or LocalBackend()
@@ -95,9 +99,9 @@ class CountReader:
             else DataSource(data, selection.layer, selection.gene_names)
         )
         with self._data.open() as source:
-            self._read(source, always)
+            self._read(source, always, fewest)
 
-    def _read(self, source: Source, always: Sequence[str]) -> None:
+    def _read(self, source: Source, always: Sequence[str], fewest: int) -> None:
         notes: dict[str, Any] = {"source": source.name, "n_cells_input": source.shape[0]}
         source = source.of_types(self.selection.modalities)
         asked = self.selection.modalities is not None
@@ -113,7 +117,8 @@ class CountReader:
         codes, samples = validate.exclude_small(codes, samples, selection, notes)
         check_given(source, selection.depth)
         scan = self._backend.scan(source, codes, len(samples))
-        depths, sums = self._depths(source, codes, scan, notes)
+        parts = self._depths(source, codes, scan, notes)
+        depths, sums = (np.array([part[k] for part in parts]) for k in (0, 1))
         filled = codes
         for depth, row_sum in zip(depths, sums, strict=True):
             filled = validate.without_empty_cells(filled, depth, row_sum, notes)
@@ -121,7 +126,9 @@ class CountReader:
             codes, samples = validate.exclude_small(filled, samples, selection, notes)
             scan = self._backend.scan(source, codes, len(samples))
         kind = source.kind if source.kinds else None
-        chosen = validate.choose_genes(source.names, selection.genes, scan.total, always, kind)
+        chosen = validate.choose_genes(
+            source.names, selection.genes, scan.total, always, kind, fewest
+        )
         order, starts = by_sample(codes, len(samples))
         check_depths(source, selection.depth, depths[:, order], sums[:, order], order)
         self._warn_of_selected_on(source.genes, scan, chosen, len(order))
@@ -132,7 +139,7 @@ class CountReader:
             notes["gene_sets"] = int(source.genes[chosen].isin(source.marks["gene_sets"]).sum())
         self._scan, self._layout, self._genes = scan, layout, source.genes
         self._names = source.names
-        self._composition = self._shares(source, depths, sums)
+        self._composition = self._shares(source, parts)
         self._kind = np.zeros(len(source.genes), np.int64) if kind is None else kind
         depths = np.ascontiguousarray(depths[:, order], dtype=np.float64)
         self.counts = Counts(
@@ -164,26 +171,21 @@ class CountReader:
 
     def _depths(
         self, source: Source, codes: NDArray[np.int64], scan: Scan, notes: dict[str, Any]
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return depth and row sums of the cells, a row for each type of features."""
+    ) -> list[CellDepth]:
+        """Return depth and row sums of the cells in each type of features."""
         given = self.selection.depth
         if source.kinds:
             return depths_of_types(source, given, scan.total, notes, codes)
-        depth, sums = cell_depth(source, of_kind(given), scan.row_sum, scan.total, notes, codes)
-        return depth[None], sums[None]
+        return [cell_depth(source, of_kind(given), scan.row_sum, scan.total, notes, codes)]
 
-    def _shares(
-        self, source: Source, depths: NDArray[np.float64], sums: NDArray[np.float64]
-    ) -> Composition:
+    def _shares(self, source: Source, found: list[CellDepth]) -> Composition:
         """Compute what each gene contributes to depths that are sums of counts."""
         total, parts = self._scan.total, []
-        for t, (depth, row_sum) in enumerate(zip(depths, sums, strict=True)):
+        for t, (depth, row_sum, without) in enumerate(found):
             of_type = np.flatnonzero(source.kind == t) if source.kinds else np.arange(len(total))
-            counted = of_type
+            counted = np.setdiff1d(of_type, without)
             given = of_kind(self.selection.depth, source.kinds[t] if source.kinds else None)
-            if given is None:
-                counted = np.setdiff1d(of_type, of_type[dominating(total[of_type])])
-            elif not np.array_equal(depth, row_sum):
+            if given is not None and not np.array_equal(depth, row_sum):
                 counted = of_type[:0]
             parts.append((of_type, counted))
         return composition(total, parts)

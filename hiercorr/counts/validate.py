@@ -561,6 +561,7 @@ def choose_genes(
     total: NDArray[np.float64],
     always: Sequence[str],
     kind: NDArray[np.int64] | None = None,
+    fewest: int = 2,
 ) -> NDArray[np.int64]:
     """Return the positions of the selected genes, in the order of the data.
 
@@ -577,6 +578,8 @@ def choose_genes(
     kind : ndarray of int64, shape (n_vars,), optional
         Type of each feature, if there are several: features are ordered by type, and N is the
         number of each.
+    fewest : int
+        Minimum number of genes.
 
     Returns
     -------
@@ -618,8 +621,11 @@ def choose_genes(
         raise InputError(f"gene {names[zero[0]]!r} has no count in the chosen cells")
     if not np.isin(added, chosen).all():
         chosen = np.sort(np.union1d(chosen, added))
-    if len(chosen) < 2:
-        raise InputError(f"correlation needs at least 2 expressed genes; {len(chosen)} chosen")
+    if len(chosen) < fewest:
+        raise InputError(
+            f"correlation needs at least {fewest} expressed gene{'s' * (fewest > 1)}; "
+            f"{len(chosen)} chosen"
+        )
     if kind is not None:
         chosen = chosen[np.argsort(kind[chosen], kind="stable")]
     return chosen.astype(np.int64)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -71,15 +72,51 @@ class DesignMatrix:
             raise InputError(f"contrast {name!r} compares a level with itself: {tuple(wanted)!r}")
         return weights
 
+    def level_rows(self, column: str, levels: Sequence[Any]) -> NDArray[np.float64]:
+        """Return the rows of the matrix with `column` at each level, averaged over the units.
+
+        Parameters
+        ----------
+        column : str
+        levels : sequence
+            Levels of the column, or numbers.
+
+        Returns
+        -------
+        ndarray, shape (n_levels, n_coefficients)
+        """
+        return np.array([self._row_mean(column, level) for level in levels])
+
+    def positions(self, column: str) -> list[int]:
+        """Return the positions of the coefficients of all terms that use this column only."""
+        names = list(self._spec.column_names)
+        own = {
+            names[k]
+            for term, found in self._spec.term_indices.items()
+            for k in found
+            if formulas.columns_of(term) == {column}
+        }
+        return [k for k, name in enumerate(self.names) if name in own]
+
     def _expression_contrast(self, name: str, expression: str) -> NDArray[np.float64]:
         from formulaic.utils.constraints import LinearConstraints
 
+        stated, rest = _with_symbols(expression, self.names)
+        stated = _NUMBER.sub(lambda n: np.format_float_positional(float(n[0])), stated)
+        unknown = _tokens(_NUMBER.sub(" ", rest))
+        if unknown:
+            found = str(unknown_name("coefficient", unknown[0], self.names)).split("; there are")[0]
+            raise InputError(
+                f"cannot read contrast {name!r}: {found}; the coefficients are "
+                f"{', '.join(self.names)}"
+            )
+        symbols = [_symbol(k) for k in range(len(self.names))]
         try:
-            found = LinearConstraints.from_spec(expression, variable_names=self.names)
+            found = LinearConstraints.from_spec(stated, variable_names=symbols)
         except Exception as error:  # formulaic raises its own and SyntaxError
             raise InputError(
-                f"cannot read contrast {name!r}: {expression!r} ({error}); the coefficients are "
-                f"{', '.join(self.names)}"
+                f"cannot read contrast {name!r}: {expression!r} is not a sum of coefficients times "
+                f"numbers; the coefficients are {', '.join(self.names)}"
             ) from error
         row = np.asarray(found.constraint_matrix, float)
         if len(row) != 1 or np.any(found.constraint_values):
@@ -95,14 +132,66 @@ class DesignMatrix:
         return np.asarray(self._row_mean(column, level) - self._row_mean(column, baseline))
 
     def _row_mean(self, column: str, level: str) -> NDArray[np.float64]:
-        """Average the rows of the matrix, with `column` set to one level."""
-        if not (self.table[column] == level).any():
-            raise unknown_name(f"level of {column!r}", level, self.table[column].unique())
+        """Average the rows of the matrix, with `column` set to one level, or to a number."""
+        self._check_level(column, level)
         values = self.table.copy()
         dtype = values[column].dtype
-        values[column] = pd.Series([level] * len(values), values.index).astype(dtype)
+        if pd.api.types.is_numeric_dtype(dtype) and not pd.api.types.is_bool_dtype(dtype):
+            values[column] = float(level)
+        else:
+            values[column] = pd.Series([level] * len(values), values.index).astype(dtype)
         rows = pd.DataFrame(self._spec.get_model_matrix(values))[self.names]
         return np.asarray(rows.to_numpy(float).mean(0))
+
+    def _check_level(self, column: str, level: Any) -> None:
+        """Raise an error for an unknown level, or a number beyond those of the column."""
+        known = self.table[column]
+        if (known == level).any():
+            return
+        numeric = pd.api.types.is_numeric_dtype(known) and not pd.api.types.is_bool_dtype(known)
+        if not numeric or isinstance(level, bool) or not isinstance(level, Real):
+            raise unknown_name(f"level of {column!r}", level, known.unique())
+        if not known.min() <= level <= known.max():
+            raise InputError(
+                f"{level:g} lies beyond the values of {column!r}, {known.min():g} to "
+                f"{known.max():g}: nothing is known there"
+            )
+
+
+_NUMBER = re.compile(r"(?<![\w.])(\d+\.?\d*|\.\d+)(e[+-]?\d+)?(?![\w.])", re.IGNORECASE)
+
+
+def _symbol(k: int) -> str:
+    return f"coefficient{k}"
+
+
+def _with_symbols(expression: str, names: Sequence[str]) -> tuple[str, str]:
+    """Replace the names of coefficients in an expression by symbols, and by spaces.
+
+    Names such as ``arm[T.b]:sex[T.m]`` or ``bs(age, df=3)[1]`` contain operators; they may stand
+    as they are printed, or between backticks.
+    """
+    order = sorted(range(len(names)), key=lambda k: -len(names[k]))
+    either = "|".join(f"(`{re.escape(names[k])}`|{re.escape(names[k])})" for k in order)
+    pattern = re.compile(rf"(?<![\w.:\])])(?:{either})(?![\w.:\[(])")
+
+    def symbol(match: re.Match[str]) -> str:
+        assert match.lastindex is not None
+        return f" {_symbol(order[match.lastindex - 1])} "
+
+    return pattern.sub(symbol, expression), pattern.sub(" ", expression)
+
+
+def _tokens(expression: str) -> list[str]:
+    """Split an expression at operators and spaces outside of brackets."""
+    depth, out = 0, [""]
+    for c in expression:
+        depth += (c in "[(" and bool(out[-1])) - (c in "])" and depth > 0)
+        if depth == 0 and (c in "+-*/=,()" or c.isspace()) and not (c == ")" and "(" in out[-1]):
+            out.append("")
+        else:
+            out[-1] += c
+    return [t for t in out if t]
 
 
 def own_coefficients(names: Sequence[str], column: str) -> list[int]:

@@ -42,6 +42,7 @@ _TOLERATED = 1.0  # loss of log likelihood
 _ANY_HETEROGENEITY, _LARGE_TAU = 0.002, 0.1
 _SINGULAR = 1e-8  # of a pivot relative to its diagonal entry
 _CHUNK = 1024  # pairs whose arrays stay in the cache
+_NEGLIGIBLE = 1e-12  # posterior weight
 _PRIOR_PAIRS = 5.0  # related pairs that the distribution over all pairs counts for
 
 
@@ -56,15 +57,22 @@ class RegressionDesign:
         Linear combination of coefficients to estimate.
     group : ndarray of int, shape (n_samples,)
         Group of each sample; each has a tau of its own.
-    signs : ndarray, shape (n_samples,), optional
-        1 and -1 for the samples of two conditions: if correlations that change sign from sample to
-        sample fall into this pattern by chance, they look like a difference.
+    signs : ndarray, shape (n_samples,) or (n_patterns, n_samples), optional
+        1 and -1 for the samples of two conditions, or for each way to assign signs to several: if
+        correlations that change sign from sample to sample fall into such a pattern by chance, they
+        look like a difference.
+    rows : ndarray, shape (q, k), optional
+        Contrasts to test together.
+    fitted : ndarray, shape (m, k), optional
+        Weights of the coefficients in fitted values, for `rows`.
     """
 
     matrix: Array
     contrast: Array
     group: NDArray[np.int64]
     signs: Array | None = None
+    rows: Array | None = None
+    fitted: Array | None = None
 
     @property
     def n_groups(self) -> int:
@@ -76,6 +84,13 @@ class RegressionDesign:
         """Unit of the contrast: 1 for the difference of two groups of equal size."""
         inverse = np.linalg.pinv(self.matrix.T @ self.matrix)
         return float(np.sqrt(len(self.matrix) * self.contrast @ inverse @ self.contrast) / 2)
+
+    @property
+    def patterns(self) -> Array:
+        """Coefficients of the patterns of signs, shape (n_patterns, k)."""
+        if self.signs is None:
+            return np.empty((0, self.matrix.shape[1]))
+        return (np.linalg.pinv(self.matrix) @ np.atleast_2d(self.signs).T).T
 
 
 @dataclass(frozen=True)
@@ -167,6 +182,10 @@ class _Fitted:
     row : ndarray, shape (n_samples, n_pairs)
         Weight of each sample in the estimate.
     residual, leverage : ndarray, shape (n_samples, n_pairs)
+    beta : ndarray, shape (k, n_pairs)
+    several, covariance, weight : ndarray, shape (n_pairs, q), (n_pairs, q, q), (q, samples, pairs)
+        Estimates of the rows of the design, their covariance, and the weights of the samples in
+        them; empty unless they are asked for.
     """
 
     estimate: Array
@@ -175,9 +194,21 @@ class _Fitted:
     row: Array
     residual: Array
     leverage: Array
+    beta: Array
+    several: Array
+    covariance: Array
+    weight: Array
+
+    def wald(self, value: Array) -> tuple[Array, Array]:
+        """Return V^-1 x and x' V^-1 x for values x of the rows, (n_pairs, q)."""
+        solved = np.linalg.solve(self.covariance, value[..., None])
+        side = np.asarray(solved[..., 0], np.float64)
+        return side, np.asarray(np.maximum((side * value).sum(1), 0.0), np.float64)
 
 
-def _regress(y: Array, w: Array, design: RegressionDesign, leverage: bool = False) -> _Fitted:
+def _regress(
+    y: Array, w: Array, design: RegressionDesign, leverage: bool = False, rows: bool = False
+) -> _Fitted:
     """Fit every pair with weights w, (n_samples, n_pairs)."""
     x, c = design.matrix, design.contrast
     k = x.shape[1]
@@ -224,7 +255,27 @@ def _regress(y: Array, w: Array, design: RegressionDesign, leverage: bool = Fals
             part, _ = solve(np.broadcast_to(x[s][:, None], (k, y.shape[1])))
             lever[s] = w[s] * (part**2).sum(0)
     nan = np.where(regular, 0.0, np.nan)
-    return _Fitted(c @ beta + nan, (half**2).sum(0) + nan, level, w * (x @ g), residual, lever)
+    several, covariance, weight = np.empty((3, 0))
+    if rows:
+        assert design.rows is not None
+        sides = [solve(np.broadcast_to(r[:, None], (k, y.shape[1]))) for r in design.rows]
+        halves = np.array([h for h, _ in sides])
+        several = (design.rows @ beta).T
+        covariance = np.einsum("ikn,jkn->nij", halves, halves)
+        covariance[~regular] = np.eye(len(sides))
+        weight = np.array([w * (x @ full) for _, full in sides])
+    return _Fitted(
+        c @ beta + nan,
+        (half**2).sum(0) + nan,
+        level,
+        w * (x @ g),
+        residual,
+        lever,
+        beta,
+        several,
+        covariance,
+        weight,
+    )
 
 
 def _weights(v: Array, design: RegressionDesign, tau: Array, inflation: Array) -> Array:
@@ -259,33 +310,34 @@ def _inflation(y: Array, v: Array, design: RegressionDesign, grid: Array) -> Arr
 
 
 def _by_chance(
-    y: Array, v: Array, design: RegressionDesign, inflation: Array
-) -> tuple[_Fitted, Array, list[tuple[Array, Array]]]:
+    y: Array, v: Array, design: RegressionDesign, inflation: Array, rows: bool = False
+) -> tuple[_Fitted, Array, _Fitted, list[Array]]:
     r"""Likelihoods of correlations that differ by +-b between samples, by the toss of a coin.
 
-    Returns the fit at tau = 0, the log likelihood of the pattern that looks like a difference
-    (n_pairs,), and for each b the log likelihood and the expected contrast of the pattern that
-    the residuals show.
+    Returns the fit at tau = 0, the log likelihood of the patterns that look like a difference
+    (n_pairs,), the fit of the signs of the residuals, and for each b the log likelihood of this
+    pattern.
     """
     w = _weights(v, design, np.zeros(design.n_groups), inflation)
-    fitted = _regress(y, w, design)
+    fitted = _regress(y, w, design, rows=rows)
     sign = np.where(fitted.residual < 0, -1.0, 1.0)
     carrying = (v < ABSENT).sum(0)
     chance = (1 - carrying) * np.log(2)
-    agree = fitted.level + chance if design.signs is not None else np.full(y.shape[1], -np.inf)
-    of_sign = _regress(sign, w, design)
+    agree = np.full(y.shape[1], -np.inf)
+    if design.signs is not None:
+        agree = fitted.level + chance + np.log(len(np.atleast_2d(design.signs)))
+    of_sign = _regress(sign, w, design, rows=rows)
     cross = (w * fitted.residual * of_sign.residual).sum(0)
     square = (w * of_sign.residual**2).sum(0)
     seen = []
     for b in FLIP:
         log_likelihood = fitted.level + chance + b * cross - 0.5 * b * b * square
-        log_likelihood = np.where(square > 1e-6, log_likelihood, -np.inf)
-        seen.append((log_likelihood, b * of_sign.estimate))
-    return fitted, agree, seen
+        seen.append(np.where(square > 1e-6, log_likelihood, -np.inf))
+    return fitted, agree, of_sign, seen
 
 
 def learn_regression_prior(
-    effects: SampleEffects, design: RegressionDesign
+    effects: SampleEffects, design: RegressionDesign, known: RegressionPrior | None = None
 ) -> RegressionPrior | None:
     """Learn how correlations differ between the samples of a group.
 
@@ -294,6 +346,8 @@ def learn_regression_prior(
     effects : SampleEffects
         Correlations of the panel's pairs in each sample.
     design : RegressionDesign
+    known : RegressionPrior, optional
+        Of the same panel and another contrast: growth and inflation do not depend on it.
 
     Returns
     -------
@@ -304,14 +358,14 @@ def learn_regression_prior(
     if not len(usable):
         return None
     effects = effects.take(usable[informative(effects.variance[:, usable])])
-    growth = _growth(effects, design)
+    growth = _growth(effects, design) if known is None else known.growth
     y, v, related = effects.value, effects.grown(growth), effects.related
     grid = _grid(design.n_groups)
-    inflation = _inflation(y, v, design, grid)
+    inflation = _inflation(y, v, design, grid) if known is None else known.inflation
     fits = [_regress(y, _weights(v, design, tau, inflation), design) for tau in grid]
     level = np.array([f.level for f in fits])
-    _, agree, seen = _by_chance(y, v, design, inflation)
-    flips = np.array([np.logaddexp(agree, s) for s, _ in seen])
+    _, agree, _, seen = _by_chance(y, v, design, inflation)
+    flips = np.array([np.logaddexp(agree, s) for s in seen])
     weight = _cautious(_by_class(np.concatenate([level, flips]), related), grid)
     kept = np.flatnonzero(
         (mixture(np.exp(level - level.max(0))) > 1e-4) | (weight[:, : len(grid)] > 0).any(0)
@@ -447,7 +501,7 @@ def _estimate_chunk(
     third = effects.skewness * np.where(v < ABSENT, v, 0.0) ** 1.5
     inflation = prior.inflation
     fits = [_regress(y, _weights(v, design, tau, inflation), design) for tau in prior.tau]
-    base, agree, seen = _by_chance(y, v, design, inflation)
+    base, agree, of_sign, seen = _by_chance(y, v, design, inflation)
     top = np.max([f.level for f in fits], axis=0)
     likelihoods = [np.exp(f.level - top) for f in fits]
     total, value = np.zeros((2, y.shape[1]))
@@ -460,14 +514,16 @@ def _estimate_chunk(
         total += own
         value += own * two_sided(np.abs(symmetric(score, skew)))
     size = np.abs(base.estimate) / np.sqrt(base.variance)
-    apart = 2.0 / np.sqrt(base.variance)  # per b, of the pattern of the contrast
-    for b, weights, (level, expected) in zip(prior.flip, prior.flip_weight.T, seen, strict=True):
+    aligned = np.abs(design.patterns @ design.contrast)  # per b
+    agree = agree - np.log(max(len(aligned), 1))
+    for b, weights, level in zip(prior.flip, prior.flip_weight.T, seen, strict=True):
         if not weights.any():
             continue
-        for log_likelihood, mean in (
-            (agree, b * apart * np.ones_like(size)),
-            (level, np.abs(expected) / np.sqrt(base.variance)),
+        for log_likelihood, apart in (
+            *((agree, each) for each in aligned),
+            (level, np.abs(of_sign.estimate)),
         ):
+            mean = b * apart / np.sqrt(base.variance)
             own = weights[kind] * np.exp(np.minimum(log_likelihood - top, 600.0))
             total += own
             value += own * (special.ndtr(mean - size) + special.ndtr(-mean - size))
@@ -499,6 +555,95 @@ def _estimate_chunk(
         "difference": m1 + nan,
         "se": np.sqrt(np.maximum(m2 - m1**2, 0)) + nan,
         "p_value": p + nan,
+        "tau": np.where(shown, np.sqrt(t2), np.nan) + nan,
+    }
+
+
+def overall_estimate(
+    effects: SampleEffects, design: RegressionDesign, prior: RegressionPrior
+) -> dict[str, Array]:
+    r"""Test for every pair whether all rows of the design are 0.
+
+    .. math:: p = E\big\{P(\chi^2_q > Q_\tau)\big\}, \quad
+              Q_\tau = (C\hat\beta_\tau)' V_\tau^{-1} C\hat\beta_\tau
+
+    over the posterior distribution of tau (and of signs by chance, with a non-central
+    :math:`\chi^2`) given the restricted likelihood, as for one contrast in
+    :func:`regression_estimate`. The skewness of the counts is corrected along the direction of the
+    estimate.
+
+    Parameters
+    ----------
+    effects : SampleEffects
+    design : RegressionDesign
+        With `rows` and `fitted`.
+    prior : RegressionPrior
+
+    Returns
+    -------
+    dict of ndarray
+        ``p_value`` and ``largest_difference``, the range of the fitted values, shape (n_pairs,);
+        ``tau`` as in :func:`regression_estimate`.
+    """
+    n = effects.value.shape[1]
+    out = {name: np.full(n, np.nan) for name in ("p_value", "largest_difference")}
+    out["tau"] = np.full((design.n_groups, n), np.nan)
+    for start in range(0, n, _CHUNK):
+        at = slice(start, min(start + _CHUNK, n))
+        for name, values in _overall_chunk(effects.take(at), design, prior).items():
+            out[name][..., at] = values
+    return out
+
+
+def _overall_chunk(
+    effects: SampleEffects, design: RegressionDesign, prior: RegressionPrior
+) -> dict[str, Array]:
+    assert design.rows is not None
+    assert design.fitted is not None
+    y, v = effects.value, effects.grown(prior.growth)
+    q, n = len(design.rows), y.shape[1]
+    kind = effects.related.astype(int)
+    third = effects.skewness * np.where(v < ABSENT, v, 0.0) ** 1.5
+    inflation = prior.inflation
+    used = [k for k, weights in enumerate(prior.weight.T) if weights.any()]
+    taus, weights_of = prior.tau[used], prior.weight[:, used].T
+    fits = [_regress(y, _weights(v, design, tau, inflation), design, rows=True) for tau in taus]
+    base, agree, of_sign, seen = _by_chance(y, v, design, inflation, rows=True)
+    top = np.max([f.level for f in fits], axis=0)
+    total, value = np.zeros((2, n))
+    level, t2 = np.zeros((len(design.fitted), n)), np.zeros((design.n_groups, n))
+    for fit, tau, weights in zip(fits, taus, weights_of, strict=True):
+        side, wald = fit.wald(fit.several)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            along = np.einsum("nq,qsn->sn", side, fit.weight)
+            skew = np.nan_to_num((along**3 * third).sum(0) / wald**1.5)
+        own = weights[kind] * np.exp(fit.level - top)
+        total += own
+        value += own * special.gammaincc(q / 2, 0.5 * symmetric(np.sqrt(wald), skew) ** 2)
+        level += own * (design.fitted @ fit.beta)
+        t2 += own * tau[:, None] ** 2
+    level, t2 = level / total, t2 / total
+    _, size = base.wald(base.several)
+    aligned = design.patterns @ design.rows.T  # per b
+    agree = agree - np.log(max(len(aligned), 1))
+    patterns = [(agree, base.wald(np.broadcast_to(each, (n, q)))[1]) for each in aligned]
+    of_sign_wald = base.wald(of_sign.several)[1]
+    for b, weights, likelihood in zip(prior.flip, prior.flip_weight.T, seen, strict=True):
+        if not weights.any():
+            continue
+        for log_likelihood, apart in (*patterns, (likelihood, of_sign_wald)):
+            own = weights[kind] * np.exp(np.minimum(log_likelihood - top, 600.0))
+            at = np.flatnonzero(own > _NEGLIGIBLE * total)
+            total += own
+            tail = 1 - special.chndtr(size[at], q, b * b * apart[at])
+            value[at] += own[at] * np.clip(tail, 0.0, 1.0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        p = np.where(total > 0, np.minimum(value / total, 1.0), 1.0)
+    shown = _shows_tau(inflation[:, None] * v, design) & (prior.heterogeneous is not None)
+    nan = np.where(_usable(effects.variance, design) & np.isfinite(base.estimate), 0.0, np.nan)
+    return {
+        "p_value": p + nan,
+        "largest_difference": np.ptp(level, axis=0) + nan,
         "tau": np.where(shown, np.sqrt(t2), np.nan) + nan,
     }
 

@@ -67,6 +67,25 @@ def holm(p: Array) -> Array:
     return q
 
 
+def holm_layers(p: Array) -> Array:
+    """Adjust the p-values of several hypotheses of each pair by Holm's procedure, within the pair.
+
+    Parameters
+    ----------
+    p : ndarray, shape (n_hypotheses, ...)
+
+    Returns
+    -------
+    ndarray, shape (n_hypotheses, ...)
+    """
+    order = np.argsort(p, 0)  # NaN last
+    steps = np.isfinite(p).sum(0) - np.arange(len(p)).reshape(-1, *[1] * (p.ndim - 1))
+    adjusted = np.maximum.accumulate(np.take_along_axis(p, order, 0) * steps, 0)
+    out = np.empty_like(p)
+    np.put_along_axis(out, order, np.minimum(adjusted, 1), 0)
+    return out
+
+
 def storey(p: Array) -> Array:
     r"""Multiply BH-adjusted p-values by the estimated proportion of true null hypotheses.
 

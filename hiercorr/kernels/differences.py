@@ -165,6 +165,135 @@ def _difference_rows(
                 df[t, u] = expected * expected / spread
 
 
+def overall(num, den, phi1, phi2, effect1, effect2, share1, share2, design, rows, fitted):
+    """Test several contrasts of the regression of :func:`difference` together, by pair.
+
+    See :func:`hiercorr.within.differential_tests.overall_difference`.
+
+    Parameters
+    ----------
+    num, den, phi1, phi2, effect1, effect2, share1, share2 : ndarray
+        See :func:`hiercorr.kernels.pairs.leave_out_variance`.
+    design : ndarray, shape (samples, coefficients)
+    rows : ndarray, shape (q, coefficients)
+        Contrasts that are 0 under the null hypothesis.
+    fitted : ndarray, shape (m, coefficients)
+        Weights of the coefficients in fitted values.
+
+    Returns
+    -------
+    wald, df, spread : ndarray, shape (rows, columns)
+        Wald statistic with HC2 covariance, degrees of freedom of this covariance as a Wishart
+        matrix, and the range of the fitted values.
+    """
+    found = tuple(np.full(num.shape[1:], np.nan) for _ in range(3))
+    sides = (phi1, phi2, effect1, effect2, share1, share2)
+    given = (design, np.ascontiguousarray(rows), np.ascontiguousarray(fitted))
+    over_ranges(_overall_rows, num.shape[1], num, den, *sides, *given, *found)
+    return found
+
+
+@compiled()
+def _overall_rows(
+    begin,
+    end,
+    num,
+    den,
+    phi1,
+    phi2,
+    effect1,
+    effect2,
+    share1,
+    share2,
+    design,
+    rows,
+    fitted,
+    wald,
+    df,
+    spread,
+):
+    s, _, cols = num.shape
+    k, q = design.shape[1], rows.shape[0]
+    for t in range(begin, end):
+        x, b, u_c = np.empty(s), np.empty(s), np.empty(s)
+        side, lean = np.empty((s, k)), np.empty((s, q))
+        gram, inverse = np.empty((k, k)), np.empty((k, k))
+        robust, expected = np.empty((q, q)), np.empty((q, q))
+        turned, inside = np.empty((q, q)), np.empty((q, q))
+        beta, value = np.empty(k), np.empty(q)
+        for u in range(cols):
+            rho = _influences(num, den, t, u, phi1, phi2, effect1, effect2, share1, share2, x, b)
+            if rho != rho:
+                continue
+            gram[:] = 0.0
+            for c in range(s):
+                for i in range(k):
+                    for j in range(k):
+                        gram[i, j] += b[c] * design[c, i] * design[c, j]
+            if not _invert(gram, inverse):
+                continue
+            beta[:] = 0.0
+            for c in range(s):
+                y = b[c] * rho + x[c]
+                for i in range(k):
+                    side[c, i] = 0.0
+                    for j in range(k):
+                        side[c, i] += inverse[i, j] * design[c, j]
+                    beta[i] += side[c, i] * y
+            low, high = np.inf, -np.inf
+            for m in range(fitted.shape[0]):
+                level = 0.0
+                for i in range(k):
+                    level += fitted[m, i] * beta[i]
+                low, high = min(low, level), max(high, level)
+            spread[t, u] = high - low
+            robust[:] = 0.0
+            expected[:] = 0.0
+            for m in range(q):
+                value[m] = 0.0
+                for i in range(k):
+                    value[m] += rows[m, i] * beta[i]
+            for c in range(s):
+                level, lever = 0.0, 0.0
+                for i in range(k):
+                    level += design[c, i] * beta[i]
+                    lever += design[c, i] * side[c, i]
+                u_c[c] = b[c] * (rho - level) + x[c]
+                rest = 1.0 - b[c] * lever
+                known = rest > 1e-8 and b[c] > 0.0
+                for m in range(q):
+                    lean[c, m] = 0.0
+                    if known:
+                        for i in range(k):
+                            lean[c, m] += rows[m, i] * side[c, i]
+                        lean[c, m] /= np.sqrt(rest)
+                for m in range(q):
+                    for n in range(q):
+                        both = lean[c, m] * lean[c, n]
+                        robust[m, n] += both * u_c[c] ** 2
+                        expected[m, n] += both * b[c] * rest
+            if not (_invert(robust, turned) and _invert(expected, inside)):
+                continue
+            total = 0.0
+            for m in range(q):
+                for n in range(q):
+                    total += value[m] * turned[m, n] * value[n]
+            square = 0.0
+            for c in range(s):
+                for d in range(c + 1):
+                    near, together = 0.0, 0.0
+                    for m in range(q):
+                        for n in range(q):
+                            near += lean[c, m] * inside[m, n] * lean[d, n]
+                    for i in range(k):
+                        together += design[c, i] * side[d, i]
+                    covariance = (b[c] if c == d else 0.0) - b[c] * b[d] * together
+                    square += (1.0 if c == d else 2.0) * (near * covariance) ** 2
+            if square > 0.0:
+                wald[t, u] = total
+                df[t, u] = 0.5 * q * (q + 1) / square
+
+
 @compiled(fastmath={"contract", "reassoc"})
 def _studentized(values, y, b, weight, strata, mean, room, t2):
     """Compute squared t statistics (HC0) of the slope of y / b on a condition for several pairs.

@@ -12,7 +12,7 @@ from hiercorr.plotting.look import figure_style
 from hiercorr.plotting.network import network
 from hiercorr.plotting.pairs import heatmap, p_histogram, qq, ranked, volcano
 from hiercorr.plotting.planning import designs, power_curve
-from hiercorr.plotting.samples import diagnostics, forest, strip
+from hiercorr.plotting.samples import diagnostics, forest, sample_scatter, strip
 
 __all__ = [
     "comparison",
@@ -28,6 +28,7 @@ __all__ = [
     "power_curve",
     "qq",
     "ranked",
+    "sample_scatter",
     "strip",
     "traps",
     "volcano",

@@ -12,8 +12,9 @@ from scipy.spatial.distance import squareform
 
 from hiercorr.errors import InputError, true_or_false, unknown_name
 from hiercorr.plotting import style
-from hiercorr.results.layout import distinct, need_all_pairs, scope
+from hiercorr.results.layout import distinct, need_all_pairs, scope, spans_types
 from hiercorr.results.pairs import (
+    OVERALL,
     effect_name,
     estimates,
     has_values,
@@ -42,12 +43,14 @@ def heatmap(
     """Plot a clustered heatmap with its dendrogram (average linkage of 1 - r).
 
     Genes of which fewer than half of the pairs could be estimated are left out; the title gives
-    their number.
+    their number. Of a result across two cell types, the genes of the first are the rows and those
+    of the second the columns, both ordered by average linkage of the distances of their
+    correlations.
 
     Parameters
     ----------
     result : CorrelationResult
-        Result for all pairs.
+        Result for all pairs, or across two cell types.
     genes : sequence of str, optional
         Genes to show; None: all.
     variable : str, optional
@@ -62,6 +65,8 @@ def heatmap(
     Axes
     """
     variable = variable or effect_name(result.dataset.data_vars)
+    if result.target is None and spans_types(result.dataset):
+        return _rectangle(result, genes, variable, max_genes, ax)
     r, names, total, missing = _chosen(result, genes, variable, max_genes)
     tree = _linkage(r)
     order = hierarchy.leaves_list(tree)
@@ -101,6 +106,80 @@ def heatmap(
     return ax
 
 
+def _rectangle(
+    result: CorrelationResult,
+    genes: Sequence[str] | None,
+    variable: str,
+    max_genes: int,
+    ax: Axes | None,
+) -> Axes:
+    """Plot targets as rows and genes as columns, ordered by their correlations."""
+    table = result.matrix(variable)
+    if variable == effect_name(result.dataset.data_vars):
+        table[:] = estimates(result.dataset)
+    known = table.notna().to_numpy()
+    rows_known, columns_known = (known.mean(k) >= 0.5 for k in (1, 0))
+    table = table.loc[rows_known, columns_known]
+    if genes is not None:
+        every = table.index.union(table.columns)
+        for g in genes:
+            if g not in every:
+                raise unknown_name("gene", g, every)
+        rows, columns = (names[names.isin(list(genes))] for names in (table.index, table.columns))
+        table = table.loc[
+            rows if len(rows) else table.index, columns if len(columns) else table.columns
+        ]
+    if 0 in table.shape:
+        raise InputError("no pair could be estimated: there is nothing to show")
+    some = table.shape
+    for axis in (0, 1):
+        if table.shape[axis] > max_genes:
+            size = np.nansum(table.to_numpy() ** 2, axis=1 - axis)
+            keep = np.sort(np.argsort(-size, kind="stable")[:max_genes])
+            table = table.take(keep, axis=axis)
+    r = np.nan_to_num(table.to_numpy(float))
+    table = table.iloc[_order(r), _order(r.T)]
+    now = style.look()
+    ax = style.axes(ax, 6.4, 6.0)
+    cmap = style.pyplot().get_cmap("RdBu_r").with_extremes(bad="#eeeeee")
+    limit = min(1.0, max(0.2, float(np.nanquantile(np.abs(table), 0.99))))
+    image = ax.imshow(
+        table, cmap=cmap, vmin=-limit, vmax=limit, aspect="auto", interpolation="nearest"
+    )
+    sides = zip((ax.yaxis, ax.xaxis), (table.index, table.columns), "ab", strict=True)
+    for along, names, side in sides:
+        cells = result.dataset.attrs.get(f"cell_type_{side}")
+        noun = f"genes of {cells}" if cells else "targets" if side == "a" else "genes"
+        along.set_ticks([])
+        if len(names) <= _MAX_GENE_NAMES:
+            rotation = 0 if side == "a" else 90
+            points = max(min(0.9 * now.text, 250 / len(names)), 3.0)
+            along.set_ticks(range(len(names)), names, fontsize=points, rotation=rotation)
+            along.set_label_text(noun if cells else "", fontsize=now.text)
+        else:
+            along.set_label_text(f"{len(names):,} {noun}", fontsize=now.text)
+    text = variable.replace("_", " ")
+    bar = ax.figure.colorbar(image, ax=ax, shrink=0.5, pad=0.02, aspect=15)
+    bar.set_label(text, fontsize=now.text)
+    bar.ax.tick_params(labelsize=now.small)
+    bar.outline.set_visible(False)
+    sizes = " x ".join(f"{n:,}" for n in table.shape)
+    shown = "" if some == table.shape else f", strongest {sizes}"
+    lost = sum(known.shape) - int(rows_known.sum() + columns_known.sum())
+    left_out = f", {lost:,} genes not estimable" if lost else ""
+    style.finish(ax, result, f"{text}{shown}{left_out}")
+    ax.spines[:].set_visible(False)
+    return ax
+
+
+def _order(r: NDArray) -> NDArray[np.int64]:
+    """Order rows by average linkage of their distances."""
+    if len(r) < 3:
+        return np.arange(len(r))
+    tree = hierarchy.linkage(r, "average", optimal_ordering=len(r) <= 500)
+    return np.asarray(hierarchy.leaves_list(tree), np.int64)
+
+
 def _chosen(
     result: CorrelationResult, genes: Sequence[str] | None, variable: str, max_genes: int
 ) -> tuple[NDArray, NDArray, int, int]:
@@ -115,7 +194,7 @@ def _chosen(
                 raise unknown_name("gene", g, table.index)
         table = table.loc[list(genes), list(genes)]
     r, names = np.array(table, float), table.index.to_numpy()
-    np.fill_diagonal(r, 0.0 if variable == "difference" else 1.0)
+    np.fill_diagonal(r, 0.0 if variable in ("difference", OVERALL) else 1.0)
     known = _estimable(r)
     r, names, missing = r[np.ix_(known, known)], names[known], int((~known).sum())
     total = len(r)
@@ -244,7 +323,7 @@ def volcano(
     ax.axvline(0, **style.ZERO_LINE)
     ax.set_xlabel(style.effect_text(result, shrunken))
     ax.set_ylabel("-log10 p-value")
-    of = "differences: " if effect == "difference" else ""
+    of = "" if effect == "correlation" else "differences: "
     style.legend(ax)
     style.finish(ax, result, f"{of}{title}")
     points = (table["position"].to_numpy(), y.to_numpy())

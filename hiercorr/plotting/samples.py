@@ -10,13 +10,14 @@ from numpy.typing import NDArray
 
 from hiercorr.errors import InputError
 from hiercorr.plotting import style
-from hiercorr.results.layout import ends, is_list
+from hiercorr.results.layout import ends, is_list, spans_types
 from hiercorr.results.pairs import estimates, known_gene, row_of
 from hiercorr.results.result import CorrelationResult
 from hiercorr.schema import Flag
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from numpy.typing import NDArray
 
 
 @style.verbatim
@@ -183,7 +184,11 @@ def _median_size(result: CorrelationResult) -> NDArray:
     if is_list(result.dataset):  # every pair is one of both genes
         names = np.concatenate(ends(result.dataset, at))
         genes, size = result.genes.astype(str).get_indexer(names), np.tile(size, 2)
-    return pd.Series(size).groupby(genes).median().reindex(range(len(result.genes))).to_numpy()
+    out = pd.Series(size).groupby(genes).median().reindex(range(len(result.genes)))
+    if not spans_types(result.dataset):
+        return out.to_numpy()
+    rows = pd.Series(size).groupby(at[0]).median().reindex(range(len(r)))
+    return np.concatenate([rows, out])  # in the order of the table of genes
 
 
 @style.verbatim
@@ -204,7 +209,7 @@ def diagnostics(result: CorrelationResult, ax: Axes | None = None) -> Axes:
         raise InputError("this result has no detection of genes to plot")
     size = _median_size(result)
     missing = np.isnan(size)
-    if result.target is not None:
+    if result.target in result.genes:
         table, size, missing = (v[result.genes != result.target] for v in (table, size, missing))
     now = style.look()
     ax = style.axes(ax)
@@ -236,3 +241,67 @@ def diagnostics(result: CorrelationResult, ax: Axes | None = None) -> Axes:
     )
     style.legend(ax)
     return style.finish(ax, result, "genes: detection and correlation")
+
+
+@style.verbatim
+def sample_scatter(
+    result: CorrelationResult, gene_a: str, gene_b: str, ax: Axes | None = None
+) -> Axes:
+    """Plot the expression of two genes over samples, given the covariates of the formula.
+
+    Points are samples. With a formula, both axes show the residuals given the formula plus the mean
+    (partial regression plot), whose correlation is that of Pearson's method.
+
+    Parameters
+    ----------
+    result : CorrelationResult
+        Of :class:`hiercorr.AcrossCellTypes` or :class:`hiercorr.Pseudobulk`.
+    gene_a, gene_b : str
+        The pair.
+    ax : Axes, optional
+
+    Returns
+    -------
+    Axes
+    """
+    dataset = result.dataset
+    if "expression" not in dataset or "design" not in dataset:
+        raise InputError(
+            "this result has no expression of samples: fit AcrossCellTypes or Pseudobulk"
+        )
+    estimate = result[gene_a, gene_b]
+    names = tuple(map(str, estimate.name))
+    design = dataset["design"].values.astype(float)
+    x, y = (_given_design(_expression_of(result, name), design) for name in names)
+    now = style.look()
+    ax = style.axes(ax)
+    ax.scatter(x, y, s=now.area(24), c=style.BLUE, lw=0, alpha=0.8, zorder=3)
+    adjusted = ", adjusted" if design.shape[1] > 1 else ""
+    types = [dataset.attrs.get(f"cell_type_{side}") for side in "ab"]
+    if types[0] and str(_cell_type_of(result, names[0])) != types[0]:
+        types.reverse()
+    for axis, name, cells in zip((ax.xaxis, ax.yaxis), names, types, strict=True):
+        of = f" in {cells}" if cells and not name.endswith(f"({cells})") else ""
+        axis.set_label_text(f"{name}{of} (log2 CPM{adjusted})")
+    r, p = (float(estimate.get(v, np.nan)) for v in ("correlation", "p_value"))
+    every = float(estimate.get("correlation_unclipped", np.nan))
+    size = "r beyond -1 or 1" if np.isnan(r) and np.isfinite(every) else f"r = {r:.2f}"
+    tested = f", p = {p:.2g}" if np.isfinite(p) else ""
+    return style.finish(ax, result, f"{len(x)} samples: {size}{tested}")
+
+
+def _cell_type_of(result: CorrelationResult, gene: str) -> object:
+    """Return the cell type of a gene of either side."""
+    return result.gene_table()["cell_type"][gene]
+
+
+def _expression_of(result: CorrelationResult, gene: str) -> NDArray:
+    """Return the log expression of a gene of either side in each sample."""
+    if gene in result.genes:
+        return result.dataset["expression"].sel(gene=gene).values
+    return result.dataset["target_expression"].sel(target=gene).values
+
+
+def _given_design(y: NDArray, design: NDArray) -> NDArray:
+    """Return residuals given the design, plus the mean."""
+    return y - design @ np.linalg.lstsq(design, y, rcond=None)[0] + y.mean()

@@ -16,7 +16,7 @@ from hiercorr.errors import InputError
 from hiercorr.plotting.arguments import check_arguments
 from hiercorr.plotting.labels import place_labels
 from hiercorr.plotting.look import EDITABLE, FONTS, look, settings
-from hiercorr.results.pairs import effect_name, effects, row_of, shrunken_name
+from hiercorr.results.pairs import OVERALL, effect_name, effects, row_of, shrunken_name
 from hiercorr.results.result import CorrelationResult
 from hiercorr.runtime.optional import optional
 
@@ -292,7 +292,7 @@ def partners(
     """
     name, _ = row_of(result.dataset, gene)
     sort_by = "shrunken" if shrunken else "p_value"
-    table = result.top(name, n=len(result.genes), sort_by=sort_by)
+    table = result.top(name, n=max(result.dataset["correlation"].shape), sort_by=sort_by)
     table = table.assign(position=positions(result, table, shrunken))
     table = table[table["position"].notna()]
     if not len(table):
@@ -322,6 +322,8 @@ def effect_text(result: CorrelationResult, shrunken: bool = False) -> str:
         return shrunken_name(result.dataset).replace("_", " ")
     if effect_name(result.dataset.data_vars) == "correlation":
         return "correlation"
+    if effect_name(result.dataset.data_vars) == OVERALL:
+        return "largest difference of the correlation"
     a = result.dataset.attrs
     contrast, condition = a.get("contrast"), a.get("condition")
     kind = "slope" if contrast == condition else "difference"

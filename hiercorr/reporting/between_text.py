@@ -27,6 +27,47 @@ def pseudobulk(f: Facts) -> str:
     )
 
 
+def across_cell_types(f: Facts) -> str:
+    """Describe a fit of :class:`hiercorr.AcrossCellTypes`."""
+    a, b = f.get("cell_type_a"), f.get("cell_type_b")
+    how = {**_METHODS, **dict.fromkeys(("ols", "hc3"), _across), "corrected": _across_corrected}
+    return paragraph(
+        f"Counts were summed over the cells of {a} and, separately, of {b} in each of "
+        f"{_units(f)} that had both ({wording.cells(f)}, {wording.depth(f)}), and "
+        f"{_normalization(f)}, for each cell type from its own genes.",
+        wording.excluded(f),
+        how[str(f.get("estimator"))](f),
+        _permutation(f),
+        wording.adjustment(f),
+        "Pairs of genes within one cell type were not tested. The sample is the unit of "
+        f"inference; computations used {software(f)}.",
+    )
+
+
+def _across(f: Facts) -> str:
+    errors = ""
+    if f.get("estimator") == "hc3":
+        errors = (
+            f", with HC3 heteroscedasticity-consistent standard errors ({cite('mackinnon_white')})"
+        )
+    return (
+        f"Across samples, the {_EXPRESSION} {_PRIOR_COUNT} of each gene of {f.get('cell_type_b')} "
+        f"was regressed on that of each gene of {f.get('cell_type_a')}{_given(f)}{errors}; "
+        f"{_partial(f)}"
+    )
+
+
+def _across_corrected(f: Facts) -> str:
+    return (
+        f"Correlations between samples, {wording.between_genes(f)}, were computed from "
+        f"log((counts + 1/2) / library size){_given(f)}, after subtracting the sampling noise of "
+        "the sample means, estimated from the cells, from their variances (the noise of two cell "
+        "types comes from different cells and is independent); two-sided p-values are from t tests "
+        f"and {percent(f)} confidence intervals are quantiles of a generalised pivotal quantity "
+        f"({cite('pivotal')}; {DRAWS} quasi-random draws{wording.seeded(f)})."
+    )
+
+
 def _units(f: Facts) -> str:
     n = f"{f.get('n_samples', 0):,}"
     return f"{n} combinations of sample and {c}" if (c := f.get("cell_type")) else f"{n} samples"
@@ -120,11 +161,25 @@ def _regression(f: Facts) -> str:
         f", with voom precision weights ({cite('voom')})," if f.get("estimator") == "voom" else ""
     )
     return (
-        f"Across samples, the {_EXPRESSION} of each of {f.genes - 1:,} genes"
-        f"{wording.chosen_genes(f)}{weights} were regressed on the {_EXPRESSION} of {f.target} "
+        f"Across samples, the {_EXPRESSION} of {_responses(f)}{weights} were regressed on the "
+        f"{_EXPRESSION} of {_predictor(f)} "
         f"{_PRIOR_COUNT}{_given(f)}{how}; "
         f"{_partial(f)}"
     )
+
+
+def _responses(f: Facts) -> str:
+    """Return the genes that were regressed."""
+    if f.listed is not None:
+        return f"one gene of each of {f.listed:,} listed pairs"
+    return f"each of {f.genes - 1:,} genes{wording.chosen_genes(f)}"
+
+
+def _predictor(f: Facts) -> str:
+    """Return the gene, or the genes, on which they were regressed."""
+    if f.listed is not None:
+        return "the other"
+    return f"{f.target}, one at a time," if f.targets > 1 else str(f.target)
 
 
 def _partial(f: Facts) -> str:
@@ -146,7 +201,8 @@ def _moderation(f: Facts, kind: str) -> str:
     robust = ", estimated robustly against hypervariable genes" if "robust" in kind else ""
     df = float(f.get("prior_df", float("nan")))
     weight = "infinite" if df == float("inf") else f"{df:.1f}"
-    typical = "" if kind == "plain" else "a median of "
+    one = kind == "plain" and not f.get("pairs_across")
+    typical = "" if one else "a median of "
     return (
         f"In the tests, residual variances were moderated across genes by empirical Bayes "
         f"({cite(*sources)}): they were shrunk towards {towards}{robust}, with {typical}{weight} "
@@ -157,10 +213,9 @@ def _moderation(f: Facts, kind: str) -> str:
 
 def _counts(f: Facts) -> str:
     return (
-        f"Across samples, the summed counts of each of {f.genes - 1:,} genes"
-        f"{wording.chosen_genes(f)} were modelled by "
+        f"Across samples, the summed counts of {_responses(f)} were modelled by "
         "negative-binomial regression with the log library size as offset "
-        f"(statsmodels; {cite('statsmodels')}) on the {_EXPRESSION} of {f.target} "
+        f"(statsmodels; {cite('statsmodels')}) on the {_EXPRESSION} of {_predictor(f)} "
         f"{_PRIOR_COUNT}{_given(f)}, "
         "with dispersions that equate Pearson's statistic to the residual degrees of freedom "
         f"({cite('moment_dispersion')}) and two-sided Wald t tests; correlations are "

@@ -24,6 +24,7 @@ MODELS: dict[str, Callable[[Facts], str]] = {
     "CellCorrelation": within_text.cell_correlation,
     "decomposition": within_text.decomposition,
     "Pseudobulk": between_text.pseudobulk,
+    "AcrossCellTypes": between_text.across_cell_types,
     "BayesianCorrelation": bayes_text.bayesian,
     "differential_expression": between_text.differential_expression,
     "enrich": table_text.enrich,

@@ -42,6 +42,11 @@ REFERENCES: dict[str, tuple[str, str]] = {
         "Bias reduction in standard errors for linear regression with multi-stage samples, "
         "Survey Methodology 28:169",
     ),
+    "holm": (
+        "Holm 1979",
+        "A simple sequentially rejective multiple test procedure, "
+        "Scandinavian Journal of Statistics 6:65",
+    ),
     "pustejovsky_tipton": (
         "Pustejovsky & Tipton 2018",
         "Small-sample methods for cluster-robust variance estimation and hypothesis testing in "
@@ -269,6 +274,7 @@ DOIS = {
     "bootstrap": "10.1214/aos/1176344552",
     "satterthwaite": "10.2307/3002019",
     "pustejovsky_tipton": "10.1080/07350015.2016.1247004",
+    "holm": "10.2307/4615733",
     "mackinnon_white": "10.1016/0304-4076(85)90158-7",
     "welch": "10.1093/biomet/34.1-2.28",
     "phipson_smyth": "10.2202/1544-6115.1585",

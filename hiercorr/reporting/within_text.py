@@ -104,8 +104,10 @@ def differential(f: Facts) -> str:
     """Describe a fit of :func:`hiercorr.differential`."""
     groups = "group" in f.variables
     condition = str(f.get("condition"))
-    what = "Differences in" if groups else "Slopes of"
+    curve = not groups and f.get("test") == "overall"
+    what = "Differences in" if groups else "Changes in" if curve else "Slopes of"
     over = f"between levels of {condition}" if groups else f"on {condition}"
+    over = f"along {condition}" if curve else over
     units = f"combinations of sample and {condition}" if _paired(f) else "samples"
     return paragraph(
         f"{what} correlations of expression {wording.between_genes(f)} {over} were estimated "
@@ -169,10 +171,18 @@ def _regression(f: Facts) -> str:
     )
     text = (
         f"To first order, each {unit}'s contribution to a correlation was regressed on "
-        f"{condition}{adjusted}{blocks}, {weights}; the tested contrast was {f.get('contrast')}. "
+        f"{condition}{adjusted}{blocks}, {weights}; {_hypothesis(f)}. "
     )
+    overall = f.get("test") in ("overall", "pairwise")
     if kind == "hierarchical":
-        return text + _random_effects(f, unit)
+        return text + _random_effects(f, unit) + _contrasts(f)
+    if overall:
+        return (
+            f"{text}Wald tests used standard errors of type HC2 ({cite('mackinnon_white')}) and an "
+            "approximate Hotelling's T-squared distribution, an F distribution with "
+            f"{f.get('df_numerator')} numerator degrees of freedom and denominator degrees of "
+            f"freedom from the design ({cite('pustejovsky_tipton')}).{_contrasts(f)}"
+        )
     text += (
         "Standard errors are of type HC2 "
         f"({cite('mackinnon_white')}) with Satterthwaite degrees of freedom "
@@ -191,19 +201,44 @@ def _regression(f: Facts) -> str:
     return f"{text}. {permuted} Under the null hypothesis the {unit}s were taken as exchangeable."
 
 
+def _hypothesis(f: Facts) -> str:
+    if f.get("test") == "trend":
+        return (
+            f"the tested contrast was the {f.get('contrast')}, with equally spaced scores and "
+            "equal weights of the levels"
+        )
+    if f.get("test") in ("overall", "pairwise"):
+        return f"the null hypothesis was {f.get('contrast')}"
+    return f"the tested contrast was {f.get('contrast')}"
+
+
+def _contrasts(f: Facts) -> str:
+    """Describe the contrasts of all pairs of groups."""
+    if f.get("test") != "pairwise":
+        return ""
+    return (
+        f" For each pair of genes, the differences between all pairs of groups ({percent(f)} "
+        "confidence intervals) had p-values adjusted by Holm's procedure over these differences "
+        f"({cite('holm')})."
+    )
+
+
 def _random_effects(f: Facts, unit: str) -> str:
     """Describe a regression that learns from all pairs how samples of a group differ."""
     groups = " in each group" if "group_tau" in f.variables else ""
+    overall = f.get("test") in ("overall", "pairwise")
+    tests = "P-values of the overall test" if overall else "Two-sided p-values of no difference"
+    normal = f"; {percent(f)} confidence intervals are normal with the posterior variance"
+    intervals = "" if overall else normal
     return (
         f"The sampling variance of each {unit}'s correlation followed from its cells, and the "
         f"distribution of the variance between {unit}s{groups} was estimated over "
         f"{f.get('prior_pairs'):,} pairs by nonparametric maximum likelihood "
         f"({cite('npmle', 'shrinkage')}), separately for pairs that are correlated over all "
-        f"{unit}s. Two-sided p-values of no difference average over the posterior distribution of "
-        f"that variance given the restricted likelihood ({cite('reml')}); {percent(f)} confidence "
-        f"intervals are normal with the posterior variance. The standard deviation between {unit}s "
-        f"was estimated for pairs for which correlations of {unit}s had standard errors of at most "
-        "0.3."
+        f"{unit}s. {tests} average over the posterior distribution of "
+        f"that variance given the restricted likelihood ({cite('reml')}){intervals}. The "
+        f"standard deviation between {unit}s was estimated for pairs for which correlations of "
+        f"{unit}s had standard errors of at most 0.3."
     )
 
 

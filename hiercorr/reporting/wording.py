@@ -159,6 +159,8 @@ def seeded(f: Facts) -> str:
 
 def between_genes(f: Facts) -> str:
     """Return the pairs analysed, e.g. ``"between all pairs of 300 genes"``."""
+    if f.get("pairs_across"):
+        return f"for {f.get('pairs_across')}"
     sizes = sorted({s.genes for s in f.types.values()} or {f.genes})
     other = int(f.target is not None and f.target_is_gene and f.targets == 1)
     number = " to ".join(f"{n - other:,}" for n in dict.fromkeys((sizes[0], sizes[-1])))

@@ -51,6 +51,8 @@ _PROCEDURES: dict[str, Callable[[Array], Array]] = {
 
 def family_of(dataset: xr.Dataset) -> str:
     """Return the name of the family of all pairs of a result."""
+    if "pairs_across" in dataset.attrs:
+        return str(dataset.attrs["pairs_across"])
     if has_all_pairs(dataset):
         return "all distinct pairs"
     if is_list(dataset):

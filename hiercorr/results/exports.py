@@ -10,6 +10,7 @@ import xarray as xr
 from hiercorr.errors import InputError
 from hiercorr.results import layout, pairs, tables
 from hiercorr.runtime.optional import optional
+from hiercorr.schema import CELL_TYPE
 
 if TYPE_CHECKING:
     import anndata as ad
@@ -19,6 +20,11 @@ if TYPE_CHECKING:
 def to_anndata(dataset: xr.Dataset, adata: ad.AnnData, key: str) -> ad.AnnData:
     """Copy the genes of a result from an AnnData object and add the result to the copy."""
     genes, targets = pairs.genes_of(dataset), layout.targets_of(dataset)
+    if CELL_TYPE in dataset:
+        raise InputError(
+            "this result has genes of two cell types, for which an AnnData of genes has no place: "
+            "use to_table() or save()"
+        )
     if layout.is_list(dataset):
         raise InputError(
             "listed pairs are no matrix of genes, and have no place in an AnnData: use to_frame()"

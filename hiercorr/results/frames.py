@@ -31,6 +31,11 @@ def column(dataset: xr.Dataset, name: str) -> pd.Series:
 
 def conf_int(dataset: xr.Dataset) -> pd.DataFrame:
     """Return the confidence limits of what was tested, columns ``lower`` and ``upper``."""
+    if pairs.OVERALL in dataset:
+        raise InputError(
+            "an overall test has no interval; contrasts() of differential(..., "
+            "contrast='pairwise') has the interval of each difference between groups"
+        )
     names = pairs.limit_names(pairs.effect_name(dataset.data_vars))
     return pd.DataFrame(
         {end: column(dataset, name) for end, name in zip(("lower", "upper"), names, strict=True)}

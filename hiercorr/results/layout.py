@@ -38,6 +38,11 @@ def has_all_pairs(dataset: xr.Dataset) -> bool:
     return "partner" in dataset.dims
 
 
+def spans_types(dataset: xr.Dataset) -> bool:
+    """Return whether the targets are genes of one cell type and the genes those of another."""
+    return "target" in dataset.dims and "cell_type_a" in dataset.attrs
+
+
 def scope(dataset: xr.Dataset) -> str:
     """Say which pairs a result has, e.g. ``"all pairs"``."""
     if has_all_pairs(dataset):

@@ -15,6 +15,7 @@ from hiercorr.schema import (
     COEFFICIENT_VARIABLES,
     GENE_TEXTS,
     GENE_VARIABLES,
+    LAYERS,
     PAIR_VARIABLES,
     SAMPLE_VARIABLES,
     Flag,
@@ -48,6 +49,7 @@ _WHOLE = {  # attributes that are whole numbers, and the smallest
     "draws": 1,
     "tune": 0,
     "chains": 1,
+    "df_numerator": 1,
     "divergences": 0,
 }
 _NUMBERS = {  # attributes that are numbers, and their range
@@ -68,7 +70,7 @@ _NUMBERS = {  # attributes that are numbers, and their range
 _SWITCHES = ("converged", "depth_adjust", "exploratory", "heterogeneity", "standardized", "shrink")
 _TEXTS = (
     *("model", "title", "level", "estimator", "formula", "uncertainty", "hiercorr_version"),
-    *("block", "block_method", "cell_terms", "cell_type_column", "condition", "contrast"),
+    *("block", "block_method", "cell_terms", "cell_type_column", "condition", "contrast", "test"),
     *("created", "donor_weights", "estimand", "interval", "layer", "method", "normalization"),
     *("note", "precision", "q_family", "q_method", "sample_column", "sample_terms", "signature"),
     *("small_samples", "structure", "subset", "tau_distribution", "tau_within_donors_distribution"),
@@ -84,12 +86,13 @@ _SHARES = (
     *("p_value", "q_value", "lfsr", "ordinary_p_value", "cell_p_value", "jackknife_p_value"),
     *("hc2_p_value", "cochran_p_value", "probability_of_direction", "rope_share", "i2"),
     *("detection", "depth_share", "depth_slope_p_value", "variance_share"),
-    *("beta_p_value", "beta_q_value"),
+    *("beta_p_value", "beta_q_value", "contrast_p_value", "contrast_adjusted_p_value"),
 )
 _POSITIVE = (
     *("se", "fisher_z_se", "difference_se", "beta_se", "sample_se", "sd", "df", "beta_df"),
     *("tau", "tau_within_donors", "group_tau", "tau2", "cochran_q", "ess_bulk", "ess_tail"),
     *("r_hat", "mean", "n_cells", "depth", "total_depth", "inflation", "library_size"),
+    *("f_statistic", "df_denominator", "largest_difference", "contrast_difference_se"),
     *("effective_samples", "dispersion", "prior_variance", "prior_df"),
     *("overdispersion_se", "overdispersion_lower", "overdispersion_upper"),
 )
@@ -101,6 +104,7 @@ _RANGES = {
 _ORDERED = (
     "ci",
     "difference",
+    "contrast_difference",
     "prediction",
     "natural",
     "overdispersion",
@@ -168,7 +172,7 @@ def impossible_shape(dataset: xr.Dataset) -> str | None:
             names = pd.Index(dataset[name].values.tolist())
             if not names.isin(dataset["gene"].values.tolist()).all():
                 return f"has names of {name!r} that are no genes of it"
-    for dim in ("gene", "partner", "target", "sample", "group", "coefficient"):
+    for dim in ("gene", "partner", "target", *LAYERS, "coefficient"):
         if dim in dataset.coords and not all(isinstance(n, str) for n in dataset[dim].values):
             return f"has names of {dim!r} that are not texts"
     if "partner" in pair and not np.array_equal(dataset["gene"].values, dataset["partner"].values):
@@ -187,7 +191,7 @@ def _known(dataset: xr.Dataset) -> Iterator[tuple[str, Any, xr.Variable]]:
         if name not in dataset.data_vars or name in GENE_TEXTS:
             continue
         variable = dataset[name].variable
-        first = next((d for d in ("sample", "group") if name.startswith(f"{d}_")), None)
+        first = next((d for d in LAYERS if name.startswith(f"{d}_")), None)
         if first is not None and variable.dims[:1] == (first,):
             variable = variable.isel({first: 0}) if variable.shape[0] else variable
         yield name, dims, variable

@@ -13,6 +13,7 @@ from hiercorr.counts.targets import PairList, Targets
 from hiercorr.inference.multiplicity import benjamini_hochberg
 from hiercorr.results.layout import distinct, mirror_targets, target_positions
 from hiercorr.results.pairs import p_values
+from hiercorr.schema import LAYERS
 
 
 def lefts(pairs: PairList) -> Targets:
@@ -78,7 +79,7 @@ def stacked(results: Sequence[xr.Dataset]) -> xr.Dataset:
     joined = xr.concat(
         [r[per_target] for r in results], "target", coords="minimal", compat="override"
     )
-    order = ("sample", "group", "target", "gene")
+    order = (*LAYERS, "target", "gene")
     out = joined.assign({n: first[n] for n in same}).transpose(
         *(d for d in order if d in joined.dims), ...
     )

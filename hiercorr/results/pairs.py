@@ -26,14 +26,17 @@ from hiercorr.results.layout import (
     is_list,
     listed_row,
     scope,
+    spans_types,
     target_of,
     targets_of,
 )
-from hiercorr.schema import GENE_ID, PAIR_VARIABLES, Flag, describe_flag, is_flagged
+from hiercorr.schema import GENE_ID, LAYERED, PAIR_VARIABLES, Flag, describe_flag, is_flagged
 
 UNCLIPPED = "correlation_unclipped"
 _LIMIT = {"correlation": 1.0, "difference": 2.0}
+OVERALL = "largest_difference"  # what an overall test over several groups or a curve is about
 SORTINGS = ("p_value", "shrunken")
+_OF_CONTRASTS = ("contrast_difference", "contrast_adjusted_p_value")  # columns of tables of pairs
 _PART = 20_000_000  # entries of a pair variable on disk that are read at one time
 _FIRST_COLUMNS = (
     "correlation",
@@ -42,6 +45,7 @@ _FIRST_COLUMNS = (
     "difference_unclipped",
     "difference_lower",
     "difference_upper",
+    "largest_difference",
     "ci_lower",
     "ci_upper",
     "sd",
@@ -49,6 +53,8 @@ _FIRST_COLUMNS = (
     "se",
     "statistic",
     "df",
+    "f_statistic",
+    "df_denominator",
     "p_value",
     "q_value",
     "lfsr",
@@ -77,9 +83,11 @@ def known_gene(dataset: xr.Dataset, gene: object) -> str:
     """
     genes = genes_of(dataset)
     name = name_of(gene, genes, ids_of(dataset))
-    if isinstance(name, str) and name in genes:
+    targets = targets_of(dataset)
+    known = genes if targets is None else genes.union(targets, sort=False)
+    if isinstance(name, str) and name in known:
         return name
-    error = unknown_name("gene", gene, genes)
+    error = unknown_name("gene", gene, known)
     if are_identifiers(genes) and not are_identifiers(pd.Index([str(gene)])):
         error = InputError(
             f"{error}; genes of this result have the ids of the data: to use symbols, fit it with "
@@ -95,7 +103,8 @@ def row_of(dataset: xr.Dataset, gene: str | None) -> tuple[str, xr.Dataset]:
     ----------
     dataset : xarray.Dataset
     gene : str or None
-        None: the target.
+        None: the target, if there is one. One of several targets: its pairs with the genes; a
+        gene: its pairs with the targets.
 
     Returns
     -------
@@ -116,9 +125,13 @@ def row_of(dataset: xr.Dataset, gene: str | None) -> tuple[str, xr.Dataset]:
             raise InputError(f"this result has pairs of target {target!r} only, not of {gene!r}")
         return target, dataset.isel(target=0, drop=True)
     if gene is None:
-        raise InputError(f"name a gene: this result has {scope(dataset)}")
+        raise InputError(f"name a gene: this result contains {scope(dataset)}")
     if targets is not None:
         named = name_of(gene, genes_of(dataset), ids_of(dataset))
+        if spans_types(dataset):
+            named = known_gene(dataset, gene)
+            if named not in targets:
+                return named, dataset.sel(gene=named, drop=True).rename(target="gene")
         if named not in targets:
             raise InputError(
                 f"this result has pairs of its {len(targets)} targets only, not of {gene!r}: "
@@ -163,9 +176,7 @@ def table_columns(dataset: xr.Dataset) -> list[str]:
     withheld.
     """
     known = [
-        n
-        for n in PAIR_VARIABLES
-        if n in dataset and not n.startswith(("sample_", "group_")) and n != "flag"
+        n for n in PAIR_VARIABLES if n in dataset and not n.startswith(LAYERED) and n != "flag"
     ]
     have = [n for n in known if not n.endswith("_unclipped") and has_values(dataset, n)]
     have = have if "correlation" in have else ["correlation", *have]
@@ -179,12 +190,13 @@ def table_columns(dataset: xr.Dataset) -> list[str]:
 
 
 def _group_columns(dataset: xr.Dataset) -> list[str]:
-    """List the variables with one column for each group."""
+    """List the variables with one column for each group, or each contrast of groups."""
     shown, every = "group_correlation", f"group_{UNCLIPPED}"
+    of_contrasts = [n for n in _OF_CONTRASTS if n in dataset]
     if shown not in dataset:
-        return []
+        return of_contrasts
     withheld = every in dataset and _withheld(dataset[shown], dataset[every])
-    return [shown, every] if withheld else [shown]
+    return [shown, *([every] if withheld else []), *of_contrasts]
 
 
 def _withheld(shown: xr.DataArray, every: xr.DataArray) -> bool:
@@ -193,14 +205,16 @@ def _withheld(shown: xr.DataArray, every: xr.DataArray) -> bool:
 
 
 def effect_name(names: Container[Hashable]) -> str:
-    """Return the quantity that was tested: ``"difference"`` where there is one.
+    """Return the quantity that was tested: a difference where there is one.
+
+    ``"largest_difference"`` for an overall test over several groups or along a curve.
 
     Parameters
     ----------
     names : container of str
         Variables of a result or columns of a table.
     """
-    return "difference" if "difference" in names else "correlation"
+    return next((n for n in ("difference", OVERALL) if n in names), "correlation")
 
 
 def limit_names(effect: str) -> tuple[str, str]:
@@ -266,11 +280,12 @@ def p_values(dataset: xr.Dataset) -> NDArray:
 def pair_columns(dataset: xr.Dataset, columns: Sequence[str]) -> Iterator[tuple[str, NDArray]]:
     """Yield the columns of a table of pairs as arrays with the dimensions of ``correlation``."""
     for c in columns:
-        if not c.startswith("group_"):
+        if not c.startswith(LAYERED):
             yield c, p_values(dataset) if c == "p_value" else dataset[c].values
             continue
-        for group, values in zip(dataset["group"].values, dataset[c].values, strict=True):
-            yield f"{c.removeprefix('group_')}[{group}]", values
+        layer, _, name = c.partition("_")
+        for label, values in zip(dataset[layer].values, dataset[c].values, strict=True):
+            yield f"{name}[{label}]", values
 
 
 def shrunken_name(dataset: xr.Dataset) -> str:

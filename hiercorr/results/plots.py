@@ -14,6 +14,7 @@ _NAMES = (
     "p_histogram",
     "qq",
     "ranked",
+    "sample_scatter",
     "strip",
     "volcano",
 )

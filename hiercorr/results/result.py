@@ -657,6 +657,58 @@ class CorrelationResult:
         text("term", term, optional=True)
         return tables.coefficients(self.dataset, term)
 
+    def contrasts(
+        self, gene_a: str | None = None, gene_b: str | None = None, *, q: float | None = None
+    ) -> pd.DataFrame:
+        r"""Tabulate the differences of all pairs of groups, for each pair of genes.
+
+        Of a result of ``differential(..., contrast="pairwise")``. ``adjusted_p_value`` is Holm's
+        over the contrasts of one pair of genes. For a screen, the pairs of genes are selected by
+        the overall test first: a contrast of a selected pair is ``significant`` if
+
+        .. math:: p_\text{adjusted} \le q R / m
+
+        with R selected pairs among m, which controls the expected proportion of selected pairs with
+        any false statement at q (Heller et al. 2009).
+
+        Parameters
+        ----------
+        gene_a, gene_b : str, optional
+            A pair of genes, or one gene with all others; None: all pairs.
+        q : float, optional
+            Maximum ``q_value`` of the overall test; adds the column ``significant``.
+
+        Returns
+        -------
+        DataFrame
+            Columns gene_a, gene_b, contrast, difference, difference_lower, difference_upper,
+            difference_se, p_value, adjusted_p_value and q_value, that of the overall test; pairs
+            with the strongest evidence first.
+
+        Raises
+        ------
+        InputError
+            If the result has no contrasts of groups, or a gene is unknown.
+
+        References
+        ----------
+        Heller, Manduchi, Grant & Ewens 2009, Bioinformatics 25:1019; Van den Berge et al. 2017,
+        Genome Biology 18:151.
+
+        Examples
+        --------
+        >>> import hiercorr as hc
+        >>> adata = hc.datasets.glioblastoma()
+        >>> options = {"depth": "total_counts", "genes": 30, "block": "patient_id"}
+        >>> r = hc.differential(adata, "sample_id", "condition", contrast="pairwise", **options)
+        >>> r.contrasts("FTL", "FTH1")["contrast"].tolist()
+        ['panobinostat - ctrl']
+        """
+        for name, gene in (("gene_a", gene_a), ("gene_b", gene_b)):
+            text(name, gene, optional=True)
+        number("q", q, 0, 1, optional=True)
+        return tables.contrasts(self.dataset, gene_a, gene_b, q)
+
     def sample_table(self, gene_a: str | None = None, gene_b: str | None = None) -> pd.DataFrame:
         """Tabulate cells and sequencing depth per sample and, for a pair, its per-sample estimates.
 
@@ -827,6 +879,8 @@ class CorrelationResult:
         donors = f" of {a['n_donors']} donors" if "n_donors" in a else ""
         scope = layout.scope(self.dataset)
         scope = f"{scope} x {genes}" if self.targets is not None else f"{genes}, {scope}"
+        if "cell_type_a" in a:
+            scope += f" ({a['cell_type_a']} x {a['cell_type_b']})"
         return (
             f"<CorrelationResult: {a.get('model', '?')}, level {a.get('level', '?')}, {scope}, "
             f"{a.get('n_samples', '?')} samples{donors}, {a.get('n_cells', '?')} cells{cells}, "

@@ -8,7 +8,7 @@ import xarray as xr
 from hiercorr.errors import InputError
 from hiercorr.inference.shrinkage import learn_effects, normal_scores, shrink
 from hiercorr.results.layout import distinct
-from hiercorr.results.pairs import p_values
+from hiercorr.results.pairs import OVERALL, p_values
 from hiercorr.schema import Flag, pair_attributes
 
 LEAST_PAIRS = 60  # with fewer, what is learnt of the effects is little more than chance
@@ -29,6 +29,11 @@ def with_local_false_signs(dataset: xr.Dataset) -> xr.Dataset:
         raise InputError(
             "this result has no p-values to learn from: fit with an uncertainty and at least 3 "
             "samples"
+        )
+    if OVERALL in dataset:
+        raise InputError(
+            "an overall test has no sign, so that it cannot be shrunk: test one contrast, as in "
+            "differential(..., contrast=(column, level, baseline))"
         )
     name = "difference" if "difference" in dataset else "correlation"
     effect = dataset[f"{name}_unclipped" if f"{name}_unclipped" in dataset else name]

@@ -13,6 +13,8 @@ from statsmodels.iolib.summary import Summary
 from statsmodels.iolib.table import SimpleTable
 
 from hiercorr.counts.selection import selected_cells
+from hiercorr.results.layout import spans_types
+from hiercorr.results.pairs import effect_name
 from hiercorr.results.text import format_cell
 from hiercorr.schema import AGREES
 
@@ -28,6 +30,9 @@ _HEADS = {
     "difference_lower": "[0.025 d",
     "difference_upper": "0.975 d]",
     "difference_se": "se(d)",
+    "largest_difference": "largest d",
+    "f_statistic": "F",
+    "df_denominator": "df 2",
     "p_value": "P>|t|",
     "q_value": "q",
     "ordinary_p_value": "ord. P",
@@ -120,8 +125,8 @@ def make_summary(
         ("No. samples:", str(a.get("n_samples", ""))),
         ("No. donors:", str(a.get("n_donors", "as samples" if a.get("sample_column") else ""))),
         ("No. cells:", f"{a.get('n_cells', 0):,}"),
-        ("No. genes:", f"{dataset.sizes['gene']:,}"),
-        ("Target:", gene or scope),
+        ("No. genes:", f"{dataset.sizes['gene']:,}{_type(dataset, 'b')}"),
+        ("Target:", gene or _targets(dataset, scope)),
         ("Depth:", a.get("depth", "")),
         ("Block:", a.get("block", "none")),
         ("hiercorr:", a.get("hiercorr_version", "")),
@@ -131,6 +136,7 @@ def make_summary(
     body = [[format_cell(c, v) for c, v in row.items()] for row in shown.to_dict("records")]
     level = f"{100 * a.get('confidence', 0.95):g}%"
     names = _HEADS | (_OF_SCORES if a.get("uncertainty") == "hierarchical" else {})
+    names = names | ({"p_value": "P>F"} if "df_numerator" in a else {})
     heads = [names.get(c, c).replace("0.025", level).replace("0.975", "CI") for c in shown.columns]
     summary = EscapedSummary()
     summary.tables.append(
@@ -145,6 +151,18 @@ def make_summary(
     if notes:
         summary.add_extra_txt(["", *notes])
     return summary
+
+
+def _targets(dataset: xr.Dataset, scope: str) -> str:
+    """Return the pairs of a result without one target."""
+    if not spans_types(dataset):
+        return scope
+    return f"{dataset.sizes['target']:,} genes{_type(dataset, 'a')}"
+
+
+def _type(dataset: xr.Dataset, side: str) -> str:
+    """Return the cell type of the genes of one side in brackets, if there are two types."""
+    return f" ({dataset.attrs[f'cell_type_{side}']})" if spans_types(dataset) else ""
 
 
 def _min_cells(attrs: Mapping[str, Any]) -> str:
@@ -207,7 +225,7 @@ def _hierarchical(attrs: Mapping[str, Any], dataset: xr.Dataset) -> str:
     alone = "hc2_p_value" if "hc2_p_value" in dataset else "jackknife_p_value"
     if "group_tau" in dataset:
         learnt = "group_tau: standard deviation between the samples of a group"
-    elif "difference" in dataset:
+    elif effect_name(dataset.data_vars) != "correlation":
         learnt = "tau: standard deviation between samples given the design"
     else:
         learnt = "tau: standard deviation between donors"
@@ -217,9 +235,15 @@ def _hierarchical(attrs: Mapping[str, Any], dataset: xr.Dataset) -> str:
         if share is None
         else f"{share:.0%} of the pairs differ by 0.15 or more"
     )
+    statistic = "The statistic is the normal score of the p-value"
+    if "df_numerator" in attrs:
+        statistic = (
+            f"The F statistic, with {attrs['df_numerator']} and infinite degrees of freedom, is "
+            "that of the p-value"
+        )
     return (
         f"{learnt}, missing where the counts are too few for it; {known} (learnt from "
-        f"{attrs['prior_pairs']:,} pairs). The statistic is the normal score "
-        "of the p-value, which is calibrated over the null pairs of the panel; standard errors are "
+        f"{attrs['prior_pairs']:,} pairs). {statistic}, "
+        "which is calibrated over the null pairs of the panel; standard errors are "
         f"posterior standard deviations. {alone} uses each pair alone."
     )

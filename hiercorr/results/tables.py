@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,10 +18,21 @@ from hiercorr.schema import (
     COEFFICIENT_VARIABLES,
     GENE_ID,
     GENE_VARIABLES,
+    LAYERED,
+    OF_TARGET,
     PAIR_VARIABLES,
     SAMPLE_VARIABLES,
     Flag,
     describe_flag,
+)
+
+_OF_CONTRAST = (
+    "difference",
+    "difference_lower",
+    "difference_upper",
+    "difference_se",
+    "p_value",
+    "adjusted_p_value",
 )
 
 
@@ -32,7 +44,8 @@ def top(dataset: xr.Dataset, gene: str | None, n: int, sort_by: str = "p_value")
     values = {c: v.astype(float) for c, v in pairs.pair_columns(row, columns)}
     values["flag"] = row["flag"].values
     table = pd.DataFrame(values, pd.Index(row["gene"].values, name="gene"))
-    table = pairs.sort_rows(table.drop(index=name, errors="ignore"), by).head(n)
+    asked = (table["flag"] & int(Flag.SELF)) == 0
+    table = pairs.sort_rows(table[asked].drop(index=name, errors="ignore"), by).head(n)
     table = table.assign(flag=[describe_flag(f) for f in table["flag"]])
     return with_types(table, dataset)
 
@@ -110,7 +123,11 @@ def id_by_name(dataset: xr.Dataset) -> dict[str, str]:
             "this result has no ids of genes beside their names, which are those of the data: "
             "gene_ids=True needs a fit with gene_names="
         )
-    return dict(zip(pairs.genes_of(dataset), ids, strict=True))
+    out = dict(zip(pairs.genes_of(dataset), ids, strict=True))
+    if OF_TARGET + GENE_ID in dataset:
+        of_targets = dataset[OF_TARGET + GENE_ID].values
+        out |= dict(zip(dataset["target"].values, of_targets, strict=True))
+    return out
 
 
 def matrix(dataset: xr.Dataset, variable: str) -> pd.DataFrame:
@@ -119,7 +136,7 @@ def matrix(dataset: xr.Dataset, variable: str) -> pd.DataFrame:
         raise InputError(
             "this result has listed pairs, which are no matrix: use pairs(), or to_frame()"
         )
-    known = [n for n in PAIR_VARIABLES if n in dataset and not n.startswith(("sample_", "group_"))]
+    known = [n for n in PAIR_VARIABLES if n in dataset and not n.startswith(LAYERED)]
     text("variable", variable)
     if variable not in known:
         raise unknown_name("pair variable", variable, known)
@@ -143,8 +160,15 @@ def covariance(dataset: xr.Dataset) -> pd.DataFrame:
 
 
 def gene_table(dataset: xr.Dataset) -> pd.DataFrame:
-    """Tabulate the gene variables."""
-    return _one_dimensional(dataset, GENE_VARIABLES, "gene")
+    """Tabulate the gene variables; targets that are no genes of the result come first."""
+    table = _one_dimensional(dataset, GENE_VARIABLES, "gene")
+    if not any(f"{OF_TARGET}{name}" in dataset for name in GENE_VARIABLES):
+        return table
+    own = {f"{OF_TARGET}{name}": name for name in GENE_VARIABLES if f"{OF_TARGET}{name}" in dataset}
+    of_targets = dataset[[*own]].drop_dims("gene", errors="ignore")
+    renamed = of_targets.rename(own).rename(target="gene")
+    first = _one_dimensional(renamed, GENE_VARIABLES, "gene")
+    return pd.concat([first, table])
 
 
 def sample_table(dataset: xr.Dataset, gene_a: str | None, gene_b: str | None) -> pd.DataFrame:
@@ -187,6 +211,39 @@ def coefficients(dataset: xr.Dataset, term: str | None) -> pd.DataFrame:
     table = dataset[names].sel(coefficient=term, drop=True).to_dataframe()[names]
     size = -table["beta_statistic"].abs()
     return table.iloc[np.lexsort((size.fillna(0), table["beta_p_value"].fillna(2)))]
+
+
+def contrasts(
+    dataset: xr.Dataset, gene_a: str | None, gene_b: str | None, q: float | None
+) -> pd.DataFrame:
+    """Tabulate the contrasts of groups, pair by pair, those of one gene, or those of all."""
+    if "contrast" not in dataset.dims:
+        raise InputError(
+            "this result has no contrasts of groups: use differential(..., contrast='pairwise')"
+        )
+    at = np.nonzero(layout.distinct(dataset) & pairs.in_tables(dataset))
+    a, b = layout.ends(dataset, at)
+    p, q_value = (dataset[name].values[at] for name in ("p_value", "q_value"))
+    chosen = np.ones(len(p), bool) if q is None else q_value <= q
+    level = np.nan if q is None else q * chosen.sum() / max(np.isfinite(p).sum(), 1)
+    for gene in (gene_a, gene_b):
+        if gene is not None:
+            name = pairs.known_gene(dataset, gene)
+            chosen &= (a == name) | (b == name)
+    rows = np.flatnonzero(chosen)
+    rows = rows[np.argsort(p[rows], kind="stable")]
+    names = dataset["contrast"].values
+    each = np.repeat(rows, len(names))
+    every: tuple[Any, ...] = (slice(None), *at)
+    table = pd.DataFrame({"gene_a": a[each], "gene_b": b[each]})
+    table["contrast"] = np.tile(names, len(rows))
+    for name in _OF_CONTRAST:
+        values = dataset[f"contrast_{name}"].values[every]
+        table[name] = values[:, rows].T.ravel()
+    table["q_value"] = q_value[each]
+    if q is not None:
+        table["significant"] = table["adjusted_p_value"] <= level
+    return table
 
 
 def flag_counts(dataset: xr.Dataset) -> pd.Series:

@@ -37,7 +37,9 @@ def format_cell(column: str, value: object) -> str:
         return str(value)
     if value != value:
         return ""
+    column = column.partition("[")[0]  # of one group or contrast
     if column.endswith(P_VALUES):
         return p_text(value)
-    integer = column in ("ess_bulk", "ess_tail") or (column == "df" and value % 1 == 0)
+    whole = column in ("df", "df_denominator") and value % 1 == 0
+    integer = column in ("ess_bulk", "ess_tail") or whole
     return f"{value:.0f}" if integer else f"{value:.3f}"

@@ -297,6 +297,7 @@ def check_memory(
     limit: int | None,
     streams: bool = False,
     computed: bool = False,
+    layers: int = 0,
 ) -> None:
     """Raise an error if the result would not fit in memory, before it is computed.
 
@@ -315,10 +316,13 @@ def check_memory(
     computed : bool
         Whether variables of many pairs that follow from others are not kept
         (:mod:`hiercorr.results.computed`).
+    layers : int
+        Number of further arrays, of contrasts of groups.
     """
     entries = n_genes * (n_genes if rows is None else rows)
     size = np.dtype(dtype).itemsize
     kept = 8 if computed and entries >= COMPUTED_FROM and rows is None else 14
+    kept += layers
     need = entries * (kept * size + 10 + (2 * n_samples + 4) * size * per_sample)
     if limit is not None and need > limit:
         disk = "stream it to disk with out='result.zarr', " if streams and not per_sample else ""

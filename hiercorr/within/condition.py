@@ -1,9 +1,11 @@
-"""Condition of a differential analysis: its design matrix, contrast, groups and permutations."""
+"""Condition of a differential analysis: its design matrix, contrasts, groups and permutations."""
 
 from __future__ import annotations
 
+import itertools
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -28,6 +30,10 @@ from hiercorr.errors import DataWarning, EstimationWarning, InputError, unknown_
 from hiercorr.runtime.user_warnings import warn
 from hiercorr.within import differential_tests
 
+TESTS = ("overall", "pairwise", "trend")  # values of contrast= that are no contrast themselves
+_SMOOTH = re.compile(r"(bs|cs|cr|cc|poly)\(")
+_CENTRED = re.compile(r"(cs|cr|cc)\((?!.*constraints)")
+_FITTED = 25  # values of a numeric condition at which its curve is computed
 _UNBALANCED = 1.5  # ratio of group sizes from which permutations are warned of
 Contrast = str | Sequence[str] | None
 
@@ -38,8 +44,8 @@ class Condition:
 
     Attributes
     ----------
-    column : str
-        Column of ``obs``.
+    stated : str
+        Column of ``obs``, or a smooth function of one, such as ``"bs(age, df=3)"``.
     sample : str
         Column with the sample of each cell.
     formula : str or None
@@ -47,14 +53,41 @@ class Condition:
     block : str or None
         Column with the donor of each sample.
     contrast : str or (column, level, baseline), optional
-        Linear combination of coefficients.
+        Linear combination of coefficients, or one of :data:`TESTS`.
     """
 
-    column: str
+    stated: str
     sample: str
     formula: str | None
     block: str | None
     contrast: Contrast
+
+    @property
+    def smooth(self) -> bool:
+        """Whether the condition is a smooth function of a column."""
+        return _SMOOTH.match(self.stated) is not None
+
+    @property
+    def column(self) -> str:
+        """Column of ``obs``."""
+        if not self.smooth:
+            return self.stated
+        found = formulas.columns(f"~ {self.stated}")
+        if len(found) != 1:
+            raise InputError(
+                f"condition {self.stated!r} must be a function of one column of obs, and has "
+                f"{', '.join(map(repr, found)) or 'none'}"
+            )
+        return found[0]
+
+    @property
+    def term(self) -> str:
+        """Term of the formula; natural and cyclic splines are centred beside the intercept."""
+        if not self.smooth:
+            return f"`{self.stated}`"
+        if _CENTRED.match(self.stated):
+            return self.stated.rstrip()[:-1] + ", constraints='center')"
+        return self.stated
 
     @property
     def units(self) -> str:
@@ -76,10 +109,20 @@ class ConditionDesign:
         One row per unit, with the columns that are constant within units.
     design : DesignMatrix
         Matrix with the condition, covariates of samples and blocks.
-    contrast : ndarray, shape (n_coefficients,)
-        Weights of the coefficients.
     levels : list of str or None
         Levels of the condition; None for a numeric condition.
+    test : {"contrast", "overall", "pairwise", "trend"}
+        Whether one contrast of coefficients is tested, all groups (or all coefficients of a curve)
+        together, these and each pair of groups, or the slope over ordered groups.
+    contrast : ndarray, shape (n_coefficients,)
+        Weights of the coefficients; of the first row of `rows` in an overall test.
+    rows : ndarray, shape (q, n_coefficients), or None
+        Contrasts that are 0 under the null hypothesis of an overall test.
+    fitted : ndarray, shape (m, n_coefficients), or None
+        Weights of the coefficients in the correlation of each group, averaged over the samples'
+        covariates, or at values of a numeric condition, for an overall test.
+    pairs : dict
+        Name and weights of the contrast of each pair of groups.
     cell_terms, sample_terms : list of str
         Terms of the formula that vary between the cells of a sample, and those that do not.
     cells : ndarray, shape (n_cells, k), or None
@@ -88,11 +131,15 @@ class ConditionDesign:
 
     table: pd.DataFrame
     design: DesignMatrix
-    contrast: NDArray[np.float64]
     levels: list[str] | None
     cell_terms: list[str]
     sample_terms: list[str]
     cells: NDArray[np.float64] | None
+    test: str
+    contrast: NDArray[np.float64]
+    rows: NDArray[np.float64] | None = None
+    fitted: NDArray[np.float64] | None = None
+    pairs: dict[str, NDArray[np.float64]] = field(default_factory=dict)
 
     def groups(self, condition: str) -> NDArray[np.int64] | None:
         """Return the level of each unit, shape (n_units,); None for a numeric condition."""
@@ -102,7 +149,15 @@ class ConditionDesign:
         return np.asarray(codes, np.int64)
 
     def describe_contrast(self) -> str:
-        """Describe the contrast as a linear combination of coefficients."""
+        """Describe what is tested: coefficients, groups, or a linear combination of them."""
+        if self.test == "trend":
+            assert self.levels is not None
+            return f"slope per level of {' < '.join(self.levels)}"
+        if self.rows is not None:
+            if self.levels is not None:
+                return f"equality of {', '.join(self.levels)}"
+            tested = np.flatnonzero(self.rows.any(0))
+            return f"{', '.join(self.design.names[k] for k in tested)} = 0"
         parts = [f"{w:+g} {n}" for w, n in zip(self.contrast, self.design.names, strict=True) if w]
         if len(parts) == 1:
             return parts[0].removeprefix("+").replace("1 ", "", 1)
@@ -142,7 +197,12 @@ def condition_design(counts: Counts, condition: Condition) -> ConditionDesign:
         _check_blocks(table, condition)
     text = "~ " + " + ".join(of_samples or ["1"])
     if condition.column not in formulas.columns(text):
-        text += f" + `{condition.column}`"
+        text += f" + {condition.term}"
+    elif condition.smooth:
+        raise InputError(
+            f"condition={condition.stated!r} and formula={condition.formula!r} both have "
+            f"{condition.column!r}: give it in one of them"
+        )
     design = sample_design(text, table, varying, condition.block)
     n, k = design.matrix.shape
     if n - k < 1:
@@ -155,8 +215,8 @@ def condition_design(counts: Counts, condition: Condition) -> ConditionDesign:
             table, condition.sample, n, "p-values are too small", "block={column}"
         )
     cells = make_design("~ " + " + ".join(of_cells), counts.obs).matrix if of_cells else None
-    contrast = _contrast(condition, design, levels)
-    return ConditionDesign(table, design, contrast, levels, of_cells, of_samples, cells)
+    given = (table, design, levels, of_cells, of_samples, cells)
+    return ConditionDesign(*given, **_tested(condition, design, table[condition.column], levels))
 
 
 def _levels(
@@ -178,6 +238,9 @@ def _levels(
             "it out with subset="
         )
     one_name_each("condition column", name, values)
+    one_value = f"condition {name!r} has one value, {str(values.iloc[0])!r}, in all samples"
+    if values.nunique() < 2:
+        raise InputError(f"{one_value}: nothing to compare")
     if pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values):
         codes = like_codes(name, values) or (values.nunique() == 2 and np.ptp(values) != 1)
         if pd.api.types.is_integer_dtype(values) and codes:
@@ -188,12 +251,13 @@ def _levels(
                 DataWarning,
             )
         return None
-    levels = sorted(values.astype(str).unique())
-    size = values.astype(str).value_counts()
-    if len(levels) < 2:
+    if condition.smooth:
         raise InputError(
-            f"condition {name!r} has one value, {levels[0]!r}, in all samples: nothing to compare"
+            f"condition={condition.stated!r} needs numbers, and column {name!r} has "
+            f"{values.dtype} values, e.g. {str(values.iloc[0])!r}"
         )
+    levels = [str(v) for v in _in_order(values)]
+    size = values.astype(str).value_counts()
     if (size < 2).any():
         raise InputError(
             f"condition {name!r} has one sample in group {size.index[size < 2][0]!r}: a "
@@ -214,21 +278,94 @@ def _check_blocks(table: pd.DataFrame, condition: Condition) -> None:
     warn_of_few_donors(str(condition.block), int(both.sum()))
 
 
+def _is_ordered(values: pd.Series) -> bool:
+    return isinstance(values.dtype, pd.CategoricalDtype) and bool(values.dtype.ordered)
+
+
+def _in_order(values: pd.Series) -> list[Any]:
+    """Return the levels of a condition: ordered ones in their order, others by name."""
+    if _is_ordered(values):
+        return list(values.cat.remove_unused_categories().cat.categories)
+    return sorted(values.unique(), key=str)
+
+
+def _tested(
+    condition: Condition, design: DesignMatrix, values: pd.Series, levels: list[str] | None
+) -> dict[str, Any]:
+    """Find what is tested: a contrast, all groups together, pairs of them, or their trend."""
+    test = _test_of(condition, design, values, levels)
+    if test == "contrast":
+        return {"test": test, "contrast": _contrast(condition, design, levels)}
+    if levels is None:
+        rows = np.eye(len(design.names))[_own(condition, design)]
+        distinct = np.unique(values.to_numpy(float))
+        at = np.unique(np.quantile(distinct, np.linspace(0, 1, _FITTED), method="nearest"))
+        fitted = design.level_rows(condition.column, list(at))
+        return {"test": test, "contrast": rows[0], "rows": rows, "fitted": fitted}
+    fitted = design.level_rows(condition.column, _in_order(values))
+    if test == "trend":
+        scores = np.arange(len(levels)) - (len(levels) - 1) / 2
+        return {"test": test, "contrast": scores @ fitted / (scores @ scores)}
+    rows = fitted[1:] - fitted[0]
+    pairs = {
+        f"{levels[j]} - {levels[i]}": fitted[j] - fitted[i]
+        for i, j in itertools.combinations(range(len(levels)), 2)
+    }
+    found = {"test": test, "contrast": rows[0], "rows": rows, "fitted": fitted}
+    return found | {"pairs": pairs if test == "pairwise" else {}}
+
+
+def _test_of(
+    condition: Condition, design: DesignMatrix, values: pd.Series, levels: list[str] | None
+) -> str:
+    """Return the kind of test that is asked for, or that suits the condition."""
+    wanted, name = condition.contrast, condition.column
+    if wanted is None:
+        if len(own_coefficients(design.names, name)) == 1:
+            return "contrast"
+        return "trend" if levels is not None and _is_ordered(values) else "overall"
+    if not isinstance(wanted, str) or wanted in design.names:
+        return "contrast"
+    if wanted not in TESTS:
+        if re.fullmatch(r"[A-Za-z]\w*", wanted):
+            raise unknown_name("contrast", wanted, (*TESTS, *design.names))
+        return "contrast"
+    if wanted == "pairwise" and levels is None:
+        raise InputError(
+            f"contrast='pairwise' compares groups, and condition {name!r} is a number: leave it "
+            "out, or use obs[...].astype(str) if the numbers are codes of groups"
+        )
+    if wanted == "trend":
+        if levels is None and len(own_coefficients(design.names, name)) == 1:
+            return "contrast"
+        if levels is None or not _is_ordered(values):
+            raise InputError(
+                f"contrast='trend' needs an order of the groups of {name!r}: make it an ordered "
+                "categorical, pd.Categorical(obs[...], categories=[...], ordered=True), or a number"
+            )
+    return wanted
+
+
+def _own(condition: Condition, design: DesignMatrix) -> list[int]:
+    """Return the positions of the coefficients of the condition, also of functions of it."""
+    own = own_coefficients(design.names, condition.column)
+    own = own or design.positions(condition.column)
+    if not own:
+        raise InputError(
+            f"condition {condition.column!r} has no coefficient of its own in formula "
+            f"{design.formula!r}: state the difference with contrast="
+        )
+    return own
+
+
 def _contrast(
     condition: Condition, design: DesignMatrix, levels: list[str] | None
 ) -> NDArray[np.float64]:
-    if condition.contrast is not None:
-        return design.contrasts({"contrast": condition.contrast})[0]
-    coefficients = own_coefficients(design.names, condition.column)
-    if len(coefficients) != 1:
-        named = ", ".join(design.names[k] for k in coefficients)
-        other, baseline = (levels or ["a", "b"])[1::-1]
-        raise InputError(
-            f"condition {condition.column!r} has {len(coefficients)} coefficients ({named}): state "
-            "the difference with contrast=, e.g. "
-            f"contrast=({condition.column!r}, {other!r}, {baseline!r})"
-        )
-    return np.eye(len(design.names))[coefficients[0]]
+    wanted = condition.contrast
+    stated = wanted in design.names or wanted != "trend" if isinstance(wanted, str) else True
+    if wanted is not None and stated:
+        return design.contrasts({"contrast": wanted})[0]
+    return np.eye(len(design.names))[_own(condition, design)[0]]
 
 
 def check_pooled(
@@ -297,6 +434,11 @@ def condition_shuffles(
         raise InputError(
             f"permutations need two groups or a numeric condition; choose two of {found.levels} "
             "with subset="
+        )
+    if found.rows is not None:
+        raise InputError(
+            f"permutations test one contrast, and condition {condition.stated!r} has "
+            f"{len(found.rows)} coefficients: leave out permutations="
         )
     names = found.design.names
     own = [k for k in range(1, len(names)) if not names[k].startswith(f"C(`{condition.block}`)[")]

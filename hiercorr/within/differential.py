@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -60,8 +61,16 @@ from hiercorr.within.dataset import distribution, modality_depth
 from hiercorr.within.heterogeneity import LEAST_GENES, LEAST_PAIRS, without_tau
 from hiercorr.within.hierarchical_difference import RandomRegression, learn_regression
 from hiercorr.within.options import Plan
+from hiercorr.within.overall_test import (
+    DOUBLE,
+    contrast_variables,
+    overall_table,
+    withhold_impossible,
+)
 
 DIFFERENTIAL_METHODS = ("regression", "pooled")
+_MOST_SIGNED = 6  # groups whose patterns of signs are all considered
+_LAYERS = 8  # arrays of each contrast of groups
 _UNCERTAINTIES = {"regression": ("hierarchical", "HC2"), "pooled": ("jackknife", "cluster")}
 
 
@@ -92,7 +101,7 @@ def differential(
     n_jobs: int | None = None,
     progress: bool | None = None,
 ) -> CorrelationResult:
-    r"""Test differences of the correlation within samples between groups, or its slope.
+    r"""Test differences of the correlation within samples between groups, or its slope or curve.
 
     Samples are the units. To first order, the contribution of a sample to the correlation of a pair
     is :math:`L_c = \rho + x_c / b_c` (share b_c, influence x_c, as in
@@ -112,8 +121,11 @@ def differential(
     sample : str
         Column of ``obs`` with the sample of each cell; two columns: their combinations.
     condition : str
-        Column with one value per sample: two groups (or more, with `contrast`), or a number, whose
-        slope per unit is estimated. With ``block=sample`` it may vary within samples (a cell type,
+        Column with one value per sample: two groups, whose difference is estimated; several, which
+        are tested together; an ordered categorical with several levels, whose trend is; or a
+        number, whose slope per unit is. ``"bs(age, df=3)"`` (B-splines), ``"cr(age, df=2)"``
+        (natural splines) and ``"poly(age, 2)"`` test the change along a smooth curve. With
+        ``block=sample`` it may vary within samples (a cell type,
         a state, a stimulus applied to some of the cells): the units are then sample x condition,
         compared within samples.
     formula : str, optional
@@ -131,7 +143,14 @@ def differential(
     pairs : DataFrame, sequence of (str, str) or mapping, optional
         Estimate these pairs only, as for :meth:`hiercorr.CSCore.fit`; they are the family of tests.
     contrast : str or (column, level, baseline), optional
-        Linear combination of coefficients; required where `condition` has more than two groups.
+        ``(column, level, baseline)``: difference between two levels (or two numbers, of a curve),
+        averaged over the other columns of the formula. ``"overall"``: the null hypothesis that all
+        groups have the same correlation, or that all coefficients of the condition are 0; None for
+        several groups or a curve. ``"pairwise"``: also the difference between each pair of groups,
+        with Holm's adjustment within each pair of genes (:meth:`CorrelationResult.contrasts`).
+        ``"trend"``: slope per level over the scores 0, 1, 2, ... of an ordered categorical, the
+        least-squares line through its levels with equal weights; None for such a condition.
+        Otherwise a sum of coefficients as they are printed, e.g. ``"arm[T.b]:sex[T.m]"``.
     method : {"regression", "pooled"}
         ``"regression"``: as above. ``"pooled"``: the correlation of each group from its own sums,
         with its own standard error, compared on Fisher's scale; rejects fewer true nulls than the
@@ -175,6 +194,16 @@ def differential(
         ``group_correlation`` that of each group. The hierarchical model adds ``group_tau`` (or
         ``tau``, where groups are more than two or blocks are compared within) and the p-value from
         the pair alone, ``hc2_p_value``; its ``statistic`` is the normal score of the p-value.
+
+        An overall test has ``f_statistic`` with ``df_denominator`` and the attribute
+        ``df_numerator``, and ``largest_difference``, that between the largest and the smallest
+        fitted correlation (not corrected for their selection), instead of ``difference`` and its
+        test. With HC2, F is that of the approximate Hotelling test
+        (:func:`hiercorr.within.differential_tests.overall_difference`); in the hierarchical model,
+        p-values average chi-squared tests over the posterior distribution of the heterogeneity
+        (:func:`hiercorr.inference.meta_regression.overall_estimate`), and F has infinite
+        denominator degrees of freedom. ``"pairwise"`` adds ``contrast_difference`` with its limits,
+        ``contrast_p_value`` and ``contrast_adjusted_p_value``.
 
     Raises
     ------
@@ -235,16 +264,26 @@ def differential(
         targets = given_targets([str(counts.named(t)) for t in targets])
     counts = targets_first(counts, targets)
     found = condition_design(counts, asked)
+    condition = asked.column
     shuffles = None
     if permutations is not None:
         shuffles = condition_shuffles(found, asked, permutations, seed)
     question = differential_tests.Question(
-        found.design.matrix, found.contrast, found.groups(condition), found.levels or []
+        found.design.matrix,
+        found.contrast,
+        found.groups(condition),
+        found.levels or [],
+        found.rows,
+        found.fitted,
+        found.pairs,
     )
     if method == "pooled":
         check_pooled(question, asked, permutations)
     plan = _plan(counts, targets, precision, confidence, found, progress)
-    output = tiling.PairOutput(counts.n_genes, plan.rows, plan.dtype)
+    double = DOUBLE if question.rows is not None else ()
+    output = tiling.PairOutput(
+        counts.n_genes, plan.rows, plan.dtype, double=("cell_p_value", *double)
+    )
     work = "differential(%r): %s of %d genes, %d cells of %d samples"
     with (
         threads(n_jobs),
@@ -253,9 +292,9 @@ def differential(
         ),
     ):
         problem = fitting.prepare(counts, plan)
-        regression = None
+        regressions = None
         if method == "regression" and permutations is None and uncertainty != "HC2":
-            regression = _regression(
+            regressions = _regressions(
                 counts,
                 problem,
                 question,
@@ -264,16 +303,18 @@ def differential(
                 uncertainty is not None,
             )
         pooled = (uncertainty or "jackknife") if method == "pooled" else None
-        test = PairTest(question, pooled, shuffles, confidence, regression)
+        test = PairTest(question, pooled, shuffles, confidence, regressions or [])
         fitting.fit_tiles(counts, problem, output, None, [test])
     pair = output.finish()
     pair |= problem.follow(pair)
     tiling.add_q_values(pair, plan.rows)
     other = (pair["flag"] & int(Flag.SELF)) == 0
-    missing = int(np.isnan(pair["difference_unclipped"])[other].sum())
+    tested = "p_value" if question.rows is not None else "difference_unclipped"
+    missing = int(np.isnan(pair[tested])[other].sum())
     if missing:
+        what = "test" if question.rows is not None else "difference"
         warn(
-            f"{proportion(missing, int(other.sum()))} of the pairs have no difference (no variance "
+            f"{proportion(missing, int(other.sum()))} of the pairs have no {what} (no variance "
             "beyond noise); they are NaN and flagged",
             EstimationWarning,
         )
@@ -285,8 +326,7 @@ def differential(
         "sample_column": sample,
         "theta": problem.fit.theta,
         "seed": seed if isinstance(seed, int) else None,
-        "note": "statistic, df, p_value and q_value test the null hypothesis of no difference; "
-        "correlation is that of all samples together.",
+        "note": _note(question),
         **counts.attributes,
     }
     dataset = _dataset(counts, pair, problem, targets, test, attrs)
@@ -310,23 +350,40 @@ def _check_uncertainty(uncertainty: str, method: str, permutations: int | None) 
         )
 
 
-def _regression(
+def _note(question: differential_tests.Question) -> str:
+    """Explain the tests of the result in a sentence or two."""
+    overall = "correlation is that of all samples together."
+    if question.rows is None:
+        tests = "statistic, df, p_value and q_value test the null hypothesis of no difference"
+        return f"{tests}; {overall}"
+    groups = "all groups have the same correlation"
+    same = groups if question.groups is not None else "the correlation is constant"
+    text = f"f_statistic, p_value and q_value test the null hypothesis that {same}; {overall}"
+    if question.pairs:
+        text += " adjusted_p_value: Holm over the differences of one pair of genes."
+    return text
+
+
+def _regressions(
     counts: Counts,
     problem: fitting.WithinProblem,
     question: differential_tests.Question,
     condition: pd.Series,
     blocked: bool,
     asked: bool,
-) -> RandomRegression | None:
-    """Learn the random-effects regression; None, with a warning if asked for, if it cannot be."""
+) -> list[RandomRegression] | None:
+    """Learn the random-effects regressions; None, with a warning if asked for, if it cannot be."""
     group, signs = np.zeros(counts.n_samples, np.int64), None
     values = condition if question.groups is None else condition.astype(str)
     distinct, codes = np.unique(values, return_inverse=True)
+    if len(distinct) == 2 or (question.groups is not None and len(distinct) <= _MOST_SIGNED):
+        signs = np.array([np.array((1.0, *rest))[codes] for rest in _signs(len(distinct) - 1)])
     if len(distinct) == 2:
-        signs = np.where(codes == 1, 1.0, -1.0)
         group = group if blocked else codes
-    design = RegressionDesign(question.design, question.contrast, group, signs)
-    found = learn_regression(counts, problem, design)
+    design = RegressionDesign(
+        question.design, question.contrast, group, signs, question.rows, question.fitted
+    )
+    found = learn_regression(counts, problem, design, list(question.pairs.values()))
     if found is None and asked:
         warn(
             f"{counts.n_genes} genes and {counts.n_samples} samples are too few to learn how "
@@ -338,6 +395,11 @@ def _regression(
     return found
 
 
+def _signs(n: int) -> list[tuple[float, ...]]:
+    """Return all signs of n groups relative to one more, except for those of no difference."""
+    return list(itertools.product((1.0, -1.0), repeat=n))[1:]
+
+
 def _plan(
     counts: Counts,
     target: Targets | None,
@@ -347,7 +409,8 @@ def _plan(
     progress: bool | None,
 ) -> Plan:
     rows, dtype = tiling.rows_of(target, counts.genes), tiling.DTYPE[precision]
-    tiling.check_memory(counts.n_genes, 0, tiling.n_rows(rows), False, dtype, available_memory())
+    layers, limit = _LAYERS * len(found.pairs), available_memory()
+    tiling.check_memory(counts.n_genes, 0, tiling.n_rows(rows), False, dtype, limit, layers=layers)
     tiles = tiling.tiles(counts.n_genes, counts.n_samples, rows, dtype, tiling.WIDE)
     return Plan("within", "none", precision, confidence, rows, None, progress, tiles, found.cells)
 
@@ -365,8 +428,9 @@ class PairTest:
         Permutations.
     confidence : float
         Confidence level of the intervals.
-    regression : RandomRegression, optional
-        Random-effects regression; the HC2 p-value is kept beside its own.
+    regressions : list of RandomRegression
+        Random-effects regressions of the question and of each pair of groups; the HC2 p-value is
+        kept beside theirs. Empty: HC2 alone.
     """
 
     def __init__(
@@ -375,10 +439,15 @@ class PairTest:
         pooled: str | None,
         shuffles: differential_tests.Shuffles | None,
         confidence: float,
-        regression: RandomRegression | None = None,
+        regressions: Sequence[RandomRegression] = (),
     ) -> None:
         self.question, self.pooled, self.shuffles = question, pooled, shuffles
-        self.confidence, self.regression = confidence, regression
+        self.confidence, self.regressions = confidence, list(regressions)
+
+    @property
+    def regression(self) -> RandomRegression | None:
+        """Random-effects regression of the question."""
+        return self.regressions[0] if self.regressions else None
 
     def __call__(
         self,
@@ -396,6 +465,8 @@ class PairTest:
             *problem.variance_sums(left, right),
             (problem.noise[left], problem.noise[right]),
         )
+        if self.question.rows is not None:
+            return self._overall(problem, left, right, sums, tile)
         if self.pooled is not None:
             found = differential_tests.pooled_difference(self.question, sums, self.pooled)
         else:
@@ -415,6 +486,33 @@ class PairTest:
             flag |= without_tau(tile)
         return (flag | beyond * Flag.OUT_OF_RANGE.bit).astype(np.uint16)
 
+    def _overall(
+        self,
+        problem: fitting.WithinProblem,
+        left: slice,
+        right: slice,
+        sums: differential_tests.TileSums,
+        tile: dict[str, NDArray],
+    ) -> NDArray[np.uint16]:
+        """Add the variables of an overall test, and of the contrasts of groups, to a tile."""
+        question, dtype = self.question, problem.plan.dtype
+        assert question.rows is not None
+        learnt = [r.tile(problem, left, right, sums.num, sums.den) for r in self.regressions]
+        hc2 = differential_tests.overall_difference(question, sums)
+        tile |= overall_table(hc2, learnt[0] if learnt else None, len(question.rows), dtype)
+        tables = []
+        for k, contrast in enumerate(question.pairs.values()):
+            one = replace(question, contrast=contrast, groups=None, rows=None, pairs={})
+            found = differential_tests.tile_difference(one, sums, None)
+            table = _table(found, self.confidence, dtype, 2.0)
+            if learnt:
+                table = _normal_table(found | learnt[k + 1], self.confidence, dtype, 2.0)
+            tables.append(table)
+        if tables:
+            tile |= contrast_variables(tables)
+        flag = withhold_impossible(tile, question.groups is not None)
+        return flag | without_tau(tile) if learnt else flag
+
 
 def _attributes(
     asked: Condition, found: ConditionDesign, test: PairTest, method: str
@@ -431,6 +529,8 @@ def _attributes(
         "cell_terms": " + ".join(found.cell_terms) or None,
         "condition": asked.column,
         "contrast": found.describe_contrast(),
+        "test": found.test,
+        "df_numerator": None if found.rows is None else len(found.rows),
         "method": method,
         "uncertainty": test.pooled or ("HC2" if shuffles is None else by_permutation),
         "interval": AGREES
@@ -488,6 +588,7 @@ def _dataset(
         modality=modality_depth(counts),
         target=target,
         groups=question.labels if question.groups is not None else None,
+        contrasts=list(question.pairs) or None,
         attrs=attrs,
     )
 

@@ -8,10 +8,11 @@ also exists for samples that could not be estimated alone. The regression weight
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import special
 
 from hiercorr import kernels
 from hiercorr.design.permutation import distinct_orders, random_orders
@@ -34,12 +35,22 @@ class Question:
         Level of each sample; None for a numeric condition.
     labels : list of str
         Names of the levels.
+    rows : ndarray, shape (q, k), optional
+        Contrasts that are 0 under the null hypothesis of an overall test.
+    fitted : ndarray, shape (m, k), optional
+        Weights of the coefficients in the fitted correlations of the groups, or along the curve,
+        for an overall test.
+    pairs : dict
+        Name and weights of the contrast of each pair of groups.
     """
 
     design: Array
     contrast: Array
     groups: NDArray[np.int64] | None
     labels: list[str]
+    rows: Array | None = None
+    fitted: Array | None = None
+    pairs: dict[str, Array] = field(default_factory=dict)
 
     @property
     def group_weights(self) -> Array | None:
@@ -164,6 +175,51 @@ def tile_difference(
         extra = 0 if shuffles.exact else 1
         p = (count + extra) / (len(shuffles.values) + extra)
         out["permutation_p"] = np.where(np.isfinite(out["difference"]) & (count >= 0), p, np.nan)
+    return out
+
+
+def overall_difference(question: Question, sums: TileSums) -> dict[str, NDArray]:
+    r"""Test for the pairs of a tile whether all groups, or all values of a number, agree.
+
+    .. math:: Q = (C\hat\beta)' \hat V^{-1} C\hat\beta, \quad
+              \hat V = \sum_c \frac{(CMX_c u_c)(CMX_c u_c)'}{1 - h_c}, \quad
+              F = \frac{\eta - q + 1}{\eta q} Q \sim F_{q, \eta - q + 1}
+
+    for the q rows of C and the regression of :func:`tile_difference`. :math:`\eta` are the degrees
+    of freedom of the Wishart distribution whose total variance is that of :math:`\hat V` under
+    variances proportional to 1 / b_c (the approximate Hotelling test AHT of Pustejovsky & Tipton
+    2018); for q = 1 this is the square of the t test with Satterthwaite degrees of freedom.
+
+    Parameters
+    ----------
+    question : Question
+        With `rows` and `fitted`.
+    sums : TileSums
+
+    Returns
+    -------
+    dict of ndarray
+        ``f_statistic``, ``df_denominator``, ``p_value`` and ``largest_difference`` (left, right);
+        ``group_correlation`` (group, left, right), not clipped, where there are groups.
+    """
+    assert question.rows is not None
+    assert question.fitted is not None
+    given = (sums.num, sums.den, *gene_sides(sums.gene_num, sums.gene_den, sums.noise))
+    wald, eta, spread = kernels.differences.overall(
+        *given, question.design, question.rows, question.fitted
+    )
+    q = len(question.rows)
+    df = eta - q + 1
+    df = np.where(df > 0, df, np.nan)
+    f = df / (eta * q) * wald
+    out = {
+        "f_statistic": f,
+        "df_denominator": df,
+        "p_value": special.fdtrc(q, df, f),
+        "largest_difference": spread,
+    }
+    if question.groups is not None:
+        out["group_correlation"] = _by_group(question.groups, len(question.labels), sums)
     return out
 
 

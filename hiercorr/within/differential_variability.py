@@ -19,7 +19,7 @@ from hiercorr.counts.read import read_counts
 from hiercorr.counts.selection import Selection
 from hiercorr.design.formulas import random_blocks
 from hiercorr.design.samples import sample_name
-from hiercorr.errors import EstimationWarning, between_0_and_1, text
+from hiercorr.errors import EstimationWarning, InputError, between_0_and_1, text
 from hiercorr.inference import benjamini_hochberg
 from hiercorr.inference.variability import variance_regression
 from hiercorr.results.missing import proportion
@@ -29,7 +29,7 @@ from hiercorr.runtime.resources import threads
 from hiercorr.runtime.user_warnings import warn
 from hiercorr.schema import GENE_ID, Flag, describe_flag
 from hiercorr.within import fitting
-from hiercorr.within.condition import Condition, condition_design
+from hiercorr.within.condition import Condition, ConditionDesign, condition_design
 from hiercorr.within.options import Plan
 from hiercorr.within.variance_sums import variance_sums
 
@@ -67,9 +67,10 @@ def differential_variability(
     data : AnnData or path
         Cells x genes raw counts of ONE cell type, as for :class:`hiercorr.CSCore`.
     sample, condition, formula, block, contrast
-        As for :func:`hiercorr.differential`: groups of samples, or a number whose slope is
-        estimated; covariates of samples enter the regression, covariates of cells are regressed out
-        of the counts; `block` is a fixed effect of each donor.
+        As for :func:`hiercorr.differential`: two groups of samples, an ordered categorical whose
+        trend is estimated, or a number whose slope is; covariates of samples enter the regression,
+        covariates of cells are regressed out of the counts; `block` is a fixed effect of each
+        donor. One contrast is tested: state it where `condition` has more than two groups.
     genes, layer, depth, subset, modalities, gene_names, min_cells, small_samples
         As for :class:`hiercorr.CSCore`. Moderation needs many genes; few are tested alone.
     confidence : float
@@ -129,6 +130,8 @@ def differential_variability(
     )
     counts = read_counts(data, selection)
     found = condition_design(counts, asked)
+    if found.rows is not None:
+        raise InputError(_one_contrast(asked, found))
     plan = Plan("within", "none", "double", confidence, None, None, None, [], found.cells)
     work = "differential_variability(%r): %d genes, %d cells of %d samples"
     told = condition, counts.n_genes, counts.n_cells, counts.n_samples
@@ -182,3 +185,12 @@ def differential_variability(
         "groups": found.levels is not None,
     }
     return table.sort_values("p_value", kind="stable")
+
+
+def _one_contrast(asked: Condition, found: ConditionDesign) -> str:
+    """Return the message for a condition, or a contrast, with several degrees of freedom."""
+    text = f"one contrast is tested for each gene, and {found.describe_contrast()!r} is several"
+    if found.levels is None:
+        return f"{text}: use condition={asked.column!r}, whose slope is estimated"
+    baseline, level = found.levels[:2]
+    return f"{text}: state one, e.g. contrast=({asked.column!r}, {level!r}, {baseline!r})"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,7 @@ from hiercorr.inference.meta_regression import (
     RegressionPrior,
     SampleEffects,
     learn_regression_prior,
+    overall_estimate,
     regression_estimate,
 )
 from hiercorr.inference.random_effects import ABSENT, DonorGenes
@@ -130,13 +132,16 @@ class RandomRegression:
         -------
         dict of ndarray
             ``difference``, ``se``, ``p_value``, shape (left, right), and ``tau``, shape
-            (n_groups, left, right).
+            (n_groups, left, right); of several rows of the design, ``largest_difference`` instead
+            of a difference and its error.
         """
         shape = num.shape[1:]
         noise = self.model.noise(problem.sums, left, right, np.empty(num.shape, num.dtype))
         symmetric = left == right and problem.plan.rows is None
         i, j = np.triu_indices(shape[0], 1) if symmetric else np.indices(shape).reshape(2, -1)
-        names = ("difference", "se", "p_value")
+        overall = self.design.rows is not None
+        names = ("largest_difference", "p_value") if overall else ("difference", "se", "p_value")
+        test = overall_estimate if overall else regression_estimate
         out = {name: np.full(shape, np.nan) for name in names}
         out["tau"] = np.full((self.design.n_groups, *shape), np.nan)
         genes1, genes2 = (
@@ -150,7 +155,7 @@ class RandomRegression:
                 sums = PairSums(
                     num[:, a, b], den[:, a, b], noise[:, a, b], _take(genes1, a), _take(genes2, b)
                 )
-                found = regression_estimate(sample_effects(sums), self.design, self.prior)
+                found = test(sample_effects(sums), self.design, self.prior)
                 for name, values in found.items():
                     out[name][..., a, b] = values
                     if symmetric:
@@ -161,8 +166,11 @@ class RandomRegression:
 
 
 def learn_regression(
-    counts: Counts, problem: WithinProblem, design: RegressionDesign
-) -> RandomRegression | None:
+    counts: Counts,
+    problem: WithinProblem,
+    design: RegressionDesign,
+    contrasts: Sequence[Array] = (),
+) -> list[RandomRegression] | None:
     """Learn from a panel of genes how samples differ; None with too few samples, genes or pairs.
 
     Parameters
@@ -171,6 +179,13 @@ def learn_regression(
     problem : WithinProblem
         Moments of the genes, with samples as units.
     design : RegressionDesign
+    contrasts : sequence of ndarray
+        Further contrasts of the same design.
+
+    Returns
+    -------
+    list of RandomRegression
+        For the design, and for each of the contrasts.
     """
     n_samples, k = design.matrix.shape
     genes = panel_genes(problem.fit, problem.gene["information"])
@@ -191,8 +206,16 @@ def learn_regression(
     effects = sample_effects(sums)
     if ((effects.variance < ABSENT).sum(0) - k >= LEAST_RESIDUAL_DF).sum() < LEAST_PAIRS:
         return None
-    prior = learn_regression_prior(effects, design)
-    return None if prior is None else RandomRegression(design, model, ratio, prior)
+    first = learn_regression_prior(effects, design)
+    if first is None:
+        return None
+    out = [RandomRegression(design, model, ratio, first)]
+    for contrast in contrasts:
+        one = replace(design, contrast=contrast, rows=None, fitted=None)
+        prior = learn_regression_prior(effects, one, first)
+        assert prior is not None
+        out.append(RandomRegression(one, model, ratio, prior))
+    return out
 
 
 def _genes(genes: DonorGenes, ratio: Array) -> tuple[Array, ...]:

@@ -276,7 +276,7 @@ class FitOptions:
                 ),
             ):
                 if refused:
-                    raise InputError(f"out= is for the pairs of many genes; {why}")
+                    raise InputError(f"out= is for all pairs, or those of many targets; {why}")
         if self.per_sample and self.estimator != "within":
             raise InputError("per_sample=True requires estimator='within'")
         if self.checkpoint is not None and (model.covariates or model.remote or model.depth_adjust):

@@ -10,6 +10,7 @@ import pytest
 
 import hiercorr as hc
 from hiercorr.analysis import run
+from tests.within.support import arms
 
 OPTIONS = {
     "sample": "sample_id",
@@ -381,4 +382,14 @@ def test_a_condition_within_donors_and_one_between_them(gbm, tmp_path, nothing_d
     np.testing.assert_array_equal(
         part.results["differential_sex"].dataset["p_value"], expected.dataset["p_value"]
     )
-    assert "choose two of them with subset=" in part.skipped["differential_third"]
+    assert "has one sample in group 'c'" in part.skipped["differential_third"]
+
+
+@pytest.mark.filterwarnings("ignore::hiercorr.DataWarning", "ignore::hiercorr.EstimationWarning")
+def test_a_condition_of_three_groups_is_tested_as_a_whole(tmp_path, nothing_drawn):
+    data = arms((0.1, 0.1, 0.7))
+    options = {"sample": "sample", "target": "gene0", "depth": "depth", "sets": "none"}
+    found = hc.analyze(data, tmp_path / "a", condition="arm", **options)
+    part = found.parts[0]
+    assert part.results["differential_arm"].dataset.attrs["test"] == "overall"
+    assert any("differs by arm for 1 of 13 genes" in s for s in found.findings)

@@ -55,14 +55,6 @@ def test_conditions_of_donors_alongside_one_within_them():
     assert units(sample="donor", condition="sex").formula == "~ sex"
 
 
-def test_more_than_two_groups_are_named():
-    three = OBS.assign(arm=list("abca"), age=[3, 4, 5, 6])
-    found = choose_units(
-        make_plan({"target": "A", "sample": "library", "condition": ["arm", "age", "stim"]}), three
-    )
-    assert found.several_groups == ["arm"]
-
-
 def test_what_cannot_be_used_is_refused():
     for used in ({"sample": "donor"}, {"sample": "library", "block": "donor"}):
         with pytest.raises(hc.InputError, match="condition='donor' is the column of"):

@@ -158,6 +158,11 @@ def test_differential(path, tmp_path):
         "differential", given, *options, *chosen[:3], "cluster", "-o", tmp_path / "i.zarr"
     )
     assert "is not available with --method regression" in refused.output
+    for contrast, test in (("b,a", "contrast"), ("pairwise", "pairwise"), ("arm[T.b]", "contrast")):
+        out = tmp_path / f"{test}{len(contrast)}.zarr"
+        chosen = ["--condition", "arm", "--contrast", contrast, "-o", out]
+        assert run("differential", given, *options, *chosen).exit_code == 0
+        assert hc.load(out).dataset.attrs["test"] == test
     assert (
         "at least"
         in run(
@@ -317,3 +322,48 @@ def test_block_weights_and_uncertainty(tmp_path):
     done = run("fit", own, where, "-o", tmp_path / "own.nc")
     assert done.exit_code == 0, done.output
     assert hc.load(tmp_path / "own.nc").dataset.attrs["block"] == "donor"
+
+
+def test_across_cell_types(path, tmp_path):
+    import anndata as ad
+
+    data = ad.read_h5ad(path)
+    data.obs["type"] = np.where(np.arange(data.n_obs) % 2, "A", "B")
+    where, genes = tmp_path / "typed.h5ad", tmp_path / "ligands.txt"
+    data.write_h5ad(where)
+    genes.write_text("gene0\ngene1\n")
+    common = ("--sample", "sample", "--depth", "depth", "--min-cells", "5")
+    types = ("--types", "type", "--type-a", "A", "--type-b", "B")
+    lists = ("--genes-a", genes, "--genes-b", "gene1,gene2")
+    out = tmp_path / "a.zarr"
+    done = run("across", where, *common, *types, *lists, "--normalization", "cpm", "-o", out)
+    assert done.exit_code == 0, done.output
+    assert "2 genes (A)" in done.output
+    options = {"depth": "depth", "min_cells": 5, "normalization": "cpm"}
+    lists = {"genes_a": ["gene0", "gene1"], "genes_b": ["gene1", "gene2"]}
+    model = hc.AcrossCellTypes(data, "sample", "type", ("A", "B"), **options, **lists)
+    saved = hc.load(out)
+    assert saved.matrix().equals(model.fit().matrix())
+    assert "gene_b" in run("show", out).output
+    table = tmp_path / "a.csv"
+    assert run("export", out, "-o", table).exit_code == 0
+    assert len(pd.read_csv(table)) == 4
+    report = run("report", out, "-o", tmp_path / "a.html")
+    assert report.exit_code == 0, report.output
+    assert "no plot" not in report.output
+    stated = tmp_path / "mine.toml"
+    stated.write_text(
+        'model = "AcrossCellTypes"\n[data]\ncell_type = "type"\ntypes = ["A", "B"]\n'
+        'pairs = [["gene0", "gene2"]]\nnormalization = "cpm"\n[fit]\nmethod = "spearman"\n'
+    )
+    done = run("fit", stated, where, *common, "-o", tmp_path / "b.zarr")
+    assert done.exit_code == 0, done.output
+    assert len(hc.load(tmp_path / "b.zarr")) == 1
+    listed = tmp_path / "pairs.tsv"
+    listed.write_text("gene_a\tgene_b\ngene0\tgene2\ngene1\tgene2\n")
+    done = run("across", where, *common, *types, "--pairs", listed, "-o", tmp_path / "d.zarr")
+    assert done.exit_code == 0, done.output
+    assert hc.load(tmp_path / "d.zarr").dataset.sizes["pair"] == 2
+    done = run("across", where, *common, *types[:4], "--type-b", "a", "-o", tmp_path / "c.zarr")
+    assert done.exit_code == 2
+    assert "unknown cell type" in done.output

@@ -90,6 +90,7 @@ COMMANDS = {
     "fit": [*DATA, "--target", "gene0", *OUT],
     "differential": [*DATA, "--condition", "arm", "--target", "gene0", *OUT],
     "cell-types": [*DATA, "--types", "type", "--target", "gene0", *OUT],
+    "across": [*DATA, "--types", "type", "--type-a", "A", "--type-b", "B", *OUT],
     "signature": [*DATA, "--members", "gene0,gene1", *OUT],
     "variability": [*DATA, "--condition", "arm", "-o", "o.csv", "--overwrite"],
     "check": DATA,

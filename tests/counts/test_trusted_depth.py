@@ -350,3 +350,48 @@ def test_cells_chosen_by_counts_are_told_with_some_others_among_them(leftover):
         d.obs["depth"] = 1000.0
         assert text in warnings_of("fit", d)
     assert "cells chosen" not in warnings_of("fit", data(genes))
+
+
+def programme(kind, seed=0):
+    """Simulate 1,100 independent genes of which some hold a part of all counts that varies."""
+    rng = np.random.default_rng(seed)
+    genes, _ = world(1100, mean=1.0, seed=seed)
+    each = genes.sum(1)
+    if kind == "four of one programme":
+        level = np.exp(rng.normal(0, 1, CELLS) - 0.5)[:, None]
+        genes[:, :4] = rng.poisson(0.14 * each[:, None] * level * np.ones(4))
+    elif kind == "one in few cells":
+        genes[:, 0] = rng.poisson(1.5 * each * (rng.random(CELLS) < 0.12))
+    elif kind == "one that varies":
+        genes[:, 0] = rng.poisson(0.23 * each * np.exp(rng.normal(0, 1.2, CELLS) - 0.72))
+    else:  # harmless
+        genes[:, :2] = rng.poisson(0.08 * each[:, None] * np.exp(rng.normal(0, 0.3, (CELLS, 2))))
+    return genes
+
+
+@pytest.mark.parametrize("consumer", CONSUMERS)
+@pytest.mark.parametrize("kind", ["four of one programme", "one in few cells", "one that varies"])
+def test_genes_that_hold_less_but_vary_are_left_out(kind, consumer):
+    found = warnings_of(consumer, data(programme(kind)))
+    assert "f0" in found
+    assert "would pass as depth" in found
+    assert "f0" in warnings_of(consumer, data(programme(kind)), depth="total")
+
+
+def test_independent_genes_beside_them_do_not_correlate():
+    for kind in ("four of one programme", "one in few cells", "one that varies"):
+        d, names = data(programme(kind)), [f"f{j}" for j in range(10, 90)]
+        with pytest.warns(hc.DataWarning, match="would pass as depth"):
+            r = hc.CSCore(d, "donor", genes=names).fit()
+        with pytest.warns(hc.DataWarning, match="passes as depth"):
+            wrong = hc.CSCore(d, "donor", genes=names, depth="total").fit()
+        upper = np.triu_indices(80, 1)
+        right, made = (np.nanmedian(x.matrix().to_numpy()[upper]) for x in (r, wrong))
+        assert abs(right) < 0.02
+        assert made > 0.04
+        assert "f0" in r.dataset.attrs["depth_without"]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_stable_genes_count_as_depth(seed):
+    assert "would pass" not in warnings_of("aggregate", data(programme("stable", seed)))

@@ -54,3 +54,26 @@ def test_each_method_is_named_with_its_source(small, options, present, quiet):
 def test_normalizations(gbm, normalization, source, quiet):
     model = hc.Pseudobulk(gbm, "sample_id", depth="total_counts", normalization=normalization)
     assert source in methods_text(model.fit(target="FTL"))
+
+
+@pytest.mark.parametrize(
+    ("options", "present"),
+    [
+        ({}, "Partial Pearson correlations between samples, for the 6 pairs of 2 genes of x"),
+        ({"method": "ols"}, "each gene of y was regressed on that of each gene of x, adjusting"),
+        ({"method": "hc3"}, "MacKinnon & White 1985"),
+        ({"method": "corrected"}, "the noise of two cell types comes from different cells"),
+        ({"permutations": 99, "seed": 1}, "permuting the residuals given the covariates"),
+    ],
+)
+def test_methods_state_both_cell_types(gbm, options, present):
+    data = gbm.copy()
+    data.obs["kind"] = ["y" if k % 2 else "x" for k in range(data.n_obs)]
+    lists = {"genes_a": ["FTL", "FTH1"], "genes_b": ["FTL", "SPP1", "CXCL2"]}
+    given = {"depth": "total_counts", "formula": "~ condition"}
+    model = hc.AcrossCellTypes(data, "sample_id", "kind", ("x", "y"), **given, **lists)
+    text = methods_text(model.fit(**options))
+    assert present in text
+    assert "summed over the cells of x and, separately, of y in each of 10 samples" in text
+    assert "over the 6 pairs of 2 genes of x with 3 genes of y" in text
+    assert "within one cell type were not tested" in text

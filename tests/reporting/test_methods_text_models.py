@@ -176,6 +176,7 @@ CSCORE, BH = "Su et al. 2023", "Benjamini & Hochberg 1995"
 T_OF_SAMPLES = "Satterthwaite 1946"
 JACKKNIFE = {CSCORE, "Miller 1974", T_OF_SAMPLES, BH}
 HIERARCHICAL = {CSCORE, "Kiefer & Wolfowitz 1956", "Stephens 2017", "Harville 1977", BH}
+OVERALL = {CSCORE, "MacKinnon & White 1985", "Pustejovsky & Tipton 2018", BH}
 HC2 = {CSCORE, "MacKinnon & White 1985", "Bell & McCaffrey 2002", BH}
 TMM = {"Robinson & Oshlack 2010", "Robinson et al. 2010", BH}
 POSTERIOR = {"Aitchison & Ho 1989", "Kruschke 2018", "Lewandowski et al. 2009"}
@@ -443,6 +444,15 @@ CASES = {
             "Two-sided p-values of no difference average",
         ],
         {CSCORE, "Kiefer & Wolfowitz 1956", "Stephens 2017", "Harville 1977", BH},
+    ),
+    "differential, pairs of groups": (
+        partial(differences, contrast="pairwise"),
+        [
+            "the null hypothesis was equality of ctrl, panobinostat",
+            "an F distribution with 1 numerator degrees of freedom",
+            "adjusted by Holm's procedure",
+        ],
+        OVERALL | {"Holm 1979"},
     ),
     "differential, block": (
         partial(differences, block="patient_id", target=None, confidence=0.9),
@@ -872,14 +882,14 @@ OPTIONS = {
         "gene_names memory_limit scratch scheduler",
     ),
     hc.CSCore.fit: (
-        "estimator uncertainty weights target per_sample standardize covariate_level adjust "
+        "estimator uncertainty weights target pairs per_sample standardize covariate_level adjust "
         "n_bootstrap confidence seed",
         "precision out overwrite checkpoint n_jobs progress",
     ),
     hc.CSCore.signature: ("genes name weights uncertainty confidence", "n_jobs progress"),
     hc.by_cell_type: ("data cell_type sample types family fit subset block options", ""),
     hc.differential: (
-        f"{DATA} condition formula block modalities target contrast method uncertainty "
+        f"{DATA} condition formula block modalities target pairs contrast method uncertainty "
         "permutations confidence seed",
         "gene_names precision n_jobs progress",
     ),
@@ -888,7 +898,7 @@ OPTIONS = {
         "gene_names",
     ),
     hc.Pseudobulk.fit: (
-        "method target interaction contrasts permutations moderated confidence seed",
+        "method target pairs interaction contrasts permutations moderated confidence seed",
         "precision progress",
     ),
     hc.BayesianCorrelation: (
@@ -903,16 +913,16 @@ OPTIONS = {
         "target genes shrink draws confidence rope seed",
         "n_jobs progress",
     ),
-    hc.CellCorrelation: (DATA, "gene_names"),
+    hc.CellCorrelation: (f"{DATA} modalities", "gene_names"),
     hc.CellCorrelation.fit: (
-        "method level target uncertainty confidence",
+        "method level target pairs uncertainty confidence",
         "precision progress",
     ),
     hc.metacells: (
         "data sample size labels layer depth subset n_genes n_components min_cells seed",
         "gene_names",
     ),
-    hc.decompose: (f"{DATA} target", "gene_names progress"),
+    hc.decompose: (f"{DATA} target pairs", "gene_names progress"),
     hc.CorrelationResult.adjust: ("method family level", ""),
     hc.evidence: ("target within between exploratory bayesian q", ""),
     hc.differential_expression: (
@@ -965,6 +975,7 @@ def test_unknown_models_are_refused():
 
 def test_every_model_has_a_case():
     made = {"CSCore", "differential", "CellCorrelation", "decomposition", "Pseudobulk"}
+    made |= {"AcrossCellTypes"}  # in test_between_text
     tables = {"differential_expression", "differential_variability"}
     tables |= {"enrich", "gsea", "find_modules"}
     assert set(MODELS) == made | tables | {"BayesianCorrelation"}

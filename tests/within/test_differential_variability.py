@@ -2,6 +2,7 @@
 
 import anndata as ad
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import optimize, stats
 
@@ -217,3 +218,18 @@ def test_types_of_features_are_as_alone():
 def test_one_condition_is_refused(data):
     with pytest.raises(hc.InputError, match="nothing to compare"):
         hc.differential_variability(data[data.obs["arm"] == "a"], **OPTIONS)
+
+
+def test_several_contrasts_are_refused(data):
+    several = data.copy()
+    several.obs["dose"] = several.obs["sample"].map(lambda s: "xyz"[int(s[1]) % 3])
+    options = {**OPTIONS, "condition": "dose"}
+    with pytest.raises(hc.InputError, match=r"state one, e.g. contrast=\('dose', 'y', 'x'\)"):
+        hc.differential_variability(several, **options)
+    table = hc.differential_variability(several, **options, contrast=("dose", "y", "x"))
+    assert np.isfinite(table["p_value"]).mean() > 0.9
+    with pytest.raises(hc.InputError, match="use condition='age', whose slope"):
+        hc.differential_variability(data, **OPTIONS | {"condition": "bs(age, df=3)"})
+    several.obs["dose"] = pd.Categorical(several.obs["dose"], list("xyz"), ordered=True)
+    trend = hc.differential_variability(several, **options)
+    assert trend.attrs["contrast"] == "slope per level of x < y < z"

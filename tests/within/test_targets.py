@@ -104,7 +104,7 @@ def test_results_know_their_targets(model, asked):
     assert list(r.top("FTH1", n=3).index) == list(r.of("FTH1").top(n=3).index)
     with pytest.raises(hc.InputError, match="pairs of its 3 targets only, not of 'SPP1'"):
         r.top("SPP1")
-    with pytest.raises(hc.InputError, match="name a gene: this result has 3 targets"):
+    with pytest.raises(hc.InputError, match="name a gene: this result contains 3 targets"):
         r.top()
     assert r["SPP1", "FTL"]["correlation"] == r["FTL", "SPP1"]["correlation"]
     assert r.matrix().shape == (3, 40)

@@ -1,0 +1,95 @@
+"""Grids over cells resolve the likelihood of large counts: the density against adaptive rules."""
+
+import numpy as np
+import pytest
+
+from hiercorr.bayes.margin import Cells, likelihood_width
+from hiercorr.bayes.sampling import unpack
+from hiercorr.kernels import bayes as kernels
+from tests.bayes.support import pair_of
+
+CELLS, SAMPLES = 40, 3
+
+
+def simulated(mean, sd, rho, seed=0):
+    rng = np.random.default_rng(seed)
+    n = CELLS * SAMPLES
+    factor = np.linalg.cholesky([[1, rho], [rho, 1]])
+    u = rng.normal(size=(n, 2)) @ factor.T * sd
+    s = np.exp(rng.normal(0, 0.3, n))
+    s /= s.mean()
+    x = rng.poisson(s[:, None] * mean * np.exp(u - sd**2 / 2)).astype(np.int64)
+    return Cells(x, np.log(s), np.arange(SAMPLES + 1) * CELLS)
+
+
+def cell_likelihood(x, log_s, mean, sd, rho, nodes=24):
+    """Integrate a cell by the Gauss-Hermite rule centred at its own mode."""
+    covariance = np.outer(sd, sd) * np.array([[1, rho], [rho, 1]])
+    precision = np.linalg.inv(covariance)
+
+    def log_joint(u):
+        d = u - mean
+        return (x * u - np.exp(log_s + u)).sum(-1) - 0.5 * np.einsum(
+            "...i,ij,...j", d, precision, d
+        )
+
+    u = np.log(x + 0.5) - log_s
+    for _ in range(60):
+        rate = np.exp(log_s + u)
+        hessian = np.diag(rate) + precision
+        step = np.linalg.solve(hessian, x - rate - precision @ (u - mean))
+        u = u + np.clip(step, -1, 1)
+        if np.abs(step).max() < 1e-10:
+            break
+    t, w = np.polynomial.hermite_e.hermegauss(nodes)
+    w = w * np.exp(t**2 / 2)
+    spread = np.linalg.cholesky(np.linalg.inv(hessian))
+    at = np.stack(np.meshgrid(t, t, indexing="ij"), -1) @ spread.T + u
+    value = log_joint(at)
+    top = value.max()
+    volume = np.log(np.linalg.det(spread)) - 0.5 * np.linalg.slogdet(covariance)[1]
+    return top + np.log((np.outer(w, w) * np.exp(value - top)).sum()) + volume
+
+
+def difference(cells, pair, first, second):
+    """Return the difference of the log likelihood between two vectors of parameters."""
+    total = 0.0
+    for theta, sign in ((second, 1), (first, -1)):
+        d = unpack(pair, theta[None, None], np.zeros((1, 1), bool), np.zeros((1, 1)))
+        for c in range(SAMPLES):
+            given = d.mean[0, 0, c], d.sd_within[0, 0], np.tanh(d.zeta[0, 0])
+            for i in range(cells.starts[c], cells.starts[c + 1]):
+                total += sign * cell_likelihood(cells.x[i].astype(float), cells.log_s[i], *given)
+    return total
+
+
+@pytest.mark.parametrize("mean", [0.05, 1, 50, 500, 2000])
+@pytest.mark.parametrize(("sd", "rho"), [(0.3, 0.5), (0.8, 0.95), (1.6, 0.7), (0.5, 0.99)])
+def test_density_of_any_counts(mean, sd, rho):
+    cells = simulated(mean, sd, rho)
+    pair = pair_of(cells, (0, 1), heterogeneity=False)
+    first, second = pair.initial.copy(), pair.initial.copy()
+    zeta = pair.layout.zeta
+    second[zeta] += 0.3
+    prior = [
+        kernels.log_prior(t[zeta], *pair.priors.row(kernels.Z_WITHIN))[0] for t in (first, second)
+    ]
+    found = pair.log_density(second)[0] - pair.log_density(first)[0] - (prior[1] - prior[0])
+    error = abs(found - difference(cells, pair, first, second))
+    assert error < (0.1 if pair.coarse else 0.01)
+
+
+def test_grids_are_as_fine_as_the_likelihood():
+    for mean in (5.0, 100.0):
+        cells = simulated(mean, 0.5, 0.5)
+        pair = pair_of(cells, (0, 1))
+        assert not pair.coarse
+        for margin, (_, spacing) in zip(pair.margins, pair.grids, strict=True):
+            assert spacing <= 1.2 * margin.width + 1e-12
+    assert pair_of(simulated(2000, 1.6, 0.5), (0, 1)).coarse
+
+
+def test_width_of_the_likelihood():
+    x = np.arange(1.0, 1001)
+    assert likelihood_width(x, np.ones(1000)) == pytest.approx(1 / np.sqrt(995), rel=1e-3)
+    assert likelihood_width(np.zeros(10), np.ones(10)) == 1.0
