@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from hiercorr.within.cell_types import by_cell_type
     from hiercorr.within.cscore import CSCore
     from hiercorr.within.differential import differential
+    from hiercorr.within.differential_variability import differential_variability
 
 _WHERE = {
     "AcrossCellTypes": "between.across",
@@ -56,6 +57,7 @@ _WHERE = {
     "decompose": "interpretation.decomposition",
     "differential": "within.differential",
     "differential_expression": "between.deseq2",
+    "differential_variability": "within.differential_variability",
     "evidence": "interpretation.evidence",
     "datasets": "",
     "enrichment": "",
@@ -99,6 +101,7 @@ __all__ = [
     "decompose",
     "differential",
     "differential_expression",
+    "differential_variability",
     "enrichment",
     "evidence",
     "load",

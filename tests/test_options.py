@@ -390,6 +390,22 @@ FUNCTIONS = {
             "min_counts": ("many", -1, NONE),
         },
     ),
+    "differential_variability": (
+        lambda w, **o: hc.differential_variability(**o),
+        {**CELLS, "condition": "arm"},
+        {
+            **DATA,
+            **GENES,
+            **MODALITIES,
+            **SMALL,
+            "condition": (3, "nothing", NONE),
+            "formula": (3, "~ nothing", NONE),
+            "block": (3, "nothing", NONE),
+            "contrast": (3, "nothing", NONE),
+            **CONFIDENCE,
+            **N_JOBS,
+        },
+    ),
     "decompose": (
         lambda w, **o: hc.decompose(**o),
         CELLS,

@@ -1,4 +1,4 @@
-"""Commands that tabulate saved results: show and export."""
+"""Commands that make tables: show and export of saved results, variability of genes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,18 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hiercorr.cli.group import main
-from hiercorr.cli.options import table_text, with_options
+from hiercorr.cli.options import (
+    block_option,
+    data_options,
+    genes_of,
+    genes_option,
+    given,
+    modalities_of,
+    modalities_option,
+    require_sample,
+    table_text,
+    with_options,
+)
 from hiercorr.errors import InputError
 
 if TYPE_CHECKING:
@@ -108,3 +119,66 @@ def _selected(
             )
         return fitted.pairs(q=q, n=n).set_index("cell_type")
     return selected(fitted.dataset, target, q, n, sort_by)
+
+
+@main.command()
+@click.argument("data", type=click.Path(path_type=Path))
+@data_options
+@click.option(
+    "--condition",
+    required=True,
+    metavar="COL",
+    help="Column of obs with groups of samples, or a number.",
+)
+@click.option("--formula", metavar="FORMULA", help="Covariates to adjust for, e.g. '~ sex + age'.")
+@block_option
+@genes_option
+@modalities_option
+@click.option(
+    "--contrast", metavar="LEVEL,BASELINE", help="Two groups to compare, if there are more."
+)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="Name of the table, ending in .csv, .tsv, .parquet or .xlsx.",
+)
+@click.option("--overwrite", is_flag=True, help="Replace an existing table.")
+@click.option(
+    "--rows",
+    type=click.IntRange(min=1),
+    default=20,
+    show_default=True,
+    help="Number of rows to print.",
+)
+def variability(
+    data: Path,
+    data_options: dict[str, Any],
+    condition: str,
+    genes: str | None,
+    modalities: str | None,
+    contrast: str | None,
+    output: Path,
+    overwrite: bool,
+    rows: int,
+    **options: Any,
+) -> None:
+    """Test each gene of DATA for a difference of its variability between groups of samples."""
+    from hiercorr import differential_variability
+    from hiercorr.results.table_files import check_table_path, write_table
+
+    check_table_path(output, overwrite)
+    require_sample(data_options)
+    levels = None if contrast is None else [part.strip() for part in contrast.split(",")]
+    of_model = {
+        **data_options,
+        "condition": condition,
+        "contrast": None if levels is None else (condition, *levels),
+        "genes": genes_of(genes),
+        "modalities": modalities_of(modalities),
+        **options,
+    }
+    table = differential_variability(data, **given(of_model))
+    click.echo(table_text(table.head(rows)))
+    click.echo(f"\nSaved: {write_table(table, output)} ({len(table):,} rows)")

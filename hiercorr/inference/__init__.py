@@ -37,6 +37,7 @@ from hiercorr.inference.random_effects import (
     hierarchical_estimate,
     learn_prior,
 )
+from hiercorr.inference.variability import variance_interval
 
 __all__ = [
     "UNCERTAINTIES",
@@ -69,6 +70,7 @@ __all__ = [
     "simes",
     "squeeze_variances",
     "storey",
+    "variance_interval",
     "variance_shares",
     "within_range",
 ]

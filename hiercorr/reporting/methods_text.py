@@ -20,6 +20,7 @@ Described: TypeAlias = CorrelationResult | CellTypes | Evidence | pd.DataFrame
 MODELS: dict[str, Callable[[Facts], str]] = {
     "CSCore": within_text.cscore,
     "differential": within_text.differential,
+    "differential_variability": within_text.differential_variability,
     "CellCorrelation": within_text.cell_correlation,
     "decomposition": within_text.decomposition,
     "Pseudobulk": between_text.pseudobulk,
@@ -39,8 +40,8 @@ def methods_text(result: Described) -> str:
     ----------
     result : CorrelationResult, CellTypes, Evidence or DataFrame
         A result of any model, or a table of :func:`hiercorr.differential_expression`,
-        :func:`hiercorr.enrichment.enrich`, :func:`hiercorr.enrichment.gsea` or
-        :func:`hiercorr.modules.find_modules` (its ``table``).
+        :func:`hiercorr.differential_variability`, :func:`hiercorr.enrichment.enrich`,
+        :func:`hiercorr.enrichment.gsea` or :func:`hiercorr.modules.find_modules` (its ``table``).
 
     Returns
     -------

@@ -134,6 +134,29 @@ def differential(f: Facts) -> str:
     )
 
 
+def differential_variability(f: Facts) -> str:
+    """Describe a table of :func:`hiercorr.differential_variability`."""
+    condition, block = str(f.get("condition")), f.get("block")
+    others = wording.covariates(str(f.get("formula", "~ 1")), without=(condition, block))
+    adjusted = f", adjusting for {listed(others)}" if others else ""
+    blocks = f", with fixed effects of {block}" if block else ""
+    units = f"combinations of sample and {condition}" if _paired(f) else "samples"
+    return paragraph(
+        "The variance of the expression of each gene between cells, relative to its squared mean "
+        "and without Poisson noise, was estimated within samples from raw counts with CS-CORE "
+        f"moments ({cite('cscore')}) in {data(f, units)}, using {software(f)}.",
+        wording.excluded(f),
+        _cell_terms(f),
+        wording.metacells(f),
+        f"Its logarithm was regressed on {condition}{adjusted}{blocks} by quasi-likelihood, with "
+        "weights from the sampling variance given the cells and the variance between samples; the "
+        f"tested contrast was {f.get('contrast')}. Residual variances were moderated over genes "
+        f"({cite('moderation')}), with two-sided t tests and {percent(f)} confidence intervals; "
+        "p-values were adjusted by the Benjamini-Hochberg procedure over genes "
+        f"({cite('bh')}).",
+    )
+
+
 def _paired(f: Facts) -> bool:
     return f.get("block") is not None and f.get("block") == f.get("sample_column")
 

@@ -95,6 +95,7 @@ _POSITIVE = (
     *("r_hat", "mean", "n_cells", "depth", "total_depth", "inflation", "library_size"),
     *("f_statistic", "df_denominator", "largest_difference", "contrast_difference_se"),
     *("effective_samples", "dispersion", "prior_variance", "prior_df"),
+    *("overdispersion_se", "overdispersion_lower", "overdispersion_upper"),
 )
 _RANGES = {
     **dict.fromkeys(_CORRELATIONS, (-1.0, 1.0)),
@@ -107,6 +108,7 @@ _ORDERED = (
     "contrast_difference",
     "prediction",
     "natural",
+    "overdispersion",
 )  # ..._lower and ..._upper
 _ROUNDING = 1e-5  # of single precision
 _OF = {

@@ -549,6 +549,39 @@ class CorrelationResult:
         """
         return tables.matrix(self.dataset, variable)
 
+    def covariance(self) -> pd.DataFrame:
+        r"""Compute the relative covariance of each pair; the diagonal is the relative variance.
+
+        .. math:: \phi_{jk} = \frac{\operatorname{Cov}(z_j, z_k)}{\mu_j \mu_k}
+                  = \rho_{jk}\sqrt{\phi_{jj}\phi_{kk}}
+
+        of expression z without Poisson noise, from ``correlation_unclipped`` and
+        ``overdispersion``. Computed on request and not stored. There is no interval: that of the
+        correlation does not apply, because the variances are estimated as well. The p-value for no
+        correlation is also the p-value for no covariance.
+
+        Returns
+        -------
+        DataFrame
+            Genes x partners, or targets x genes, as for :meth:`matrix`; NaN for genes without
+            variance beyond counting noise.
+
+        Raises
+        ------
+        InputError
+            If the result has no ``overdispersion``, or has listed pairs.
+
+        Examples
+        --------
+        >>> import hiercorr as hc
+        >>> adata = hc.datasets.glioblastoma()
+        >>> options = {"depth": "total_counts", "genes": 30, "subset": {"condition": "ctrl"}}
+        >>> r = hc.CSCore(adata, "sample_id", **options).fit()
+        >>> round(float(r.covariance().loc["FTL", "FTH1"]), 2)
+        0.57
+        """
+        return tables.covariance(self.dataset)
+
     def prediction_interval(self, confidence: float = 0.95) -> xr.Dataset:
         r"""Predict the correlation of each pair in a new donor.
 
@@ -586,7 +619,7 @@ class CorrelationResult:
         return pairs.prediction_interval(self.dataset, confidence)
 
     def gene_table(self) -> pd.DataFrame:
-        """Tabulate the mean, overdispersion, detection and flags of each gene.
+        """Tabulate the mean, overdispersion (with its interval), detection and flags of each gene.
 
         Examples
         --------

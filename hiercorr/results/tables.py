@@ -145,6 +145,20 @@ def matrix(dataset: xr.Dataset, variable: str) -> pd.DataFrame:
     return pd.DataFrame(shown.copy(), *(pd.Index(values[d].values, name=d) for d in values.dims))
 
 
+def covariance(dataset: xr.Dataset) -> pd.DataFrame:
+    """Compute :meth:`hiercorr.CorrelationResult.covariance`."""
+    if "overdispersion" not in dataset:
+        raise InputError(
+            "covariances need the overdispersion of the genes, which this result of "
+            f"{dataset.attrs.get('model', 'an unknown model')} does not have: fit CSCore"
+        )
+    known = "correlation_unclipped" in dataset
+    table = matrix(dataset, "correlation_unclipped" if known else "correlation").astype(float)
+    of_gene = pd.Series(dataset["overdispersion"].values, dataset["gene"].values)
+    sd = np.sqrt(of_gene.where(of_gene > 0))
+    return table.mul(sd.reindex(table.index), axis=0).mul(sd.reindex(table.columns), axis=1)
+
+
 def gene_table(dataset: xr.Dataset) -> pd.DataFrame:
     """Tabulate the gene variables; targets that are no genes of the result come first."""
     table = _one_dimensional(dataset, GENE_VARIABLES, "gene")

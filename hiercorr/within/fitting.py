@@ -147,6 +147,22 @@ def _depth_table(
     }
 
 
+def _variance_table(
+    fit: moments.GeneMoments, noise: NDArray, plan: Plan, gene_flag: NDArray[np.uint16]
+) -> dict[str, NDArray]:
+    """Return the uncertainty over donors of the overdispersion, and the flags of the genes."""
+    if plan.uncertainty == "none":
+        return {}
+    units = np.arange(fit.num.shape[1]) if plan.units is None else plan.units
+    num, den = (by_donor(part.T, units).T for part in (fit.num, fit.den))
+    found = inference.variance_interval(num, den, noise, plan.confidence)
+    without = np.isnan(found["se"])
+    few = without & ((den > 0).sum(1) < 3)
+    flag = few * Flag.TOO_FEW_SAMPLES.bit | (without & ~few) * Flag.NO_INTERVAL.bit
+    table = {f"overdispersion_{name}": values for name, values in found.items()}
+    return {**table, "gene_flag": (gene_flag | flag).astype(np.uint16)}
+
+
 def _theta(fit: moments.GeneMoments) -> float | NDArray:
     """Return theta, of each feature if there are several types."""
     return fit.theta if fit.thetas is None else fit.thetas
@@ -256,6 +272,7 @@ def within_problem(counts: Counts, sums: moments.Sums, plan: Plan) -> WithinProb
     dependence = moments.depth_dependence(sums, bare, plan.units)
     bias = depth_bias(counts, dependence, bare.variance, plan.depth_adjusted)
     gene |= _depth_table(dependence, bare.variance, gene)
+    gene |= _variance_table(fit, noise, plan, gene["gene_flag"])
     problem = WithinProblem(
         sums, fit, gene_flag, noise, None, counts.n_samples, plan, gene, bias=bias
     )

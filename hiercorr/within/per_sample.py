@@ -13,6 +13,7 @@ from hiercorr.counts.counts import Counts
 from hiercorr.inference.meta import meta_analysis
 from hiercorr.inference.pairs import fisher_z
 from hiercorr.moments.products import TypedSide
+from hiercorr.within.sides import typed_side
 
 Array = NDArray[np.float64]
 
@@ -87,7 +88,10 @@ def per_sample_pairs(
                     tile.den[:, block.rows, block.columns],
                 )
                 dtype = tile.num.dtype
-                sides = _sides(counts, sums, fit, block, c, dtype)
+                sides = [
+                    typed_side(counts, sums, fit, t, genes, c, dtype)
+                    for t, genes in zip(block.types, (block.own_left, block.own_right), strict=True)
+                ]
                 fourth = _fourth_moments(sides, c, dtype)
                 at = block.rows, block.columns
                 var[c, *at] = _variance(rho[c, *at], fit, part, fourth, c)
@@ -136,32 +140,6 @@ def _heterogeneity(z: Array, v: Array, complete: NDArray[np.bool_]) -> dict[str,
         found = meta.tau2, meta.i2, meta.q, meta.p_q
         for name, values in zip(names, found, strict=True):
             out[name][complete] = values
-    return out
-
-
-def _sides(
-    counts: Counts,
-    sums: moments.Sums,
-    fit: moments.GeneMoments,
-    block: moments.PairBlock,
-    sample: int,
-    dtype: np.dtype,
-) -> list[TypedSide]:
-    """Return the two sides of a part of a tile, each with the depth of its type."""
-    of_type = counts.by_type()
-    mu, slope = fit.mu[:, sample], fit.slope[:, sample]
-    if isinstance(sums, moments.ModalitySums):
-        depth = [part.depth for part in sums.parts]
-        given = list(zip(depth, sums.split(mu), sums.split(slope), strict=True))
-    else:
-        given = [(sums.depth, mu, slope)]
-    out = []
-    for t, genes in zip(block.types, (block.own_left, block.own_right), strict=True):
-        adjustment = fit.adjustment
-        if isinstance(adjustment, moments.ModalityAdjustment):
-            adjustment = adjustment.parts[t]
-        fitted = None if adjustment is None else adjustment.fitted(sample, dtype)
-        out.append(TypedSide(of_type[t], *given[t], genes, fitted))
     return out
 
 

@@ -93,6 +93,7 @@ COMMANDS = {
     "across": [*DATA, "--types", "type", "--type-a", "A", "--type-b", "B", *OUT],
     "signature": [*DATA, "--members", "gene0,gene1", *OUT],
     "score": [*DATA, "--score", "depth", *OUT],
+    "variability": [*DATA, "--condition", "arm", "-o", "o.csv", "--overwrite"],
     "check": DATA,
     "power": ["within", "--samples", "8", "--cells", "100", "--mean", "1", "--rho", "0.3"],
     "shrink": ["all.zarr", *OUT],

@@ -61,3 +61,23 @@ def test_export(saved, tmp_path):
     assert done.exit_code == 2
     assert "--overwrite" in done.output
     assert run("export", folder / "target.nc", "-o", tmp_path / "t.doc").exit_code == 2
+
+
+def test_variability(tmp_path):
+    given, out = tmp_path / "g.h5ad", tmp_path / "v.csv"
+    hc.datasets.glioblastoma().write_h5ad(given)
+    options = ["--sample", "sample_id", "--depth", "total_counts", "--genes", "30"]
+    chosen = ["--condition", "condition", "--block", "patient_id", "-o", out]
+    done = run("variability", given, *options, *chosen, "--rows", "3")
+    assert done.exit_code == 0, done.output
+    assert "(30 rows)" in done.output
+    table = pd.read_csv(out, index_col="gene")
+    expected = hc.differential_variability(
+        given, "sample_id", "condition", block="patient_id", depth="total_counts", genes=30
+    )
+    pd.testing.assert_series_equal(table["p_value"], expected["p_value"])
+    assert "exists" in run("variability", given, *options, *chosen).output
+    turned = ["--contrast", "ctrl,panobinostat", "--overwrite"]
+    assert run("variability", given, *options, *chosen, *turned).exit_code == 0
+    table = pd.read_csv(out, index_col="gene")["log2_fold_change"]
+    assert (table + expected["log2_fold_change"].reindex(table.index)).abs().max() < 1e-6

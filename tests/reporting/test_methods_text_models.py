@@ -168,6 +168,11 @@ def expressed():
     )
 
 
+def variable(**options):
+    made = {"genes": list(GENES), "block": "patient_id", "confidence": 0.9, **DEPTH, **options}
+    return hc.differential_variability(cells(), "sample_id", "condition", **made)
+
+
 def modules(**options):
     return find_modules(within(), min_correlation=0.1, q=0.5, min_size=2, **options).table
 
@@ -819,6 +824,17 @@ CASES = {
         ],
         {"Love et al. 2014", "Muzellec et al. 2023", "Anders & Huber 2010", BH},
     ),
+    "differential variability": (
+        variable,
+        [
+            "relative to its squared mean",
+            "cells from 10 samples",
+            "regressed on condition, with fixed effects of patient_id by quasi-likelihood",
+            "contrast was condition[T.panobinostat]",
+            "90% confidence intervals",
+        ],
+        {CSCORE, "Smyth 2004", BH},
+    ),
     "enrich": (
         partial(enriched, q=0.2, min_correlation=0.01, direction="positive", max_size=20),
         [
@@ -937,6 +953,10 @@ OPTIONS = {
         "data sample formula contrast layer depth subset block min_cells min_counts small_samples",
         "gene_names",
     ),
+    hc.differential_variability: (
+        f"{DATA} condition formula block modalities contrast confidence",
+        "gene_names n_jobs",
+    ),
     enrich: (
         "result gene sets partners q min_correlation direction min_size max_size",
         "",
@@ -980,7 +1000,8 @@ def test_unknown_models_are_refused():
 def test_every_model_has_a_case():
     made = {"CSCore", "differential", "CellCorrelation", "decomposition", "Pseudobulk"}
     made |= {"AcrossCellTypes"}  # in test_between_text
-    tables = {"differential_expression", "enrich", "gsea", "find_modules"}
+    tables = {"differential_expression", "differential_variability"}
+    tables |= {"enrich", "gsea", "find_modules"}
     assert set(MODELS) == made | tables | {"BayesianCorrelation"}
 
 
