@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from hiercorr.within.cell_types import by_cell_type
     from hiercorr.within.cscore import CSCore
     from hiercorr.within.differential import differential
+    from hiercorr.within.direct_partners import direct_partners
 
 _WHERE = {
     "AcrossCellTypes": "between.across",
@@ -56,6 +57,7 @@ _WHERE = {
     "decompose": "interpretation.decomposition",
     "differential": "within.differential",
     "differential_expression": "between.deseq2",
+    "direct_partners": "within.direct_partners",
     "evidence": "interpretation.evidence",
     "datasets": "",
     "enrichment": "",
@@ -99,6 +101,7 @@ __all__ = [
     "decompose",
     "differential",
     "differential_expression",
+    "direct_partners",
     "enrichment",
     "evidence",
     "load",
