@@ -86,9 +86,8 @@ def positive_definite(r: Array, floor: float = FLOOR) -> Array:
 
 def shrunken_precision(r: Array, shrinkage: float) -> Array:
     """Invert the positive-definite matrix after shrinkage toward the identity."""
-    return np.linalg.inv(
-        (1 - shrinkage) * positive_definite(r) + shrinkage * np.eye(r.shape[-1])
-    )
+    shrunken: Array = (1 - shrinkage) * positive_definite(r) + shrinkage * np.eye(r.shape[-1])
+    return np.linalg.inv(shrunken).astype(np.float64, copy=False)
 
 
 def partial_correlation(r: Array, shrinkage: float) -> Array:

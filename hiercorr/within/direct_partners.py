@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
+from scipy import special
 
 from hiercorr import inference, moments
 from hiercorr.counts.counts import Counts
@@ -90,10 +88,12 @@ def direct_partners(
     -------
     CorrelationResult
         All pairs. ``correlation`` is the partial correlation, ``marginal_correlation`` that without
-        regard to other genes on the same scale, ``stability`` the proportion of bootstrap resamples
-        of donors in which the partial correlation has the same sign and at least the absolute value
-        `min_correlation`. Standard errors are those of the jackknife over donors at a fixed
-        shrinkage, with t tests on (donors - 1) degrees of freedom; ``q_value`` is over all pairs.
+        regard to other genes on the same scale (no further than -1 and 1), ``stability`` the
+        proportion of bootstrap resamples of donors in which the partial correlation has the same
+        sign and at least the absolute value `min_correlation`. Standard errors are those of the
+        jackknife over donors at a fixed shrinkage, with their variances moderated over all pairs as
+        in limma (``df`` is donors - 1 plus that of the prior); ``ordinary_p_value`` is the t test
+        without moderation on donors - 1 degrees of freedom; ``q_value`` is over all pairs.
 
     Raises
     ------
@@ -114,7 +114,8 @@ def direct_partners(
     References
     ----------
     Aitchison & Ho 1989, Biometrika 76:643; Jankova & van de Geer 2015, Electronic Journal of
-    Statistics 9:1205; Su et al. 2023, Nature Communications 14:4846.
+    Statistics 9:1205; Smyth 2004, Statistical Applications in Genetics and Molecular Biology 3:3;
+    Su et al. 2023, Nature Communications 14:4846.
 
     Examples
     --------
@@ -148,9 +149,9 @@ def direct_partners(
         chosen = partial.choose_shrinkage(num, den, scale) if shrinkage is None else shrinkage
         draws = inference.bootstrap_draws(len(num), n_bootstrap, seed)
         found = _estimates(num, den, scale, float(chosen), draws, min_correlation)
-        output = tiling.PairOutput(counts.n_genes, None, plan.dtype)
+        output = tiling.PairOutput(counts.n_genes, None, plan.dtype)  # of one tile
         every = slice(0, counts.n_genes)
-        follow = inference.Derivation("t", confidence, float(len(num) - 1))
+        follow = inference.Derivation("t", confidence, float(np.nanmax(found["df"], initial=1.0)))
         tile = {name: _spread(values, usable, counts.n_genes) for name, values in found.items()}
         flag = problem.gene_flag[:, None] | problem.gene_flag[None, :]
         output.write(every, every, tile, flag)
@@ -273,14 +274,29 @@ def _estimates(
     for draw in draws:
         other = fit(draw[None].astype(float))[0]
         found += (np.sign(other) == np.sign(estimate)) & (np.abs(other) >= least)
-    known = se > 0
+    se, df, ordinary = _moderated(estimate, se, n - 1.0)
     return {
         "correlation_unclipped": estimate,
-        "se": np.where(known, se, np.nan),
-        "df": np.where(known, n - 1.0, np.nan),
-        "marginal_correlation": partial.correlation_matrix(whole, variance),
+        "se": se,
+        "df": df,
+        "ordinary_p_value": ordinary,
+        "marginal_correlation": partial.correlation_matrix(whole, variance).clip(-1, 1),
         "stability": found / len(draws),
     }
+
+
+def _moderated(estimate: Array, se: Array, df: float) -> tuple[Array, Array, Array]:
+    """Moderate the variances of all pairs; return standard errors, df and unmoderated p-values."""
+    i, j = np.triu_indices(len(se), 1)
+    own = np.where(se[i, j] > 0, se[i, j], np.nan)
+    squeezed = inference.squeeze_variances(own**2, np.full(len(own), df))
+    ordinary = 2 * special.stdtr(df, -np.abs(estimate[i, j] / own))
+    out = np.full((3, *se.shape), np.nan)
+    for matrix, values in zip(
+        out, (np.sqrt(squeezed.posterior), squeezed.total_df, ordinary), strict=True
+    ):
+        matrix[i, j] = matrix[j, i] = values
+    return out[0], np.where(np.isnan(out[0]), np.nan, out[1]), out[2]
 
 
 def _spread(values: Array, genes: NDArray[np.int64], n: int) -> Array:
