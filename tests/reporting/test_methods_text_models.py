@@ -792,7 +792,7 @@ CASES = {
     "direct partners": (
         lambda: direct(seed=3, n_bootstrap=20, min_correlation=0.2, confidence=0.9),
         [
-            "between 12 genes",
+            "between all pairs of 12 genes",
             "Poisson-lognormal",
             "maximised the Gaussian likelihood of left-out donors",
             "20 bootstrap resamples of donors, seed 3",
