@@ -144,11 +144,11 @@ def direct_partners(
         problem = fitting.prepare(counts, plan)
         usable = np.flatnonzero((problem.gene_flag & np.uint16(UNUSABLE)) == 0)
         _check_genes(counts, usable)
-        with blas.at_most(1):
+        with blas.at_most(1):  # many small matrices
             num, den = _donor_sums(counts, problem, usable)
-        chosen = partial.choose_shrinkage(num, den, scale) if shrinkage is None else shrinkage
-        draws = inference.bootstrap_draws(len(num), n_bootstrap, seed)
-        found = _estimates(num, den, scale, float(chosen), draws, min_correlation)
+            chosen = partial.choose_shrinkage(num, den, scale) if shrinkage is None else shrinkage
+            draws = inference.bootstrap_draws(len(num), n_bootstrap, seed)
+            found = _estimates(num, den, scale, float(chosen), draws, min_correlation)
         output = tiling.PairOutput(counts.n_genes, None, plan.dtype)  # of one tile
         every = slice(0, counts.n_genes)
         follow = inference.Derivation("t", confidence, float(np.nanmax(found["df"], initial=1.0)))
