@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from hiercorr.within.cscore import CSCore
     from hiercorr.within.differential import differential
     from hiercorr.within.differential_variability import differential_variability
+    from hiercorr.within.direct_partners import direct_partners
 
 _WHERE = {
     "AcrossCellTypes": "between.across",
@@ -58,6 +59,7 @@ _WHERE = {
     "differential": "within.differential",
     "differential_expression": "between.deseq2",
     "differential_variability": "within.differential_variability",
+    "direct_partners": "within.direct_partners",
     "evidence": "interpretation.evidence",
     "datasets": "",
     "enrichment": "",
@@ -102,6 +104,7 @@ __all__ = [
     "differential",
     "differential_expression",
     "differential_variability",
+    "direct_partners",
     "enrichment",
     "evidence",
     "load",

@@ -39,6 +39,13 @@ def estimand(attrs: Mapping[str, Any]) -> str | None:
     model = attrs.get("model")
     if model == "CSCore":
         return _cscore(attrs)
+    if model == "direct_partners":
+        what = "log expression" if attrs.get("scale") == "log" else "expression"
+        return (
+            f"partial correlation of {what}, not of counts, between the cells of one sample, given "
+            f"the other {attrs['conditioning_genes'] - 2} genes, {_AVERAGES['information']}; "
+            "regularised"
+        )
     if model == "differential":
         if attrs.get("method") == "pooled":
             return (

@@ -127,6 +127,8 @@ PAIR_VARIABLES = {
     "ess_bulk": "bulk effective sample size",
     "ess_tail": "tail effective sample size",
     "r_hat": "rank-normalised split R-hat",
+    "marginal_correlation": "correlation without regard to other genes",
+    "stability": "proportion of resamples of donors with this edge",
     "sample_correlation": "correlation within one sample",
     "sample_se": "standard error of atanh(sample_correlation), cells as units",
 }

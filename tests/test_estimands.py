@@ -37,6 +37,7 @@ def adata():
             "difference between groups",
         ),
         (lambda a: hc.decompose(a, **CELLS), "within and between samples"),
+        (lambda a: hc.direct_partners(hc.CSCore(a, **CELLS)), "given the other 12 genes"),
     ],
 )
 def test_result_states_its_estimand(adata, fit, words):

@@ -117,6 +117,7 @@ def of_models(made, folder):
         "traps": (hc.traps, {**given, "target": "gene0"}),
         "aggregate": (hc.aggregate, given),
         "decompose": (hc.decompose, {**given, "target": "gene0"}),
+        "direct_partners": (hc.direct_partners, {"model": model}),
         "check": (hc.check_design, given),
         "metacells": (hc.metacells, {**given, "size": 5}),
         "cells": (hc.CellCorrelation, given),

@@ -406,6 +406,20 @@ FUNCTIONS = {
             **N_JOBS,
         },
     ),
+    "direct_partners": (
+        lambda w, **o: hc.direct_partners(**o),
+        {"model": lambda w: w.model},
+        {
+            "model": (3, lambda w: w.within, NONE),
+            "scale": (3, "sqrt", NONE),
+            "shrinkage": ("much", 0.9, NONE),
+            **SIZE,
+            "n_bootstrap": ("many", 0, NONE),
+            **CONFIDENCE,
+            **SEED,
+            **N_JOBS,
+        },
+    ),
     "decompose": (
         lambda w, **o: hc.decompose(**o),
         CELLS,

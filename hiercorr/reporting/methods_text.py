@@ -23,6 +23,7 @@ MODELS: dict[str, Callable[[Facts], str]] = {
     "differential_variability": within_text.differential_variability,
     "CellCorrelation": within_text.cell_correlation,
     "decomposition": within_text.decomposition,
+    "direct_partners": within_text.direct_partners,
     "Pseudobulk": between_text.pseudobulk,
     "AcrossCellTypes": between_text.across_cell_types,
     "BayesianCorrelation": bayes_text.bayesian,

@@ -186,6 +186,11 @@ REFERENCES: dict[str, tuple[str, str]] = {
         "Aitchison & Ho 1989",
         "The multivariate Poisson-log normal distribution, Biometrika 76:643",
     ),
+    "debiased_precision": (
+        "Jankova & van de Geer 2015",
+        "Confidence intervals for high-dimensional inverse covariance estimation, Electronic "
+        "Journal of Statistics 9:1205",
+    ),
     "nuts": (
         "Hoffman & Gelman 2014",
         "The No-U-Turn sampler: adaptively setting path lengths in Hamiltonian Monte Carlo, "
@@ -266,6 +271,7 @@ REFERENCES: dict[str, tuple[str, str]] = {
 
 
 DOIS = {
+    "debiased_precision": "10.1214/15-EJS1031",
     "cscore": "10.1038/s41467-023-40503-7",
     "npmle": "10.1214/aoms/1177728066",
     "shrinkage": "10.1093/biostatistics/kxw041",

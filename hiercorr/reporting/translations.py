@@ -82,6 +82,7 @@ _ZH = {
     "CS-CORE, within samples": "CS-CORE(样本内)",
     "CS-CORE, pooled over samples": "CS-CORE(合并各样本)",
     "Correlation between samples": "样本间相关",
+    "Partial correlation, within samples": "偏相关(样本内)",
     "Difference of correlation within samples": "样本内相关的差异",
     "Decomposition of the correlation over pooled cells": "合并细胞相关的分解",
     "Bayesian correlation, within samples": "贝叶斯相关(样本内)",

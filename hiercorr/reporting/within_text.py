@@ -291,3 +291,40 @@ def decomposition(f: Facts) -> str:
         "corrected for their sampling noise. The decomposition describes these samples; no tests "
         "were carried out.",
     )
+
+
+def direct_partners(f: Facts) -> str:
+    """Describe a fit of :func:`hiercorr.direct_partners`."""
+    log = f.get("scale") == "log"
+    expression = "log expression" if log else "expression"
+    lognormal = (
+        f" on the scale of log expression under a Poisson-lognormal model "
+        f"({cite('poisson_lognormal')})"
+        if log
+        else ""
+    )
+    chosen = (
+        "that maximised the Gaussian likelihood of left-out donors"
+        if f.get("shrinkage_chosen") == "left-out donors"
+        else "that was given"
+    )
+    seed = f", seed {f.get('seed')}" if f.get("seed") is not None else ""
+    return paragraph(
+        f"Partial correlations of {expression} {wording.between_genes(f)}, given the other genes, "
+        f"were estimated within samples from raw counts in {data(f)}, using {software(f)}.",
+        wording.excluded(f),
+        wording.metacells(f),
+        _covariates(f),
+        f"Covariances corrected for the noise of counts were those of CS-CORE ({cite('cscore')})"
+        f"{lognormal}. The correlation matrix of {f.get('conditioning_genes'):,} genes was made "
+        "positive definite by raising its eigenvalues to at least 0.001, shrunk toward the "
+        f"identity with the weight {f.get('shrinkage'):g} {chosen}, and inverted, and the bias of "
+        f"the shrinkage was removed to first order ({cite('debiased_precision')}).",
+        f"Standard errors were obtained by a jackknife over donors at this weight "
+        f"({cite('jackknife')}), with variances moderated over pairs by empirical Bayes "
+        f"({cite('moderation')}); {percent(f)} confidence intervals and two-sided p-values are "
+        "based on t distributions. Stability is the proportion of "
+        f"{f.get('n_bootstrap'):,} bootstrap resamples of donors{seed} with a partial correlation "
+        f"of the same sign and of at least {f.get('min_correlation'):g} in absolute value.",
+        wording.adjustment(f),
+    )

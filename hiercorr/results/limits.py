@@ -81,13 +81,14 @@ _CORRELATIONS = (
     *("correlation", "ci_lower", "ci_upper", "prediction_lower", "prediction_upper"),
     *("group_correlation", "observed_correlation", "within_correlation", "between_correlation"),
     *("shrunken_correlation", "natural_correlation", "natural_lower", "natural_upper"),
-    *("correlation_projected", "sample_correlation"),
+    *("correlation_projected", "sample_correlation", "marginal_correlation"),
 )
 _SHARES = (
     *("p_value", "q_value", "lfsr", "ordinary_p_value", "cell_p_value", "jackknife_p_value"),
     *("hc2_p_value", "cochran_p_value", "probability_of_direction", "rope_share", "i2"),
     *("detection", "depth_share", "depth_slope_p_value", "variance_share"),
     *("beta_p_value", "beta_q_value", "contrast_p_value", "contrast_adjusted_p_value"),
+    "stability",
 )
 _POSITIVE = (
     *("se", "fisher_z_se", "difference_se", "beta_se", "sample_se", "sd", "df", "beta_df"),

@@ -38,6 +38,8 @@ _HEADS = {
     "ordinary_p_value": "ord. P",
     "cell_statistic": "cell T",
     "cell_p_value": "cell P",
+    "marginal_correlation": "marginal",
+    "stability": "stab.",
     "tau": "tau",
     "jackknife_p_value": "jack. P",
     "tau2": "tau2",

@@ -61,6 +61,11 @@ def score(column, *, model=None, **options):
     return made.score(column, **options)
 
 
+def direct(**options):
+    model = hc.CSCore(cells(), "sample_id", list(GENES), subset=VEHICLE, **DEPTH)
+    return hc.direct_partners(model, **options)
+
+
 def by_type(**options):
     fit = {"uncertainty": "jackknife", **options.pop("fit", {})}
     made = {"genes": list(GENES), **DEPTH, **options}
@@ -812,6 +817,24 @@ CASES = {
         ["law of total covariance", "between FTL and 11 other genes", "no tests"],
         {CSCORE},
     ),
+    "direct partners": (
+        lambda: direct(seed=3, n_bootstrap=20, min_correlation=0.2, confidence=0.9),
+        [
+            "between all pairs of 12 genes",
+            "Poisson-lognormal",
+            "maximised the Gaussian likelihood of left-out donors",
+            "20 bootstrap resamples of donors, seed 3",
+            "at least 0.2",
+            "90% confidence",
+        ],
+        {CSCORE, BH, "Aitchison & Ho 1989", "Jankova & van de Geer 2015", "Smyth 2004"}
+        | {"Miller 1974"},
+    ),
+    "direct partners, natural scale": (
+        lambda: direct(scale="natural", shrinkage=0.1),
+        ["of expression between", "the weight 0.1 that was given"],
+        {CSCORE, BH, "Jankova & van de Geer 2015", "Smyth 2004", "Miller 1974"},
+    ),
     "evidence": (evidence, ["Partners of FTL", "threshold 0.1", "discordant"], set()),
     "differential expression": (
         expressed,
@@ -947,6 +970,10 @@ OPTIONS = {
         "gene_names",
     ),
     hc.decompose: (f"{DATA} target pairs", "gene_names progress"),
+    hc.direct_partners: (
+        "model scale shrinkage min_correlation n_bootstrap confidence seed",
+        "n_jobs",
+    ),
     hc.CorrelationResult.adjust: ("method family level", ""),
     hc.evidence: ("target within between exploratory bayesian q", ""),
     hc.differential_expression: (
@@ -999,7 +1026,7 @@ def test_unknown_models_are_refused():
 
 def test_every_model_has_a_case():
     made = {"CSCore", "differential", "CellCorrelation", "decomposition", "Pseudobulk"}
-    made |= {"AcrossCellTypes"}  # in test_between_text
+    made |= {"direct_partners", "AcrossCellTypes"}  # the latter in test_between_text
     tables = {"differential_expression", "differential_variability"}
     tables |= {"enrich", "gsea", "find_modules"}
     assert set(MODELS) == made | tables | {"BayesianCorrelation"}
@@ -1017,6 +1044,7 @@ TITLED = (
     "cells, pooled",
     "metacells",
     "decomposition",
+    "direct partners",
 )
 
 
