@@ -89,6 +89,11 @@ def _cscore(attrs: Mapping[str, Any]) -> str:
             "correlation of a gene's expression with the weighted sum of the expression of a group "
             "of genes, between the cells of one sample"
         )
+    elif attrs.get("n_modules") is not None:
+        what = (
+            "correlation of the weighted sums of the expression of two groups of genes, between "
+            "the cells of one sample"
+        )
     if attrs.get("cell_terms"):
         what += ", of what the covariates of cells leave of it"
     return f"{what}, {_AVERAGES[attrs.get('donor_weights') or 'information']}"

@@ -14,6 +14,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore"),
     pytest.mark.usefixtures("no_figures"),
 ]
+MODULES = {"a": ["gene0", "gene1"], "b": ["gene2", "gene3"]}
 FEW = [np.nan, -1, "", [], pd.DataFrame({"a": [1]}), np.array("x")]
 MANY = [
     *(True, 10**30, 0, {}, object(), b"x", 1.5, np.inf, "nonsense", {"a"}, np.ones((2, 2)), None),
@@ -104,6 +105,8 @@ def of_models(made, folder):
         "fit": (model.fit, {"target": "gene0"}),
         "bootstrap": (model.fit, {"uncertainty": "bootstrap", "n_bootstrap": 100}),
         "signature": (model.signature, {"genes": ["gene0", "gene1"]}),
+        "membership": (model.module_membership, {"sets": MODULES}),
+        "module pairs": (model.module_correlation, {"sets": MODULES}),
         "Pseudobulk": (hc.Pseudobulk, given),
         "sums": (sums.fit, {"target": "gene0"}),
         "across": (

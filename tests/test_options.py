@@ -155,6 +155,21 @@ MODELS = {
             **PROGRESS,
         },
     ),
+    **{
+        f"CSCore.{name}": (
+            lambda w, name=name, **o: getattr(w.model, name)(**o),
+            {"sets": GENE_SETS},
+            {
+                "sets": (3, {"a": ["gene0", "nothing"], "b": ["gene1", "gene2"]}, NONE),
+                "weights": (3, "heavy", NONE),
+                "uncertainty": (3, "bootstrap", NONE),
+                **UNUSED_CONFIDENCE,
+                **N_JOBS,
+                **PROGRESS,
+            },
+        )
+        for name in ("module_membership", "module_correlation")
+    },
     "Pseudobulk": (
         lambda w, **o: hc.Pseudobulk(**o),
         {**CELLS, "normalization": "cpm"},

@@ -44,19 +44,31 @@ _CELL_TEST = "The published cell-level test is reported alongside; it treats cel
 
 
 def _pairs(f: Facts) -> str:
-    if f.get("signature") is None:
+    if f.get("n_modules") is not None and f.target is None:
+        return f"between {f.get('n_modules')} modules"
+    if f.get("signature") is None and f.get("n_modules") is None:
         return wording.between_genes(f)
     genes = f"{f.genes:,} genes{wording.chosen_genes(f)}"
+    if f.get("signature") is None:
+        return f"between {f.get('n_modules')} modules and {genes}"
     return f"between the signature {f.get('signature')} and {genes}"
 
 
 def _signature(f: Facts) -> str:
-    if f.get("signature") is None:
+    modules = f.get("n_modules") is not None
+    if f.get("signature") is None and not modules:
         return ""
     how = {
         "equal": "with equal weights on the genes' relative expression",
         "expression": "as the plain sum of the genes' expression",
     }.get(str(f.get("weights")), "with user-supplied weights on the genes' relative expression")
+    if modules:
+        own = (
+            "genes of two modules were left out of both for their pair."
+            if f.target is None
+            else "each gene of a module was compared with the remaining genes of it."
+        )
+        return f"Modules were formed {how}; {own}"
     size = f" of {f.get('signature_size')} genes" if f.get("signature_size") else ""
     return (
         f"The signature{size} was formed {how}; each of its genes was compared with the remaining "

@@ -36,11 +36,12 @@ from hiercorr.within.fitting import (
     WithinProblem,
     prepare,
 )
-from hiercorr.within.heterogeneity import DonorModel, without_tau
+from hiercorr.within.heterogeneity import without_tau
 from hiercorr.within.options import Plan
 from hiercorr.within.signature_noise import SignatureNoise, signature_noise
 
 Array = NDArray[np.float64]
+Hierarchical = tuple[dict[str, NDArray], NDArray]  # pair variables, and the largest weights
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,15 @@ class Linear:
         """Return N and D, shape (n_samples, ...), whose ratio of sums is the value."""
         return self.influence + self.share * self.value, self.share
 
+    def column(self) -> Linear:
+        """Add a last dimension of length 1."""
+        return Linear(
+            *(
+                np.asarray(a)[..., None]
+                for a in (self.value, self.influence, self.share, self.noise)
+            )
+        )
+
     def __getitem__(self, index: int | slice) -> Linear:
         """Index the first dimension after that of the samples."""
         return Linear(
@@ -122,14 +132,12 @@ def fit_signature(
     counts = counts.take(order)
     problem = prepare(counts, plan)
     plan, fit = problem.plan, problem.fit
-    if isinstance(weights, str):
-        mean = problem.gene["mean"][:g]
-        weights = np.ones(g) if weights == "equal" else mean / mean.mean()
+    weights = given_weights(weights, problem.gene["mean"][:g])
     variances = Linear.ratio(problem.by_donor(fit.num.T), problem.by_donor(fit.den.T), 2.0)
     rows = slice(p, p + 1)
     output = tiling.PairOutput(p, rows, plan.dtype, without_interval=plan.silent(counts.n_samples))
-    pairs = _member_pairs(counts, problem, variances[:g], plan)
-    cross, group, flag = _group(pairs, weights, problem.fit.theta)
+    pairs = member_pairs(counts, problem, variances[:g], plan)
+    cross, group, flag = grouped(pairs, weights, problem.fit.theta)
     donors = None
     if problem.donors is not None:
         donors = signature_noise(problem.donors, problem.depth_sums, fit, pairs.value, weights)
@@ -139,11 +147,16 @@ def fit_signature(
         if span.start == 0:
             parts = _members(cross, group, variances[:g], weights)
         else:
-            pairs = _covariances(counts, problem, g, span, plan)
+            pairs = covariances(counts, problem, g, span, plan)
             parts = [Part(span, 0, group, pairs.combined(weights), variances[span], pairs.noise)]
         gene_flag = problem.gene_flag[span] | flag
         found = [
-            _table(part, problem, donors, gene_flag[part.genes.start - span.start :])
+            tabulated(
+                part,
+                problem,
+                None if donors is None else _hierarchical(part, problem, donors),
+                gene_flag[part.genes.start - span.start :],
+            )
             for part in parts
         ]
         tile = {k: np.concatenate([t[k] for t, _ in found], axis=1) for k in found[0][0]}
@@ -155,7 +168,14 @@ def fit_signature(
     return fitted, {"signature_weight": np.append(weights, np.zeros(p - g))[back]}
 
 
-def _covariances(
+def given_weights(weights: Array | str, mean: Array) -> Array:
+    """Return the weights on relative expression of genes with this mean expression."""
+    if not isinstance(weights, str):
+        return weights
+    return np.ones(len(mean)) if weights == "equal" else mean / mean.mean()
+
+
+def covariances(
     counts: Counts, problem: WithinProblem, n_members: int, span: slice, plan: Plan
 ) -> Linear:
     """Estimate the covariances of the first genes, those of the group, with a span of genes."""
@@ -166,10 +186,10 @@ def _covariances(
     return Linear.ratio(problem.by_donor(num), problem.by_donor(den), 1.0)
 
 
-def _member_pairs(counts: Counts, problem: WithinProblem, variances: Linear, plan: Plan) -> Linear:
+def member_pairs(counts: Counts, problem: WithinProblem, variances: Linear, plan: Plan) -> Linear:
     """Estimate the covariances of the genes of the group with each other, (g, g)."""
     g = len(variances.value)
-    pairs = _with_variances(_covariances(counts, problem, g, slice(0, g), plan), variances)
+    pairs = _with_variances(covariances(counts, problem, g, slice(0, g), plan), variances)
     if not np.isfinite(pairs.value).all():
         j = int(np.flatnonzero(~np.isfinite(pairs.value).all(1))[0])
         raise InputError(
@@ -179,7 +199,7 @@ def _member_pairs(counts: Counts, problem: WithinProblem, variances: Linear, pla
     return pairs
 
 
-def _group(pairs: Linear, weights: Array, theta: float) -> tuple[Linear, Linear, np.uint16]:
+def grouped(pairs: Linear, weights: Array, theta: float) -> tuple[Linear, Linear, np.uint16]:
     """Estimate the covariances of the group with its genes, its variance, and its flag."""
     cross = pairs.combined(weights)
     group = cross.combined(weights)
@@ -251,14 +271,8 @@ def _members(cross: Linear, group: Linear, variances: Linear, weights: Array) ->
             group.share,
             group.noise,
         )
-        column = Linear(
-            with_others.value[..., None],
-            with_others.influence[..., None],
-            with_others.share[..., None],
-            with_others.noise[..., None],
-        )
         at = slice(k, k + 1)
-        parts.append(Part(at, k + 1, others, column, variances[at]))
+        parts.append(Part(at, k + 1, others, with_others.column(), variances[at]))
     return parts
 
 
@@ -279,17 +293,16 @@ def _ratio_estimate(part: Part, plan: Plan) -> inference.PairEstimate:
     )
 
 
-def _table(
-    part: Part, problem: WithinProblem, donors: SignatureNoise | None, gene_flag: NDArray
+def tabulated(
+    part: Part, problem: WithinProblem, hierarchical: Hierarchical | None, gene_flag: NDArray
 ) -> tuple[dict[str, NDArray], NDArray]:
-    """Return the pair variables and flags."""
+    """Return the pair variables, of the hierarchical model if it is used, and flags."""
     plan, n_samples = problem.plan, problem.n_samples
     estimate = _ratio_estimate(part, plan)
     flag = gene_flag[None, : estimate.correlation.shape[1]].copy()
     largest = estimate.largest_share
-    if donors is not None:
-        assert problem.donors is not None
-        tile, largest = _hierarchical(part, problem, problem.donors, donors)
+    if hierarchical is not None:
+        tile, largest = hierarchical
         tile["jackknife_p_value"] = inference.pair_table(estimate, plan.confidence, plan.dtype)[
             "p_value"
         ]
@@ -310,11 +323,10 @@ def _table(
     return tile, flag
 
 
-def _hierarchical(
-    part: Part, problem: WithinProblem, model: DonorModel, donors: SignatureNoise
-) -> tuple[dict[str, NDArray], NDArray]:
-    """Estimate by the hierarchical model; also the largest weights."""
-    plan = problem.plan
+def _hierarchical(part: Part, problem: WithinProblem, donors: SignatureNoise) -> Hierarchical:
+    """Estimate by the hierarchical model."""
+    plan, model = problem.plan, problem.donors
+    assert model is not None
     assert model.prior is not None
     num, den = (np.ascontiguousarray(a[:, None]) for a in part.cross.sums())
     genes = model.genes[part.genes]
