@@ -22,6 +22,11 @@ MANY = [
 ]
 
 
+def halves(result):
+    samples = list(result.dataset["sample"].values)
+    return {s: "ab"[k % 2] for k, s in enumerate(samples)}
+
+
 @pytest.fixture
 def no_figures():
     import matplotlib.pyplot as plt
@@ -68,6 +73,11 @@ def of_results(made, folder):
         "load": (hc.load, {}),
         "read_gmt": (datasets.read_gmt, {}),
         "modules": (modules.find_modules, {"result": every}),
+        "preservation": (modules.preservation, {"modules": MODULES, "result": every}),
+        "connectivity": (
+            modules.differential_connectivity,
+            {"modules": MODULES, "result": every, "groups": halves(every)},
+        ),
         "enrich": (
             enrichment.enrich,
             {"result": one, "sets": {"s": ["gene1", "gene2", "gene3"]}},

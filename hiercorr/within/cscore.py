@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from hiercorr.counts.backend import LocalBackend
 from hiercorr.counts.counts import METACELLS, MIN_CELLS, Counts
+from hiercorr.counts.gene_groups import Sets
 from hiercorr.counts.read import CountReader
 from hiercorr.counts.selection import Selection
 from hiercorr.counts.targets import (
@@ -49,7 +50,7 @@ from hiercorr.within.checkpoint import Checkpoint, fingerprint
 from hiercorr.within.dataset import Provenance, within_dataset
 from hiercorr.within.each_sample import each_sample
 from hiercorr.within.listed_pairs import fit_list
-from hiercorr.within.module_pairs import Sets, check_modules, fit_modules
+from hiercorr.within.module_pairs import check_modules, fit_modules
 from hiercorr.within.options import FitOptions, ModelFacts, Plan, make_plan
 from hiercorr.within.signature import check_signature, fit_signature
 

@@ -11,18 +11,17 @@ with each gene. A gene of both groups would be correlated with itself: it is lef
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hiercorr import inference
 from hiercorr.counts.counts import Counts
+from hiercorr.counts.gene_groups import LEAST, Sets, named_sets
 from hiercorr.counts.names import FeatureNames
-from hiercorr.datasets import read_gmt
 from hiercorr.errors import DataWarning, InputError
 from hiercorr.results import tiling
 from hiercorr.runtime.progress import with_progress
@@ -47,17 +46,6 @@ from hiercorr.within.signature import (
 from hiercorr.within.signature_noise import SignatureNoise, signature_noise
 
 Index = NDArray[np.int64]
-LEAST = 2  # genes of a module
-
-
-class NamedSets(Protocol):
-    """Anything that can be written as names of modules and lists of their genes."""
-
-    def to_dict(self) -> dict[str, list[str]]:
-        """Return the genes by module."""
-
-
-Sets = Mapping[str, Iterable[str]] | NamedSets | str | Path
 
 
 @dataclass(frozen=True)
@@ -109,37 +97,17 @@ def check_modules(
     InputError
         If a module has fewer than 2 genes, or the name of a gene, or a gene is unknown.
     """
-    named = _in_model(read_gmt(sets), known) if isinstance(sets, str | Path) else _given(sets)
+    named = named_sets(sets)
+    if isinstance(sets, str | Path):
+        named = _in_model(named, known)
     out, values = {}, []
     for name, genes in named.items():
-        if not isinstance(name, str):
-            raise InputError(f"names of modules must be texts, not {name!r}")
-        if isinstance(genes, str) or not isinstance(genes, Iterable):
-            raise InputError(f"module {name!r} of sets= is {genes!r}: give a list of genes")
-        genes = list(genes)
-        if len(set(genes)) < LEAST:
-            size = f"{len(set(genes))} gene{'' if genes else 's'}"
-            raise InputError(f"module {name!r} has {size}; a module needs at least 2: leave it out")
         try:
             out[name], given = check_signature(genes, name, weights, known)
         except InputError as error:
             raise InputError(f"module {name!r}: {error}") from None
         values.append(given)
     return out, values
-
-
-def _given(sets: Any) -> Mapping[str, Any]:
-    found = sets if isinstance(sets, Mapping) else None
-    if found is None and callable(getattr(sets, "to_dict", None)):
-        found = sets.to_dict()
-    if not isinstance(found, Mapping):
-        raise InputError(
-            "sets must be a mapping from names to lists of genes, the modules of find_modules() or "
-            f"the path of a GMT file, not {sets!r}"
-        )
-    if not found:
-        raise InputError("sets has no module")
-    return found
 
 
 def _in_model(sets: dict[str, list[str]], known: FeatureNames) -> dict[str, list[str]]:
