@@ -626,7 +626,7 @@ class CSCore(Specified):
         self,
         sets: Sets,
         weights: str | Mapping[str, float] = "equal",
-        uncertainty: str | None = None,
+        uncertainty: str = "jackknife",
         *,
         confidence: float = 0.95,
         n_jobs: int | None = None,
@@ -648,8 +648,11 @@ class CSCore(Specified):
         ----------
         sets, weights
             As for :meth:`module_membership`; at least 2 modules.
-        uncertainty : {"hierarchical", "jackknife", "cluster", "none"}, optional
-            As for :meth:`signature`.
+        uncertainty : {"jackknife", "cluster", "hierarchical", "none"}
+            ``"jackknife"``, ``"cluster"``: standard error of each pair from its donors alone.
+            ``"hierarchical"`` takes from the pairs of genes how much donors differ. What genes of a
+            module share does not average out in their sum, so that modules can differ more between
+            donors than pairs of genes do, and p-values are then too small.
         confidence : float
             Confidence level of the intervals.
         n_jobs, progress
@@ -682,6 +685,7 @@ class CSCore(Specified):
         >>> bool(r.matrix().loc["ferritin", "ribosome"] < 0)
         True
         """
+        text("uncertainty", uncertainty)
         self._need_sums("a module", uncertainty)
         named, given = check_modules(sets, weights, self._reader.names)
         if len(named) < 2:

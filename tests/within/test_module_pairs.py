@@ -1,5 +1,6 @@
 """Modules as units: sums of genes with each other and with every gene."""
 
+import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
@@ -60,7 +61,7 @@ def test_estimate_is_the_bilinear_sum_of_covariances(model, weights):
             assert value(r, x, y) == value(r, y, x)
 
 
-@pytest.mark.parametrize("uncertainty", ["jackknife", "cluster", None])
+@pytest.mark.parametrize("uncertainty", ["jackknife", "cluster", "hierarchical"])
 def test_one_gene_with_all_the_weight_is_that_gene(model, uncertainty):
     one = model.fit(precision="double", uncertainty=uncertainty)
     weights = dict.fromkeys(model.counts.genes, 1e-12) | {"gene0": 1.0, "gene1": 1.0, "gene9": 1.0}
@@ -125,11 +126,35 @@ def test_membership_is_that_of_each_signature(model):
 def test_donors_are_the_units(data):
     data.obs["donor"] = (data.obs["sample"].cat.codes // 2).astype(str)
     model = hc.CSCore(data, "sample", depth="depth", block="donor")
-    for uncertainty in ("jackknife", None):
+    for uncertainty in ("jackknife", "hierarchical"):
         r = model.module_correlation(SETS, uncertainty=uncertainty)
         assert np.isfinite(value(r, "one", "two", "p_value"))
     r = model.module_correlation(SETS, uncertainty="jackknife")
     assert value(r, "one", "two", "df") <= 2 + 1e-9
+
+
+def test_modules_that_differ_between_donors_keep_their_level():
+    """The factors of two modules correlate in each donor, and on average do not."""
+    p, size, names_ = [], 5, names(*range(20))
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        counts, samples, depth = [], [], []
+        for c in range(4):
+            rho = np.clip(rng.normal(0, 0.3), -0.9, 0.9)
+            factor = rng.multivariate_normal([0, 0], [[1, rho], [rho, 1]], 150)
+            latent = rng.normal(size=(150, 20)) * 0.5
+            for k in range(2):
+                latent[:, k * size : (k + 1) * size] += 0.6 * factor[:, [k]]
+            depth.append(np.exp(rng.normal(0, 0.4, 150)))
+            counts.append(rng.poisson(depth[-1][:, None] * np.exp(latent - 0.3)))
+            samples += [f"s{c}"] * 150
+        obs = pd.DataFrame({"sample": samples, "depth": np.concatenate(depth) * 1e4})
+        obs.index = [f"cell{i}" for i in range(600)]
+        adata = ad.AnnData(np.vstack(counts), obs=obs, var=pd.DataFrame(index=names_))
+        model = hc.CSCore(adata, "sample", depth="depth")
+        sets = {"a": names(*range(5)), "b": names(*range(5, 10))}
+        p.append(value(model.module_correlation(sets), "a", "b", "p_value"))
+    assert np.mean(np.array(p) < 0.05) < 0.15  # the hierarchical model: 0.28
 
 
 def test_two_samples_have_no_interval(data):
