@@ -50,7 +50,8 @@ def preservation(
     Parameters
     ----------
     modules : mapping, Modules or path
-        Genes by name of the module, the modules of :func:`hiercorr.modules.find_modules`, or a GMT file.
+        Genes by name of the module, the modules of :func:`hiercorr.modules.find_modules`,
+        or a GMT file.
     result : CorrelationResult
         All pairs, of data in which the modules were not found.
     permutations : int
@@ -137,8 +138,8 @@ def differential_connectivity(
     Parameters
     ----------
     modules : mapping, Modules or path
-        Genes by name of the module, the modules of :func:`hiercorr.modules.find_modules`, or a GMT file. Modules
-        found by a comparison of these groups would be circular.
+        Genes by name of the module, the modules of
+        :func:`hiercorr.modules.find_modules`, or a GMT file. Modules found by a comparison of these groups would be circular.
     result : CorrelationResult
         All pairs, fitted with ``per_sample=True``.
     groups : mapping or Series
