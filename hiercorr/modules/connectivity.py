@@ -139,7 +139,8 @@ def differential_connectivity(
     ----------
     modules : mapping, Modules or path
         Genes by name of the module, the modules of
-        :func:`hiercorr.modules.find_modules`, or a GMT file. Modules found by a comparison of these groups would be circular.
+        :func:`hiercorr.modules.find_modules`, or a GMT file. Modules
+        found by a comparison of these groups would be circular.
     result : CorrelationResult
         All pairs, fitted with ``per_sample=True``.
     groups : mapping or Series
