@@ -96,6 +96,11 @@ def _cscore(attrs: Mapping[str, Any]) -> str:
             "correlation of a gene's expression with the weighted sum of the expression of a group "
             "of genes, between the cells of one sample"
         )
+    elif attrs.get("n_modules") is not None:
+        what = (
+            "correlation of the weighted sums of the expression of two groups of genes, between "
+            "the cells of one sample"
+        )
     if attrs.get("score") is not None:
         what = (
             "correlation of a gene's expression, not of its counts, with a score of the cells as "

@@ -376,6 +376,7 @@ def saved(data, tmp_path_factory):
 
 COLUMN = ("--gene-names", "symbol")
 ONE = ("--sample", "library", "--target", TARGET, *COLUMN, "--quiet")
+AGAIN = ("--target", TARGET)
 VERBS = {
     "fit": ("fit", "{data}", *ONE),
     "specification": (
@@ -390,7 +391,7 @@ VERBS = {
     ),
     "pseudobulk": ("fit", "{data}", "--model", "pseudobulk", *ONE),
     "bayesian": ("fit", "{data}", "--model", "bayesian", "--genes", "FTL,CDK1,GENE7", *ONE),
-    "by id": ("fit", "{data}", *ONE, "--target", TARGET_ID),
+    "by id": ("fit", "{data}", *("--target", TARGET_ID), *(a for a in ONE if a not in AGAIN)),
     "differential": ("differential", "{data}", "--condition", "arm", *ONE),
     "cell-types": ("cell-types", "{data}", "--types", "kind", *ONE),
     "signature": (

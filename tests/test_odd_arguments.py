@@ -14,11 +14,17 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore"),
     pytest.mark.usefixtures("no_figures"),
 ]
+MODULES = {"a": ["gene0", "gene1"], "b": ["gene2", "gene3"]}
 FEW = [np.nan, -1, "", [], pd.DataFrame({"a": [1]}), np.array("x")]
 MANY = [
     *(True, 10**30, 0, {}, object(), b"x", 1.5, np.inf, "nonsense", {"a"}, np.ones((2, 2)), None),
     *([None], (1, 2, 3), -np.inf, np.float32(0.5), [[1]], pd.NaT),
 ]
+
+
+def halves(result):
+    samples = list(result.dataset["sample"].values)
+    return {s: "ab"[k % 2] for k, s in enumerate(samples)}
 
 
 @pytest.fixture
@@ -67,6 +73,11 @@ def of_results(made, folder):
         "load": (hc.load, {}),
         "read_gmt": (datasets.read_gmt, {}),
         "modules": (modules.find_modules, {"result": every}),
+        "preservation": (modules.preservation, {"modules": MODULES, "result": every}),
+        "connectivity": (
+            modules.differential_connectivity,
+            {"modules": MODULES, "result": every, "groups": halves(every)},
+        ),
         "enrich": (
             enrichment.enrich,
             {"result": one, "sets": {"s": ["gene1", "gene2", "gene3"]}},
@@ -105,6 +116,8 @@ def of_models(made, folder):
         "bootstrap": (model.fit, {"uncertainty": "bootstrap", "n_bootstrap": 100}),
         "signature": (model.signature, {"genes": ["gene0", "gene1"]}),
         "score": (model.score, {"score": "depth"}),
+        "membership": (model.module_membership, {"sets": MODULES}),
+        "module pairs": (model.module_correlation, {"sets": MODULES}),
         "Pseudobulk": (hc.Pseudobulk, given),
         "sums": (sums.fit, {"target": "gene0"}),
         "across": (

@@ -38,6 +38,7 @@ class World:
         self.target = self.model.fit(target="gene0")
         self.no_q = self.model.fit(target="gene0", uncertainty="none")
         self.between = self.pseudobulk.fit(target="gene0")
+        self.between_all = self.pseudobulk.fit()
         self.pairwise = hc.differential(self.data, condition="arm", contrast="pairwise", **options)
         self.types = hc.by_cell_type(self.data, "kind", **options)
         self.evidence = hc.evidence("gene0", self.within, self.between)
@@ -168,6 +169,21 @@ MODELS = {
             **PROGRESS,
         },
     ),
+    **{
+        f"CSCore.{name}": (
+            lambda w, name=name, **o: getattr(w.model, name)(**o),
+            {"sets": GENE_SETS},
+            {
+                "sets": (3, {"a": ["gene0", "nothing"], "b": ["gene1", "gene2"]}, NONE),
+                "weights": (3, "heavy", NONE),
+                "uncertainty": (3, "bootstrap", NONE),
+                **UNUSED_CONFIDENCE,
+                **N_JOBS,
+                **PROGRESS,
+            },
+        )
+        for name in ("module_membership", "module_correlation")
+    },
     "Pseudobulk": (
         lambda w, **o: hc.Pseudobulk(**o),
         {**CELLS, "normalization": "cpm"},
@@ -694,6 +710,32 @@ FUNCTIONS = {
             **Q,
             **SIZE,
             "modules": (3, NONE, NONE),
+        },
+    ),
+    "modules.preservation": (
+        lambda w, **o: modules.preservation(**o),
+        {"modules": GENE_SETS, "result": lambda w: w.within},
+        {
+            "modules": (3, {"a": ["nothing", "nobody"]}, NONE),
+            "result": (3, lambda w: w.target, NONE),
+            "permutations": ("many", 5, NONE),
+            "donors": (3, {"s1": "d1"}, ({}, {"result": lambda w: w.between_all})),
+            **SEED,
+        },
+    ),
+    "modules.differential_connectivity": (
+        lambda w, **o: modules.differential_connectivity(**o),
+        {
+            "modules": GENE_SETS,
+            "result": lambda w: w.within,
+            "groups": lambda w: dict(zip(w.within.dataset["sample"].values, "aabbb", strict=True)),
+        },
+        {
+            "modules": (3, {"a": ["gene0", "nothing"]}, NONE),
+            "result": (3, lambda w: w.target, NONE),
+            "groups": (3, {"s1": "a"}, NONE),
+            "donors": (3, {"s1": "d1"}, NONE),
+            "confidence": ("high", 95, NONE),
         },
     ),
     "datasets.read_gmt": (

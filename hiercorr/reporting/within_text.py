@@ -45,20 +45,32 @@ _CELL_TEST = "The published cell-level test is reported alongside; it treats cel
 
 
 def _pairs(f: Facts) -> str:
+    if f.get("n_modules") is not None and f.target is None:
+        return f"between {f.get('n_modules')} modules"
+    genes = f"{f.genes:,} genes{wording.chosen_genes(f)}"
+    if f.get("n_modules") is not None and f.get("signature") is None:
+        return f"between {f.get('n_modules')} modules and {genes}"
     for kind, name in (("signature", "signature"), ("score", "cell score")):
         if f.get(kind) is not None:
-            genes = f"{f.genes:,} genes{wording.chosen_genes(f)}"
             return f"between the {name} {f.get(kind)} and {genes}"
     return wording.between_genes(f)
 
 
 def _signature(f: Facts) -> str:
-    if f.get("signature") is None:
+    modules = f.get("n_modules") is not None
+    if f.get("signature") is None and not modules:
         return ""
     how = {
         "equal": "with equal weights on the genes' relative expression",
         "expression": "as the plain sum of the genes' expression",
     }.get(str(f.get("weights")), "with user-supplied weights on the genes' relative expression")
+    if modules:
+        own = (
+            "genes of two modules were left out of both for their pair."
+            if f.target is None
+            else "each gene of a module was compared with the remaining genes of it."
+        )
+        return f"Modules were formed {how}; {own}"
     size = f" of {f.get('signature_size')} genes" if f.get("signature_size") else ""
     return (
         f"The signature{size} was formed {how}; each of its genes was compared with the remaining "

@@ -46,6 +46,7 @@ _WHOLE = {  # attributes that are whole numbers, and the smallest
     "prior_pairs": 0,
     "shrunken_pairs": 0,
     "signature_size": 1,
+    "n_modules": 1,
     "draws": 1,
     "tune": 0,
     "chains": 1,

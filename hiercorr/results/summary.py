@@ -13,7 +13,7 @@ from statsmodels.iolib.summary import Summary
 from statsmodels.iolib.table import SimpleTable
 
 from hiercorr.counts.selection import selected_cells
-from hiercorr.results.layout import spans_types
+from hiercorr.results.layout import has_all_pairs, spans_types
 from hiercorr.results.pairs import effect_name
 from hiercorr.results.text import format_cell
 from hiercorr.schema import AGREES
@@ -127,7 +127,7 @@ def make_summary(
         ("No. samples:", str(a.get("n_samples", ""))),
         ("No. donors:", str(a.get("n_donors", "as samples" if a.get("sample_column") else ""))),
         ("No. cells:", f"{a.get('n_cells', 0):,}"),
-        ("No. genes:", f"{dataset.sizes['gene']:,}{_type(dataset, 'b')}"),
+        (_unit(dataset), f"{dataset.sizes['gene']:,}{_type(dataset, 'b')}"),
         ("Target:", gene or _targets(dataset, scope)),
         ("Depth:", a.get("depth", "")),
         ("Block:", a.get("block", "none")),
@@ -153,6 +153,12 @@ def make_summary(
     if notes:
         summary.add_extra_txt(["", *notes])
     return summary
+
+
+def _unit(dataset: xr.Dataset) -> str:
+    """Say what the genes of a result are."""
+    modules = "n_modules" in dataset.attrs and has_all_pairs(dataset)
+    return "No. modules:" if modules else "No. genes:"
 
 
 def _targets(dataset: xr.Dataset, scope: str) -> str:

@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from hiercorr.counts.backend import LocalBackend
 from hiercorr.counts.cell_scores import cell_score
 from hiercorr.counts.counts import METACELLS, MIN_CELLS, Counts
+from hiercorr.counts.gene_groups import Sets
 from hiercorr.counts.read import CountReader
 from hiercorr.counts.selection import Selection
 from hiercorr.counts.targets import (
@@ -37,18 +38,21 @@ from hiercorr.design.samples import (
     warn_of_varying_conditions,
 )
 from hiercorr.design.terms import split_terms
-from hiercorr.errors import InputError, listed, text, true_or_false
+from hiercorr.errors import DataWarning, InputError, listed, text, true_or_false
 from hiercorr.results import CorrelationResult, stream, tiling
+from hiercorr.results.listed import stacked
 from hiercorr.results.result import open_result
 from hiercorr.results.specified import Specified, sample_text
 from hiercorr.runtime import blas
 from hiercorr.runtime.log import LOG, logged, pairs_of
 from hiercorr.runtime.resources import memory_bytes, threads
+from hiercorr.runtime.user_warnings import warn
 from hiercorr.within import fitting, pooled_covariates
 from hiercorr.within.checkpoint import Checkpoint, fingerprint
 from hiercorr.within.dataset import Provenance, within_dataset
 from hiercorr.within.each_sample import each_sample
 from hiercorr.within.listed_pairs import fit_list
+from hiercorr.within.module_pairs import check_modules, fit_modules
 from hiercorr.within.options import FitOptions, ModelFacts, Plan, make_plan
 from hiercorr.within.score import fit_score
 from hiercorr.within.signature import check_signature, fit_signature
@@ -56,7 +60,7 @@ from hiercorr.within.signature import check_signature, fit_signature
 if TYPE_CHECKING:
     from hiercorr.within.dask import Cluster
 
-_OF = {"signature": "of", "score": "compared with"}  # its features
+_OF = {"signature": "of", "module": "of", "score": "compared with"}  # its features
 
 
 class CSCore(Specified):
@@ -544,6 +548,175 @@ class CSCore(Specified):
         }
         provenance = replace(provenance, options=provenance.options | of_group)
         return CorrelationResult(within_dataset(self.counts, plan, fitted, name, provenance))
+
+    def module_membership(
+        self,
+        sets: Sets,
+        weights: str | Mapping[str, float] = "equal",
+        uncertainty: str | None = None,
+        *,
+        confidence: float = 0.95,
+        n_jobs: int | None = None,
+        progress: bool | None = None,
+    ) -> CorrelationResult:
+        r"""Estimate the correlation within samples of several modules with every gene.
+
+        This is the membership of genes in modules (kME of WGCNA), with the noise of counts taken
+        out and uncertainty over donors. Each module is a target, as by :meth:`signature`; a gene of
+        a module is compared with the others of it. The pairs of all modules and genes are one
+        family of tests.
+
+        Parameters
+        ----------
+        sets : mapping, Modules or path
+            Genes by name of the module, the modules of :func:`hiercorr.modules.find_modules`, or a
+            GMT file, whose genes that are not in the model are left out.
+        weights : {"equal", "expression"} or mapping
+            As for :meth:`signature`; a mapping has the weights of the genes of all modules.
+        uncertainty : {"hierarchical", "jackknife", "cluster", "none"}, optional
+            As for :meth:`signature`.
+        confidence : float
+            Confidence level of the intervals.
+        n_jobs, progress
+            As for :meth:`fit`.
+
+        Returns
+        -------
+        CorrelationResult
+            One target for each module.
+
+        Raises
+        ------
+        InputError
+            If a module has fewer than 2 genes, or a gene is not in the model.
+
+        References
+        ----------
+        Langfelder & Horvath 2008, BMC Bioinformatics 9:559.
+
+        Examples
+        --------
+        >>> import hiercorr as hc
+        >>> adata = hc.datasets.glioblastoma()
+        >>> options = {"depth": "total_counts", "genes": 50, "subset": {"condition": "ctrl"}}
+        >>> model = hc.CSCore(adata, "sample_id", **options)
+        >>> sets = {"ferritin": ["FTL", "FTH1"], "ribosome": ["RPS2", "RPLP0"]}
+        >>> r = model.module_membership(sets)
+        >>> list(r.targets)
+        ['ferritin', 'ribosome']
+        """
+        self._check_constructed("module", uncertainty)
+        named, _ = check_modules(sets, weights, self._reader.names)
+        results = []
+        for name, genes in named.items():
+            of_module = weights
+            if not isinstance(weights, str):
+                given = {self._reader.named(g): w for g, w in dict(weights).items()}
+                of_module = {gene: given[gene] for gene in genes}
+            results.append(
+                self.signature(
+                    genes,
+                    name,
+                    of_module,
+                    uncertainty,
+                    confidence=confidence,
+                    n_jobs=n_jobs,
+                    progress=progress,
+                ).dataset
+            )
+        return CorrelationResult(stacked(results).assign_attrs(n_modules=len(named)))
+
+    def module_correlation(
+        self,
+        sets: Sets,
+        weights: str | Mapping[str, float] = "equal",
+        uncertainty: str = "jackknife",
+        *,
+        confidence: float = 0.95,
+        n_jobs: int | None = None,
+        progress: bool | None = None,
+    ) -> CorrelationResult:
+        r"""Estimate the correlation within samples of modules with each other.
+
+        The expression of a module is the weighted sum of that of its genes, corrected for the noise
+        of counts: covariances add up over the genes of both modules,
+
+        .. math:: \rho_{AB} = \frac{\sum_{jk} a_j b_k \phi_{jk}}{\sqrt{\sum_{jl} a_j a_l \phi_{jl}
+                  \sum_{km} b_k b_m \phi_{km}}},
+
+        and the influences of the samples add up with them. A gene of two modules would be
+        correlated with itself: it is left out of both for their pair, and a pair of which one
+        module then has fewer than 2 genes is not estimated (flag ``self``).
+
+        Parameters
+        ----------
+        sets, weights
+            As for :meth:`module_membership`; at least 2 modules.
+        uncertainty : {"jackknife", "cluster", "hierarchical", "none"}
+            ``"jackknife"``, ``"cluster"``: standard error of each pair from its donors alone.
+            ``"hierarchical"`` takes from the pairs of genes how much donors differ. What genes of a
+            module share does not average out in their sum, so that modules can differ more between
+            donors than pairs of genes do, and p-values are then too small.
+        confidence : float
+            Confidence level of the intervals.
+        n_jobs, progress
+            As for :meth:`fit`.
+
+        Returns
+        -------
+        CorrelationResult
+            All pairs of modules, which take the place of genes.
+
+        Raises
+        ------
+        InputError
+            If there are fewer than 2 modules, a module has fewer than 2 genes, or a gene is not in
+            the model.
+
+        Warns
+        -----
+        DataWarning
+            If modules share genes.
+
+        Examples
+        --------
+        >>> import hiercorr as hc
+        >>> adata = hc.datasets.glioblastoma()
+        >>> options = {"depth": "total_counts", "genes": 50, "subset": {"condition": "ctrl"}}
+        >>> model = hc.CSCore(adata, "sample_id", **options)
+        >>> sets = {"ferritin": ["FTL", "FTH1"], "ribosome": ["RPS2", "RPLP0"]}
+        >>> r = model.module_correlation(sets)
+        >>> bool(r.matrix().loc["ferritin", "ribosome"] < 0)
+        True
+        """
+        text("uncertainty", uncertainty)
+        self._check_constructed("module", uncertainty)
+        named, given = check_modules(sets, weights, self._reader.names)
+        if len(named) < 2:
+            raise InputError(
+                f"there is one module, {next(iter(named))!r}, and none to correlate it with: name "
+                "another, or use module_membership() for its genes"
+            )
+        options, plan = self._one_target(uncertainty, confidence, progress)
+        plan = replace(plan, rows=None)
+        with threads(n_jobs), blas.at_most(1):
+            at = [self.counts.genes.get_indexer(g).astype(np.int64) for g in named.values()]
+            fitted, overlaps = fit_modules(self.counts, at, given, plan)
+        if overlaps:
+            fitted.note = (
+                f"{overlaps} pairs of modules share genes, which are left out of both modules of "
+                "the pair"
+            )
+            warn(fitted.note, DataWarning)
+        provenance = self._provenance(plan, options)
+        of_modules = {
+            "n_modules": len(named),
+            "weights": weights if isinstance(weights, str) else "given",
+        }
+        provenance = replace(provenance, options=provenance.options | of_modules)
+        return CorrelationResult(
+            within_dataset(self.counts, plan, fitted, None, provenance, modules=list(named))
+        )
 
     def score(
         self,

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
@@ -48,6 +49,7 @@ def within_dataset(
     provenance: Provenance,
     missing: Missing | None = None,
     listed: tuple[NDArray, NDArray] | None = None,
+    modules: Sequence[str] | None = None,
 ) -> xr.Dataset:
     """Build the dataset of a fit.
 
@@ -63,6 +65,8 @@ def within_dataset(
         Numbers of entries without a correlation, where pair variables are streamed.
     listed : (ndarray, ndarray), optional
         Names of the genes of both sides of listed pairs.
+    modules : sequence of str, optional
+        Names of groups of genes, which take the place of the genes.
 
     Returns
     -------
@@ -97,7 +101,7 @@ def within_dataset(
     over_donors = within and used.uncertainty != "none"
     learnt, sample = _learnt(fitted.donors, plan)
     dataset = build_dataset(
-        genes=counts.genes,
+        genes=counts.genes if modules is None else pd.Index(modules, dtype=object),
         samples=counts.samples,
         pair=pair,
         gene=fitted.gene,

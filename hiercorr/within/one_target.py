@@ -63,6 +63,15 @@ class Linear:
         """Return N and D, shape (n_samples, ...), whose ratio of sums is the value."""
         return self.influence + self.share * self.value, self.share
 
+    def column(self) -> Linear:
+        """Add a last dimension of length 1."""
+        return Linear(
+            *(
+                np.asarray(a)[..., None]
+                for a in (self.value, self.influence, self.share, self.noise)
+            )
+        )
+
     def __getitem__(self, index: int | slice) -> Linear:
         """Index the first dimension after that of the samples."""
         return Linear(
@@ -98,7 +107,7 @@ class Part:
 def target_table(
     part: Part,
     problem: WithinProblem,
-    donors: tuple[Array, DonorGenes] | None,
+    donors: tuple[Array, DonorGenes] | tuple[Array, DonorGenes, DonorGenes] | None,
     gene_flag: NDArray[np.uint16],
 ) -> tuple[dict[str, NDArray], NDArray[np.uint16]]:
     """Compute the pair variables and flags of a target with some genes, (1, m).
@@ -109,7 +118,7 @@ def target_table(
     problem : WithinProblem
     donors : (ndarray, DonorGenes), optional
         For hierarchical inference: the variance of N of each donor without correlation,
-        (n_donors, m), and the target as one side of a tile.
+        (n_donors, m), the target as one side of a tile, and the other side unless it is genes.
     gene_flag : ndarray of uint16, shape (m,) or more
     """
     plan, n_samples = problem.plan, problem.n_samples
@@ -140,14 +149,19 @@ def target_table(
 
 
 def _hierarchical(
-    part: Part, plan: Plan, model: DonorModel, noise: Array, target: DonorGenes
+    part: Part,
+    plan: Plan,
+    model: DonorModel,
+    noise: Array,
+    target: DonorGenes,
+    others: DonorGenes | None = None,
 ) -> tuple[dict[str, NDArray], NDArray]:
     """Estimate by the hierarchical model; also the largest weights."""
     assert model.prior is not None
     num, den = (np.ascontiguousarray(a[:, None]) for a in part.cross.sums())
     estimate = inference.hierarchical_estimate(
         (num, den, np.ascontiguousarray(noise[:, None])),
-        (target, model.genes[part.genes]),
+        (target, model.genes[part.genes] if others is None else others),
         model.prior,
         plan.weights,
         plan.confidence,

@@ -70,14 +70,12 @@ def fit_signature(
     counts = counts.take(order)
     problem = prepare(counts, plan)
     plan, fit = problem.plan, problem.fit
-    if isinstance(weights, str):
-        mean = problem.gene["mean"][:g]
-        weights = np.ones(g) if weights == "equal" else mean / mean.mean()
+    weights = given_weights(weights, problem.gene["mean"][:g])
     variances = Linear.ratio(problem.by_donor(fit.num.T), problem.by_donor(fit.den.T), 2.0)
     rows = slice(p, p + 1)
     output = tiling.PairOutput(p, rows, plan.dtype, without_interval=plan.silent(counts.n_samples))
-    pairs = _member_pairs(counts, problem, variances[:g], plan)
-    cross, group, flag = _group(pairs, weights, problem.fit.theta)
+    pairs = member_pairs(counts, problem, variances[:g], plan)
+    cross, group, flag = grouped(pairs, weights, problem.fit.theta)
     donors = None
     if problem.donors is not None:
         donors = signature_noise(problem.donors, problem.depth_sums, fit, pairs.value, weights)
@@ -87,7 +85,7 @@ def fit_signature(
         if span.start == 0:
             parts = _members(cross, group, variances[:g], weights)
         else:
-            pairs = _covariances(counts, problem, g, span, plan)
+            pairs = covariances(counts, problem, g, span, plan)
             cross = pairs.combined(weights)
             parts = [Part(span, group, cross, variances[span], member_noise=pairs.noise)]
         gene_flag = problem.gene_flag[span] | flag
@@ -109,7 +107,14 @@ def fit_signature(
     return fitted, {"signature_weight": np.append(weights, np.zeros(p - g))[back]}
 
 
-def _covariances(
+def given_weights(weights: Array | str, mean: Array) -> Array:
+    """Return the weights on relative expression of genes with this mean expression."""
+    if not isinstance(weights, str):
+        return weights
+    return np.ones(len(mean)) if weights == "equal" else mean / mean.mean()
+
+
+def covariances(
     counts: Counts, problem: WithinProblem, n_members: int, span: slice, plan: Plan
 ) -> Linear:
     """Estimate the covariances of the first genes, those of the group, with a span of genes."""
@@ -120,10 +125,10 @@ def _covariances(
     return Linear.ratio(problem.by_donor(num), problem.by_donor(den), 1.0)
 
 
-def _member_pairs(counts: Counts, problem: WithinProblem, variances: Linear, plan: Plan) -> Linear:
+def member_pairs(counts: Counts, problem: WithinProblem, variances: Linear, plan: Plan) -> Linear:
     """Estimate the covariances of the genes of the group with each other, (g, g)."""
     g = len(variances.value)
-    pairs = _with_variances(_covariances(counts, problem, g, slice(0, g), plan), variances)
+    pairs = _with_variances(covariances(counts, problem, g, slice(0, g), plan), variances)
     if not np.isfinite(pairs.value).all():
         j = int(np.flatnonzero(~np.isfinite(pairs.value).all(1))[0])
         raise InputError(
@@ -133,7 +138,7 @@ def _member_pairs(counts: Counts, problem: WithinProblem, variances: Linear, pla
     return pairs
 
 
-def _group(pairs: Linear, weights: Array, theta: float) -> tuple[Linear, Linear, np.uint16]:
+def grouped(pairs: Linear, weights: Array, theta: float) -> tuple[Linear, Linear, np.uint16]:
     """Estimate the covariances of the group with its genes, its variance, and its flag."""
     cross = pairs.combined(weights)
     group = cross.combined(weights)

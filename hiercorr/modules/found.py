@@ -69,6 +69,16 @@ class Modules:
         part = self.genes[self.genes["module"] == module]
         return list(part.sort_values("connectivity", ascending=False, kind="stable").index)
 
+    def to_dict(self) -> dict[str, list[str]]:
+        """Return the genes of each module by its name, M1 for module 1.
+
+        Returns
+        -------
+        dict
+            As :meth:`hiercorr.CSCore.module_correlation` takes it.
+        """
+        return {f"M{module}": self.of(int(module)) for module in self.table.index}
+
     def __repr__(self) -> str:
         table = self.table.round(2).to_string()
         return f"<Modules: {len(self.table)} of {len(self.genes)} genes>\n{table}"

@@ -1,0 +1,12 @@
+"""Modules of genes: found, exported, preserved in other data, different between groups."""
+
+from hiercorr.modules.connectivity import differential_connectivity, preservation
+from hiercorr.modules.found import Modules, find_modules, write_graphml
+
+__all__ = [
+    "Modules",
+    "differential_connectivity",
+    "find_modules",
+    "preservation",
+    "write_graphml",
+]
