@@ -246,6 +246,8 @@ def _rows(
                 f"and {b!r}"
             )
         _, row = result._row(left)
+        if right not in result.genes:
+            raise unknown_name("gene", right, result.genes)
         if right not in row["gene"].values:
             raise unknown_name(f"partner of {left}", right, row["gene"].values)
         estimate = row.sel(gene=right)
