@@ -159,7 +159,13 @@ def simulate_counts(
         natural[c] = wanted if copula.pairs_only else copula.natural(latent)
         g = copula.normals(latent, int(cells[c]), rng)
         depth = np.exp(rng.normal(0, depth_sd, cells[c]) - depth_sd**2 / 2) * shift[c]
-        counts.append(sparse.csr_matrix(rng.poisson(depth[:, None] * mu[c] * copula.margin(g))))
+        rate = depth[:, None] * mu[c] * copula.margin(g)
+        if not rate.max() < _LARGEST_COUNT:
+            raise InputError(
+                f"mean={_shown(mean)} gives expected counts of up to {rate.max():.3g}, and counts "
+                f"end at {_LARGEST_COUNT:.3g}: choose a smaller mean, or smaller standard deviations"
+            )
+        counts.append(sparse.csr_matrix(rng.poisson(rate)))
         depths.append(depth * depth_mean)
     names = [f"gene{j}" for j in range(n_genes)]
     samples = [f"s{c + 1:0{len(str(n_samples))}d}" for c in range(n_samples)]
