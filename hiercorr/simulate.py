@@ -27,6 +27,7 @@ Array = NDArray[np.float64]
 DISTRIBUTIONS = ("lognormal", "gamma")
 _MOST, _LARGEST_SD = 10_000_000, 10.0  # of samples, genes and cells per sample; of logarithms
 _DONOR_SHARE = 0.5  # default
+_LARGEST_COUNT = float(np.iinfo(np.int32).max)
 _RESERVED = ("sample", "depth")  # columns of obs
 
 
@@ -163,7 +164,7 @@ def simulate_counts(
         if not rate.max() < _LARGEST_COUNT:
             raise InputError(
                 f"mean={_shown(mean)} gives expected counts of up to {rate.max():.3g}, and counts "
-                f"end at {_LARGEST_COUNT:.3g}: choose a smaller mean, or smaller standard deviations"
+                f"end at {_LARGEST_COUNT:.3g}: choose a smaller mean or standard deviation"
             )
         counts.append(sparse.csr_matrix(rng.poisson(rate)))
         depths.append(depth * depth_mean)

@@ -104,3 +104,9 @@ def test_simulated_donors_share_their_level():
     assert adata.obs["donor"].nunique() == 100
     with pytest.raises(hc.InputError, match="donor needs 3 names"):
         simulate_counts(3, 5, 2, donor=["a"])
+
+
+@pytest.mark.parametrize("mean", [10**30, 1e12])
+def test_counts_that_do_not_exist_are_refused(mean):
+    with pytest.raises(hc.InputError, match="expected counts of up to"):
+        hc.simulate.simulate_counts(3, 20, 2, mean=mean, seed=0)
