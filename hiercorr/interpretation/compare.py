@@ -241,9 +241,9 @@ def _rows(
         swapped = targets is not None and a not in targets
         left, right = (b, a) if swapped else (a, b)
         if targets is not None and left not in targets:
+            of = scope(result.dataset) if result.target is None else repr(result.target)
             raise InputError(
-                f"result {name!r} contains the pairs of {scope(result.dataset)} only, not {a!r} "
-                f"and {b!r}"
+                f"result {name!r} contains the pairs of {of} only, not {a!r} and {b!r}"
             )
         _, row = result._row(left)
         if right not in result.genes:
