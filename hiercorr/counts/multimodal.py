@@ -96,7 +96,8 @@ def _matrix_of(adata: ad.AnnData, layer: str | None, modality: str | None) -> An
         except KeyError:  # of a backed file without X
             matrix = None
         if matrix is None:
-            raise no_x(what, adata.layers, adata.raw is not None, adata.obsm)
+            layers = [k for k in adata.layers if k is not None]
+            raise no_x(what, layers, adata.raw is not None, adata.obsm)
         return matrix
     if layer == "raw":
         if adata.raw is None:

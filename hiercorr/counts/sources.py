@@ -307,7 +307,8 @@ def _from_anndata(adata: ad.AnnData, layer: str | None) -> Source:
     matrix = multimodal.matrix_of(adata, layer)
     var = adata.raw.var if layer == "raw" else adata.var
     others: dict[str, Any] = {}
-    for name in (*adata.layers, *(("raw",) if adata.raw is not None else ())):
+    layers = [k for k in adata.layers if k is not None]  # anndata 0.13 lists X of backed data
+    for name in (*layers, *(("raw",) if adata.raw is not None else ())):
         if name != layer:
             with suppress(InputError):  # selections of a backed object that anndata cannot read
                 others[f"layer={name!r}"] = multimodal.matrix_of(adata, name)

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from hiercorr._version import __version__
-from hiercorr.errors import DataWarning
+from hiercorr.errors import DataWarning, InputError
 from hiercorr.runtime.user_warnings import warn
 from hiercorr.runtime.zarr_store import GuardedStore, damaged, walk
 
@@ -161,8 +161,10 @@ def _check_old_folder(path: Path, store: GuardedStore) -> None:
         group = zarr.open_group(store, mode="r")
         arrays: dict[str, Any] = dict(group.arrays())
         dims = {name: _dimensions(a) for name, a in arrays.items()}
-    except Exception:  # reading it reports everything else
-        return
+    except InputError:
+        raise
+    except Exception as error:  # what zarr refuses, in this version or another
+        raise damaged(path, f"cannot read its arrays ({type(error).__name__}: {error})") from error
     chunks = [key for key in walk(path) if _is_chunk(key)]
     stored = Counter(key.partition("/")[0] for key in chunks)
     names = {n: int(a.shape[0]) for n, a in arrays.items() if dims[n] == (n,) and a.shape}
