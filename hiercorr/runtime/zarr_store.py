@@ -124,6 +124,8 @@ class GuardedStore(Store):
                         f"{str(self.root)!r} was not read: its array {array!r} uses {refused}, "
                         "which could run code; write the data again with plain numbers and strings"
                     )
+                if _has_no_parts(description):
+                    raise damaged(self.root, f"cannot read its array {array!r} in parts of nothing")
                 if _is_blosc(description):
                     self._blosc.add(array)
         elif not name.startswith(".") and any(a in self._blosc for a in _parents(folder)):
@@ -267,6 +269,14 @@ def _unknown(array: dict[str, Any]) -> str | None:
     kind = array.get("data_type", "bool")
     kind = kind.get("name") if isinstance(kind, dict) else kind
     return None if _DATA_TYPE.fullmatch(str(kind)) else f"the data type {kind!r}"
+
+
+def _has_no_parts(array: dict[str, Any]) -> bool:
+    """Return whether an array is said to be stored in parts without entries (some zarr reads 0)."""
+    sides, size = array.get("chunks"), array.get("shape")
+    if not isinstance(sides, list) or not isinstance(size, list):
+        return False
+    return any(isinstance(k, int) and k < 1 and n != 0 for k, n in zip(sides, size, strict=False))
 
 
 def _name(codec: Any) -> Any:

@@ -110,6 +110,7 @@ def test_no_rank_correlation_has_a_p_value_below_its_exact_minimum():
     m = hc.Pseudobulk(glioblastoma, "sample_id", **options)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
+        warnings.filterwarnings("ignore", message=".*chained_assignment")  # of anndata
         warnings.filterwarnings("ignore", "the t test of a partial Spearman")
         r = m.fit("spearman")
     one = r.dataset.sel(gene="MT2A", partner="HINT1")
