@@ -23,13 +23,12 @@ from hiercorr.between.two_types import gene_lists, joined, listed_pairs, sum_typ
 from hiercorr.counts.aggregate import MIN_COUNTS, depth_column
 from hiercorr.counts.counts import MIN_CELLS
 from hiercorr.counts.modalities import FEATURE_TYPES
-from hiercorr.counts.selection import Selection
+from hiercorr.counts.selection import Selection, check_other_subset
 from hiercorr.counts.sources import DataSource
 from hiercorr.design.formulas import random_blocks
 from hiercorr.design.samples import sample_name
 from hiercorr.errors import (
     EstimationWarning,
-    InputError,
     one_of,
     text,
     whole_number,
@@ -162,7 +161,7 @@ class AcrossCellTypes(Specified):
         whole_number("min_counts", min_counts, minimum=0)
         random_blocks(formula, block)
         self.types = two_types(types)
-        _check_subset(subset, cell_type)
+        check_other_subset(subset, cell_type)
         cells: dict[str, Any] = {
             "layer": layer,
             "depth": depth,
@@ -436,16 +435,3 @@ class AcrossCellTypes(Specified):
             "block": self._model.block,
             "normalization": self._model.normalization,
         }
-
-
-def _check_subset(subset: object, cell_type: str) -> None:
-    if subset is None:
-        return
-    if not isinstance(subset, Mapping):
-        raise InputError(
-            f"subset must be a mapping {{'obs column': value}}, not {type(subset).__name__}"
-        )
-    if cell_type in subset:
-        raise InputError(
-            f"subset= cannot select values of the cell_type column {cell_type!r}: use types="
-        )

@@ -26,7 +26,7 @@ from hiercorr.counts.modalities import FEATURE_TYPES
 from hiercorr.counts.names import FeatureNames
 from hiercorr.counts.selection import Selection
 from hiercorr.counts.sources import DataSource
-from hiercorr.counts.targets import Pairs, Target, given_pairs, given_targets, not_both
+from hiercorr.counts.targets import Pairs, Target, pairs_asked
 from hiercorr.design import formulas
 from hiercorr.design.matrix import own_coefficients, sample_design
 from hiercorr.design.permutation import Arrangements, arrangements
@@ -49,7 +49,7 @@ from hiercorr.errors import (
     without_effect,
 )
 from hiercorr.results import CorrelationResult, tiling
-from hiercorr.results.listed import lefts, selected_pairs, stacked
+from hiercorr.results.listed import selected_pairs, stacked
 from hiercorr.results.specified import Specified, sample_text
 from hiercorr.runtime.log import LOG, pairs_of
 from hiercorr.runtime.resources import available_memory
@@ -362,13 +362,8 @@ class Pseudobulk(Specified):
         {'CXCL2': 0.99}
         """
         text("method", method, optional=True)
-        not_both(target, pairs)
-        listed, targets = given_pairs(pairs), given_targets(target)
-        if listed is not None:
-            listed = listed.named(self._names.named)
-            targets = lefts(listed)
-        if targets is not None:
-            targets = given_targets([str(self._names.named(t)) for t in targets])
+        wanted = pairs_asked(target, pairs).named(self._names.named)
+        targets, listed = wanted.targets, wanted.listed
         if method in (None, "partial", "pearson"):
             method = "ols" if targets is not None else "pearson"
         asked = BetweenOptions(
@@ -391,9 +386,8 @@ class Pseudobulk(Specified):
                 f"of the types {', '.join(self.libraries)}: use 'pearson', 'spearman', 'ols' or "
                 "'hc3', which take log expression, or one type (modalities=)"
             )
-        always = (targets or ()) if listed is None else listed.genes
-        known = all(gene in self.expression for gene in always)
-        expression = self.expression if known else self._expression(always)
+        known = all(gene in self.expression for gene in wanted.genes)
+        expression = self.expression if known else self._expression(wanted.genes)
         if targets is None:
             return self._fit_one(expression, asked, facts)
         several = len(targets) > 1 or listed is not None

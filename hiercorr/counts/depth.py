@@ -146,9 +146,7 @@ def _variable(
     if used.sum() < _LEAST_CELLS:
         return some[:0]
     rest, group = row_sum[used] - own[used], codes[used]
-    log = np.log(row_sum[used] / rest)
-    n = np.maximum(np.bincount(group), 1)
-    log -= (np.bincount(group, log) / n)[group]
+    log = _within(np.log(row_sum[used] / rest), group)
     variance = float(log @ log) / len(log) - float(np.mean(1 / rest - 1 / row_sum[used]))
     order = np.argsort(-total[some], kind="stable")
     return some[order] if variance > _SPREAD_VARIABLE**2 else some[:0]
@@ -249,11 +247,11 @@ def check_depths(
     cells : ndarray of int64, shape (n_cells,)
         Positions of these cells.
     """
+    only = [] if source.kinds else _only_kind(source)
     for t, (depth, row_sum) in enumerate(zip(depths, sums, strict=True)):
         kind = source.kinds[t] if source.kinds else None
         own = of_kind(given, kind)
-        only = _only_kind(source)
-        kind = only[0] if kind is None and len(only) == 1 else kind
+        kind = only[0] if len(only) == 1 else kind
         validate.check_depth(depth, source.obs.index[cells], own)
         said = None if is_total(source, own) else own
         n = int((source.kind == t).sum()) if source.kinds else source.shape[1]
@@ -274,10 +272,7 @@ def _check_one(source: Source, given: str | ArrayLike | None) -> None:
 
 def _only_kind(source: Source) -> list[str]:
     """Return the type of the features that are read, if they are of one."""
-    if source.types is None:
-        return []
-    read = source.types if source.columns is None else source.types.iloc[source.columns]
-    return list(read.unique())
+    return [] if source.read_types is None else list(source.read_types.unique())
 
 
 def dominating(total: Array) -> NDArray[np.int64]:

@@ -271,6 +271,20 @@ def _digest(values: NDArray) -> str:
     return hashlib.sha256(values.tobytes()).hexdigest()[:12]
 
 
+def check_other_subset(subset: object, cell_type: str) -> None:
+    """Raise an error unless a subset is a mapping that leaves the cell types to ``types=``."""
+    if subset is None:
+        return
+    if not isinstance(subset, Mapping):
+        raise InputError(
+            f"subset must be a mapping {{'obs column': value}}, not {type(subset).__name__}"
+        )
+    if cell_type in subset:
+        raise InputError(
+            f"subset= cannot select values of the cell_type column {cell_type!r}: use types="
+        )
+
+
 def without_digest(text: str) -> str:
     """Return the text of a subset or depth without the digest of the array."""
     return text.partition(_DIGEST)[0]

@@ -111,9 +111,15 @@ class Source:
     @property
     def kind(self) -> NDArray[np.int64]:
         """Type of each column that is read, as a position in `kinds`."""
-        assert self.types is not None
-        read = self.types if self.columns is None else self.types.iloc[self.columns]
-        return pd.Index(self.kinds).get_indexer(read).astype(np.int64)
+        assert self.read_types is not None
+        return pd.Index(self.kinds).get_indexer(self.read_types).astype(np.int64)
+
+    @property
+    def read_types(self) -> pd.Series | None:
+        """Type of each column that is read, by name; None if features have no types."""
+        if self.types is None or self.columns is None:
+            return self.types
+        return self.types.iloc[self.columns]
 
     @property
     def left_out(self) -> pd.Series:

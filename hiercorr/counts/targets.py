@@ -170,6 +170,67 @@ def not_both(target: Target, pairs: Pairs) -> None:
         raise InputError("target= and pairs= both say which pairs are asked for: pass one of them")
 
 
+@dataclass(frozen=True)
+class Asked:
+    """Pairs that are asked for, by the names of the data.
+
+    Attributes
+    ----------
+    targets : tuple of str or None
+        Targets, or the targets among whose pairs the listed ones are; None: all pairs.
+    listed : PairList or None
+    """
+
+    targets: Targets | None
+    listed: PairList | None
+
+    @property
+    def genes(self) -> Targets:
+        """Genes that are needed, whatever else is selected."""
+        return (self.targets or ()) if self.listed is None else self.listed.genes
+
+    def named(self, name_of: Callable[[Any], Any]) -> Asked:
+        """Return the same by other names of the genes, such as for their ids."""
+        if self.listed is not None:
+            listed = self.listed.named(name_of)
+            return Asked(lefts(listed), listed)
+        if self.targets is None:
+            return self
+        return Asked(given_targets([str(name_of(target)) for target in self.targets]), None)
+
+    def without_counts(self, empty_of: Callable[[Sequence[str]], Sequence[str]]) -> Asked:
+        """Return the same without listed pairs of genes that have no counts, with a warning."""
+        if self.listed is None:
+            return self
+        listed = without_counts(self.listed, empty_of(self.listed.genes))
+        return Asked(lefts(listed), listed)
+
+
+def pairs_asked(target: Target, pairs: Pairs) -> Asked:
+    """Check which pairs are asked for, for a model that estimates lists as parts of targets' pairs.
+
+    Raises
+    ------
+    InputError
+        If both are given, or one is not valid.
+    """
+    not_both(target, pairs)
+    listed = given_pairs(pairs)
+    return Asked(given_targets(target) if listed is None else lefts(listed), listed)
+
+
+def lefts(pairs: PairList) -> Targets:
+    """Choose the genes that are targets if pairs are estimated as parts of targets' pairs.
+
+    Those with most of the pairs first, so that a few regulators remain a few targets.
+    """
+    number = pd.Series(np.concatenate([pairs.a, pairs.b])).value_counts(sort=False)
+    first = np.where(
+        number.loc[pairs.a].to_numpy() >= number.loc[pairs.b].to_numpy(), pairs.a, pairs.b
+    )
+    return tuple(dict.fromkeys(map(str, first)))
+
+
 def targets_first(counts: Counts, targets: Sequence[str] | None) -> Counts:
     """Move several targets to the front, in their order; with one or none nothing changes.
 

@@ -123,10 +123,8 @@ def _report_uneven(source: Source, why: str, clear: bool) -> None:
 
 def _are_peaks(source: Source) -> bool:
     """Return whether features that are read are peaks of open chromatin."""
-    types = source.types
-    if types is not None:
-        read = types if source.columns is None else types.iloc[source.columns]
-        return bool((read == "Peaks").any())
+    if source.read_types is not None:
+        return bool((source.read_types == "Peaks").any())
     return bool(source.genes.astype(str).str.match(_PEAK).mean() > 0.5)
 
 

@@ -18,14 +18,7 @@ from hiercorr.counts.counts import MIN_CELLS, Counts
 from hiercorr.counts.modalities import one_type
 from hiercorr.counts.read import CountReader
 from hiercorr.counts.selection import Selection
-from hiercorr.counts.targets import (
-    Pairs,
-    Target,
-    given_pairs,
-    given_targets,
-    not_both,
-    without_counts,
-)
+from hiercorr.counts.targets import Pairs, Target, pairs_asked
 from hiercorr.design.samples import sample_name
 from hiercorr.errors import (
     InputError,
@@ -36,7 +29,7 @@ from hiercorr.errors import (
 )
 from hiercorr.moments.products import cross_products
 from hiercorr.results import tiling
-from hiercorr.results.listed import lefts, selected_pairs
+from hiercorr.results.listed import selected_pairs
 from hiercorr.results.result import CorrelationResult
 from hiercorr.results.specified import Specified, sample_text
 from hiercorr.runtime.progress import with_progress
@@ -174,18 +167,12 @@ class CellCorrelation(Specified):
         >>> r.dataset.attrs["model"]
         'CellCorrelation'
         """
-        not_both(target, pairs)
+        wanted = pairs_asked(target, pairs)
         chosen = self._check(method, level, uncertainty, precision, confidence)
         true_or_false("progress", progress, optional=True)
-        listed, targets = given_pairs(pairs), given_targets(target)
-        if listed is not None:
-            listed = listed.named(self._reader.named)
-            listed = without_counts(listed, self._reader.without_counts(listed.genes))
-            targets = lefts(listed)
-        if targets is not None:
-            targets = given_targets([str(self._reader.named(t)) for t in targets])
-        always = (targets or ()) if listed is None else listed.genes
-        counts = self._reader.with_genes(always, first=targets or ())
+        wanted = wanted.named(self._reader.named).without_counts(self._reader.without_counts)
+        targets, listed = wanted.targets, wanted.listed
+        counts = self._reader.with_genes(wanted.genes, first=targets or ())
         rows = tiling.rows_of(targets, counts.genes)
         options = _Options(
             level == "within", chosen, rows, tiling.DTYPE[precision], confidence, progress

@@ -347,7 +347,8 @@ def learn_regression_prior(
         Correlations of the panel's pairs in each sample.
     design : RegressionDesign
     known : RegressionPrior, optional
-        Of the same panel and another contrast: growth and inflation do not depend on it.
+        Prior of another contrast on the same panel, whose growth and inflation are reused: they do
+        not depend on the contrast.
 
     Returns
     -------

@@ -136,9 +136,9 @@ def variance_regression(sums: VarianceSums, design: Array, contrast: Array) -> V
     with the sampling variance :math:`v_c` from the cells and :math:`\tau^2`, common to all genes,
     such that the median over genes of :math:`(n - k) s^2` is that of :math:`\chi^2_{n-k}`. Negative
     N_c of single samples need no special treatment. A sample with a large variance draws the fitted
-    value towards itself and would look less deviant than it is: the leverage h_c is therefore that
-    of the observed information, as far as samples differ beyond sampling noise. The s^2 are
-    moderated over genes, with a trend in the sampling variance
+    value towards itself and would look less deviant than it is. Where samples differ beyond
+    sampling noise, the leverage h_c is therefore computed from the observed information. The s^2
+    are moderated over genes, with a trend in the sampling variance
     (:func:`hiercorr.inference.squeeze_variances`).
 
     Parameters

@@ -28,18 +28,11 @@ from hiercorr import moments
 from hiercorr.counts.counts import MIN_CELLS, Counts
 from hiercorr.counts.read import read_counts
 from hiercorr.counts.selection import Selection
-from hiercorr.counts.targets import (
-    Pairs,
-    Target,
-    given_pairs,
-    given_targets,
-    not_both,
-    targets_first,
-)
+from hiercorr.counts.targets import Pairs, Target, pairs_asked, targets_first
 from hiercorr.design.samples import sample_name
 from hiercorr.errors import InputError, true_or_false
 from hiercorr.results import tiling
-from hiercorr.results.listed import lefts, selected_pairs
+from hiercorr.results.listed import selected_pairs
 from hiercorr.results.result import CorrelationResult
 from hiercorr.runtime.progress import with_progress
 from hiercorr.runtime.resources import available_memory
@@ -104,8 +97,7 @@ def decompose(
     True
     """
     sample = sample_name(sample)
-    not_both(target, pairs)
-    listed, targets = given_pairs(pairs), given_targets(target)
+    wanted = pairs_asked(target, pairs)
     true_or_false("progress", progress, optional=True)
     counts = read_counts(
         data,
@@ -119,13 +111,10 @@ def decompose(
             min_cells=min_cells,
             small_samples=small_samples,
         ),
-        always=(targets or ()) if listed is None else listed.genes,
+        always=wanted.genes,
     )
-    if listed is not None:
-        listed = listed.named(counts.named)
-        targets = lefts(listed)
-    if targets is not None:
-        targets = given_targets([str(counts.named(t)) for t in targets])
+    wanted = wanted.named(counts.named)
+    targets, listed = wanted.targets, wanted.listed
     counts = targets_first(counts, targets)
     if counts.n_samples < 2:
         raise InputError("a decomposition needs at least 2 samples")

@@ -42,6 +42,18 @@ def _invert(matrix, inverse):
 
 
 @compiled()
+def _invert_gram(design, weight, gram, inverse):
+    """Fill `inverse` with that of the design's weighted products; return whether it exists."""
+    k = design.shape[1]
+    gram[:] = 0.0
+    for c in range(design.shape[0]):
+        for i in range(k):
+            for j in range(k):
+                gram[i, j] += weight[c] * design[c, i] * design[c, j]
+    return _invert(gram, inverse)
+
+
+@compiled()
 def _influences(num, den, t, u, phi1, phi2, effect1, effect2, share1, share2, x, b):
     """Return the correlation of one pair; write the samples' influences to `x`, shares to `b`.
 
@@ -118,12 +130,7 @@ def _difference_rows(
             rho = _influences(num, den, t, u, phi1, phi2, effect1, effect2, share1, share2, x, b)
             if rho != rho:
                 continue
-            gram[:] = 0.0
-            for c in range(s):
-                for i in range(k):
-                    for j in range(k):
-                        gram[i, j] += b[c] * design[c, i] * design[c, j]
-            if not _invert(gram, inverse):
+            if not _invert_gram(design, b, gram, inverse):
                 continue
             beta[:] = 0.0
             for c in range(s):
@@ -225,12 +232,7 @@ def _overall_rows(
             rho = _influences(num, den, t, u, phi1, phi2, effect1, effect2, share1, share2, x, b)
             if rho != rho:
                 continue
-            gram[:] = 0.0
-            for c in range(s):
-                for i in range(k):
-                    for j in range(k):
-                        gram[i, j] += b[c] * design[c, i] * design[c, j]
-            if not _invert(gram, inverse):
+            if not _invert_gram(design, b, gram, inverse):
                 continue
             beta[:] = 0.0
             for c in range(s):

@@ -43,8 +43,8 @@ def heatmap(
     """Plot a clustered heatmap with its dendrogram (average linkage of 1 - r).
 
     Genes of which fewer than half of the pairs could be estimated are left out; the title gives
-    their number. Of a result across two cell types, the genes of the first are the rows and those
-    of the second the columns, both ordered by average linkage of the distances of their
+    their number. For a result across two cell types, rows are the genes of the first type and
+    columns those of the second, each ordered by average linkage on distances between their
     correlations.
 
     Parameters

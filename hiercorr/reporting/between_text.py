@@ -201,7 +201,7 @@ def _moderation(f: Facts, kind: str) -> str:
     robust = ", estimated robustly against hypervariable genes" if "robust" in kind else ""
     df = float(f.get("prior_df", float("nan")))
     weight = "infinite" if df == float("inf") else f"{df:.1f}"
-    one = kind == "plain" and not f.get("pairs_across")
+    one = kind == "plain" and not f.get("pairs_across") and f.targets == 1 and f.listed is None
     typical = "" if one else "a median of "
     return (
         f"In the tests, residual variances were moderated across genes by empirical Bayes "

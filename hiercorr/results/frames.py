@@ -88,8 +88,6 @@ def _asked(dataset: xr.Dataset) -> tuple[xr.Dataset, list[str]]:
 
 def _entries(dataset: xr.Dataset) -> tuple[np.ndarray, ...]:
     """Return the positions of the distinct pairs in the pair variables."""
-    if has_all_pairs(dataset):
-        return np.triu_indices(dataset.sizes["gene"], 1)
     return np.nonzero(distinct(dataset))
 
 

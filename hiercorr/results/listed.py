@@ -7,25 +7,12 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 import xarray as xr
-from numpy.typing import NDArray
 
-from hiercorr.counts.targets import PairList, Targets
-from hiercorr.inference.multiplicity import benjamini_hochberg
-from hiercorr.results.layout import distinct, mirror_targets, target_positions
-from hiercorr.results.pairs import p_values
+from hiercorr.counts.targets import PairList
+from hiercorr.results.adjust import with_q_values
 from hiercorr.schema import LAYERS
 
-
-def lefts(pairs: PairList) -> Targets:
-    """Choose the genes that are targets if pairs are estimated as parts of targets' pairs.
-
-    Those with most of the pairs first, so that a few regulators remain a few targets.
-    """
-    number = pd.Series(np.concatenate([pairs.a, pairs.b])).value_counts(sort=False)
-    first = np.where(
-        number.loc[pairs.a].to_numpy() >= number.loc[pairs.b].to_numpy(), pairs.a, pairs.b
-    )
-    return tuple(dict.fromkeys(map(str, first)))
+_MEDIANS = {"prior_df", "prior_variance"}  # attributes of a fit that are summed up over targets
 
 
 def selected_pairs(dataset: xr.Dataset, pairs: PairList) -> xr.Dataset:
@@ -47,19 +34,13 @@ def selected_pairs(dataset: xr.Dataset, pairs: PairList) -> xr.Dataset:
     left, right = np.where(known, pairs.a, pairs.b), np.where(known, pairs.b, pairs.a)
     rows = xr.DataArray(targets.get_indexer(left), dims="pair")
     columns = xr.DataArray(genes.get_indexer(right), dims="pair")
-    p = p_values(dataset) if "p_value" in dataset else None
     out = dataset.drop_vars("target").copy()
     for name in list(out.data_vars):
         if "target" in out[name].dims:
             part = dataset[name].drop_vars(["target", "gene"])
             out[name] = part.isel(target=rows, gene=columns)
     out = out.assign_coords(gene_a=("pair", pairs.a), gene_b=("pair", pairs.b))
-    if p is None:
-        return out
-    out["p_value"].values = p[rows.values, columns.values].astype(out["p_value"].dtype)
-    q = benjamini_hochberg(p[rows.values, columns.values].astype(float))
-    out["q_value"].values = q.astype(out["q_value"].dtype)
-    return out.assign_attrs(q_family="listed pairs")
+    return _one_family(out)
 
 
 def stacked(results: Sequence[xr.Dataset]) -> xr.Dataset:
@@ -85,14 +66,15 @@ def stacked(results: Sequence[xr.Dataset]) -> xr.Dataset:
     )
     varying = {k for r in results for k in r.attrs if r.attrs.get(k) != first.attrs.get(k)}
     out.attrs = {k: v for k, v in first.attrs.items() if k not in varying or k == "created"}
-    if "p_value" in out:
-        p, once = p_values(out), distinct(out)
-        q: NDArray = np.full(p.shape, np.nan)
-        q[once] = benjamini_hochberg(p[once].astype(float))
-        mirror_targets(q, target_positions(out))
-        out["q_value"] = out["q_value"].copy(data=q.astype(out["q_value"].dtype))
-        out.attrs["q_family"] = "pairs of the targets"
-    return out
+    typical = {k: [float(r.attrs.get(k, np.nan)) for r in results] for k in _MEDIANS & varying}
+    out.attrs |= {k: float(np.nanmedian(values)) for k, values in typical.items()}
+    return _one_family(out)
+
+
+def _one_family(dataset: xr.Dataset) -> xr.Dataset:
+    """Adjust the p-values over the pairs of a result, if it has any."""
+    tested = "p_value" in dataset and bool(dataset["p_value"].notnull().any())
+    return with_q_values(dataset, "bh", "all", 0.05) if tested else dataset
 
 
 def _equal(a: xr.DataArray, b: xr.DataArray) -> bool:

@@ -13,7 +13,7 @@ import pandas as pd
 
 from hiercorr.counts.backend import LocalBackend
 from hiercorr.counts.formats import unknown_column
-from hiercorr.counts.selection import Selection
+from hiercorr.counts.selection import Selection, check_other_subset
 from hiercorr.counts.sources import DataSource
 from hiercorr.counts.targets import given_pairs, given_targets, not_both
 from hiercorr.design import formulas
@@ -119,7 +119,7 @@ def by_cell_type(
     sample = sample_name(sample, optional=True)
     text("cell_type", cell_type)
     one_of("family", family, FAMILIES)
-    _check_subset(subset, cell_type)
+    check_other_subset(subset, cell_type)
     block = _check_model_options(options, sample, subset, block)
     fit_options = _check_fit_options(fit)
     source_of = DataSource(data, options.get("layer"), options.get("gene_names"))
@@ -164,19 +164,6 @@ def _check_names(given: Iterable[str], known: Sequence[str], function: str) -> N
             raise InputError(
                 f"unknown option {name!r} of {function}; the options are {', '.join(known)}"
             )
-
-
-def _check_subset(subset: object, cell_type: str) -> None:
-    if subset is None:
-        return
-    if not isinstance(subset, Mapping):
-        raise InputError(
-            f"subset must be a mapping {{'obs column': value}}, not {type(subset).__name__}"
-        )
-    if cell_type in subset:
-        raise InputError(
-            f"subset= cannot select values of the cell_type column {cell_type!r}: use types="
-        )
 
 
 def _check_model_options(

@@ -19,15 +19,7 @@ from hiercorr import inference
 from hiercorr.counts.counts import MIN_CELLS, Counts
 from hiercorr.counts.read import read_counts
 from hiercorr.counts.selection import Selection
-from hiercorr.counts.targets import (
-    Pairs,
-    Target,
-    Targets,
-    given_pairs,
-    given_targets,
-    not_both,
-    targets_first,
-)
+from hiercorr.counts.targets import Pairs, Target, Targets, pairs_asked, targets_first
 from hiercorr.design.formulas import random_blocks
 from hiercorr.design.samples import sample_name
 from hiercorr.errors import (
@@ -43,7 +35,7 @@ from hiercorr.errors import (
 )
 from hiercorr.inference.meta_regression import LEAST_RESIDUAL_DF, RegressionDesign
 from hiercorr.results import CorrelationResult, tiling
-from hiercorr.results.listed import lefts, selected_pairs
+from hiercorr.results.listed import selected_pairs
 from hiercorr.results.missing import proportion
 from hiercorr.runtime.log import logged, pairs_of
 from hiercorr.runtime.resources import available_memory, threads
@@ -228,7 +220,6 @@ def differential(
     """
     sample = sample_name(sample)
     text("condition", condition)
-    not_both(target, pairs)
     for name, value in (("formula", formula), ("block", block)):
         text(name, value, optional=True)
     one_of("precision", precision, tiling.DTYPE)
@@ -254,14 +245,10 @@ def differential(
         modalities=modalities,
         gene_names=gene_names,
     )
-    listed, targets = given_pairs(pairs), given_targets(target)
-    always = (targets or ()) if listed is None else listed.genes
-    counts = read_counts(data, selection, always=always)
-    if listed is not None:
-        listed = listed.named(counts.named)
-        targets = lefts(listed)
-    if targets is not None:
-        targets = given_targets([str(counts.named(t)) for t in targets])
+    wanted = pairs_asked(target, pairs)
+    counts = read_counts(data, selection, always=wanted.genes)
+    wanted = wanted.named(counts.named)
+    targets, listed = wanted.targets, wanted.listed
     counts = targets_first(counts, targets)
     found = condition_design(counts, asked)
     condition = asked.column
@@ -396,7 +383,7 @@ def _regressions(
 
 
 def _signs(n: int) -> list[tuple[float, ...]]:
-    """Return all signs of n groups relative to one more, except for those of no difference."""
+    """List the sign patterns of n groups relative to one more, except for all-positive."""
     return list(itertools.product((1.0, -1.0), repeat=n))[1:]
 
 

@@ -20,9 +20,9 @@ def variance_sums(counts: Counts, sums: moments.Sums, fit: moments.GeneMoments) 
 
     Under Gaussian residuals the variance of N_c is :math:`2\sum_i e_i^2` with the expected squared
     weighted residual :math:`e_i = w_i^2(s_i\mu_c + \phi s_i^2\mu_c^2)`. Expression is not Gaussian:
-    the sum is multiplied by a factor per gene, the ratio over all samples of the squared influences
-    of the cells (:func:`squared_influence`) to it. A factor per sample would be correlated with the
-    sample's estimate.
+    the sum is therefore multiplied by a factor for each gene, the squared influences of the cells
+    (:func:`squared_influence`) divided by this sum, both added over all samples. A factor for each
+    sample would be correlated with that sample's estimate.
 
     Parameters
     ----------

@@ -158,7 +158,7 @@ def test_a_folder_that_is_no_result_is_never_replaced(small, result, tmp_path, d
             fit(small, out=path, overwrite=True)
 
     usual = ad.settings.zarr_write_format
-    ad.settings.zarr_write_format = 3  # whose document also lists what is inside, such as a result
+    ad.settings.zarr_write_format = 3  # its metadata also list nested groups, here a result
     try:
         result.to_anndata(small).write_zarr(tmp_path / "counts.zarr")
     finally:

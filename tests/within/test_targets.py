@@ -181,10 +181,15 @@ def test_all_genes_as_targets_are_all_pairs(gbm):
     np.testing.assert_allclose(found.reindex(wanted.index), wanted, rtol=1e-4)
 
 
-def test_genes_outside_the_selection_are_read_once(model, gbm):
+def test_genes_outside_the_selection_are_read_once(model, gbm, monkeypatch):
+    from hiercorr.counts import read
+
+    passes = []
+    monkeypatch.setattr(read, "blocks", lambda source, f=read.blocks: passes.append(1) or f(source))
     others = [g for g in gbm.var_names if g not in model.counts.genes][:3]
     alone = {"uncertainty": "jackknife"}  # the hierarchical model learns from all genes
     r = model.fit(target=["FTL", *others], **alone)
+    assert len(passes) == 1
     assert list(r.targets) == ["FTL", *others]
     assert len(r.genes) == 43
     one = model.fit(target=others[1], **alone)
@@ -361,6 +366,25 @@ def test_pseudobulk(method, gbm, asked):
     assert listed.attrs["q_family"] == "listed pairs"
     with pytest.raises(hc.InputError, match="regressions on one target"):
         model.fit("ols", target=["FTL", "FTH1"], interaction="condition")
+
+
+def test_moderation_of_several_targets_is_stated(gbm):
+    """Each target has its own prior; the result has their median."""
+    from hiercorr.reporting import methods_text
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = hc.Pseudobulk(gbm, "sample_id", depth="total_counts", genes=40)
+    targets = ["FTL", "FTH1", "SPP1"]
+    alone = [model.fit(target=t).dataset.attrs for t in targets]
+    for r in (model.fit(target=targets), model.fit(pairs=[("FTL", "CLU"), ("FTH1", "SPP1")])):
+        attrs, text = r.dataset.attrs, methods_text(r)
+        assert np.isfinite(attrs["prior_variance"])
+        assert "with a median of" in text
+        assert "nan" not in text
+    several = model.fit(target=targets).dataset.attrs
+    for name in ("prior_df", "prior_variance"):
+        assert several[name] == pytest.approx(np.median([a[name] for a in alone]))
 
 
 def test_differential_and_decompose(gbm, asked):
