@@ -402,8 +402,9 @@ def _evidence_section(evidence: Evidence, n: int, ready: Ready) -> _Section:
     from hiercorr import plotting
 
     counts: dict[str, int] = evidence.counts().to_dict()
+    what = f"Partners of {evidence.target}" if evidence.target else _capital(evidence.scope)
     text = [
-        f"Partners of {evidence.target} at q < {evidence.q:g}: "
+        f"{what} at q < {evidence.q:g}: "
         + ", ".join(f"{k} {name}" for name, k in counts.items())
         + ". A correlation that is significant at one level only may still exist at the other: "
         "see its confidence interval there."
@@ -411,6 +412,8 @@ def _evidence_section(evidence: Evidence, n: int, ready: Ready) -> _Section:
     columns = [c for c in evidence.table.columns if c not in ("sign_agreement", "within_tau2")]
     first = ["evidence", *(c for c in columns if c != "evidence")]
     table = evidence.table[first].assign(evidence=evidence.table["evidence"].astype(str))
+    if evidence.target is None:
+        table = table.reset_index().set_index("gene_a")
     plots = {
         "levels": ("Correlation within and between samples", partial(plotting.levels, evidence))
     }
@@ -566,7 +569,7 @@ def _headings(results: Sequence[CorrelationResult]) -> list[str]:
     names = []
     for result in results:
         title = str(result.dataset.attrs.get("title", "hiercorr"))
-        names.append(title[0].upper() + title[1:] + _of_cells([result]))
+        names.append(_capital(title) + _of_cells([result]))
     attrs = [r.dataset.attrs for r in results]
     for option in _METHODS:
         for name in {n for n in names if names.count(n) > 1}:
@@ -579,9 +582,14 @@ def _headings(results: Sequence[CorrelationResult]) -> list[str]:
     return [f"{name}, no. {n + 1}" if n else name for n, name in zip(before, names, strict=True)]
 
 
+def _capital(text: str) -> str:
+    return text[0].upper() + text[1:]
+
+
 def _about(evidence: Evidence, results: Sequence[CorrelationResult]) -> str:
-    """Return the heading of a report on the evidence for a gene."""
-    return f"Correlation with {evidence.target}{_of_cells(results)}"
+    """Return the heading of a report on the evidence for a gene, or for pairs."""
+    with_gene = f"Correlation with {evidence.target}" if evidence.target else None
+    return f"{with_gene or f'Correlation: {evidence.scope}'}{_of_cells(results)}"
 
 
 def _of_cells(results: Sequence[CorrelationResult]) -> str:

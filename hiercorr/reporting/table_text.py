@@ -11,10 +11,15 @@ _DIRECTIONS = {"positive": "positive ", "negative": "negative ", "both": ""}
 
 def evidence(table: Evidence) -> str:
     """Describe the classes of :func:`hiercorr.evidence`."""
+    what = f"Partners of {table.target}" if table.target else f"The pairs of {table.scope}"
+    if table.scope.endswith("pairs"):
+        what = f"{table.scope[0].upper()}{table.scope[1:]}"
+    family = "" if table.target else ", each over these pairs"
     return (
-        f"Partners of {table.target} were classified by their q-values within and between samples "
-        f"(threshold {table.q:g}) as supported at both levels with the same sign, within samples "
-        "only, between samples only, discordant (both levels, opposite signs) or insufficient."
+        f"{what} were classified by their q-values within and between samples "
+        f"(threshold {table.q:g}{family}) as supported at both levels with the same sign, within "
+        "samples only, between samples only, discordant (both levels, opposite signs) or "
+        "insufficient."
     )
 
 
