@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from hiercorr.between import methods
+from hiercorr.between import methods, module_traits
 from hiercorr.between.dataset import SEPARATOR, between_dataset
 from hiercorr.between.normalization import NORMALIZATIONS, library_sizes, log_cpm
 from hiercorr.between.options import BLOCK_METHODS, BetweenOptions, BlockFacts
@@ -22,6 +22,7 @@ from hiercorr.between.summed_cells import SummedCells
 from hiercorr.counts import validate
 from hiercorr.counts.aggregate import KEY, MIN_COUNTS, depth_column, sum_over_cells
 from hiercorr.counts.counts import MIN_CELLS
+from hiercorr.counts.gene_groups import Sets, named_sets
 from hiercorr.counts.modalities import FEATURE_TYPES
 from hiercorr.counts.names import FeatureNames
 from hiercorr.counts.selection import Selection
@@ -192,7 +193,7 @@ class Pseudobulk(Specified):
         )
         self._cell_type = cell_type if types > 1 else None
         self.formula = _with_types(formula, cell_type if types > 1 else None)
-        varying = str(self.samples.uns[KEY]["varying"]).split(", ")
+        self._varying = varying = str(self.samples.uns[KEY]["varying"]).split(", ")
         groupings = [g for g in (self.block, self._crossed) if g is not None]
         for name in groupings:
             self._check_grouping(name, varying, source)
@@ -436,6 +437,140 @@ class Pseudobulk(Specified):
             between_dataset(self.samples, problem, fitted, asked, options, self.attributes)
         )
 
+    def module_expression(self, sets: Sets, weights: str = "equal") -> pd.DataFrame:
+        """Compute the expression of modules in each sample.
+
+        Parameters
+        ----------
+        sets : mapping, Modules or path
+            Genes by name of the module, the modules of :func:`hiercorr.modules.find_modules`, or a
+            GMT file, whose genes that are not in the data are left out.
+        weights : {"equal", "expression"}
+            ``"equal"``: mean of the log2 counts per million of the genes. ``"expression"``: log2
+            counts per million of their sum, in which highly expressed genes weigh most.
+
+        Returns
+        -------
+        DataFrame
+            Samples x modules, in log2 counts per million.
+
+        Raises
+        ------
+        InputError
+            If a module has fewer than 2 genes, or a gene is unknown.
+
+        Examples
+        --------
+        >>> import hiercorr as hc
+        >>> adata = hc.datasets.glioblastoma()
+        >>> pb = hc.Pseudobulk(adata, "sample_id", depth="total_counts")
+        >>> pb.module_expression({"ferritin": ["FTL", "FTH1"]}).shape
+        (10, 1)
+        """
+        modules, values, _ = self._modules(sets, weights)
+        return pd.DataFrame(values, self.samples.obs_names, list(modules))
+
+    def _modules(
+        self, sets: Sets, weights: str
+    ) -> tuple[dict[str, NDArray[np.int64]], NDArray[np.float64], NDArray[np.float64]]:
+        """Return the genes of modules, and their expression and sums in each sample."""
+        one_of("weights", weights, module_traits.MODULE_WEIGHTS)
+        if self.several_types:
+            raise InputError(
+                "modules are of features with one library, and this model has several types "
+                f"({', '.join(self.libraries)}): choose one with modalities="
+            )
+        counts = np.asarray(self.samples.X, float)
+        modules = module_traits.known_modules(
+            named_sets(sets), not isinstance(sets, str | Path), self._names, counts.sum(0)
+        )
+        found = module_traits.expression_of(counts, self.library_sizes, modules, weights)
+        return modules, *found
+
+    def module_traits(
+        self,
+        sets: Sets,
+        traits: str | Sequence[str],
+        method: str = "pearson",
+        *,
+        weights: str = "equal",
+        permutations: int | None = None,
+        confidence: float = 0.95,
+        seed: int | np.random.Generator | None = None,
+    ) -> CorrelationResult:
+        """Correlate the expression of modules with traits of the samples.
+
+        "In donors who are older, is the module higher?" The samples are the units, and the formula
+        of the model is adjusted for, as in :meth:`fit`. Samples of one donor need ``block=``; a
+        trait of donors, ``block_method="correlation"``.
+
+        Parameters
+        ----------
+        sets, weights
+            As for :meth:`module_expression`.
+        traits : str or sequence of str
+            Columns of ``obs`` with one value per sample: numbers, booleans or two levels, of which
+            the second is 1.
+        method : {"pearson", "spearman"}
+            Partial correlation given the formula, of values or of ranks.
+        permutations, confidence, seed
+            As for :meth:`fit`.
+
+        Returns
+        -------
+        CorrelationResult
+            Traits are targets, and modules take the place of genes. The pairs of all traits and
+            modules are one family of tests.
+
+        Raises
+        ------
+        InputError
+            If a module or a trait is not valid, or a trait is part of the formula.
+
+        References
+        ----------
+        Langfelder & Horvath 2008, BMC Bioinformatics 9:559.
+
+        Examples
+        --------
+        >>> import hiercorr as hc
+        >>> adata = hc.datasets.glioblastoma()
+        >>> options = {"depth": "total_counts", "block": "patient_id"}
+        >>> pb = hc.Pseudobulk(adata, "sample_id", **options)
+        >>> sets = {"ferritin": ["FTL", "FTH1"], "ribosome": ["RPS2", "RPLP0"]}
+        >>> r = pb.module_traits(sets, "condition")
+        >>> r.target, list(r.genes)
+        ('condition', ['ferritin', 'ribosome'])
+        """
+        one_of("method", method, module_traits.TRAIT_METHODS)
+        names = module_traits.given_traits(traits, self.samples.obs, self._varying)
+        found = module_traits.trait_values(self.samples.obs, names, self.design.formula)
+        modules, values, sums = self._modules(sets, weights)
+        shared = [name for name in names if name in modules]
+        if shared:
+            raise InputError(f"{shared[0]!r} is the name of a module and of a trait: rename one")
+        asked = BetweenOptions(
+            method, names[0], None, {}, permutations, "double", confidence, seed, None, False
+        )
+        facts = self._facts()
+        asked.check(facts)
+        y = np.column_stack([*(v for v, _ in found.values()), values])
+        columns = pd.DataFrame(y, self.samples.obs_names, [*names, *modules])
+        n = np.ones((len(y), len(names)))
+        problem = self._problem(columns, asked, np.column_stack([n, sums]))
+        levels = {name: level for name, (_, level) in found.items() if level is not None}
+        attrs = {
+            "genes": f"{len(modules)} modules",
+            "n_modules": len(modules),
+            "weights": weights,
+            "traits": ", ".join(names),
+            "trait_levels": "; ".join(f"{k}: {v}" for k, v in levels.items()) or None,
+        }
+        orders = sample_arrangements(asked, problem)
+        return CorrelationResult(
+            module_traits.fit_traits(self, problem, len(names), asked, facts, orders, attrs)
+        )
+
     def _specification(self) -> dict[str, Any]:
         samples, genes = self.expression.shape
         return {
@@ -472,9 +607,17 @@ class Pseudobulk(Specified):
         n_blocks = 0 if self.block is None else self.samples.obs[self.block].nunique()
         return BlockFacts(self.block, self.block_method, n_blocks, s - k, self._cells is not None)
 
-    def _problem(self, expression: pd.DataFrame, asked: BetweenOptions) -> methods.BetweenProblem:
-        """Gather the sums of the genes and the design, with interactions and block correlation."""
-        counts = np.asarray(self.samples[:, expression.columns].X, float)
+    def _problem(
+        self,
+        expression: pd.DataFrame,
+        asked: BetweenOptions,
+        sums: NDArray[np.float64] | None = None,
+    ) -> methods.BetweenProblem:
+        """Gather the sums of the genes and the design, with interactions and block correlation.
+
+        `sums` are given where the columns of `expression` are no genes.
+        """
+        counts = np.asarray(self.samples[:, expression.columns].X, float) if sums is None else sums
         blocks = None
         if self.block is not None:
             blocks = pd.factorize(self.samples.obs[self.block])[0].astype(np.int64)
