@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -79,6 +79,12 @@ class Condition:
                 f"{', '.join(map(repr, found)) or 'none'}"
             )
         return found[0]
+
+    @property
+    def columns(self) -> list[str]:
+        """Columns of the condition and of the formula."""
+        of_formula = [] if self.formula is None else formulas.columns(self.formula)
+        return [self.column, *(c for c in of_formula if c != self.column)]
 
     @property
     def term(self) -> str:
@@ -184,15 +190,45 @@ def condition_design(counts: Counts, condition: Condition) -> ConditionDesign:
         confounded, or if the contrast is ambiguous.
     """
     table, varying = sample_table(counts.obs, counts.starts, counts.samples)
+    if condition.block in varying:
+        refuse_swapped(condition.block, condition.sample, counts.obs)
     known = [str(c) for c in counts.obs.columns]
+    found = design_of_samples(table, condition, varying, known)
+    if not found.cell_terms:
+        return found
+    text = "~ " + " + ".join(found.cell_terms)
+    return replace(found, cells=make_design(text, counts.obs).matrix)
+
+
+def design_of_samples(
+    table: pd.DataFrame,
+    condition: Condition,
+    varying: Sequence[str] = (),
+    known: Sequence[str] | None = None,
+) -> ConditionDesign:
+    """Build the design matrix of a condition from a table with one row per unit.
+
+    Parameters
+    ----------
+    table : DataFrame
+    condition : Condition
+    varying : sequence of str
+        Columns that vary between the cells of a unit.
+    known : sequence of str, optional
+        Names of all columns. None: those of the table.
+
+    Returns
+    -------
+    ConditionDesign
+        Without the design matrix of the covariates of cells.
+    """
+    known = [str(c) for c in table.columns] if known is None else known
     formula = formulas.formula_text("~ 1" if condition.formula is None else condition.formula)
     if "1" not in map(str, formulas.parse(formula)):
         raise formulas.no_intercept(formula)
-    of_cells, of_samples = split_terms(formula, table.columns, known)
+    of_cells, of_samples = split_terms(formula, table.columns, list(known))
     levels = _levels(condition, table, varying, known)
     if condition.block is not None:
-        if condition.block in varying:
-            refuse_swapped(condition.block, condition.sample, counts.obs)
         check_block(condition.block, table, varying, known)
         _check_blocks(table, condition)
     text = "~ " + " + ".join(of_samples or ["1"])
@@ -214,8 +250,7 @@ def condition_design(counts: Counts, condition: Condition) -> ConditionDesign:
         warn_of_repeated_donors(
             table, condition.sample, n, "p-values are too small", "block={column}"
         )
-    cells = make_design("~ " + " + ".join(of_cells), counts.obs).matrix if of_cells else None
-    given = (table, design, levels, of_cells, of_samples, cells)
+    given = (table, design, levels, of_cells, of_samples, None)
     return ConditionDesign(*given, **_tested(condition, design, table[condition.column], levels))
 
 
