@@ -468,7 +468,9 @@ class Pseudobulk(Specified):
         (10, 1)
         """
         modules, values, _ = self._modules(sets, weights)
-        return pd.DataFrame(values, self.samples.obs_names, list(modules))
+        out = pd.DataFrame(values, self.samples.obs_names, list(modules))
+        out.attrs["of"] = "expression of modules"
+        return out
 
     def _modules(
         self, sets: Sets, weights: str

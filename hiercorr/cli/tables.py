@@ -17,6 +17,8 @@ from hiercorr.cli.options import (
     modalities_of,
     modalities_option,
     require_sample,
+    rows_option,
+    table_options,
     table_text,
     target_option,
     with_options,
@@ -29,13 +31,6 @@ if TYPE_CHECKING:
     from hiercorr.results import CorrelationResult
     from hiercorr.results.cell_types import CellTypes
 
-rows_option = click.option(
-    "--rows",
-    type=click.IntRange(min=1),
-    default=20,
-    show_default=True,
-    help="Number of rows to print.",
-)
 _selection = (
     click.argument("result", type=click.Path(path_type=Path)),
     click.option(
@@ -139,7 +134,7 @@ def evidence(
             raise InputError(
                 f"{str(path)!r} has several cell types: classify the evidence of each by itself"
             )
-    found = classify(target, *fitted, q=q)
+    found = classify(target, fitted[0], fitted[1], q=q)
     counts = ", ".join(f"{n} {name}" for name, n in found.counts().items())
     click.echo(f"Evidence for {found.target or found.scope} at q < {q:g}: {counts}\n")
     click.echo(table_text(found.table.head(rows)))
@@ -193,15 +188,7 @@ def _selected(
 @click.option(
     "--contrast", metavar="LEVEL,BASELINE", help="Two groups to compare, if there are more."
 )
-@click.option(
-    "-o",
-    "--output",
-    type=click.Path(path_type=Path),
-    required=True,
-    help="Name of the table, ending in .csv, .tsv, .parquet or .xlsx.",
-)
-@click.option("--overwrite", is_flag=True, help="Replace an existing table.")
-@rows_option
+@table_options
 def variability(
     data: Path,
     data_options: dict[str, Any],

@@ -118,6 +118,7 @@ def preservation(
             row |= _preserved(layers, at, bins, permutations, rng, donor_of)
         rows.append(row)
     table = pd.DataFrame(rows, index=pd.Index(list(found), name="module"))
+    table.attrs = {"model": "preservation", "permutations": permutations, "seed": seed}
     return _with_q(table, {"p_value": "q_value", "excess_p_value": "excess_q_value"})
 
 

@@ -77,7 +77,7 @@ def connectivity(modules: Sets, result: CorrelationResult) -> pd.DataFrame:
     r = sample_correlations(result)
     found = positions_of(modules, result)
     values = np.column_stack([mean_of_pairs(r, at)[0] for at in found.values()])
-    return pd.DataFrame(values, _samples(result), list(found))
+    return _of(pd.DataFrame(values, _samples(result), list(found)), "connectivity of modules")
 
 
 def centrality(result: CorrelationResult, modules: Sets | None = None) -> pd.DataFrame:
@@ -110,12 +110,13 @@ def centrality(result: CorrelationResult, modules: Sets | None = None) -> pd.Dat
     r = sample_correlations(result)
     if modules is None:
         values = _centralities(r, np.arange(r.shape[1]))
-        return pd.DataFrame(values, _samples(result), result.genes)
+        return _of(pd.DataFrame(values, _samples(result), result.genes), "centrality of genes")
     parts = {}
     for name, at in positions_of(modules, result).items():
         columns = pd.Index(result.genes[at])
         parts[name] = pd.DataFrame(_centralities(r, at), _samples(result), columns)
-    return pd.concat(parts, axis=1, names=["module", "gene"])
+    joined = pd.concat(parts, axis=1, names=["module", "gene"])
+    return _of(joined, "centrality of genes in their modules")
 
 
 def compare_donors(
@@ -229,9 +230,10 @@ def compare_donors(
         "block": block,
         "test": "moderated t" if moderated else "HC2",
         "within_donors": int(noun == "samples"),
-        "n_donors": int(table[block].nunique()) if noun == "samples" else len(table),
+        "n_donors": int(table[str(block)].nunique()) if noun == "samples" else len(table),
         "units": len(out),
         "confidence": confidence,
+        "of": values.attrs.get("of"),
     }
     return out
 
@@ -255,7 +257,8 @@ def _compared(y: Array, question: Question, confidence: float) -> dict[str, Any]
         return out | _of_pairs(part, sums)
     found = {k: v[..., 0, 0] for k, v in tile_difference(part, sums, None).items()}
     out |= _means(found, part)
-    return out | _tested(*(float(found[k]) for k in ("difference", "se", "df")), confidence)
+    difference, se, df = (float(found[k]) for k in ("difference", "se", "df"))
+    return out | _tested(difference, se, df, confidence)
 
 
 def _as_sums(y: Array) -> TileSums:
@@ -294,7 +297,7 @@ def _of_pairs(question: Question, sums: TileSums) -> dict[str, float]:
         found = {k: float(v[0, 0]) for k, v in tile_difference(one, sums, None).items()}
         out[f"difference[{name}]"] = found["difference"]
         p.append(_tested(found["difference"], found["se"], found["df"], 0.95)["p_value"])
-    adjusted = holm_layers(np.array(p)[:, None])[:, 0] if p else []
+    adjusted = holm_layers(np.array(p)[:, None])[:, 0] if p else np.empty(0)
     return out | {
         f"adjusted_p_value[{n}]": float(v) for n, v in zip(question.pairs, adjusted, strict=True)
     }
@@ -329,10 +332,8 @@ def _moderated(
     fit = least_squares(y.to_numpy(float)[:, complete], found.design.matrix)
     squeezed = squeeze_variances(fit.variance, np.full(len(complete), float(fit.df)))
     tested = fit.moderated(squeezed).test(found.contrast[None])
-    rows = [
-        _tested(*(float(tested[k][0, i]) for k in ("beta", "beta_se", "beta_df")), confidence)
-        for i in range(len(complete))
-    ]
+    each = zip(*(tested[k][0] for k in ("beta", "beta_se", "beta_df")), strict=True)
+    rows = [_tested(float(b), float(se), float(df), confidence) for b, se, df in each]
     table = pd.DataFrame(rows, index=out.index[complete])
     others = out.index.difference(table.index)
     out = out.copy()
@@ -482,6 +483,12 @@ def positions_of(
             f"modules: none has 2 genes in the result; {unknown_name('gene', first, known)}"
         )
     return out
+
+
+def _of(table: pd.DataFrame, what: str) -> pd.DataFrame:
+    """State in a table what its values are."""
+    table.attrs["of"] = what
+    return table
 
 
 def _samples(result: CorrelationResult) -> pd.Index:

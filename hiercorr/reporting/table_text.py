@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hiercorr.interpretation.evidence import Evidence
 from hiercorr.reporting.references import cite
-from hiercorr.reporting.wording import Facts, listed
+from hiercorr.reporting.wording import Facts, covariates, listed
 
 _DIRECTIONS = {"positive": "positive ", "negative": "negative ", "both": ""}
 
@@ -101,4 +101,45 @@ def modules(f: Facts) -> str:
     return (
         f"Gene modules of at least {f.get('min_size')} genes were found by {how} on the "
         f"{sign}{kept}{soft}.{stable}"
+    )
+
+
+def compared_donors(f: Facts) -> str:
+    """Describe a table of :func:`hiercorr.modules.compare_donors`."""
+    condition, block = str(f.get("condition")), f.get("block")
+    others = covariates(str(f.get("formula", "~ 1")), without=(condition, block))
+    adjusted = f", adjusting for {listed(others)}" if others else ""
+    what = f.get("of") or "values of samples"
+    units = f"{f.get('n_donors')} donors"
+    if f.get("within_donors"):
+        adjusted += f", with fixed effects of {block}"
+        units = f"the samples of {units}"
+    elif block is not None:
+        units += f" (means over the samples of each {block})"
+    errors = (
+        f"two-sided t tests with variances moderated over units ({cite('moderation')})"
+        if f.get("test") == "moderated t"
+        else f"standard errors of type HC2 ({cite('mackinnon_white')}) with degrees of freedom "
+        f"from the design ({cite('bell_mccaffrey')}) and two-sided tests"
+    )
+    return (
+        f"The {what} was regressed on {condition}{adjusted}, over {units} with equal weights; the "
+        f"null hypothesis was {f.get('contrast')} = 0, with {errors}. p-values were adjusted by "
+        f"the Benjamini-Hochberg procedure over {f.get('units')} units ({cite('bh')})."
+    )
+
+
+def preserved(f: Facts) -> str:
+    """Describe a table of :func:`hiercorr.modules.preservation`."""
+    donors = (
+        " The excess over the random sets was also tested over donors by a one-sided t test."
+        if "excess_p_value" in f.variables
+        else ""
+    )
+    return (
+        "The preservation of modules in these data was measured by the mean correlation of their "
+        f"pairs of genes ({cite('preservation')}), compared with {f.get('permutations'):,} random "
+        "sets of genes with the same numbers of genes in each bin of mean expression (seed "
+        f"{f.get('seed')}).{donors} p-values were adjusted by the Benjamini-Hochberg procedure "
+        f"over modules ({cite('bh')})."
     )

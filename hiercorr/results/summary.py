@@ -157,7 +157,8 @@ def make_summary(
 
 def _unit(dataset: xr.Dataset) -> str:
     """Say what the genes of a result are."""
-    modules = "n_modules" in dataset.attrs and has_all_pairs(dataset)
+    with_modules = has_all_pairs(dataset) or {"score", "traits"} & dataset.attrs.keys()
+    modules = "n_modules" in dataset.attrs and with_modules
     return "No. modules:" if modules else "No. genes:"
 
 

@@ -885,7 +885,7 @@ class CSCore(Specified):
                 at = [self.counts.genes.get_indexer(g).astype(np.int64) for g in modules.values()]
                 fitted = fit_module_score(self.counts, given, at, of_genes, plan)
         provenance = self._provenance(plan, options)
-        of_score = {
+        of_score: dict[str, Any] = {
             "score": given.name,
             "score_source": given.source,
             "score_level": given.level,

@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from hiercorr.counts.counts import MIN_CELLS, Counts
-from hiercorr.counts.gene_groups import Sets
+from hiercorr.counts.gene_groups import Sets, named_sets
 from hiercorr.counts.read import CountReader
 from hiercorr.counts.selection import Selection
 from hiercorr.design.formulas import random_blocks
@@ -85,7 +85,7 @@ def differential_correlation(
         As for :meth:`hiercorr.CSCore.module_correlation`; at least 2 modules. Weights from these
         data are those of all samples together, whatever their group.
     genes, layer, depth, subset, gene_names, min_cells, small_samples
-        As for :class:`hiercorr.CSCore`.
+        As for :class:`hiercorr.CSCore`; the genes of the modules are always read.
     confidence : float
         Confidence level of the intervals.
     n_jobs : int, optional
@@ -139,7 +139,10 @@ def differential_correlation(
         block=block,
         gene_names=gene_names,
     )
-    reader = CountReader(data, selection)
+    always: list[str] = []
+    if not isinstance(sets, str | Path):  # genes of a file that are not in the data are left out
+        always = list(dict.fromkeys(itertools.chain(*named_sets(sets).values())))
+    reader = CountReader(data, selection, always=always)
     counts = reader.counts
     named, given = check_modules(sets, weights, reader.names)
     if len(named) < 2:

@@ -107,7 +107,8 @@ def check_modules(
         try:
             out[name], given = check_signature(genes, name, _of_module(weights, name), known)
         except InputError as error:
-            raise InputError(f"module {name!r}: {error}") from None
+            told = str(error).replace(" of the signature", "").replace("a signature", "a module")
+            raise InputError(f"module {name!r}: {told}") from None
         values.append(given)
     return out, values
 
