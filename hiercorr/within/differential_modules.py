@@ -142,7 +142,10 @@ def differential_correlation(
     always: list[str] = []
     if not isinstance(sets, str | Path):  # genes of a file that are not in the data are left out
         always = list(dict.fromkeys(itertools.chain(*named_sets(sets).values())))
-    reader = CountReader(data, selection, always=always)
+    try:
+        reader = CountReader(data, selection, always=always)
+    except InputError as error:
+        raise InputError(str(error).replace("target gene", "gene of the modules")) from None
     counts = reader.counts
     named, given = check_modules(sets, weights, reader.names)
     if len(named) < 2:
