@@ -244,8 +244,8 @@ def module_heatmap(
     for label in ax.get_xticklabels():
         label.set(rotation=30, ha="right", rotation_mode="anchor")
     bar = ax.figure.colorbar(image, ax=ax, shrink=0.7, pad=0.02, aspect=15)
-    bar.set_label(style.effect_text(result) if variable == effect else variable.replace("_", " "))
-    bar.ax.yaxis.label.set_fontsize(now.text)
+    text = style.effect_text(result) if variable == effect else variable.replace("_", " ")
+    bar.set_label(text.replace(" (", "\n(", 1), fontsize=now.text)
     bar.ax.tick_params(labelsize=now.small)
     bar.outline.set_visible(False)
     ax.tick_params(length=0)
