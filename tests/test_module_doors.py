@@ -511,3 +511,34 @@ def test_left_out_donors_refuse(data, change, message):
     given = {"fit": fit, "samples": sorted(data.obs["sample"].unique()), "permutations": 100}
     with pytest.raises(hc.InputError, match=message):
         left_out_preservation(**{**given, **change})
+
+
+# ---- results of modules are results
+
+
+def test_results_of_modules_are_saved_summarised_and_reported(data, model, sums, tmp_path):
+    given = {"depth": "depth"}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        results = {
+            "with each other": model.module_correlation(SETS),
+            "with genes": model.module_membership(SETS),
+            "with a score": model.score("score", sets=SETS),
+            "between groups": differential_correlation(data, "sample", "arm", SETS, **given),
+            "with traits": sums.module_traits(SETS, ["age", "arm"]),
+        }
+        for name, r in results.items():
+            for kind in (".zarr", ".nc"):
+                back = hc.load(r.save(tmp_path / f"{name}{kind}"))
+                pd.testing.assert_frame_equal(back.pairs(), r.pairs())
+            counted = "No. genes:" if name == "with genes" else "No. modules:"
+            assert counted in str(r.summary()), name
+        html = hc.report(tmp_path / "r.html", *results.values()).read_text(encoding="utf-8")
+    estimands = [r.dataset.attrs["estimand"] for r in results.values()]
+    assert len(set(estimands)) == 5
+    assert estimands[0].startswith("correlation of the weighted sums of the expression of two")
+    assert "a group of genes with a score of the cells" in estimands[2]
+    assert "difference between groups, or slope, of the correlation of the weighted" in estimands[3]
+    assert "of a trait with a module, the mean log expression of its genes" in estimands[4]
+    assert "3 modules in 780 cells" in html
+    assert "3 partners of score" in html

@@ -132,8 +132,9 @@ def differential_connectivity(
 ) -> pd.DataFrame:
     """Compare the connectivity of modules between two groups of donors.
 
-    For covariates, several groups and curves, see :func:`compare_donors` with the values of
-    :func:`connectivity`.
+    For covariates, several groups and curves, see
+    :func:`hiercorr.modules.compare_donors` with the values of
+    :func:`hiercorr.modules.connectivity`.
 
     The connectivity of a module in a sample is the mean of the correlations of its pairs of genes
     within the sample, over the pairs that could be estimated in every sample. Samples of one donor

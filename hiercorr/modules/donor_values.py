@@ -92,7 +92,7 @@ def centrality(result: CorrelationResult, modules: Sets | None = None) -> pd.Dat
     result : CorrelationResult
         All pairs, fitted with ``per_sample=True``.
     modules : mapping, Modules or path, optional
-        As for :func:`connectivity`. None: all genes of the result together.
+        As for :func:`hiercorr.modules.connectivity`. None: all genes of the result together.
 
     Returns
     -------
@@ -132,7 +132,7 @@ def compare_donors(
 ) -> pd.DataFrame:
     r"""Compare values of donors between groups, or test their slope along a covariate.
 
-    The values are those of :func:`connectivity` or :func:`centrality`,
+    The values are those of :func:`hiercorr.modules.connectivity` or :func:`hiercorr.modules.centrality`,
     :meth:`hiercorr.Pseudobulk.module_expression`, or any other table with one row per sample.
     Donors are the units and have equal weight. Each column is regressed on the condition and the
     formula; standard errors are HC2 with Satterthwaite degrees of freedom (Welch's test for two

@@ -34,7 +34,7 @@ def left_out_preservation(
 
     The donors are divided at random into folds. For each fold, modules are found in the other
     donors, and their connectivity in the donors of the fold is compared with that of random sets of
-    genes (:func:`preservation`): the same data never find and test a module. A module of all donors
+    genes (:func:`hiercorr.modules.preservation`): the same data never find and test a module. A module of all donors
     is followed through the folds as the one with the largest overlap.
 
     Parameters
@@ -49,9 +49,9 @@ def left_out_preservation(
     folds : int
         Number of folds, at least 2; with more than there are donors, one donor per fold.
     permutations, seed
-        As for :func:`preservation`; the seed divides the donors, too.
+        As for :func:`hiercorr.modules.preservation`; the seed divides the donors, too.
     **find
-        Options of :func:`find_modules`.
+        Options of :func:`hiercorr.modules.find_modules`.
 
     Returns
     -------

@@ -264,12 +264,13 @@ def _cell_texts(
     out = np.full(r.shape, "", object)
     names = limit_names(effect)
     has = {n: n in result.dataset and has_values(result.dataset, n) for n in (*names, "q_value")}
-    low, high = (result.dataset[n].values if has[n] else None for n in names)
-    q = result.dataset["q_value"].values if has["q_value"] else np.full(r.shape, np.nan)
+    nan = np.full(r.shape, np.nan)
+    low, high = (result.dataset[n].values if has[n] else nan for n in names)
+    q = result.dataset["q_value"].values if has["q_value"] else nan
     for at in zip(*np.nonzero(np.isfinite(r)), strict=True):
         stars = next((text for limit, text in _STARS if q[at] < limit), "")
         out[at] = f"{r[at]:.2f}{stars}"
-        if intervals and variable == effect and low is not None and np.isfinite(low[at]):
+        if intervals and variable == effect and np.isfinite(low[at]):
             out[at] += f"\n{low[at]:.2f}, {high[at]:.2f}"
     return out
 

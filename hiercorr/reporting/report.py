@@ -35,7 +35,7 @@ from hiercorr.reporting.methods_text import MODELS, Described, methods_text
 from hiercorr.reporting.references import cited
 from hiercorr.reporting.translations import LANGUAGES, translate, translate_cell
 from hiercorr.results.cell_types import CellTypes
-from hiercorr.results.layout import has_all_pairs, scope
+from hiercorr.results.layout import has_all_pairs, of_modules, scope
 from hiercorr.results.pairs import first_estimated, ids_of
 from hiercorr.results.result import CorrelationResult
 from hiercorr.results.tables import missing
@@ -508,7 +508,11 @@ def _summary(result: CorrelationResult) -> str:
     a = result.dataset.attrs
     of = f" from {int(a['n_donors']):,} donors" if a.get("n_donors") else ""
     genes = len(result.genes)
-    pairs = f"{genes - 1:,} partners of {result.target}" if result.target else f"{genes:,} genes"
+    noun = "modules" if of_modules(result.dataset) else "genes"
+    pairs = f"{genes:,} {noun}"
+    if result.target:
+        own = int(result.target in result.genes)
+        pairs = f"{genes - own:,} partners of {result.target}"
     if result.target is None and not has_all_pairs(result.dataset):
         pairs = f"{scope(result.dataset)}, {pairs}"
     kind = str(a.get("uncertainty", "none"))

@@ -74,7 +74,7 @@ _TEXTS = (
     *("block", "block_method", "cell_terms", "cell_type_column", "condition", "contrast", "test"),
     *("created", "donor_weights", "estimand", "interval", "layer", "method", "normalization"),
     *("note", "precision", "q_family", "q_method", "sample_column", "sample_terms", "signature"),
-    *("score", "score_level", "score_source"),
+    *("score", "score_level", "score_source", "traits", "trait_levels"),
     *("small_samples", "structure", "subset", "tau_distribution", "tau_within_donors_distribution"),
     *("varying", "weights", "moderated", "interaction"),
 )

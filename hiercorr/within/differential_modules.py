@@ -189,6 +189,7 @@ def differential_correlation(
             contrasts=list(question.pairs) or None,
             attrs={
                 **attributes_of(asked, found, test, "regression"),
+                "title": "difference of correlation of modules within samples",
                 "n_modules": len(named),
                 "weights": weights if isinstance(weights, str) else "given",
                 "confidence": confidence,
