@@ -34,8 +34,8 @@ def left_out_preservation(
 
     The donors are divided at random into folds. For each fold, modules are found in the other
     donors, and their connectivity in the donors of the fold is compared with that of random sets of
-    genes (:func:`hiercorr.modules.preservation`): the same data never find and test a module. A module of all donors
-    is followed through the folds as the one with the largest overlap.
+    genes (:func:`hiercorr.modules.preservation`): the same data never find and test a module. A
+    module of all donors is followed through the folds as the one with the largest overlap.
 
     Parameters
     ----------
