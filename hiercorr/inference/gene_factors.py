@@ -20,12 +20,12 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from hiercorr.inference.posterior import INFORMATIVE
 from hiercorr.inference.random_effects import (
     ABSENT,
     HeterogeneityPrior,
     likelihood_of_pairs,
 )
-from hiercorr.inference.posterior import INFORMATIVE
 
 Array = NDArray[np.float64]
 
