@@ -134,9 +134,10 @@ def compare_donors(
 
     The values are those of :func:`hiercorr.modules.connectivity`,
     :func:`hiercorr.modules.centrality`, :meth:`hiercorr.Pseudobulk.module_expression`, or any other
-    table with one row per sample. Donors are the units and have equal weight. Each column is regressed on the condition and the
-    formula; standard errors are HC2 with Satterthwaite degrees of freedom from the design (those of
-    Welch's test for two groups; the paired t test in blocks), or those of limma's moderated t test.
+    table with one row per sample. Donors are the units and have equal weight. Each column is
+    regressed on the condition and the formula; standard errors are HC2 with Satterthwaite degrees
+    of freedom from the design (those of Welch's test for two groups; the paired t test in blocks),
+    or those of limma's moderated t test.
 
     Parameters
     ----------
