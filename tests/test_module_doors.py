@@ -4,6 +4,7 @@ import inspect
 import itertools
 import warnings
 
+import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
@@ -196,6 +197,15 @@ def test_traits_are_correlated_over_samples(sums, samples, method):
     assert len(r) == 6
 
 
+def test_expression_with_the_weights_of_the_eigengene(model, sums):
+    weights = model.module_weights(SETS)
+    found = sums.module_expression(SETS, weights)
+    for name, of in weights.items():
+        wanted = sums.expression[of.index].to_numpy() @ of.to_numpy() / of.abs().sum()
+        np.testing.assert_allclose(found[name], wanted)
+    assert sums.module_traits(weights, "age", weights=weights).dataset.attrs["weights"] == "given"
+
+
 def test_traits_given_a_formula_are_partial(data, samples):
     model = hc.Pseudobulk(data, "sample", depth="depth", normalization="cpm", formula="~ arm")
     r = model.module_traits(SETS, "age", weights="expression")
@@ -253,10 +263,12 @@ def table(values):
     )
 
 
-def test_groups_are_compared_by_hc2_over_donors(values, table):
+def test_groups_are_compared_by_welch_over_donors(values, table):
     found = compare_donors(values, table, "arm")
     welch = stats.ttest_ind(values[4:], values[:4], equal_var=False)
     np.testing.assert_allclose(found["statistic"], welch.statistic)
+    np.testing.assert_allclose(found["p_value"], welch.pvalue)
+    assert found.attrs["test"] == "Welch"
     np.testing.assert_allclose(found["mean[b]"], values[4:].mean())
     assert (found["donors"] == 9).all()
     np.testing.assert_allclose(
@@ -301,6 +313,9 @@ def test_covariates_slopes_several_groups_and_missing_values(values, table):
         for pair in pairs:
             level = pair.split(" - ")
             one = compare_donors(values[[name]], table, "three", contrast=("three", *level))
+            sides = [values[name][table["three"] == g] for g in level]
+            welch = stats.ttest_ind(*sides, equal_var=False)
+            assert one["p_value"].item() == pytest.approx(welch.pvalue)
             p.append(one["p_value"].item())
             assert three.loc[name, f"difference[{pair}]"] == pytest.approx(one["difference"].item())
         order = np.argsort(p)
@@ -316,6 +331,42 @@ def test_covariates_slopes_several_groups_and_missing_values(values, table):
     wanted = stats.ttest_ind(values["w"][4:], values["w"][1:4], equal_var=False)
     assert found.loc["w", "statistic"] == pytest.approx(wanted.statistic)
     assert np.isnan(found.loc["x", "p_value"])  # one value is left in the first group
+
+
+def test_nulls_with_unequal_variances_are_rejected_as_often_as_stated():
+    """Donors of unequal groups whose values differ in variance."""
+    rng = np.random.default_rng(3)
+    for sizes, sd in (((3, 5), (1.0, 1.0)), ((4, 4), (0.5, 1.5)), ((4, 6), (1.5, 0.7))):
+        n = sum(sizes)
+        table = pd.DataFrame({"arm": np.repeat(["a", "b"], sizes), "x": rng.normal(size=n)})
+        values = pd.DataFrame(rng.normal(size=(n, 3000)) * np.repeat(sd, sizes)[:, None])
+        for formula, most in ((None, 0.065), ("~ x", 0.1)):
+            p = compare_donors(values, table, "arm", formula)["p_value"]
+            assert 0.01 < (p < 0.05).mean() < most, (sizes, sd, formula)
+
+
+@pytest.mark.slow
+def test_null_differences_of_modules_that_vary_between_donors():
+    """The correlation of two modules has mean 0 and varies between donors, in both groups."""
+    rng, p = np.random.default_rng(8), []
+    of = {"A": names(*range(6)), "B": names(*range(6, 12))}
+    for _ in range(100):
+        parts = []
+        for c in range(8):
+            rho = np.full((12, 12), np.clip(0.3 * rng.normal(), -0.13, 0.13))
+            rho[:6, :6] = rho[6:, 6:] = np.clip(0.4 + 0.15 * rng.normal(), 0.15, 0.7)
+            np.fill_diagonal(rho, 1)
+            seed, n = int(rng.integers(1 << 30)), int(rng.choice([100, 160, 240]))
+            part, _ = simulate_counts(1, n, 12, mean=[1, 2, 3] * 4, within=rho, seed=seed)
+            part.obs["sample"], part.obs["arm"] = f"d{c}", "ab"[c >= 4]
+            parts.append(part)
+        data = ad.concat(parts, index_unique="_")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            r = differential_correlation(data, "sample", "arm", of, depth="depth")
+        p.append(r["A", "B"]["p_value"])
+    assert np.mean(np.array(p) < 0.05) < 0.12
+    assert np.mean(np.array(p) < 0.5) == pytest.approx(0.5, abs=0.15)
 
 
 def test_moderated_tests_are_those_of_limma(values, table):
@@ -432,6 +483,9 @@ BAD = [
     ("module_traits", {"traits": "score"}, r"varies within samples.*CSCore.score\(sets=\)"),
     ("module_traits", {"method": "kendall"}, "method must be"),
     ("module_expression", {"weights": "eigengene"}, "weights must be"),
+    ("module_expression", {"weights": {"one": 3}}, "module 'one' has 3"),
+    ("module_expression", {"weights": {"one": {"gene0": 1.0}}}, "of gene 'gene2' in module 'one'"),
+    ("module_traits", {"weights": {n: dict.fromkeys(g, 0.0) for n, g in SETS.items()}}, "are 0"),
     ("connectivity", {"result": 3}, "must be a CorrelationResult"),
     ("compare_donors", {"condition": "arn"}, "unknown condition column 'arn'.*'arm'"),
     ("compare_donors", {"condition": "gap"}, "missing for sample 's0'"),

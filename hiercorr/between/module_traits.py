@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
+from numbers import Real
 from typing import Any, Protocol
 
 import anndata as ad
@@ -23,7 +24,7 @@ from hiercorr.counts.gene_groups import LEAST
 from hiercorr.counts.names import FeatureNames
 from hiercorr.design import formulas
 from hiercorr.design.permutation import Arrangements
-from hiercorr.errors import DataWarning, EstimationWarning, InputError, listed, unknown_name
+from hiercorr.errors import DataWarning, EstimationWarning, InputError, listed, one_of, unknown_name
 from hiercorr.results import tiling
 from hiercorr.results.missing import count_missing
 from hiercorr.runtime.user_warnings import warn
@@ -99,7 +100,10 @@ def known_modules(
 
 
 def expression_of(
-    counts: Array, libraries: Array, modules: Mapping[str, NDArray[np.int64]], weights: str
+    counts: Array,
+    libraries: Array,
+    modules: Mapping[str, NDArray[np.int64]],
+    weights: str | Mapping[str, Array],
 ) -> tuple[Array, Array]:
     """Compute the expression of modules in samples, (n_samples, n_modules), and their sums.
 
@@ -109,14 +113,53 @@ def expression_of(
     libraries : ndarray, shape (n_samples,)
     modules : mapping
         Positions of the genes.
-    weights : {"equal", "expression"}
-        Mean of the log2 counts per million of the genes, or log2 counts per million of their sum.
+    weights : {"equal", "expression"} or mapping
+        Mean of the log2 counts per million of the genes, or log2 counts per million of their sum;
+        or the weights of the genes of each module in that mean.
     """
     sums = np.column_stack([counts[:, at].sum(1) for at in modules.values()])
-    if weights == "expression":
+    if isinstance(weights, str) and weights == "expression":
         return log_cpm(sums, libraries), sums
-    means = [log_cpm(counts[:, at], libraries).mean(1) for at in modules.values()]
+    means = []
+    for name, at in modules.items():
+        w = np.ones(len(at)) if isinstance(weights, str) else weights[name]
+        means.append(log_cpm(counts[:, at], libraries) @ w / np.abs(w).sum())
     return np.column_stack(means), sums
+
+
+def given_weights(
+    weights: object, modules: Mapping[str, NDArray[np.int64]], names: FeatureNames
+) -> str | dict[str, Array]:
+    """Check the weights of modules; return those of their genes in order.
+
+    Raises
+    ------
+    InputError
+        If they are neither a known name nor numbers for all genes of all modules.
+    """
+    if not isinstance(weights, Mapping):
+        one_of("weights", weights, MODULE_WEIGHTS)
+        return str(weights)
+    out = {}
+    for name, at in modules.items():
+        of = weights.get(name)
+        if not isinstance(of, Mapping | pd.Series):
+            raise InputError(
+                "weights must be 'equal', 'expression' or weights of genes by module, such as "
+                f"those of CSCore.module_weights(); module {name!r} has {of!r}"
+            )
+        known = {names.named(gene): w for gene, w in of.items()}
+        genes = names.genes[at]
+        for gene in genes:
+            w = known.get(gene)
+            if not isinstance(w, Real) or isinstance(w, bool) or not np.isfinite(float(w)):
+                raise InputError(
+                    f"weights= of gene {gene!r} in module {name!r} is no finite number: {w!r}"
+                )
+        out[name] = np.array([float(known[gene]) for gene in genes])
+        if not out[name].any():
+            raise InputError(f"all weights of module {name!r} are 0")
+    return out
 
 
 def given_traits(traits: object, obs: pd.DataFrame, varying: Sequence[str]) -> list[str]:

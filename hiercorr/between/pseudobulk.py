@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import anndata as ad
 import numpy as np
@@ -56,6 +56,8 @@ from hiercorr.runtime.log import LOG, pairs_of
 from hiercorr.runtime.resources import available_memory
 from hiercorr.runtime.user_warnings import warn
 from hiercorr.schema import GENE_ID
+
+Weights: TypeAlias = Mapping[str, Mapping[str, float] | pd.Series]
 
 
 class Pseudobulk(Specified):
@@ -437,7 +439,7 @@ class Pseudobulk(Specified):
             between_dataset(self.samples, problem, fitted, asked, options, self.attributes)
         )
 
-    def module_expression(self, sets: Sets, weights: str = "equal") -> pd.DataFrame:
+    def module_expression(self, sets: Sets, weights: str | Weights = "equal") -> pd.DataFrame:
         """Compute the expression of modules in each sample.
 
         Parameters
@@ -445,9 +447,12 @@ class Pseudobulk(Specified):
         sets : mapping, Modules or path
             Genes by name of the module, the modules of :func:`hiercorr.modules.find_modules`, or a
             GMT file, whose genes that are not in the data are left out.
-        weights : {"equal", "expression"}
+        weights : {"equal", "expression"} or mapping
             ``"equal"``: mean of the log2 counts per million of the genes. ``"expression"``: log2
-            counts per million of their sum, in which highly expressed genes weigh most.
+            counts per million of their sum, in which highly expressed genes weigh most. A mapping
+            from modules to weights of genes in that mean, such as
+            :meth:`hiercorr.CSCore.module_weights`: the eigengene of the correlation within samples,
+            in each sample.
 
         Returns
         -------
@@ -473,10 +478,9 @@ class Pseudobulk(Specified):
         return out
 
     def _modules(
-        self, sets: Sets, weights: str
+        self, sets: Sets, weights: object
     ) -> tuple[dict[str, NDArray[np.int64]], NDArray[np.float64], NDArray[np.float64]]:
         """Return the genes of modules, and their expression and sums in each sample."""
-        one_of("weights", weights, module_traits.MODULE_WEIGHTS)
         if self.several_types:
             raise InputError(
                 "modules are of features with one library, and this model has several types "
@@ -486,7 +490,8 @@ class Pseudobulk(Specified):
         modules = module_traits.known_modules(
             named_sets(sets), not isinstance(sets, str | Path), self._names, counts.sum(0)
         )
-        found = module_traits.expression_of(counts, self.library_sizes, modules, weights)
+        of_genes = module_traits.given_weights(weights, modules, self._names)
+        found = module_traits.expression_of(counts, self.library_sizes, modules, of_genes)
         return modules, *found
 
     def module_traits(
@@ -495,7 +500,7 @@ class Pseudobulk(Specified):
         traits: str | Sequence[str],
         method: str = "pearson",
         *,
-        weights: str = "equal",
+        weights: str | Weights = "equal",
         permutations: int | None = None,
         confidence: float = 0.95,
         seed: int | np.random.Generator | None = None,
@@ -564,7 +569,7 @@ class Pseudobulk(Specified):
         attrs = {
             "genes": f"{len(modules)} modules",
             "n_modules": len(modules),
-            "weights": weights,
+            "weights": weights if isinstance(weights, str) else "given",
             "traits": ", ".join(names),
             "trait_levels": "; ".join(f"{k}: {v}" for k, v in levels.items()) or None,
         }

@@ -26,6 +26,7 @@ from hiercorr.cli.options import (
     table_options,
     table_text,
 )
+from hiercorr.errors import InputError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -52,6 +53,104 @@ _contrast = click.option(
 _formula = click.option(
     "--formula", metavar="FORMULA", help="Covariates of samples to adjust for, e.g. '~ sex + age'."
 )
+
+
+@main.command("find-modules")
+@click.argument("data", type=click.Path(path_type=Path))
+@data_options
+@click.option(
+    "--method",
+    type=click.Choice(["leiden", "hierarchical"]),
+    help="Leiden communities or average linkage.  [default: leiden]",
+)
+@click.option("--q", type=float, help="Maximum q-value of a pair; 1: any.  [default: 0.05]")
+@click.option("--min-correlation", type=float, help="Minimum absolute correlation.  [default: 0]")
+@click.option("--resolution", type=float, help="leiden: higher values give more modules.")
+@click.option("--n-modules", type=int, help="hierarchical: number of modules.")
+@click.option("--min-size", type=int, help="Minimum number of genes.  [default: 3]")
+@click.option(
+    "--folds",
+    type=int,
+    help="Also find modules without each of so many groups of donors, and test them in these.",
+)
+@click.option("--seed", type=int, help="Seed of leiden and of the folds.  [default: 0]")
+@genes_option
+@cell_covariates_option
+@block_option
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="Name of the modules, ending in .gmt.",
+)
+@click.option("--overwrite", is_flag=True, help="Replace existing modules.")
+def find_modules(
+    data: Path,
+    data_options: dict[str, Any],
+    genes: str | None,
+    covariates: str | None,
+    block: str | None,
+    folds: int | None,
+    output: Path,
+    overwrite: bool,
+    **options: Any,
+) -> None:
+    """Find modules of genes in DATA and write them as a GMT file, for the commands with --sets."""
+    from hiercorr import CSCore
+    from hiercorr import modules as of_modules
+    from hiercorr.runtime.files import check_free, write_text
+
+    if output.suffix.lower() != ".gmt":
+        raise InputError(f"--output {str(output)!r} must end in .gmt")
+    check_free(output, overwrite)
+    require_sample(data_options)
+    model = {
+        **data_options,
+        **given({"genes": genes_of(genes), "covariates": covariates, "block": block}),
+    }
+    find = given(options)
+    fitted = CSCore(data, **model)
+    found = of_modules.find_modules(fitted.fit(), **find)
+    sets = found.to_dict()
+    if not sets:
+        raise InputError("no module has enough genes: lower --min-correlation or --min-size")
+    table = found.table.set_axis(list(sets))
+    if folds is not None:
+        samples, donors = _donors_of(fitted)
+        table = of_modules.left_out_preservation(
+            _fit_of(data, model), samples, donors=donors, folds=folds, **find
+        )
+    click.echo(table_text(table))
+    lines = ["\t".join([name, f"{len(of)} genes", *of]) for name, of in sets.items()]
+    click.echo(f"\nSaved: {write_text(output, chr(10).join([*lines, '']))} ({len(sets):,} modules)")
+
+
+def _fit_of(data: Path, model: dict[str, Any]) -> Any:
+    """Return a function that fits the cells of some samples."""
+    from hiercorr import CSCore
+
+    sample = model["sample"]
+    if not isinstance(sample, str):
+        raise InputError("--folds needs one column of samples, --sample COL")
+
+    def fit(samples: list[str]) -> Any:
+        subset = {**(model.get("subset") or {}), sample: samples}
+        return CSCore(data, **{**model, "subset": subset}).fit()
+
+    return fit
+
+
+def _donors_of(model: Any) -> tuple[list[str], Any]:
+    """Return the samples of a model, and their donors if a column names them."""
+    from hiercorr.design.samples import sample_table
+
+    counts = model.counts
+    table = sample_table(counts.obs, counts.starts, counts.samples)[0]
+    samples = [str(s) for s in counts.samples]
+    if model.block is None:
+        return samples, None
+    return samples, dict(zip(samples, table[model.block].astype(str), strict=True))
 
 
 @main.command()

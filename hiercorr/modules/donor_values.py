@@ -135,9 +135,9 @@ def compare_donors(
     The values are those of :func:`hiercorr.modules.connectivity`,
     :func:`hiercorr.modules.centrality`, :meth:`hiercorr.Pseudobulk.module_expression`, or any other
     table with one row per sample. Donors are the units and have equal weight. Each column is
-    regressed on the condition and the formula; standard errors are HC2 with Satterthwaite degrees
-    of freedom from the design (those of Welch's test for two groups; the paired t test in blocks),
-    or those of limma's moderated t test.
+    regressed on the condition and the formula. Groups without covariates are compared by Welch's
+    test. Otherwise, standard errors are HC2 with Satterthwaite degrees of freedom from the design
+    (the paired t test in blocks), or those of limma's moderated t test.
 
     Parameters
     ----------
@@ -231,7 +231,7 @@ def compare_donors(
         "contrast": found.describe_contrast(),
         "formula": found.design.formula,
         "block": block,
-        "test": "moderated t" if moderated else "HC2",
+        "test": "moderated t" if moderated else "Welch" if _is_simple(question) else "HC2",
         "within_donors": int(noun == "samples"),
         "n_donors": int(table[str(block)].nunique()) if noun == "samples" else len(table),
         "units": len(out),
@@ -239,6 +239,11 @@ def compare_donors(
         "of": values.attrs.get("of"),
     }
     return out
+
+
+def _is_simple(question: Question) -> bool:
+    """Return whether two groups, or pairs of groups, are compared without covariates."""
+    return question.groups is not None and question.design.shape[1] == len(question.labels)
 
 
 def _compared(y: Array, question: Question, confidence: float) -> dict[str, Any]:
@@ -257,11 +262,22 @@ def _compared(y: Array, question: Question, confidence: float) -> dict[str, Any]
             name: float(found[name])
             for name in ("largest_difference", "f_statistic", "df_denominator", "p_value")
         }
-        return out | _of_pairs(part, sums)
+        return out | _of_pairs(part, y, sums)
     found = {k: v[..., 0, 0] for k, v in tile_difference(part, sums, None).items()}
     out |= _means(found, part)
     difference, se, df = (float(found[k]) for k in ("difference", "se", "df"))
-    return out | _tested(difference, se, df, confidence)
+    return out | _tested(difference, se, _welch(part, y, df), confidence)
+
+
+def _welch(question: Question, y: Array, df: float) -> float:
+    """Return Welch's degrees of freedom of a contrast of groups without covariates, else `df`."""
+    weights = question.group_weights
+    if weights is None or question.groups is None or not _is_simple(question):
+        return df
+    parts = [y[question.groups == g] for g in range(len(weights))]
+    v = np.array([w**2 * p.var(ddof=1) / len(p) for w, p in zip(weights, parts, strict=True)])
+    each = np.array([len(p) - 1 for p in parts])
+    return float(v.sum() ** 2 / (v**2 / each).sum()) if v.sum() > 0 else df
 
 
 def _as_sums(y: Array) -> TileSums:
@@ -292,14 +308,15 @@ def _means(found: dict[str, NDArray], question: Question) -> dict[str, float]:
     return {f"mean[{name}]": float(v) for name, v in zip(question.labels, means, strict=True)}
 
 
-def _of_pairs(question: Question, sums: TileSums) -> dict[str, float]:
+def _of_pairs(question: Question, y: Array, sums: TileSums) -> dict[str, float]:
     """Test the difference of each pair of groups, with Holm's adjustment over them."""
     out, p = {}, []
     for name, weights in question.pairs.items():
         one = replace(question, contrast=weights, groups=None, rows=None, pairs={})
         found = {k: float(v[0, 0]) for k, v in tile_difference(one, sums, None).items()}
         out[f"difference[{name}]"] = found["difference"]
-        p.append(_tested(found["difference"], found["se"], found["df"], 0.95)["p_value"])
+        df = _welch(replace(question, contrast=weights), y, found["df"])
+        p.append(_tested(found["difference"], found["se"], df, 0.95)["p_value"])
     adjusted = holm_layers(np.array(p)[:, None])[:, 0] if p else np.empty(0)
     return out | {
         f"adjusted_p_value[{n}]": float(v) for n, v in zip(question.pairs, adjusted, strict=True)

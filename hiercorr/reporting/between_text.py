@@ -34,6 +34,8 @@ def _traits(f: Facts) -> str:
         if f.get("weights") == "expression"
         else f"the mean of the {_EXPRESSION} of its genes"
     )
+    if f.get("weights") == "given":
+        how += ", with user-supplied weights"
     kind = {"spearman": "Spearman"}.get(str(f.get("estimator")), "Pearson")
     partial = "partial " if _terms(f) else ""
     levels = str(f.get("trait_levels") or "")

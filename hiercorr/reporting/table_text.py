@@ -109,23 +109,35 @@ def compared_donors(f: Facts) -> str:
     condition, block = str(f.get("condition")), f.get("block")
     others = covariates(str(f.get("formula", "~ 1")), without=(condition, block))
     adjusted = f", adjusting for {listed(others)}" if others else ""
-    what = f.get("of") or "values of samples"
+    what = f.get("of") or "value of each sample"
     units = f"{f.get('n_donors')} donors"
     if f.get("within_donors"):
         adjusted += f", with fixed effects of {block}"
         units = f"the samples of {units}"
     elif block is not None:
         units += f" (means over the samples of each {block})"
+    overall = "f_statistic" in f.variables
+    welch = f"Welch's two-sided tests ({cite('welch')})"
     errors = (
         f"two-sided t tests with variances moderated over units ({cite('moderation')})"
         if f.get("test") == "moderated t"
+        else welch
+        if f.get("test") == "Welch" and not overall
         else f"standard errors of type HC2 ({cite('mackinnon_white')}) with degrees of freedom "
-        f"from the design ({cite('bell_mccaffrey')}) and two-sided tests"
+        f"from the design ({cite('pustejovsky_tipton' if overall else 'bell_mccaffrey')}) and "
+        f"{'F' if overall else 'two-sided t'} tests"
+    )
+    null = "" if overall else " = 0"
+    pairs = (
+        " Differences between all pairs of groups had p-values adjusted by Holm's procedure over "
+        f"the pairs ({cite('holm')})."
+        if any(name.startswith("adjusted_p_value") for name in f.variables)
+        else ""
     )
     return (
         f"The {what} was regressed on {condition}{adjusted}, over {units} with equal weights; the "
-        f"null hypothesis was {f.get('contrast')} = 0, with {errors}. p-values were adjusted by "
-        f"the Benjamini-Hochberg procedure over {f.get('units')} units ({cite('bh')})."
+        f"null hypothesis was {f.get('contrast')}{null}, with {errors}.{pairs} p-values were "
+        f"adjusted by the Benjamini-Hochberg procedure over {f.get('units')} units ({cite('bh')})."
     )
 
 

@@ -96,6 +96,7 @@ COMMANDS = {
     "across": [*DATA, "--types", "type", "--type-a", "A", "--type-b", "B", *OUT],
     "signature": [*DATA, "--members", "gene0,gene1", *OUT],
     "score": [*DATA, "--score", "depth", *OUT],
+    "find-modules": [*DATA, "--q", "1", "-o", "o.gmt", "--overwrite"],
     "modules": [*DATA, "--sets", "s.gmt", *OUT],
     "module-differences": [*DATA, "--sets", "s.gmt", "--condition", "arm", *OUT],
     "module-traits": [*DATA, "--sets", "s.gmt", "--trait", "arm", *OUT],
