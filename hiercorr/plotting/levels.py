@@ -114,8 +114,8 @@ def levels(evidence: EvidenceLike, n_labels: int = 10, ax: Axes | None = None) -
     ax.set_xlabel(f"correlation{of} within samples")
     ax.set_ylabel(f"correlation{of} between samples")
     style.legend(ax)
-    about = evidence.target or evidence.scope
-    style.finish(ax, None, f"{about}: evidence at two levels (q < {evidence.q:g})")
+    about = f"{evidence.target}: " if evidence.target else f"{evidence.scope}\n"
+    style.finish(ax, None, f"{about}evidence at two levels (q < {evidence.q:g})")
     points = tuple(table[f"{level}_position"].to_numpy() for level in _LEVELS)
     x, y = (v[:n_labels] for v in points)
     names = ["-".join(n) if isinstance(n, tuple) else n for n in table.index[:n_labels]]
