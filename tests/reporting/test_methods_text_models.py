@@ -1121,7 +1121,7 @@ def test_every_model_has_a_case():
     made = {"CSCore", "differential", "CellCorrelation", "decomposition", "Pseudobulk"}
     made |= {"direct_partners", "AcrossCellTypes"}  # the latter in test_between_text
     tables = {"differential_expression", "differential_variability"}
-    tables |= {"enrich", "gsea", "find_modules"}
+    tables |= {"enrich", "gsea", "find_modules", "preservation", "compare_donors"}
     assert set(MODELS) == made | tables | {"BayesianCorrelation"}
 
 
