@@ -135,7 +135,7 @@ def variance_regression(sums: VarianceSums, design: Array, contrast: Array) -> V
     Quasi-likelihood with a log link, solved by Fisher scoring:
 
     .. math:: \log\phi_c = x_c'\beta, \quad \sum_c w_c x_c r_c = 0, \quad
-              w_c = \frac{1}{\tau^2 + v_c(\phi_c)}, \quad
+              w_c = \frac{1}{\tau^2 + v_c(\sqrt{\phi\phi_c})}, \quad
               s^2 = \frac{1}{n}\sum_c \frac{w_c r_c^2}{1 - h_c}, \\
               r_c = \lambda \frac{N_c / \phi_c - D_c}{\tilde D_c} + (1 - \lambda)
               \Big(g(N_c / D_c) - \log\phi_c + \tfrac12 v_c\Big), \quad
@@ -143,6 +143,9 @@ def variance_regression(sums: VarianceSums, design: Array, contrast: Array) -> V
 
     with the sampling variance :math:`v_c` from the cells and :math:`\tau^2`, common to all genes,
     such that the median over genes of :math:`(n - k) s^2` is that of :math:`\chi^2_{n-k}`.
+    :math:`v_c` is taken between the fitted value :math:`\phi_c` and the :math:`\phi` of all
+    samples: at the fitted value, weights would follow the noise of few counts, above all where each
+    block has a level of its own.
     Sampling noise adds to N_c, so that residuals are linear in it where noise matters
     (:math:`\lambda = 1`), and negative N_c need no special treatment. Where samples differ by much
     more than noise, their ratios are skewed and their logarithms are not: residuals are then those
@@ -217,7 +220,7 @@ def _quasi_likelihood(
     def residuals(at: NDArray[np.bool_], b: Array) -> tuple[Array, Array]:
         eta = np.clip(b @ design.T, -_FURTHEST, _FURTHEST)
         level = np.exp(eta)
-        v = sums.take(at).sampling_variance(phi[at, None] * level)
+        v = sums.take(at).sampling_variance(phi[at, None] * np.sqrt(level))
         part = linear[at]
         r = part * (num[at] / level - d[at]) + (1 - part) * (log_ratio[at] - eta + v / 2)
         return 1 / (tau2 + v), r

@@ -119,15 +119,19 @@ def test_regression_solves_the_quasi_score(noise):
         return a / phi**2 + b / phi + c
 
     whole = y.sum() / d.sum()
+
+    def between(phi):
+        return variance(np.sqrt(whole * phi))
+
     linear = min(1, 2 * variance(whole).mean() / tau2) if tau2 else 1.0
     ratio = y / size / np.maximum(d / size, 0.2)
 
     def weights(beta):
-        return 1 / (tau2 + variance(np.exp(x @ beta)))
+        return 1 / (tau2 + between(np.exp(x @ beta)))
 
     def residual(beta):
         phi = np.exp(x @ beta)
-        logarithm = np.log((ratio + np.sqrt(ratio**2 + 4 * a)) / 2) - x @ beta + variance(phi) / 2
+        logarithm = np.log((ratio + np.sqrt(ratio**2 + 4 * a)) / 2) - x @ beta + between(phi) / 2
         return linear * (y / phi - d) / size + (1 - linear) * logarithm
 
     start = np.array([np.log(whole), 0.0])
@@ -161,6 +165,28 @@ def test_size_where_variances_differ_much_between_donors(pairs):
     p = 2 * stats.t.sf(np.abs(found.estimate / found.se), found.df)
     assert (p < 0.05).mean() == pytest.approx(0.05, abs=0.01)
     assert found.tau == pytest.approx(tau, rel=0.1)
+
+
+def test_size_of_sparse_genes_in_pairs():
+    rng = np.random.default_rng(9)
+    p = []
+    for _ in range(8):
+        donors, genes = 8, 60
+        parts = []
+        for k in range(2 * donors):
+            z = rng.gamma(1.5, 1 / 1.5, (120, genes))
+            depth = np.exp(rng.normal(0, 0.3, 120))
+            about = {"sample": f"s{k:02d}", "donor": f"d{k // 2}", "arm": "ab"[k % 2]}
+            obs = pd.DataFrame({**about, "depth": 1e4 * depth}).rename(
+                index=lambda i, k=k: f"{k}-{i}"
+            )
+            counts = rng.poisson(0.6 * depth[:, None] * z).astype(np.float32)
+            parts.append(ad.AnnData(counts, obs=obs))
+        table = hc.differential_variability(ad.concat(parts), **OPTIONS, block="donor")
+        p.append(table["p_value"].to_numpy())
+    p = np.concatenate(p)
+    assert np.isfinite(p).mean() > 0.7
+    assert (p[np.isfinite(p)] < 0.05).mean() == pytest.approx(0.05, abs=0.02)
 
 
 def test_table(data):
