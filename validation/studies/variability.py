@@ -20,7 +20,7 @@ CLAIM = (
     "differential_variability rejects at most 7% of the genes without a difference at 5% with 3, 5 and 10 donors per group, where the log "
     "relative variance of donors has a standard deviation of 0.4 or 0.8, donors are paired or one group is less deep, and at most 7.5% of "
     "the genes with a mean count above 4. It finds at least as many doubled variances as Welch's test of the donors' log "
-    "estimates. Intervals of the overdispersion cover in at least 90% with 10 donors or more where donors are alike or differ by 0.4. "
+    "estimates. Intervals of the overdispersion cover in at least 90% with 10 donors where they differ by 0.4. "
     "Tests with cells as units reject more than 15% of the nulls."
 )
 MODELS = ["differential"]
