@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from hiercorr.between import methods, module_traits
+from hiercorr.between import methods, module_traits, slopes
 from hiercorr.between.dataset import SEPARATOR, between_dataset
 from hiercorr.between.normalization import NORMALIZATIONS, library_sizes, log_cpm
 from hiercorr.between.options import BLOCK_METHODS, BetweenOptions, BlockFacts
@@ -29,6 +29,7 @@ from hiercorr.counts.selection import Selection
 from hiercorr.counts.sources import DataSource
 from hiercorr.counts.targets import Pairs, Target, pairs_asked
 from hiercorr.design import formulas
+from hiercorr.design.levels import in_order
 from hiercorr.design.matrix import own_coefficients, sample_design
 from hiercorr.design.permutation import Arrangements, arrangements
 from hiercorr.design.samples import (
@@ -404,6 +405,129 @@ class Pseudobulk(Specified):
             return parts[0]
         dataset = stacked([part.dataset for part in parts])
         return CorrelationResult(dataset if listed is None else selected_pairs(dataset, listed))
+
+    def compare_slopes(
+        self,
+        target: str,
+        condition: str,
+        *,
+        adjustment: str = "holm",
+        moderated: bool | str | Sequence[str] | None = None,
+        confidence: float = 0.95,
+    ) -> pd.DataFrame:
+        r"""Compare the slopes on a target between groups of samples, together and in pairs.
+
+        Is the relation of a gene with the target, between donors, the same in all groups? Log
+        expression is regressed on the target with a slope of each group,
+        :math:`y_s = a_{g(s)} + b_{g(s)} x_s + z_s'\gamma + \epsilon_s`, by least squares with a
+        residual variance that is common to the groups. The F test is that all slopes b are equal,
+        on groups - 1 numerator degrees of freedom.
+
+        Parameters
+        ----------
+        target : str
+            Gene.
+        condition : str
+            Column of the formula, with two groups or more of at least 3 samples.
+        adjustment : {"holm", "tukey"}
+            For the number of pairs of groups of one gene. ``"tukey"``: Tukey-Kramer, by the
+            studentised range; more powerful, and valid for slopes that are estimated independently
+            in each group with one residual variance: the formula must have no other terms, and the
+            model no blocks. ``"holm"``: valid always.
+        moderated : bool, {"trend", "robust", "trend+robust"} or sequence of these, optional
+            As for :meth:`fit`.
+        confidence : float
+            Confidence level of the intervals, which are not adjusted.
+
+        Returns
+        -------
+        DataFrame
+            Indexed by gene and contrast (``"c - b"``), smallest p of the F test first:
+            slope_difference, se, ci_lower, ci_upper, statistic, df, p_value and adjusted_p_value
+            (over the contrasts of the gene); f_statistic, df_denominator, f_p_value and f_q_value
+            (Benjamini-Hochberg over genes) of the gene. NaN for genes that do not vary.
+
+        Raises
+        ------
+        InputError
+            If the condition is not a column of groups in the formula, a group has fewer than 3
+            samples, or the adjustment is not valid for the model.
+
+        References
+        ----------
+        Kramer 1956, Biometrics 12:307; Hayter 1984, Annals of Statistics 12:61; Holm 1979.
+
+        Examples
+        --------
+        >>> import hiercorr as hc
+        >>> adata = hc.datasets.glioblastoma()
+        >>> options = {"formula": "~ condition", "depth": "total_counts", "genes": 40}
+        >>> table = hc.Pseudobulk(adata, "sample_id", **options).compare_slopes("FTL", "condition")
+        >>> table.columns[-4:].to_list()
+        ['f_statistic', 'df_denominator', 'f_p_value', 'f_q_value']
+        """
+        one_of("adjustment", adjustment, slopes.ADJUSTMENTS)
+        text("condition", condition)
+        name = pairs_asked(target, None).named(self._names.named).genes
+        if len(name) != 1:
+            raise InputError(f"target: slopes are compared on one gene, not {target!r}")
+        asked = BetweenOptions(
+            "ols", name[0], condition, {}, None, "double", confidence, None, None, moderated
+        )
+        facts = self._facts()
+        asked.check(facts)
+        groups = self._groups(condition)
+        if self.block_method == "cluster":
+            raise InputError(
+                "block_method='cluster' has no common residual variance, and slopes are compared "
+                "by it: use block_method='fixed' or 'correlation'"
+            )
+        if adjustment == "tukey" and not groups.alone:
+            raise InputError(
+                "adjustment='tukey' is valid if the slopes of groups are estimated independently: "
+                f"formula {self.design.formula!r} has other terms, or samples have blocks; use "
+                "adjustment='holm'"
+            )
+        known = name[0] in self.expression
+        expression = self.expression if known else self._expression(name)
+        problem = self._problem(expression, asked)
+        kind = asked.moderation(facts, int((np.ptp(problem.expression, axis=0) > 0).sum()) - 1)
+        at = int(expression.columns.get_loc(name[0]))
+        table = slopes.slope_table(problem, at, groups, adjustment, kind, confidence)
+        table.attrs = {
+            "model": "Pseudobulk.compare_slopes",
+            "target": name[0],
+            "condition": condition,
+            "adjustment": adjustment,
+            "df_numerator": len(groups.names) - 1,
+            "moderated": kind,
+            "confidence": confidence,
+            "formula": self.design.formula,
+            **self.attributes,
+        }
+        return table
+
+    def _groups(self, condition: str) -> slopes.Groups:
+        """Return the groups of a column of the formula."""
+        columns = list(self._interaction_terms(condition))
+        values = self.design.table[condition]
+        if pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values):
+            raise InputError(
+                f"condition {condition!r} is a number: its slopes change by "
+                f"fit(target=..., interaction={condition!r}); if the numbers are codes of groups, "
+                f"use strings, obs[{condition!r}].astype(str)"
+            )
+        size = values.astype(str).value_counts()
+        if size.min() < slopes.LEAST:
+            raise InputError(
+                f"group {size.idxmin()!r} of {condition!r} has {size.min()} samples: a slope of "
+                f"its own needs at least {slopes.LEAST}; leave it out with subset="
+            )
+        levels = in_order(values)
+        rows = self.design.level_rows(condition, levels)
+        others = [k for k in range(self.design.matrix.shape[1]) if k not in columns]
+        alone = len(others) <= 1 and self.block is None
+        return slopes.Groups([str(v) for v in levels], rows, alone)
 
     def _fit_one(
         self, expression: pd.DataFrame, asked: BetweenOptions, facts: BlockFacts

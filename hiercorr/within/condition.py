@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from hiercorr.counts.counts import Counts
 from hiercorr.design import formulas
-from hiercorr.design.levels import one_name_each
+from hiercorr.design.levels import in_order, is_ordered, one_name_each
 from hiercorr.design.matrix import DesignMatrix, make_design, own_coefficients, sample_design
 from hiercorr.design.nesting import like_codes
 from hiercorr.design.samples import (
@@ -291,7 +291,7 @@ def _levels(
             f"condition={condition.stated!r} needs numbers, and column {name!r} has "
             f"{values.dtype} values, e.g. {str(values.iloc[0])!r}"
         )
-    levels = [str(v) for v in _in_order(values)]
+    levels = [str(v) for v in in_order(values)]
     size = values.astype(str).value_counts()
     if (size < 2).any():
         raise InputError(
@@ -313,17 +313,6 @@ def _check_blocks(table: pd.DataFrame, condition: Condition) -> None:
     warn_of_few_donors(str(condition.block), int(both.sum()))
 
 
-def _is_ordered(values: pd.Series) -> bool:
-    return isinstance(values.dtype, pd.CategoricalDtype) and bool(values.dtype.ordered)
-
-
-def _in_order(values: pd.Series) -> list[Any]:
-    """Return the levels of a condition: ordered ones in their order, others by name."""
-    if _is_ordered(values):
-        return list(values.cat.remove_unused_categories().cat.categories)
-    return sorted(values.unique(), key=str)
-
-
 def _tested(
     condition: Condition, design: DesignMatrix, values: pd.Series, levels: list[str] | None
 ) -> dict[str, Any]:
@@ -337,7 +326,7 @@ def _tested(
         at = np.unique(np.quantile(distinct, np.linspace(0, 1, _FITTED), method="nearest"))
         fitted = design.level_rows(condition.column, list(at))
         return {"test": test, "contrast": rows[0], "rows": rows, "fitted": fitted}
-    fitted = design.level_rows(condition.column, _in_order(values))
+    fitted = design.level_rows(condition.column, in_order(values))
     if test == "trend":
         scores = np.arange(len(levels)) - (len(levels) - 1) / 2
         return {"test": test, "contrast": scores @ fitted / (scores @ scores)}
@@ -358,7 +347,7 @@ def _test_of(
     if wanted is None:
         if len(own_coefficients(design.names, name)) == 1:
             return "contrast"
-        return "trend" if levels is not None and _is_ordered(values) else "overall"
+        return "trend" if levels is not None and is_ordered(values) else "overall"
     if not isinstance(wanted, str) or wanted in design.names:
         return "contrast"
     if wanted not in TESTS:
@@ -373,7 +362,7 @@ def _test_of(
     if wanted == "trend":
         if levels is None and len(own_coefficients(design.names, name)) == 1:
             return "contrast"
-        if levels is None or not _is_ordered(values):
+        if levels is None or not is_ordered(values):
             raise InputError(
                 f"contrast='trend' needs an order of the groups of {name!r}: make it an ordered "
                 "categorical, pd.Categorical(obs[...], categories=[...], ordered=True), or a number"
