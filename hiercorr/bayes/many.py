@@ -26,9 +26,10 @@ from numpy.typing import NDArray
 from scipy import interpolate, optimize, special
 
 from hiercorr.bayes import tables
+from hiercorr.bayes.collected import PAIR, joined
 from hiercorr.bayes.margin import MEAN_SD, NODES, Array, Margin, Rows, fit_margin
 from hiercorr.bayes.pair import Z_NODES
-from hiercorr.bayes.priors import Priors
+from hiercorr.bayes.priors import Acting, Priors
 from hiercorr.bayes.setup import Intervals, Setup
 from hiercorr.counts.counts import Counts
 from hiercorr.errors import (
@@ -371,15 +372,6 @@ class _ZPrior:
     limits: tuple[float, float]
 
 
-def check_setup(setup: Setup) -> None:
-    """Raise an error if the model cannot be fitted on grids."""
-    if setup.population.blocked or setup.structure != "both":
-        raise InputError(
-            "fit_many has no block= or structure=: select one sample per donor with subset=, "
-            "or use fit()"
-        )
-
-
 def fit_many(
     counts: Counts,
     setup: Setup,
@@ -405,10 +397,9 @@ def fit_many(
     started = time.perf_counter()
     fitted = _curves(counts.take(_chosen(counts, target, genes)), setup, target, options)
     likelihood = np.array([c.zeta for c in fitted.curves])
-    described = setup.priors.describe()
-    priors = {
-        level: _z_prior(setup.priors, level, options.intervals) for level in ("within", "between")
-    }
+    acting = setup.acting("grids")
+    described = acting.describe()
+    priors = {level: _z_prior(acting, level, options.intervals) for level in ("within", "between")}
     if options.shrink:
         mean, sd = shrunken_prior(likelihood)
         priors["within"] = _normal_prior(mean, sd, options.intervals)
@@ -428,7 +419,7 @@ def fit_many(
     }
     levels["within"] |= _natural(fitted, z["within"], options.intervals.confidence)
     if setup.heterogeneity:
-        levels["within"] |= _predicted(fitted, z["within"], rng)
+        levels["within"] |= _predicted(fitted, z["within"], rng, options.intervals.confidence)
     attrs = {
         **setup.attributes,
         "estimator": "empirical Bayes on grids",
@@ -453,8 +444,9 @@ def fit_many(
             "note": f"{note} The draws are {_INDEPENDENT}.",
         }
         datasets[level] = _dataset(fitted, table, {**of_level, **attrs})
-    drawn = _drawn(fitted, z)
-    return CorrelationResult(tables.joined(datasets, drawn, setup.population.coefficients))
+    names = [(target, fitted.counts.genes[j]) for j in fitted.partners]
+    dataset = joined(datasets, _drawn(z), names, setup.population.coefficients)
+    return CorrelationResult(dataset)
 
 
 _INDEPENDENT = "independent, from a posterior on a grid, not MCMC"
@@ -509,10 +501,10 @@ def _curves(counts: Counts, setup: Setup, target: str, options: ManyOptions) -> 
         return _Target(counts, target, position, partners, margin.sd, list(work))
 
 
-def _z_prior(priors: Priors, level: str, intervals: Intervals) -> _ZPrior:
+def _z_prior(acting: Acting, level: str, intervals: Intervals) -> _ZPrior:
     row = {"within": kernels.Z_WITHIN, "between": kernels.Z_BETWEEN}[level]
-    variance, limits = tables.prior_of_z(priors, f"z_{level}", intervals.confidence)
-    return _ZPrior(log_prior(priors, row, FINE), variance, limits)
+    variance, limits = acting.of_z(level, intervals.confidence)
+    return _ZPrior(log_prior(acting.priors, row, FINE), variance, limits)
 
 
 def _normal_prior(mean: float, sd: float, intervals: Intervals) -> _ZPrior:
@@ -533,12 +525,14 @@ def _natural(fitted: _Target, z: Array, confidence: float) -> dict[str, Array]:
     }
 
 
-def _predicted(fitted: _Target, z: Array, rng: np.random.Generator) -> dict[str, Array]:
+def _predicted(
+    fitted: _Target, z: Array, rng: np.random.Generator, confidence: float
+) -> dict[str, Array]:
     """Estimate the heterogeneity and predict the correlation in a new sample."""
     mass = np.exp(np.array([c.tau - special.logsumexp(c.tau) for c in fitted.curves]))
     tau = np.array([rng.choice(TAUS, len(z), p=m) for m in mass]).T
     new = np.tanh(z + tau * rng.standard_normal(tau.shape))
-    lower, upper = tables.interval(new, 0.95)
+    lower, upper = tables.interval(new, confidence)
     return {"tau2": mass @ TAUS**2, "prediction_lower": lower, "prediction_upper": upper}
 
 
@@ -569,13 +563,10 @@ def _dataset(fitted: _Target, table: dict[str, Array], attrs: dict[str, Any]) ->
     )
 
 
-def _drawn(fitted: _Target, z: dict[str, Array]) -> xr.Dataset:
-    """Return the draws with dimensions (chain, draw, target, gene)."""
-    dims = ("chain", "draw", "target", "gene")
-    out = {}
-    for name, level in (("posterior_zeta", "within"), ("posterior_z_between", "between")):
-        shape = (1, len(z[level]), 1, fitted.counts.n_genes)
-        values = np.full(shape, np.nan, np.float32)
-        values[0, :, 0, fitted.partners] = z[level].T
-        out[name] = (dims, values, {"note": f"draws are {_INDEPENDENT}"})
-    return xr.Dataset(out)
+def _drawn(z: dict[str, Array]) -> xr.Dataset:
+    """Return the draws with dimensions (chain, draw, drawn_pair)."""
+    names = {"within": "posterior_zeta", "between": "posterior_z_between"}
+    note = {"note": f"draws are {_INDEPENDENT}"}
+    return xr.Dataset(
+        {names[level]: (("chain", "draw", PAIR), v[None], note) for level, v in z.items()}
+    )

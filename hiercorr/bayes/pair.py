@@ -24,6 +24,7 @@ from numpy.typing import DTypeLike, NDArray
 from hiercorr.bayes.margin import COARSE, MAX_POINTS, Array, Cells, Margin, Rows
 from hiercorr.bayes.priors import Priors
 from hiercorr.bayes.setup import Population, Setup
+from hiercorr.inference.poisson_lognormal import Grid
 from hiercorr.kernels import bayes as kernels
 
 Z_NODES = np.linspace(-2.6, 2.6, 27)
@@ -123,6 +124,9 @@ class Pair:
 
     Attributes
     ----------
+    cells : Cells
+    genes : tuple of int
+        Columns of ``cells.x``.
     layout : ParameterLayout
     population : Population
     priors : Priors
@@ -147,6 +151,8 @@ class Pair:
         Whether the correlation is too close to 1, or counts are too large, for the finest grid.
     """
 
+    cells: Cells
+    genes: tuple[int, int]
     layout: ParameterLayout
     population: Population
     priors: Priors
@@ -167,6 +173,20 @@ class Pair:
     def unit(self) -> NDArray[np.int64]:
         """Unit of each sample; samples of one block have the same correlation."""
         return self.population.block
+
+    @property
+    def x(self) -> NDArray[np.int64]:
+        """Counts of both genes, shape (n_cells, 2)."""
+        return self.cells.x[:, list(self.genes)]
+
+    @property
+    def grid(self) -> Grid:
+        """The grids of both genes."""
+        return Grid(
+            np.stack([left for left, _ in self.grids], 1),
+            np.array([spacing for _, spacing in self.grids]),
+            np.array([t.shape[1] for t in self.tables]),
+        )
 
     def log_density(self, theta: Array) -> tuple[float, Array]:
         """Evaluate the log posterior density, up to a constant, and its gradient."""
@@ -244,6 +264,8 @@ def make_pair(
     )
     initial, spread = _starting_point(layout, population.design, margins, mode, tau2, centred)
     return Pair(
+        cells=cells,
+        genes=genes,
         layout=layout,
         population=population,
         priors=priors,

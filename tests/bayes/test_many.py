@@ -30,7 +30,8 @@ def test_fit_many_agrees_with_nuts(fitted):
     assert many.dataset.attrs["uncertainty"] == "posterior, not MCMC"
     assert "not MCMC" in str(many.summary())
     assert "r_hat" not in many.dataset
-    assert many.dataset["posterior_zeta"].dims == ("chain", "draw", "target", "gene")
+    assert many.dataset["posterior_zeta"].dims == ("chain", "draw", "drawn_pair")
+    assert many.idata["posterior"]["zeta"].dims == ("chain", "draw", "pair")
 
 
 def test_fit_many_subset_shrinkage_and_threads(fitted):
