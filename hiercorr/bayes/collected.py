@@ -75,19 +75,19 @@ def stack_pairs(pairs: Sequence[DrawnPair], setup: Setup) -> xr.Dataset:
     draws = [p.draws for p in pairs]
     out: dict[str, Any] = {}
 
-    def add(prefix: str, sizes: tuple[str, ...], variables: Mapping[str, Array]) -> None:
-        for name, values in variables.items():
+    def add(prefix: str, sizes: tuple[str, ...], found: Mapping[str, Array]) -> None:
+        for name, values in found.items():
             member = (MEMBER,) if name in BY_GENE else ()
             out[f"{prefix}{name}"] = ((*sizes, *_EXTRA.get(name, ()), PAIR, *member), values)
 
-    add(posterior.DRAWS, ("chain", "draw"), _variables(draws))
+    add(posterior.DRAWS, ("chain", "draw"), variables(draws))
     for name in STATISTICS:
         values = np.stack([getattr(d, name) for d in draws], -1)
         out[f"{posterior.STATS}{name}"] = (("chain", "draw", PAIR), values)
     add(posterior.GROUPS["log_prior"], ("chain", "draw"), _log_priors(pairs, setup))
     rng = np.random.default_rng(0)
     prior = [draw_parameters(setup, p.coefficient_mean[:, 0], PRIOR_DRAWS, rng) for p in pairs]
-    add(posterior.GROUPS["prior"], (posterior.PRIOR_DRAW,), _variables(prior))
+    add(posterior.GROUPS["prior"], (posterior.PRIOR_DRAW,), variables(prior))
     grids = [p.grid for p in pairs]
     out["grid_left"] = (("sample", PAIR, MEMBER), np.stack([g.left for g in grids], 1))
     out["grid_spacing"] = ((PAIR, MEMBER), np.stack([g.spacing for g in grids]))
@@ -155,7 +155,7 @@ def observed(counts: Counts, cells: Cells, population: Population) -> xr.Dataset
     )
 
 
-def _variables(draws: Sequence[Draws] | Sequence[PriorDraws]) -> dict[str, Array]:
+def variables(draws: Sequence[Draws] | Sequence[PriorDraws]) -> dict[str, Array]:
     """Return the variables of all pairs; the pair follows the sample or coefficient."""
     each = {
         "zeta": [d.zeta for d in draws],

@@ -443,7 +443,7 @@ def fit_many(
             "level": level,
             "note": f"{note} The draws are {_INDEPENDENT}.",
         }
-        datasets[level] = _dataset(fitted, table, {**of_level, **attrs})
+        datasets[level] = _dataset(fitted, setup.priors, table, {**of_level, **attrs})
     names = [(target, fitted.counts.genes[j]) for j in fitted.partners]
     dataset = joined(datasets, _drawn(z), names, setup.population.coefficients)
     return CorrelationResult(dataset)
@@ -536,10 +536,12 @@ def _predicted(
     return {"tau2": mass @ TAUS**2, "prediction_lower": lower, "prediction_upper": upper}
 
 
-def _dataset(fitted: _Target, table: dict[str, Array], attrs: dict[str, Any]) -> xr.Dataset:
+def _dataset(
+    fitted: _Target, priors: Priors, table: dict[str, Array], attrs: dict[str, Any]
+) -> xr.Dataset:
     """Assemble the Dataset of one level."""
     counts, target, partners = fitted.counts, fitted.position, np.array(fitted.partners)
-    gene_flag = tables.gene_flags(counts)
+    gene_flag = tables.gene_flags(counts, priors)
     pair: dict[str, NDArray] = {}
     for name, values in table.items():
         pair[name] = np.full((1, counts.n_genes), np.nan)
@@ -556,7 +558,7 @@ def _dataset(fitted: _Target, table: dict[str, Array], attrs: dict[str, Any]) ->
         genes=counts.genes,
         samples=counts.samples,
         pair=pair,
-        gene=tables.gene_table(counts, gene_flag),
+        gene=tables.gene_table(counts, priors, gene_flag),
         sample=tables.sample_variables(counts),
         target=fitted.name,
         attrs=attrs,

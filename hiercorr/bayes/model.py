@@ -14,6 +14,7 @@ import xarray as xr
 from numpy.typing import ArrayLike
 
 from hiercorr.bayes import predictive
+from hiercorr.bayes.calibration import CalibrationOptions, calibration
 from hiercorr.bayes.many import ManyOptions, fit_many, partner_names
 from hiercorr.bayes.models import latent_model, marginal_model
 from hiercorr.bayes.pair import Pair
@@ -466,16 +467,79 @@ class BayesianCorrelation(Specified):
             check_latent(self.counts, self._setup)
             population = self._setup.population
             return latent_model(cells_of(self.counts), population, self.priors, names)
-        if gene_a is None and gene_b is None and self.counts.n_genes == 2:
-            gene_a, gene_b = map(str, self.counts.genes)
-        if gene_a is None or gene_b is None:
-            raise InputError(
-                f"pymc_model states one pair, and the model has {self.counts.n_genes} genes: name "
-                "gene_a= and gene_b=, or use method='latent'"
-            )
-        pair = self.pair(gene_a, gene_b)
+        pair = self.pair(*self._two(gene_a, gene_b, "pymc_model(method='marginal')"))
         genes = [self.counts.genes[j] for j in pair.genes]
         return marginal_model(pair, replace(names, gene=genes))
+
+    def sbc(
+        self,
+        n: int,
+        gene_a: str | None = None,
+        gene_b: str | None = None,
+        *,
+        ranks: int = 99,
+        draws: int = 250,
+        tune: int = 300,
+        chains: int = 4,
+        seed: int | np.random.Generator | None = None,
+        progress: bool | None = None,
+    ) -> xr.Dataset:
+        """Calibrate the posterior in this design by simulation.
+
+        Parameters are drawn from the model's priors, with intercepts around the means of the two
+        genes; counts are drawn for the model's cells, with their depths, samples and blocks; and
+        the model is fitted to them. The rank of each parameter among draws of its posterior is
+        then uniform, if the posterior is right. One replicate takes as long as a fit of one pair.
+
+        Parameters
+        ----------
+        n : int
+            Number of replicates; 100 or more show deviations that matter.
+        gene_a, gene_b : str, optional
+            The genes whose means are used. None: the genes of a model of two.
+        ranks : int
+            Number of draws among which each parameter is ranked, evenly spaced over the chains.
+        draws, tune, chains : int
+            As for :meth:`fit`.
+        seed : int or Generator, optional
+            Seed of the parameters, counts and chains.
+        progress : bool, optional
+            Show a progress bar. None: only in a terminal.
+
+        Returns
+        -------
+        xarray.Dataset
+            ``rank`` (0 to `ranks`) and ``truth`` (replicate, parameter), and ``divergences``
+            (replicate): correlations, heterogeneity, standard deviations, intercepts and means of
+            the first sample, of genes ``[0]`` and ``[1]``. ``hiercorr.plotting.ranks`` draws it.
+
+        References
+        ----------
+        Talts et al. 2018, arXiv:1804.06788.
+
+        Examples
+        --------
+        >>> import hiercorr as hc
+        >>> adata, _ = hc.simulate.simulate_counts(4, 60, 2, mean=3.0, within=0.6, seed=1)
+        >>> model = hc.BayesianCorrelation(adata, "sample", depth="depth")
+        >>> found = model.sbc(2, draws=100, tune=100, chains=2, seed=1)
+        >>> found["rank"].sizes["replicate"], int(found["rank"].max()) <= 99
+        (2, True)
+        """
+        settings = Settings(draws, tune, chains)
+        options = CalibrationOptions(n, settings, ranks, seed, progress)
+        return calibration(self.pair(*self._two(gene_a, gene_b, "sbc")), self._setup, options)
+
+    def _two(self, gene_a: str | None, gene_b: str | None, what: str) -> tuple[str, str]:
+        """Return the names of a pair, by default those of a model of two genes."""
+        if gene_a is None and gene_b is None and self.counts.n_genes == 2:
+            return str(self.counts.genes[0]), str(self.counts.genes[1])
+        if gene_a is None or gene_b is None:
+            raise InputError(
+                f"{what} needs one pair, and the model has {self.counts.n_genes} genes: name "
+                "gene_a= and gene_b="
+            )
+        return gene_a, gene_b
 
     def _with(self, target: str | None) -> Counts:
         """Return the counts of the model's cells, with the target among the genes."""
@@ -559,9 +623,10 @@ class BayesianCorrelation(Specified):
     ) -> pd.DataFrame:
         """Compare the structures of one pair by leave-one-out cross-validation and WAIC.
 
-        The structures are both levels, within only, and independent. The unit left out is a cell,
-        so that the comparison concerns the correlation within samples; there are too few samples
-        for a comparison at their level.
+        The structures are both levels, within only, and independent. The table is about cells that
+        are left out: it concerns the correlation within samples. ``elpd_donor`` is about donors of
+        whom all cells are left out (samples, without ``block=``): how well the population predicts
+        a new donor, which concerns both levels; with few donors its standard error is large.
 
         Parameters
         ----------
@@ -577,7 +642,10 @@ class BayesianCorrelation(Specified):
         -------
         DataFrame
             ArviZ's comparison table by leave-one-out, best model first, with columns ``elpd_waic``,
-            ``se_waic`` and ``p_waic`` (:func:`hiercorr.bayes.predictive.waic`).
+            ``se_waic`` and ``p_waic`` (:func:`hiercorr.bayes.predictive.waic`), and with
+            ``elpd_donor``, ``se_donor`` and ``refitted_donors``, the number of donors that were
+            left out of a fit of their own because importance sampling was unreliable
+            (:mod:`hiercorr.bayes.left_out`).
 
         Examples
         --------

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import special
 
 from hiercorr.bayes.margin import Array, Cells
 from hiercorr.bayes.pair import Pair, coefficient_prior
@@ -123,29 +123,43 @@ class _Cells:
 
     def __init__(self, log_s: Array, starts: NDArray[np.int64], grid: Grid) -> None:
         self.log_s, self.starts, self.grid = log_s, starts, grid
-        self.sample = np.repeat(np.arange(len(starts) - 1), np.diff(starts))
+        size = np.diff(starts)
+        self.sample = np.repeat(np.arange(len(size)), size)
+        self.place = np.arange(starts[-1]) - starts[self.sample]  # within the sample
+        # Cells of each sample as rows of one length, for products of matrices of all samples.
+        self.padded = starts[:-1, None] + np.minimum(np.arange(size.max()), size[:, None] - 1)
 
     def logp(self, value: Any, mean: Any, sd: Any, rho: Any) -> Any:
         """Return the log probability of each cell, from the parameters of its sample."""
         pt = optional("pytensor.tensor", "Bayesian models")
-        out = []
-        for c, (i, e) in enumerate(itertools.pairwise(self.starts)):
-            tables, points, peak = [], [], 0.0
-            for g in range(2):
-                u = self.grid.left[c, g] + self.grid.spacing[g] * np.arange(self.grid.points[g])
-                x = value[i:e, g].astype("float64")[:, None]
-                log_p = x * u - np.exp(self.log_s[i:e, None] + u)
-                log_p = log_p + x * self.log_s[i:e, None] - pt.gammaln(x + 1)
-                top = log_p.max(axis=1)
-                tables.append(pt.exp(log_p - top[:, None]))
-                points.append((u - mean[i, g]) / sd[0, g])
-                peak = peak + top
-            x, y = points[0][:, None], points[1][None, :]
-            r = rho[i]
-            w = pt.exp(-(x**2 - 2 * r * x * y + y**2) / (1 - r**2) / 2)
-            inside = ((tables[0] @ w) * tables[1]).sum(axis=1)
-            out.append(peak + pt.log(inside / w.sum()))
-        return pt.concatenate(out)
+        first = self.starts[:-1]
+        tables, points, peak = [], [], 0.0
+        for g in range(2):
+            steps = self.grid.spacing[g] * np.arange(self.grid.points[g])
+            u = self.grid.left[:, g, None] + steps
+            table, top = self._likelihood(value, g, u)
+            tables.append(table[self.padded])
+            points.append((u - mean[first, g, None]) / sd[0, g])
+            peak = peak + top
+        x, y, r = points[0][:, :, None], points[1][:, None, :], rho[first][:, None, None]
+        w = pt.exp(-(x**2 - 2 * r * x * y + y**2) / (1 - r**2) / 2)
+        inside = (pt.matmul(tables[0], w) * tables[1]).sum(axis=-1)
+        each = pt.log(inside / w.sum(axis=(1, 2))[:, None])
+        return peak + each[self.sample, self.place]
+
+    def _likelihood(self, value: Any, g: int, u: Array) -> tuple[Any, Any]:
+        """Return the likelihood of the counts of a gene on its grid, and the log of its maximum.
+
+        That of observed counts is computed once.
+        """
+        pt = optional("pytensor.tensor", "Bayesian models")
+        constant = isinstance(value, pt.TensorConstant)
+        xp, log_factorial = (np, special.gammaln) if constant else (pt, pt.gammaln)
+        x = (value.data if constant else value)[:, g].astype("float64")
+        log_rate = self.log_s[:, None] + u[self.sample]
+        log_p = x[:, None] * log_rate - np.exp(log_rate)
+        top = log_p.max(axis=1)
+        return xp.exp(log_p - top[:, None]), top - log_factorial(x + 1)
 
     def random(
         self, mean: Array, sd: Array, rho: Array, rng: np.random.Generator, size: Any = None

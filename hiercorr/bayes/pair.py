@@ -200,6 +200,7 @@ def make_pair(
     margins: tuple[Margin, Margin],
     setup: Setup,
     dtype: DTypeLike = np.float32,
+    intercepts: Array | None = None,
 ) -> Pair:
     """Lay the grids of a pair and choose starting values.
 
@@ -213,6 +214,8 @@ def make_pair(
     setup : Setup
     dtype : dtype
         Precision of the likelihood tables.
+    intercepts : ndarray, shape (2,), optional
+        Prior means of the intercepts. None: as :func:`coefficient_prior` states.
 
     Returns
     -------
@@ -235,6 +238,8 @@ def make_pair(
     centre = np.stack([m.m for m in margins], 1)
     scale = np.stack([m.m_se for m in margins], 1)
     coef_mean, coef_sd = coefficient_prior(centre, population.design, priors)
+    if intercepts is not None:
+        coef_mean[:, 0] = intercepts
     # Units are centred to the degree that their data are more informative than the population. A
     # tau near 0 would then make a funnel, so the comparison uses a low estimate of tau.
     low = max(0.0, tau2 - (tau2 + float((errors**2).mean())) * np.sqrt(2 / max(len(errors) - 1, 1)))
@@ -363,13 +368,19 @@ class ZProfile:
         """Find the mode of a z common to all units, and its standard error."""
         return _parabola(self.value.sum(0) + log_prior)
 
+    @property
+    def each(self) -> tuple[Array, Array]:
+        """The mode of each unit's z, and its standard error."""
+        found = np.array([_parabola(v) for v in self.value])
+        return found[:, 0], found[:, 1]
+
     def spread(self) -> tuple[float, Array]:
         """Estimate the variance of z over units (DerSimonian-Laird) and each unit's error."""
-        each = np.array([_parabola(v) for v in self.value])
-        z, v = each[:, 0], each[:, 1] ** 2
+        z, errors = self.each
+        v = errors**2
         w = 1 / v
         q = (w * (z - (w * z).sum() / w.sum()) ** 2).sum()
-        return max(0.0, float((q - len(z) + 1) / (w.sum() - (w**2).sum() / w.sum()))), each[:, 1]
+        return max(0.0, float((q - len(z) + 1) / (w.sum() - (w**2).sum() / w.sum()))), errors
 
 
 def z_profile(rows: Rows, margins: tuple[Margin, Margin], unit: NDArray[np.int64]) -> ZProfile:

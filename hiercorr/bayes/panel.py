@@ -256,7 +256,7 @@ def _dataset(counts: Counts, setup: Setup, options: PanelOptions, found: _Drawn)
     latent = options.method == "latent"
     acting = setup.acting(options.method, counts.n_genes if latent else 2)
     levels, attrs = tables.both_levels(found.draws, setup, acting, options.intervals)
-    gene_flag = tables.gene_flags(counts)
+    gene_flag = tables.gene_flags(counts, setup.priors)
     first, second = np.array(found.pairs).T
     coarse = np.where(found.coarse, Flag.COARSE_GRID.bit, np.uint16(0))
     for table in levels.values():
@@ -272,7 +272,7 @@ def _dataset(counts: Counts, setup: Setup, options: PanelOptions, found: _Drawn)
             genes=counts.genes,
             samples=counts.samples,
             pair=table,
-            gene=tables.gene_table(counts, gene_flag),
+            gene=tables.gene_table(counts, setup.priors, gene_flag),
             sample=tables.sample_variables(counts),
             target=options.target,
             attrs=attrs,

@@ -18,6 +18,7 @@ from scipy import special
 from hiercorr.bayes import tables
 from hiercorr.bayes.collected import parameters_of
 from hiercorr.bayes.generative import draw_parameters
+from hiercorr.bayes.left_out import leave_donor_out
 from hiercorr.bayes.margin import Array, Cells
 from hiercorr.bayes.pair import Pair
 from hiercorr.bayes.population import cells_of, named_pair
@@ -278,7 +279,8 @@ def compare_structures(
     seeds = np.random.default_rng(seed)
     fits, criteria = {}, {}
     for structure in STRUCTURES:
-        pair = named_pair(counts, replace(setup, structure=structure), *genes)
+        changed = replace(setup, structure=structure)
+        pair = named_pair(counts, changed, *genes)
         draws = sample_pair(pair, settings, int(seeds.integers(2**31)))
         chains, n = draws.zeta.shape
         keep = np.linspace(0, n - 1, min(n, LOO_DRAWS // chains)).astype(int)
@@ -290,7 +292,9 @@ def compare_structures(
         }
         coords = {"chain": np.arange(chains), "draw": np.arange(len(keep))}
         fits[structure] = arviz_groups({k: v.assign_coords(coords) for k, v in groups.items()})
-        criteria[structure] = waic(value.reshape(-1, value.shape[2]))
+        criteria[structure] = waic(value.reshape(-1, value.shape[2])) | leave_donor_out(
+            az, pair, changed, draws, keep, settings, int(seeds.integers(2**30))
+        )
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         # ArviZ 1 rounds the table by default.

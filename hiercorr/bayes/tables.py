@@ -13,13 +13,14 @@ from numpy.typing import NDArray
 from hiercorr.bayes.collected import PAIR, parameters_of
 from hiercorr.bayes.diagnostics import diagnose
 from hiercorr.bayes.margin import Array
-from hiercorr.bayes.priors import Acting
+from hiercorr.bayes.priors import Acting, Priors
 from hiercorr.bayes.setup import Intervals, Setup
 from hiercorr.counts.counts import Counts
 from hiercorr.results import posterior
 from hiercorr.schema import Flag
 
 MIN_CONTRACTION = 0.5
+MIN_INFORMATION = 2.0  # below, correlations of 0.5 are shrunken by more than 0.1 on average
 ADVICE = (
     "raise draws= and tune=, or target_accept= (divergences); genes with few counts need stronger "
     "priors or more cells; see r_hat, ess_bulk and result.idata.sample_stats"
@@ -247,18 +248,51 @@ def _natural_and_predicted(values: Mapping[str, Array], confidence: float) -> di
     return found
 
 
-def gene_flags(counts: Counts) -> NDArray[np.uint16]:
-    """Flag genes without a count in some sample."""
-    absent = (np.diff(counts.offsets, axis=1) == 0).any(1)
-    return np.where(absent, Flag.ABSENT_IN_SAMPLE.bit, np.uint16(0)).astype(np.uint16)
+def information(counts: Counts, priors: Priors) -> Array:
+    r"""Compute the information of each gene on a typical amount of biological variance.
+
+    .. math:: \frac{1}{\theta} \sqrt{\tfrac12 \sum_i
+              \left(\frac{s_i\mu}{1 + s_i\mu/\theta}\right)^2},
+              \qquad 1/\theta = e^{\sigma^2} - 1
+
+    the typical overdispersion over its standard error under Poisson counts, as for
+    :class:`hiercorr.CSCore`, at the prior median of the standard deviation within samples. It does
+    not depend on the estimated variance of the gene, selection on which would bias estimates.
+
+    Parameters
+    ----------
+    counts : Counts
+    priors : Priors
+
+    Returns
+    -------
+    ndarray, shape (n_genes,)
+    """
+    typical = np.expm1(np.exp(2 * priors.log_sd[0]))
+    mean = _mean_count(counts)[:, None] * counts.depth
+    return np.array([typical * np.sqrt(((m / (1 + m * typical)) ** 2).sum() / 2) for m in mean])
 
 
-def gene_table(counts: Counts, flag: NDArray[np.uint16]) -> dict[str, NDArray]:
-    """Compute the gene variables of a result."""
+def gene_flags(counts: Counts, priors: Priors) -> NDArray[np.uint16]:
+    """Flag genes without a count in some sample, or with too few counts."""
+    flag = np.zeros(counts.n_genes, np.uint16)
+    flag[(np.diff(counts.offsets, axis=1) == 0).any(1)] |= Flag.ABSENT_IN_SAMPLE.bit
+    flag[~(information(counts, priors) >= MIN_INFORMATION)] |= Flag.LOW_INFORMATION.bit
+    return flag
+
+
+def _mean_count(counts: Counts) -> Array:
+    """Return the mean count of each gene per count of depth."""
     total = np.array([counts.values[a:b].sum() for a, b in counts.offsets[:, [0, -1]]])
+    return np.asarray(total / counts.depth.sum())
+
+
+def gene_table(counts: Counts, priors: Priors, flag: NDArray[np.uint16]) -> dict[str, NDArray]:
+    """Compute the gene variables of a result."""
     return {
-        "mean": total / counts.depth.sum(),
+        "mean": _mean_count(counts),
         "detection": counts.detection,
+        "information": information(counts, priors),
         **counts.gene_ids,
         "gene_flag": flag,
     }
