@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import xarray as xr
 
-from hiercorr.errors import InputError
 from hiercorr.plotting import style
 
 if TYPE_CHECKING:
@@ -15,7 +14,7 @@ if TYPE_CHECKING:
 
 
 @style.verbatim
-def ranks(found: xr.Dataset, ax: Axes | None = None) -> Axes:
+def ranks(calibration: xr.Dataset, ax: Axes | None = None) -> Axes:
     """Plot the difference between the distribution of ranks and a uniform one.
 
     One line per parameter: the empirical distribution function of its ranks minus the uniform one,
@@ -23,7 +22,7 @@ def ranks(found: xr.Dataset, ax: Axes | None = None) -> Axes:
 
     Parameters
     ----------
-    found : Dataset
+    calibration : Dataset
         From :meth:`hiercorr.BayesianCorrelation.sbc`.
     ax : Axes, optional
 
@@ -39,17 +38,16 @@ def ranks(found: xr.Dataset, ax: Axes | None = None) -> Axes:
     >>> found = model.sbc(2, draws=100, tune=100, chains=2, seed=1)
     >>> hc.plotting.ranks(found)  # doctest: +SKIP
     """
-    if not isinstance(found, xr.Dataset) or not {"rank", "parameter"} <= set(found.variables):
-        raise InputError("ranks draws the Dataset that BayesianCorrelation.sbc returns")
     from scipy import stats
 
     ax = style.axes(ax, 5.4, 3.6, of_lines=True)
-    n = found.sizes["replicate"]
+    n = calibration.sizes["replicate"]
     limit = float(stats.kstwo.ppf(0.95, n))
     x = np.linspace(0, 1, 201)
     ax.fill_between(x, -limit, limit, color=style.GREY, alpha=0.25, lw=0)
-    for name in found["parameter"].values:
-        u = (np.sort(found["rank"].sel(parameter=name).values) + 0.5) / (found.attrs["ranks"] + 1)
+    for name in calibration["parameter"].values:
+        rank = np.sort(calibration["rank"].sel(parameter=name).values)
+        u = (rank + 0.5) / (calibration.attrs["ranks"] + 1)
         ax.plot(x, np.searchsorted(u, x, side="right") / n - x, label=str(name))
     ax.axhline(0, color=style.GREY)
     ax.set_xlabel("rank of the truth among draws, as a proportion")
