@@ -1,5 +1,7 @@
 """The compiled density and the models as PyMC states them."""
 
+import subprocess
+import sys
 import warnings
 
 import numpy as np
@@ -12,6 +14,12 @@ from hiercorr.simulate import simulate_counts
 from tests.bayes.support import NO_STATISTICS, pair_of
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::hiercorr.DataWarning")
+
+
+def test_models_are_found_as_the_docs_write_them():
+    code = "import hiercorr as hc; print(callable(hc.bayes.models.marginal_model))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "True"
 
 
 def test_density_is_that_of_the_model_in_pymc(cells):
