@@ -76,6 +76,8 @@ PAIR_VARIABLES = {
     "df": "degrees of freedom of the t distribution",
     "p_value": "two-sided p-value, samples as units",
     "q_value": "Benjamini-Hochberg adjusted p_value over distinct pairs",
+    "local_fdr": "local false discovery rate: posterior probability of no correlation",
+    "bayesian_fdr": "mean local_fdr of the pair and of all with smaller ones",
     "lfsr": "local false sign rate: probability that the sign is wrong or the effect is 0",
     "shrunken_correlation": "posterior mean of the correlation given all pairs",
     "shrunken_difference": "posterior mean of the difference given all pairs",

@@ -311,7 +311,7 @@ class BayesianCorrelation(Specified):
         target: str,
         genes: Sequence[str] | None = None,
         *,
-        shrink: bool = False,
+        shrink: bool | str = False,
         draws: int = 1000,
         confidence: float = 0.95,
         rope: float = ROPE,
@@ -331,9 +331,12 @@ class BayesianCorrelation(Specified):
             Gene to correlate with all others.
         genes : sequence of str, optional
             Partners. None: all genes of the model.
-        shrink : bool
-            Use a normal prior of zeta whose mean and standard deviation are estimated from all
-            pairs.
+        shrink : bool or "sparse"
+            Use a prior of zeta that is estimated from all pairs. True: a normal distribution.
+            ``"sparse"``: none for some pairs and any size for the others, together with the
+            distribution of their heterogeneity (:mod:`hiercorr.bayes.sparse_prior`; from 20
+            partners). It adds ``local_fdr``, the probability of no correlation, and
+            ``bayesian_fdr``, the mean ``local_fdr`` of a pair and all with smaller ones.
         draws : int
             Independent draws from each posterior. They are not MCMC: there is no R-hat.
         confidence : float

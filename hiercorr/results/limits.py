@@ -76,7 +76,7 @@ _TEXTS = (
     *("note", "precision", "q_family", "q_method", "sample_column", "sample_terms", "signature"),
     *("score", "score_level", "score_source"),
     *("small_samples", "structure", "subset", "tau_distribution", "tau_within_donors_distribution"),
-    *("varying", "weights", "moderated", "interaction"),
+    *("varying", "weights", "moderated", "interaction", "shrinkage"),
 )
 _CORRELATIONS = (
     *("correlation", "ci_lower", "ci_upper", "prediction_lower", "prediction_upper"),
@@ -89,7 +89,7 @@ _SHARES = (
     *("hc2_p_value", "cochran_p_value", "probability_of_direction", "rope_share", "i2"),
     *("detection", "depth_share", "depth_slope_p_value", "variance_share"),
     *("beta_p_value", "beta_q_value", "contrast_p_value", "contrast_adjusted_p_value"),
-    "stability",
+    *("stability", "local_fdr", "bayesian_fdr"),
 )
 _POSITIVE = (
     *("se", "fisher_z_se", "difference_se", "beta_se", "sample_se", "sd", "df", "beta_df"),

@@ -58,6 +58,8 @@ _HEADS = {
     "prediction_upper": "pred]",
     "difference_unclipped": "unclipped d",
     "hc2_p_value": "HC2 P",
+    "local_fdr": "lfdr",
+    "bayesian_fdr": "FDR",
     "lfsr": "lfsr",
     "shrunken_correlation": "shrunken",
     "shrunken_difference": "shrunken d",
@@ -216,6 +218,12 @@ def _notes(dataset: xr.Dataset, flags: pd.Series, has_q: bool) -> list[str]:
         notes.append(f"Interval: {attrs['interval']}.")
     if has_q:
         notes.append(f"q: {attrs['q_method']} over {attrs['q_family']}.")
+    if "local_fdr" in dataset:
+        notes.append(
+            "lfdr: local false discovery rate, the posterior probability of no correlation "
+            f"({attrs['null_share']:.0%} of all pairs); FDR: its mean over a pair and all with "
+            "smaller ones."
+        )
     if "shrunken_pairs" in attrs:
         notes.append(
             "lfsr: local false sign rate, the probability that the sign is wrong or that there is "
