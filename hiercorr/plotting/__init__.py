@@ -11,7 +11,7 @@ from hiercorr.plotting.cells import pair_scatter
 from hiercorr.plotting.levels import comparison, levels, traps
 from hiercorr.plotting.look import figure_style
 from hiercorr.plotting.network import network
-from hiercorr.plotting.pairs import heatmap, p_histogram, qq, ranked, volcano
+from hiercorr.plotting.pairs import heatmap, module_heatmap, p_histogram, qq, ranked, volcano
 from hiercorr.plotting.planning import designs, power_curve
 from hiercorr.plotting.samples import diagnostics, forest, sample_scatter, strip
 
@@ -23,6 +23,7 @@ __all__ = [
     "forest",
     "heatmap",
     "levels",
+    "module_heatmap",
     "network",
     "p_histogram",
     "pair_scatter",

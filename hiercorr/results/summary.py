@@ -13,7 +13,7 @@ from statsmodels.iolib.summary import Summary
 from statsmodels.iolib.table import SimpleTable
 
 from hiercorr.counts.selection import selected_cells
-from hiercorr.results.layout import has_all_pairs, spans_types
+from hiercorr.results.layout import of_modules, spans_types
 from hiercorr.results.pairs import effect_name
 from hiercorr.results.text import format_cell
 from hiercorr.schema import AGREES
@@ -159,8 +159,7 @@ def make_summary(
 
 def _unit(dataset: xr.Dataset) -> str:
     """Say what the genes of a result are."""
-    modules = "n_modules" in dataset.attrs and has_all_pairs(dataset)
-    return "No. modules:" if modules else "No. genes:"
+    return "No. modules:" if of_modules(dataset) else "No. genes:"
 
 
 def _targets(dataset: xr.Dataset, scope: str) -> str:
