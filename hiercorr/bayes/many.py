@@ -26,9 +26,10 @@ from numpy.typing import NDArray
 from scipy import interpolate, optimize, special
 
 from hiercorr.bayes import sparse_prior, tables
+from hiercorr.bayes.collected import PAIR, joined
 from hiercorr.bayes.margin import MEAN_SD, NODES, Array, Margin, Rows, fit_margin
 from hiercorr.bayes.pair import Z_NODES
-from hiercorr.bayes.priors import Priors
+from hiercorr.bayes.priors import Acting, Priors
 from hiercorr.bayes.setup import Intervals, Setup
 from hiercorr.counts.counts import Counts
 from hiercorr.errors import (
@@ -383,15 +384,6 @@ class _ZPrior:
     limits: tuple[float, float]
 
 
-def check_setup(setup: Setup) -> None:
-    """Raise an error if the model cannot be fitted on grids."""
-    if setup.population.blocked or setup.structure != "both":
-        raise InputError(
-            "fit_many has no block= or structure=: select one sample per donor with subset=, "
-            "or use fit()"
-        )
-
-
 def fit_many(
     counts: Counts,
     setup: Setup,
@@ -418,10 +410,9 @@ def fit_many(
     fitted = _curves(counts.take(_chosen(counts, target, genes)), setup, target, options)
     sparse = _sparse(fitted) if options.shrink == "sparse" else None
     likelihood = np.array([c.zeta for c in fitted.curves])
-    described = setup.priors.describe()
-    priors = {
-        level: _z_prior(setup.priors, level, options.intervals) for level in ("within", "between")
-    }
+    acting = setup.acting("grids")
+    described = acting.describe()
+    priors = {level: _z_prior(acting, level, options.intervals) for level in ("within", "between")}
     if sparse is not None:
         learnt, of_pairs = sparse
         limits = learnt.limits(options.intervals.confidence)
@@ -460,7 +451,7 @@ def fit_many(
     if setup.heterogeneity:
         log_tau = np.array([c.tau for c in fitted.curves])
         mass = special.softmax(log_tau, axis=1) if sparse is None else of_pairs.tau
-        levels["within"] |= _predicted(mass, z["within"], rng)
+        levels["within"] |= _predicted(mass, z["within"], rng, options.intervals.confidence)
     attrs = {
         **setup.attributes,
         "estimator": "empirical Bayes on grids",
@@ -487,9 +478,10 @@ def fit_many(
         if sparse is not None and level == "within":
             of_level["shrinkage"] = "sparse"
             attrs = attrs | {"null_share": learnt.null_share}
-        datasets[level] = _dataset(fitted, table, {**of_level, **attrs})
-    drawn = _drawn(fitted, z)
-    return CorrelationResult(tables.joined(datasets, drawn, setup.population.coefficients))
+        datasets[level] = _dataset(fitted, setup.priors, table, {**of_level, **attrs})
+    names = [(target, fitted.counts.genes[j]) for j in fitted.partners]
+    dataset = joined(datasets, _drawn(z), names, setup.population.coefficients)
+    return CorrelationResult(dataset)
 
 
 _INDEPENDENT = "independent, from a posterior on a grid, not MCMC"
@@ -545,10 +537,10 @@ def _curves(counts: Counts, setup: Setup, target: str, options: ManyOptions) -> 
         return _Target(counts, target, position, partners, margin.sd, list(work))
 
 
-def _z_prior(priors: Priors, level: str, intervals: Intervals) -> _ZPrior:
+def _z_prior(acting: Acting, level: str, intervals: Intervals) -> _ZPrior:
     row = {"within": kernels.Z_WITHIN, "between": kernels.Z_BETWEEN}[level]
-    variance, limits = tables.prior_of_z(priors, f"z_{level}", intervals.confidence)
-    return _ZPrior(log_prior(priors, row, FINE), variance, limits)
+    variance, limits = acting.of_z(level, intervals.confidence)
+    return _ZPrior(log_prior(acting.priors, row, FINE), variance, limits)
 
 
 def _normal_prior(mean: float, sd: float, intervals: Intervals) -> _ZPrior:
@@ -590,21 +582,25 @@ def _tau_text(prior: sparse_prior.SparsePrior) -> str:
     return f"{', '.join(parts)} of the pairs, estimated from {prior.n_pairs} pairs"
 
 
-def _predicted(mass: Array, z: Array, rng: np.random.Generator) -> dict[str, Array]:
+def _predicted(
+    mass: Array, z: Array, rng: np.random.Generator, confidence: float
+) -> dict[str, Array]:
     """Estimate the heterogeneity and predict the correlation in a new sample.
 
     `mass` is the posterior of tau of each pair, shape (n_pairs, n_taus).
     """
     tau = np.array([rng.choice(TAUS, len(z), p=m) for m in mass]).T
     new = np.tanh(z + tau * rng.standard_normal(tau.shape))
-    lower, upper = tables.interval(new, 0.95)
+    lower, upper = tables.interval(new, confidence)
     return {"tau2": mass @ TAUS**2, "prediction_lower": lower, "prediction_upper": upper}
 
 
-def _dataset(fitted: _Target, table: dict[str, Array], attrs: dict[str, Any]) -> xr.Dataset:
+def _dataset(
+    fitted: _Target, priors: Priors, table: dict[str, Array], attrs: dict[str, Any]
+) -> xr.Dataset:
     """Assemble the Dataset of one level."""
     counts, target, partners = fitted.counts, fitted.position, np.array(fitted.partners)
-    gene_flag = tables.gene_flags(counts)
+    gene_flag = tables.gene_flags(counts, priors)
     pair: dict[str, NDArray] = {}
     for name, values in table.items():
         pair[name] = np.full((1, counts.n_genes), np.nan)
@@ -621,20 +617,17 @@ def _dataset(fitted: _Target, table: dict[str, Array], attrs: dict[str, Any]) ->
         genes=counts.genes,
         samples=counts.samples,
         pair=pair,
-        gene=tables.gene_table(counts, gene_flag),
+        gene=tables.gene_table(counts, priors, gene_flag),
         sample=tables.sample_variables(counts),
         target=fitted.name,
         attrs=attrs,
     )
 
 
-def _drawn(fitted: _Target, z: dict[str, Array]) -> xr.Dataset:
-    """Return the draws with dimensions (chain, draw, target, gene)."""
-    dims = ("chain", "draw", "target", "gene")
-    out = {}
-    for name, level in (("posterior_zeta", "within"), ("posterior_z_between", "between")):
-        shape = (1, len(z[level]), 1, fitted.counts.n_genes)
-        values = np.full(shape, np.nan, np.float32)
-        values[0, :, 0, fitted.partners] = z[level].T
-        out[name] = (dims, values, {"note": f"draws are {_INDEPENDENT}"})
-    return xr.Dataset(out)
+def _drawn(z: dict[str, Array]) -> xr.Dataset:
+    """Return the draws with dimensions (chain, draw, drawn_pair)."""
+    names = {"within": "posterior_zeta", "between": "posterior_z_between"}
+    note = {"note": f"draws are {_INDEPENDENT}"}
+    return xr.Dataset(
+        {names[level]: (("chain", "draw", PAIR), v[None], note) for level, v in z.items()}
+    )

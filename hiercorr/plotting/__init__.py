@@ -6,6 +6,7 @@ Every function takes ``ax`` and returns it; ``result.plot.volcano()`` is short f
 
 from __future__ import annotations
 
+from hiercorr.plotting.calibration import ranks
 from hiercorr.plotting.cells import pair_scatter
 from hiercorr.plotting.levels import comparison, levels, traps
 from hiercorr.plotting.look import figure_style
@@ -29,6 +30,7 @@ __all__ = [
     "power_curve",
     "qq",
     "ranked",
+    "ranks",
     "sample_scatter",
     "strip",
     "traps",

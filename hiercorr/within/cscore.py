@@ -40,6 +40,7 @@ from hiercorr.design.samples import (
 from hiercorr.design.terms import split_terms
 from hiercorr.errors import DataWarning, InputError, listed, text, true_or_false
 from hiercorr.results import CorrelationResult, stream, tiling
+from hiercorr.results.checkpoint import Checkpoint, fingerprint
 from hiercorr.results.listed import stacked
 from hiercorr.results.result import open_result
 from hiercorr.results.specified import Specified, sample_text
@@ -48,7 +49,6 @@ from hiercorr.runtime.log import LOG, logged, pairs_of
 from hiercorr.runtime.resources import memory_bytes, threads
 from hiercorr.runtime.user_warnings import warn
 from hiercorr.within import fitting, pooled_covariates
-from hiercorr.within.checkpoint import Checkpoint, fingerprint
 from hiercorr.within.dataset import Provenance, within_dataset
 from hiercorr.within.each_sample import each_sample
 from hiercorr.within.listed_pairs import fit_list

@@ -1046,8 +1046,8 @@ OPTIONS = {
         "gene_names",
     ),
     hc.BayesianCorrelation.fit: (
-        "draws tune chains seed sampler target_accept method confidence rope",
-        "progress",
+        "draws tune chains seed sampler target_accept target method confidence rope",
+        "checkpoint progress",
     ),
     hc.BayesianCorrelation.fit_many: (
         "target genes shrink draws confidence rope seed",
