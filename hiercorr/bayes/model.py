@@ -14,6 +14,7 @@ import xarray as xr
 from numpy.typing import ArrayLike
 
 from hiercorr.bayes import predictive
+from hiercorr.bayes.joint.fit import JointOptions, fit_joint
 from hiercorr.bayes.many import ManyOptions, check_setup, fit_many, partner_names
 from hiercorr.bayes.pair import Pair
 from hiercorr.bayes.panel import PanelOptions, fit_panel
@@ -31,6 +32,7 @@ from hiercorr.results.result import CorrelationResult
 from hiercorr.results.specified import Specified, sample_text
 from hiercorr.runtime.log import logged
 
+METHODS = ("marginal", "joint", "latent")
 MANY_CELLS = ("refuse", "subsample", "all")
 
 
@@ -190,7 +192,7 @@ class BayesianCorrelation(Specified):
         rope: float = ROPE,
         progress: bool | None = None,
     ) -> CorrelationResult:
-        r"""Sample the posterior of every pair of the panel.
+        r"""Sample the posterior of a panel: of every pair by itself, or of all genes jointly.
 
         Parameters
         ----------
@@ -203,8 +205,14 @@ class BayesianCorrelation(Specified):
             PyMC (:func:`hiercorr.bayes.models.marginal_model`), which is slow.
         target_accept : float
             Target acceptance probability. Pairs with divergences are sampled again at 0.99.
-        method : {"marginal", "latent"}
-            ``"latent"``: one model of all genes with the expression of every cell as a parameter,
+        method : {"marginal", "joint", "latent"}
+            ``"marginal"``: every pair by itself, so that draws of two pairs are independent of each
+            other. ``"joint"``: one posterior of all genes, whose draws are correlation matrices at
+            every level: within samples, between samples and, with `block`, between donors
+            (``.at("between")``) and between the samples of a donor (``.at("samples")``); without
+            heterogeneity (:mod:`hiercorr.bayes.joint.model`, :mod:`hiercorr.bayes.joint.sampler`).
+            A step of its `tune` is 5 sweeps, and it goes on, with thinning, until every parameter
+            has R-hat at most 1.01 and 400 effective draws, at most 64 times as long. ``"latent"``: one model of all genes with the expression of every cell as a parameter,
             without heterogeneity or blocks; a reference for small panels.
         confidence : float
             Probability of the highest-density intervals.
@@ -219,6 +227,8 @@ class BayesianCorrelation(Specified):
             Level within; ``.at("between")`` returns the other. ``correlation`` is the posterior
             mean, ``sd`` and ``se`` are the posterior standard deviations of the correlation and of
             ``fisher_z``, ``ci_lower`` and ``ci_upper`` the interval; ``.idata`` returns the draws.
+            A joint fit adds ``partial_correlation`` (given the other genes), and standard
+            deviations and coefficients with intervals (``gene_table()``, ``coefficients()``).
 
         Raises
         ------
@@ -241,6 +251,17 @@ class BayesianCorrelation(Specified):
         >>> r.dataset.attrs["model"], bool(r["gene0", "gene1"]["correlation"] > 0)
         ('BayesianCorrelation', True)
         """
+        one_of("method", method, METHODS)
+        if method == "joint":
+            others = "method='marginal' or 'latent'"
+            without_effect(
+                sampler=(sampler, "nutpie", others), target_accept=(target_accept, 0.95, others)
+            )
+            of_joint = JointOptions(
+                draws, tune, chains, Intervals(confidence, rope), seed, progress
+            )
+            with logged("BayesianCorrelation.fit: joint, %d genes", self.counts.n_genes):
+                return fit_joint(self.counts, self._setup, of_joint)
         settings = Settings(draws, tune, chains, sampler, target_accept)
         options = PanelOptions(settings, method, Intervals(confidence, rope), seed, progress)
         work = "BayesianCorrelation.fit: %d genes, %d chains of %d draws"

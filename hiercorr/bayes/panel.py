@@ -18,13 +18,12 @@ from hiercorr.bayes.population import cells_of, minutes, predicted_seconds
 from hiercorr.bayes.sampling import Settings
 from hiercorr.bayes.setup import MAX_GENES, Intervals, Setup
 from hiercorr.counts.counts import Counts
-from hiercorr.errors import EstimationWarning, InputError, one_of, true_or_false, valid_seed
+from hiercorr.errors import EstimationWarning, InputError, true_or_false, valid_seed
 from hiercorr.results.result import CorrelationResult
 from hiercorr.runtime.progress import with_progress
 from hiercorr.runtime.user_warnings import warn
 from hiercorr.schema import Flag, build_dataset
 
-METHODS = ("marginal", "latent")
 _MAX_LATENT = 30_000  # cells x genes of the latent model
 
 
@@ -40,7 +39,6 @@ class PanelOptions:
 
     def __post_init__(self) -> None:
         """Check the options that are not checked by their own class."""
-        one_of("method", self.method, METHODS)
         valid_seed(self.seed)
         true_or_false("progress", self.progress, optional=True)
 
@@ -151,6 +149,7 @@ def _attributes(counts: Counts, setup: Setup, options: PanelOptions) -> dict[str
         "estimator": f"{options.method}, NUTS ({settings.sampler})",
         "level": "within",
         "uncertainty": "posterior",
+        "joint_draws": int(options.method == "latent" or counts.n_genes == 2),
         "confidence": options.intervals.confidence,
         "rope": options.intervals.rope,
         "draws": settings.draws,

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from scipy import special
 
 from hiercorr.bayes import tables
+from hiercorr.bayes.joint.tables import of_pairs
 from hiercorr.bayes.margin import Array, Cells, Rows
 from hiercorr.bayes.pair import Pair, slope_sd
 from hiercorr.bayes.population import cells_of, gene_position, named_pair
@@ -147,9 +148,11 @@ def posterior(
     out = _Replicates(counts.genes, cells, pairs)
     chain = rng.integers(ds.sizes["chain"], size=draws)
     draw = rng.integers(ds.sizes["draw"], size=draws)
-    value = {
-        name: ds[f"posterior_{name}"].values for name in ("mean", "sd_within", "zeta", "z_between")
-    }
+    if "posterior_zeta" in ds:
+        names = ("mean", "sd_within", "zeta", "z_between")
+        value = {name: ds[f"posterior_{name}"].values for name in names}
+    else:
+        value = of_pairs(ds)
     each = ds["posterior_within_sample"].values if "posterior_within_sample" in ds else None
     for c, d in zip(chain, draw, strict=True):
         for k, (i, j) in enumerate(pairs):

@@ -299,7 +299,7 @@ def both_levels(
         flag[found["contraction"] < MIN_CONTRACTION] |= Flag.PRIOR_DOMINATED.bit
         if level == "within":
             found |= _natural_and_predicted(drawn, upper, intervals.confidence)
-        table: dict[str, NDArray] = {k: _square(v, n) for k, v in found.items()}
+        table: dict[str, NDArray] = {k: square(v, n) for k, v in found.items()}
         np.fill_diagonal(table["correlation"], 1.0)
         not_definite = False
         if n > 2:
@@ -360,7 +360,8 @@ def _natural_and_predicted(drawn: xr.Dataset, upper: tuple, confidence: float) -
     return found
 
 
-def _square(values: Array, n: int) -> Array:
+def square(values: Array, n: int) -> Array:
+    """Return symmetric (n, n) matrices from the entries above the diagonal; NaN on it."""
     out = np.full((n, n), np.nan)
     upper = np.triu_indices(n, 1)
     out[upper] = values

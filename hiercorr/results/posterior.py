@@ -6,11 +6,19 @@ from typing import Any
 
 import xarray as xr
 
-from hiercorr.errors import NotInThisResult, text, unknown_name
+from hiercorr.errors import EstimationWarning, NotInThisResult, text, unknown_name
+from hiercorr.estimands import estimand
 from hiercorr.runtime.optional import optional
+from hiercorr.runtime.user_warnings import warn
 from hiercorr.schema import PAIR_VARIABLES
 
 DRAWS, STATS = "posterior_", "stats_"  # prefixes of the draws and of the sampler statistics
+
+_NOT_JOINT = (
+    "each pair of genes has draws of its own, independent of those of other pairs: what concerns "
+    "more than one pair, as P(rho_AB > rho_AC), ranks, eigenvalues or partial correlations, cannot "
+    "be computed from them; fit(method='joint') draws whole matrices"
+)
 
 
 def at_level(dataset: xr.Dataset, level: str) -> xr.Dataset:
@@ -42,7 +50,9 @@ def at_level(dataset: xr.Dataset, level: str) -> xr.Dataset:
     }
     back = {k: v for k, v in back.items() if v in PAIR_VARIABLES}
     swapped = dataset.rename(names | back)
-    changed = {"level": level}
+    changed: dict[str, Any] = {"level": level}
+    if "estimand" in dataset.attrs:
+        changed["estimand"] = estimand({**dataset.attrs, **changed})
     for key in ("title", "note"):  # each level has its own, the other one under a suffix
         if f"{key}_{level}" in dataset.attrs:
             changed |= {
@@ -62,6 +72,9 @@ def to_arviz(dataset: xr.Dataset) -> Any:
         raise NotInThisResult(
             "this result has no posterior draws: fit hiercorr.BayesianCorrelation"
         )
+    if dataset.attrs.get("joint_draws") == 0:
+        warn(_NOT_JOINT, EstimationWarning)
+        data["posterior"].attrs["comment"] = _NOT_JOINT
     return arviz_groups({k: v for k, v in data.items() if v})
 
 
