@@ -207,12 +207,13 @@ class BayesianCorrelation(Specified):
             Target acceptance probability. Pairs with divergences are sampled again at 0.99.
         method : {"marginal", "joint", "latent"}
             ``"marginal"``: every pair by itself, so that draws of two pairs are independent of each
-            other. ``"joint"``: one posterior of all genes, whose draws are correlation matrices at
-            every level: within samples, between samples and, with `block`, between donors
-            (``.at("between")``) and between the samples of a donor (``.at("samples")``); without
-            heterogeneity (:mod:`hiercorr.bayes.joint.model`, :mod:`hiercorr.bayes.joint.sampler`).
-            A step of its `tune` is 5 sweeps, and it goes on, with thinning, until every parameter
-            has R-hat at most 1.01 and 400 effective draws, at most 64 times as long. ``"latent"``: one model of all genes with the expression of every cell as a parameter,
+            other. ``"joint"``: one posterior of all genes, whose draws are correlation matrices:
+            within samples, between samples and, with `block`, between donors (``.at("between")``)
+            and between the samples of a donor (``.at("samples")``); it needs
+            ``heterogeneity=False`` (:mod:`hiercorr.bayes.joint.model`). A step of its `tune` is 5
+            sweeps; it goes on, thinning the draws, until R-hat is at most 1.01 and the effective
+            sample size at least 400 for every parameter, at most 64 times as long. ``"latent"``:
+            one model of all genes with the expression of every cell as a parameter, by NUTS,
             without heterogeneity or blocks; a reference for small panels.
         confidence : float
             Probability of the highest-density intervals.

@@ -25,7 +25,7 @@ _ENOUGH = 30  # Newton steps
 
 @compiled()
 def _exp(x):
-    """Exponential of numbers in -40 .. 40, to 1e-12, by arithmetic alone so that loops vectorise."""
+    """Exponential of numbers in -40 .. 40, to 1e-12: arithmetic alone, so that loops vectorise."""
     t = min(max(x, -40.0), 40.0) * (1 / 256)
     p = 1 + t / 10
     p = 1 + t / 9 * p
@@ -146,7 +146,11 @@ def move_cells(rng, x, s, sample, u, lam, curvature, mean, omega):
     n_genes, n_cells = u.shape
     om = mean @ omega
     root = np.empty((n_genes, n_genes, LANES))
-    w, new, rate = np.empty((n_genes, LANES)), np.empty((n_genes, LANES)), np.empty((n_genes, LANES))
+    w, new, rate = (
+        np.empty((n_genes, LANES)),
+        np.empty((n_genes, LANES)),
+        np.empty((n_genes, LANES)),
+    )
     inverse, acc, ratio = np.empty((n_genes, LANES)), np.empty(LANES), np.empty(LANES)
     moved = 0
     for a in range(0, n_cells, LANES):
@@ -461,7 +465,7 @@ def _add_data_gradient(x, lam, y, out):
 
 @compiled(fastmath=_FAST)
 def _moved_row(x, lam, y, d, shift, rate):
-    """Fill the shifts d'(y, 1) of log rates and the new rates; return the change of log likelihood."""
+    """Fill the shifts d'(y, 1) of log rates and the new rates; return the log likelihood gained."""
     n = len(x)
     for c in range(n):
         shift[c] = d[-1]
@@ -856,8 +860,9 @@ def sweep_chain(
     state : tuple
         u, lam, mean, coefficient, effect, roots within, between and of donors: changed in place.
     tuning : tuple
-        curvature (genes, cells), metric, weight, scale and step of the rows (see :func:`move_rows`), sum of lam over the warm-up (genes, cells), accepted moves of cells and of
-        the covariances within and between, and of rows (genes,): changed in place.
+        curvature (genes, cells); metric, weight, scale and step of the rows (see
+        :func:`move_rows`); sum of lam over the warm-up (genes, cells); accepted moves of cells and
+        of the covariances within and between, and of rows (genes,): changed in place.
     kept : tuple
         Arrays of the kept draws, first dimension sweeps // thin: roots within, between and of
         donors, mean, coefficient.

@@ -67,9 +67,10 @@ def draw(row: dict, rng: np.random.Generator) -> tuple[ad.AnnData, dict[str, dic
         truth[level] = {"matrix": r, "sd": sd}
         root[level] = sd[:, None] * np.linalg.cholesky(r)
     donor = np.arange(n) // row["per_donor"]
-    mean = rng.normal(*MEAN, g) + (
-        rng.standard_normal((donor.max() + 1, g)) @ root["between"].T
-    )[donor]
+    mean = (
+        rng.normal(*MEAN, g)
+        + (rng.standard_normal((donor.max() + 1, g)) @ root["between"].T)[donor]
+    )
     if "samples" in root:
         mean += rng.standard_normal((n, g)) @ root["samples"].T
     truth["within"]["mean"] = mean

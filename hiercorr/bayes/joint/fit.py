@@ -46,19 +46,18 @@ def fit_joint(counts: Counts, setup: Setup, options: JointOptions) -> Correlatio
     require("arviz")
     started = time.perf_counter()
     model = make_model(cells_of(counts), setup)
-    seed = np.random.SeedSequence(
-        int(np.random.default_rng(options.seed).integers(2**63))
-    )
+    seed = np.random.SeedSequence(int(np.random.default_rng(options.seed).integers(2**63)))
     drawn = sample_joint(
-        model, options.draws, options.tune, options.chains, seed, options.progress
+        model, options.draws, options.tune, options.chains, seed, options.progress, MOST
     )
     dataset = joint_dataset(
         counts, setup, options.intervals, drawn, _attributes(counts, setup, options, drawn)
     ).assign_attrs(seconds=round(time.perf_counter() - started, 2))
     if not drawn.converged:
         warn(
-            f"joint posterior not converged after {MOST * SWEEPS * options.draws:,} sweeps: largest "
-            f"R-hat {drawn.r_hat:.3f}, smallest effective sample size {drawn.ess:.0f}; {ADVICE}",
+            f"joint posterior not converged after {MOST * SWEEPS * options.draws:,} sweeps: "
+            f"largest R-hat {drawn.r_hat:.3f}, smallest effective sample size {drawn.ess:.0f}; "
+            f"{ADVICE}",
             EstimationWarning,
         )
     return CorrelationResult(dataset)
@@ -66,14 +65,14 @@ def fit_joint(counts: Counts, setup: Setup, options: JointOptions) -> Correlatio
 
 def _check_genes(counts: Counts) -> None:
     n = counts.n_genes
-    if not 2 <= n <= MAX_GENES:
+    if n > MAX_GENES:
         raise InputError(
-            f"method='joint' takes 2 to {MAX_GENES} genes, not {n}: name "
-            f"{'fewer' if n > 2 else 'more'} genes with genes="
-            + (", or use fit_many(target) for one gene against many" if n > 2 else "")
+            f"method='joint' takes 2 to {MAX_GENES} genes, not {n}: name fewer genes with genes=, "
+            "or use fit_many(target) for one gene against many"
         )
-    empty = [str(g) for g, (a, b) in zip(counts.genes, counts.offsets[:, [0, -1]], strict=True)
-             if a == b]
+    empty = [
+        str(g) for g, (a, b) in zip(counts.genes, counts.offsets[:, [0, -1]], strict=True) if a == b
+    ]
     if empty:
         raise InputError(
             f"{', '.join(empty[:5])}: no counts in the {counts.n_cells:,} cells used; "

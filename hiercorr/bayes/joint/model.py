@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from hiercorr.bayes.margin import Array, Cells, Margin, fit_margin
 from hiercorr.bayes.pair import coefficient_prior
-from hiercorr.bayes.priors import Priors
+from hiercorr.bayes.priors import Priors, read_priors
 from hiercorr.bayes.setup import Population, Setup
 from hiercorr.errors import InputError
 from hiercorr.kernels import bayes, joint
@@ -136,8 +136,6 @@ def check_setup(setup: Setup) -> None:
 
 
 def _check_priors(priors: Priors) -> None:
-    from hiercorr.bayes.priors import read_priors
-
     for name in ("z_within", "z_between"):
         if priors.table[name]["distribution"] != "lkj":
             raise InputError(
@@ -183,8 +181,8 @@ def start_chain(model: JointModel, seed: np.random.SeedSequence) -> Chain:
     Chain
     """
     rng = np.random.default_rng(seed)
-    x, s, sample, starts, counts = model.cells
-    g, (design, block, blocked, _) = model.n_genes, model.population_arguments
+    x, s, sample, _, counts = model.cells
+    g, design, blocked = model.n_genes, model.population.design, model.population.blocked
     n, k = design.shape
     margins = model.margins
     centre, error = (np.stack([getattr(m, a) for m in margins], 1) for a in ("m", "m_se"))

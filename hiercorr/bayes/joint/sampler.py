@@ -13,12 +13,13 @@ A sweep moves
    times.
 
 Proposals adapt during the warm-up only. Draws are thinned as far as convergence needs: whenever the
-wanted number of draws is reached and some parameter that is reported has not converged, every second
-draw is kept and the chains go on with twice the thinning.
+wanted number of draws is reached and some parameter that is reported has not converged, every
+second draw is kept and the chains go on with twice the thinning.
 """
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import Any
 
@@ -112,9 +113,7 @@ def sample_joint(
         while True:
             edges = np.linspace(done, draws, _PIECES + 1).astype(int)
             label = f"draws of {SWEEPS * thinning} sweeps"
-            for a, b in shown(
-                list(zip(edges[:-1], edges[1:], strict=True)), _PIECES, progress, label
-            ):
+            for a, b in shown(list(itertools.pairwise(edges)), _PIECES, progress, label):
                 part = [[values[a:b] for values in k] for k in kept]
                 _run(model, running, (b - a) * SWEEPS * thinning, SWEEPS * thinning, 0.0, part)
             found = _assembled(model, kept, SWEEPS * thinning)

@@ -1,4 +1,4 @@
-"""From joint draws to a result: matrices at each level, partial correlations, diagnostics, flags."""
+"""From joint draws to a result: matrices of all levels, partial correlations, diagnostics."""
 
 from __future__ import annotations
 
@@ -255,5 +255,3 @@ def of_pairs(dataset: xr.Dataset) -> dict[str, Array]:
         "zeta": z["within"],
         "z_between": z["between"],
     }
-
-

@@ -24,7 +24,9 @@ def test_exponential():
 @pytest.mark.parametrize("eta", [1.0, 2.0, 4.0])
 def test_prior_of_two_genes_is_lkj(eta):
     def density(rho, sd):
-        root = np.linalg.cholesky([[sd[0] ** 2, rho * sd[0] * sd[1]], [rho * sd[0] * sd[1], sd[1] ** 2]])
+        root = np.linalg.cholesky(
+            [[sd[0] ** 2, rho * sd[0] * sd[1]], [rho * sd[0] * sd[1], sd[1] ** 2]]
+        )
         jacobian = np.log(sd[0]) * 1 + 2 * np.log(root[0, 0]) + np.log(root[1, 1])
         # from the root (dL) to (log sd, rho): dL = dW / (4 L11^2 L22), dW = 4 s1^3 s2^3 dlog s drho
         jacobian = 3 * np.log(sd).sum() - 2 * np.log(root[0, 0]) - np.log(root[1, 1])
@@ -32,8 +34,7 @@ def test_prior_of_two_genes_is_lkj(eta):
 
     points = [(0.3, [0.5, 0.9]), (-0.8, [1.2, 0.4]), (0.95, [0.7, 0.7])]
     expected = [
-        (eta - 1) * np.log(1 - r * r)
-        + stats.norm.logpdf(np.log(sd), np.log(0.6), 0.6).sum()
+        (eta - 1) * np.log(1 - r * r) + stats.norm.logpdf(np.log(sd), np.log(0.6), 0.6).sum()
         for r, sd in points
     ]
     found = [density(r, sd) for r, sd in points]
