@@ -11,7 +11,7 @@ from scipy import sparse
 
 import hiercorr as hc
 from hiercorr.bayes.joint.model import make_model
-from hiercorr.bayes.joint.sampler import sample_joint
+from hiercorr.bayes.joint.sampler import SWEEPS, sample_joint
 from hiercorr.bayes.joint.tables import partial
 from hiercorr.bayes.population import cells_of
 from hiercorr.bayes.priors import read_priors
@@ -26,9 +26,9 @@ MODELS = ["bayesian_joint"]
 SEED = 20261130
 REPLICATES = 300
 QUICK_REPLICATES = 2
-# Draws, steps of warm-up, chains, largest thinning, thinning of the ranks (99 of 100 draws): a fit
-# of the package goes on until all parameters have converged, which takes five times as long here.
-DRAWS, TUNE, CHAINS, MOST, THIN = 200, 100, 2, 4, 4
+# Draws, steps of warm-up, chains, thinning, thinning of the ranks (99 of 100 draws): a fit of the
+# package goes on until all parameters have converged, which takes ten times as long here.
+DRAWS, TUNE, CHAINS, EVERY, THIN = 100, 100, 2, 4, 2
 MEAN = bayesian_sbc.MEAN
 PARAMETERS = {
     "correlation": "correlation",
@@ -126,7 +126,8 @@ def run_cell(row: dict, replicates: int, seed: np.random.SeedSequence) -> pd.Dat
                 TUNE,
                 CHAINS,
                 np.random.SeedSequence(k),
-                most=MOST,
+                first=EVERY,
+                most=EVERY,
             )
         for level, values in truth.items():
             of_level = {"matrix": drawn.correlation[level], "sd": drawn.sd[level]}
@@ -180,7 +181,7 @@ def remarks(table: pd.DataFrame) -> list[str]:
         f"{len(fits)} fits of {table['cells'].min() * table['samples'].min()} to "
         f"{table['cells'].max() * table['samples'].max()} cells; p-values of uniform ranks (Kolmogorov-Smirnov) over {len(p)} quantities "
         f"and designs: smallest {p.min():.3f}, median {np.median(p):.2f}.",
-        f"A fit has {CHAINS * DRAWS} draws of at most {5 * MOST} sweeps; the median over fits of the largest R-hat of all parameters is "
+        f"A fit has {CHAINS * DRAWS} draws of {SWEEPS * EVERY} sweeps; the median over fits of the largest R-hat of all parameters is "
         f"{fits['r_hat'].median():.3f}, of the smallest effective sample size {fits['ess'].median():.0f}.",
     ]
     for name, g in table.groupby("parameter", sort=False):

@@ -48,7 +48,7 @@ def fit_joint(counts: Counts, setup: Setup, options: JointOptions) -> Correlatio
     model = make_model(cells_of(counts), setup)
     seed = np.random.SeedSequence(int(np.random.default_rng(options.seed).integers(2**63)))
     drawn = sample_joint(
-        model, options.draws, options.tune, options.chains, seed, options.progress, MOST
+        model, options.draws, options.tune, options.chains, seed, options.progress, most=MOST
     )
     dataset = joint_dataset(
         counts, setup, options.intervals, drawn, _attributes(counts, setup, options, drawn)

@@ -82,6 +82,7 @@ def sample_joint(
     chains: int,
     seed: np.random.SeedSequence,
     progress: bool | None = None,
+    first: int = 1,
     most: int = MOST,
 ) -> JointDraws:
     """Draw from the joint posterior.
@@ -93,8 +94,8 @@ def sample_joint(
         Kept draws and steps of the warm-up per chain, and number of chains.
     seed : SeedSequence
     progress : bool, optional
-    most : int
-        Largest thinning, in multiples of that of the first draws.
+    first, most : int
+        Thinning of the first draws and largest thinning, in multiples of 5 sweeps.
 
     Returns
     -------
@@ -109,7 +110,7 @@ def sample_joint(
         for chain in running:
             _settle(chain)
         kept = [_space(model, draws) for _ in running]
-        done, thinning = 0, 1
+        done, thinning = 0, first
         while True:
             edges = np.linspace(done, draws, _PIECES + 1).astype(int)
             label = f"draws of {SWEEPS * thinning} sweeps"
