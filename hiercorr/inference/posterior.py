@@ -39,6 +39,8 @@ class Sides(NamedTuple):
         As in :class:`hiercorr.inference.random_effects.DonorGenes`.
     noise : ndarray
         Relative sampling variance of `phi`.
+    factor : ndarray, optional
+        Factors of the prior of each tau and flip, as the first dimension.
     """
 
     phi: Array
@@ -46,6 +48,7 @@ class Sides(NamedTuple):
     share: Array
     skewness: Array
     noise: Array
+    factor: Array | None = None
 
 
 class Grid(NamedTuple):
@@ -59,12 +62,15 @@ class Grid(NamedTuple):
         For each tau by position, probability and sigma^2 of the points of the joint distribution.
     flips : list of (float, float)
         Absolute correlation with random signs, and its probability under the null hypothesis.
+    positions : ndarray of int, shape (taus + flips,)
+        Rows of the factors of genes that belong to the taus, then to the flips.
     """
 
     tau2: Array
     null: Array
     points: list[tuple[int, list[tuple[float, float]]]]
     flips: list[tuple[float, float]]
+    positions: NDArray[np.int64]
 
 
 class BlockEstimate(NamedTuple):
@@ -220,6 +226,9 @@ def estimate_block(
     fits = [_adaptive(x, v, third, factor * tau2, base) for tau2 in grid.tau2]
     best = np.maximum.reduce([fit.level for fit in fits])
     levels = [np.exp(fit.level - best) for fit in fits]
+    factors = [_factor(left, right, k) for k in grid.positions]
+    for level, own_factor in zip(levels, factors, strict=False):
+        level *= own_factor
     averages = [
         fit if own is None else own.at(tau2)._replace(level=fit.level)
         for fit, tau2 in zip(fits, grid.tau2, strict=True)
@@ -234,7 +243,8 @@ def estimate_block(
             tail *= null
             value += tail
     if grid.flips:
-        _add_flips(x, v, base, carrying, best, averages[0], given, grid.flips, alone, value)
+        prior = [(b, w * f) for (b, w), f in zip(grid.flips, factors[len(fits) :], strict=True)]
+        _add_flips(x, v, base, carrying, best, averages[0], given, prior, alone, value)
 
     together, m1, m2, t2 = np.zeros((4, *carrying.shape))
     for a, parts in grid.points:
@@ -268,6 +278,13 @@ def estimate_block(
         largest = w.max(0) / total + nan
     tau = np.where(shows_tau(carrying, base), np.sqrt(t2), np.nan) + nan
     return BlockEstimate(m1 + nan, sd + nan, tau, p + nan, largest)
+
+
+def _factor(left: Sides, right: Sides, row: int) -> Array:
+    """Multiply the factors of the genes of both sides."""
+    none = np.ones((1, 1))
+    one, two = (none if side.factor is None else side.factor[row] for side in (left, right))
+    return one * two
 
 
 class _Average(NamedTuple):
@@ -342,7 +359,7 @@ def _add_flips(
     best: Array,
     average: _Average,
     given: Array | None,
-    flips: list[tuple[float, float]],
+    flips: list[tuple[float, Array]],
     alone: Array,
     value: Array,
 ) -> None:

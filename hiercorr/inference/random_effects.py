@@ -129,6 +129,21 @@ def _by_chance(effects: Array, variances: Array) -> Array:
     return out
 
 
+def likelihood_of_pairs(effects: Array, variances: Array, inflation: Array) -> Array:
+    """Compute the likelihood of every tau and flip, (n_taus + n_flips, n_pairs); the largest is 1.
+
+    Parameters
+    ----------
+    effects, variances : ndarray, shape (n_donors, n_pairs)
+        0 and 1e30 where a donor has no information.
+    inflation : ndarray, shape (n_donors,)
+        Factor of each donor's variance.
+    """
+    level = _at_every_tau(effects, variances, inflation)[2]
+    both = np.concatenate([level, _by_chance(effects, inflation[:, None] * variances)])
+    return np.exp(both - both.max(0))
+
+
 def mixture(
     likelihood: Array,
     prior: Array | None = None,
@@ -269,8 +284,7 @@ def learn_prior(effects: Array, variances: Array) -> HeterogeneityPrior:
     x, v = x[:, kept], v[:, kept]
     inflation = _inflation(x, v)
     mean, variance, level = _at_every_tau(x, v, inflation)
-    alone = np.concatenate([level, _by_chance(x, inflation[:, None] * v)])
-    weight = pruned(mixture(np.exp(alone - alone.max(0))))
+    weight = pruned(mixture(likelihood_of_pairs(x, v, inflation)))
     spread = variance[:, None] + SIGMA[:, None] ** 2
     both = level[:, None] - 0.5 * (np.log(spread) + mean[:, None] ** 2 / spread)
     both = both.reshape(-1, both.shape[2])
@@ -304,6 +318,8 @@ class DonorGenes:
         Factors of the skewness of N_c: that of a pair is the product of its genes'.
     noise : ndarray, shape (n_genes,)
         Relative sampling variance of `phi`.
+    factor : ndarray, shape (n_taus + n_flips, n_genes), optional
+        Factors of the prior of each tau and flip (:mod:`hiercorr.inference.gene_factors`).
     """
 
     phi: Array
@@ -311,12 +327,21 @@ class DonorGenes:
     share: Array
     skewness: Array
     noise: Array
+    factor: Array | None = None
 
     def __getitem__(self, genes: slice | NDArray[np.int64]) -> DonorGenes:
         """Return the same for some of the genes."""
         parts = (np.ascontiguousarray(a[:, genes]) for a in (self.scale, self.share, self.skewness))
         scale, share, skewness = parts
-        return DonorGenes(self.phi[genes], scale, share, skewness, self.noise[genes])
+        factor = None if self.factor is None else np.ascontiguousarray(self.factor[:, genes])
+        return DonorGenes(self.phi[genes], scale, share, skewness, self.noise[genes], factor)
+
+    @property
+    def factors(self) -> Array:
+        """The factors, 1 if there are none."""
+        if self.factor is not None:
+            return self.factor
+        return np.ones((len(TAU) + len(FLIP), len(self.phi)))
 
     def of_rows(self, rows: slice) -> posterior.Sides:
         """Return some of the genes as the rows of a block."""
@@ -333,6 +358,7 @@ class DonorGenes:
             self.share[at],
             self.skewness[at],
             self.noise[None][at],
+            None if self.factor is None else self.factor[at],
         )
 
 
@@ -547,6 +573,8 @@ def _compiled(
             right.skewness,
             left.noise,
             right.noise,
+            np.ascontiguousarray(left.factors[grid.positions]),
+            np.ascontiguousarray(right.factors[grid.positions]),
         ),
         prior.inflation,
         (
@@ -573,10 +601,11 @@ def _grid(prior: HeterogeneityPrior) -> posterior.Grid:
         (a, [(float(w), float(s) ** 2) for w, s in zip(row, prior.sigma, strict=True) if w > 0])
         for a, row in enumerate(prior.joint[needed])
     ]
-    flips = zip(prior.flip, prior.flip_weight, strict=True)
+    flips = np.flatnonzero(prior.flip_weight > 0)
     return posterior.Grid(
         prior.tau[needed] ** 2,
         prior.weight[needed],
         [(a, parts) for a, parts in points if parts],
-        [(float(b), float(w)) for b, w in flips if w > 0],
+        [(float(prior.flip[k]), float(prior.flip_weight[k])) for k in flips],
+        np.concatenate([needed, len(prior.tau) + flips]),
     )

@@ -276,8 +276,8 @@ def _add_flips(n, b, weight, total, sums, best, carrying, mean, variance, lean, 
         data = 0.0 if abs(signs[u]) > 0.999999 * total[u] else data
         spread = 1.0 / np.sqrt(variance[0, u])
         size = abs(mean[0, u]) * spread
-        alone[u] += weight * (agree + data)
-        value[u] += weight * (
+        alone[u] += weight[u] * (agree + data)
+        value[u] += weight[u] * (
             agree * _beyond(size, b * spread) + data * _beyond(size, abs(b * lean[u]) * spread)
         )
 
@@ -374,7 +374,9 @@ def _posterior_rows(
 ):
     """Estimate the pairs of a range of rows of a tile, see :func:`posterior`."""
     num, den, noise = sums
-    phi1, phi2, scale1, scale2, share1, share2, skew1, skew2, noise1, noise2 = sides
+    phi1, phi2, scale1, scale2, share1, share2, skew1, skew2, noise1, noise2, factor1, factor2 = (
+        sides
+    )
     tau2, null, points, prior, sigma2, flips, flip_weights = grid
     correlation, se, tau = estimate
     statistic, p, largest = tests
@@ -492,6 +494,10 @@ def _posterior_rows(
             for out in (alone, value, together, m1, m2, t2):
                 _zero(n, out)
             for a in range(taus):
+                _scaled(n, factor1[a, t], factor2[a, first:], w)
+                for u in range(n):
+                    level[a, u] *= w[u]
+            for a in range(taus):
                 if null[a] > 0.0:
                     _add_tails(
                         a, n, null[a], level, averages[0], averages[1], skewed, w, alone, value
@@ -513,10 +519,12 @@ def _posterior_rows(
                             lean[u] += g * np.sign(x[c, u]) / weight[u]
                 parts = squares, cubes, moment, signs
                 for k in range(len(flips)):
+                    own = flip_weights[k] * factor1[taus + k, t]
+                    _scaled(n, own, factor2[taus + k, first:], w)
                     _add_flips(
                         n,
                         flips[k],
-                        flip_weights[k],
+                        w,
                         base,
                         parts,
                         best,
@@ -590,7 +598,8 @@ def posterior(sums, sides, inflation, grid, weighting, informative, upper, estim
         Of the genes of the rows and of the columns: variance (genes,), then relative scale,
         biological share and factor of the skewness (donors, genes) as in
         :class:`hiercorr.inference.random_effects.DonorGenes`, then the
-        relative variance of the variance (genes,).
+        relative variance of the variance (genes,), then the factors of the prior (taus + flips,
+        genes).
     inflation : ndarray, shape (donors,)
         Factor of each donor's variance, tau^2 included.
     grid : tuple of ndarray

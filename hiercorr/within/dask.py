@@ -209,17 +209,18 @@ class Cluster:
         return problem
 
     def _panel_sums(
-        self, problem: WithinProblem, blocks: Sequence[Any], genes: NDArray[np.int64]
+        self, problem: WithinProblem, blocks: Sequence[Any], genes: NDArray[np.int64], k: int
     ) -> NDArray:
-        """Return N of each sample for the pairs of these genes."""
+        """Return N of each sample for pairs of these genes, see :data:`fitting.Numerators`."""
         delayed = self._dask.delayed
         panel = replace(
             _without_cells(problem), fit=problem.fit.take(genes), test=None, donors=None
         )
-        sent, sides = delayed(panel, traverse=False), (0, len(genes), 0, len(genes))
+        sent, sides = delayed(panel, traverse=False), (0, k or len(genes), k, len(genes))
         parts = [delayed(_pair_sums)(b, sent, sides, False, False, genes) for b in blocks]
         found = self._compute(self._added(_add_sample_sums, parts))[0]
-        out = np.zeros((problem.n_samples, len(genes), len(genes)), problem.plan.dtype)
+        shape = (problem.n_samples, sides[1], len(genes) - k)
+        out = np.zeros(shape, problem.plan.dtype)
         for c, part in found.items():
             out[c] = part
         return out

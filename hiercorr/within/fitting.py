@@ -27,6 +27,7 @@ from hiercorr.schema import FEATURE_TYPE, Flag
 from hiercorr.within import cell_covariates, pooled_covariates
 from hiercorr.within.checkpoint import Checkpoint, Named
 from hiercorr.within.depth_bias import DepthBias, depth_bias, typical_composition
+from hiercorr.within.gene_heterogeneity import with_gene_factors
 from hiercorr.within.heterogeneity import (
     LEAST_GENES,
     DonorModel,
@@ -292,16 +293,19 @@ def _weighted(problem: WithinProblem) -> WithinProblem:
     return replace(problem, multiplier=factor)
 
 
-def learn(
-    problem: WithinProblem, numerators: Callable[[NDArray[np.int64]], NDArray]
-) -> WithinProblem:
+# (positions of genes, k): N of each sample for the pairs of the first k genes with the others, or
+# for all pairs if k is 0, which is (n_samples, n, n).
+Numerators = Callable[[NDArray[np.int64], int], NDArray]
+
+
+def learn(problem: WithinProblem, numerators: Numerators) -> WithinProblem:
     """Learn from a panel of genes how donors differ, for the hierarchical model.
 
     Parameters
     ----------
     problem : WithinProblem
     numerators : callable
-        Returns N of each sample, (n_samples, n, n), for the pairs of n genes by their positions.
+        Returns N of each sample, see :data:`Numerators`.
 
     Returns
     -------
@@ -318,7 +322,7 @@ def learn(
     plan = problem.plan
     genes = panel_genes(problem.fit, problem.gene["information"])
     if len(genes) >= LEAST_GENES and not plan.few(problem.n_samples):
-        num = numerators(genes)
+        num = numerators(genes, 0)
         den = moments.denominators(
             problem.sums.take(genes),
             problem.fit.take(genes),
@@ -332,6 +336,14 @@ def learn(
         if prior is not None:
             within = learnt_within_donors(*panel)
             donors = replace(problem.donors, prior=prior, within_donors=within)
+            donors = with_gene_factors(
+                donors,
+                problem.sums,
+                problem.fit,
+                problem.gene["information"],
+                genes,
+                numerators,
+            )
             LOG.info("heterogeneity between donors learnt from the pairs of %d genes", len(genes))
             return replace(problem, donors=donors)
     if plan.asked:
@@ -451,12 +463,15 @@ def fit_tiles(
             output.write(rows, columns, tile, flag)
 
 
-def panel_sums(counts: Counts, problem: WithinProblem, genes: NDArray[np.int64]) -> NDArray:
-    """Return N of each sample for the pairs of these genes."""
-    every, n = slice(0, len(genes)), len(genes)
-    out = np.empty((problem.n_samples, n, n), problem.plan.dtype)
+def panel_sums(
+    counts: Counts, problem: WithinProblem, genes: NDArray[np.int64], k: int = 0
+) -> NDArray:
+    """Return N of each sample for pairs of these genes, see :data:`Numerators`."""
+    left, right = slice(0, k or len(genes)), slice(k, len(genes))
+    shape = (problem.n_samples, left.stop, right.stop - right.start)
+    out = np.empty(shape, problem.plan.dtype)
     sums, fit = problem.sums.take(genes), problem.fit.take(genes)
-    return moments.numerators(counts.take(genes), sums, fit, every, every, out)
+    return moments.numerators(counts.take(genes), sums, fit, left, right, out)
 
 
 class TileSums:

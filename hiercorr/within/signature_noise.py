@@ -38,6 +38,8 @@ class SignatureNoise:
     weights : ndarray, shape (n_members,)
     delta : ndarray, shape (n_genes,)
         Root of D of every gene.
+    factor : ndarray, shape (n_taus + n_flips, n_members + 1), optional
+        Factors of the prior: those of the genes, averaged by their variances.
     """
 
     variance: Array
@@ -47,6 +49,7 @@ class SignatureNoise:
     common_squared: Array
     weights: Array
     delta: Array
+    factor: Array | None = None
 
     def genes(self, rest: int, value: float, num: Array, den: Array) -> DonorGenes:
         """Return the group (0), or its rest without one gene, as one side of a tile.
@@ -66,7 +69,8 @@ class SignatureNoise:
         share, skewness = (np.ascontiguousarray(a[:, at]) for a in (self.share, self.skewness))
         known = phi > 0
         noise = np.where(known, 2 * squared.sum(0), 0.0) / np.where(known, phi, 1.0) ** 2
-        return DonorGenes(np.where(known, phi, -1.0), ratio**-0.5, share, skewness, noise)
+        factor = None if self.factor is None else np.ascontiguousarray(self.factor[:, at])
+        return DonorGenes(np.where(known, phi, -1.0), ratio**-0.5, share, skewness, noise, factor)
 
     def of_pairs(
         self, model: DonorModel, sums: moments.DepthSums, rest: int, genes: slice
@@ -135,7 +139,21 @@ def signature_noise(
         for part in (each, common)
     )
     variance = np.ascontiguousarray((each / s).transpose(1, 0, 2))
-    return SignatureNoise(variance, share, skewness, squared, common_squared, weights, delta)
+    factor = None
+    if model.genes.factor is not None:
+        part = weights**2 * np.maximum(np.diag(covariances), 0)
+        factor = _averaged(model.genes.factor[:, :g], part)
+    return SignatureNoise(
+        variance, share, skewness, squared, common_squared, weights, delta, factor
+    )
+
+
+def _averaged(factor: Array, size: Array) -> Array:
+    """Average the factors of the genes of the group, and of the group without each."""
+    weight = np.concatenate([size[None], size * (1 - np.eye(len(size)))])
+    total = weight.sum(1)
+    weight = np.divide(weight, total[:, None], out=np.zeros_like(weight), where=total[:, None] > 0)
+    return np.where(total > 0, factor @ weight.T, 1.0)
 
 
 def _with_rests(whole: Array, parts: Array) -> Array:

@@ -42,6 +42,7 @@ WORLDS: dict[str, dict] = {
     "heterogeneous": {"tau": (0.15, 0.15)},
     "one group heterogeneous": {"tau": (0.0, 0.25)},
     "other means and variances": {"mean_ratio": 1.5, "contrast": 0.7},
+    "10% change sign": {"changing": 0.1},
     "30% change sign": {"changing": 0.3},
     "sparse and rich": {"means": (0.15, 1.5, 0.5, 4.0)},
     "null": {"differ": 0.0, "tau": (0.1, 0.1)},

@@ -28,6 +28,7 @@ WORLDS = {
     "6 unequal donors": (Population(), (1500, 900, 300, 200, 100, 100)),
     "8 donors, one large": (Population(), (2500,) + (150,) * 7),
     "6 donors, heterogeneous": (Population(spread=0.15), (300,) * 6),
+    "6 donors, 10% change sign": (Population(changing=0.1, size=0.4), (300,) * 6),
     "5 donors, 40% change sign": (Population(changing=0.4, size=0.4), (400,) * 5),
     "6 donors, sparse and rich": (Population(means=(0.1, 1.5, 0.3, 1.5)), (300,) * 6),
     "6 donors, sparse": (Population(means=(0.2,)), (400,) * 6),
