@@ -210,7 +210,7 @@ class BayesianCorrelation(Specified):
             other. ``"joint"``: one posterior of all genes, whose draws are correlation matrices:
             within samples, between samples and, with `block`, between donors (``.at("between")``)
             and between the samples of a donor (``.at("samples")``); it needs
-            ``heterogeneity=False`` (:mod:`hiercorr.bayes.joint.model`). A step of its `tune` is 5
+            ``heterogeneity=False`` (``hiercorr.bayes.joint.model``). A step of its `tune` is 5
             sweeps; it goes on, thinning the draws, until R-hat is at most 1.01 and the effective
             sample size at least 400 for every parameter, at most 64 times as long. ``"latent"``:
             one model of all genes with the expression of every cell as a parameter, by NUTS,
