@@ -182,7 +182,8 @@ def remarks(table: pd.DataFrame) -> list[str]:
         f"{table['cells'].max() * table['samples'].max()} cells; p-values of uniform ranks (Kolmogorov-Smirnov) over {len(p)} quantities "
         f"and designs: smallest {p.min():.3f}, median {np.median(p):.2f}.",
         f"A fit has {CHAINS * DRAWS} draws of {SWEEPS * EVERY} sweeps; the median over fits of the largest R-hat of all parameters is "
-        f"{fits['r_hat'].median():.3f}, of the smallest effective sample size {fits['ess'].median():.0f}.",
+        f"{fits['r_hat'].median():.3f}, of the smallest effective sample size {fits['ess'].median():.0f}: limits from n independent draws of the right posterior hold "
+        "95% (n - 1) / (n + 1), which is 93% for 90 and 94% for 200.",
     ]
     for name, g in table.groupby("parameter", sort=False):
         inside = ((g["low"] <= g["truth"]) & (g["truth"] <= g["high"])).mean()
