@@ -52,6 +52,7 @@ _WHERE = {
     "Pseudobulk": "between.pseudobulk",
     "Traps": "exploratory.traps",
     "aggregate": "counts.aggregate",
+    "bayes": "",
     "by_cell_type": "within.cell_types",
     "check_design": "planning.check",
     "compare": "interpretation.compare",

@@ -6,6 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 _WITHIN = "correlation of expression, not of counts, between the cells of one sample"
+_OF_MODULES = (
+    "correlation of the weighted sums of the expression of two groups of genes, between the cells "
+    "of one sample"
+)
 _AVERAGES = {
     "adaptive": "averaged over donors with weights 1 / (tau^2 + v), v the sampling variance of a "
     "donor: the average over the population of donors where a donor's correlation does not depend "
@@ -47,20 +51,7 @@ def estimand(attrs: Mapping[str, Any]) -> str | None:
             "regularised"
         )
     if model == "differential":
-        if attrs.get("method") == "pooled":
-            return (
-                f"difference between groups of the {_WITHIN}: each group by the ratio of its own "
-                "sums over samples"
-            )
-        if attrs.get("test") in ("overall", "pairwise"):
-            return (
-                f"differences between groups, or change along a number, of the {_WITHIN}: the "
-                f"fitted values of a regression of the samples' correlations, {_regression(attrs)}"
-            )
-        return (
-            f"difference between groups, or slope, of the {_WITHIN}: the contrast of a regression "
-            f"of the samples' correlations, {_regression(attrs)}"
-        )
+        return _difference(attrs)
     if model == "Pseudobulk":
         return _pseudobulk(attrs)
     if model == "AcrossCellTypes":
@@ -89,6 +80,24 @@ def estimand(attrs: Mapping[str, Any]) -> str | None:
     return None
 
 
+def _difference(attrs: Mapping[str, Any]) -> str:
+    what = _WITHIN if attrs.get("n_modules") is None else _OF_MODULES
+    if attrs.get("method") == "pooled":
+        return (
+            f"difference between groups of the {what}: each group by the ratio of its own "
+            "sums over samples"
+        )
+    if attrs.get("test") in ("overall", "pairwise"):
+        return (
+            f"differences between groups, or change along a number, of the {what}: the "
+            f"fitted values of a regression of the samples' correlations, {_regression(attrs)}"
+        )
+    return (
+        f"difference between groups, or slope, of the {what}: the contrast of a regression "
+        f"of the samples' correlations, {_regression(attrs)}"
+    )
+
+
 def _cscore(attrs: Mapping[str, Any]) -> str:
     if attrs.get("estimator") == "pooled":
         return (
@@ -102,14 +111,14 @@ def _cscore(attrs: Mapping[str, Any]) -> str:
             "of genes, between the cells of one sample"
         )
     elif attrs.get("n_modules") is not None:
-        what = (
-            "correlation of the weighted sums of the expression of two groups of genes, between "
-            "the cells of one sample"
-        )
+        what = _OF_MODULES
     if attrs.get("score") is not None:
+        of = "a gene's expression, not of its counts,"
+        if attrs.get("n_modules") is not None:
+            of = "the weighted sum of the expression, not of the counts, of a group of genes"
         what = (
-            "correlation of a gene's expression, not of its counts, with a score of the cells as "
-            "measured, between the cells of one sample"
+            f"correlation of {of} with a score of the cells as measured, between the cells of one "
+            "sample"
         )
     if attrs.get("cell_terms"):
         what += ", of what the covariates of cells leave of it"
@@ -124,5 +133,13 @@ def _regression(attrs: Mapping[str, Any]) -> str:
 
 def _pseudobulk(attrs: Mapping[str, Any]) -> str:
     text = _BETWEEN.get(str(attrs.get("estimator")), _PLAIN)
+    if attrs.get("traits") is not None:
+        summed = attrs.get("weights") == "expression"
+        of = "log expression of the sum" if summed else "mean log expression"
+        ranks = "rank " if attrs.get("estimator") == "spearman" else ""
+        text = (
+            f"{ranks}correlation over samples of a trait with a module, the {of} of its genes in "
+            "sums of counts"
+        )
     formula = str(attrs.get("formula", "~ 1"))
     return text if formula in ("~ 1", "~1") else f"partial {text}, given {formula}"

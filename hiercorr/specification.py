@@ -93,7 +93,23 @@ KEYS = {
     ),
     "score": (
         _CELLS | {"covariates", "block", "depth_adjust"},
-        {"score", "name", "uncertainty", "confidence"},
+        {"score", "name", "sets", "weights", "uncertainty", "confidence"},
+    ),
+    "modules": (
+        _CELLS | {"covariates", "block", "depth_adjust"},
+        {"sets", "membership", "weights", "uncertainty", "confidence"},
+    ),
+    "differential_correlation": (
+        _CELLS | {"condition", "formula", "block", "contrast"},
+        {"sets", "weights", "confidence"},
+    ),
+    "module_traits": (
+        _CELLS | {"formula", "normalization", "block", "block_method", "min_counts"},
+        {"sets", "traits", "method", "weights", "permutations", "confidence", "seed"},
+    ),
+    "direct_partners": (
+        _CELLS | {"covariates", "block", "depth_adjust"},
+        {"scale", "shrinkage", "min_correlation", "n_bootstrap", "confidence", "seed"},
     ),
     "power": (
         set(),

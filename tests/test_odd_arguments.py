@@ -78,6 +78,20 @@ def of_results(made, folder):
             modules.differential_connectivity,
             {"modules": MODULES, "result": every, "groups": halves(every)},
         ),
+        "connectivities": (modules.connectivity, {"modules": MODULES, "result": every}),
+        "centrality": (modules.centrality, {"result": every}),
+        "compare_donors": (
+            modules.compare_donors,
+            {
+                "values": modules.centrality(every),
+                "samples": pd.DataFrame({"arm": halves(every)}),
+                "condition": "arm",
+            },
+        ),
+        "left_out": (
+            modules.left_out_preservation,
+            {"fit": lambda some: every, "samples": list(halves(every)), "permutations": 100},
+        ),
         "enrich": (
             enrichment.enrich,
             {"result": one, "sets": {"s": ["gene1", "gene2", "gene3"]}},
@@ -118,6 +132,18 @@ def of_models(made, folder):
         "score": (model.score, {"score": "depth"}),
         "membership": (model.module_membership, {"sets": MODULES}),
         "module pairs": (model.module_correlation, {"sets": MODULES}),
+        "module weights": (model.module_weights, {"sets": MODULES}),
+        "module score": (model.score, {"score": "depth", "sets": MODULES}),
+        "module traits": (sums.module_traits, {"sets": MODULES, "traits": "arm"}),
+        "module expression": (sums.module_expression, {"sets": MODULES}),
+        "project": (
+            modules.project,
+            {"weights": {"a": {"gene0": 1.0, "gene1": 2.0}}, "model": model},
+        ),
+        "module differences": (
+            modules.differential_correlation,
+            {**given, "condition": "arm", "sets": MODULES},
+        ),
         "Pseudobulk": (hc.Pseudobulk, given),
         "sums": (sums.fit, {"target": "gene0"}),
         "across": (

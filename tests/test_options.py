@@ -164,6 +164,8 @@ MODELS = {
             "score": (3, "nothing", NONE),
             "name": (3, "gene0", NONE),
             "uncertainty": (3, "bootstrap", NONE),
+            "sets": (3, {"a": ["gene0", "nothing"]}, NONE),
+            "weights": (3, NONE, ("equal", {"sets": None})),
             **UNUSED_CONFIDENCE,
             **N_JOBS,
             **PROGRESS,
@@ -184,6 +186,33 @@ MODELS = {
         )
         for name in ("module_membership", "module_correlation")
     },
+    "CSCore.module_weights": (
+        lambda w, **o: w.model.module_weights(**o),
+        {"sets": GENE_SETS},
+        {
+            "sets": (3, {"a": ["gene0", "nothing"]}, NONE),
+            "weights": (3, "heavy", NONE),
+            **PROGRESS,
+        },
+    ),
+    "Pseudobulk.module_expression": (
+        lambda w, **o: w.pseudobulk.module_expression(**o),
+        {"sets": GENE_SETS},
+        {"sets": (3, {"a": ["gene0", "nothing"]}, NONE), "weights": (3, "eigengene", NONE)},
+    ),
+    "Pseudobulk.module_traits": (
+        lambda w, **o: w.pseudobulk.module_traits(**o),
+        {"sets": GENE_SETS, "traits": "age"},
+        {
+            "sets": (3, {"a": ["gene0", "nothing"]}, NONE),
+            "traits": (3, "nothing", NONE),
+            "method": (3, "kendall", NONE),
+            "weights": (3, "eigengene", NONE),
+            "permutations": ("many", 5, NONE),
+            **CONFIDENCE,
+            **SEED,
+        },
+    ),
     "Pseudobulk": (
         lambda w, **o: hc.Pseudobulk(**o),
         {**CELLS, "normalization": "cpm"},
@@ -279,9 +308,40 @@ MODELS = {
             **SEED,
             "sampler": (3, "stan", NONE),
             "target_accept": ("high", 2, NONE),
+            **TARGET,
             "method": (3, "exact", NONE),
             **CONFIDENCE,
             "rope": ("thin", 2, NONE),
+            "checkpoint": (3, NONE, NONE),
+            **PROGRESS,
+        },
+    ),
+    "BayesianCorrelation.predicted_seconds": (
+        lambda w, **o: w.bayes.predicted_seconds(**o),
+        {},
+        {
+            "draws": ("many", 5, NONE),
+            "tune": ("long", 5, NONE),
+            "chains": ("two", 1, NONE),
+            **TARGET,
+        },
+    ),
+    "BayesianCorrelation.pymc_model": (
+        lambda w, **o: w.bayes.pymc_model(**o),
+        {"gene_a": "gene0", "gene_b": "gene1"},
+        {**PAIR, "method": (3, "exact", NONE)},
+    ),
+    "BayesianCorrelation.sbc": (
+        lambda w, **o: w.bayes.sbc(**o),
+        {"n": 1, "gene_a": "gene0", "gene_b": "gene1"},
+        {
+            "n": ("one", 0, NONE),
+            **PAIR,
+            "ranks": ("many", 0, NONE),
+            "draws": ("many", 5, NONE),
+            "tune": ("long", 5, NONE),
+            "chains": ("two", 1, NONE),
+            **SEED,
             **PROGRESS,
         },
     ),
@@ -738,6 +798,61 @@ FUNCTIONS = {
             "confidence": ("high", 95, NONE),
         },
     ),
+    "modules.connectivity": (
+        lambda w, **o: modules.connectivity(**o),
+        {"modules": GENE_SETS, "result": lambda w: w.within},
+        {
+            "modules": (3, {"a": ["gene0", "nothing"]}, NONE),
+            "result": (3, lambda w: w.target, NONE),
+        },
+    ),
+    "modules.centrality": (
+        lambda w, **o: modules.centrality(**o),
+        {"result": lambda w: w.within},
+        {
+            "modules": (3, {"a": ["gene0", "nothing"]}, NONE),
+            "result": (3, lambda w: w.target, NONE),
+        },
+    ),
+    "modules.compare_donors": (
+        lambda w, **o: modules.compare_donors(**o),
+        {
+            "values": lambda w: modules.connectivity(GENE_SETS, w.within),
+            "samples": lambda w: w.data.obs.drop_duplicates("sample").set_index("sample"),
+            "condition": "arm",
+        },
+        {
+            "values": (3, NONE, NONE),
+            "samples": (3, lambda w: pd.DataFrame({"arm": ["a"]}, ["nobody"]), NONE),
+            "condition": (3, "nothing", NONE),
+            "formula": (3, "~ nothing", NONE),
+            "block": (3, "nothing", NONE),
+            "contrast": (3, "nothing", NONE),
+            "moderated": ("yes", NONE, (True, {"contrast": "overall"})),
+            **CONFIDENCE,
+        },
+    ),
+    "modules.left_out_preservation": (
+        lambda w, **o: modules.left_out_preservation(**o),
+        {
+            "fit": lambda w: lambda some: w.within,
+            "samples": lambda w: list(w.within.dataset["sample"].values),
+            "permutations": 100,
+        },
+        {
+            "fit": (3, NONE, NONE),
+            "samples": (3, ["s1", "s1"], NONE),
+            "donors": (3, {"s1": "d1"}, NONE),
+            "folds": ("two", 1, NONE),
+            "permutations": ("many", 5, NONE),
+            **SEED,
+        },
+    ),
+    "modules.project": (
+        lambda w, **o: modules.project(**o),
+        {"weights": {"a": {"gene0": 1.0, "gene1": 2.0}}, "model": lambda w: w.model},
+        {"weights": (3, {"a": 3}, NONE), "model": (3, NONE, NONE)},
+    ),
     "datasets.read_gmt": (
         lambda w, **o: hc.datasets.read_gmt(**o),
         {},
@@ -793,6 +908,11 @@ RESULTS = {
         lambda w, **o: w.within.at(**o),
         {},
         {"level": (3, "total", NONE)},
+    ),
+    "CorrelationResult.pair_idata": (
+        lambda w, **o: w.bayes.fit_many("gene0").pair_idata(**o),
+        {"gene_a": "gene0", "gene_b": "gene1"},
+        {**PAIR},
     ),
     "CorrelationResult.adjust": (
         lambda w, **o: w.within.adjust(**o),

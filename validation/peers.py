@@ -1,6 +1,6 @@
 """Other packages, each called as its own documentation says; None where it is not installed.
 
-pip install pingouin memento-de statsmodels
+pip install pingouin memento-de statsmodels pyPLNmodels scikit-learn
 git clone https://github.com/ChangSuBiostats/CS-CORE_python PEER; PYTHONPATH=PEER
 """
 
@@ -79,9 +79,9 @@ def _memento(
         data.obs["memento_size_factor"] = depth / depth.mean()
     memento.create_groups(data, label_columns=labels)
     memento.compute_1d_moments(data, min_perc_group=0.5, filter_genes=False)
-    memento.compute_2d_moments(
-        data, [(adata.var_names[i], adata.var_names[j]) for i, j in zip(*pairs, strict=True)]
-    )
+    named = [(adata.var_names[i], adata.var_names[j]) for i, j in zip(*pairs, strict=True)]
+    if named:
+        memento.compute_2d_moments(data, named)
     return data
 
 
@@ -140,6 +140,63 @@ def memento_mean(adata: ad.AnnData, pairs: Pairs) -> Found:
         memento.ht_2d_moments(data, treatment=ones, num_boot=200, verbose=0, num_cpus=1)
         found = memento.get_2d_ht_result(data)
     return found["corr_pval"].to_numpy(float), found["corr_coef"].to_numpy(float)
+
+
+def memento_variability(adata: ad.AnnData, condition: str) -> np.ndarray:
+    """memento: p-values of the genes, difference of residual variance between two conditions.
+
+    Samples are replicates; cells are resampled (300 bootstraps). Size factors are the depths.
+    """
+    import memento
+
+    with (
+        contextlib.redirect_stdout(io.StringIO()),
+        contextlib.redirect_stderr(io.StringIO()),
+        warnings.catch_warnings(),
+    ):
+        warnings.simplefilter("ignore")
+        nothing = np.array([], int), np.array([], int)
+        data = _memento(adata, nothing, [condition, "sample"], own_depth=False)
+        about = memento.get_groups(data)
+        treatment = about[[condition]].astype(float)
+        memento.ht_1d_moments(data, treatment=treatment, num_boot=300, verbose=0, num_cpus=1)
+        found = memento.get_1d_ht_result(data).set_index("gene")["dv_pval"]
+    return found.reindex(adata.var_names).to_numpy(float)
+
+
+def pln_networks(adata: ad.AnnData, penalties: tuple[float, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """pyPLNmodels: partial correlations (n, genes, genes) by penalty, and those of the least BIC.
+
+    An intercept for each sample, log depth as offset.
+    """
+    import torch
+    from pyPLNmodels import PlnNetworkCollection
+
+    torch.set_num_threads(1)
+    offset = np.log(adata.obs["depth"].to_numpy() / 1e4)[:, None]
+    with (
+        contextlib.redirect_stdout(io.StringIO()),
+        contextlib.redirect_stderr(io.StringIO()),
+        warnings.catch_warnings(),
+    ):
+        warnings.simplefilter("ignore")
+        models = PlnNetworkCollection(
+            adata.X.toarray(),
+            exog=pd.get_dummies(adata.obs["sample"]).to_numpy(float),
+            offsets=np.repeat(offset, adata.n_vars, axis=1),
+            add_const=False,
+            penalties=list(penalties),
+        )
+        models.fit()
+        best = models.best_model("BIC").penalty
+
+    def partial(penalty: float) -> np.ndarray:
+        precision = np.asarray(models[penalty].precision, float)
+        root = np.sqrt(np.diag(precision))
+        return np.eye(len(root)) * 2 - precision / np.outer(root, root)
+
+    path = {float(penalty): partial(penalty) for penalty in models.penalties}
+    return np.array([path[k] for k in sorted(path)]), path[float(best)]
 
 
 PEERS: dict[str, tuple[str, Callable[[ad.AnnData, Pairs], Found]]] = {

@@ -83,6 +83,19 @@ class Tally:
         return pd.DataFrame(out)
 
 
+def averages(
+    found: dict[tuple[Hashable, ...], list[dict[str, float]]], names: list[str], row: dict
+) -> pd.DataFrame:
+    """Means over panels of the scores of each key, with the Monte-Carlo error of each score."""
+    rows = []
+    for key, scores in found.items():
+        t = pd.DataFrame(scores)
+        errors = {f"mc_error_{name}": t[name].sem() for name in t}
+        of_key = dict(zip(names, key, strict=True))
+        rows.append({**of_key, "panels": len(t), **t.mean().to_dict(), **errors, **row})
+    return pd.DataFrame(rows)
+
+
 def outside(table: pd.DataFrame, value: str, low: float, high: float) -> list[dict]:
     """Rows outside low..high by more than three Monte-Carlo standard errors."""
     out = []

@@ -25,16 +25,18 @@ import xarray as xr
 from numpy.typing import NDArray
 from scipy import interpolate, optimize, special
 
-from hiercorr.bayes import tables
+from hiercorr.bayes import sparse_prior, tables
+from hiercorr.bayes.collected import PAIR, joined
 from hiercorr.bayes.margin import MEAN_SD, NODES, Array, Margin, Rows, fit_margin
 from hiercorr.bayes.pair import Z_NODES
-from hiercorr.bayes.priors import Priors
+from hiercorr.bayes.priors import Acting, Priors
 from hiercorr.bayes.setup import Intervals, Setup
 from hiercorr.counts.counts import Counts
 from hiercorr.errors import (
     MAX_REPEATS,
     InputError,
     listed,
+    one_of,
     true_or_false,
     unknown_name,
     valid_seed,
@@ -48,8 +50,9 @@ from hiercorr.runtime.resources import cores
 from hiercorr.schema import Flag, build_dataset
 from hiercorr.simulate import natural_correlation
 
-FINE = np.linspace(-2.6, 2.6, 261)
+FINE = np.arange(-130, 131) / 50  # 0 is one of them
 TAUS = np.array([0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.65, 0.8, 1.0])
+SHRINKAGE = ("sparse",)
 _CUBATURE = np.sqrt(3.0)  # of degree 3 for a normal in two dimensions, with a central point
 
 
@@ -69,6 +72,8 @@ class Curves:
         Standard deviation of the partner's log expression within samples.
     coarse : bool
         Whether the likelihood has its maximum at an end of the grid of z.
+    joint : ndarray, shape (n_taus, n_fine), optional
+        Log likelihood of tau and zeta, with the standard deviations integrated out.
     """
 
     zeta: Array
@@ -76,6 +81,7 @@ class Curves:
     between: Array
     sd: float
     coarse: bool
+    joint: NDArray | None = None
 
 
 @lru_cache(maxsize=1)
@@ -153,6 +159,7 @@ def pair_curves(
     priors: Priors,
     heterogeneity: bool,
     sd_errors: bool = True,
+    joint: bool = False,
 ) -> Curves:
     """Compute the log likelihoods of one pair at both levels.
 
@@ -167,6 +174,8 @@ def pair_curves(
     heterogeneity : bool
     sd_errors : bool
         Integrate over the errors of the standard deviations.
+    joint : bool
+        Keep the likelihood of tau and zeta together.
 
     Returns
     -------
@@ -212,12 +221,13 @@ def pair_curves(
         with np.errstate(divide="ignore"):
             each = np.log(_spreads()[which] @ like).sum(2) + top.sum()
         total = np.logaddexp(total, each + np.log(weight))
+    together = (total - total.max()).astype(np.float32) if joint else None
     total = total + log_mass[:, None]
     zeta = special.logsumexp(total, axis=0)
     tau = special.logsumexp(total + log_prior(priors, kernels.Z_WITHIN, FINE), axis=1)
     best = int(zeta.argmax())
     between = _between(margins, float(np.tanh(FINE[best])), cells, design, priors)
-    return Curves(zeta, tau, between, b.sd, best in (0, len(FINE) - 1))
+    return Curves(zeta, tau, between, b.sd, best in (0, len(FINE) - 1), together)
 
 
 def _extrapolated(value: Array, *slopes: Array) -> tuple[Array, ...]:
@@ -334,7 +344,7 @@ def grid_draws(log_density: Array, n: int, rng: np.random.Generator) -> Array:
 class ManyOptions:
     """Options of the fit, checked; see :meth:`hiercorr.BayesianCorrelation.fit_many`."""
 
-    shrink: bool
+    shrink: bool | str
     draws: int
     intervals: Intervals
     seed: int | np.random.Generator | None
@@ -343,7 +353,10 @@ class ManyOptions:
 
     def __post_init__(self) -> None:
         """Check the options that are not checked by their own class."""
-        true_or_false("shrink", self.shrink)
+        if isinstance(self.shrink, str):
+            one_of("shrink", self.shrink, (False, True, *SHRINKAGE))
+        else:
+            true_or_false("shrink", self.shrink)
         whole_number("draws", self.draws, 100, maximum=MAX_REPEATS)
         valid_seed(self.seed)
         whole_number("n_jobs", self.n_jobs, 1, optional=True)
@@ -371,15 +384,6 @@ class _ZPrior:
     limits: tuple[float, float]
 
 
-def check_setup(setup: Setup) -> None:
-    """Raise an error if the model cannot be fitted on grids."""
-    if setup.population.blocked or setup.structure != "both":
-        raise InputError(
-            "fit_many has no block= or structure=: select one sample per donor with subset=, "
-            "or use fit()"
-        )
-
-
 def fit_many(
     counts: Counts,
     setup: Setup,
@@ -404,12 +408,19 @@ def fit_many(
     """
     started = time.perf_counter()
     fitted = _curves(counts.take(_chosen(counts, target, genes)), setup, target, options)
+    sparse = _sparse(fitted) if options.shrink == "sparse" else None
     likelihood = np.array([c.zeta for c in fitted.curves])
-    described = setup.priors.describe()
-    priors = {
-        level: _z_prior(setup.priors, level, options.intervals) for level in ("within", "between")
-    }
-    if options.shrink:
+    acting = setup.acting("grids")
+    described = acting.describe()
+    priors = {level: _z_prior(acting, level, options.intervals) for level in ("within", "between")}
+    if sparse is not None:
+        learnt, of_pairs = sparse
+        limits = learnt.limits(options.intervals.confidence)
+        priors["within"] = _ZPrior(np.log(learnt.mass + 1e-300), learnt.variance, limits)
+        described["z_within"] = learnt.describe()
+        if setup.heterogeneity:
+            described["tau"] = _tau_text(learnt)
+    elif options.shrink:
         mean, sd = shrunken_prior(likelihood)
         priors["within"] = _normal_prior(mean, sd, options.intervals)
         described["z_within"] = (
@@ -417,18 +428,30 @@ def fit_many(
         )
     rng = np.random.default_rng(options.seed)
     between = np.array([c.between for c in fitted.curves])
+    log_within = likelihood + priors["within"].log_density
+    if sparse is not None:
+        log_within = sparse_prior.log_density(of_pairs)
     z = {
-        "within": grid_draws(likelihood + priors["within"].log_density, options.draws, rng),
+        "within": grid_draws(log_within, options.draws, rng),
         "between": grid_draws(between + priors["between"].log_density, options.draws, rng),
     }
+    if sparse is not None:
+        z["within"][rng.random(z["within"].shape) < of_pairs.null] = 0.0
     levels = {
         level: tables.pair_summary(v, options.intervals.confidence, options.intervals.rope)
         | {"contraction": 1 - v.var(0, ddof=1) / priors[level].variance}
         for level, v in z.items()
     }
     levels["within"] |= _natural(fitted, z["within"], options.intervals.confidence)
+    if sparse is not None:
+        levels["within"] |= {
+            "local_fdr": of_pairs.null,
+            "bayesian_fdr": sparse_prior.averaged(of_pairs.null),
+        }
     if setup.heterogeneity:
-        levels["within"] |= _predicted(fitted, z["within"], rng)
+        log_tau = np.array([c.tau for c in fitted.curves])
+        mass = special.softmax(log_tau, axis=1) if sparse is None else of_pairs.tau
+        levels["within"] |= _predicted(mass, z["within"], rng, options.intervals.confidence)
     attrs = {
         **setup.attributes,
         "estimator": "empirical Bayes on grids",
@@ -440,7 +463,7 @@ def fit_many(
         "n_cells": counts.n_cells,
         "seed": options.seed if isinstance(options.seed, int) else None,
         "draws": options.draws,
-        "shrink": int(options.shrink),
+        "shrink": int(bool(options.shrink)),
         "seconds": round(time.perf_counter() - started, 2),
         **{f"prior_{k}": v for k, v in described.items()},
         **counts.attributes,
@@ -453,9 +476,13 @@ def fit_many(
             "level": level,
             "note": f"{note} The draws are {_INDEPENDENT}.",
         }
-        datasets[level] = _dataset(fitted, table, {**of_level, **attrs})
-    drawn = _drawn(fitted, z)
-    return CorrelationResult(tables.joined(datasets, drawn, setup.population.coefficients))
+        if sparse is not None and level == "within":
+            of_level["shrinkage"] = "sparse"
+            attrs = attrs | {"null_share": learnt.null_share}
+        datasets[level] = _dataset(fitted, setup.priors, table, {**of_level, **attrs})
+    names = [(target, fitted.counts.genes[j]) for j in fitted.partners]
+    dataset = joined(datasets, _drawn(z), names, setup.population.coefficients)
+    return CorrelationResult(dataset)
 
 
 _INDEPENDENT = "independent, from a posterior on a grid, not MCMC"
@@ -503,6 +530,7 @@ def _curves(counts: Counts, setup: Setup, target: str, options: ManyOptions) -> 
             setup.population.design,
             setup.priors,
             setup.heterogeneity,
+            joint=options.shrink == "sparse",
         )
 
     with blas.at_most(1), ThreadPoolExecutor(options.n_jobs or cores()) as pool:
@@ -510,10 +538,10 @@ def _curves(counts: Counts, setup: Setup, target: str, options: ManyOptions) -> 
         return _Target(counts, target, position, partners, margin.sd, list(work))
 
 
-def _z_prior(priors: Priors, level: str, intervals: Intervals) -> _ZPrior:
+def _z_prior(acting: Acting, level: str, intervals: Intervals) -> _ZPrior:
     row = {"within": kernels.Z_WITHIN, "between": kernels.Z_BETWEEN}[level]
-    variance, limits = tables.prior_of_z(priors, f"z_{level}", intervals.confidence)
-    return _ZPrior(log_prior(priors, row, FINE), variance, limits)
+    variance, limits = acting.of_z(level, intervals.confidence)
+    return _ZPrior(log_prior(acting.priors, row, FINE), variance, limits)
 
 
 def _normal_prior(mean: float, sd: float, intervals: Intervals) -> _ZPrior:
@@ -534,19 +562,46 @@ def _natural(fitted: _Target, z: Array, confidence: float) -> dict[str, Array]:
     }
 
 
-def _predicted(fitted: _Target, z: Array, rng: np.random.Generator) -> dict[str, Array]:
-    """Estimate the heterogeneity and predict the correlation in a new sample."""
-    mass = np.exp(np.array([c.tau - special.logsumexp(c.tau) for c in fitted.curves]))
+def _sparse(
+    fitted: _Target,
+) -> tuple[sparse_prior.SparsePrior, sparse_prior.SparsePosterior]:
+    """Learn the prior of all pairs of a target."""
+    if len(fitted.partners) < sparse_prior.LEAST_PAIRS:
+        raise InputError(
+            f"{fitted.name!r} has {len(fitted.partners)} partners: too few to learn from how many "
+            f"are correlated (at least {sparse_prior.LEAST_PAIRS}); name more with genes=, or use "
+            "shrink=False"
+        )
+    joint = np.array([c.joint for c in fitted.curves])
+    learnt = sparse_prior.learn(joint, FINE)
+    return learnt, sparse_prior.posterior(joint, learnt)
+
+
+def _tau_text(prior: sparse_prior.SparsePrior) -> str:
+    weight = prior.weight.sum(1)
+    parts = [f"{t:g}: {100 * w:.0f}%" for t, w in zip(TAUS, weight, strict=True) if w >= 0.005]
+    return f"{', '.join(parts)} of the pairs, estimated from {prior.n_pairs} pairs"
+
+
+def _predicted(
+    mass: Array, z: Array, rng: np.random.Generator, confidence: float
+) -> dict[str, Array]:
+    """Estimate the heterogeneity and predict the correlation in a new sample.
+
+    `mass` is the posterior of tau of each pair, shape (n_pairs, n_taus).
+    """
     tau = np.array([rng.choice(TAUS, len(z), p=m) for m in mass]).T
     new = np.tanh(z + tau * rng.standard_normal(tau.shape))
-    lower, upper = tables.interval(new, 0.95)
+    lower, upper = tables.interval(new, confidence)
     return {"tau2": mass @ TAUS**2, "prediction_lower": lower, "prediction_upper": upper}
 
 
-def _dataset(fitted: _Target, table: dict[str, Array], attrs: dict[str, Any]) -> xr.Dataset:
+def _dataset(
+    fitted: _Target, priors: Priors, table: dict[str, Array], attrs: dict[str, Any]
+) -> xr.Dataset:
     """Assemble the Dataset of one level."""
     counts, target, partners = fitted.counts, fitted.position, np.array(fitted.partners)
-    gene_flag = tables.gene_flags(counts)
+    gene_flag = tables.gene_flags(counts, priors)
     pair: dict[str, NDArray] = {}
     for name, values in table.items():
         pair[name] = np.full((1, counts.n_genes), np.nan)
@@ -563,20 +618,17 @@ def _dataset(fitted: _Target, table: dict[str, Array], attrs: dict[str, Any]) ->
         genes=counts.genes,
         samples=counts.samples,
         pair=pair,
-        gene=tables.gene_table(counts, gene_flag),
+        gene=tables.gene_table(counts, priors, gene_flag),
         sample=tables.sample_variables(counts),
         target=fitted.name,
         attrs=attrs,
     )
 
 
-def _drawn(fitted: _Target, z: dict[str, Array]) -> xr.Dataset:
-    """Return the draws with dimensions (chain, draw, target, gene)."""
-    dims = ("chain", "draw", "target", "gene")
-    out = {}
-    for name, level in (("posterior_zeta", "within"), ("posterior_z_between", "between")):
-        shape = (1, len(z[level]), 1, fitted.counts.n_genes)
-        values = np.full(shape, np.nan, np.float32)
-        values[0, :, 0, fitted.partners] = z[level].T
-        out[name] = (dims, values, {"note": f"draws are {_INDEPENDENT}"})
-    return xr.Dataset(out)
+def _drawn(z: dict[str, Array]) -> xr.Dataset:
+    """Return the draws with dimensions (chain, draw, drawn_pair)."""
+    names = {"within": "posterior_zeta", "between": "posterior_z_between"}
+    note = {"note": f"draws are {_INDEPENDENT}"}
+    return xr.Dataset(
+        {names[level]: (("chain", "draw", PAIR), v[None], note) for level, v in z.items()}
+    )

@@ -14,11 +14,19 @@ import xarray as xr
 from numpy.typing import ArrayLike
 
 from hiercorr.bayes import predictive
+from hiercorr.bayes.calibration import CalibrationOptions, calibration
 from hiercorr.bayes.joint.fit import JointOptions, fit_joint
-from hiercorr.bayes.many import ManyOptions, check_setup, fit_many, partner_names
+from hiercorr.bayes.many import ManyOptions, fit_many, partner_names
+from hiercorr.bayes.models import latent_model, marginal_model
 from hiercorr.bayes.pair import Pair
-from hiercorr.bayes.panel import PanelOptions, fit_panel
-from hiercorr.bayes.population import chosen_cells, named_pair, population_of
+from hiercorr.bayes.panel import PanelOptions, check_latent, fit_panel, predicted_time
+from hiercorr.bayes.population import (
+    cells_of,
+    chosen_cells,
+    coordinates_of,
+    named_pair,
+    population_of,
+)
 from hiercorr.bayes.priors import Priors, read_priors
 from hiercorr.bayes.sampling import Settings
 from hiercorr.bayes.setup import ROPE, STRUCTURES, Intervals, Setup
@@ -187,12 +195,17 @@ class BayesianCorrelation(Specified):
         sampler: str = "nutpie",
         target_accept: float = 0.95,
         *,
+        target: str | None = None,
         method: str = "marginal",
         confidence: float = 0.95,
         rope: float = ROPE,
+        checkpoint: str | Path | None = None,
         progress: bool | None = None,
     ) -> CorrelationResult:
-        r"""Sample the posterior of a panel: of every pair by itself, or of all genes jointly.
+        r"""Sample the posterior of a panel: of every pair, of those of one gene, or jointly.
+
+        By default every pair has its own posterior and chains, so that draws of different pairs are
+        independent: comparisons of pairs, ranks and eigenvalues need ``method="joint"``.
 
         Parameters
         ----------
@@ -205,6 +218,8 @@ class BayesianCorrelation(Specified):
             PyMC (:func:`hiercorr.bayes.models.marginal_model`), which is slow.
         target_accept : float
             Target acceptance probability. Pairs with divergences are sampled again at 0.99.
+        target : str, optional
+            Gene whose pairs are sampled, with up to 190 others. None: all pairs of 2 to 20 genes.
         method : {"marginal", "joint", "latent"}
             ``"marginal"``: every pair by itself, so that draws of two pairs are independent of each
             other. ``"joint"``: one posterior of all genes, whose draws are correlation matrices:
@@ -214,11 +229,15 @@ class BayesianCorrelation(Specified):
             sweeps; it goes on, thinning the draws, until R-hat is at most 1.01 and the effective
             sample size at least 400 for every parameter, at most 64 times as long. ``"latent"``:
             one model of all genes with the expression of every cell as a parameter, by NUTS,
-            without heterogeneity or blocks; a reference for small panels.
+            without blocks, for models with ``heterogeneity=False``; a reference for small panels.
         confidence : float
-            Probability of the highest-density intervals.
+            Probability of the highest-density intervals, also of those that predict the
+            correlation within a new sample.
         rope : float
             Largest absolute correlation that counts as practically zero.
+        checkpoint : path, optional
+            Folder for the draws of each pair until the result is complete: after an interruption,
+            the same call resumes the fit and gives identical results. Needs a seed.
         progress : bool, optional
             Show a progress bar. None: only in a terminal.
 
@@ -227,7 +246,10 @@ class BayesianCorrelation(Specified):
         CorrelationResult
             Level within; ``.at("between")`` returns the other. ``correlation`` is the posterior
             mean, ``sd`` and ``se`` are the posterior standard deviations of the correlation and of
-            ``fisher_z``, ``ci_lower`` and ``ci_upper`` the interval; ``.idata`` returns the draws.
+            ``fisher_z``, ``ci_lower`` and ``ci_upper`` the interval. ``ess_bulk``, ``ess_tail`` and
+            ``r_hat`` are the worst over all parameters on which the level's results rest:
+            correlations, heterogeneity, standard deviations, means of samples and predictions.
+            ``.idata`` returns the draws.
             A joint fit adds ``partial_correlation`` (given the other genes), and standard
             deviations and coefficients with intervals (``gene_table()``, ``coefficients()``).
 
@@ -256,7 +278,10 @@ class BayesianCorrelation(Specified):
         if method == "joint":
             others = "method='marginal' or 'latent'"
             without_effect(
-                sampler=(sampler, "nutpie", others), target_accept=(target_accept, 0.95, others)
+                sampler=(sampler, "nutpie", others),
+                target_accept=(target_accept, 0.95, others),
+                target=(target, None, "method='marginal'"),
+                checkpoint=(checkpoint, None, "method='marginal'"),
             )
             of_joint = JointOptions(
                 draws, tune, chains, Intervals(confidence, rope), seed, progress
@@ -264,17 +289,54 @@ class BayesianCorrelation(Specified):
             with logged("BayesianCorrelation.fit: joint, %d genes", self.counts.n_genes):
                 return fit_joint(self.counts, self._setup, of_joint)
         settings = Settings(draws, tune, chains, sampler, target_accept)
-        options = PanelOptions(settings, method, Intervals(confidence, rope), seed, progress)
+        if target is not None:
+            text("target", target)
+            target = str(self._reader.named(target))
+        intervals = Intervals(confidence, rope)
+        options = PanelOptions(settings, method, intervals, seed, progress, target, checkpoint)
+        counts = self._with(target)
         work = "BayesianCorrelation.fit: %d genes, %d chains of %d draws"
-        with logged(work, self.counts.n_genes, chains, draws):
-            return fit_panel(self.counts, self._setup, options)
+        with logged(work, counts.n_genes, chains, draws):
+            return fit_panel(counts, self._setup, options)
+
+    def predicted_seconds(
+        self, draws: int = 1000, tune: int = 400, chains: int = 4, *, target: str | None = None
+    ) -> float:
+        """Predict the time of :meth:`fit` on this machine, from a few gradients of some pairs.
+
+        Parameters
+        ----------
+        draws, tune, chains : int
+            As for :meth:`fit`.
+        target : str, optional
+            As for :meth:`fit`.
+
+        Returns
+        -------
+        float
+            Seconds, mostly right within a factor of 2. The first prediction on a machine compiles
+            the density, which takes about 20 s that are not part of it.
+
+        Examples
+        --------
+        >>> import hiercorr as hc
+        >>> adata, _ = hc.simulate.simulate_counts(4, 60, 3, mean=3.0, within=0.6, seed=1)
+        >>> model = hc.BayesianCorrelation(adata, "sample", depth="depth")
+        >>> 0.1 < model.predicted_seconds() < 1000
+        True
+        """
+        if target is not None:
+            text("target", target)
+            target = str(self._reader.named(target))
+        settings = Settings(draws, tune, chains)
+        return predicted_time(self._with(target), self._setup, settings, target)
 
     def fit_many(
         self,
         target: str,
         genes: Sequence[str] | None = None,
         *,
-        shrink: bool = False,
+        shrink: bool | str = False,
         draws: int = 1000,
         confidence: float = 0.95,
         rope: float = ROPE,
@@ -294,9 +356,12 @@ class BayesianCorrelation(Specified):
             Gene to correlate with all others.
         genes : sequence of str, optional
             Partners. None: all genes of the model.
-        shrink : bool
-            Use a normal prior of zeta whose mean and standard deviation are estimated from all
-            pairs.
+        shrink : bool or "sparse"
+            Use a prior of zeta that is estimated from all pairs. True: a normal distribution.
+            ``"sparse"``: none for some pairs and any size for the others, together with the
+            distribution of their heterogeneity (:mod:`hiercorr.bayes.sparse_prior`; from 20
+            partners). It adds ``local_fdr``, the probability of no correlation, and
+            ``bayesian_fdr``, the mean ``local_fdr`` of a pair and all with smaller ones.
         draws : int
             Independent draws from each posterior. They are not MCMC: there is no R-hat.
         confidence : float
@@ -332,7 +397,7 @@ class BayesianCorrelation(Specified):
         text("target", target)
         options = ManyOptions(shrink, draws, Intervals(confidence, rope), seed, n_jobs, progress)
         partners = partner_names(genes)
-        check_setup(self._setup)
+        self._setup.check_grids()
         target = str(self._reader.named(target))
         with logged("BayesianCorrelation.fit_many: partners of %s", target):
             return fit_many(self._with(target), self._setup, target, partners, options)
@@ -378,6 +443,131 @@ class BayesianCorrelation(Specified):
             structure=structure or self._setup.structure,
         )
         return named_pair(self.counts, setup, gene_a, gene_b)
+
+    def pymc_model(
+        self,
+        gene_a: str | None = None,
+        gene_b: str | None = None,
+        *,
+        method: str = "marginal",
+    ) -> Any:
+        """State the model in PyMC, to read, to extend or to sample with any of its samplers.
+
+        The model has coordinates (gene, sample, coefficient, cell) and the observed variable
+        ``counts`` (cell, gene), so that ``pm.compute_log_likelihood`` and
+        ``pm.sample_posterior_predictive`` work.
+
+        Parameters
+        ----------
+        gene_a, gene_b : str, optional
+            The pair of ``method="marginal"``. None: the genes of a model of two.
+        method : {"marginal", "latent"}
+            ``"marginal"``: the posterior that :meth:`fit` samples, of one pair, its cells summed
+            out (:func:`hiercorr.bayes.models.marginal_model`). ``"latent"``: all genes, with the
+            expression of every cell as a parameter (:func:`hiercorr.bayes.models.latent_model`).
+
+        Returns
+        -------
+        pymc.Model
+
+        Raises
+        ------
+        InputError
+            If the pair is not stated, or the latent model cannot have this setup.
+        ImportError
+            If PyMC is missing.
+
+        Examples
+        --------
+        >>> import hiercorr as hc
+        >>> adata, _ = hc.simulate.simulate_counts(4, 60, 2, mean=3.0, within=0.6, seed=1)
+        >>> model = hc.BayesianCorrelation(adata, "sample", depth="depth").pymc_model()
+        >>> [v.name for v in model.observed_RVs], len(model.coords["cell"])
+        (['counts'], 240)
+        """
+        one_of("method", method, METHODS)
+        names = coordinates_of(self.counts, self._setup.population)
+        if method == "latent":
+            without_effect(
+                gene_a=(gene_a, None, "method='marginal'"),
+                gene_b=(gene_b, None, "method='marginal'"),
+            )
+            check_latent(self.counts, self._setup)
+            population = self._setup.population
+            return latent_model(cells_of(self.counts), population, self.priors, names)
+        pair = self.pair(*self._two(gene_a, gene_b, "pymc_model(method='marginal')"))
+        genes = [self.counts.genes[j] for j in pair.genes]
+        return marginal_model(pair, replace(names, gene=genes))
+
+    def sbc(
+        self,
+        n: int,
+        gene_a: str | None = None,
+        gene_b: str | None = None,
+        *,
+        ranks: int = 99,
+        draws: int = 250,
+        tune: int = 300,
+        chains: int = 4,
+        seed: int | np.random.Generator | None = None,
+        progress: bool | None = None,
+    ) -> xr.Dataset:
+        """Calibrate the posterior in this design by simulation.
+
+        Parameters are drawn from the model's priors, with intercepts around the means of the two
+        genes; counts are drawn for the model's cells, with their depths, samples and blocks; and
+        the model is fitted to them. The rank of each parameter among draws of its posterior is
+        then uniform, if the posterior is right. One replicate takes as long as a fit of one pair.
+
+        Parameters
+        ----------
+        n : int
+            Number of replicates; 100 or more show deviations that matter.
+        gene_a, gene_b : str, optional
+            The genes whose means are used. None: the genes of a model of two.
+        ranks : int
+            Number of draws among which each parameter is ranked, evenly spaced over the chains.
+        draws, tune, chains : int
+            As for :meth:`fit`.
+        seed : int or Generator, optional
+            Seed of the parameters, counts and chains.
+        progress : bool, optional
+            Show a progress bar. None: only in a terminal.
+
+        Returns
+        -------
+        xarray.Dataset
+            ``rank`` (0 to `ranks`) and ``truth`` (replicate, parameter), and ``divergences``
+            (replicate): correlations, heterogeneity, standard deviations, intercepts and means of
+            the first sample, of genes ``[0]`` and ``[1]``. ``hiercorr.plotting.ranks`` draws it.
+
+        References
+        ----------
+        Talts et al. 2018, arXiv:1804.06788.
+
+        Examples
+        --------
+        >>> import hiercorr as hc
+        >>> adata, _ = hc.simulate.simulate_counts(4, 60, 2, mean=3.0, within=0.6, seed=1)
+        >>> model = hc.BayesianCorrelation(adata, "sample", depth="depth")
+        >>> found = model.sbc(2, draws=100, tune=100, chains=2, seed=1)
+        >>> found["rank"].sizes["replicate"], int(found["rank"].max()) <= 99
+        (2, True)
+        """
+        settings = Settings(draws, tune, chains)
+        options = CalibrationOptions(n, settings, ranks, seed, progress)
+        return calibration(self.pair(*self._two(gene_a, gene_b, "sbc")), self._setup, options)
+
+    def _two(self, gene_a: str | None, gene_b: str | None, what: str) -> tuple[str, str]:
+        """Return the names of a pair, by default those of a model of two genes."""
+        if gene_a is None and gene_b is None and self.counts.n_genes == 2:
+            return str(self.counts.genes[0]), str(self.counts.genes[1])
+        if gene_a is None or gene_b is None:
+            raise InputError(
+                f"{what} needs one pair, and the model has {self.counts.n_genes} genes: name "
+                "gene_a= and gene_b="
+            )
+        return gene_a, gene_b
 
     def _with(self, target: str | None) -> Counts:
         """Return the counts of the model's cells, with the target among the genes."""
@@ -461,9 +651,10 @@ class BayesianCorrelation(Specified):
     ) -> pd.DataFrame:
         """Compare the structures of one pair by leave-one-out cross-validation and WAIC.
 
-        The structures are both levels, within only, and independent. The unit left out is a cell,
-        so that the comparison concerns the correlation within samples; there are too few samples
-        for a comparison at their level.
+        The structures are both levels, within only, and independent. The table is about cells that
+        are left out: it concerns the correlation within samples. ``elpd_donor`` is about donors of
+        whom all cells are left out (samples, without ``block=``): how well the population predicts
+        a new donor, which concerns both levels; with few donors its standard error is large.
 
         Parameters
         ----------
@@ -479,7 +670,10 @@ class BayesianCorrelation(Specified):
         -------
         DataFrame
             ArviZ's comparison table by leave-one-out, best model first, with columns ``elpd_waic``,
-            ``se_waic`` and ``p_waic`` (:func:`hiercorr.bayes.predictive.waic`).
+            ``se_waic`` and ``p_waic`` (:func:`hiercorr.bayes.predictive.waic`), and with
+            ``elpd_donor``, ``se_donor`` and ``refitted_donors``, the number of donors that were
+            left out of a fit of their own because importance sampling was unreliable
+            (:mod:`hiercorr.bayes.left_out`).
 
         Examples
         --------

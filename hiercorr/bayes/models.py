@@ -2,81 +2,183 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+from scipy import special
 
 from hiercorr.bayes.margin import Array, Cells
 from hiercorr.bayes.pair import Pair, coefficient_prior
 from hiercorr.bayes.priors import Priors
 from hiercorr.bayes.setup import Population
+from hiercorr.inference.poisson_lognormal import Grid
 from hiercorr.runtime.optional import optional
 
 
-def marginal_model(pair: Pair) -> Any:
-    """State the posterior of one pair, with its cells summed out, in PyMC.
+@dataclass(frozen=True)
+class Coordinates:
+    """Names along the dimensions of a model; positions where they are not given.
+
+    Attributes
+    ----------
+    gene, sample, coefficient, cell : sequence of str
+    """
+
+    gene: Sequence[Any]
+    sample: Sequence[Any]
+    coefficient: Sequence[Any]
+    cell: Sequence[Any]
+
+    @classmethod
+    def positions(cls, n_genes: int, cells: Cells, population: Population) -> Coordinates:
+        """Return the positions along each dimension in place of names."""
+        n, k = population.design.shape
+        return cls(range(n_genes), range(n), range(k), range(len(cells.x)))
+
+    def of(self, *more: str, **units: Sequence[Any]) -> dict[str, Any]:
+        """Return the coordinates of a model, with `more` names of dimensions of genes."""
+        found = {name: list(getattr(self, name)) for name in self.__dataclass_fields__}
+        return found | {name: list(self.gene) for name in more} | units
+
+
+def marginal_model(pair: Pair, coordinates: Coordinates | None = None) -> Any:
+    r"""State the posterior of one pair, with its cells summed out, in PyMC.
+
+    The counts are observed: each cell has the distribution
+
+    .. math:: p(x_a, x_b) = \sum_{g,h} Poisson(x_a | s e^{u_g}) Poisson(x_b | s e^{v_h}) w_{gh}
+
+    with bivariate normal weights w on a grid, so that the log likelihood of a draw has one value
+    per cell, and counts can be drawn from the predictive distribution.
 
     Parameters
     ----------
     pair : Pair
         From :meth:`hiercorr.BayesianCorrelation.pair`.
+    coordinates : Coordinates, optional
 
     Returns
     -------
     pymc.Model
-        With variables mean (sample, gene), coefficient, sd_within, sd_between, zeta, z_between,
-        tau, z_unit, share.
+        With variables mean (sample, gene), beta (coefficient, gene), sd_within and
+        sd_between (gene), zeta, z_between, tau, z_unit (unit), share, and the observed counts
+        (cell, gene).
     """
     pm, pt = optional("pymc", "Bayesian models"), optional("pytensor.tensor", "Bayesian models")
-    n, k = pair.population.design.shape
+    n = len(pair.population.design)
     unit, block, priors = pair.unit, pair.population.block, pair.priors
-    with pm.Model() as model:
-        sd_within = _scale(pm, "sd_within", priors, 2)
-        sd_between = _scale(pm, "sd_between", priors, 2)
+    names = coordinates or Coordinates.positions(2, pair.cells, pair.population)
+    units = names.sample if pair.layout.n_units == n else np.arange(pair.layout.n_units)
+    with pm.Model(coords=names.of(unit=list(units))) as model:
+        sd_within = _scale(pm, "sd_within", priors, "gene")
+        sd_between = _scale(pm, "sd_between", priors, "gene")
         zeta = _z(pm, pt, "zeta", priors.table["z_within"])
         z_between = _z(pm, pt, "z_between", priors.table["z_between"])
         z = pt.repeat(zeta, n)
         if pair.layout.heterogeneity:
             tau = _scale(pm, "tau", priors, None)
-            eta = pm.Normal("eta", shape=pair.layout.n_units)
-            z = pm.Deterministic("z_unit", zeta + tau * eta)[unit]
+            eta = pm.Normal("eta", dims="unit")
+            z = pm.Deterministic("z_unit", zeta + tau * eta, dims="unit")[unit]
         coefficient = pm.Normal(
-            "coefficient", pair.coefficient_mean.T, pair.coefficient_sd.T, shape=(k, 2)
+            "beta",
+            pair.coefficient_mean.T,
+            pair.coefficient_sd.T,
+            dims=("coefficient", "gene"),
         )
-        rows = np.eye(n)
+        rho_between = pt.tanh(z_between) if pair.structure == "both" else 0.0
+        between = pt.stack([[1.0, rho_between], [rho_between, 1.0]]) * pt.outer(
+            sd_between, sd_between
+        )
+        expected, dims = pair.population.design @ coefficient, ("sample", "gene")
         if pair.layout.blocked:
             a, b = (float(priors.table["share"][name]) for name in ("alpha", "beta"))
             share = pm.Beta("share", a, b)
             same = (block[:, None] == block).astype(float)
             rows = (1 - share) * np.eye(n) + share * same
-        rho_between = pt.tanh(z_between) if pair.structure == "both" else 0.0
-        between = pt.stack([[1.0, rho_between], [rho_between, 1.0]]) * pt.outer(
-            sd_between, sd_between
-        )
-        expected = pair.population.design @ coefficient
-        mean = pm.MvNormal(
-            "mean", expected.ravel(), pt.linalg.kron(pt.as_tensor(rows), between), shape=2 * n
-        )
-        mean = mean.reshape((n, 2))
+            mean = pm.MatrixNormal("mean", expected, rowcov=rows, colcov=between, dims=dims)
+        else:
+            mean = pm.MvNormal("mean", expected, between, dims=dims)
         rho = pt.tanh(z) if pair.structure != "independent" else pt.zeros(n)
-        (left_a, step_a), (left_b, step_b) = pair.grids
-        for c in range(n):
-            i, e = pair.rows.starts[c], pair.rows.starts[c + 1]
-            pa, pb = (t[i:e] for t in pair.tables)
-            x = (left_a[c] + step_a * np.arange(pa.shape[1]) - mean[c, 0]) / sd_within[0]
-            y = (left_b[c] + step_b * np.arange(pb.shape[1]) - mean[c, 1]) / sd_within[1]
-            q = (x[:, None] ** 2 - 2 * rho[c] * x[:, None] * y + y**2) / (1 - rho[c] ** 2)
-            w = pt.exp(-q / 2)
-            likelihood = ((pt.as_tensor(pa) @ w) * pb).sum(1) / w.sum()
-            pm.Potential(f"cells_{c}", (pair.rows.weight[i:e] * pt.log(likelihood)).sum())
+        cells = _Cells(pair.cells.log_s, pair.cells.starts, pair.grid)
+        pm.CustomDist(
+            "counts",
+            mean[cells.sample],
+            sd_within[None, :],
+            rho[cells.sample],
+            logp=cells.logp,
+            random=cells.random,
+            signature="(g),(g),()->(g)",
+            dtype="int64",
+            observed=pair.x,
+            dims=("cell", "gene"),
+        )
     return model
 
 
-def latent_model(cells: Cells, population: Population, priors: Priors) -> Any:
+class _Cells:
+    """Distribution of the counts of two genes in the cells of a data set, for PyMC."""
+
+    def __init__(self, log_s: Array, starts: NDArray[np.int64], grid: Grid) -> None:
+        self.log_s, self.starts, self.grid = log_s, starts, grid
+        size = np.diff(starts)
+        self.sample = np.repeat(np.arange(len(size)), size)
+        self.place = np.arange(starts[-1]) - starts[self.sample]  # within the sample
+        # Cells of each sample as rows of one length, for products of matrices of all samples.
+        self.padded = starts[:-1, None] + np.minimum(np.arange(size.max()), size[:, None] - 1)
+
+    def logp(self, value: Any, mean: Any, sd: Any, rho: Any) -> Any:
+        """Return the log probability of each cell, from the parameters of its sample."""
+        pt = optional("pytensor.tensor", "Bayesian models")
+        first = self.starts[:-1]
+        tables, points, peak = [], [], 0.0
+        for g in range(2):
+            steps = self.grid.spacing[g] * np.arange(self.grid.points[g])
+            u = self.grid.left[:, g, None] + steps
+            table, top = self._likelihood(value, g, u)
+            tables.append(table[self.padded])
+            points.append((u - mean[first, g, None]) / sd[0, g])
+            peak = peak + top
+        x, y, r = points[0][:, :, None], points[1][:, None, :], rho[first][:, None, None]
+        w = pt.exp(-(x**2 - 2 * r * x * y + y**2) / (1 - r**2) / 2)
+        inside = (pt.matmul(tables[0], w) * tables[1]).sum(axis=-1)
+        each = pt.log(inside / w.sum(axis=(1, 2))[:, None])
+        return peak + each[self.sample, self.place]
+
+    def _likelihood(self, value: Any, g: int, u: Array) -> tuple[Any, Any]:
+        """Return the likelihood of the counts of a gene on its grid, and the log of its maximum.
+
+        That of observed counts is computed once.
+        """
+        pt = optional("pytensor.tensor", "Bayesian models")
+        constant = isinstance(value, pt.TensorConstant)
+        xp, log_factorial = (np, special.gammaln) if constant else (pt, pt.gammaln)
+        x = (value.data if constant else value)[:, g].astype("float64")
+        log_rate = self.log_s[:, None] + u[self.sample]
+        log_p = x[:, None] * log_rate - np.exp(log_rate)
+        top = log_p.max(axis=1)
+        return xp.exp(log_p - top[:, None]), top - log_factorial(x + 1)
+
+    def random(
+        self, mean: Array, sd: Array, rho: Array, rng: np.random.Generator, size: Any = None
+    ) -> NDArray[np.int64]:
+        """Draw the counts of each cell."""
+        shape = np.broadcast_shapes(mean.shape[:-1], rho.shape, size or ())
+        e = rng.standard_normal((*shape, 2))
+        e[..., 1] = rho * e[..., 0] + np.sqrt(1 - rho**2) * e[..., 1]
+        log_rate = np.minimum(self.log_s[:, None] + mean + sd * e, 20.0)
+        return np.asarray(rng.poisson(np.exp(log_rate)))
+
+
+def latent_model(
+    cells: Cells, population: Population, priors: Priors, coordinates: Coordinates | None = None
+) -> Any:
     """State the model of a small panel, with the expression of every cell as a parameter, in PyMC.
 
     A reference, which mixes slowly. Sample means are centred, cells are non-centred; correlation
-    matrices have LKJ priors with the eta of the pairs' priors (2 if those are not LKJ). There is no
+    matrices have LKJ priors with the eta of the pairs' priors, which must be LKJ. There is no
     heterogeneity and there are no blocks.
 
     Parameters
@@ -84,20 +186,24 @@ def latent_model(cells: Cells, population: Population, priors: Priors) -> Any:
     cells : Cells
     population : Population
     priors : Priors
+    coordinates : Coordinates, optional
 
     Returns
     -------
     pymc.Model
+        With variables mean (sample, gene), beta (coefficient, gene), sd_within and
+        sd_between (gene), within_correlation and between_correlation (gene, partner), expression
+        (cell, gene) and the observed counts (cell, gene).
     """
     pm, pt = optional("pymc", "Bayesian models"), optional("pytensor.tensor", "Bayesian models")
-    n, k = population.design.shape
     n_genes = cells.x.shape[1]
-    sample = np.repeat(np.arange(n), np.diff(cells.starts))
-    eta = [float(priors.table[name].get("eta", 2.0)) for name in ("z_within", "z_between")]
+    sample = np.repeat(np.arange(cells.n_samples), np.diff(cells.starts))
+    eta = [float(priors.table[name]["eta"]) for name in ("z_within", "z_between")]
     centre, sd = coefficient_prior(_log_means(cells), population.design, priors)
-    with pm.Model() as model:
+    names = coordinates or Coordinates.positions(n_genes, cells, population)
+    with pm.Model(coords=names.of("partner")) as model:
         sd_within, sd_between = (
-            _scale(pm, name, priors, n_genes) for name in ("sd_within", "sd_between")
+            _scale(pm, name, priors, "gene") for name in ("sd_within", "sd_between")
         )
         roots = []
         for level, shape in zip(("within", "between"), eta, strict=True):
@@ -110,18 +216,19 @@ def latent_model(cells: Cells, population: Population, priors: Priors) -> Any:
                 store_in_trace=False,
             )
             root = chol[0] / chol[2][:, None]  # its scales are discarded
-            pm.Deterministic(f"{level}_correlation", chol[1])
+            pm.Deterministic(f"{level}_correlation", chol[1], dims=("gene", "partner"))
             roots.append(root)
-        coefficient = pm.Normal("coefficient", centre.T, sd.T, shape=(k, n_genes))
+        coefficient = pm.Normal("beta", centre.T, sd.T, dims=("coefficient", "gene"))
         mean = pm.MvNormal(
             "mean",
             population.design @ coefficient,
             chol=sd_between[:, None] * roots[1],
-            shape=(n, n_genes),
+            dims=("sample", "gene"),
         )
-        e = pm.Normal("cell", shape=(len(cells.x), n_genes))
+        e = pm.Normal("expression", dims=("cell", "gene"))
         u = mean[sample] + (e @ roots[0].T) * sd_within
-        pm.Poisson("counts", pt.exp(cells.log_s[:, None] + u), observed=cells.x)
+        rate = pt.exp(cells.log_s[:, None] + u)
+        pm.Poisson("counts", rate, observed=cells.x, dims=("cell", "gene"))
     return model
 
 
@@ -130,12 +237,11 @@ def _log_means(cells: Cells) -> Array:
     return np.asarray(np.log((np.add.reduceat(cells.x, cells.starts[:-1]) + 0.5) / depth[:, None]))
 
 
-def _scale(pm: Any, name: str, priors: Priors, size: int | None) -> Any:
+def _scale(pm: Any, name: str, priors: Priors, dims: str | None) -> Any:
     stated = priors.table[name]
-    shape = {} if size is None else {"shape": size}
     if stated["distribution"] == "lognormal":
-        return pm.LogNormal(name, np.log(stated["median"]), stated["sigma"], **shape)
-    return pm.HalfNormal(name, stated["sigma"], **shape)
+        return pm.LogNormal(name, np.log(stated["median"]), stated["sigma"], dims=dims)
+    return pm.HalfNormal(name, stated["sigma"], dims=dims)
 
 
 def _z(pm: Any, pt: Any, name: str, stated: dict[str, Any]) -> Any:

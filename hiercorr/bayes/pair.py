@@ -24,6 +24,7 @@ from numpy.typing import DTypeLike, NDArray
 from hiercorr.bayes.margin import COARSE, MAX_POINTS, Array, Cells, Margin, Rows
 from hiercorr.bayes.priors import Priors
 from hiercorr.bayes.setup import Population, Setup
+from hiercorr.inference.poisson_lognormal import Grid
 from hiercorr.kernels import bayes as kernels
 
 Z_NODES = np.linspace(-2.6, 2.6, 27)
@@ -123,6 +124,9 @@ class Pair:
 
     Attributes
     ----------
+    cells : Cells
+    genes : tuple of int
+        Columns of ``cells.x``.
     layout : ParameterLayout
     population : Population
     priors : Priors
@@ -147,6 +151,8 @@ class Pair:
         Whether the correlation is too close to 1, or counts are too large, for the finest grid.
     """
 
+    cells: Cells
+    genes: tuple[int, int]
     layout: ParameterLayout
     population: Population
     priors: Priors
@@ -168,6 +174,20 @@ class Pair:
         """Unit of each sample; samples of one block have the same correlation."""
         return self.population.block
 
+    @property
+    def x(self) -> NDArray[np.int64]:
+        """Counts of both genes, shape (n_cells, 2)."""
+        return self.cells.x[:, list(self.genes)]
+
+    @property
+    def grid(self) -> Grid:
+        """The grids of both genes."""
+        return Grid(
+            np.stack([left for left, _ in self.grids], 1),
+            np.array([spacing for _, spacing in self.grids]),
+            np.array([t.shape[1] for t in self.tables]),
+        )
+
     def log_density(self, theta: Array) -> tuple[float, Array]:
         """Evaluate the log posterior density, up to a constant, and its gradient."""
         gradient = np.empty_like(theta)
@@ -180,6 +200,7 @@ def make_pair(
     margins: tuple[Margin, Margin],
     setup: Setup,
     dtype: DTypeLike = np.float32,
+    intercepts: Array | None = None,
 ) -> Pair:
     """Lay the grids of a pair and choose starting values.
 
@@ -193,6 +214,8 @@ def make_pair(
     setup : Setup
     dtype : dtype
         Precision of the likelihood tables.
+    intercepts : ndarray, shape (2,), optional
+        Prior means of the intercepts. None: as :func:`coefficient_prior` states.
 
     Returns
     -------
@@ -215,6 +238,8 @@ def make_pair(
     centre = np.stack([m.m for m in margins], 1)
     scale = np.stack([m.m_se for m in margins], 1)
     coef_mean, coef_sd = coefficient_prior(centre, population.design, priors)
+    if intercepts is not None:
+        coef_mean[:, 0] = intercepts
     # Units are centred to the degree that their data are more informative than the population. A
     # tau near 0 would then make a funnel, so the comparison uses a low estimate of tau.
     low = max(0.0, tau2 - (tau2 + float((errors**2).mean())) * np.sqrt(2 / max(len(errors) - 1, 1)))
@@ -244,6 +269,8 @@ def make_pair(
     )
     initial, spread = _starting_point(layout, population.design, margins, mode, tau2, centred)
     return Pair(
+        cells=cells,
+        genes=genes,
         layout=layout,
         population=population,
         priors=priors,
@@ -341,13 +368,19 @@ class ZProfile:
         """Find the mode of a z common to all units, and its standard error."""
         return _parabola(self.value.sum(0) + log_prior)
 
+    @property
+    def each(self) -> tuple[Array, Array]:
+        """The mode of each unit's z, and its standard error."""
+        found = np.array([_parabola(v) for v in self.value])
+        return found[:, 0], found[:, 1]
+
     def spread(self) -> tuple[float, Array]:
         """Estimate the variance of z over units (DerSimonian-Laird) and each unit's error."""
-        each = np.array([_parabola(v) for v in self.value])
-        z, v = each[:, 0], each[:, 1] ** 2
+        z, errors = self.each
+        v = errors**2
         w = 1 / v
         q = (w * (z - (w * z).sum() / w.sum()) ** 2).sum()
-        return max(0.0, float((q - len(z) + 1) / (w.sum() - (w**2).sum() / w.sum()))), each[:, 1]
+        return max(0.0, float((q - len(z) + 1) / (w.sum() - (w**2).sum() / w.sum()))), errors
 
 
 def z_profile(rows: Rows, margins: tuple[Margin, Margin], unit: NDArray[np.int64]) -> ZProfile:

@@ -8,7 +8,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from hiercorr.bayes.cost import minutes, predicted_seconds
 from hiercorr.bayes.margin import Cells, fit_margin
+from hiercorr.bayes.models import Coordinates
 from hiercorr.bayes.pair import Pair, make_pair
 from hiercorr.bayes.setup import Population, Setup
 from hiercorr.counts.counts import MIN_CELLS, Counts
@@ -23,8 +25,6 @@ from hiercorr.errors import DataWarning, InputError, unknown_name
 from hiercorr.runtime.user_warnings import warn
 
 MAX_CELLS = 20_000
-_SECONDS = 2e-7  # per row, pair of grid points and gradient, on one 2 GHz core
-_GRADIENTS = 15  # per draw
 
 
 def population_of(
@@ -99,6 +99,18 @@ def cells_of(counts: Counts) -> Cells:
     )
 
 
+def cell_names(counts: Counts) -> NDArray[np.object_]:
+    """Return the names of the cells."""
+    return np.asarray(counts.obs.index.astype(str), object)
+
+
+def coordinates_of(counts: Counts, population: Population) -> Coordinates:
+    """Return the names along the dimensions of a model in PyMC."""
+    return Coordinates(
+        list(counts.genes), list(counts.samples), population.coefficients, list(cell_names(counts))
+    )
+
+
 def gene_position(counts: Counts, gene: str) -> int:
     """Return the column of a gene; raise an error if it is unknown."""
     gene = counts.named(gene)
@@ -115,17 +127,6 @@ def named_pair(counts: Counts, setup: Setup, gene_a: str, gene_b: str) -> Pair:
     cells = cells_of(counts)
     margin_a, margin_b = (fit_margin(cells.rows(j), 0, setup.priors.log_sd) for j in (a, b))
     return make_pair(cells, (a, b), (margin_a, margin_b), setup)
-
-
-def predicted_seconds(n_cells: int, n_genes: int, iterations: int, chains: int = 4) -> float:
-    """Predict the time of a fit on two cores if no two cells have equal counts."""
-    pairs = n_genes * (n_genes - 1) / 2
-    return pairs * chains * iterations * _GRADIENTS * n_cells * 25**2 * _SECONDS / 1000 / 2
-
-
-def minutes(seconds: float) -> str:
-    """Format a duration in minutes, or in seconds below 90 s."""
-    return f"{seconds / 60:,.0f} minutes" if seconds >= 90 else f"{seconds:.0f} s"
 
 
 def chosen_cells(
@@ -155,7 +156,7 @@ def chosen_cells(
     if many_cells == "refuse":
         raise InputError(
             f"{n:,} cells: with more than {MAX_CELLS:,}, a gene pair can take about "
-            f"{minutes(predicted_seconds(n, 2, 1400))}; use many_cells='subsample' (the same "
+            f"{minutes(predicted_seconds(n, 1, 1400))}; use many_cells='subsample' (the same "
             "proportion of each sample) or many_cells='all'"
         )
     rng = np.random.default_rng(seed)

@@ -16,17 +16,20 @@ from numpy.typing import NDArray
 from scipy import special
 
 from hiercorr.bayes import tables
+from hiercorr.bayes.collected import parameters_of
+from hiercorr.bayes.generative import draw_parameters
 from hiercorr.bayes.joint.tables import of_pairs
-from hiercorr.bayes.margin import Array, Cells, Rows
-from hiercorr.bayes.pair import Pair, slope_sd
-from hiercorr.bayes.population import cells_of, gene_position, named_pair
+from hiercorr.bayes.left_out import leave_donor_out
+from hiercorr.bayes.margin import Array, Cells
+from hiercorr.bayes.pair import Pair
+from hiercorr.bayes.population import cells_of, named_pair
 from hiercorr.bayes.priors import read_priors
 from hiercorr.bayes.sampling import Draws, Settings, require, sample_pair
 from hiercorr.bayes.setup import MAX_GENES, STRUCTURES, Intervals, Setup
 from hiercorr.counts.counts import Counts
 from hiercorr.errors import EstimationWarning, InputError, unknown_name, valid_seed, whole_number
-from hiercorr.kernels import bayes as kernels
-from hiercorr.results.posterior import arviz_groups
+from hiercorr.inference.poisson_lognormal import Parameters, log_likelihood, random_counts
+from hiercorr.results.posterior import PAIR_GENES, arviz_groups
 from hiercorr.results.result import CorrelationResult
 from hiercorr.runtime.optional import optional
 from hiercorr.runtime.user_warnings import warn
@@ -37,33 +40,6 @@ SENSITIVITY: dict[str, dict[str, Any]] = {
     "normal(0, 0.5)": {"z_between": {"distribution": "normal", "mu": 0.0, "sigma": 0.5}},
 }
 _SETTINGS = ("draws", "tune", "chains", "sampler", "target_accept")
-
-
-def draw_counts(cells: Cells, mean: Array, sd: Array, z: Array, rng: np.random.Generator) -> Array:
-    """Draw counts of two genes in the given cells.
-
-    Parameters
-    ----------
-    cells : Cells
-        Sequencing depths and samples.
-    mean : ndarray, shape (n_samples, 2)
-        Mean log rates.
-    sd : ndarray, shape (2,)
-        Standard deviations within samples.
-    z : ndarray, shape (n_samples,)
-        Fisher z of the correlation within each sample.
-    rng : Generator
-
-    Returns
-    -------
-    ndarray, shape (n_cells, 2)
-    """
-    size = np.diff(cells.starts)
-    rho = np.repeat(np.tanh(z), size)
-    e = rng.standard_normal((len(cells.log_s), 2))
-    e[:, 1] = rho * e[:, 0] + np.sqrt(1 - rho**2) * e[:, 1]
-    log_rate = cells.log_s[:, None] + np.repeat(mean, size, axis=0) + sd * e
-    return rng.poisson(np.exp(np.minimum(log_rate, 20.0))).astype(float)
 
 
 def statistics(x: Array, cells: Cells) -> tuple[Array, Array, Array, float]:
@@ -100,37 +76,15 @@ def prior(
     See :meth:`hiercorr.BayesianCorrelation.prior_predictive`.
     """
     rng = _checked(counts, draws, seed)
-    population, priors, design = setup.population, setup.priors, setup.population.design
-    n, cells, block = len(design), cells_of(counts), population.block
+    cells = cells_of(counts)
     pairs = list(itertools.combinations(range(counts.n_genes), 2))
     means = np.log(
         (np.add.reduceat(cells.x, cells.starts[:-1]).sum(0) + 0.5) / np.exp(cells.log_s).sum()
     )
-    slopes = slope_sd(design, priors)
     out = _Replicates(counts.genes, cells, pairs)
-    for _ in range(draws):
-        for k, (i, j) in enumerate(pairs):
-            sd_w, sd_b = (priors.draw(name, 2, rng) for name in ("sd_within", "sd_between"))
-            zeta, z_between = (
-                float(priors.draw(name, 1, rng)[0]) for name in ("z_within", "z_between")
-            )
-            tau = float(priors.draw("tau", 1, rng)[0]) if setup.heterogeneity else 0.0
-            share = float(priors.draw("share", 1, rng)[0]) if population.blocked else 0.0
-            coefficient = rng.standard_normal((design.shape[1], 2)) * slopes[:, None]
-            coefficient[0] = (
-                means[[i, j]] if priors.intercept[0] is None else priors.intercept[0]
-            ) + priors.intercept[1] * rng.standard_normal(2)
-            zeta, z_between = (
-                0.0 if setup.structure == "independent" else zeta,
-                z_between if setup.structure == "both" else 0.0,
-            )
-            rho = np.tanh(z_between)
-            e = np.sqrt(share) * rng.standard_normal((population.n_blocks, 2))[block]
-            e += np.sqrt(1 - share) * rng.standard_normal((n, 2))
-            e[:, 1] = rho * e[:, 0] + np.sqrt(1 - rho**2) * e[:, 1]
-            b = design @ coefficient + sd_b * e
-            z = zeta + tau * rng.standard_normal(population.n_blocks)[block]
-            out.add(k, draw_counts(cells, b, sd_w, z, rng), np.tanh(zeta), rho)
+    for k, (i, j) in enumerate(pairs):
+        drawn = draw_parameters(setup, means[[i, j]], draws, rng)
+        out.add(k, drawn.of_cells, drawn.zeta, drawn.z_between, rng)
     return out.dataset(p_values=False)
 
 
@@ -144,28 +98,23 @@ def posterior(
     rng = _checked(counts, draws, seed)
     ds = _fit_of(counts, result)
     cells = cells_of(counts)
-    pairs = list(itertools.combinations(range(counts.n_genes), 2))
+    if "posterior_zeta" in ds:
+        values, labels = parameters_of(ds), [ds[name].values for name in PAIR_GENES]
+    else:
+        values, labels = of_pairs(ds)
+    members = (counts.genes.get_indexer(names) for names in labels)
+    pairs = [(int(i), int(j)) for i, j in zip(*members, strict=True)]
     out = _Replicates(counts.genes, cells, pairs)
     chain = rng.integers(ds.sizes["chain"], size=draws)
     draw = rng.integers(ds.sizes["draw"], size=draws)
-    if "posterior_zeta" in ds:
-        names = ("mean", "sd_within", "zeta", "z_between")
-        value = {name: ds[f"posterior_{name}"].values for name in names}
-    else:
-        value = of_pairs(ds)
-    each = ds["posterior_within_sample"].values if "posterior_within_sample" in ds else None
-    for c, d in zip(chain, draw, strict=True):
-        for k, (i, j) in enumerate(pairs):
-            mean = np.stack([value["mean"][c, d, :, i, j], value["mean"][c, d, :, j, i]], 1)
-            sd = np.array([value["sd_within"][c, d, i, j], value["sd_within"][c, d, j, i]])
-            zeta = value["zeta"][c, d, i, j]
-            z = (
-                np.full(cells.n_samples, zeta)
-                if each is None
-                else np.arctanh(np.clip(each[c, d, :, i, j], -0.9999, 0.9999))
-            )
-            between = np.tanh(value["z_between"][c, d, i, j])
-            out.add(k, draw_counts(cells, mean, sd, z, rng), np.tanh(zeta), between)
+    for k in range(len(pairs)):
+        value = {name: v[chain, draw, k] for name, v in values.items()}
+        zeta = value["zeta"]
+        z = value.get("within_sample", np.repeat(zeta[:, None], cells.n_samples, 1))
+        if ds.attrs.get("structure") == "independent":
+            z = np.zeros_like(z)
+        drawn = Parameters(value["mean"], value["sd_within"], np.tanh(z))
+        out.add(k, drawn, zeta, value["z_between"], rng)
     return out.dataset(p_values=True)
 
 
@@ -209,8 +158,15 @@ class _Replicates:
             for g in range(len(self.names))
         }
 
-    def add(self, k: int, x: Array, within: float, between: float) -> None:
-        self.by_pair[k].append((*statistics(x, self.cells), within, between))
+    def add(
+        self, k: int, drawn: Parameters, zeta: Array, z_between: Array, rng: np.random.Generator
+    ) -> None:
+        cells = self.cells
+        for d in range(len(zeta)):
+            one = Parameters(*(v[d : d + 1] for v in drawn))
+            x = random_counts(cells.log_s, cells.starts, one, rng)[0].astype(float)
+            correlations = np.tanh(zeta[d]), np.tanh(z_between[d])
+            self.by_pair[k].append((*statistics(x, cells), *correlations))
 
     def dataset(self, p_values: bool) -> xr.Dataset:
         columns = [list(zip(*rows, strict=True)) for rows in self.by_pair]
@@ -299,7 +255,7 @@ def _setups(setup: Setup, priors: Any) -> dict[str, Setup]:
 def _sensitivity_row(draws: Draws, setup: Setup, level: str, confidence: float) -> dict[str, Any]:
     z = draws.flat("zeta" if level == "within" else "z_between")
     found = tables.pair_summary(z, confidence, Intervals().rope)
-    variance, (low, high) = tables.prior_of_z(setup.priors, f"z_{level}", confidence)
+    variance, (low, high) = setup.acting().of_z(level, confidence)
     return {
         "level": level,
         **{k: float(found[k]) for k in ("correlation", "sd", "ci_lower", "ci_upper")},
@@ -324,23 +280,25 @@ def compare_structures(
     settings = _fit_options("compare_structures", options, _SETTINGS)
     valid_seed(seed)
     az = optional("arviz", "Bayesian models")
-    seeds, cells = np.random.default_rng(seed), cells_of(counts)
-    positions = (gene_position(counts, genes[0]), gene_position(counts, genes[1]))
+    seeds = np.random.default_rng(seed)
     fits, criteria = {}, {}
     for structure in STRUCTURES:
-        pair = named_pair(counts, replace(setup, structure=structure), *genes)
+        changed = replace(setup, structure=structure)
+        pair = named_pair(counts, changed, *genes)
         draws = sample_pair(pair, settings, int(seeds.integers(2**31)))
         chains, n = draws.zeta.shape
         keep = np.linspace(0, n - 1, min(n, LOO_DRAWS // chains)).astype(int)
         at = (np.arange(chains)[:, None] * n + keep).ravel()
-        value = log_likelihood(pair, cells, positions, draws, at).reshape(chains, len(keep), -1)
+        value = cell_log_likelihood(pair, draws, at).reshape(chains, len(keep), -1)
         groups = {
             "posterior": xr.Dataset({"zeta": (("chain", "draw"), draws.zeta[:, keep])}),
             "log_likelihood": xr.Dataset({"counts": (("chain", "draw", "cell"), value)}),
         }
         coords = {"chain": np.arange(chains), "draw": np.arange(len(keep))}
         fits[structure] = arviz_groups({k: v.assign_coords(coords) for k, v in groups.items()})
-        criteria[structure] = waic(value.reshape(-1, value.shape[2]))
+        criteria[structure] = waic(value.reshape(-1, value.shape[2])) | leave_donor_out(
+            az, pair, changed, draws, keep, settings, int(seeds.integers(2**30))
+        )
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         # ArviZ 1 rounds the table by default.
@@ -353,17 +311,12 @@ def compare_structures(
     return table.join(pd.DataFrame(criteria).T)
 
 
-def log_likelihood(
-    pair: Pair, cells: Cells, genes: tuple[int, int], draws: Draws, at: NDArray[np.int64]
-) -> Array:
+def cell_log_likelihood(pair: Pair, draws: Draws, at: NDArray[np.int64]) -> Array:
     """Compute the log likelihood of each cell.
 
     Parameters
     ----------
     pair : Pair
-    cells : Cells
-    genes : tuple of int
-        Columns of ``cells.x``.
     draws : Draws
     at : ndarray of int
         Draws to use, chains in one dimension.
@@ -372,39 +325,10 @@ def log_likelihood(
     -------
     ndarray, shape (n_draws, n_cells)
     """
-    x = cells.x[:, list(genes)].astype(float)
-    rows = Rows(x, cells.log_s, np.ones(len(x)), cells.starts)
-    likelihoods, peaks = [], np.zeros(len(x))
-    for side, (left, step) in enumerate(pair.grids):
-        table, peak = kernels.poisson_table(
-            x[:, side].copy(), rows.log_s, rows.starts, left, step, pair.tables[side].shape[1]
-        )
-        likelihoods.append(table)
-        peaks += peak - special.gammaln(x[:, side] + 1)
     mean, sd, z = (draws.flat(name, at) for name in ("mean", "sd_within", "z_sample"))
-    if pair.structure == "independent":
-        z = np.zeros_like(z)
-    out = np.empty((len(at), len(x)))
-    w = np.empty((likelihoods[0].shape[1], likelihoods[1].shape[1]))
-    (left_a, step_a), (left_b, step_b) = pair.grids
-    for d in range(len(at)):
-        for c, (a, b) in enumerate(itertools.pairwise(cells.starts)):
-            total = kernels.bivariate_weights(
-                w,
-                mean[d, c, 0],
-                mean[d, c, 1],
-                sd[d, 0],
-                sd[d, 1],
-                np.tanh(z[d, c]),
-                left_a[c],
-                step_a,
-                left_b[c],
-                step_b,
-            )
-            out[d, a:b] = kernels.row_likelihoods(
-                w, total, likelihoods[0][a:b], likelihoods[1][a:b]
-            )
-    return out + peaks
+    rho = np.tanh(z) if pair.structure != "independent" else np.zeros_like(z)
+    cells = pair.cells
+    return log_likelihood(pair.x, cells.log_s, cells.starts, pair.grid, Parameters(mean, sd, rho))
 
 
 def waic(log_likelihood: Array) -> dict[str, float]:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import special
 
 from hiercorr.errors import InputError, unknown_name
 from hiercorr.kernels import bayes as kernels
@@ -88,7 +89,30 @@ class Priors:
         """Mean and standard deviation of a coefficient."""
         return 0.0, float(self.table["coefficient"]["sigma"])
 
-    def draw(self, name: str, size: int, rng: np.random.Generator) -> Array:
+    def log_density(self, name: str, x: Array) -> Array:
+        """Evaluate a log prior density, up to a constant.
+
+        Parameters
+        ----------
+        name : str
+        x : ndarray
+            Values; Fisher z for correlations. The density is that of the scale on which the prior
+            is stated: of the correlation for LKJ, of a standard deviation, not of its logarithm.
+        """
+        stated = self.table[name]
+        match stated["distribution"]:
+            case "normal":
+                return -0.5 * ((x - stated.get("mu", 0.0)) / stated["sigma"]) ** 2
+            case "lognormal":
+                return -0.5 * (np.log(x / stated["median"]) / stated["sigma"]) ** 2 - np.log(x)
+            case "halfnormal":
+                return -0.5 * (x / stated["sigma"]) ** 2
+            case "lkj":
+                return -2 * (stated["eta"] - 1) * np.log(np.cosh(x))
+            case _:
+                return (stated["alpha"] - 1) * np.log(x) + (stated["beta"] - 1) * np.log1p(-x)
+
+    def draw(self, name: str, size: int | tuple[int, ...], rng: np.random.Generator) -> Array:
         """Draw from one prior; correlations are drawn as Fisher z."""
         stated = self.table[name]
         match stated["distribution"]:
@@ -106,6 +130,62 @@ class Priors:
     def describe(self) -> dict[str, str]:
         """Return each prior as text, e.g. ``"lognormal(median=0.6, sigma=0.6)"``."""
         return {name: _as_text(stated) for name, stated in self.table.items()}
+
+
+@dataclass(frozen=True)
+class Acting:
+    """Priors that act in a fit.
+
+    Attributes
+    ----------
+    priors : Priors
+    names : tuple of str
+        Names of the parameters that the model has.
+    n_genes : int
+        Number of genes of the correlation matrices with an LKJ prior. With n genes, the marginal
+        prior of each correlation is that of 2 genes with eta + (n - 2) / 2.
+    """
+
+    priors: Priors
+    names: tuple[str, ...]
+    n_genes: int = 2
+
+    def of_z(self, level: str, share: float) -> tuple[float, tuple[float, float]]:
+        r"""Return the prior variance of a Fisher z and the prior interval of its correlation.
+
+        Under LKJ, :math:`(1 + \rho) / 2 \sim Beta(\eta, \eta)`, so that z has the variance
+        :math:`\psi'(\eta) / 2`.
+
+        Parameters
+        ----------
+        level : {"within", "between"}
+        share : float
+            Probability of the interval, which leaves out the same on both sides.
+        """
+        stated, tails = self.priors.table[f"z_{level}"], [(1 - share) / 2, (1 + share) / 2]
+        if stated["distribution"] == "lkj":
+            eta = self._marginal(stated)
+            low, high = 2 * special.betaincinv(eta, eta, tails) - 1
+            return float(special.polygamma(1, eta)) / 2, (float(low), float(high))
+        sd = float(stated["sigma"])
+        low, high = np.tanh(stated.get("mu", 0.0) + sd * special.ndtri(tails))
+        return sd**2, (float(low), float(high))
+
+    def describe(self) -> dict[str, str]:
+        """Return each prior as text, see :meth:`Priors.describe`."""
+        stated = self.priors.describe()
+        found = {name: stated[name] for name in self.names}
+        for name in ("z_within", "z_between"):
+            table = self.priors.table[name]
+            if name in found and self.n_genes > 2 and table["distribution"] == "lkj":
+                found[name] += (
+                    f" of {self.n_genes} genes, for each correlation "
+                    f"lkj(eta={self._marginal(table):g}) of two"
+                )
+        return found
+
+    def _marginal(self, stated: Mapping[str, Any]) -> float:
+        return float(stated["eta"]) + (self.n_genes - 2) / 2
 
 
 def _as_text(stated: Mapping[str, Any]) -> str:

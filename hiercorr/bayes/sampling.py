@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import itertools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -17,6 +19,15 @@ from hiercorr.runtime.optional import optional
 from hiercorr.runtime.resources import cores
 
 SAMPLERS = ("nutpie", "pymc")
+STATISTICS: dict[str, type] = {
+    "diverging": bool,
+    "energy": float,
+    "lp": float,
+    "tree_depth": int,
+    "n_steps": int,
+    "step_size": float,
+}
+_REPORTED = 20  # draws between two updates of a progress bar
 STRICT = 0.99  # target acceptance of the second run, for pairs with divergences in the first
 
 
@@ -74,8 +85,9 @@ class Draws:
         Fisher z of the correlation within each sample.
     tau, share : (...) or None
         Heterogeneity of z, and proportion of the variance shared within blocks.
-    diverging, energy : (...)
-        Statistics of the sampler.
+    diverging, energy, lp, tree_depth, n_steps, step_size : (...)
+        Statistics of the sampler: divergence, energy and log density of the draw (up to a
+        constant), depth and gradients of its trajectory, and step size.
     """
 
     mean: Array
@@ -89,6 +101,30 @@ class Draws:
     share: Array | None
     diverging: NDArray[np.bool_]
     energy: Array
+    lp: Array
+    tree_depth: NDArray[np.int64]
+    n_steps: NDArray[np.int64]
+    step_size: Array
+
+    def stored(self) -> NDArray[Any]:
+        """Return all draws in one structured array, shape (n_chains, n_draws)."""
+        each = {f.name: getattr(self, f.name) for f in fields(self)}
+        each = {name: v for name, v in each.items() if v is not None}
+        kinds = [(name, v.dtype, v.shape[2:]) for name, v in each.items()]
+        out = np.empty(self.zeta.shape, np.dtype(kinds))
+        for name, v in each.items():
+            out[name] = v
+        return out
+
+    @classmethod
+    def restored(cls, array: NDArray[Any]) -> Draws:
+        """Return the draws that :meth:`stored` wrote."""
+        names = array.dtype.names or ()
+        found: dict[str, Any] = {
+            f.name: np.ascontiguousarray(array[f.name]) if f.name in names else None
+            for f in fields(cls)
+        }
+        return cls(**found)
 
     def flat(self, name: str, at: NDArray[np.int64] | slice = slice(None)) -> Array:
         """Return one variable with chains and draws in one dimension, at selected draws."""
@@ -96,49 +132,84 @@ class Draws:
         return np.asarray(values.reshape(-1, *values.shape[2:])[at])
 
 
-def sample_pair(pair: Pair, settings: Settings, seed: int) -> Draws:
-    """Draw from the posterior of one pair, again with smaller steps if trajectories diverged."""
-    run = _nutpie if settings.sampler == "nutpie" else _pymc
+def sample_pair(
+    pair: Pair, settings: Settings, seed: int, report: Callable[[int], object] | None = None
+) -> Draws:
+    """Draw from the posterior of one pair, again with smaller steps if trajectories diverged.
+
+    Parameters
+    ----------
+    pair : Pair
+    settings : Settings
+    seed : int
+    report : callable, optional
+        Receives the number of draws and adaptation steps, of all chains, that are done.
+
+    Returns
+    -------
+    Draws
+    """
     with blas.at_most(1):  # chains are parallel already
-        best = run(pair, settings, settings.target_accept, seed)
+        best = _run(pair, settings, settings.target_accept, seed, report)
         if best.diverging.any() and settings.target_accept < STRICT:
-            again = run(pair, settings, STRICT, seed + 1)
+            again = _run(pair, settings, STRICT, seed + 1, None)
             best = again if again.diverging.sum() < best.diverging.sum() else best
     return best
 
 
-def _nutpie(pair: Pair, settings: Settings, target_accept: float, seed: int) -> Draws:
+def _run(
+    pair: Pair,
+    settings: Settings,
+    target_accept: float,
+    seed: int,
+    report: Callable[[int], object] | None,
+) -> Draws:
+    if settings.sampler == "nutpie":
+        return _nutpie(pair, settings, target_accept, seed, report)
+    return _pymc(pair, settings, target_accept, seed)
+
+
+def _nutpie(
+    pair: Pair,
+    settings: Settings,
+    target_accept: float,
+    seed: int,
+    report: Callable[[int], object] | None,
+) -> Draws:
     nutpie = optional("nutpie", "Bayesian models")
     from nutpie.compiled_pyfunc import from_pyfunc
 
-    n = pair.layout.size
+    n, done = pair.layout.size, itertools.count(1)
 
     def start(seed: Any) -> Array:
         return pair.initial + 0.5 * pair.spread * np.random.default_rng(seed).standard_normal(n)
 
+    def vector(theta: Array) -> dict[str, Array]:
+        k = next(done)
+        if report is not None and k % _REPORTED == 0:
+            report(k)
+        return {"vector": np.array(theta)}
+
     model = from_pyfunc(
         n,
         lambda: pair.log_density,
-        lambda *_: _vector,
+        lambda *_: vector,
         [np.dtype(np.float64)],
         [(n,)],
         ["vector"],
         make_initial_point_fn=start,
     )
     trace = _run_nutpie(nutpie, model, settings, target_accept, seed)
-    stats = trace["sample_stats"]
     return unpack(
-        pair,
-        trace["posterior"]["vector"].values,
-        stats["diverging"].values.astype(bool),
-        stats["energy"].values,
+        pair, trace["posterior"]["vector"].values, sampler_statistics(trace["sample_stats"])
     )
 
 
 def _run_nutpie(
     nutpie: Any, model: Any, settings: Settings, target_accept: float, seed: int
 ) -> Any:
-    return nutpie.sample(
+    """Sample with nutpie; an interruption ends the chains and is passed on."""
+    running = nutpie.sample(
         model,
         draws=settings.draws,
         tune=settings.tune,
@@ -148,14 +219,27 @@ def _run_nutpie(
         progress_bar=False,
         save_warmup=False,
         target_accept=target_accept,
+        blocking=False,
     )
+    try:
+        return running.wait()  # nutpie.sample itself returns incomplete chains when interrupted
+    except BaseException:
+        running.cancel()
+        raise
 
 
-def _vector(theta: Array) -> dict[str, Array]:
-    return {"vector": np.array(theta)}
+def sampler_statistics(stats: Any) -> dict[str, NDArray[Any]]:
+    """Return the statistics of a trace of nutpie or PyMC under the names that ArviZ uses."""
+    names = {"lp": ("lp", "logp"), "tree_depth": ("tree_depth", "depth")}
+    out = {}
+    for name in STATISTICS:
+        known = names.get(name, (name,))
+        values = stats[next(k for k in known if k in stats)].values
+        out[name] = values.astype(STATISTICS[name])
+    return out
 
 
-def unpack(pair: Pair, theta: Array, diverging: NDArray[np.bool_], energy: Array) -> Draws:
+def unpack(pair: Pair, theta: Array, statistics: Mapping[str, NDArray[Any]]) -> Draws:
     """Transform sampled vectors to parameters.
 
     Parameters
@@ -163,7 +247,8 @@ def unpack(pair: Pair, theta: Array, diverging: NDArray[np.bool_], energy: Array
     pair : Pair
     theta : ndarray, shape (n_chains, n_draws, size)
         Sampled vectors.
-    diverging, energy : ndarray, shape (n_chains, n_draws)
+    statistics : mapping
+        See :func:`sampler_statistics`.
 
     Returns
     -------
@@ -194,8 +279,7 @@ def unpack(pair: Pair, theta: Array, diverging: NDArray[np.bool_], energy: Array
         z_sample=z,
         tau=tau,
         share=share,
-        diverging=diverging,
-        energy=energy,
+        **statistics,
     )
 
 
@@ -207,7 +291,7 @@ def _pymc(pair: Pair, settings: Settings, target_accept: float, seed: int) -> Dr
 
 def _start_values(pair: Pair) -> dict[str, Any]:
     return {
-        "mean": np.stack([m.m for m in pair.margins], 1).ravel(),
+        "mean": np.stack([m.m for m in pair.margins], 1),
         "sd_within": np.exp(pair.initial[pair.layout.log_sd_within]),
         "sd_between": np.exp(pair.initial[pair.layout.log_sd_between]),
     }
@@ -226,8 +310,8 @@ def _from_trace(trace: Any, pair: Pair) -> Draws:
         else np.repeat(zeta[..., None], pair.layout.n_samples, -1)
     )
     return Draws(
-        mean=value("mean").reshape(*zeta.shape, -1, 2),
-        coefficient=value("coefficient"),
+        mean=value("mean"),
+        coefficient=value("beta"),
         sd_within=value("sd_within"),
         sd_between=value("sd_between"),
         zeta=zeta,
@@ -235,8 +319,7 @@ def _from_trace(trace: Any, pair: Pair) -> Draws:
         z_sample=z,
         tau=value("tau") if pair.layout.heterogeneity else None,
         share=value("share") if pair.layout.blocked else None,
-        diverging=stats["diverging"].values.astype(bool),
-        energy=np.asarray(stats["energy"].values),
+        **sampler_statistics(stats),
     )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hiercorr.bayes.priors import Priors, read_priors
+from hiercorr.bayes.priors import Acting, Priors, read_priors
 from hiercorr.errors import InputError, between_0_and_1
 
 STRUCTURES = ("both", "within", "independent")
@@ -79,6 +79,68 @@ class Setup:
             "structure": self.structure,
             "sample_column": self.sample,
         }
+
+    def acting(self, method: str = "marginal", n_genes: int = 2) -> Acting:
+        """Return the priors that act in a fit.
+
+        Parameters
+        ----------
+        method : {"marginal", "latent", "grids"}
+            ``"grids"``: that of :meth:`hiercorr.BayesianCorrelation.fit_many`, in which
+            coefficients have flat priors.
+        n_genes : int
+            Number of genes whose correlation matrices have a prior: all those of the latent model,
+            two of the others.
+        """
+        within = self.structure != "independent"
+        has = {
+            "sd_within": True,
+            "sd_between": True,
+            "z_within": within,
+            "z_between": self.structure == "both",
+            "tau": self.heterogeneity and within and method != "latent",
+            "share": self.population.blocked,
+            "intercept": method != "grids",
+            "coefficient": method != "grids" and self.population.design.shape[1] > 1,
+        }
+        return Acting(self.priors, tuple(k for k, v in has.items() if v), n_genes)
+
+    def check_latent(self) -> None:
+        """Raise an error if the latent model cannot have this setup, or would ignore part of it."""
+        if self.population.blocked or self.structure != "both":
+            raise InputError(
+                "method='latent' cannot be combined with block= or structure=: use "
+                "method='marginal'"
+            )
+        if self.heterogeneity:
+            raise InputError(
+                "method='latent' has one correlation within all samples: build the model with "
+                "heterogeneity=False, or use method='marginal'"
+            )
+        for name in ("z_within", "z_between"):
+            if self.priors.table[name]["distribution"] != "lkj":
+                raise InputError(
+                    f"method='latent' needs an LKJ prior of {name!r}: use method='marginal'"
+                )
+
+    def check_grids(self) -> None:
+        """Raise an error if a fit on grids would ignore part of this setup."""
+        if self.population.blocked or self.structure != "both":
+            raise InputError(
+                "fit_many has no block= or structure=: select one sample per donor with subset=, "
+                "or use fit()"
+            )
+        shipped = read_priors().table
+        for name in ("intercept", "coefficient"):
+            if self.priors.table[name] != shipped[name]:
+                raise InputError(
+                    f"fit_many has flat priors of the coefficients: leave out the prior of {name!r}"
+                    ", or use fit()"
+                )
+        if self.priors.table["sd_within"]["distribution"] != "lognormal":
+            raise InputError(
+                "fit_many needs a lognormal prior of 'sd_within': change it, or use fit()"
+            )
 
     def check_priors(self) -> None:
         """Raise an error if a prior was changed for a parameter that the model does not have."""

@@ -10,18 +10,17 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from hiercorr.bayes.collected import PAIR, parameters_of
+from hiercorr.bayes.diagnostics import diagnose
 from hiercorr.bayes.margin import Array
-from hiercorr.bayes.priors import Priors
-from hiercorr.bayes.sampling import Draws
+from hiercorr.bayes.priors import Acting, Priors
 from hiercorr.bayes.setup import Intervals, Setup
 from hiercorr.counts.counts import Counts
-from hiercorr.runtime.optional import optional
-from hiercorr.schema import PAIR_VARIABLES, Flag
-from hiercorr.simulate import natural_correlation
+from hiercorr.results import posterior
+from hiercorr.schema import Flag
 
-MAX_R_HAT, MIN_ESS, MIN_BFMI = 1.01, 400.0, 0.3
 MIN_CONTRACTION = 0.5
-PRIOR_DRAWS = 200_000
+MIN_INFORMATION = 2.0  # below, correlations of 0.5 are shrunken by more than 0.1 on average
 ADVICE = (
     "raise draws= and tune=, or target_accept= (divergences); genes with few counts need stronger "
     "priors or more cells; see r_hat, ess_bulk and result.idata.sample_stats"
@@ -80,173 +79,12 @@ def pair_summary(z: Array, share: float, rope: float) -> dict[str, Array]:
     }
 
 
-def prior_of_z(priors: Priors, name: str, share: float) -> tuple[float, tuple[float, float]]:
-    """Compute the prior variance of a Fisher z and the prior interval of its correlation."""
-    z = priors.draw(name, PRIOR_DRAWS, np.random.default_rng(0))
-    low, high = np.quantile(np.tanh(z), [(1 - share) / 2, (1 + share) / 2])
-    return float(z.var()), (float(low), float(high))
-
-
 def prior_note(level: str, confidence: float, limits: tuple[float, float]) -> str:
     """Describe the prior of a correlation in a sentence."""
     low, high = limits
     return (
         f"Prior of the correlation {level} samples: {100 * confidence:g}% in {low:.2f}..{high:.2f}."
     )
-
-
-def stack_pairs(draws: Mapping[tuple[int, int], Draws], n_genes: int) -> xr.Dataset:
-    """Collect the draws of all pairs.
-
-    Parameters
-    ----------
-    draws : mapping
-        Draws of each pair of gene positions.
-    n_genes : int
-
-    Returns
-    -------
-    xarray.Dataset
-        Dimensions (chain, draw, ..., gene, partner). Variables of a single gene differ between
-        pairs: entry (j, k) is gene j's in the pair of j and k.
-    """
-    some = next(iter(draws.values()))
-    chains, n = some.zeta.shape
-    samples, k = some.mean.shape[2], some.coefficient.shape[2]
-    square = (n_genes, n_genes)
-    one, dims = (chains, n, *square), ("chain", "draw", "gene", "partner")
-    out: dict[str, Any] = {
-        name: (dims, np.full(one, np.nan, np.float32))
-        for name in (
-            "posterior_zeta",
-            "posterior_z_between",
-            "posterior_within",
-            "posterior_between",
-            "posterior_natural",
-            "posterior_sd_within",
-            "posterior_sd_between",
-        )
-    }
-    for name, dim, size in (
-        ("mean", "sample", samples),
-        ("within_sample", "sample", samples),
-        ("beta", "coefficient", k),
-    ):
-        shape = (chains, n, size, *square)
-        out[f"posterior_{name}"] = ((*dims[:2], dim, *dims[2:]), np.full(shape, np.nan, np.float32))
-    for name in ("tau", "share"):
-        if getattr(some, name) is not None:
-            out[f"posterior_{name}"] = (dims, np.full(one, np.nan, np.float32))
-    out["stats_diverging"] = (dims, np.zeros(one, bool))
-    out["stats_energy"] = (dims, np.full(one, np.nan))
-    for (i, j), d in draws.items():
-        natural = natural_correlation(np.tanh(d.zeta), d.sd_within[..., 0], d.sd_within[..., 1])
-        symmetric = {
-            "posterior_zeta": d.zeta,
-            "posterior_z_between": d.z_between,
-            "posterior_within": np.tanh(d.zeta),
-            "posterior_between": np.tanh(d.z_between),
-            "posterior_natural": natural,
-            "posterior_within_sample": np.tanh(d.z_sample),
-            "posterior_tau": d.tau,
-            "posterior_share": d.share,
-            "stats_diverging": d.diverging,
-            "stats_energy": d.energy,
-        }
-        by_gene = {
-            "sd_within": d.sd_within,
-            "sd_between": d.sd_between,
-            "mean": d.mean,
-            "beta": d.coefficient,
-        }
-        for a, b, side in ((i, j, 0), (j, i, 1)):
-            for name, values in symmetric.items():
-                if values is not None:
-                    out[name][1][..., a, b] = values
-            for name, values in by_gene.items():
-                out[f"posterior_{name}"][1][..., a, b] = values[..., side]
-    for name in ("within", "between", "natural", "within_sample"):
-        out[f"posterior_{name}"][1][..., np.arange(n_genes), np.arange(n_genes)] = 1.0
-    return xr.Dataset(out)
-
-
-def from_latent(trace: Any) -> xr.Dataset:
-    """Convert draws of the latent model to the variables of :func:`stack_pairs`."""
-    post, stats = trace["posterior"], trace["sample_stats"]
-    within, between = (
-        np.asarray(post[f"{level}_correlation"].values) for level in ("within", "between")
-    )
-    n = within.shape[-1]
-    diagonal = np.arange(n)
-    zeta, z_between = (np.arctanh(np.clip(r, -1 + 1e-12, 1 - 1e-12)) for r in (within, between))
-    for z in (zeta, z_between):
-        z[..., diagonal, diagonal] = np.nan
-    sd = np.asarray(post["sd_within"].values)
-    natural = natural_correlation(np.tanh(zeta), sd[..., :, None], sd[..., None, :])
-    natural[..., diagonal, diagonal] = 1.0
-    dims = ("chain", "draw", "gene", "partner")
-    square = {
-        "zeta": zeta,
-        "z_between": z_between,
-        "within": within,
-        "between": between,
-        "natural": natural,
-        "sd_within": np.broadcast_to(sd[..., None], within.shape),
-        "sd_between": np.broadcast_to(post["sd_between"].values[..., None], within.shape),
-    }
-    out: dict[str, Any] = {
-        f"posterior_{k}": (dims, v.astype(np.float32)) for k, v in square.items()
-    }
-    for name, variable, dim in (("mean", "mean", "sample"), ("beta", "coefficient", "coefficient")):
-        values = np.asarray(post[variable].values)[..., None]
-        shape = (*values.shape[:-1], n)
-        out[f"posterior_{name}"] = (
-            (*dims[:2], dim, *dims[2:]),
-            np.broadcast_to(values, shape).astype(np.float32),
-        )
-    diverging, energy = (
-        np.asarray(stats[k].values)[..., None, None] for k in ("diverging", "energy")
-    )
-    out["stats_diverging"] = (dims, np.broadcast_to(diverging.astype(bool), within.shape).copy())
-    out["stats_energy"] = (dims, np.broadcast_to(energy, within.shape).copy())
-    return xr.Dataset(out)
-
-
-def diagnose(
-    z: Array, energy: Array, diverging: NDArray[np.bool_]
-) -> tuple[dict[str, Array], NDArray[np.uint16]]:
-    """Compute convergence diagnostics of Fisher z.
-
-    Parameters
-    ----------
-    z, energy, diverging : ndarray, shape (n_chains, n_draws, ...)
-
-    Returns
-    -------
-    variables : dict
-        ``ess_bulk``, ``ess_tail`` and ``r_hat``.
-    flag : ndarray of uint16
-        ``NOT_CONVERGED`` where a diagnostic fails.
-    """
-    az = optional("arviz", "Bayesian models")
-    data = xr.Dataset(
-        {"z": (("chain", "draw", "pair"), z.reshape(*z.shape[:2], -1).astype(np.float64))}
-    )
-    shape = z.shape[2:]
-    found = {
-        "ess_bulk": az.ess(data, method="bulk")["z"].values.reshape(shape),
-        "ess_tail": az.ess(data, method="tail")["z"].values.reshape(shape),
-        "r_hat": az.rhat(data)["z"].values.reshape(shape),
-    }
-    step = np.diff(energy, axis=1)
-    bfmi = (step**2).mean(1) / energy.var(1)
-    failed = (
-        ~(found["r_hat"] <= MAX_R_HAT)
-        | ~(found["ess_bulk"] >= MIN_ESS)
-        | ~(found["ess_tail"] >= MIN_ESS)
-    )
-    failed |= diverging.any((0, 1)) | (bfmi < MIN_BFMI).any(0)
-    return found, np.where(failed, Flag.NOT_CONVERGED.bit, np.uint16(0)).astype(np.uint16)
 
 
 def projected(correlation: Array) -> tuple[Array, float]:
@@ -263,7 +101,7 @@ def projected(correlation: Array) -> tuple[Array, float]:
 
 
 def both_levels(
-    drawn: xr.Dataset, setup: Setup, intervals: Intervals
+    drawn: xr.Dataset, setup: Setup, acting: Acting, intervals: Intervals
 ) -> tuple[dict[str, dict[str, NDArray]], dict[str, Any]]:
     """Summarise draws at both levels.
 
@@ -272,56 +110,110 @@ def both_levels(
     drawn : xarray.Dataset
         Draws of all pairs.
     setup : Setup
+    acting : Acting
+        Priors that acted.
     intervals : Intervals
 
     Returns
     -------
     tables : dict
-        Pair variables (gene, partner) of levels ``"within"`` and ``"between"``.
+        Pair variables (pair,) of levels ``"within"`` and ``"between"``, with ``flag``.
     attrs : dict
         Attributes of the result.
     """
     tables: dict[str, dict[str, NDArray]] = {}
     attrs: dict[str, Any] = {}
-    n = drawn.sizes["gene"]
-    upper = np.triu_indices(n, 1)
-    energy, diverging = (drawn[f"stats_{k}"].values[..., *upper] for k in ("energy", "diverging"))
-    for level, variable, prior in (
-        ("within", "zeta", "z_within"),
-        ("between", "z_between", "z_between"),
-    ):
-        z = drawn[f"posterior_{variable}"].values[..., *upper].astype(np.float64)
-        flat = z.reshape(-1, z.shape[-1])
-        found = pair_summary(flat, intervals.confidence, intervals.rope)
-        diagnostics, flag = diagnose(z, energy, diverging)
-        variance, limits = prior_of_z(setup.priors, prior, intervals.confidence)
-        found |= diagnostics | {"contraction": 1 - flat.var(0, ddof=1) / variance}
+    values = parameters_of(drawn)
+    n_pairs = drawn.sizes[PAIR]
+    stats = {}
+    for name in ("energy", "diverging"):
+        each = drawn[f"{posterior.STATS}{name}"].values
+        if each.ndim == 2:  # one chain of all pairs
+            each = np.broadcast_to(each[..., None], (*each.shape, n_pairs))
+        stats[name] = each
+    for level, variable in (("within", "zeta"), ("between", "z_between")):
+        z = values[variable].reshape(-1, n_pairs)
+        found: dict[str, NDArray] = dict(pair_summary(z, intervals.confidence, intervals.rope))
+        used = {name: v for name, v in values.items() if name in _REPORTED[level]}
+        diagnostics = diagnose(used, stats)
+        variance, limits = acting.of_z(level, intervals.confidence)
+        found |= diagnostics.table | {"contraction": 1 - z.var(0, ddof=1) / variance}
+        flag = diagnostics.flag
         flag[found["contraction"] < MIN_CONTRACTION] |= Flag.PRIOR_DOMINATED.bit
         if level == "within":
-            found |= _natural_and_predicted(drawn, upper, intervals.confidence)
-        table: dict[str, NDArray] = {k: square(v, n) for k, v in found.items()}
-        np.fill_diagonal(table["correlation"], 1.0)
-        not_definite = False
-        if n > 2:
-            nearest, smallest = projected(table["correlation"])
-            not_definite = not smallest > 0
-            table["correlation_projected"] = nearest
-            attrs[f"smallest_eigenvalue_{level}"] = smallest
-            attrs[f"positive_definite_{level}"] = int(not not_definite)
-        flags = np.zeros((n, n), np.uint16)
-        flags[upper] = flag
-        table["flag"] = flags | flags.T
-        tables[level] = table
+            found |= _natural_and_predicted(values, intervals.confidence)
+        tables[level] = {**found, "flag": flag}
         suffix = "" if level == "within" else f"_{level}"
+        attrs[f"worst_parameter{suffix}"] = diagnostics.worst
         prior_text = prior_note(level, intervals.confidence, limits)
-        attrs[f"note{suffix}"] = _note(level, prior_text, flag, not_definite, setup)
+        attrs[f"note{suffix}"] = _note(level, prior_text, flag, setup, acting)
         attrs[f"title{suffix}"] = f"Bayesian correlation, {level} samples"
-    attrs["divergences"] = int(diverging.sum())
+    divergences = drawn[f"{posterior.STATS}diverging"].values
+    attrs["divergences"] = int(divergences.sum())
     return tables, attrs
 
 
+# Parameters on which the results of a level rest: their diagnostics are reported.
+_REPORTED = {
+    "within": ("zeta", "natural", "tau", "within_sample", "new_sample", "sd_within", "mean"),
+    "between": ("z_between", "sd_between", "share", "beta", "mean"),
+}
+
+
+def arranged(
+    levels: Mapping[str, dict[str, NDArray]],
+    n: int,
+    target: int | None,
+    gene_flag: NDArray[np.uint16],
+) -> tuple[dict[str, dict[str, NDArray]], dict[str, Any]]:
+    """Arrange the variables of pairs as (gene, partner) or (target, gene).
+
+    Parameters
+    ----------
+    levels : mapping
+        Variables (pair,) of each level; pairs as :func:`numpy.triu_indices` counts them, or of the
+        target with the other genes in their order.
+    n : int
+        Number of genes.
+    target : int, optional
+        Position of the target.
+    gene_flag : ndarray of uint16, shape (n_genes,)
+        Flags of the genes, for those with themselves.
+
+    Returns
+    -------
+    levels : dict
+    attrs : dict
+        Attributes of the result: whether the correlations form a correlation matrix.
+    """
+    out: dict[str, dict[str, NDArray]] = {}
+    attrs: dict[str, Any] = {}
+    i, j = np.triu_indices(n, 1)
+    shape, alone = (n, n), (np.arange(n), np.arange(n))
+    if target is not None:
+        shape, alone = (1, n), (np.zeros(1, int), np.array([target]))
+        i, j = np.zeros(n - 1, int), np.delete(np.arange(n), target)
+    for level, found in levels.items():
+        table: dict[str, NDArray] = {}
+        for name, values in found.items():
+            empty = np.uint16(0) if name == "flag" else np.nan
+            table[name] = np.full(shape, empty, values.dtype)
+            table[name][i, j] = values
+            if target is None:
+                table[name][j, i] = values
+        table["correlation"][alone] = 1.0
+        table["flag"][alone] = Flag.SELF.bit | gene_flag[alone[1]]
+        if target is None and n > 2:
+            nearest, smallest = projected(table["correlation"])
+            table["correlation_projected"] = nearest
+            attrs[f"smallest_eigenvalue_{level}"] = smallest
+            attrs[f"positive_definite_{level}"] = int(smallest > 0)
+        out[level] = table
+    return out, attrs
+
+
 def _note(
-    level: str, prior_text: str, flag: NDArray[np.uint16], not_definite: bool, setup: Setup
+    level: str, prior_text: str, flag: NDArray[np.uint16], setup: Setup, acting: Acting
 ) -> str:
     notes = [prior_text]
     if setup.structure == "independent" or (level == "between" and setup.structure != "both"):
@@ -333,54 +225,74 @@ def _note(
         notes.append("prior_dominated: the data reduced the prior variance by less than half.")
     if (flag & Flag.NOT_CONVERGED.bit).any():
         notes.append(f"not_converged: {ADVICE}.")
-    if not_definite:
-        notes.append(
-            "The correlations of the pairs do not form a correlation matrix: "
-            "correlation_projected is the nearest one."
-        )
-    priors = "; ".join(f"{k} {v}" for k, v in setup.priors.describe().items())
+    priors = "; ".join(f"{k} {v}" for k, v in acting.describe().items())
     return " ".join([*notes, f"Priors: {priors}."])
 
 
-def _natural_and_predicted(drawn: xr.Dataset, upper: tuple, confidence: float) -> dict[str, Array]:
+NOT_DEFINITE = (
+    "The correlations of the pairs do not form a correlation matrix: correlation_projected is the "
+    "nearest one."
+)
+
+
+def _natural_and_predicted(values: Mapping[str, Array], confidence: float) -> dict[str, Array]:
     """Summarise the correlation of unlogged expression and predict that of a new sample."""
-
-    def flat(name: str, n_pairs: int = len(upper[0])) -> Array:
-        values = drawn[f"posterior_{name}"].values[..., *upper]
-        return np.asarray(values.reshape(-1, n_pairs).astype(np.float64))
-
-    natural = flat("natural")
+    n_pairs = values["zeta"].shape[-1]
+    natural = values["natural"].reshape(-1, n_pairs)
     low, high = interval(natural, confidence)
     found = {"natural_correlation": natural.mean(0), "natural_lower": low, "natural_upper": high}
-    if "posterior_tau" in drawn:
-        tau, zeta = flat("tau"), flat("zeta")
-        new = np.tanh(zeta + tau * np.random.default_rng(0).standard_normal(natural.shape))
-        found |= {"tau2": (tau**2).mean(0)}
-        found["prediction_lower"], found["prediction_upper"] = interval(new, 0.95)
+    if "tau" in values:
+        new = values["new_sample"].reshape(-1, n_pairs)
+        found |= {"tau2": (values["tau"].reshape(-1, n_pairs) ** 2).mean(0)}
+        found["prediction_lower"], found["prediction_upper"] = interval(new, confidence)
     return found
 
 
-def square(values: Array, n: int) -> Array:
-    """Return symmetric (n, n) matrices from the entries above the diagonal; NaN on it."""
-    out = np.full((n, n), np.nan)
-    upper = np.triu_indices(n, 1)
-    out[upper] = values
-    out[upper[::-1]] = values
-    return out
+def information(counts: Counts, priors: Priors) -> Array:
+    r"""Compute the information of each gene on a typical amount of biological variance.
+
+    .. math:: \frac{1}{\theta} \sqrt{\tfrac12 \sum_i
+              \left(\frac{s_i\mu}{1 + s_i\mu/\theta}\right)^2},
+              \qquad 1/\theta = e^{\sigma^2} - 1
+
+    the typical overdispersion over its standard error under Poisson counts, as for
+    :class:`hiercorr.CSCore`, at the prior median of the standard deviation within samples. It does
+    not depend on the estimated variance of the gene, selection on which would bias estimates.
+
+    Parameters
+    ----------
+    counts : Counts
+    priors : Priors
+
+    Returns
+    -------
+    ndarray, shape (n_genes,)
+    """
+    typical = np.expm1(np.exp(2 * priors.log_sd[0]))
+    mean = _mean_count(counts)[:, None] * counts.depth
+    return np.array([typical * np.sqrt(((m / (1 + m * typical)) ** 2).sum() / 2) for m in mean])
 
 
-def gene_flags(counts: Counts) -> NDArray[np.uint16]:
-    """Flag genes without a count in some sample."""
-    absent = (np.diff(counts.offsets, axis=1) == 0).any(1)
-    return np.where(absent, Flag.ABSENT_IN_SAMPLE.bit, np.uint16(0)).astype(np.uint16)
+def gene_flags(counts: Counts, priors: Priors) -> NDArray[np.uint16]:
+    """Flag genes without a count in some sample, or with too few counts."""
+    flag = np.zeros(counts.n_genes, np.uint16)
+    flag[(np.diff(counts.offsets, axis=1) == 0).any(1)] |= Flag.ABSENT_IN_SAMPLE.bit
+    flag[~(information(counts, priors) >= MIN_INFORMATION)] |= Flag.LOW_INFORMATION.bit
+    return flag
 
 
-def gene_table(counts: Counts, flag: NDArray[np.uint16]) -> dict[str, NDArray]:
-    """Compute the gene variables of a result."""
+def _mean_count(counts: Counts) -> Array:
+    """Return the mean count of each gene per count of depth."""
     total = np.array([counts.values[a:b].sum() for a, b in counts.offsets[:, [0, -1]]])
+    return np.asarray(total / counts.depth.sum())
+
+
+def gene_table(counts: Counts, priors: Priors, flag: NDArray[np.uint16]) -> dict[str, NDArray]:
+    """Compute the gene variables of a result."""
     return {
-        "mean": total / counts.depth.sum(),
+        "mean": _mean_count(counts),
         "detection": counts.detection,
+        "information": information(counts, priors),
         **counts.gene_ids,
         "gene_flag": flag,
     }
@@ -389,55 +301,3 @@ def gene_table(counts: Counts, flag: NDArray[np.uint16]) -> dict[str, NDArray]:
 def sample_variables(counts: Counts) -> dict[str, NDArray]:
     """Compute the sample variables of a result."""
     return {"n_cells": counts.cells_per_sample, "depth": counts.median_depth}
-
-
-def joined(
-    datasets: Mapping[str, xr.Dataset], drawn: xr.Dataset, coefficients: tuple[str, ...]
-) -> xr.Dataset:
-    """Join both levels and the draws in one Dataset.
-
-    Parameters
-    ----------
-    datasets : mapping
-        Datasets of levels ``"within"`` and ``"between"``; variables of the latter get a suffix.
-    drawn : xarray.Dataset
-        Draws.
-    coefficients : tuple of str
-        Names of the coefficients.
-
-    Returns
-    -------
-    xarray.Dataset
-    """
-    dataset = datasets["within"]
-    for text in ("title", "note"):
-        dataset.attrs.setdefault(f"{text}_between", datasets["between"].attrs[text])
-    for name in PAIR_VARIABLES:
-        if name in datasets["between"]:
-            dataset[f"{name}_between"] = datasets["between"][name]
-    if "coefficient" in drawn.dims:
-        dataset = dataset.assign_coords(coefficient=np.array(coefficients, object))
-    for key, values in drawn.items():
-        dataset[key] = values.variable
-        dataset[key].attrs["long_name"] = _DRAWS.get(str(key), str(key))
-    return dataset.assign_coords(
-        chain=np.arange(drawn.sizes["chain"]), draw=np.arange(drawn.sizes["draw"])
-    )
-
-
-_DRAWS = {
-    "posterior_zeta": "Fisher z of the correlation within a typical sample",
-    "posterior_z_between": "Fisher z of the correlation between samples",
-    "posterior_within": "correlation of log expression within a typical sample",
-    "posterior_between": "correlation of the sample means of log expression",
-    "posterior_natural": "correlation of unlogged expression within a typical sample",
-    "posterior_within_sample": "correlation of log expression within each sample",
-    "posterior_tau": "standard deviation between samples of the Fisher z within samples",
-    "posterior_share": "proportion of the between-sample variance shared within blocks",
-    "posterior_mean": "mean log rate of the sample at the mean sequencing depth",
-    "posterior_beta": "regression coefficient, natural log",
-    "posterior_sd_within": "standard deviation of log expression within samples",
-    "posterior_sd_between": "standard deviation of the sample means of log expression",
-    "stats_diverging": "whether the trajectory diverged",
-    "stats_energy": "energy of the draw",
-}

@@ -19,12 +19,13 @@ from hiercorr.between.methods import BetweenProblem
 from hiercorr.between.options import BetweenOptions, BlockFacts
 from hiercorr.between.pair_tests import BetweenEstimates, PairOptions
 from hiercorr.between.pseudobulk import Pseudobulk, sample_arrangements
-from hiercorr.between.two_types import gene_lists, joined, listed_pairs, sum_types, two_types
+from hiercorr.between.two_types import gene_lists, joined, sum_types, two_types
 from hiercorr.counts.aggregate import MIN_COUNTS, depth_column
 from hiercorr.counts.counts import MIN_CELLS
 from hiercorr.counts.modalities import FEATURE_TYPES
 from hiercorr.counts.selection import Selection, check_other_subset
 from hiercorr.counts.sources import DataSource
+from hiercorr.counts.targets import Pairs, given_pairs
 from hiercorr.design.formulas import random_blocks
 from hiercorr.design.samples import sample_name
 from hiercorr.errors import (
@@ -76,11 +77,11 @@ class AcrossCellTypes(Specified):
     genes_a, genes_b : sequence of str, bool mask or int, optional
         Genes of the first and of the second type: names, a mask over all genes, or N for the N
         most highly expressed genes of the type. None: all genes with counts in the type.
-    pairs : DataFrame, path or sequence of (str, str), optional
+    pairs : DataFrame, path, mapping or sequence of (str, str), optional
         Pairs to test, instead of `genes_a` and `genes_b`: a gene of the first type and one of the
-        second, as tuples or in the first two columns of a table, or of a file, such as a list of
-        ligands and receptors. Pairs with a gene that is not in the data, or without counts in its
-        type, are left out with a warning.
+        second, as for :meth:`hiercorr.CSCore.fit`, or in the first two columns of a table, such as
+        a list of ligands and receptors. Pairs with a gene that is not in the data, or without
+        counts in its type, are left out with a warning.
     normalization : {"tmm", "median_of_ratios", "cpm"}
         Normalisation of library sizes, of each type from all of its genes.
     layer, depth, gene_names
@@ -143,7 +144,7 @@ class AcrossCellTypes(Specified):
         *,
         genes_a: Sequence[str] | ArrayLike | int | None = None,
         genes_b: Sequence[str] | ArrayLike | int | None = None,
-        pairs: pd.DataFrame | str | Path | Sequence[tuple[str, str]] | None = None,
+        pairs: Pairs = None,
         normalization: str = "tmm",
         layer: str | None = None,
         depth: str | ArrayLike | None = None,
@@ -171,7 +172,7 @@ class AcrossCellTypes(Specified):
             "block": block,
             "gene_names": gene_names,
         }
-        wanted = None if pairs is None else listed_pairs(pairs)
+        wanted = given_pairs(pairs, ordered=True)
         if wanted is not None:
             none = "a list of genes: pairs= names the genes of both types"
             without_effect(genes_a=(genes_a, None, none), genes_b=(genes_b, None, none))

@@ -178,34 +178,53 @@ def regress_on_target(
     problem: BetweenProblem, method: str, at: int, options: PairOptions
 ) -> BetweenEstimates:
     """Regress each gene on the target (gene number `at`) and the formula."""
-    y, blocks, white = problem.expression, problem.blocks, problem.white()
-    products = problem.design.matrix[:, list(problem.interaction)] * y[:, [at]]
-    design = np.column_stack([problem.design.matrix, products, y[:, at]])
-    fitted = residuals.residuals(y, problem.design.matrix)
-    if fitted.constant[at]:
-        raise InputError(
-            f"target {problem.genes[at]!r} does not vary between samples given "
-            f"{problem.design.formula!r}"
-        )
+    fitted = residuals.residuals(problem.expression, problem.design.matrix)
+    check_target(problem, fitted, at)
+    design = target_design(problem, at)
     weights = problem.combinations(design.shape[1])
     if method == "negative_binomial":
         tests, dispersion = negative_binomial(
             problem.counts, design, problem.libraries, weights, options.progress
         )
         return pair_tests.counts_against_target(tests, dispersion, at, fitted, options)
+    fit, mean_log = target_regression(problem, method, design)
+    return pair_tests.against_target(fit, weights, at, fitted, options, mean_log)
+
+
+def target_design(problem: BetweenProblem, at: int) -> Array:
+    """Return the design with the products of the interaction and the target as last columns."""
+    target = problem.expression[:, [at]]
+    products = problem.design.matrix[:, list(problem.interaction)] * target
+    return np.column_stack([problem.design.matrix, products, target])
+
+
+def target_regression(
+    problem: BetweenProblem, method: str, design: Array
+) -> tuple[regression.Regression, Array]:
+    """Regress each gene on a design by ``"ols"``, ``"hc3"`` or ``"voom"``; and mean logs."""
+    y, white = problem.expression, problem.white()
     precision: Array | None = None
     if method == "voom":
         found = normalization.voom(problem.counts, problem.libraries, design)
         y, precision = found.expression, found.weights
     errors = "hc3" if method == "hc3" else "cluster" if problem.clustered else "classical"
     if white is None:
-        fit = regression.least_squares(y, design, precision, errors, blocks)
+        fit = regression.least_squares(y, design, precision, errors, problem.blocks)
     elif precision is None:
         fit = regression.least_squares(white @ y, white @ design)
     else:  # the covariance is W^-1/2 R W^-1/2, which differs between genes
         root = np.sqrt(precision)
         fit = regression.least_squares(white @ (root * y), white @ (root.T[:, :, None] * design))
-    return pair_tests.against_target(fit, weights, at, fitted, options, y.mean(0))
+    return fit, y.mean(0)
+
+
+def check_target(problem: BetweenProblem, fitted: residuals.Residuals, at: int) -> None:
+    """Raise an error if the target (gene number `at`) does not vary given the formula."""
+    if fitted.constant[at]:
+        raise InputError(
+            f"target {problem.genes[at]!r} does not vary between samples given "
+            f"{problem.design.formula!r}"
+        )
 
 
 def formula_fit(problem: BetweenProblem) -> dict[str, Array]:

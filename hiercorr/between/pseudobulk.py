@@ -6,14 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import anndata as ad
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from hiercorr.between import methods
+from hiercorr.between import methods, module_traits, slopes
 from hiercorr.between.dataset import SEPARATOR, between_dataset
 from hiercorr.between.normalization import NORMALIZATIONS, library_sizes, log_cpm
 from hiercorr.between.options import BLOCK_METHODS, BetweenOptions, BlockFacts
@@ -22,12 +22,14 @@ from hiercorr.between.summed_cells import SummedCells
 from hiercorr.counts import validate
 from hiercorr.counts.aggregate import KEY, MIN_COUNTS, depth_column, sum_over_cells
 from hiercorr.counts.counts import MIN_CELLS
+from hiercorr.counts.gene_groups import Sets, named_sets
 from hiercorr.counts.modalities import FEATURE_TYPES
 from hiercorr.counts.names import FeatureNames
 from hiercorr.counts.selection import Selection
 from hiercorr.counts.sources import DataSource
 from hiercorr.counts.targets import Pairs, Target, pairs_asked
 from hiercorr.design import formulas
+from hiercorr.design.levels import in_order
 from hiercorr.design.matrix import own_coefficients, sample_design
 from hiercorr.design.permutation import Arrangements, arrangements
 from hiercorr.design.samples import (
@@ -55,6 +57,8 @@ from hiercorr.runtime.log import LOG, pairs_of
 from hiercorr.runtime.resources import available_memory
 from hiercorr.runtime.user_warnings import warn
 from hiercorr.schema import GENE_ID
+
+Weights: TypeAlias = Mapping[str, Mapping[str, float] | pd.Series]
 
 
 class Pseudobulk(Specified):
@@ -192,7 +196,7 @@ class Pseudobulk(Specified):
         )
         self._cell_type = cell_type if types > 1 else None
         self.formula = _with_types(formula, cell_type if types > 1 else None)
-        varying = str(self.samples.uns[KEY]["varying"]).split(", ")
+        self._varying = varying = str(self.samples.uns[KEY]["varying"]).split(", ")
         groupings = [g for g in (self.block, self._crossed) if g is not None]
         for name in groupings:
             self._check_grouping(name, varying, source)
@@ -402,6 +406,129 @@ class Pseudobulk(Specified):
         dataset = stacked([part.dataset for part in parts])
         return CorrelationResult(dataset if listed is None else selected_pairs(dataset, listed))
 
+    def compare_slopes(
+        self,
+        target: str,
+        condition: str,
+        *,
+        adjustment: str = "holm",
+        moderated: bool | str | Sequence[str] | None = None,
+        confidence: float = 0.95,
+    ) -> pd.DataFrame:
+        r"""Compare the slopes on a target between groups of samples, together and in pairs.
+
+        Is the relation of a gene with the target, between donors, the same in all groups? Log
+        expression is regressed on the target with a slope of each group,
+        :math:`y_s = a_{g(s)} + b_{g(s)} x_s + z_s'\gamma + \epsilon_s`, by least squares with a
+        residual variance that is common to the groups. The F test is that all slopes b are equal,
+        on groups - 1 numerator degrees of freedom.
+
+        Parameters
+        ----------
+        target : str
+            Gene.
+        condition : str
+            Column of the formula, with two groups or more of at least 3 samples.
+        adjustment : {"holm", "tukey"}
+            For the number of pairs of groups of one gene. ``"tukey"``: Tukey-Kramer, by the
+            studentised range; more powerful, and valid for slopes that are estimated independently
+            in each group with one residual variance: the formula must have no other terms, and the
+            model no blocks. ``"holm"``: valid always.
+        moderated : bool, {"trend", "robust", "trend+robust"} or sequence of these, optional
+            As for :meth:`fit`.
+        confidence : float
+            Confidence level of the intervals, which are not adjusted.
+
+        Returns
+        -------
+        DataFrame
+            Indexed by gene and contrast (``"c - b"``), smallest p of the F test first:
+            slope_difference, se, ci_lower, ci_upper, statistic, df, p_value and adjusted_p_value
+            (over the contrasts of the gene); f_statistic, df_denominator, f_p_value and f_q_value
+            (Benjamini-Hochberg over genes) of the gene. NaN for genes that do not vary.
+
+        Raises
+        ------
+        InputError
+            If the condition is not a column of groups in the formula, a group has fewer than 3
+            samples, or the adjustment is not valid for the model.
+
+        References
+        ----------
+        Kramer 1956, Biometrics 12:307; Hayter 1984, Annals of Statistics 12:61; Holm 1979.
+
+        Examples
+        --------
+        >>> import hiercorr as hc
+        >>> adata = hc.datasets.glioblastoma()
+        >>> options = {"formula": "~ condition", "depth": "total_counts", "genes": 40}
+        >>> table = hc.Pseudobulk(adata, "sample_id", **options).compare_slopes("FTL", "condition")
+        >>> table.columns[-4:].to_list()
+        ['f_statistic', 'df_denominator', 'f_p_value', 'f_q_value']
+        """
+        one_of("adjustment", adjustment, slopes.ADJUSTMENTS)
+        text("condition", condition)
+        name = pairs_asked(target, None).named(self._names.named).genes
+        if len(name) != 1:
+            raise InputError(f"target: slopes are compared on one gene, not {target!r}")
+        asked = BetweenOptions(
+            "ols", name[0], condition, {}, None, "double", confidence, None, None, moderated
+        )
+        facts = self._facts()
+        asked.check(facts)
+        groups = self._groups(condition)
+        if self.block_method == "cluster":
+            raise InputError(
+                "block_method='cluster' has no common residual variance, and slopes are compared "
+                "by it: use block_method='fixed' or 'correlation'"
+            )
+        if adjustment == "tukey" and not groups.alone:
+            raise InputError(
+                "adjustment='tukey' is valid if the slopes of groups are estimated independently: "
+                f"formula {self.design.formula!r} has other terms, or samples have blocks; use "
+                "adjustment='holm'"
+            )
+        known = name[0] in self.expression
+        expression = self.expression if known else self._expression(name)
+        problem = self._problem(expression, asked)
+        kind = asked.moderation(facts, int((np.ptp(problem.expression, axis=0) > 0).sum()) - 1)
+        at = int(expression.columns.get_loc(name[0]))
+        table = slopes.slope_table(problem, at, groups, adjustment, kind, confidence)
+        table.attrs = {
+            "model": "Pseudobulk.compare_slopes",
+            "target": name[0],
+            "condition": condition,
+            "adjustment": adjustment,
+            "df_numerator": len(groups.names) - 1,
+            "moderated": kind,
+            "confidence": confidence,
+            "formula": self.design.formula,
+            **self.attributes,
+        }
+        return table
+
+    def _groups(self, condition: str) -> slopes.Groups:
+        """Return the groups of a column of the formula."""
+        columns = list(self._interaction_terms(condition))
+        values = self.design.table[condition]
+        if pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values):
+            raise InputError(
+                f"condition {condition!r} is a number: its slopes change by "
+                f"fit(target=..., interaction={condition!r}); if the numbers are codes of groups, "
+                f"use strings, obs[{condition!r}].astype(str)"
+            )
+        size = values.astype(str).value_counts()
+        if size.min() < slopes.LEAST:
+            raise InputError(
+                f"group {size.idxmin()!r} of {condition!r} has {size.min()} samples: a slope of "
+                f"its own needs at least {slopes.LEAST}; leave it out with subset="
+            )
+        levels = in_order(values)
+        rows = self.design.level_rows(condition, levels)
+        others = [k for k in range(self.design.matrix.shape[1]) if k not in columns]
+        alone = len(others) <= 1 and self.block is None
+        return slopes.Groups([str(v) for v in levels], rows, alone)
+
     def _fit_one(
         self, expression: pd.DataFrame, asked: BetweenOptions, facts: BlockFacts
     ) -> CorrelationResult:
@@ -434,6 +561,145 @@ class Pseudobulk(Specified):
         fitted = methods.estimate(problem, asked, options, cells)
         return CorrelationResult(
             between_dataset(self.samples, problem, fitted, asked, options, self.attributes)
+        )
+
+    def module_expression(self, sets: Sets, weights: str | Weights = "equal") -> pd.DataFrame:
+        """Compute the expression of modules in each sample.
+
+        Parameters
+        ----------
+        sets : mapping, Modules or path
+            Genes by name of the module, the modules of :func:`hiercorr.modules.find_modules`, or a
+            GMT file, whose genes that are not in the data are left out.
+        weights : {"equal", "expression"} or mapping
+            ``"equal"``: mean of the log2 counts per million of the genes. ``"expression"``: log2
+            counts per million of their sum, in which highly expressed genes weigh most. A mapping
+            from modules to weights of genes in that mean, such as
+            :meth:`hiercorr.CSCore.module_weights`: the eigengene of the correlation within samples,
+            in each sample.
+
+        Returns
+        -------
+        DataFrame
+            Samples x modules, in log2 counts per million.
+
+        Raises
+        ------
+        InputError
+            If a module has fewer than 2 genes, or a gene is unknown.
+
+        Examples
+        --------
+        >>> import hiercorr as hc
+        >>> adata = hc.datasets.glioblastoma()
+        >>> pb = hc.Pseudobulk(adata, "sample_id", depth="total_counts")
+        >>> pb.module_expression({"ferritin": ["FTL", "FTH1"]}).shape
+        (10, 1)
+        """
+        modules, values, _ = self._modules(sets, weights)
+        out = pd.DataFrame(values, self.samples.obs_names, list(modules))
+        out.attrs["of"] = "expression of modules"
+        return out
+
+    def _modules(
+        self, sets: Sets, weights: object
+    ) -> tuple[dict[str, NDArray[np.int64]], NDArray[np.float64], NDArray[np.float64]]:
+        """Return the genes of modules, and their expression and sums in each sample."""
+        if self.several_types:
+            raise InputError(
+                "modules are of features with one library, and this model has several types "
+                f"({', '.join(self.libraries)}): choose one with modalities="
+            )
+        counts = np.asarray(self.samples.X, float)
+        modules = module_traits.known_modules(
+            named_sets(sets), not isinstance(sets, str | Path), self._names, counts.sum(0)
+        )
+        of_genes = module_traits.given_weights(weights, modules, self._names)
+        found = module_traits.expression_of(counts, self.library_sizes, modules, of_genes)
+        return modules, *found
+
+    def module_traits(
+        self,
+        sets: Sets,
+        traits: str | Sequence[str],
+        method: str = "pearson",
+        *,
+        weights: str | Weights = "equal",
+        permutations: int | None = None,
+        confidence: float = 0.95,
+        seed: int | np.random.Generator | None = None,
+    ) -> CorrelationResult:
+        """Correlate the expression of modules with traits of the samples.
+
+        "In donors who are older, is the module higher?" The samples are the units, and the formula
+        of the model is adjusted for, as in :meth:`fit`. Samples of one donor need ``block=``; a
+        trait of donors, ``block_method="correlation"``.
+
+        Parameters
+        ----------
+        sets, weights
+            As for :meth:`module_expression`.
+        traits : str or sequence of str
+            Columns of ``obs`` with one value per sample: numbers, booleans or two levels, of which
+            the second is 1.
+        method : {"pearson", "spearman"}
+            Partial correlation given the formula, of values or of ranks.
+        permutations, confidence, seed
+            As for :meth:`fit`.
+
+        Returns
+        -------
+        CorrelationResult
+            Traits are targets, and modules take the place of genes. The pairs of all traits and
+            modules are one family of tests.
+
+        Raises
+        ------
+        InputError
+            If a module or a trait is not valid, or a trait is part of the formula.
+
+        References
+        ----------
+        Langfelder & Horvath 2008, BMC Bioinformatics 9:559.
+
+        Examples
+        --------
+        >>> import hiercorr as hc
+        >>> adata = hc.datasets.glioblastoma()
+        >>> options = {"depth": "total_counts", "block": "patient_id"}
+        >>> pb = hc.Pseudobulk(adata, "sample_id", **options)
+        >>> sets = {"ferritin": ["FTL", "FTH1"], "ribosome": ["RPS2", "RPLP0"]}
+        >>> r = pb.module_traits(sets, "condition")
+        >>> r.target, list(r.genes)
+        ('condition', ['ferritin', 'ribosome'])
+        """
+        one_of("method", method, module_traits.TRAIT_METHODS)
+        names = module_traits.given_traits(traits, self.samples.obs, self._varying)
+        found = module_traits.trait_values(self.samples.obs, names, self.design.formula)
+        modules, values, sums = self._modules(sets, weights)
+        shared = [name for name in names if name in modules]
+        if shared:
+            raise InputError(f"{shared[0]!r} is the name of a module and of a trait: rename one")
+        asked = BetweenOptions(
+            method, names[0], None, {}, permutations, "double", confidence, seed, None, False
+        )
+        facts = self._facts()
+        asked.check(facts)
+        y = np.column_stack([*(v for v, _ in found.values()), values])
+        columns = pd.DataFrame(y, self.samples.obs_names, [*names, *modules])
+        n = np.ones((len(y), len(names)))
+        problem = self._problem(columns, asked, np.column_stack([n, sums]))
+        levels = {name: level for name, (_, level) in found.items() if level is not None}
+        attrs = {
+            "genes": f"{len(modules)} modules",
+            "n_modules": len(modules),
+            "weights": weights if isinstance(weights, str) else "given",
+            "traits": ", ".join(names),
+            "trait_levels": "; ".join(f"{k}: {v}" for k, v in levels.items()) or None,
+        }
+        orders = sample_arrangements(asked, problem)
+        return CorrelationResult(
+            module_traits.fit_traits(self, problem, len(names), asked, facts, orders, attrs)
         )
 
     def _specification(self) -> dict[str, Any]:
@@ -472,9 +738,17 @@ class Pseudobulk(Specified):
         n_blocks = 0 if self.block is None else self.samples.obs[self.block].nunique()
         return BlockFacts(self.block, self.block_method, n_blocks, s - k, self._cells is not None)
 
-    def _problem(self, expression: pd.DataFrame, asked: BetweenOptions) -> methods.BetweenProblem:
-        """Gather the sums of the genes and the design, with interactions and block correlation."""
-        counts = np.asarray(self.samples[:, expression.columns].X, float)
+    def _problem(
+        self,
+        expression: pd.DataFrame,
+        asked: BetweenOptions,
+        sums: NDArray[np.float64] | None = None,
+    ) -> methods.BetweenProblem:
+        """Gather the sums of the genes and the design, with interactions and block correlation.
+
+        `sums` are given where the columns of `expression` are no genes.
+        """
+        counts = np.asarray(self.samples[:, expression.columns].X, float) if sums is None else sums
         blocks = None
         if self.block is not None:
             blocks = pd.factorize(self.samples.obs[self.block])[0].astype(np.int64)

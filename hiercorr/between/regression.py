@@ -11,6 +11,7 @@ from scipy import special
 from hiercorr.inference.moderation import SqueezedVariances
 
 Array = NDArray[np.float64]
+_SINGULAR = 1e12  # condition number of a covariance that cannot be inverted
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,35 @@ class Regression:
             "beta_statistic": statistic,
             "beta_df": np.array(whole),
             "beta_p_value": p,
+        }
+
+    def joint_test(self, rows: Array) -> dict[str, Array]:
+        r"""Test several linear combinations of the coefficients together.
+
+        .. math:: F = \frac{1}{q} (C\hat\beta)' (C \hat V C')^{-1} C\hat\beta \sim F_{q, df}
+
+        Parameters
+        ----------
+        rows : ndarray, shape (q, k)
+            Linearly independent combinations C that are 0 under the null hypothesis.
+
+        Returns
+        -------
+        dict of ndarray, shape (G,)
+            ``f_statistic``, ``df_denominator`` and ``p_value``.
+        """
+        estimate = (rows @ self.coefficients).T
+        covariance = rows @ self.covariance @ rows.T
+        usable = np.linalg.cond(np.nan_to_num(covariance)) < _SINGULAR
+        f = np.full(len(estimate), np.nan)
+        solved = np.linalg.solve(covariance[usable], estimate[usable][..., None])[..., 0]
+        f[usable] = (estimate[usable] * solved).sum(1) / len(rows)
+        df = float(self.df) if self.total_df is None else self.total_df
+        df = np.where(usable, df, np.nan)
+        return {
+            "f_statistic": f,
+            "df_denominator": df,
+            "p_value": special.fdtrc(len(rows), df, f),
         }
 
     def moderated(self, squeezed: SqueezedVariances) -> Regression:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import anndata as ad
@@ -20,9 +19,9 @@ from hiercorr.counts.counts import Counts
 from hiercorr.counts.formats import unknown_column
 from hiercorr.counts.modalities import FEATURE_TYPES
 from hiercorr.counts.names import FeatureNames
-from hiercorr.counts.pair_files import read_pairs
 from hiercorr.counts.selection import Selection
 from hiercorr.counts.sources import DataSource
+from hiercorr.counts.targets import PairList
 from hiercorr.design.levels import one_name_each
 from hiercorr.errors import DataWarning, InputError, listed, unknown_name
 from hiercorr.runtime.user_warnings import Kept, kept_for, warn, warn_of_parts
@@ -96,7 +95,7 @@ def sum_types(
     types: tuple[str, str],
     selection: Selection,
     genes: tuple[Any, Any],
-    pairs: list[tuple[str, str]] | None,
+    pairs: PairList | None,
     min_counts: int,
 ) -> tuple[OneType, OneType, NDArray[np.bool_] | None]:
     """Sum the counts of each type, and keep the samples that have both.
@@ -111,7 +110,7 @@ def sum_types(
         Cells of both types; its subset is a mapping or None.
     genes : pair
         As for :class:`hiercorr.counts.selection.Selection`, for each type.
-    pairs : list of (str, str) or None
+    pairs : PairList or None
         Genes of the first and of the second type, instead of `genes`.
     min_counts : int
         Minimum total depth per sample and type.
@@ -136,9 +135,10 @@ def sum_types(
     kept = {}
     parts = [s.samples[both].copy() for s in found]
     totals = [np.asarray(part.X).sum(0).astype(float) for part in parts]
+    usable: list[tuple[str, str]] = []
     if pairs is not None:
-        pairs = _usable_pairs(pairs, [s.names for s in found], totals, types)
-        genes = ([*dict.fromkeys(a for a, _ in pairs)], [*dict.fromkeys(b for _, b in pairs)])
+        usable = _usable_pairs(pairs, [s.names for s in found], totals, types)
+        genes = ([*dict.fromkeys(a for a, _ in usable)], [*dict.fromkeys(b for _, b in usable)])
     chosen = []
     for option, name, wanted, total, sums in zip(
         ("genes_a", "genes_b"), types, genes, totals, found, strict=True
@@ -161,51 +161,19 @@ def sum_types(
     if pairs is None:
         return a, b, None
     asked = np.zeros((len(chosen[0]), len(chosen[1])), bool)
-    at = (n.get_indexer(pd.Index(g)) for n, g in zip(names, zip(*pairs, strict=True), strict=True))
+    at = (n.get_indexer(pd.Index(g)) for n, g in zip(names, zip(*usable, strict=True), strict=True))
     asked[tuple(at)] = True
     return a, b, asked
 
 
-def listed_pairs(pairs: object) -> list[tuple[str, str]]:
-    """Check and return pairs of a gene of the first type with one of the second.
-
-    Parameters
-    ----------
-    pairs : DataFrame, path or sequence of (str, str)
-        The first two columns of a table, a file with such a table or of gene sets, or tuples.
-    """
-    if isinstance(pairs, str | Path):
-        pairs = read_pairs(pairs)
-    expected = "pairs of names, [('CD40LG', 'CD40'), ...], or a table whose first two columns are"
-    if isinstance(pairs, pd.DataFrame):
-        if pairs.shape[1] < 2:
-            raise InputError(f"pairs is a table with {pairs.shape[1]} columns: it needs two")
-        rows = [tuple(row) for row in pairs.iloc[:, :2].itertuples(index=False)]
-    else:
-        rows = [
-            tuple(p) if isinstance(p, tuple | list) else (p,)
-            for p in listed("pairs", pairs, expected)
-        ]
-    for row in rows:
-        if len(row) != 2 or not all(isinstance(g, str) and g for g in row):
-            raise InputError(f"pairs must be {expected}; {row!r} is none")
-    if not rows:
-        raise InputError("pairs= has no pair")
-    repeated = pd.Index(rows)[pd.Index(rows).duplicated()]
-    if len(repeated):
-        a, b = repeated[0]
-        raise InputError(f"the pair {a!r}, {b!r} is named {rows.count((a, b))} times in pairs=")
-    return [(a, b) for a, b in rows]
-
-
 def _usable_pairs(
-    pairs: Sequence[tuple[str, str]],
+    pairs: PairList,
     names: Sequence[FeatureNames],
     totals: Sequence[NDArray[np.float64]],
     types: tuple[str, str],
 ) -> list[tuple[str, str]]:
     """Return the pairs whose genes have counts; warn of the others."""
-    wanted = [(names[0].named(a), names[1].named(b)) for a, b in pairs]
+    wanted = [(names[0].named(a), names[1].named(b)) for a, b in zip(pairs.a, pairs.b, strict=True)]
     sides = ([pair[k] for pair in wanted] for k in (0, 1))
     at = [n.genes.get_indexer(pd.Index(g)) for n, g in zip(names, sides, strict=True)]
     unknown = [k < 0 for k in at]

@@ -25,6 +25,7 @@ from hiercorr.cli.options import (
     modalities_option,
     moderated_of,
     moderated_option,
+    module_weights_option,
     output_options,
     pairs_option,
     require_sample,
@@ -133,7 +134,7 @@ def fit(
                 f"--{name} has no effect with --target, which fits each pair without a Markov "
                 "chain: leave one of them out"
             )
-    _run(kind, arguments[-1], of_model, of_fit, output)
+    run_model(kind, arguments[-1], of_model, of_fit, output)
 
 
 def _kind(model: str | None, stated: Specification | None, name: str) -> str:
@@ -230,15 +231,15 @@ def differential(
     of_model = {
         **data_options,
         "condition": condition,
-        "contrast": None if contrast is None else _contrast(condition, contrast),
+        "contrast": None if contrast is None else contrast_of(condition, contrast),
         "genes": genes_of(genes),
         "modalities": modalities_of(modalities),
         **options,
     }
-    _run("differential", data, given(of_model), {}, output)
+    run_model("differential", data, given(of_model), {}, output)
 
 
-def _contrast(condition: str, text: str) -> str | tuple[str, ...]:
+def contrast_of(condition: str, text: str) -> str | tuple[str, ...]:
     """Read two levels of the condition, or what is asked for in the names of coefficients."""
     levels = [part.strip() for part in re.split(r",(?![^(\[]*[)\]])", text)]
     return (condition, *levels) if len(levels) == 2 else text
@@ -294,7 +295,7 @@ def cell_types(
         "depth_adjust": depth_adjust,
         "block": block,
     }
-    _run("by_cell_type", data, given(of_model), given(options), output)
+    run_model("by_cell_type", data, given(of_model), given(options), output)
 
 
 @main.command()
@@ -366,7 +367,7 @@ def across(
         },
     }
     options["moderated"] = moderated_of(options["moderated"])
-    _run("AcrossCellTypes", data, given(of_model), given(options), output)
+    run_model("AcrossCellTypes", data, given(of_model), given(options), output)
 
 
 @main.command()
@@ -381,7 +382,7 @@ def across(
 @click.option("--name", default="signature", show_default=True, help="Name of the signature.")
 @click.option(
     "--weights",
-    type=click.Choice(["equal", "expression"]),
+    type=click.Choice(["equal", "expression", "eigengene"]),
     default="equal",
     show_default=True,
     help="Weights of the genes.",
@@ -415,7 +416,7 @@ def signature(
         "covariates": covariates,
         "block": block,
     }
-    _run("signature", data, given(of_model), {"members": group, **given(options)}, output)
+    run_model("signature", data, given(of_model), {"members": group, **given(options)}, output)
 
 
 @main.command()
@@ -428,6 +429,12 @@ def signature(
     help="Column of obs with the score: numbers, or two levels.",
 )
 @click.option("--name", help="Name of the score.  [default: that of the column]")
+@click.option(
+    "--sets",
+    metavar="FILE",
+    help="Correlate the score with these modules, a GMT file, instead of with every gene.",
+)
+@module_weights_option
 @genes_option
 @cell_covariates_option
 @depth_adjust_option
@@ -448,7 +455,10 @@ def score(
     output: Output,
     **options: Any,
 ) -> None:
-    """Estimate the correlation of a number per cell with every gene of DATA, within samples."""
+    """Estimate the correlation of a number per cell with every gene of DATA, within samples.
+
+    With --sets, with modules of genes.
+    """
     output.check()
     require_sample(data_options)
     of_model = {
@@ -458,10 +468,10 @@ def score(
         "depth_adjust": depth_adjust,
         "block": block,
     }
-    _run("score", data, given(of_model), given(options), output)
+    run_model("score", data, given(of_model), given(options), output)
 
 
-def _run(
+def run_model(
     kind: str,
     data: Any,
     of_model: dict[str, Any],
@@ -486,6 +496,10 @@ def _run(
         if "score" not in of_fit:
             raise InputError('a score needs score = "column of obs" in [fit]')
         result = hc.CSCore(data, **of_model).score(progress=progress, **of_fit)
+    elif kind in _OF_MODULES:
+        result = _OF_MODULES[kind](data, of_model, of_fit, progress)
+    elif kind == "direct_partners":
+        result = hc.direct_partners(hc.CSCore(data, **of_model), **of_fit)
     elif kind == "BayesianCorrelation" and "target" in of_fit:
         target = of_fit["target"]
         if not isinstance(target, str):
@@ -496,6 +510,57 @@ def _run(
     else:
         result = getattr(hc, kind)(data, **of_model).fit(progress=progress, **of_fit)
     output.summarise(result)
+
+
+def _modules(
+    data: Any, of_model: dict[str, Any], of_fit: dict[str, Any], progress: bool | None
+) -> Any:
+    """Correlate modules with each other, or with every gene."""
+    from hiercorr import CSCore
+
+    options, sets = _sets_of(of_fit)
+    membership = options.pop("membership", False)
+    if not isinstance(membership, bool):
+        raise InputError(f"membership must be true or false, not {membership!r}")
+    model = CSCore(data, **of_model)
+    method = model.module_membership if membership else model.module_correlation
+    return method(sets, progress=progress, **options)
+
+
+def _module_differences(
+    data: Any, of_model: dict[str, Any], of_fit: dict[str, Any], progress: bool | None
+) -> Any:
+    from hiercorr.modules import differential_correlation
+
+    options, sets = _sets_of(of_fit)
+    return differential_correlation(data, sets=sets, **of_model, **options)
+
+
+def _module_traits(
+    data: Any, of_model: dict[str, Any], of_fit: dict[str, Any], progress: bool | None
+) -> Any:
+    from hiercorr import Pseudobulk
+
+    options, sets = _sets_of(of_fit)
+    if "traits" not in options:
+        raise InputError('traits of samples are needed: traits = ["column of obs"] in [fit]')
+    return Pseudobulk(data, **of_model).module_traits(sets, **options)
+
+
+def _sets_of(of_fit: dict[str, Any]) -> tuple[dict[str, Any], Any]:
+    """Split off the modules."""
+    if "sets" not in of_fit:
+        raise InputError(
+            "modules are needed: --sets FILE, or sets = {name = [genes]} or a GMT file in [fit]"
+        )
+    return {k: v for k, v in of_fit.items() if k != "sets"}, of_fit["sets"]
+
+
+_OF_MODULES = {
+    "modules": _modules,
+    "differential_correlation": _module_differences,
+    "module_traits": _module_traits,
+}
 
 
 def _run_cell_types(

@@ -105,6 +105,32 @@ pairs_option = click.option(
     help="Estimate these pairs only: a table with the columns gene_a and gene_b, two columns, or "
     "a .gmt file of genes and their partners.",
 )
+sets_option = click.option(
+    "--sets", metavar="FILE", required=True, help="Modules of genes, a GMT file."
+)
+module_weights_option = click.option(
+    "--weights",
+    type=click.Choice(["equal", "expression", "eigengene"]),
+    help="Weights of the genes of a module.  [default: equal]",
+)
+rows_option = click.option(
+    "--rows",
+    type=click.IntRange(min=1),
+    default=20,
+    show_default=True,
+    help="Number of rows to print.",
+)
+_TABLE = (
+    click.option(
+        "-o",
+        "--output",
+        type=click.Path(path_type=Path),
+        required=True,
+        help="Name of the table, ending in .csv, .tsv, .parquet or .xlsx.",
+    ),
+    click.option("--overwrite", is_flag=True, help="Replace an existing table."),
+    rows_option,
+)
 genes_option = click.option(
     "--genes", metavar="N", help="The N most highly expressed genes, or names separated by commas."
 )
@@ -233,6 +259,9 @@ def _with_options(command: Command, options: Sequence[Callable[[Command], Comman
 def with_options(options: Sequence[Callable[[Command], Command]]) -> Callable[[Command], Command]:
     """Return a decorator that adds several options, the first one first."""
     return lambda command: _with_options(command, options)
+
+
+table_options = with_options(_TABLE)
 
 
 def table_text(table: pd.DataFrame) -> str:

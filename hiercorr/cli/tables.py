@@ -1,4 +1,4 @@
-"""Commands that make tables: show and export of saved results, variability of genes."""
+"""Commands that make tables: show, export and evidence of saved results, variability of genes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ from hiercorr.cli.options import (
     modalities_of,
     modalities_option,
     require_sample,
+    rows_option,
+    table_options,
     table_text,
+    target_option,
     with_options,
 )
 from hiercorr.errors import InputError
@@ -91,6 +94,54 @@ def export(result: Path, output: Path, overwrite: bool, gene_ids: bool, **select
     click.echo(f"Saved: {write_table(table, output)} ({len(table):,} rows)")
 
 
+@main.command()
+@click.argument("within", type=click.Path(path_type=Path))
+@click.argument("between", type=click.Path(path_type=Path))
+@target_option
+@click.option("--q", type=float, default=0.05, show_default=True, help="Threshold of the q-values.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    help="Name of the table, ending in .csv, .tsv, .parquet or .xlsx.  [default: print only]",
+)
+@click.option("--overwrite", is_flag=True, help="Replace an existing table.")
+@rows_option
+def evidence(
+    within: Path,
+    between: Path,
+    target: str | list[str] | None,
+    q: float,
+    output: Path | None,
+    overwrite: bool,
+    rows: int,
+) -> None:
+    """Classify pairs by their evidence in the saved results WITHIN and BETWEEN samples.
+
+    Without --target, the pairs are those that both results have: the partners of their target,
+    those of several targets, or the listed pairs.
+    """
+    from hiercorr import evidence as classify
+    from hiercorr import load
+    from hiercorr.results import CorrelationResult
+    from hiercorr.results.table_files import check_table_path, write_table
+
+    if output is not None:
+        check_table_path(output, overwrite)
+    fitted: list[Any] = [load(within), load(between)]
+    for path, result in zip((within, between), fitted, strict=True):
+        if not isinstance(result, CorrelationResult):
+            raise InputError(
+                f"{str(path)!r} has several cell types: classify the evidence of each by itself"
+            )
+    found = classify(target, fitted[0], fitted[1], q=q)
+    counts = ", ".join(f"{n} {name}" for name, n in found.counts().items())
+    click.echo(f"Evidence for {found.target or found.scope} at q < {q:g}: {counts}\n")
+    click.echo(table_text(found.table.head(rows)))
+    if output is not None:
+        click.echo(f"\nSaved: {write_table(found.table, output)} ({len(found.table):,} rows)")
+
+
 def _ids(fitted: CorrelationResult | CellTypes) -> dict[str, str]:
     """Return the ids of the genes by their names."""
     from hiercorr.results.cell_types import CellTypes
@@ -137,21 +188,7 @@ def _selected(
 @click.option(
     "--contrast", metavar="LEVEL,BASELINE", help="Two groups to compare, if there are more."
 )
-@click.option(
-    "-o",
-    "--output",
-    type=click.Path(path_type=Path),
-    required=True,
-    help="Name of the table, ending in .csv, .tsv, .parquet or .xlsx.",
-)
-@click.option("--overwrite", is_flag=True, help="Replace an existing table.")
-@click.option(
-    "--rows",
-    type=click.IntRange(min=1),
-    default=20,
-    show_default=True,
-    help="Number of rows to print.",
-)
+@table_options
 def variability(
     data: Path,
     data_options: dict[str, Any],

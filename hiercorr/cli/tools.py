@@ -358,11 +358,13 @@ def shrink(result: Path, output: Output) -> None:
 def report(results: Sequence[Path], output: Path, gene: str | None, **options: Any) -> None:
     """Write saved RESULTs as one HTML file.
 
-    A result within and one between samples are joined by the evidence at both levels.
+    A result within and one between samples are joined by the evidence at both levels, of a target,
+    several targets or listed pairs.
     """
     from hiercorr import evidence, load
     from hiercorr import report as write
     from hiercorr.results import CorrelationResult
+    from hiercorr.results.layout import has_all_pairs
 
     loaded = [load(r) for r in results]
     single = [r for r in loaded if isinstance(r, CorrelationResult)]
@@ -371,8 +373,10 @@ def report(results: Sequence[Path], output: Path, gene: str | None, **options: A
         if not result.dataset.attrs.get("exploratory"):
             levels.setdefault(str(result.dataset.attrs.get("level")), result)
     both = None
-    target = gene or next((r.target for r in single if r.target), None)
-    if target is not None and {"within", "between"} <= set(levels):
-        both = evidence(target, within=levels["within"], between=levels["between"])
+    if {"within", "between"} <= set(levels):
+        pair = [levels["within"], levels["between"]]
+        target = gene or next((r.target for r in pair if r.target), None)
+        if target is not None or not all(has_all_pairs(r.dataset) for r in pair):
+            both = evidence(target, *pair)
     options["n"] = options.pop("rows")
     click.echo(f"Report: {write(output, *loaded, evidence=both, gene=gene, **options)}")

@@ -74,7 +74,7 @@ def cell_score(counts: Counts, score: str | ArrayLike | pd.Series, name: str | N
             f"score {chosen!r} is missing for {len(missing)} of {len(column)} cells, e.g. cell "
             f"{counts.obs.index[missing[0]]!r}: leave them out with subset="
         )
-    values, level = _coded(column, chosen)
+    values, level = coded(column, chosen)
     infinite = np.flatnonzero(~np.isfinite(values))
     if len(infinite):
         raise InputError(
@@ -104,7 +104,9 @@ def _column(counts: Counts, score: Any) -> tuple[pd.Series, str]:
     return pd.Series(column).iloc[counts.cells], "score"
 
 
-def _coded(column: pd.Series, name: str) -> tuple[NDArray[np.float64], str | None]:
+def coded(
+    column: pd.Series, name: str, kind: str = "score"
+) -> tuple[NDArray[np.float64], str | None]:
     """Return numbers, and the level that is coded as 1 if there are two levels."""
     dtype = column.dtype
     if pd.api.types.is_bool_dtype(dtype):
@@ -114,9 +116,9 @@ def _coded(column: pd.Series, name: str) -> tuple[NDArray[np.float64], str | Non
     categorical = isinstance(dtype, pd.CategoricalDtype)
     objects = pd.api.types.is_object_dtype(dtype)
     if objects and not column.map(lambda v: isinstance(v, str | bool | np.bool_)).any():
-        return numbers(f"score {name!r}", column.to_numpy()), None
+        return numbers(f"{kind} {name!r}", column.to_numpy()), None
     if not (categorical or objects or pd.api.types.is_string_dtype(dtype)):
-        raise InputError(f"score {name!r} must be numbers or two levels, not {dtype}")
+        raise InputError(f"{kind} {name!r} must be numbers or two levels, not {dtype}")
     levels = list(column.unique())
     if categorical:
         levels = [level for level in dtype.categories if level in set(levels)]
@@ -124,8 +126,8 @@ def _coded(column: pd.Series, name: str) -> tuple[NDArray[np.float64], str | Non
         levels.sort(key=str)
     if len(levels) != 2:
         raise InputError(
-            f"score {name!r} is not numeric and has {len(levels)} levels "
+            f"{kind} {name!r} is not numeric and has {len(levels)} levels "
             f"({', '.join(map(repr, levels[:3]))}{', ...' if len(levels) > 3 else ''}): give "
-            "numbers, or two levels, e.g. whether a cell has one of them"
+            "numbers, or two levels, e.g. whether it is one of them"
         )
     return (column == levels[1]).to_numpy(bool).astype(np.float64), str(levels[1])

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
+import pandas as pd
+
 from hiercorr.datasets import read_gmt
 from hiercorr.errors import InputError
 
@@ -50,6 +52,7 @@ def named_sets(sets: Sets) -> dict[str, list[str]]:
     for name, genes in found.items():
         if not isinstance(name, str):
             raise InputError(f"sets: names of modules must be texts, not {name!r}")
+        genes = genes.keys() if isinstance(genes, Mapping | pd.Series) else genes  # of weights
         if isinstance(genes, str) or not isinstance(genes, Iterable):
             raise InputError(f"module {name!r} of sets= is {genes!r}: give a list of genes")
         listed = list(genes)

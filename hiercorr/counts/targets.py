@@ -82,8 +82,16 @@ class PairList:
         return genes.get_indexer(self.a), genes.get_indexer(self.b)
 
 
-def given_pairs(pairs: Pairs) -> PairList | None:
+def given_pairs(pairs: Pairs, ordered: bool = False) -> PairList | None:
     """Check listed pairs; return them in the order given, each once.
+
+    Parameters
+    ----------
+    pairs : DataFrame, sequence of (str, str), mapping or path
+    ordered : bool
+        Whether the first gene is one of another kind of cells than the second: (A, B) and (B, A)
+        are then two pairs, a gene has a pair with itself, and the first two columns of a table
+        without ``gene_a`` and ``gene_b`` are taken.
 
     Raises
     ------
@@ -101,6 +109,8 @@ def given_pairs(pairs: Pairs) -> PairList | None:
         pairs = read_pairs(pairs)
     if isinstance(pairs, pd.DataFrame):
         columns = [c for c in ("gene_a", "gene_b") if c in pairs]
+        if ordered and len(columns) < 2:
+            columns = list(pairs.columns[:2])
         if len(columns) < 2:
             raise InputError(
                 f"pairs must be {_PAIRS}; this table has the columns "
@@ -117,22 +127,20 @@ def given_pairs(pairs: Pairs) -> PairList | None:
         two = not isinstance(row, str) and hasattr(row, "__len__") and len(row) == 2
         if not two or not all(isinstance(name, str) for name in row):
             raise InputError(f"pairs must be {_PAIRS}, not {row!r}")
-        if row[0] == row[1]:
-            raise InputError(f"pairs: {row[0]!r} with itself is no pair")
     if not rows:
         raise InputError("pairs is empty: list at least one pair")
     a, b = (np.array([str(row[k]) for row in rows], object) for k in (0, 1))
-    return _distinct(a, b)
+    return _distinct(a, b, ordered)
 
 
-def _distinct(a: NDArray, b: NDArray) -> PairList:
-    """Leave out pairs that were listed before, in either order, with a warning."""
+def _distinct(a: NDArray, b: NDArray, ordered: bool = False) -> PairList:
+    """Leave out pairs that were listed before, with a warning; in either order unless ordered."""
     names = pd.Index(np.concatenate([a, b])).unique()
     i, j = names.get_indexer(a), names.get_indexer(b)
     same = np.flatnonzero(i == j)
-    if len(same):
+    if len(same) and not ordered:
         raise InputError(f"pairs: {a[same[0]]!r} with itself is no pair")
-    low, high = np.minimum(i, j), np.maximum(i, j)
+    low, high = (i, j) if ordered else (np.minimum(i, j), np.maximum(i, j))
     _, first = np.unique(low * np.int64(len(names)) + high, return_index=True)
     if len(first) < len(a):
         repeated = np.setdiff1d(np.arange(len(a)), first)

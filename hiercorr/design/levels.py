@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from numbers import Real
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -91,3 +92,15 @@ def _encodable(name: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def is_ordered(values: pd.Series) -> bool:
+    """Whether a column is an ordered categorical."""
+    return isinstance(values.dtype, pd.CategoricalDtype) and bool(values.dtype.ordered)
+
+
+def in_order(values: pd.Series) -> list[Any]:
+    """Return the levels of a condition: ordered ones in their order, others by name."""
+    if is_ordered(values):
+        return list(values.cat.remove_unused_categories().cat.categories)
+    return sorted(values.unique(), key=str)

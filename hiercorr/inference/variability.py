@@ -5,8 +5,8 @@ The relative variance of a gene is a ratio of sums over samples,
 .. math:: \phi = \frac{\sum_c N_c}{\sum_c D_c}, \qquad E N_c = \phi_c\, E D_c,
 
 see :func:`hiercorr.moments.within_moments`. Inference is on the scale of :math:`\log\phi`, but
-never by the logarithm of a single sample's estimate, which is biased where counts are few and
-undefined where it is negative: only sums over samples are divided.
+never by the logarithm of a single sample's estimate where counts are few: it is biased there, and
+undefined where the estimate is negative.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ _LARGEST_TAU2 = 25.0
 _STEPS, _TOLERANCE, _LARGEST_STEP = 100, 1e-7, 1.0  # of Fisher scoring, on the scale of log phi
 _FURTHEST = 12.0  # from log phi over all samples: a group has no variance beyond noise
 _LEAST_D, _LEAST_RATIO, _LEAST_LEFT = 0.2, 1e-3, 1e-2
+_NOISE_OF_LINEAR = 2.0  # residuals are linear where noise is at least half of the heterogeneity
 
 
 def variance_interval(num: Array, den: Array, noise: Array, confidence: float) -> dict[str, Array]:
@@ -103,6 +104,10 @@ class VarianceSums:
         a, b, c = self.parts
         return (a / phi**2 + b / phi + c) / self.typical**2
 
+    def noise_of_nothing(self, phi: Array) -> Array:
+        """Return the variance, relative to phi^2, of N / D of a sample without variance."""
+        return self.parts[0] / phi[:, None] ** 2 / self.typical**2
+
 
 @dataclass(frozen=True)
 class VarianceRegression:
@@ -129,15 +134,26 @@ def variance_regression(sums: VarianceSums, design: Array, contrast: Array) -> V
 
     Quasi-likelihood with a log link, solved by Fisher scoring:
 
-    .. math:: \log\phi_c = x_c'\beta, \quad r_c = \frac{N_c / \phi_c - D_c}{\tilde D_c}, \quad
-              \sum_c w_c x_c r_c = 0, \quad w_c = \frac{1}{\tau^2 + v_c(\phi_c)}, \quad
-              s^2 = \frac{1}{n}\sum_c \frac{w_c r_c^2}{1 - h_c}
+    .. math:: \log\phi_c = x_c'\beta, \quad \sum_c w_c x_c r_c = 0, \quad
+              w_c = \frac{1}{\tau^2 + v_c(\sqrt{\phi\phi_c})}, \quad
+              s^2 = \frac{1}{n}\sum_c \frac{w_c r_c^2}{1 - h_c}, \\
+              r_c = \lambda \frac{N_c / \phi_c - D_c}{\tilde D_c} + (1 - \lambda)
+              \Big(g(N_c / D_c) - \log\phi_c + \tfrac12 v_c\Big), \quad
+              \lambda = \min\Big(1, \frac{2 \bar v}{\tau^2}\Big)
 
     with the sampling variance :math:`v_c` from the cells and :math:`\tau^2`, common to all genes,
-    such that the median over genes of :math:`(n - k) s^2` is that of :math:`\chi^2_{n-k}`. Negative
-    N_c of single samples need no special treatment. A sample with a large variance draws the fitted
-    value towards itself and would look less deviant than it is. Where samples differ beyond
-    sampling noise, the leverage h_c is therefore computed from the observed information. The s^2
+    such that the median over genes of :math:`(n - k) s^2` is that of :math:`\chi^2_{n-k}`.
+    :math:`v_c` is taken between the fitted value :math:`\phi_c` and the :math:`\phi` of all
+    samples: at the fitted value, weights would follow the noise of few counts, above all where each
+    block has a level of its own.
+    Sampling noise adds to N_c, so that residuals are linear in it where noise matters
+    (:math:`\lambda = 1`), and negative N_c need no special treatment. Where samples differ by much
+    more than noise, their ratios are skewed and their logarithms are not: residuals are then those
+    of :math:`g(u) = \log\tfrac12(u + \sqrt{u^2 + 4 a_c})`, the logarithm down to the noise
+    :math:`a_c` that a sample without biological variance would have. :math:`\lambda` depends on
+    the gene's average noise :math:`\bar v` only. In the linear part, a sample with a large variance
+    draws the fitted value towards itself and would look less deviant than it is: its leverage h_c
+    is therefore computed from the observed information where samples differ beyond noise. The s^2
     are moderated over genes, with a trend in the sampling variance
     (:func:`hiercorr.inference.squeeze_variances`).
 
@@ -153,7 +169,8 @@ def variance_regression(sums: VarianceSums, design: Array, contrast: Array) -> V
 
     References
     ----------
-    McCullagh 1983, Annals of Statistics 11:59 (quasi-likelihood); Smyth 2004.
+    McCullagh 1983, Annals of Statistics 11:59 (quasi-likelihood); Durbin et al. 2002,
+    Bioinformatics 18:S105 (g); Smyth 2004.
     """
     n, k = design.shape
     nan = np.full(len(sums.num), np.nan)
@@ -196,18 +213,22 @@ def _quasi_likelihood(
     """Return coefficients relative to phi, information and weighted squares; NaN if none exist."""
     beta = np.where(np.isfinite(start), start, 0.0)
     active: NDArray[np.bool_] = np.ones(len(beta), bool)
-    a, d = sums.num / (phi[:, None] * sums.typical), sums.den / sums.typical
+    num, d = sums.num / (phi[:, None] * sums.typical), sums.den / sums.typical
+    linear = _linear_part(sums, phi, tau2)
+    log_ratio = _generalised_log(num / np.maximum(d, _LEAST_D), sums.noise_of_nothing(phi))
 
     def residuals(at: NDArray[np.bool_], b: Array) -> tuple[Array, Array]:
-        level = np.exp(np.clip(b @ design.T, -_FURTHEST, _FURTHEST))
-        w = 1 / (tau2 + sums.take(at).sampling_variance(phi[at, None] * level))
-        return w, a[at] / level - d[at]
+        eta = np.clip(b @ design.T, -_FURTHEST, _FURTHEST)
+        level = np.exp(eta)
+        v = sums.take(at).sampling_variance(phi[at, None] * np.sqrt(level))
+        part = linear[at]
+        r = part * (num[at] / level - d[at]) + (1 - part) * (log_ratio[at] - eta + v / 2)
+        return 1 / (tau2 + v), r
 
     for _ in range(_STEPS):
         w, r = residuals(active, beta[active])
-        information = np.einsum(
-            "gn,ni,nj->gij", w * np.maximum(d[active], _LEAST_D), design, design
-        )
+        slope = linear[active] * np.maximum(d[active], _LEAST_D) + 1 - linear[active]
+        information = np.einsum("gn,ni,nj->gij", w * slope, design, design)
         step = np.linalg.solve(information, ((w * r) @ design)[..., None])[..., 0]
         change = np.abs(step @ design.T).max(1)
         step *= np.minimum(1, _LARGEST_STEP / np.maximum(change, 1e-300))[:, None]
@@ -221,18 +242,33 @@ def _quasi_likelihood(
     known = np.asarray(np.isfinite(beta).all(1))
     w, r = residuals(np.ones(len(beta), bool), np.where(known[:, None], beta, 0.0))
     information = np.einsum("gn,ni,nj->gij", w, design, design)
-    h = _leverage(w, r + d, design, information, tau2)
+    level = np.exp(np.clip(np.where(known[:, None], beta, 0.0) @ design.T, -_FURTHEST, _FURTHEST))
+    share = linear * (tau2 * w).mean(1, keepdims=True)
+    h = _leverage(w, num / level, design, information, share)
     n, k = design.shape
     squares = (w * r**2 / np.maximum(1 - h, _LEAST_LEFT)).sum(1) * (n - k) / n
     return beta, information, np.where(known, squares, np.nan)
 
 
-def _leverage(w: Array, ratio: Array, design: Array, information: Array, tau2: float) -> Array:
+def _linear_part(sums: VarianceSums, phi: Array, tau2: float) -> Array:
+    """Return the part lambda of the residuals that is linear, (n_genes, 1)."""
+    noise = sums.sampling_variance(phi[:, None]).mean(1, keepdims=True)
+    small = _NOISE_OF_LINEAR * noise < tau2
+    return np.where(small, _NOISE_OF_LINEAR * noise / max(tau2, 1e-9), 1.0)
+
+
+def _generalised_log(u: Array, noise: Array) -> Array:
+    """Return the logarithm of u, which flattens where u is no larger than the noise."""
+    root = np.sqrt(u**2 + 4 * noise)
+    with np.errstate(divide="ignore"):
+        return np.log(np.where(u > 0, (u + root) / 2, 2 * noise / (root - np.minimum(u, 0.0))))
+
+
+def _leverage(w: Array, ratio: Array, design: Array, information: Array, share: Array) -> Array:
     """Return the leverage of each sample, (n_genes, n_samples).
 
-    That of the expected information, moved towards that of the observed information, in which a
-    sample has a weight proportional to its estimate, by the part of the variance that is not
-    sampling noise.
+    That of the expected information, moved by `share` towards that of the observed information, in
+    which a sample has a weight proportional to its estimate.
     """
     x = design
 
@@ -240,6 +276,5 @@ def _leverage(w: Array, ratio: Array, design: Array, information: Array, tau2: f
         return weights * np.einsum("ni,gij,nj->gn", x, np.linalg.inv(total), x, optimize=True)
 
     observed = w * np.maximum(ratio, _LEAST_RATIO)
-    share = (tau2 * w).mean(1, keepdims=True)
     seen = leverage(observed, np.einsum("gn,ni,nj->gij", observed, x, x))
     return (1 - share) * leverage(w, information) + share * seen

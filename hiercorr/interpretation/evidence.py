@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,33 +10,39 @@ import numpy as np
 import pandas as pd
 
 from hiercorr.counts.names import are_identifiers
-from hiercorr.errors import DataWarning, InputError, between_0_and_1, one_of, text
+from hiercorr.counts.targets import PairList, Target, given_targets
+from hiercorr.errors import DataWarning, InputError, between_0_and_1, one_of
+from hiercorr.interpretation.asked import PairsAsked, partners_of, unordered
 from hiercorr.results.feature_types import with_types
-from hiercorr.results.pairs import UNCLIPPED, effects, pair_columns, table_columns
+from hiercorr.results.frames import n_pairs
+from hiercorr.results.layout import is_list, listed_ends, scope
+from hiercorr.results.pairs import effects, known_gene
 from hiercorr.results.result import CorrelationResult
 from hiercorr.results.text import format_cell
 from hiercorr.runtime.user_warnings import warn
 
 CLASSES = ("both levels", "cell-state only", "between-sample only", "discordant", "insufficient")
-_COLUMNS = ("correlation", "ci_lower", "ci_upper", "p_value", "q_value")
 _UNLESS_STATED = {"subset": "all cells", "layer": "X", "depth": "row sums"}
-_HETEROGENEITY = ("tau2", "i2", "prediction_lower", "prediction_upper")
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """Partners of one gene at both levels.
+    """Partners of a gene, or several targets' or listed pairs, at both levels.
 
     Attributes
     ----------
-    target : str
+    target : str or None
+        The only target; None for several targets or listed pairs.
     table : DataFrame
-        Indexed by gene: estimates, intervals, p-values and q-values of each layer (``within_...``,
-        ``between_...``, and ``exploratory_...``, ``bayesian_...`` if given), heterogeneity over
-        samples, ``sign_agreement`` and ``evidence``, the class. Sorted by class, then by the
-        smaller q-value and p-value.
+        Indexed by gene, or by ``gene_a`` and ``gene_b`` without an only target: estimates,
+        intervals, p-values and q-values of each layer (``within_...``, ``between_...``, and
+        ``exploratory_...``, ``bayesian_...`` if given), heterogeneity over samples,
+        ``sign_agreement`` and ``evidence``, the class. Sorted by class, then by the smaller q-value
+        and p-value.
     q : float
         Threshold of the classes.
+    scope : str
+        The pairs that were classified, e.g. ``"target FTL"`` or ``"12 listed pairs"``.
 
     Examples
     --------
@@ -50,12 +56,13 @@ class Evidence:
     ['within_correlation', 'within_ci_lower']
     """
 
-    target: str
+    target: str | None
     table: pd.DataFrame
     q: float
+    scope: str
 
     def counts(self) -> pd.Series:
-        """Count the genes of each class.
+        """Count the pairs of each class.
 
         Examples
         --------
@@ -70,7 +77,7 @@ class Evidence:
         return self.table["evidence"].value_counts().reindex(list(CLASSES), fill_value=0)
 
     def of(self, name: str) -> pd.DataFrame:
-        """Select the genes of one class.
+        """Select the pairs of one class.
 
         Parameters
         ----------
@@ -105,7 +112,8 @@ class Evidence:
             "evidence",
         ]
         table = _as_text(self.table[shown].head(10)).to_string()
-        return f"Evidence for {self.target} at q < {self.q:g}: {counts}\n{table}"
+        about = self.target or self.scope
+        return f"Evidence for {about} at q < {self.q:g}: {counts}\n{table}"
 
     __repr__ = __str__
 
@@ -123,24 +131,27 @@ def _as_text(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def evidence(
-    target: str,
+    target: Target,
     within: CorrelationResult,
     between: CorrelationResult,
     exploratory: CorrelationResult | None = None,
     bayesian: CorrelationResult | None = None,
     q: float = 0.05,
 ) -> Evidence:
-    """Classify the partners of a gene by their evidence at both levels.
+    """Classify the partners of genes, or listed pairs, by their evidence at both levels.
 
-    A gene is classified as ``both levels`` if both q-values are below `q` and the signs agree,
+    A pair is classified as ``both levels`` if both q-values are below `q` and the signs agree,
     ``discordant`` if both are and the signs differ, ``cell-state only`` or ``between-sample only``
     if one is, and ``insufficient`` otherwise. A single significant level does not show that there
     is no correlation at the other; see its interval.
 
     Parameters
     ----------
-    target : str
-        Target gene.
+    target : str, sequence of str or None
+        Target gene; several, whose distinct pairs are one family of tests; or None: the pairs of
+        both results, i.e. the listed pairs where a result has a list. One target has the q-values
+        of the results. Otherwise, a result that has more pairs than are asked for gets q-values
+        over these pairs (Benjamini-Hochberg), and one that has exactly these keeps its own.
     within : CorrelationResult
         Result of level within, e.g. from :class:`hiercorr.CSCore`.
     between : CorrelationResult
@@ -157,8 +168,8 @@ def evidence(
     Raises
     ------
     InputError
-        If a result has no pairs of the target or the wrong level, or the two results have no
-        genes or samples in common.
+        If a result has no pairs of a target or the wrong level, the two results have no pairs or
+        samples in common, or the pairs need more memory than is available.
 
     Examples
     --------
@@ -169,8 +180,17 @@ def evidence(
     >>> b = hc.Pseudobulk(adata, **options).fit(target="FTL")
     >>> int(hc.evidence("FTL", within=w, between=b).counts().sum())
     299
+
+    A list of pairs is one family of tests:
+
+    >>> pairs = [("FTL", "FTH1"), ("CTSL", "CTSB"), ("SPP1", "FTL")]
+    >>> w = hc.CSCore(adata, **options).fit(pairs=pairs)
+    >>> b = hc.Pseudobulk(adata, **options).fit(pairs=pairs)
+    >>> found = hc.evidence(None, within=w, between=b)
+    >>> found.scope, len(found.table)
+    ('3 listed pairs', 3)
     """
-    text("target", target)
+    targets = given_targets(target)
     between_0_and_1("q", q)
     layers = {
         "within": within,
@@ -182,25 +202,64 @@ def evidence(
         if result is not None or name in ("within", "between"):
             _check_layer(name, result)
     _check_samples(within, between)
-    check_names({name: result for name, result in layers.items() if result is not None})
-    target, _ = within._row(target)
+    given = {name: result for name, result in layers.items() if result is not None}
+    check_names(given)
+    if targets is None and within.target is not None:
+        targets = (within.target,)
+    if targets is not None and len(targets) == 1:
+        return _of_target(targets[0], given, q)
+    return _of_pairs(targets, given, q)
+
+
+def _of_target(target: str, given: Mapping[str, CorrelationResult], q: float) -> Evidence:
+    """Classify the partners of one gene."""
+    target, _ = given["within"]._row(target)
     parts = [
-        _layer(result, target).add_prefix(f"{name}_")
-        for name, result in layers.items()
-        if result is not None
+        partners_of(result.dataset, target).add_prefix(f"{name}_") for name, result in given.items()
     ]
-    shared = parts[0].index.intersection(parts[1].index)
-    if not len(shared):
-        raise InputError(
-            "the two results share no gene except the target; fit both with the same genes="
-        )
-    if len(shared) < max(len(parts[0]), len(parts[1])):
+    table = _classified(parts, "genes", q)
+    table.index.name = "gene"
+    return Evidence(target, with_types(table, given["within"].dataset), q, f"target {target}")
+
+
+def _of_pairs(
+    targets: Sequence[str] | None, given: Mapping[str, CorrelationResult], q: float
+) -> Evidence:
+    """Classify the pairs of several targets, or those that the results have."""
+    datasets = {name: result.dataset for name, result in given.items()}
+    both = [datasets[name] for name in ("within", "between")]
+    if targets is None:
+        smaller = min(both, key=lambda d: (not is_list(d), n_pairs(d)))
+        listed = PairList(*listed_ends(smaller)) if is_list(smaller) else None
+        asked, about = PairsAsked(None, listed), scope(smaller)
+    else:
+        targets = [known_gene(both[0], name) for name in targets]
+        asked = PairsAsked(targets, None)
+        about = f"{len(targets)} targets ({', '.join(targets[:3])}{', ...' * (len(targets) > 3)})"
+    parts = [asked.table(dataset).add_prefix(f"{name}_") for name, dataset in datasets.items()]
+    table = _classified(parts, "pairs", q)
+    table.index = table.index.set_names(["gene_a", "gene_b"])
+    return Evidence(None, with_types(table, both[0]), q, about)
+
+
+def _classified(parts: Sequence[pd.DataFrame], noun: str, q: float) -> pd.DataFrame:
+    """Join the layers of evidence, within and between first, and sort them by class."""
+    keys = [unordered(part.index) for part in parts]
+    shared = keys[0].isin(keys[1])
+    if not shared.any():
+        what = "no gene except the target; fit both with the same genes="
+        if noun == "pairs":
+            what = "no pair; fit both with the same target= or pairs="
+        raise InputError(f"the two results share {what}")
+    if shared.sum() < max(len(parts[0]), len(parts[1])):
         warn(
-            f"{len(shared)} genes are in both results (within {len(parts[0])}, between "
+            f"{shared.sum()} {noun} are in both results (within {len(parts[0])}, between "
             f"{len(parts[1])}); the others are excluded",
             DataWarning,
         )
-    joined = pd.concat([p.reindex(shared) for p in parts], axis=1)
+    names = parts[0].index[shared]
+    aligned = [p.set_axis(k).reindex(keys[0][shared]) for p, k in zip(parts, keys, strict=True)]
+    joined = pd.concat(aligned, axis=1).set_axis(names)
     signs = [np.sign(effects(joined, f"{level}_")) for level in ("within", "between")]
     joined["sign_agreement"] = signs[0] == signs[1]
     joined["evidence"] = _classes(joined, q)
@@ -209,9 +268,7 @@ def evidence(
         joined[[f"{level}_{c}" for level in ("within", "between")]].min(axis=1).fillna(2)
         for c in ("p_value", "q_value")
     )
-    joined = joined.iloc[np.lexsort((best_p, best_q, rank))]
-    joined.index.name = "gene"
-    return Evidence(target, with_types(joined, within.dataset), q)
+    return joined.iloc[np.lexsort((best_p, best_q, rank))]
 
 
 def check_names(results: Mapping[str, CorrelationResult]) -> None:
@@ -245,19 +302,6 @@ def _check_layer(name: str, result: object) -> None:
     level = result.dataset.attrs.get("level")
     if name in ("within", "between") and level != name:
         raise InputError(f"{name}= needs a result of level {name!r}, this one has level {level!r}")
-
-
-def _layer(result: CorrelationResult, target: str) -> pd.DataFrame:
-    """Tabulate the partners of the target in one result."""
-    name, row = result._row(target)
-    withheld = [c for c in table_columns(result.dataset) if c == UNCLIPPED]
-    columns = [c for c in (*_COLUMNS, *withheld, *_HETEROGENEITY) if c in row]
-    values = {c: v.astype(float) for c, v in pair_columns(row, columns) if "[" not in c}
-    table = pd.DataFrame(values, pd.Index(row["gene"].values))
-    for c in _COLUMNS:
-        if c not in table:
-            table[c] = np.nan
-    return table.drop(index=name, errors="ignore")
 
 
 def _classes(table: pd.DataFrame, q: float) -> pd.Categorical:

@@ -652,3 +652,38 @@ def between_posterior(mean, noise, design, log_sd_a, log_sd_b, z):
                     half += 0.5 * right[s] ** 2 - np.log(root[s, s])
                 out[p, q, r] = value + half
     return out
+
+
+@compiled()
+def cell_log_likelihoods(pa, pb, starts, mean, sd, rho, left_a, step_a, left_b, step_b):
+    """Compute the log likelihood of each cell for several draws of the parameters.
+
+    Parameters
+    ----------
+    mean : ndarray, shape (draws, samples, 2)
+    sd : ndarray, shape (draws, 2)
+    rho : ndarray, shape (draws, samples)
+
+    Returns
+    -------
+    ndarray, shape (draws, cells)
+    """
+    out = np.empty((len(mean), len(pa)))
+    w = np.empty((pa.shape[1], pb.shape[1]))
+    for d in range(len(mean)):
+        for c in range(len(starts) - 1):
+            i, e = starts[c], starts[c + 1]
+            total = bivariate_weights(
+                w,
+                mean[d, c, 0],
+                mean[d, c, 1],
+                sd[d, 0],
+                sd[d, 1],
+                rho[d, c],
+                left_a[c],
+                step_a,
+                left_b[c],
+                step_b,
+            )
+            out[d, i:e] = row_likelihoods(w, total, pa[i:e], pb[i:e])
+    return out

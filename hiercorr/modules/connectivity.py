@@ -16,6 +16,7 @@ from hiercorr.counts.gene_groups import LEAST, Sets, named_sets
 from hiercorr.counts.names import name_of
 from hiercorr.errors import DataWarning, InputError, number, unknown_name, whole_number
 from hiercorr.inference.multiplicity import benjamini_hochberg
+from hiercorr.modules.donor_values import mean_of_pairs, sample_correlations
 from hiercorr.results.layout import need_all_pairs
 from hiercorr.results.pairs import ids_of
 from hiercorr.results.result import CorrelationResult
@@ -117,6 +118,7 @@ def preservation(
             row |= _preserved(layers, at, bins, permutations, rng, donor_of)
         rows.append(row)
     table = pd.DataFrame(rows, index=pd.Index(list(found), name="module"))
+    table.attrs = {"model": "preservation", "permutations": permutations, "seed": seed}
     return _with_q(table, {"p_value": "q_value", "excess_p_value": "excess_q_value"})
 
 
@@ -129,6 +131,10 @@ def differential_connectivity(
     confidence: float = 0.95,
 ) -> pd.DataFrame:
     """Compare the connectivity of modules between two groups of donors.
+
+    For covariates, several groups and curves, see
+    :func:`hiercorr.modules.compare_donors` with the values of
+    :func:`hiercorr.modules.connectivity`.
 
     The connectivity of a module in a sample is the mean of the correlations of its pairs of genes
     within the sample, over the pairs that could be estimated in every sample. Samples of one donor
@@ -183,29 +189,26 @@ def differential_connectivity(
     number("confidence", confidence, 0, 1)
     if not 0 < confidence < 1:
         raise InputError(f"confidence must lie between 0 and 1, not {confidence!r}")
-    if "sample_correlation" not in result.dataset:
-        raise InputError("result has no estimates of samples: fit it with per_sample=True")
+    correlations = sample_correlations(result)
     named = _named(modules)
     strict = not isinstance(modules, str | Path)
     found = {name: _present(genes, result, strict) for name, genes in named.items()}
     group_of = _of_samples("groups", groups, result)
     design = _design(group_of, _donors(result, donors))
     used = group_of.notna().to_numpy()
-    r = np.asarray(result.dataset["sample_correlation"].values[used], float)
+    r = correlations[used]
     rows, incomplete = [], []
     for name, at in found.items():
-        left, right = np.triu_indices(len(at), 1)
-        pairs = r[:, at[left], at[right]]
-        complete = np.isfinite(pairs).all(0)
+        values, n_used, n_pairs = mean_of_pairs(r, at)
         row: dict[str, float] = {
             "size": len(named[name]),
             "genes": len(at),
-            "pairs": pairs.shape[1],
-            "pairs_used": int(complete.sum()),
+            "pairs": n_pairs,
+            "pairs_used": n_used,
         }
-        if complete.any():
-            row |= design.compare(pairs[:, complete].mean(1), confidence)
-        if complete.sum() < pairs.shape[1] / 2 or not complete.any():
+        if n_used:
+            row |= design.compare(values, confidence)
+        if n_used < n_pairs / 2 or not n_used:
             incomplete.append(name)
         rows.append(row)
     if incomplete:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import pandas as pd
+import xarray as xr
 
 from hiercorr.errors import InputError, instance_of, listed, number, text, whole_number
 from hiercorr.results.result import CorrelationResult
@@ -57,6 +58,14 @@ def _has(attribute: str, expected: str) -> Check:
     return check
 
 
+def _dataset(variable: str, expected: str) -> Check:
+    def check(name: str, value: Any, _: bool) -> None:
+        if not isinstance(value, xr.Dataset) or variable not in value:
+            raise InputError(f"{name} must be {expected}, not {type(value).__name__}")
+
+    return check
+
+
 def _table(columns: set[str], source: str, several: bool = False) -> Check:
     def check(name: str, value: Any, _: bool) -> None:
         tables = value.values() if several and isinstance(value, Mapping) else [value]
@@ -89,6 +98,7 @@ CHECKS: dict[str, Check] = {
     "modules": _has("genes", "modules from hiercorr.modules.find_modules"),
     "evidence": _has("table", "a table from hiercorr.evidence"),
     "compared": _has("table", "a comparison from hiercorr.compare"),
+    "calibration": _dataset("rank", "the ranks from hiercorr.BayesianCorrelation.sbc"),
     "found": _has("genes", "traps from hiercorr.traps"),
     "curves": _table({"power"}, "hiercorr.planning.power_curve", several=True),
     "table": _table({"samples", "cells", "cost", "power"}, "hiercorr.planning.best_design"),

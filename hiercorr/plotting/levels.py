@@ -32,12 +32,16 @@ class EvidenceLike(Protocol):
     """The attributes of :class:`hiercorr.Evidence` that are plotted."""
 
     @property
-    def target(self) -> str:
-        """The gene whose partners are classified."""
+    def target(self) -> str | None:
+        """The gene whose partners are classified; None for several, or listed pairs."""
+
+    @property
+    def scope(self) -> str:
+        """The pairs that are classified."""
 
     @property
     def table(self) -> pd.DataFrame:
-        """Estimates at both levels and class of evidence, one row per gene."""
+        """Estimates at both levels and class of evidence, one row per gene or pair."""
 
     @property
     def q(self) -> float:
@@ -73,7 +77,7 @@ def levels(evidence: EvidenceLike, n_labels: int = 10, ax: Axes | None = None) -
     evidence : Evidence
         From :func:`hiercorr.evidence`.
     n_labels : int
-        Number of genes to label, from the top of the table.
+        Number of genes or pairs to label, from the top of the table.
     ax : Axes, optional
 
     Returns
@@ -84,7 +88,8 @@ def levels(evidence: EvidenceLike, n_labels: int = 10, ax: Axes | None = None) -
         **{f"{level}_position": effects(evidence.table, f"{level}_") for level in _LEVELS}
     ).dropna(subset=[f"{level}_position" for level in _LEVELS])
     if not len(table):
-        raise InputError("no gene has an estimate at both levels: there is nothing to show")
+        noun = "gene" if evidence.target else "pair"
+        raise InputError(f"no {noun} has an estimate at both levels: there is nothing to show")
     now = style.look()
     ax = style.axes(ax, 5.4, 5.0)
     for name, (colour, marker) in _CLASS.items():
@@ -105,13 +110,16 @@ def levels(evidence: EvidenceLike, n_labels: int = 10, ax: Axes | None = None) -
     style.mark_beyond(ax, table["within_position"], table["between_position"], inside)
     ax.axhline(0, **style.ZERO_LINE)
     ax.axvline(0, **style.ZERO_LINE)
-    ax.set_xlabel(f"correlation with {evidence.target} within samples")
-    ax.set_ylabel(f"correlation with {evidence.target} between samples")
+    of = f" with {evidence.target}" if evidence.target else ""
+    ax.set_xlabel(f"correlation{of} within samples")
+    ax.set_ylabel(f"correlation{of} between samples")
     style.legend(ax)
-    style.finish(ax, None, f"{evidence.target}: evidence at two levels (q < {evidence.q:g})")
+    about = f"{evidence.target}: " if evidence.target else f"{evidence.scope}\n"
+    style.finish(ax, None, f"{about}evidence at two levels (q < {evidence.q:g})")
     points = tuple(table[f"{level}_position"].to_numpy() for level in _LEVELS)
     x, y = (v[:n_labels] for v in points)
-    style.label(ax, x, y, list(table.index[:n_labels]), (points[0], points[1]))
+    names = ["-".join(n) if isinstance(n, tuple) else n for n in table.index[:n_labels]]
+    style.label(ax, x, y, names, (points[0], points[1]))
     return ax
 
 

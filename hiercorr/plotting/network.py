@@ -39,6 +39,8 @@ def network(
 ) -> Axes:
     """Plot genes as nodes and the strongest pairs as edges, with genes coloured by module.
 
+    Targets that are no genes, such as modules in a result of their membership, are squares.
+
     Without `modules`, colours are those of communities of the plotted network (Louvain algorithm
     on the positive correlations). Positive edges are grey, negative ones red and dashed; their
     width increases with the absolute correlation.
@@ -80,12 +82,17 @@ def network(
     position = _positions(graph, groups, seed)
     ax = style.axes(ax, 6.4, 6.4)
     entries = [*_draw_nodes(ax, graph, groups, position), *_draw_edges(ax, graph, position)]
+    sums = [t for t in ([] if result.targets is None else result.targets) if t in graph]
+    entries += _draw_sums(ax, [t for t in sums if t not in result.genes], position)
     ax.set_axis_off()
     ax.margins(0.08)
     genes = style.shown(len(graph), total, "connected genes", "strongest ")
-    shown = f"network{genes}, {graph.number_of_edges():,} of {n_edges:,} pairs"
+    kind = "network"
+    if result.dataset.attrs.get("model") == "direct_partners":
+        kind = "network of partial correlations"
+    shown = f"{kind}{genes}, {graph.number_of_edges():,} of {n_edges:,} pairs"
     style.legend(ax, entries=entries, axis=False)
-    style.finish(ax, result, shown if graph.number_of_edges() < n_edges else f"network{genes}")
+    style.finish(ax, result, shown if graph.number_of_edges() < n_edges else f"{kind}{genes}")
     labelled = connected[: min(n_labels, len(graph))]
     every = np.array([position[g] for g in graph])
     x, y = np.array([position[g] for g in labelled]).reshape(-1, 2).T
@@ -204,3 +211,14 @@ def _draw_nodes(
         options: dict[str, Any] = {"edgecolors": "#333333", "linewidths": now.lw(0.6), "zorder": 3}
         out.append(ax.scatter(x, y, s=now.area(60), c=colour, label=label, **options))
     return out
+
+
+def _draw_sums(ax: Axes, names: Sequence[str], position: dict[str, Array]) -> list[Any]:
+    """Draw targets that are no genes as squares over their nodes, and return the legend entry."""
+    if not names:
+        return []
+    now = style.look()
+    x, y = np.array([position[name] for name in names]).T
+    options: dict[str, Any] = {"edgecolors": "#000000", "linewidths": now.lw(1.0), "zorder": 4}
+    label = f"target ({len(names):,})"
+    return [ax.scatter(x, y, s=now.area(110), c="white", marker="s", label=label, **options)]

@@ -12,7 +12,13 @@ from scipy.spatial.distance import squareform
 
 from hiercorr.errors import InputError, true_or_false, unknown_name
 from hiercorr.plotting import style
-from hiercorr.results.layout import distinct, need_all_pairs, scope, spans_types
+from hiercorr.results.layout import (
+    distinct,
+    has_all_pairs,
+    need_all_pairs,
+    scope,
+    spans_types,
+)
 from hiercorr.results.pairs import (
     OVERALL,
     effect_name,
@@ -170,6 +176,119 @@ def _rectangle(
     style.finish(ax, result, f"{text}{shown}{left_out}")
     ax.spines[:].set_visible(False)
     return ax
+
+
+_STARS = ((0.001, "***"), (0.01, "**"), (0.05, "*"))
+_WITH_INTERVALS = 10  # columns, up to which intervals can be read
+_DARK = 0.6  # proportion of the scale of colours from which letters are white
+
+
+@style.verbatim
+def module_heatmap(
+    result: CorrelationResult,
+    variable: str | None = None,
+    ax: Axes | None = None,
+    *,
+    intervals: bool | None = None,
+) -> Axes:
+    """Plot a heatmap with the estimate, the q-value as stars and the interval in every cell.
+
+    For results of few rows and columns: modules with each other, with traits of samples or with a
+    score of cells, or few genes.
+
+    Parameters
+    ----------
+    result : CorrelationResult
+        Of all pairs, or of targets; at most 60 rows and columns.
+    variable : str, optional
+        Pair variable with values between -1 and 1. None: the correlation, or the difference where
+        differences were tested.
+    ax : Axes, optional
+    intervals : bool, optional
+        Whether to write the intervals. None: where there are at most 10 columns.
+
+    Returns
+    -------
+    Axes
+    """
+    true_or_false("intervals", intervals, optional=True)
+    effect = effect_name(result.dataset.data_vars)
+    variable = variable or effect
+    table = result.matrix(variable)
+    if variable == effect:
+        table[:] = estimates(result.dataset)
+    square = has_all_pairs(result.dataset)
+    r = table.to_numpy(float).copy()
+    if square:
+        np.fill_diagonal(r, np.nan)
+    if max(r.shape) > _MAX_GENE_NAMES:
+        raise InputError(
+            f"this result has {r.shape[0]:,} x {r.shape[1]:,} pairs, which cannot be read as "
+            "numbers: use heatmap()"
+        )
+    if not np.isfinite(r).any():
+        raise InputError("no pair could be estimated: there is nothing to show")
+    rows, columns = _order(np.nan_to_num(r)), _order(np.nan_to_num(r.T))
+    if square:
+        columns = rows
+    now = style.look()
+    ax = style.axes(ax, 2.2 + 0.85 * r.shape[1], 1.6 + 0.6 * r.shape[0])
+    cmap = style.pyplot().get_cmap("RdBu_r").with_extremes(bad="#eeeeee")
+    limit = min(1.0, max(0.2, float(np.nanmax(np.abs(r)))))
+    image = ax.imshow(r[np.ix_(rows, columns)], cmap=cmap, vmin=-limit, vmax=limit, aspect="auto")
+    if intervals is None:
+        intervals = r.shape[1] <= _WITH_INTERVALS
+    _write_cells(ax, _cell_texts(result, r, variable, intervals), rows, columns, r / limit)
+    ax.set_xticks(range(len(columns)), table.columns[columns], fontsize=now.small)
+    ax.set_yticks(range(len(rows)), table.index[rows], fontsize=now.small)
+    for label in ax.get_xticklabels():
+        label.set(rotation=30, ha="right", rotation_mode="anchor")
+    bar = ax.figure.colorbar(image, ax=ax, shrink=0.7, pad=0.02, aspect=15)
+    text = style.effect_text(result) if variable == effect else variable.replace("_", " ")
+    bar.set_label(text.replace(" (", "\n(", 1), fontsize=now.text)
+    bar.ax.tick_params(labelsize=now.small)
+    bar.outline.set_visible(False)
+    ax.tick_params(length=0)
+    starred = has_values(result.dataset, "q_value") if "q_value" in result.dataset else False
+    note = "q: * < 0.05, ** < 0.01, *** < 0.001" if starred else ""
+    style.finish(ax, result, note)
+    ax.spines[:].set_visible(False)
+    return ax
+
+
+def _cell_texts(
+    result: CorrelationResult, r: NDArray, variable: str, intervals: bool
+) -> NDArray[np.object_]:
+    """Return the text of each cell: estimate, stars, and the interval in a second line."""
+    effect = effect_name(result.dataset.data_vars)
+    out = np.full(r.shape, "", object)
+    names = limit_names(effect)
+    has = {n: n in result.dataset and has_values(result.dataset, n) for n in (*names, "q_value")}
+    nan = np.full(r.shape, np.nan)
+    low, high = (result.dataset[n].values if has[n] else nan for n in names)
+    q = result.dataset["q_value"].values if has["q_value"] else nan
+    for at in zip(*np.nonzero(np.isfinite(r)), strict=True):
+        stars = next((text for limit, text in _STARS if q[at] < limit), "")
+        out[at] = f"{r[at]:.2f}{stars}"
+        if intervals and variable == effect and np.isfinite(low[at]):
+            out[at] += f"\n{low[at]:.2f}, {high[at]:.2f}"
+    return out
+
+
+def _write_cells(
+    ax: Axes, texts: NDArray[np.object_], rows: NDArray, columns: NDArray, strength: NDArray
+) -> None:
+    """Write texts into the cells of a heatmap, in letters that fit, white on dark cells."""
+    box = ax.get_window_extent()
+    points = 72 / ax.figure.dpi
+    width, height = box.width * points / len(columns), box.height * points / len(rows)
+    longest = max(max(map(len, text.split("\n"))) for text in texts.ravel())
+    lines = max(1 + text.count("\n") for text in texts.ravel())
+    size = min(style.look().small, 0.9 * width / (0.56 * max(longest, 1)), 0.8 * height / lines)
+    for y, i in enumerate(rows):
+        for x, j in enumerate(columns):
+            colour = "white" if abs(np.nan_to_num(strength[i, j])) > _DARK else "#222222"
+            ax.text(x, y, texts[i, j], ha="center", va="center", fontsize=size, color=colour)
 
 
 def _order(r: NDArray) -> NDArray[np.int64]:

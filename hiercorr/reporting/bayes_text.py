@@ -111,7 +111,8 @@ def _sampling(f: Facts) -> str:
         f"Posterior draws were obtained with the No-U-Turn sampler ({cite('nuts')}) in {name}, "
         f"{cells} ({f.get('chains')} chains of {f.get('draws'):,} draws after "
         f"{f.get('tune'):,} tuning steps{accept}{seeded(f)}). Convergence was assessed by "
-        f"rank-normalised split R-hat and effective sample sizes ({cite('r_hat')}) with ArviZ "
+        f"rank-normalised split R-hat and effective sample sizes ({cite('r_hat')}) of all reported "
+        f"parameters with ArviZ "
         f"({cite('arviz')}), the energy diagnostic ({cite('bfmi')}) and the number of divergent "
         f"transitions ({f.get('divergences', 0):,})."
     )
@@ -152,9 +153,6 @@ def _priors(f: Facts, covariates: bool) -> str:
         "coefficient": covariates and not _on_grid(f),
     }
     stated = {k: f.get(f"prior_{k}") for k in _PRIORS if f.get(f"prior_{k}") and used.get(k, True)}
-    if _latent(f):  # its correlations always have LKJ priors
-        lkj_only = dict.fromkeys(("z_within", "z_between"), "lkj(eta=2)")
-        stated |= {k: v for k, v in lkj_only.items() if not str(stated.get(k)).startswith("lkj")}
     if not stated:
         return ""
     text = "; ".join(f"{_PRIORS[k]} {v}" for k, v in stated.items())

@@ -18,12 +18,33 @@ def pseudobulk(f: Facts) -> str:
         f"{wording.depth(f)}), and {_normalization(f)}.",
         wording.excluded(f),
         wording.metacells(f),
-        _METHODS[str(f.get("estimator"))](f),
+        _traits(f) if f.get("traits") else _METHODS[str(f.get("estimator"))](f),
         _interaction(f),
         _permutation(f),
         _contrasts(f),
         wording.adjustment(f),
         f"The sample is the unit of inference; computations used {software(f)}.",
+    )
+
+
+def _traits(f: Facts) -> str:
+    """Describe :meth:`hiercorr.Pseudobulk.module_traits`."""
+    how = (
+        f"the {_EXPRESSION} of the sum of its genes"
+        if f.get("weights") == "expression"
+        else f"the mean of the {_EXPRESSION} of its genes"
+    )
+    if f.get("weights") == "given":
+        how += ", with user-supplied weights"
+    kind = {"spearman": "Spearman"}.get(str(f.get("estimator")), "Pearson")
+    partial = "partial " if _terms(f) else ""
+    levels = str(f.get("trait_levels") or "")
+    coded = f" (two-level traits were coded as 1 for {levels})" if levels else ""
+    names = listed(str(f.get("traits")).split(", "))
+    return (
+        f"The expression of each of {f.get('n_modules')} modules in a sample was {how} "
+        f"{_PRIOR_COUNT}. Its {partial}{kind} correlations with {names}{coded} were computed over "
+        f"samples{_given(f)}, with two-sided tests and {percent(f)} confidence intervals."
     )
 
 

@@ -31,6 +31,8 @@ MODELS: dict[str, Callable[[Facts], str]] = {
     "enrich": table_text.enrich,
     "gsea": table_text.gsea,
     "find_modules": table_text.modules,
+    "compare_donors": table_text.compared_donors,
+    "preservation": table_text.preserved,
 }
 
 
@@ -42,7 +44,8 @@ def methods_text(result: Described) -> str:
     result : CorrelationResult, CellTypes, Evidence or DataFrame
         A result of any model, or a table of :func:`hiercorr.differential_expression`,
         :func:`hiercorr.differential_variability`, :func:`hiercorr.enrichment.enrich`,
-        :func:`hiercorr.enrichment.gsea` or :func:`hiercorr.modules.find_modules` (its ``table``).
+        :func:`hiercorr.enrichment.gsea`, :func:`hiercorr.modules.find_modules` (its ``table``),
+        :func:`hiercorr.modules.preservation` or :func:`hiercorr.modules.compare_donors`.
 
     Returns
     -------

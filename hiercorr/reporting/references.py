@@ -278,6 +278,10 @@ REFERENCES: dict[str, tuple[str, str]] = {
         "Langfelder & Horvath 2008",
         "WGCNA: an R package for weighted correlation network analysis, BMC Bioinformatics 9:559",
     ),
+    "preservation": (
+        "Langfelder et al. 2011",
+        "Is my network module preserved and reproducible?, PLoS Computational Biology 7:e1001057",
+    ),
 }
 
 
@@ -320,6 +324,7 @@ DOIS = {
     "gsea": "10.1073/pnas.0506580102",
     "leiden": "10.1038/s41598-019-41695-z",
     "wgcna": "10.1186/1471-2105-9-559",
+    "preservation": "10.1371/journal.pcbi.1001057",
 }
 
 

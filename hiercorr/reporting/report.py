@@ -35,7 +35,7 @@ from hiercorr.reporting.methods_text import MODELS, Described, methods_text
 from hiercorr.reporting.references import cited
 from hiercorr.reporting.translations import LANGUAGES, translate, translate_cell
 from hiercorr.results.cell_types import CellTypes
-from hiercorr.results.layout import has_all_pairs, scope
+from hiercorr.results.layout import has_all_pairs, of_modules, scope
 from hiercorr.results.pairs import first_estimated, ids_of
 from hiercorr.results.result import CorrelationResult
 from hiercorr.results.tables import missing
@@ -402,8 +402,9 @@ def _evidence_section(evidence: Evidence, n: int, ready: Ready) -> _Section:
     from hiercorr import plotting
 
     counts: dict[str, int] = evidence.counts().to_dict()
+    what = f"Partners of {evidence.target}" if evidence.target else _capital(evidence.scope)
     text = [
-        f"Partners of {evidence.target} at q < {evidence.q:g}: "
+        f"{what} at q < {evidence.q:g}: "
         + ", ".join(f"{k} {name}" for name, k in counts.items())
         + ". A correlation that is significant at one level only may still exist at the other: "
         "see its confidence interval there."
@@ -411,6 +412,8 @@ def _evidence_section(evidence: Evidence, n: int, ready: Ready) -> _Section:
     columns = [c for c in evidence.table.columns if c not in ("sign_agreement", "within_tau2")]
     first = ["evidence", *(c for c in columns if c != "evidence")]
     table = evidence.table[first].assign(evidence=evidence.table["evidence"].astype(str))
+    if evidence.target is None:
+        table = table.reset_index().set_index("gene_a")
     plots = {
         "levels": ("Correlation within and between samples", partial(plotting.levels, evidence))
     }
@@ -505,7 +508,11 @@ def _summary(result: CorrelationResult) -> str:
     a = result.dataset.attrs
     of = f" from {int(a['n_donors']):,} donors" if a.get("n_donors") else ""
     genes = len(result.genes)
-    pairs = f"{genes - 1:,} partners of {result.target}" if result.target else f"{genes:,} genes"
+    noun = "modules" if of_modules(result.dataset) else "genes"
+    pairs = f"{genes:,} {noun}"
+    if result.target:
+        own = int(result.target in result.genes)
+        pairs = f"{genes - own:,} partners of {result.target}"
     if result.target is None and not has_all_pairs(result.dataset):
         pairs = f"{scope(result.dataset)}, {pairs}"
     kind = str(a.get("uncertainty", "none"))
@@ -566,7 +573,7 @@ def _headings(results: Sequence[CorrelationResult]) -> list[str]:
     names = []
     for result in results:
         title = str(result.dataset.attrs.get("title", "hiercorr"))
-        names.append(title[0].upper() + title[1:] + _of_cells([result]))
+        names.append(_capital(title) + _of_cells([result]))
     attrs = [r.dataset.attrs for r in results]
     for option in _METHODS:
         for name in {n for n in names if names.count(n) > 1}:
@@ -579,9 +586,14 @@ def _headings(results: Sequence[CorrelationResult]) -> list[str]:
     return [f"{name}, no. {n + 1}" if n else name for n, name in zip(before, names, strict=True)]
 
 
+def _capital(text: str) -> str:
+    return text[0].upper() + text[1:]
+
+
 def _about(evidence: Evidence, results: Sequence[CorrelationResult]) -> str:
-    """Return the heading of a report on the evidence for a gene."""
-    return f"Correlation with {evidence.target}{_of_cells(results)}"
+    """Return the heading of a report on the evidence for a gene, or for pairs."""
+    with_gene = f"Correlation with {evidence.target}" if evidence.target else None
+    return f"{with_gene or f'Correlation: {evidence.scope}'}{_of_cells(results)}"
 
 
 def _of_cells(results: Sequence[CorrelationResult]) -> str:

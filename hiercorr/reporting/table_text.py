@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from hiercorr.interpretation.evidence import Evidence
 from hiercorr.reporting.references import cite
-from hiercorr.reporting.wording import Facts, listed
+from hiercorr.reporting.wording import Facts, covariates, listed
 
 _DIRECTIONS = {"positive": "positive ", "negative": "negative ", "both": ""}
 
 
 def evidence(table: Evidence) -> str:
     """Describe the classes of :func:`hiercorr.evidence`."""
+    what = f"Partners of {table.target}" if table.target else f"The pairs of {table.scope}"
+    if table.scope.endswith("pairs"):
+        what = f"{table.scope[0].upper()}{table.scope[1:]}"
+    family = "" if table.target else ", each over these pairs"
     return (
-        f"Partners of {table.target} were classified by their q-values within and between samples "
-        f"(threshold {table.q:g}) as supported at both levels with the same sign, within samples "
-        "only, between samples only, discordant (both levels, opposite signs) or insufficient."
+        f"{what} were classified by their q-values within and between samples "
+        f"(threshold {table.q:g}{family}) as supported at both levels with the same sign, within "
+        "samples only, between samples only, discordant (both levels, opposite signs) or "
+        "insufficient."
     )
 
 
@@ -96,4 +101,57 @@ def modules(f: Facts) -> str:
     return (
         f"Gene modules of at least {f.get('min_size')} genes were found by {how} on the "
         f"{sign}{kept}{soft}.{stable}"
+    )
+
+
+def compared_donors(f: Facts) -> str:
+    """Describe a table of :func:`hiercorr.modules.compare_donors`."""
+    condition, block = str(f.get("condition")), f.get("block")
+    others = covariates(str(f.get("formula", "~ 1")), without=(condition, block))
+    adjusted = f", adjusting for {listed(others)}" if others else ""
+    what = f.get("of") or "value of each sample"
+    units = f"{f.get('n_donors')} donors"
+    if f.get("within_donors"):
+        adjusted += f", with fixed effects of {block}"
+        units = f"the samples of {units}"
+    elif block is not None:
+        units += f" (means over the samples of each {block})"
+    overall = "f_statistic" in f.variables
+    welch = f"Welch's two-sided tests ({cite('welch')})"
+    errors = (
+        f"two-sided t tests with variances moderated over units ({cite('moderation')})"
+        if f.get("test") == "moderated t"
+        else welch
+        if f.get("test") == "Welch" and not overall
+        else f"standard errors of type HC2 ({cite('mackinnon_white')}) with degrees of freedom "
+        f"from the design ({cite('pustejovsky_tipton' if overall else 'bell_mccaffrey')}) and "
+        f"{'F' if overall else 'two-sided t'} tests"
+    )
+    null = "" if overall else " = 0"
+    pairs = (
+        " Differences between all pairs of groups had p-values adjusted by Holm's procedure over "
+        f"the pairs ({cite('holm')})."
+        if any(name.startswith("adjusted_p_value") for name in f.variables)
+        else ""
+    )
+    return (
+        f"The {what} was regressed on {condition}{adjusted}, over {units} with equal weights; the "
+        f"null hypothesis was {f.get('contrast')}{null}, with {errors}.{pairs} p-values were "
+        f"adjusted by the Benjamini-Hochberg procedure over {f.get('units')} units ({cite('bh')})."
+    )
+
+
+def preserved(f: Facts) -> str:
+    """Describe a table of :func:`hiercorr.modules.preservation`."""
+    donors = (
+        " The excess over the random sets was also tested over donors by a one-sided t test."
+        if "excess_p_value" in f.variables
+        else ""
+    )
+    return (
+        "The preservation of modules in these data was measured by the mean correlation of their "
+        f"pairs of genes ({cite('preservation')}), compared with {f.get('permutations'):,} random "
+        "sets of genes with the same numbers of genes in each bin of mean expression (seed "
+        f"{f.get('seed')}).{donors} p-values were adjusted by the Benjamini-Hochberg procedure "
+        f"over modules ({cite('bh')})."
     )

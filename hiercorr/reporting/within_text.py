@@ -47,6 +47,8 @@ _CELL_TEST = "The published cell-level test is reported alongside; it treats cel
 def _pairs(f: Facts) -> str:
     if f.get("n_modules") is not None and f.target is None:
         return f"between {f.get('n_modules')} modules"
+    if f.get("n_modules") is not None and f.get("score") is not None:
+        return f"between the cell score {f.get('score')} and {f.get('n_modules')} modules"
     genes = f"{f.genes:,} genes{wording.chosen_genes(f)}"
     if f.get("n_modules") is not None and f.get("signature") is None:
         return f"between {f.get('n_modules')} modules and {genes}"
@@ -63,11 +65,15 @@ def _signature(f: Facts) -> str:
     how = {
         "equal": "with equal weights on the genes' relative expression",
         "expression": "as the plain sum of the genes' expression",
+        "eigengene": "as the first principal component of the genes' standardised expression, from "
+        "the leading eigenvector of their noise-corrected correlations",
     }.get(str(f.get("weights")), "with user-supplied weights on the genes' relative expression")
     if modules:
         own = (
             "genes of two modules were left out of both for their pair."
             if f.target is None
+            else "their noise-corrected variances include all of their genes."
+            if f.get("score") is not None
             else "each gene of a module was compared with the remaining genes of it."
         )
         return f"Modules were formed {how}; {own}"
@@ -135,15 +141,21 @@ def differential(f: Facts) -> str:
     over = f"along {condition}" if curve else over
     units = f"combinations of sample and {condition}" if _paired(f) else "samples"
     return paragraph(
-        f"{what} correlations of expression {wording.between_genes(f)} {over} were estimated "
+        f"{what} correlations of expression {_differing(f)} {over} were estimated "
         f"within samples from raw counts with CS-CORE moments ({cite('cscore')}) in "
         f"{data(f, units)}, using {software(f)}.",
         wording.excluded(f),
         _cell_terms(f),
         wording.metacells(f),
+        _signature(f),
         _two_groups(f) if f.get("method") == "pooled" else _regression(f),
         wording.adjustment(f),
     )
+
+
+def _differing(f: Facts) -> str:
+    n = f.get("n_modules")
+    return wording.between_genes(f) if n is None else f"between {n} modules"
 
 
 def differential_variability(f: Facts) -> str:

@@ -43,6 +43,12 @@ def spans_types(dataset: xr.Dataset) -> bool:
     return "target" in dataset.dims and "cell_type_a" in dataset.attrs
 
 
+def of_modules(dataset: xr.Dataset) -> bool:
+    """Return whether modules take the place of genes, as in their correlation with each other."""
+    alone = has_all_pairs(dataset) or bool({"score", "traits"} & dataset.attrs.keys())
+    return "n_modules" in dataset.attrs and alone
+
+
 def scope(dataset: xr.Dataset) -> str:
     """Say which pairs a result has, e.g. ``"all pairs"``."""
     if has_all_pairs(dataset):

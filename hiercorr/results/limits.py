@@ -80,7 +80,7 @@ _TEXTS = (
     *("block", "block_method", "cell_terms", "cell_type_column", "condition", "contrast", "test"),
     *("created", "donor_weights", "estimand", "interval", "layer", "method", "normalization"),
     *("note", "precision", "q_family", "q_method", "sample_column", "sample_terms", "signature"),
-    *("score", "score_level", "score_source"),
+    *("score", "score_level", "score_source", "traits", "trait_levels"),
     *("small_samples", "structure", "subset", "tau_distribution", "tau_within_donors_distribution"),
     *("varying", "weights", "moderated", "interaction"),
 )
@@ -97,7 +97,7 @@ _SHARES = (
     *("detection", "depth_share", "depth_slope_p_value", "variance_share"),
     *("beta_p_value", "beta_q_value", "contrast_p_value", "contrast_adjusted_p_value"),
     "beta_probability_of_direction",
-    "stability",
+    *("stability", "local_fdr", "bayesian_fdr"),
 )
 _POSITIVE = (
     *("se", "fisher_z_se", "difference_se", "beta_se", "sample_se", "sd", "df", "beta_df"),
@@ -164,6 +164,9 @@ def _wrong(name: str, value: Any) -> str | None:
     expected = None
     if name in _TEXTS and not (isinstance(value, str) and (value or name != "title")):
         expected = "a text"
+    elif name == "shrinkage":  # a prior by name, or the weight of the identity
+        if not (value if isinstance(value, str) else is_number and 0 <= value <= 1):
+            expected = "a text or a number from 0 to 1"
     elif name == "level" and value not in _LEVELS:
         expected = f"one of {', '.join(_LEVELS)}"
     elif name in _WHOLE and not (is_whole and value >= _WHOLE[name]):

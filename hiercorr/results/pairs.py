@@ -57,6 +57,8 @@ _FIRST_COLUMNS = (
     "df_denominator",
     "p_value",
     "q_value",
+    "local_fdr",
+    "bayesian_fdr",
     "lfsr",
     "shrunken_correlation",
     "shrunken_difference",

@@ -10,6 +10,7 @@ _NAMES = (
     "diagnostics",
     "forest",
     "heatmap",
+    "module_heatmap",
     "network",
     "p_histogram",
     "qq",

@@ -167,16 +167,58 @@ class CorrelationResult:
     def idata(self) -> Any:
         """Posterior draws as InferenceData, or as a DataTree with ArviZ 1 or newer.
 
+        The groups of one pair are ``posterior``, ``sample_stats``, ``log_likelihood`` (per cell),
+        ``log_prior``, ``posterior_predictive`` (50 data sets per chain), ``prior``,
+        ``observed_data`` and ``constant_data``. Likelihoods and random counts of the cells are
+        computed when they are asked for, and take 8 bytes per draw and cell.
+
+        With several pairs, variables have the dimension ``pair``, without the diagonal and with
+        every pair once. The pairs of :class:`hiercorr.BayesianCorrelation` have separate posteriors
+        (``idata["posterior"].attrs["note"]``), so that there is no likelihood of them all:
+        :meth:`pair_idata` returns all groups of one of them.
+
         Examples
         --------
         >>> import hiercorr as hc
         >>> adata, _ = hc.simulate.simulate_counts(4, 60, 2, mean=3.0, within=0.6, seed=1)
         >>> model = hc.BayesianCorrelation(adata, "sample", depth="depth")
         >>> r = model.fit(draws=100, tune=100, chains=2, seed=1, progress=False)
-        >>> r.idata["posterior"]["within"].sizes["draw"]
-        100
+        >>> r.idata["posterior"]["within"].dims
+        ('chain', 'draw')
+        >>> r.idata["log_likelihood"]["counts"].sizes["cell"]
+        240
         """
         return posterior.to_arviz(self.dataset)
+
+    def pair_idata(self, gene_a: str, gene_b: str) -> Any:
+        """Return the posterior of one of several pairs with all groups, see :attr:`idata`.
+
+        Parameters
+        ----------
+        gene_a, gene_b : str
+            Names of the genes, in any order.
+
+        Returns
+        -------
+        InferenceData or DataTree
+
+        Raises
+        ------
+        InputError
+            If the pair was not drawn.
+
+        Examples
+        --------
+        >>> import hiercorr as hc
+        >>> adata, _ = hc.simulate.simulate_counts(4, 60, 3, mean=3.0, within=0.6, seed=1)
+        >>> model = hc.BayesianCorrelation(adata, "sample", depth="depth")
+        >>> r = model.fit(draws=100, tune=100, chains=2, seed=1, progress=False)
+        >>> r.pair_idata("gene0", "gene2")["posterior"]["sd_within"].dims
+        ('chain', 'draw', 'gene')
+        """
+        text("gene_a", gene_a)
+        text("gene_b", gene_b)
+        return posterior.to_arviz(self.dataset, (gene_a, gene_b))
 
     def at(self, level: str) -> CorrelationResult:
         """Return the estimates at another level, if the model has both.

@@ -13,7 +13,7 @@ from statsmodels.iolib.summary import Summary
 from statsmodels.iolib.table import SimpleTable
 
 from hiercorr.counts.selection import selected_cells
-from hiercorr.results.layout import has_all_pairs, spans_types
+from hiercorr.results.layout import of_modules, spans_types
 from hiercorr.results.pairs import effect_name
 from hiercorr.results.text import format_cell
 from hiercorr.schema import AGREES
@@ -61,6 +61,8 @@ _HEADS = {
     "prediction_upper": "pred]",
     "difference_unclipped": "unclipped d",
     "hc2_p_value": "HC2 P",
+    "local_fdr": "lfdr",
+    "bayesian_fdr": "FDR",
     "lfsr": "lfsr",
     "shrunken_correlation": "shrunken",
     "shrunken_difference": "shrunken d",
@@ -160,8 +162,7 @@ def make_summary(
 
 def _unit(dataset: xr.Dataset) -> str:
     """Say what the genes of a result are."""
-    modules = "n_modules" in dataset.attrs and has_all_pairs(dataset)
-    return "No. modules:" if modules else "No. genes:"
+    return "No. modules:" if of_modules(dataset) else "No. genes:"
 
 
 def _targets(dataset: xr.Dataset, scope: str) -> str:
@@ -219,6 +220,12 @@ def _notes(dataset: xr.Dataset, flags: pd.Series, has_q: bool) -> list[str]:
         notes.append(f"Interval: {attrs['interval']}.")
     if has_q:
         notes.append(f"q: {attrs['q_method']} over {attrs['q_family']}.")
+    if "local_fdr" in dataset:
+        notes.append(
+            "lfdr: local false discovery rate, the posterior probability of no correlation "
+            f"({attrs['null_share']:.0%} of all pairs); FDR: its mean over a pair and all with "
+            "smaller ones."
+        )
     if "shrunken_pairs" in attrs:
         notes.append(
             "lfsr: local false sign rate, the probability that the sign is wrong or that there is "

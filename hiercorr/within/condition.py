@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from hiercorr.counts.counts import Counts
 from hiercorr.design import formulas
-from hiercorr.design.levels import one_name_each
+from hiercorr.design.levels import in_order, is_ordered, one_name_each
 from hiercorr.design.matrix import DesignMatrix, make_design, own_coefficients, sample_design
 from hiercorr.design.nesting import like_codes
 from hiercorr.design.samples import (
@@ -79,6 +79,12 @@ class Condition:
                 f"{', '.join(map(repr, found)) or 'none'}"
             )
         return found[0]
+
+    @property
+    def columns(self) -> list[str]:
+        """Columns of the condition and of the formula."""
+        of_formula = [] if self.formula is None else formulas.columns(self.formula)
+        return [self.column, *(c for c in of_formula if c != self.column)]
 
     @property
     def term(self) -> str:
@@ -184,15 +190,45 @@ def condition_design(counts: Counts, condition: Condition) -> ConditionDesign:
         confounded, or if the contrast is ambiguous.
     """
     table, varying = sample_table(counts.obs, counts.starts, counts.samples)
+    if condition.block in varying:
+        refuse_swapped(condition.block, condition.sample, counts.obs)
     known = [str(c) for c in counts.obs.columns]
+    found = design_of_samples(table, condition, varying, known)
+    if not found.cell_terms:
+        return found
+    text = "~ " + " + ".join(found.cell_terms)
+    return replace(found, cells=make_design(text, counts.obs).matrix)
+
+
+def design_of_samples(
+    table: pd.DataFrame,
+    condition: Condition,
+    varying: Sequence[str] = (),
+    known: Sequence[str] | None = None,
+) -> ConditionDesign:
+    """Build the design matrix of a condition from a table with one row per unit.
+
+    Parameters
+    ----------
+    table : DataFrame
+    condition : Condition
+    varying : sequence of str
+        Columns that vary between the cells of a unit.
+    known : sequence of str, optional
+        Names of all columns. None: those of the table.
+
+    Returns
+    -------
+    ConditionDesign
+        Without the design matrix of the covariates of cells.
+    """
+    known = [str(c) for c in table.columns] if known is None else known
     formula = formulas.formula_text("~ 1" if condition.formula is None else condition.formula)
     if "1" not in map(str, formulas.parse(formula)):
         raise formulas.no_intercept(formula)
-    of_cells, of_samples = split_terms(formula, table.columns, known)
+    of_cells, of_samples = split_terms(formula, table.columns, list(known))
     levels = _levels(condition, table, varying, known)
     if condition.block is not None:
-        if condition.block in varying:
-            refuse_swapped(condition.block, condition.sample, counts.obs)
         check_block(condition.block, table, varying, known)
         _check_blocks(table, condition)
     text = "~ " + " + ".join(of_samples or ["1"])
@@ -214,8 +250,7 @@ def condition_design(counts: Counts, condition: Condition) -> ConditionDesign:
         warn_of_repeated_donors(
             table, condition.sample, n, "p-values are too small", "block={column}"
         )
-    cells = make_design("~ " + " + ".join(of_cells), counts.obs).matrix if of_cells else None
-    given = (table, design, levels, of_cells, of_samples, cells)
+    given = (table, design, levels, of_cells, of_samples, None)
     return ConditionDesign(*given, **_tested(condition, design, table[condition.column], levels))
 
 
@@ -256,7 +291,7 @@ def _levels(
             f"condition={condition.stated!r} needs numbers, and column {name!r} has "
             f"{values.dtype} values, e.g. {str(values.iloc[0])!r}"
         )
-    levels = [str(v) for v in _in_order(values)]
+    levels = [str(v) for v in in_order(values)]
     size = values.astype(str).value_counts()
     if (size < 2).any():
         raise InputError(
@@ -278,17 +313,6 @@ def _check_blocks(table: pd.DataFrame, condition: Condition) -> None:
     warn_of_few_donors(str(condition.block), int(both.sum()))
 
 
-def _is_ordered(values: pd.Series) -> bool:
-    return isinstance(values.dtype, pd.CategoricalDtype) and bool(values.dtype.ordered)
-
-
-def _in_order(values: pd.Series) -> list[Any]:
-    """Return the levels of a condition: ordered ones in their order, others by name."""
-    if _is_ordered(values):
-        return list(values.cat.remove_unused_categories().cat.categories)
-    return sorted(values.unique(), key=str)
-
-
 def _tested(
     condition: Condition, design: DesignMatrix, values: pd.Series, levels: list[str] | None
 ) -> dict[str, Any]:
@@ -302,7 +326,7 @@ def _tested(
         at = np.unique(np.quantile(distinct, np.linspace(0, 1, _FITTED), method="nearest"))
         fitted = design.level_rows(condition.column, list(at))
         return {"test": test, "contrast": rows[0], "rows": rows, "fitted": fitted}
-    fitted = design.level_rows(condition.column, _in_order(values))
+    fitted = design.level_rows(condition.column, in_order(values))
     if test == "trend":
         scores = np.arange(len(levels)) - (len(levels) - 1) / 2
         return {"test": test, "contrast": scores @ fitted / (scores @ scores)}
@@ -323,7 +347,7 @@ def _test_of(
     if wanted is None:
         if len(own_coefficients(design.names, name)) == 1:
             return "contrast"
-        return "trend" if levels is not None and _is_ordered(values) else "overall"
+        return "trend" if levels is not None and is_ordered(values) else "overall"
     if not isinstance(wanted, str) or wanted in design.names:
         return "contrast"
     if wanted not in TESTS:
@@ -338,7 +362,7 @@ def _test_of(
     if wanted == "trend":
         if levels is None and len(own_coefficients(design.names, name)) == 1:
             return "contrast"
-        if levels is None or not _is_ordered(values):
+        if levels is None or not is_ordered(values):
             raise InputError(
                 f"contrast='trend' needs an order of the groups of {name!r}: make it an ordered "
                 "categorical, pd.Categorical(obs[...], categories=[...], ordered=True), or a number"

@@ -40,6 +40,7 @@ from hiercorr.design.samples import (
 from hiercorr.design.terms import split_terms
 from hiercorr.errors import DataWarning, InputError, listed, text, true_or_false
 from hiercorr.results import CorrelationResult, stream, tiling
+from hiercorr.results.checkpoint import Checkpoint, fingerprint
 from hiercorr.results.listed import stacked
 from hiercorr.results.result import open_result
 from hiercorr.results.specified import Specified, sample_text
@@ -48,13 +49,12 @@ from hiercorr.runtime.log import LOG, logged, pairs_of
 from hiercorr.runtime.resources import memory_bytes, threads
 from hiercorr.runtime.user_warnings import warn
 from hiercorr.within import fitting, pooled_covariates
-from hiercorr.within.checkpoint import Checkpoint, fingerprint
 from hiercorr.within.dataset import Provenance, within_dataset
 from hiercorr.within.each_sample import each_sample
 from hiercorr.within.listed_pairs import fit_list
-from hiercorr.within.module_pairs import check_modules, fit_modules
+from hiercorr.within.module_pairs import Weights, check_modules, fit_modules, module_units
 from hiercorr.within.options import FitOptions, ModelFacts, Plan, make_plan
-from hiercorr.within.score import fit_score
+from hiercorr.within.score import fit_module_score, fit_score
 from hiercorr.within.signature import check_signature, fit_signature
 
 if TYPE_CHECKING:
@@ -495,10 +495,12 @@ class CSCore(Specified):
             At least 2 of the model's genes.
         name : str
             Name of the group, as the target of the result.
-        weights : {"equal", "expression"} or mapping
+        weights : {"equal", "expression", "eigengene"} or mapping
             ``"equal"``: equal weights relative to the mean of each gene, as in a module score.
             ``"expression"``: the plain sum of expression, in which highly expressed genes weigh
-            most, and which is more precise for sparse genes. A mapping gives the weight of each
+            most, and which is more precise for sparse genes. ``"eigengene"``: the first principal
+            component of standardised expression, from the noise-corrected correlations of the
+            genes. A mapping gives the weight of each
             gene on relative expression; genes that go down have negative weights.
         uncertainty : {"hierarchical", "jackknife", "cluster", "none"}, optional
             Uncertainty over donors, as for :meth:`fit`: the distribution of what donors differ in
@@ -552,7 +554,7 @@ class CSCore(Specified):
     def module_membership(
         self,
         sets: Sets,
-        weights: str | Mapping[str, float] = "equal",
+        weights: Weights = "equal",
         uncertainty: str | None = None,
         *,
         confidence: float = 0.95,
@@ -571,8 +573,9 @@ class CSCore(Specified):
         sets : mapping, Modules or path
             Genes by name of the module, the modules of :func:`hiercorr.modules.find_modules`, or a
             GMT file, whose genes that are not in the model are left out.
-        weights : {"equal", "expression"} or mapping
-            As for :meth:`signature`; a mapping has the weights of the genes of all modules.
+        weights : {"equal", "expression", "eigengene"} or mapping
+            As for :meth:`signature`; a mapping has the weights of the genes of all modules, or
+            those of each module by its name, such as :meth:`module_weights` of other data.
         uncertainty : {"hierarchical", "jackknife", "cluster", "none"}, optional
             As for :meth:`signature`.
         confidence : float
@@ -606,18 +609,19 @@ class CSCore(Specified):
         ['ferritin', 'ribosome']
         """
         self._check_constructed("module", uncertainty)
-        named, _ = check_modules(sets, weights, self._reader.names)
+        named, given = check_modules(sets, weights, self._reader.names)
         results = []
-        for name, genes in named.items():
-            of_module = weights
-            if not isinstance(weights, str):
-                given = {self._reader.named(g): w for g, w in dict(weights).items()}
-                of_module = {gene: given[gene] for gene in genes}
+        for (name, genes), of_module in zip(named.items(), given, strict=True):
+            each = (
+                of_module
+                if isinstance(of_module, str)
+                else dict(zip(genes, of_module, strict=True))
+            )
             results.append(
                 self.signature(
                     genes,
                     name,
-                    of_module,
+                    each,
                     uncertainty,
                     confidence=confidence,
                     n_jobs=n_jobs,
@@ -629,7 +633,7 @@ class CSCore(Specified):
     def module_correlation(
         self,
         sets: Sets,
-        weights: str | Mapping[str, float] = "equal",
+        weights: Weights = "equal",
         uncertainty: str = "jackknife",
         *,
         confidence: float = 0.95,
@@ -718,12 +722,67 @@ class CSCore(Specified):
             within_dataset(self.counts, plan, fitted, None, provenance, modules=list(named))
         )
 
+    def module_weights(
+        self, sets: Sets, weights: Weights = "eigengene", *, progress: bool | None = None
+    ) -> dict[str, pd.Series]:
+        r"""Compute the weights of the genes of modules on relative expression.
+
+        The weights of one data set are used in another, which is a projection of its modules:
+        ``other.module_correlation(sets, weights=model.module_weights(sets))``.
+
+        Parameters
+        ----------
+        sets, weights
+            As for :meth:`module_membership`. ``"eigengene"``: the leading eigenvector of the
+            noise-corrected correlations within samples.
+        progress
+            As for :meth:`fit`.
+
+        Returns
+        -------
+        dict of Series
+            Weights by gene, for each module.
+
+        Raises
+        ------
+        InputError
+            If a module has fewer than 2 genes, or a gene is not in the model or has no variance.
+
+        Examples
+        --------
+        >>> import hiercorr as hc
+        >>> adata = hc.datasets.glioblastoma()
+        >>> options = {"depth": "total_counts", "genes": 50, "subset": {"condition": "ctrl"}}
+        >>> model = hc.CSCore(adata, "sample_id", **options)
+        >>> sets = {"ribosome": ["RPS2", "RPLP0", "RPS18"], "ferritin": ["FTL", "FTH1"]}
+        >>> weights = model.module_weights(sets)
+        >>> weights["ribosome"].index.to_list()
+        ['RPS2', 'RPLP0', 'RPS18']
+        >>> options["subset"] = {"condition": "panobinostat"}
+        >>> other = hc.CSCore(adata, "sample_id", **options)
+        >>> list(other.module_correlation(sets, weights=weights).genes)
+        ['ribosome', 'ferritin']
+        """
+        self._check_constructed("module", None)
+        named, given = check_modules(sets, weights, self._reader.names)
+        _, plan = self._one_target("none", 0.95, progress)
+        with blas.at_most(1):
+            at = [self.counts.genes.get_indexer(g).astype(np.int64) for g in named.values()]
+            problem = fitting.prepare(self.counts, plan)
+            units = module_units(self.counts, problem, at, given)
+        return {
+            name: pd.Series(unit.weights, pd.Index(genes, name="gene"), name="weight")
+            for (name, genes), unit in zip(named.items(), units, strict=True)
+        }
+
     def score(
         self,
         score: str | ArrayLike | pd.Series,
         name: str | None = None,
         uncertainty: str | None = None,
         *,
+        sets: Sets | None = None,
+        weights: Weights | None = None,
         confidence: float = 0.95,
         n_jobs: int | None = None,
         progress: bool | None = None,
@@ -753,7 +812,13 @@ class CSCore(Specified):
         uncertainty : {"hierarchical", "jackknife", "cluster", "none"}, optional
             Uncertainty over donors, as for :meth:`fit`: the distribution of what donors differ in
             is learnt from the pairs of the score with 60 or more genes, else from the pairs of the
-            model's genes.
+            model's genes. With `sets`, ``"jackknife"`` (None), ``"cluster"`` or ``"none"``.
+        sets : mapping, Modules or path, optional
+            Modules that are compared with the score instead of genes, as for
+            :meth:`module_membership`.
+        weights : {"equal", "expression", "eigengene"} or mapping, optional
+            Weights of the genes of the modules, as for :meth:`module_membership`; None:
+            ``"equal"``.
         confidence : float
             Confidence level of the intervals.
         n_jobs, progress
@@ -762,13 +827,15 @@ class CSCore(Specified):
         Returns
         -------
         CorrelationResult
-            One target, the score. The attribute ``score_level`` is the category that is 1.
+            One target, the score; with `sets`, modules take the place of genes. The attribute
+            ``score_level`` is the category that is 1.
 
         Raises
         ------
         InputError
             If the score is missing in a cell, is not a number and has not two levels, or has the
-            same value in all cells of every sample, or its name is that of a gene.
+            same value in all cells of every sample, or its name is that of a gene; or if a module
+            is not valid.
 
         Warns
         -----
@@ -793,17 +860,44 @@ class CSCore(Specified):
         """
         self._check_constructed("score", uncertainty)
         given = cell_score(self.counts, score, name)
+        modules: dict[str, list[str]] | None = None
+        if sets is not None:
+            modules, of_genes = check_modules(
+                sets, "equal" if weights is None else weights, self._reader.names
+            )
+            if given.name in modules:
+                raise InputError(
+                    f"{given.name!r} is the name of a module; choose another for the score (name=)"
+                )
+            if uncertainty == "hierarchical":
+                raise InputError(
+                    "uncertainty='hierarchical' takes from pairs of genes how much donors differ, "
+                    "which is not known of modules: use 'jackknife' or 'cluster'"
+                )
+            uncertainty = "jackknife" if uncertainty is None else uncertainty
+        elif weights is not None:
+            raise InputError("weights= has no effect without sets=, the modules: leave it out")
         options, plan = self._one_target(uncertainty, confidence, progress)
         with threads(n_jobs), blas.at_most(1):
-            fitted = fit_score(self.counts, given, plan)
+            if modules is None:
+                fitted = fit_score(self.counts, given, plan)
+            else:
+                at = [self.counts.genes.get_indexer(g).astype(np.int64) for g in modules.values()]
+                fitted = fit_module_score(self.counts, given, at, of_genes, plan)
         provenance = self._provenance(plan, options)
-        of_score = {
+        of_score: dict[str, Any] = {
             "score": given.name,
             "score_source": given.source,
             "score_level": given.level,
         }
+        if modules is not None:
+            how = weights if isinstance(weights, str) else "equal" if weights is None else "given"
+            of_score |= {"n_modules": len(modules), "weights": how}
         provenance = replace(provenance, options=provenance.options | of_score)
-        return CorrelationResult(within_dataset(self.counts, plan, fitted, given.name, provenance))
+        names = None if modules is None else list(modules)
+        return CorrelationResult(
+            within_dataset(self.counts, plan, fitted, given.name, provenance, modules=names)
+        )
 
     def _check_constructed(self, kind: str, uncertainty: str | None) -> None:
         """Raise an error if this model cannot estimate a target that is not a gene."""

@@ -211,7 +211,7 @@ class Cluster:
     def _panel_sums(
         self, problem: WithinProblem, blocks: Sequence[Any], genes: NDArray[np.int64], k: int
     ) -> NDArray:
-        """Return N of each sample for pairs of these genes, see :data:`fitting.Numerators`."""
+        """Return N of each sample, see :data:`hiercorr.within.fitting.Numerators`."""
         delayed = self._dask.delayed
         panel = replace(
             _without_cells(problem), fit=problem.fit.take(genes), test=None, donors=None

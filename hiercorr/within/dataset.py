@@ -112,7 +112,7 @@ def within_dataset(
         tested=not plan.silent(counts.n_samples),
         attrs={
             "title": ("exploratory: metacells, " if provenance.metacells else "")
-            + "CS-CORE, "
+            + ("CS-CORE, " if modules is None else "CS-CORE of modules, ")
             + ("within samples" if within else "pooled over samples"),
             "model": "CSCore",
             "estimator": plan.estimator,

@@ -255,15 +255,7 @@ def differential(
     shuffles = None
     if permutations is not None:
         shuffles = condition_shuffles(found, asked, permutations, seed)
-    question = differential_tests.Question(
-        found.design.matrix,
-        found.contrast,
-        found.groups(condition),
-        found.levels or [],
-        found.rows,
-        found.fitted,
-        found.pairs,
-    )
+    question = question_of(found, condition)
     if method == "pooled":
         check_pooled(question, asked, permutations)
     plan = _plan(counts, targets, precision, confidence, found, progress)
@@ -297,27 +289,32 @@ def differential(
     tiling.add_q_values(pair, plan.rows)
     other = (pair["flag"] & int(Flag.SELF)) == 0
     tested = "p_value" if question.rows is not None else "difference_unclipped"
-    missing = int(np.isnan(pair[tested])[other].sum())
-    if missing:
-        what = "test" if question.rows is not None else "difference"
-        warn(
-            f"{proportion(missing, int(other.sum()))} of the pairs have no {what} (no variance "
-            "beyond noise); they are NaN and flagged",
-            EstimationWarning,
-        )
+    warn_of_missing(pair[tested][other], question)
     attrs = {
-        **_attributes(asked, found, test, method),
+        **attributes_of(asked, found, test, method),
         "confidence": confidence,
         "precision": precision,
         "n_cells": counts.n_cells,
         "sample_column": sample,
         "theta": problem.fit.theta,
         "seed": seed if isinstance(seed, int) else None,
-        "note": _note(question),
+        "note": note_of(question),
         **counts.attributes,
     }
     dataset = _dataset(counts, pair, problem, targets, test, attrs)
     return CorrelationResult(dataset if listed is None else selected_pairs(dataset, listed))
+
+
+def warn_of_missing(tested: NDArray, question: differential_tests.Question) -> None:
+    """Warn of pairs without a test."""
+    missing = int(np.isnan(tested).sum())
+    if missing:
+        what = "test" if question.rows is not None else "difference"
+        warn(
+            f"{proportion(missing, tested.size)} of the pairs have no {what} (no variance beyond "
+            "noise); they are NaN and flagged",
+            EstimationWarning,
+        )
 
 
 def _check_uncertainty(uncertainty: str, method: str, permutations: int | None) -> None:
@@ -337,7 +334,7 @@ def _check_uncertainty(uncertainty: str, method: str, permutations: int | None) 
         )
 
 
-def _note(question: differential_tests.Question) -> str:
+def note_of(question: differential_tests.Question) -> str:
     """Explain the tests of the result in a sentence or two."""
     overall = "correlation is that of all samples together."
     if question.rows is None:
@@ -452,39 +449,59 @@ class PairTest:
             *problem.variance_sums(left, right),
             (problem.noise[left], problem.noise[right]),
         )
+        learnt = [r.tile(problem, left, right, num, den) for r in self.regressions]
+        upper = left == right and problem.plan.rows is None
+        return self.of_sums(sums, problem.plan.dtype, tile, learnt, upper)
+
+    def of_sums(
+        self,
+        sums: differential_tests.TileSums,
+        dtype: Any,
+        tile: dict[str, NDArray],
+        learnt: Sequence[dict[str, NDArray]] = (),
+        upper: bool = False,
+    ) -> NDArray[np.uint16]:
+        """Add the variables of the test to a tile of any sums, and return its flags.
+
+        Parameters
+        ----------
+        sums : TileSums
+        dtype : dtype
+        tile : dict
+        learnt : sequence of dict
+            Estimates of the random-effects regressions, where there are any.
+        upper : bool
+            Whether the tile is symmetric.
+        """
         if self.question.rows is not None:
-            return self._overall(problem, left, right, sums, tile)
+            return self._overall(sums, dtype, tile, learnt)
         if self.pooled is not None:
             found = differential_tests.pooled_difference(self.question, sums, self.pooled)
         else:
-            upper = left == right and problem.plan.rows is None
             found = differential_tests.tile_difference(self.question, sums, self.shuffles, upper)
         largest = self.question.largest
-        tile |= _table(found, self.confidence, problem.plan.dtype, largest)
-        if self.regression is not None:
-            estimate = found | self.regression.tile(problem, left, right, num, den)
+        tile |= _table(found, self.confidence, dtype, largest)
+        if learnt:
             tile["hc2_p_value"] = tile["p_value"]
-            tile |= _normal_table(estimate, self.confidence, problem.plan.dtype, largest)
+            tile |= _normal_table(found | learnt[0], self.confidence, dtype, largest)
         difference = tile["difference_unclipped"] = tile["difference"]
         beyond = np.abs(difference) >= largest
         tile["difference"] = np.where(beyond, np.nan, difference)
         flag = np.isnan(tile["difference_lower"]) * Flag.NO_INTERVAL.bit
-        if self.regression is not None:
+        if learnt:
             flag |= without_tau(tile)
         return (flag | beyond * Flag.OUT_OF_RANGE.bit).astype(np.uint16)
 
     def _overall(
         self,
-        problem: fitting.WithinProblem,
-        left: slice,
-        right: slice,
         sums: differential_tests.TileSums,
+        dtype: Any,
         tile: dict[str, NDArray],
+        learnt: Sequence[dict[str, NDArray]],
     ) -> NDArray[np.uint16]:
         """Add the variables of an overall test, and of the contrasts of groups, to a tile."""
-        question, dtype = self.question, problem.plan.dtype
+        question = self.question
         assert question.rows is not None
-        learnt = [r.tile(problem, left, right, sums.num, sums.den) for r in self.regressions]
         hc2 = differential_tests.overall_difference(question, sums)
         tile |= overall_table(hc2, learnt[0] if learnt else None, len(question.rows), dtype)
         tables = []
@@ -501,9 +518,23 @@ class PairTest:
         return flag | without_tau(tile) if learnt else flag
 
 
-def _attributes(
+def question_of(found: ConditionDesign, condition: str) -> differential_tests.Question:
+    """Return design, contrast and groups of a condition."""
+    return differential_tests.Question(
+        found.design.matrix,
+        found.contrast,
+        found.groups(condition),
+        found.levels or [],
+        found.rows,
+        found.fitted,
+        found.pairs,
+    )
+
+
+def attributes_of(
     asked: Condition, found: ConditionDesign, test: PairTest, method: str
 ) -> dict[str, Any]:
+    """Return the attributes that state what was tested, and how."""
     shuffles = test.shuffles
     exact = shuffles is not None and shuffles.exact
     by_permutation = "permutation" + (", exact under exchangeability" if exact else "")

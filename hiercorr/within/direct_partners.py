@@ -71,8 +71,8 @@ def direct_partners(
         model, :math:`\log(1 + \phi_{jk})`, in which a partial correlation of 0 is conditional
         independence. ``"natural"``: that of expression itself, as in :meth:`CSCore.fit`.
     shrinkage : float, optional
-        Weight of the identity, from 0.001 to 0.5. None: the value from 0.01 to 0.4 with the highest
-        Gaussian likelihood of left-out donors.
+        Weight of the identity, from 0.001 to 0.95. None: the value from 0.01 to 0.5 with the
+        highest Gaussian likelihood of left-out donors.
     min_correlation : float
         Minimum absolute partial correlation of an edge in a resample, for ``stability``.
     n_bootstrap : int
@@ -109,7 +109,10 @@ def direct_partners(
     Notes
     -----
     The test is of the regularised partial correlation. Where few cells make the shrinkage large, a
-    strong indirect correlation can leave a small partial correlation that is not 0.
+    strong indirect correlation can leave a small partial correlation that is not 0. More shrinkage
+    than is chosen finds and ranks more of the edges where cells are few, and more of its calls are
+    indirect: in simulations of 20 genes in 900 cells of 6 donors, ``shrinkage=0.8`` more than
+    doubled the true edges at q < 0.1, and a quarter of its calls were false instead of a tenth.
 
     References
     ----------
@@ -130,7 +133,7 @@ def direct_partners(
     """
     instance_of("model", model, CSCore, "a CSCore model")
     one_of("scale", scale, partial.SCALES)
-    number("shrinkage", shrinkage, 0.001, 0.5, optional=True)
+    number("shrinkage", shrinkage, 0.001, 0.95, optional=True)
     number("min_correlation", min_correlation, 0, 1)
     whole_number("n_bootstrap", n_bootstrap, maximum=MAX_REPEATS)
     between_0_and_1("confidence", confidence)

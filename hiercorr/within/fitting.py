@@ -18,6 +18,7 @@ from hiercorr.counts.counts import Counts
 from hiercorr.design.matrix import DesignMatrix
 from hiercorr.errors import EstimationWarning
 from hiercorr.results import tiling
+from hiercorr.results.checkpoint import Checkpoint, Named
 from hiercorr.results.missing import Missing
 from hiercorr.runtime import blas
 from hiercorr.runtime.log import LOG
@@ -25,7 +26,6 @@ from hiercorr.runtime.progress import with_progress
 from hiercorr.runtime.user_warnings import warn
 from hiercorr.schema import FEATURE_TYPE, Flag
 from hiercorr.within import cell_covariates, pooled_covariates
-from hiercorr.within.checkpoint import Checkpoint, Named
 from hiercorr.within.depth_bias import DepthBias, depth_bias, typical_composition
 from hiercorr.within.gene_heterogeneity import with_gene_factors
 from hiercorr.within.heterogeneity import (

@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hiercorr.counts.counts import Counts
+from hiercorr.results.checkpoint import Checkpoint, Named
 from hiercorr.results.tiling import INTERVAL, settle
 from hiercorr.runtime import blas
 from hiercorr.runtime.progress import with_progress
 from hiercorr.within import fitting
-from hiercorr.within.checkpoint import Checkpoint, Named
 
 Index = NDArray[np.int64]
 _MORE = 4  # entries of a block for each of its listed pairs, at most,

@@ -14,8 +14,10 @@ import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from hiercorr.counts.counts import Counts
@@ -68,15 +70,19 @@ class Module:
     noise: SignatureNoise | None
 
 
+Weights: TypeAlias = str | Mapping[str, float] | Mapping[str, Mapping[str, float]]
+
+
 def check_modules(
-    sets: Sets, weights: str | Mapping[str, float], known: FeatureNames
+    sets: Sets, weights: Weights, known: FeatureNames
 ) -> tuple[dict[str, list[str]], list[Array | str]]:
     """Check modules and weights.
 
     Parameters
     ----------
     sets : mapping, Modules or path
-    weights : {"equal", "expression"} or mapping
+    weights : {"equal", "expression", "eigengene"} or mapping
+        From genes to weights, or from modules to such mappings.
     known : FeatureNames
         Genes of the model.
 
@@ -99,11 +105,25 @@ def check_modules(
     out, values = {}, []
     for name, genes in named.items():
         try:
-            out[name], given = check_signature(genes, name, weights, known)
+            out[name], given = check_signature(genes, name, _of_module(weights, name), known)
         except InputError as error:
-            raise InputError(f"module {name!r}: {error}") from None
+            told = str(error).replace(" of the signature", "").replace("a signature", "a module")
+            raise InputError(f"module {name!r}: {told}") from None
         values.append(given)
     return out, values
+
+
+def _of_module(weights: Weights, name: str) -> Any:
+    """Return the weights of one module."""
+    if not isinstance(weights, Mapping) or not weights:
+        return weights
+    nested = [isinstance(of, Mapping | pd.Series) for of in weights.values()]
+    if not any(nested):
+        return weights
+    if name not in weights or not all(nested):
+        others = ", ".join(map(repr, list(weights)[:5]))
+        raise InputError(f"weights= has no weights of this module, but of {others}")
+    return weights[name]
 
 
 def _in_model(sets: dict[str, list[str]], known: FeatureNames) -> dict[str, list[str]]:
@@ -137,7 +157,7 @@ def fit_modules(
     counts : Counts
     modules : sequence of ndarray of int64
         Positions of the genes of each group.
-    weights : sequence of (ndarray or {"equal", "expression"})
+    weights : sequence of (ndarray or {"equal", "expression", "eigengene"})
     plan : Plan
 
     Returns
@@ -149,26 +169,20 @@ def fit_modules(
     """
     problem = prepare(counts, plan)
     plan = problem.plan
-    units = [
-        _module(counts, problem, members, given_weights(given, problem.gene["mean"][members]))
-        for members, given in zip(modules, weights, strict=True)
-    ]
+    units = module_units(counts, problem, modules, weights)
     n, overlaps = len(units), 0
     arrays: dict[str, NDArray] = {}
     flag = np.zeros((n, n), np.uint16)
     flag[np.arange(n), np.arange(n)] = [unit.flag for unit in units]
     pairs = list(itertools.combinations(range(n), 2))
     for i, j in with_progress(pairs, plan.progress):
-        a, b = units[i], units[j]
-        shared = np.intersect1d(a.members, b.members)
-        if len(shared):
+        found = apart(counts, problem, units[i], units[j])
+        if found is None:
             overlaps += 1
-            parts = [_without(counts, problem, unit, shared) for unit in (a, b)]
-            if parts[0] is None or parts[1] is None:
-                flag[i, j] = flag[j, i] = Flag.SELF.bit
-                continue
-            a, b = parts[0], parts[1]
-        tile, flags = _pair(counts, problem, a, b)
+            flag[i, j] = flag[j, i] = Flag.SELF.bit
+            continue
+        overlaps += found[2]
+        tile, flags = _pair(counts, problem, found[0], found[1])
         flag[i, j] = flag[j, i] = flags[0, 0]
         for name, values in tile.items():
             array = arrays.setdefault(name, np.full((n, n), np.nan))
@@ -177,20 +191,37 @@ def fit_modules(
     silent = plan.silent(counts.n_samples)
     output = tiling.PairOutput(n, None, np.float64, without_interval=silent)
     output.write(slice(0, n), slice(0, n), arrays, flag)
+    fitted = problem.fitted(output.finish())
+    return replace(fitted, gene=module_variables(units), follow=None), overlaps
+
+
+def module_variables(units: Sequence[Module]) -> dict[str, NDArray]:
+    """Return the variables of groups of genes, which take the place of those of genes."""
     share = np.array([unit.total.share for unit in units])
-    gene = {
+    return {
         "gene_flag": np.array([unit.flag for unit in units]),
         "effective_samples": 1 / (share**2).sum(1),
     }
-    return replace(problem.fitted(output.finish()), gene=gene, follow=None), overlaps
 
 
-def _module(counts: Counts, problem: WithinProblem, members: Index, weights: Array) -> Module:
+def module_units(
+    counts: Counts,
+    problem: WithinProblem,
+    modules: Sequence[Index],
+    weights: Sequence[Array | str],
+) -> list[Module]:
+    """Estimate the variances of groups of genes; arguments as for :func:`fit_modules`."""
+    return [_module(counts, problem, *unit) for unit in zip(modules, weights, strict=True)]
+
+
+def _module(counts: Counts, problem: WithinProblem, members: Index, weights: Array | str) -> Module:
     """Estimate the variance of a group, and its noise."""
+    mean = problem.gene["mean"][members]
     counts, problem = counts.take(members), taken(problem, members)
     fit = problem.fit
     variances = Linear.ratio(problem.by_donor(fit.num.T), problem.by_donor(fit.den.T), 2.0)
     pairs = member_pairs(counts, problem, variances, problem.plan)
+    weights = given_weights(weights, mean, pairs.value, counts.genes)
     _, total, flag = grouped(pairs, weights, fit.theta)
     noise = None
     if problem.donors is not None:
@@ -210,13 +241,33 @@ def _pair(
     counts: Counts, problem: WithinProblem, a: Module, b: Module
 ) -> tuple[dict[str, NDArray], NDArray]:
     """Estimate the correlation of two groups without common genes."""
+    cross, noise = cross_sums(counts, problem, a, b)
+    unit = Part(slice(0, 1), a.total, cross.column(), b.total.column())
+    return target_table(unit, problem, _donors(problem, a, b, noise), np.array([a.flag | b.flag]))
+
+
+def cross_sums(
+    counts: Counts, problem: WithinProblem, a: Module, b: Module
+) -> tuple[Linear, Array]:
+    """Estimate the covariance of two groups, one value; also the noise of their pairs of genes."""
     genes, n = np.concatenate([a.members, b.members]), len(a.members)
     own, part = counts.take(genes), taken(problem, genes)
     pairs = covariances(own, part, n, slice(n, len(genes)), problem.plan)
-    cross = pairs.combined(a.weights).combined(b.weights)
-    unit = Part(slice(0, 1), a.total, cross.column(), b.total.column())
-    donors = _donors(problem, a, b, pairs.noise)
-    return target_table(unit, problem, donors, np.array([a.flag | b.flag]))
+    return pairs.combined(a.weights).combined(b.weights), pairs.noise
+
+
+def apart(
+    counts: Counts, problem: WithinProblem, a: Module, b: Module
+) -> tuple[Module, Module, bool] | None:
+    """Leave the genes that two groups share out of both; None if fewer than 2 are then left.
+
+    The last value is whether any were shared.
+    """
+    shared = np.intersect1d(a.members, b.members)
+    if not len(shared):
+        return a, b, False
+    first, second = (_without(counts, problem, unit, shared) for unit in (a, b))
+    return None if first is None or second is None else (first, second, True)
 
 
 def _donors(

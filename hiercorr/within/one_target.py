@@ -72,7 +72,7 @@ class Linear:
             )
         )
 
-    def __getitem__(self, index: int | slice) -> Linear:
+    def __getitem__(self, index: int | slice | NDArray[np.int64]) -> Linear:
         """Index the first dimension after that of the samples."""
         return Linear(
             self.value[index], self.influence[:, index], self.share[:, index], self.noise[index]

@@ -23,6 +23,7 @@ of :math:`\sum_i y_i^2 = \sum_i v_i / s_i^2`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -40,6 +41,7 @@ from hiercorr.schema import Flag
 from hiercorr.within.cell_covariates import projection
 from hiercorr.within.fitting import WithinEstimates, WithinProblem, prepare
 from hiercorr.within.heterogeneity import LEAST_PAIRS, by_donor
+from hiercorr.within.module_pairs import module_units, module_variables
 from hiercorr.within.one_target import Linear, Part, target_table
 from hiercorr.within.options import Plan
 
@@ -79,10 +81,7 @@ def fit_score(counts: Counts, score: CellScore, plan: Plan) -> WithinEstimates:
     sums = _score_sums(counts, problem, score.values)
     informative = sums.cells > 0
     _check_samples(counts, score, informative, plan.cells is not None)
-    num, den, size = (problem.by_donor(a) for a in (sums.num, sums.den, sums.cells[:, None]))
-    share = size[:, 0] / size.sum()
-    cross = Linear.ratio(num, den, 1.0)
-    spread = Linear(np.ones(()), np.zeros_like(share), share, np.zeros(()))
+    spread, cross, den = _with_genes(problem, sums)
     variances = Linear.ratio(problem.by_donor(fit.num.T), problem.by_donor(fit.den.T), 2.0)
     part = Part(slice(0, p), spread, cross, variances)
     donors = None
@@ -100,6 +99,60 @@ def fit_score(counts: Counts, score: CellScore, plan: Plan) -> WithinEstimates:
     output = tiling.PairOutput(p, rows, plan.dtype, without_interval=plan.silent(counts.n_samples))
     output.write(rows, slice(0, p), tile, pair_flag)
     return replace(problem.fitted(output.finish()), follow=None)
+
+
+def fit_module_score(
+    counts: Counts,
+    score: CellScore,
+    modules: Sequence[NDArray[np.int64]],
+    weights: Sequence[Array | str],
+    plan: Plan,
+) -> WithinEstimates:
+    r"""Estimate the correlation of a score with the weighted sums of groups of genes.
+
+    Covariances of the score with genes add up, :math:`\operatorname{cov}(z_S, y) = \sum_j a_j
+    \operatorname{cov}(z_j, y) / \mu_j`, and so do the influences of the samples.
+
+    Parameters
+    ----------
+    counts : Counts
+    score : CellScore
+    modules, weights
+        As for :func:`hiercorr.within.module_pairs.fit_modules`.
+    plan : Plan
+
+    Returns
+    -------
+    WithinEstimates
+        Pair variables (1, n_modules) and variables of modules.
+    """
+    problem = prepare(counts, plan)
+    plan, n = problem.plan, len(modules)
+    sums = _score_sums(counts, problem, score.values)
+    informative = sums.cells > 0
+    _check_samples(counts, score, informative, plan.cells is not None)
+    spread, cross, _ = _with_genes(problem, sums)
+    units = module_units(counts, problem, modules, weights)
+    rows = slice(n, n + 1)
+    output = tiling.PairOutput(n, rows, plan.dtype, without_interval=plan.silent(counts.n_samples))
+    found = []
+    for unit in units:
+        own = cross[unit.members].combined(unit.weights)
+        part = Part(slice(0, 1), spread, own.column(), unit.total.column())
+        flag = unit.flag if informative.all() else unit.flag | Flag.ABSENT_IN_SAMPLE.bit
+        found.append(target_table(part, problem, None, np.array([flag], np.uint16)))
+    tile = {name: np.concatenate([t[name] for t, _ in found], axis=1) for name in found[0][0]}
+    output.write(rows, slice(0, n), tile, np.concatenate([f for _, f in found], axis=1))
+    fitted = problem.fitted(output.finish())
+    return replace(fitted, gene=module_variables(units), follow=None)
+
+
+def _with_genes(problem: WithinProblem, sums: _ScoreSums) -> tuple[Linear, Linear, Array]:
+    """Return the variance of the score, its covariances with genes, and D of each donor."""
+    num, den, size = (problem.by_donor(a) for a in (sums.num, sums.den, sums.cells[:, None]))
+    share = size[:, 0] / size.sum()
+    spread = Linear(np.ones(()), np.zeros_like(share), share, np.zeros(()))
+    return spread, Linear.ratio(num, den, 1.0), den
 
 
 def _learnt(problem: WithinProblem, part: Part, noise: Array, target: DonorGenes) -> WithinProblem:

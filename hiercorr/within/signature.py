@@ -42,6 +42,8 @@ from hiercorr.within.options import Plan
 from hiercorr.within.signature_noise import SignatureNoise, signature_noise
 
 Array = NDArray[np.float64]
+WEIGHTS = ("equal", "expression", "eigengene")
+_SMALLEST = 1e-6  # element of an eigenvector: weights are not 0
 
 
 def fit_signature(
@@ -54,7 +56,7 @@ def fit_signature(
     counts : Counts
     members : ndarray of int
         Positions of the genes of the group.
-    weights : ndarray, shape (n_members,) or {"equal", "expression"}
+    weights : ndarray, shape (n_members,) or {"equal", "expression", "eigengene"}
     plan : Plan
 
     Returns
@@ -70,11 +72,11 @@ def fit_signature(
     counts = counts.take(order)
     problem = prepare(counts, plan)
     plan, fit = problem.plan, problem.fit
-    weights = given_weights(weights, problem.gene["mean"][:g])
     variances = Linear.ratio(problem.by_donor(fit.num.T), problem.by_donor(fit.den.T), 2.0)
     rows = slice(p, p + 1)
     output = tiling.PairOutput(p, rows, plan.dtype, without_interval=plan.silent(counts.n_samples))
     pairs = member_pairs(counts, problem, variances[:g], plan)
+    weights = given_weights(weights, problem.gene["mean"][:g], pairs.value, counts.genes[:g])
     cross, group, flag = grouped(pairs, weights, problem.fit.theta)
     donors = None
     if problem.donors is not None:
@@ -107,11 +109,46 @@ def fit_signature(
     return fitted, {"signature_weight": np.append(weights, np.zeros(p - g))[back]}
 
 
-def given_weights(weights: Array | str, mean: Array) -> Array:
-    """Return the weights on relative expression of genes with this mean expression."""
+def given_weights(weights: Array | str, mean: Array, phi: Array, genes: pd.Index) -> Array:
+    r"""Return the weights on relative expression of the genes of a group.
+
+    ``"eigengene"``: with R the noise-corrected correlation matrix of the genes and v its leading
+    eigenvector, :math:`a_j = v_j / \sqrt{\phi_{jj}}`, scaled to a mean absolute value of 1 and with
+    a positive sum of v. The weighted sum is the first principal component of standardised
+    expression.
+
+    Parameters
+    ----------
+    weights : ndarray, shape (n_members,), or str
+    mean : ndarray, shape (n_members,)
+        Mean expression.
+    phi : ndarray, shape (n_members, n_members)
+        Noise-corrected covariances of relative expression.
+    genes : Index
+
+    Raises
+    ------
+    InputError
+        If a gene has no variance beyond counting noise, which an eigengene divides by.
+    """
     if not isinstance(weights, str):
         return weights
-    return np.ones(len(mean)) if weights == "equal" else mean / mean.mean()
+    if weights == "equal":
+        return np.ones(len(mean))
+    if weights == "expression":
+        return mean / mean.mean()
+    variance = np.diag(phi)
+    low = np.flatnonzero(~(variance > 0))
+    if len(low):
+        raise InputError(
+            f"gene {genes[low[0]]!r} has no variance beyond counting noise, so that an eigengene "
+            "has no weight for it; leave it out, or use weights='equal'"
+        )
+    sd = np.sqrt(variance)
+    leading = np.linalg.eigh((phi + phi.T) / 2 / np.outer(sd, sd))[1][:, -1]
+    leading = leading * (1.0 if leading.sum() >= 0 else -1.0)
+    found = np.where(np.abs(leading) < _SMALLEST, _SMALLEST, leading) / sd
+    return np.asarray(found / np.abs(found).mean())
 
 
 def covariances(
@@ -220,7 +257,7 @@ def check_signature(
         Genes of the group.
     name : str
         Name of the group.
-    weights : {"equal", "expression"} or mapping
+    weights : {"equal", "expression", "eigengene"} or mapping
     known : FeatureNames
         Genes of the model.
 
@@ -251,13 +288,13 @@ def check_signature(
     for gene in members:
         if gene not in known.genes:
             raise known.unknown("gene of the signature", gene)
-    if isinstance(weights, str) and weights in ("equal", "expression"):
+    if isinstance(weights, str) and weights in WEIGHTS:
         return members, weights
     weights = weights.to_dict() if isinstance(weights, pd.Series) else weights
     if not isinstance(weights, Mapping):
         raise InputError(
-            "weights must be 'equal', 'expression' or a mapping from gene to weight, not "
-            f"{weights!r}"
+            "weights must be 'equal', 'expression', 'eigengene' or a mapping from gene to weight, "
+            f"not {weights!r}"
         )
     weights = {known.named(gene): weight for gene, weight in weights.items()}
     for gene in members:

@@ -6,7 +6,10 @@ import hiercorr as hc
 from hiercorr.bayes.margin import fit_margin
 from hiercorr.bayes.pair import make_pair
 from hiercorr.bayes.priors import read_priors
+from hiercorr.bayes.sampling import STATISTICS
 from hiercorr.bayes.setup import Population, Setup
+
+NO_STATISTICS = {name: np.zeros((1, 1), kind) for name, kind in STATISTICS.items()}
 
 
 def pair_of(

@@ -6,7 +6,7 @@ import pytest
 from hiercorr.bayes.margin import ROUNDING, Cells, largest_spacing
 from hiercorr.bayes.sampling import unpack
 from hiercorr.kernels import bayes as kernels
-from tests.bayes.support import pair_of
+from tests.bayes.support import NO_STATISTICS, pair_of
 
 CELLS, SAMPLES = 40, 3
 
@@ -55,7 +55,7 @@ def difference(cells, pair, first, second):
     """Return the difference of the log likelihood between two vectors of parameters."""
     total = 0.0
     for theta, sign in ((second, 1), (first, -1)):
-        d = unpack(pair, theta[None, None], np.zeros((1, 1), bool), np.zeros((1, 1)))
+        d = unpack(pair, theta[None, None], NO_STATISTICS)
         for c in range(SAMPLES):
             given = d.mean[0, 0, c], d.sd_within[0, 0], np.tanh(d.zeta[0, 0])
             for i in range(cells.starts[c], cells.starts[c + 1]):

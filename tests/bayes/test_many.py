@@ -30,7 +30,8 @@ def test_fit_many_agrees_with_nuts(fitted):
     assert many.dataset.attrs["uncertainty"] == "posterior, not MCMC"
     assert "not MCMC" in str(many.summary())
     assert "r_hat" not in many.dataset
-    assert many.dataset["posterior_zeta"].dims == ("chain", "draw", "target", "gene")
+    assert many.dataset["posterior_zeta"].dims == ("chain", "draw", "drawn_pair")
+    assert many.idata["posterior"]["zeta"].dims == ("chain", "draw", "pair")
 
 
 def test_fit_many_subset_shrinkage_and_threads(fitted):
@@ -75,3 +76,31 @@ def test_agrees_with_moments_on_real_data(gbm):
     se = se[se["level"] == "within"].set_index(keys)["width"].unstack()
     joint = np.sqrt((se**2).sum(axis=1))
     assert ((within["Bayesian"] - within["moments"]).abs() < 2 * joint).all()
+
+
+@pytest.mark.parametrize(("mean", "low"), [(0.05, True), (0.4, False)])
+def test_too_few_counts_are_flagged(mean, low):
+    """Where counts are too few, estimates of a correlation of 0.5 are far too low, and flagged."""
+    found, flags = [], []
+    for seed in range(10):
+        adata, _ = simulate_counts(6, 300, 2, mean=mean, within=0.5, seed=seed)
+        model = hc.BayesianCorrelation(adata, "sample", depth="depth")
+        r = model.fit_many("gene0", seed=1, progress=False)
+        found.append(float(r.dataset["natural_correlation"][0, 1]))
+        flags.append(bool(int(r.dataset["flag"][0, 1]) & int(hc.Flag.LOW_INFORMATION)))
+        assert (r.dataset["information"] < 2).all() == low
+    assert all(flags) if low else not any(flags)
+    assert (np.mean(found) < 0.4) == low
+    assert np.mean(found) < 0.6
+
+
+def test_prediction_at_the_requested_confidence(fitted):
+    model, *_ = fitted
+    narrow, wide = (model.fit_many("gene1", seed=1, confidence=c) for c in (0.5, 0.95))
+    for r, percent in ((narrow, "50%"), (wide, "95%")):
+        assert percent in r.dataset["prediction_lower"].attrs["long_name"]
+    width = [
+        float((r.dataset["prediction_upper"] - r.dataset["prediction_lower"])[0, 0])
+        for r in (narrow, wide)
+    ]
+    assert width[0] < 0.6 * width[1]

@@ -1,5 +1,7 @@
 """The compiled density and the models as PyMC states them."""
 
+import subprocess
+import sys
 import warnings
 
 import numpy as np
@@ -9,9 +11,15 @@ import hiercorr as hc
 from hiercorr.bayes.models import marginal_model
 from hiercorr.bayes.sampling import unpack
 from hiercorr.simulate import simulate_counts
-from tests.bayes.support import pair_of
+from tests.bayes.support import NO_STATISTICS, pair_of
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::hiercorr.DataWarning")
+
+
+def test_models_are_found_as_the_docs_write_them():
+    code = "import hiercorr as hc; print(callable(hc.bayes.models.marginal_model))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "True"
 
 
 def test_density_is_that_of_the_model_in_pymc(cells):
@@ -25,11 +33,11 @@ def test_density_is_that_of_the_model_in_pymc(cells):
     rng, s, differences = np.random.default_rng(1), pair.layout.log_sd_within.start, []
     for _ in range(3):
         theta = pair.initial + pair.spread * rng.standard_normal(pair.layout.size)
-        d = unpack(pair, theta[None, None], np.zeros((1, 1), bool), np.zeros((1, 1)))
+        d = unpack(pair, theta[None, None], NO_STATISTICS)
         first = [int(np.flatnonzero(pair.unit == u)[0]) for u in range(pair.layout.n_units)]
         point = {
-            "mean": d.mean[0, 0].ravel(),
-            "coefficient": d.coefficient[0, 0],
+            "mean": d.mean[0, 0],
+            "beta": d.coefficient[0, 0],
             "sd_within_log__": theta[s : s + 2],
             "sd_between_log__": theta[s + 2 : s + 4],
             "zeta_half_logodds__": 2 * d.zeta[0, 0],
@@ -62,4 +70,4 @@ def test_latent_model_agrees_with_the_marginal_one():
         assert float(a["fisher_z_se"][0, 1]) == pytest.approx(
             float(b["fisher_z_se"][0, 1]), rel=0.4
         )
-    assert latent.idata["posterior"]["within"].sizes["gene"] == 2
+    assert latent.idata["posterior"]["within"].dims == ("chain", "draw")

@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from hiercorr.bayes.sampling import unpack
-from tests.bayes.support import pair_of
+from tests.bayes.support import NO_STATISTICS, pair_of
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::hiercorr.DataWarning")
 
@@ -19,7 +19,7 @@ def test_pair_likelihood_against_quadrature(cells):
     t1[pair.layout.zeta] += 0.3  # zeta
 
     def cell(i, theta):
-        d = unpack(pair, theta[None, None], np.zeros((1, 1), bool), np.zeros((1, 1)))
+        d = unpack(pair, theta[None, None], NO_STATISTICS)
         mean, sd, rho = d.mean[0, 0, 2], d.sd_within[0, 0], np.tanh(d.zeta[0, 0])
         nodes, weights = np.polynomial.hermite_e.hermegauss(120)
         weights = weights / weights.sum()
@@ -36,7 +36,7 @@ def test_pair_likelihood_against_quadrature(cells):
     i, e = pair.rows.starts[2:4]
     got = []
     for theta in (t0, t1):
-        d = unpack(pair, theta[None, None], np.zeros((1, 1), bool), np.zeros((1, 1)))
+        d = unpack(pair, theta[None, None], NO_STATISTICS)
         w = np.empty((pair.tables[0].shape[1], pair.tables[1].shape[1]))
         mean, sd, rho = d.mean[0, 0, 2], d.sd_within[0, 0], np.tanh(d.zeta[0, 0])
         total = kernels.bivariate_weights(

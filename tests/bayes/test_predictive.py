@@ -42,6 +42,11 @@ def test_leave_one_out_prefers_the_structure_that_is_there(fitted):
     assert table.index[-1] == "independent"
     assert set(table.index) == {"both", "within", "independent"}
     assert table["elpd_waic"].idxmin() == "independent"
+    assert np.isfinite(table[["elpd_donor", "se_donor"]]).all(axis=None)
+    assert ((table["refitted_donors"] >= 0) & (table["refitted_donors"] <= 6)).all()
+    # That of all cells of a donor includes how donors differ: it is lower than that of its cells.
+    assert (table["elpd_donor"] < table["elpd_waic"]).all()
+    assert table["elpd_donor"].idxmin() == "independent"
     loo = table["elpd" if "elpd" in table else "elpd_loo"]
     np.testing.assert_allclose(
         table["elpd_waic"], loo, atol=6

@@ -60,3 +60,42 @@ def test_attributes_of_results():
         "within",
         "~ 1",
     )
+
+
+def test_latent_model_and_grids_refuse_what_they_would_ignore():
+    with pytest.raises(hc.InputError, match="one correlation within all samples: build the model"):
+        setup().check_latent()
+    setup(heterogeneity=False).check_latent()
+    normal = {"z_between": {"distribution": "normal", "mu": 0, "sigma": 0.2}}
+    with pytest.raises(hc.InputError, match="needs an LKJ prior of 'z_between'"):
+        setup(normal, heterogeneity=False).check_latent()
+    with pytest.raises(hc.InputError, match="cannot be combined with block="):
+        setup(block=BLOCKS, heterogeneity=False).check_latent()
+    setup(normal).check_grids()
+    for name, prior, text in (
+        ("intercept", {"distribution": "normal", "sigma": 1}, "flat priors of the coefficients"),
+        ("sd_within", {"distribution": "halfnormal", "sigma": 1}, "lognormal prior of 'sd_within'"),
+    ):
+        with pytest.raises(hc.InputError, match=text):
+            setup({name: prior}).check_grids()
+
+
+@pytest.mark.parametrize(
+    ("options", "method", "absent"),
+    [
+        ({}, "marginal", {"share", "coefficient"}),
+        ({"block": BLOCKS, "covariates": 1}, "marginal", set()),
+        ({"heterogeneity": False}, "marginal", {"share", "coefficient", "tau"}),
+        ({"structure": "within"}, "marginal", {"share", "coefficient", "z_between"}),
+        (
+            {"structure": "independent"},
+            "marginal",
+            {"share", "coefficient", "tau", "z_within", "z_between"},
+        ),
+        ({"covariates": 1}, "grids", {"share", "coefficient", "intercept"}),
+        ({"heterogeneity": False}, "latent", {"share", "coefficient", "tau"}),
+    ],
+)
+def test_priors_that_act(options, method, absent):
+    found = setup(**options).acting(method)
+    assert set(read_priors().table) - set(found.describe()) == absent

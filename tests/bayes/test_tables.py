@@ -5,7 +5,8 @@ import pytest
 import xarray as xr
 
 import hiercorr as hc
-from hiercorr.bayes.tables import interval, projected
+from hiercorr.bayes.diagnostics import diagnose
+from hiercorr.bayes.tables import _natural_and_predicted, interval, projected
 from hiercorr.simulate import simulate_counts
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::hiercorr.DataWarning")
@@ -31,13 +32,13 @@ def test_schema_and_levels(fitted):
         assert ds[name].dims == ("gene", "partner")
         np.testing.assert_array_equal(ds[name].values, ds[name].values.T)
         assert ds[name].attrs["long_name"]
-    z = ds["posterior_zeta"].values[..., 0, 1].ravel().astype(float)
+    z = ds["posterior_zeta"].values[..., 0].ravel()
     assert ds["correlation"].values[0, 1] == pytest.approx(np.tanh(z).mean(), abs=1e-6)
     assert ds["fisher_z_se"].values[0, 1] == pytest.approx(z.std(ddof=1), abs=1e-6)
     assert ds.attrs["level"] == "within"
     between = r.at("between")
     assert between.dataset.attrs["level"] == "between"
-    z = ds["posterior_z_between"].values[..., 0, 1].ravel().astype(float)
+    z = ds["posterior_z_between"].values[..., 0].ravel()
     assert between.dataset["correlation"].values[0, 1] == pytest.approx(np.tanh(z).mean(), abs=1e-6)
     xr.testing.assert_identical(between.at("within").dataset, ds)
     assert r.at("within") is not None
@@ -54,7 +55,9 @@ def test_schema_and_levels(fitted):
 
 def test_bad_draws_are_flagged():
     adata, _ = simulate_counts(4, 60, 2, mean=2.0, within=0.5, seed=2)
-    with pytest.warns(hc.EstimationWarning, match="not_converged: raise draws="):
+    with pytest.warns(
+        hc.EstimationWarning, match=r"not_converged \(fewest effective draws: .*\): raise draws="
+    ):
         r = hc.BayesianCorrelation(adata, "sample", depth="depth").fit(
             draws=100, tune=100, chains=2, seed=1
         )
@@ -78,3 +81,42 @@ def test_interval_is_the_shortest():
     low, high = interval(draws, 0.9)
     assert low[0] < 0.01
     assert high[0] == pytest.approx(-np.log(0.1), rel=0.05)
+
+
+def test_diagnostics_cover_every_parameter_that_is_reported(fitted):
+    """The worst of all, by ArviZ: also of tau, standard deviations, means and predictions."""
+    az = pytest.importorskip("arviz")
+    _, r, _, _ = fitted
+    idata = r.pair_idata("gene0", "gene1")
+    within = ["zeta", "natural", "tau", "sd_within", "mean"]
+    rows = az.summary(idata, var_names=within, round_to="none")
+    ess = r.dataset["ess_bulk"].sel(gene="gene0", partner="gene1")
+    assert float(ess) <= rows["ess_bulk"].astype(float).min() + 1e-6
+    assert float(r.dataset["r_hat"].sel(gene="gene0", partner="gene1")) >= (
+        rows["r_hat"].astype(float).max() - 1e-6
+    )
+    between = r.at("between").dataset["ess_bulk"].sel(gene="gene0", partner="gene1")
+    rows = az.summary(idata, var_names=["z_between", "sd_between", "beta", "mean"], round_to="none")
+    assert float(between) == pytest.approx(rows["ess_bulk"].astype(float).min(), rel=1e-6)
+    assert r.dataset.attrs["worst_parameter"] in {*within, "within_sample", "new_sample"}
+
+
+def test_a_parameter_that_has_not_converged_flags_its_pair():
+    rng = np.random.default_rng(0)
+    good = rng.standard_normal((4, 500, 2))
+    stuck = good.copy()
+    stuck[..., 1] += 3 * np.arange(4)[:, None]  # chains of the second pair at different values
+    stats = {"energy": rng.standard_normal((4, 500, 2)), "diverging": np.zeros((4, 500, 2), bool)}
+    found = diagnose({"zeta": good, "tau": stuck[..., None]}, stats)
+    assert [int(f) & int(hc.Flag.NOT_CONVERGED) > 0 for f in found.flag] == [False, True]
+    assert found.worst == "tau"
+    assert found.table["r_hat"][1] > 1.5 > found.table["r_hat"][0]
+
+
+@pytest.mark.parametrize("confidence", [0.5, 0.95])
+def test_predictions_at_the_requested_confidence(confidence):
+    draws = np.random.default_rng(0).normal(0.5, 0.1, (2, 1000, 1))
+    values = {"zeta": draws, "natural": draws, "tau": np.abs(draws), "new_sample": draws}
+    found = _natural_and_predicted(values, confidence)
+    inside = (draws >= found["prediction_lower"]) & (draws <= found["prediction_upper"])
+    assert inside.mean() == pytest.approx(confidence, abs=0.01)

@@ -245,6 +245,21 @@ def test_listed_pairs_are_the_family():
     assert len(r.adjust("holm").pairs()) == 3
 
 
+def test_pairs_have_an_order_and_are_listed_once():
+    data = counts()
+    pairs = [("g0", "g1"), ("g1", "g0"), ("g2", "g2")]
+    with pytest.warns(hc.DataWarning, match="1 pairs are listed more than once, e.g. 'g0'"):
+        r = hc.AcrossCellTypes(
+            data, "donor", "kind", TYPES, depth="depth", pairs=[*pairs, pairs[0]]
+        ).fit()
+    assert len(r) == 3
+    mapping = {"g0": ["g1"], "g1": ["g0"], "g2": ["g2"]}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        same = hc.AcrossCellTypes(data, "donor", "kind", TYPES, depth="depth", pairs=mapping).fit()
+    assert same.dataset["p_value"].equals(r.dataset["p_value"])
+
+
 def test_pairs_without_counts_are_left_out_with_a_warning():
     data = counts()
     data.X[(data.obs["kind"] == "T").to_numpy(), 5] = 0
@@ -304,9 +319,9 @@ def test_donors_with_several_samples_are_blocks():
         ({"genes_b": ["G1"]}, "cell type 'mac': unknown gene 'G1'; did you mean 'g1'"),
         ({"genes_a": 0}, "cell type 'T': genes_a=0"),
         ({"genes_a": "g0"}, "cell type 'T': genes_a='g0' is one string"),
-        ({"pairs": [("g0", "g1"), ("g0", "g1")]}, "'g0', 'g1' is named 2 times in pairs="),
-        ({"pairs": [("g0",)]}, "none"),
-        ({"pairs": []}, "has no pair"),
+        ({"pairs": [("g0",)]}, "pairs must be a table.*not .'g0',"),
+        ({"pairs": []}, "pairs is empty"),
+        ({"pairs": pd.DataFrame({"ligand": ["g0"]})}, "this table has the columns 'ligand'"),
         ({"pairs": [("g0", "g1")], "genes_a": ["g0"]}, "genes_a"),
         ({"subset": {"kind": "T"}}, "use types="),
         ({"subset": [True]}, "subset must be a mapping"),

@@ -80,6 +80,9 @@ def folder(tmp_path_factory):
     model = hc.CSCore(data, "sample", depth="depth")
     model.fit().save(folder / "all.zarr")
     model.fit(target="gene0").save(folder / "one.zarr")
+    between = hc.Pseudobulk(data, "sample", depth="depth", normalization="cpm")
+    between.fit(target="gene0").save(folder / "between.zarr")
+    (folder / "s.gmt").write_text("a\tx\tgene0\tgene1\nb\tx\tgene2\tgene3\n")
     return folder
 
 
@@ -93,6 +96,14 @@ COMMANDS = {
     "across": [*DATA, "--types", "type", "--type-a", "A", "--type-b", "B", *OUT],
     "signature": [*DATA, "--members", "gene0,gene1", *OUT],
     "score": [*DATA, "--score", "depth", *OUT],
+    "find-modules": [*DATA, "--q", "1", "-o", "o.gmt", "--overwrite"],
+    "modules": [*DATA, "--sets", "s.gmt", *OUT],
+    "module-differences": [*DATA, "--sets", "s.gmt", "--condition", "arm", *OUT],
+    "module-traits": [*DATA, "--sets", "s.gmt", "--trait", "arm", *OUT],
+    "direct-partners": [*DATA, "--resamples", "5", *OUT],
+    "connectivity": [*DATA, "--sets", "s.gmt", "--condition", "arm", "-o", "o.csv", "--overwrite"],
+    "preservation": [*DATA, "--sets", "s.gmt", "-o", "o.csv", "--overwrite"],
+    "evidence": ["one.zarr", "between.zarr", "-o", "o.csv", "--overwrite"],
     "variability": [*DATA, "--condition", "arm", "-o", "o.csv", "--overwrite"],
     "check": DATA,
     "power": ["within", "--samples", "8", "--cells", "100", "--mean", "1", "--rho", "0.3"],

@@ -16,7 +16,7 @@ def test_demo(tmp_path, monkeypatch):
     by_test = {
         line[2:20]: line.split()[-2:] for line in done.output.splitlines() if "units" in line
     }
-    assert by_test["6 donors as units,"] == ["74", "89"]  # the last of two: the default
+    assert by_test["6 donors as units,"] == ["75", "89"]  # the last of two: the default
     assert by_test["888 cells as units"] == ["78", "93"]
     assert "pass depth=" not in done.output  # the data have a true depth
     assert (

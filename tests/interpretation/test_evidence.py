@@ -3,7 +3,9 @@
 import warnings
 
 import numpy as np
+import pandas as pd
 import pytest
+from scipy import stats
 
 import hiercorr as hc
 from hiercorr.simulate import simulate_counts
@@ -67,6 +69,109 @@ def test_evidence_takes_the_bayesian_layer(fitted):
     assert table.loc["gene1", "bayesian_correlation"] == pytest.approx(
         float(r.dataset["correlation"][0, 1])
     )
+
+
+PAIRS = [("FTL", "FTH1"), ("CTSL", "CTSB"), ("SPP1", "FTL"), ("CXCL2", "IL1B"), ("RPS2", "RPLP0")]
+
+
+@pytest.fixture(scope="module")
+def models(gbm):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        genes = list(dict.fromkeys([*np.ravel(PAIRS), *gbm.var_names[:60]]))[:60]
+        return hc.CSCore(gbm, **VEHICLE, genes=genes), hc.Pseudobulk(gbm, **VEHICLE, genes=genes)
+
+
+def by_pair(table, a="gene_a", b="gene_b"):
+    table = table.reset_index()
+    return table.set_index(pd.Index([frozenset(p) for p in table[[a, b]].to_numpy()]))
+
+
+@pytest.mark.parametrize("asked", [{"target": ["FTL", "FTH1", "SPP1"]}, {"pairs": PAIRS}])
+def test_several_targets_and_lists_are_one_family(models, asked):
+    w, b = (m.fit(**asked) for m in models)
+    found = hc.evidence(asked.get("target"), within=w, between=b, q=0.2)
+    assert found.target is None
+    assert found.table.index.is_unique
+    table, sides = by_pair(found.table), [by_pair(r.pairs()) for r in (w, b)]
+    assert len(table) == len(w) == len(b) == len(set(table.index))
+    for level, side in zip(("within", "between"), sides, strict=True):
+        for name in ("correlation", "p_value", "q_value"):
+            np.testing.assert_allclose(
+                table[f"{level}_{name}"].reindex(side.index), side[name], rtol=1e-6
+            )
+    same = np.sign(table["within_correlation"]) == np.sign(table["between_correlation"])
+    passes = [table[f"{level}_q_value"] < 0.2 for level in ("within", "between")]
+    names = np.select(
+        [passes[0] & passes[1] & same, passes[0] & passes[1], *passes],
+        ["both levels", "discordant", "cell-state only", "between-sample only"],
+        "insufficient",
+    )
+    assert table["evidence"].tolist() == names.tolist()
+    assert hc.evidence(None, within=w, between=b, q=0.2).table.equals(found.table)
+
+
+def test_family_is_what_was_asked_for(models):
+    """A result with more pairs gets q-values over those of the list, and of the targets."""
+    listed, every = models[0].fit(pairs=PAIRS), models[1].fit()
+    reversed_pairs = [(b, a) for a, b in PAIRS]
+    for r in (every, models[1].fit(target=["FTL", "CTSL", "CXCL2", "RPS2"])):
+        table = hc.evidence(None, within=listed, between=r).table
+        p = table["between_p_value"].to_numpy()
+        np.testing.assert_allclose(table["between_q_value"], stats.false_discovery_control(p))
+        assert len(table) == len(PAIRS)
+    table = hc.evidence(None, within=listed, between=models[1].fit(pairs=reversed_pairs)).table
+    assert len(table) == len(PAIRS)
+    targets = ["FTL", "FTH1"]
+    some = hc.evidence(targets, within=models[0].fit(), between=every)
+    assert some.scope == "2 targets (FTL, FTH1)"
+    assert len(some.table) == 59 + 58
+    p = some.table["within_p_value"].to_numpy()
+    np.testing.assert_allclose(
+        some.table["within_q_value"], stats.false_discovery_control(p), rtol=1e-5
+    )
+    with pytest.raises(hc.InputError, match="share no pair"):
+        hc.evidence(None, within=listed, between=models[1].fit(pairs=[("FTL", "CTSB")]))
+    with pytest.raises(hc.InputError, match=r"unknown gene 'FTK'.*'FTL'"):
+        hc.evidence(["FTK", "FTL"], within=models[0].fit(), between=every)
+    with pytest.raises(hc.InputError, match="names 'FTL' twice"):
+        hc.evidence(["FTL", "FTL"], within=listed, between=every)
+
+
+def test_more_pairs_than_memory_are_refused(models, monkeypatch):
+    monkeypatch.setattr("hiercorr.interpretation.asked.available_memory", lambda: 10_000)
+    w, b = (m.fit() for m in models)
+    with pytest.raises(hc.InputError, match="name fewer targets"):
+        hc.evidence(None, within=w, between=b)
+
+
+def test_evidence_for_pairs_in_text_plot_report_and_on_the_command_line(models, tmp_path):
+    from click.testing import CliRunner
+
+    from hiercorr.cli import main
+    from hiercorr.reporting import methods_text
+
+    w, b = (m.fit(pairs=PAIRS) for m in models)
+    found = hc.evidence(None, within=w, between=b, q=0.2)
+    assert "Evidence for 5 listed pairs at q < 0.2" in str(found)
+    assert "threshold 0.2, each over these pairs" in methods_text(found)
+    ax = hc.plotting.levels(found)
+    assert ax.get_title(loc="center").startswith("5 listed pairs")
+    assert "SPP1-FTL" in {t.get_text() for t in ax.texts}
+    html = hc.report(tmp_path / "r.html", w, b, evidence=found).read_text(encoding="utf-8")
+    assert "5 listed pairs at q &lt; 0.2" in html
+    files = [str(r.save(tmp_path / f"{k}.nc")) for k, r in enumerate((w, b))]
+    run = CliRunner().invoke(main, ["evidence", *files, "-o", str(tmp_path / "e.csv")])
+    assert run.exit_code == 0, run.output
+    assert "Evidence for 5 listed pairs" in run.output
+    assert len(pd.read_csv(tmp_path / "e.csv")) == len(PAIRS)
+    run = CliRunner().invoke(main, ["report", *files, "-o", str(tmp_path / "both.html")])
+    assert run.exit_code == 0, run.output
+    text = (tmp_path / "both.html").read_text(encoding="utf-8")
+    assert "Evidence at two levels" in text
+    run = CliRunner().invoke(main, ["evidence", *files, "--target", "nothing"])
+    assert run.exit_code == 2
+    assert "nothing" in run.output
 
 
 def test_layers_of_different_cells_are_told(gbm):

@@ -47,3 +47,17 @@ def test_the_network_keeps_the_strongest_pairs_and_every_gene(result):
     assert any(t.startswith("positive (|r| ") for t in entries)
     strongest = result.pairs(q=0.05, min_correlation=0.1)["correlation"].abs().max()
     assert any(f"to {strongest:.2f})" in t for t in entries)
+
+
+def test_modules_are_squares_in_a_network_of_their_members():
+    model = hc.CSCore(
+        hc.datasets.glioblastoma(),
+        "sample_id",
+        depth="total_counts",
+        genes=30,
+        subset={"condition": "ctrl"},
+    )
+    sets = {"ferritin": ["FTL", "FTH1"], "ribosome": ["RPS2", "RPLP0"]}
+    ax = model.module_membership(sets).plot.network(q=None, min_correlation=0.3)
+    assert "target (2)" in [t.get_text() for t in ax.get_legend().get_texts()]
+    assert {"ferritin", "ribosome"} <= {t.get_text() for t in ax.texts}

@@ -24,6 +24,46 @@ def test_heatmap_groups_blocks_and_names_what_it_leaves_out(big, result):
         result.plot.heatmap(genes=["FTL", "nothing"])
 
 
+def test_module_heatmap_writes_estimate_stars_and_interval(result):
+    genes = list(result.genes[:5])
+    model = hc.CSCore(
+        hc.datasets.glioblastoma(),
+        "sample_id",
+        depth="total_counts",
+        genes=genes,
+        subset={"condition": "ctrl"},
+    )
+    r = model.fit()
+    ax = r.plot.module_heatmap()
+    rows = [t.get_text() for t in ax.get_yticklabels()]
+    assert rows == [t.get_text() for t in ax.get_xticklabels()]
+    found = {}
+    for text in ax.texts:
+        x, y = (int(v) for v in text.get_position())
+        found[rows[y], rows[x]] = text.get_text()
+    for a in genes:
+        assert found[a, a] == ""
+        for b in genes:
+            if a == b:
+                continue
+            row = r[a, b]
+            stars = sum(row["q_value"] < limit for limit in (0.05, 0.01, 0.001)) * "*"
+            low, high = row["ci_lower"], row["ci_upper"]
+            wanted = f"{row['correlation']:.2f}{stars}"
+            wanted += f"\n{low:.2f}, {high:.2f}" if np.isfinite(low) else ""
+            assert found[a, b] == wanted
+    ax = r.plot.module_heatmap(intervals=False)
+    assert not any("\n" in t.get_text() for t in ax.texts)
+    of_target = model.fit(target=genes[0]).plot.module_heatmap()
+    assert [t.get_text() for t in of_target.get_yticklabels()] == genes[:1]
+    with pytest.raises(hc.InputError, match="cannot be read as numbers: use heatmap"):
+        hc.CSCore(
+            hc.datasets.glioblastoma(), "sample_id", depth="total_counts", genes=80
+        ).fit().plot.module_heatmap()
+    with pytest.raises(hc.InputError, match="intervals must be"):
+        r.plot.module_heatmap(intervals="yes")
+
+
 def test_ranked_shows_the_numbers(result):
     ax = result.plot.ranked("FTL", n=5)
     table = result.top("FTL", n=5).iloc[::-1]

@@ -178,6 +178,38 @@ def variable(**options):
     return hc.differential_variability(cells(), "sample_id", "condition", **made)
 
 
+SETS = {"ferritin": ["FTL", "FTH1"], "three": ["SPP1", "CLU", "MT2A"]}
+
+
+def with_modules(method="module_correlation", **options):
+    model = hc.CSCore(cells(), "sample_id", genes=list(GENES), subset=VEHICLE, **DEPTH)
+    return getattr(model, method)(sets=SETS, **options)
+
+
+def different_modules(**options):
+    made = {"genes": list(GENES), "block": "patient_id", "confidence": 0.9, **DEPTH, **options}
+    return hc.modules.differential_correlation(cells(), "sample_id", "condition", SETS, **made)
+
+
+def traits(model=None, **options):
+    made = hc.Pseudobulk(cells(), "sample_id", **DEPTH, **(model or {}))
+    return made.module_traits(SETS, "condition", **options)
+
+
+def compared(**options):
+    adata = cells()
+    model = hc.CSCore(adata, "sample_id", genes=list(GENES), **DEPTH)
+    r = model.fit(per_sample=True, uncertainty="none")
+    samples = adata.obs.drop_duplicates("sample_id").set_index("sample_id")
+    values = hc.modules.connectivity(SETS, r)
+    return hc.modules.compare_donors(values, samples, "condition", **options)
+
+
+def preserved(**options):
+    r = within(target=None)
+    return hc.modules.preservation(SETS, r, **{"permutations": 100, **options})
+
+
 def modules(**options):
     return find_modules(within(), min_correlation=0.1, q=0.5, min_size=2, **options).table
 
@@ -835,6 +867,52 @@ CASES = {
         ["of expression between", "the weight 0.1 that was given"],
         {CSCORE, BH, "Jankova & van de Geer 2015", "Smyth 2004", "Miller 1974"},
     ),
+    "modules with each other": (
+        partial(with_modules, weights="eigengene", uncertainty="cluster"),
+        ["between 2 modules", "first principal component", "left out of both for their pair"],
+        {CSCORE, T_OF_SAMPLES, BH, "Bell & McCaffrey 2002"},
+    ),
+    "modules with a score": (
+        partial(with_modules, "score", score="total_counts"),
+        ["between the cell score total_counts and 2 modules", "with equal weights"],
+        JACKKNIFE,
+    ),
+    "difference of modules": (
+        different_modules,
+        ["Differences in correlations of expression between 2 modules between levels", "90%"],
+        HC2,
+    ),
+    "modules with traits": (
+        partial(traits, {"block": "patient_id"}, weights="expression", confidence=0.9),
+        [
+            "the log2 counts per million of the sum of its genes",
+            "Pearson correlations with condition (two-level traits were coded as 1 for "
+            "condition: panobinostat)",
+            "fixed effects of patient_id",
+            "90%",
+        ],
+        TMM,
+    ),
+    "modules with traits, ranks": (
+        partial(traits, {"formula": "~ gender"}, method="spearman", permutations=99, seed=4),
+        ["the mean of the log2", "partial Spearman correlations", "adjusting for gender", "seed 4"],
+        TMM | {"Freedman & Lane 1983", "Phipson & Smyth 2010"},
+    ),
+    "connectivity": (
+        partial(compared, block="patient_id"),
+        [
+            "The connectivity of modules was regressed on condition, with fixed effects of "
+            "patient_id, over the samples of 5 donors",
+            "condition[T.panobinostat] = 0",
+            "over 2 units",
+        ],
+        {"MacKinnon & White 1985", "Bell & McCaffrey 2002", BH},
+    ),
+    "preservation": (
+        partial(preserved, seed=2),
+        ["100 random sets", "(seed 2)"],
+        {"Langfelder et al. 2011", BH},
+    ),
     "evidence": (evidence, ["Partners of FTL", "threshold 0.1", "discordant"], set()),
     "differential expression": (
         expressed,
@@ -933,7 +1011,22 @@ OPTIONS = {
         "precision out overwrite checkpoint n_jobs progress",
     ),
     hc.CSCore.signature: ("genes name weights uncertainty confidence", "n_jobs progress"),
-    hc.CSCore.score: ("score name uncertainty confidence", "n_jobs progress"),
+    hc.CSCore.score: ("score name uncertainty sets weights confidence", "n_jobs progress"),
+    hc.CSCore.module_correlation: ("sets weights uncertainty confidence", "n_jobs progress"),
+    hc.CSCore.module_membership: ("sets weights uncertainty confidence", "n_jobs progress"),
+    hc.Pseudobulk.module_traits: (
+        "sets traits method weights permutations confidence seed",
+        "",
+    ),
+    hc.modules.differential_correlation: (
+        f"{DATA} condition sets formula block weights contrast confidence",
+        "gene_names n_jobs",
+    ),
+    hc.modules.compare_donors: (
+        "values samples condition formula block contrast moderated",
+        "confidence",
+    ),
+    hc.modules.preservation: ("modules result permutations donors seed", ""),
     hc.by_cell_type: ("data cell_type sample types family fit subset block options", ""),
     hc.differential: (
         f"{DATA} condition formula block modalities target pairs contrast method uncertainty "
@@ -953,8 +1046,8 @@ OPTIONS = {
         "gene_names",
     ),
     hc.BayesianCorrelation.fit: (
-        "draws tune chains seed sampler target_accept method confidence rope",
-        "progress",
+        "draws tune chains seed sampler target_accept target method confidence rope",
+        "checkpoint progress",
     ),
     hc.BayesianCorrelation.fit_many: (
         "target genes shrink draws confidence rope seed",
@@ -1028,7 +1121,7 @@ def test_every_model_has_a_case():
     made = {"CSCore", "differential", "CellCorrelation", "decomposition", "Pseudobulk"}
     made |= {"direct_partners", "AcrossCellTypes"}  # the latter in test_between_text
     tables = {"differential_expression", "differential_variability"}
-    tables |= {"enrich", "gsea", "find_modules"}
+    tables |= {"enrich", "gsea", "find_modules", "preservation", "compare_donors"}
     assert set(MODELS) == made | tables | {"BayesianCorrelation"}
 
 

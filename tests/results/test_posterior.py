@@ -15,7 +15,8 @@ def test_saved_with_its_posterior(fitted, tmp_path, end):
     xr.testing.assert_equal(back.dataset, r.dataset)
     assert back.at("between").dataset.attrs["title"] == "Bayesian correlation, between samples"
     posterior = back.idata["posterior"]
-    assert set(posterior["within"].dims) == {"chain", "draw", "gene", "partner"}
+    assert posterior["within"].dims == ("chain", "draw", "pair")
+    assert list(posterior["pair"].values) == ["gene0 - gene1", "gene0 - gene2", "gene1 - gene2"]
     assert posterior["within_sample"].sizes["sample"] == 6
     assert list(posterior["beta"]["coefficient"].values) == ["Intercept"]
     assert "diverging" in back.idata["sample_stats"]

@@ -157,3 +157,17 @@ def test_what_has_no_direct_partners_is_refused(found):
     poor = simulate_counts(3, 100, 8, mean=0.05, seed=2)[0]
     with pytest.raises(hc.InputError, match=r"only \d of \d genes have enough counts"):
         hc.direct_partners(hc.CSCore(poor, "sample", depth="depth"))
+
+
+def test_more_shrinkage_calls_more_edges_where_cells_are_few():
+    latent, truth = chain(0.35)
+    model = hc.CSCore(counts(5, latent, 6, 120, 1.5), "sample", depth="depth")
+    i, j = np.triu_indices(P, 1)
+    edge = truth[i, j] > 0.1
+    called = {}
+    for shrinkage in (None, 0.8):
+        q = hc.direct_partners(model, shrinkage=shrinkage, n_bootstrap=1).dataset["q_value"]
+        called[shrinkage] = (q.values[i, j] < 0.1)[edge].sum()
+    assert called[0.8] > called[None]
+    with pytest.raises(hc.InputError, match="shrinkage"):
+        hc.direct_partners(model, shrinkage=0.96)

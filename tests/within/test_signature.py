@@ -142,7 +142,11 @@ def two_samples(data):
     [
         (["a"], {}, "at least 2 genes; 1 given"),
         (["nope", "other"], {}, "unknown gene of the signature 'nope'"),
-        (None, {"weights": "most"}, "weights must be 'equal', 'expression' or a mapping"),
+        (
+            None,
+            {"weights": "most"},
+            "weights must be 'equal', 'expression', 'eigengene' or a mapping",
+        ),
         (None, {"weights": {}}, "has no weight of gene"),
         (None, {"weights": 0.0}, "weights must be finite and not 0"),
         (None, {"uncertainty": "bootstrap"}, "not available for a signature"),

@@ -119,7 +119,8 @@ def run_cell(row: dict, replicates: int, seed: np.random.SeedSequence) -> pd.Dat
             result = model.fit(draws=size, tune=tune, seed=k)
         flag = int(result.dataset["flag"].values[0, 1])
         for name, value in truth.items():
-            draws = result.dataset[f"posterior_{name}"].values[..., 0, 1].ravel().astype(float)
+            values = result.dataset[f"posterior_{name}"].values
+            draws = (values[..., 0, 0] if name.startswith("sd") else values[..., 0]).ravel()
             kept = draws[::thin][1:]
             low, high = np.quantile(draws, [0.025, 0.975])
             out.append(

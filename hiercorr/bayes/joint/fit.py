@@ -18,8 +18,6 @@ from hiercorr.errors import EstimationWarning, InputError, true_or_false, valid_
 from hiercorr.results.result import CorrelationResult
 from hiercorr.runtime.user_warnings import warn
 
-_ACTING = ("sd_within", "sd_between", "z_within", "z_between", "intercept")
-
 
 @dataclass(frozen=True)
 class JointOptions:
@@ -83,8 +81,6 @@ def _check_genes(counts: Counts) -> None:
 def _attributes(
     counts: Counts, setup: Setup, options: JointOptions, drawn: JointDraws
 ) -> dict[str, object]:
-    stated = setup.priors.describe()
-    acting = [*_ACTING, *(["coefficient"] if setup.population.design.shape[1] > 1 else [])]
     return {
         **setup.attributes,
         "estimator": "joint, data augmentation with interweaving",
@@ -102,6 +98,6 @@ def _attributes(
         "heterogeneity": 0,
         "n_cells": counts.n_cells,
         "seed": options.seed if isinstance(options.seed, int) else None,
-        **{f"prior_{k}": stated[k] for k in acting},
+        **{f"prior_{k}": v for k, v in setup.acting("joint").describe().items() if k != "share"},
         **counts.attributes,
     }

@@ -26,9 +26,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hiercorr.bayes.diagnostics import MAX_R_HAT, MIN_ESS
 from hiercorr.bayes.joint.model import Chain, JointModel, start_chain
 from hiercorr.bayes.margin import Array
-from hiercorr.bayes.tables import MAX_R_HAT, MIN_ESS
 from hiercorr.kernels import joint
 from hiercorr.runtime import blas
 from hiercorr.runtime.optional import optional

@@ -9,6 +9,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from hiercorr.bayes import tables
+from hiercorr.bayes.diagnostics import MAX_R_HAT, MIN_ESS
 from hiercorr.bayes.joint.sampler import JointDraws, diagnostics
 from hiercorr.bayes.margin import Array
 from hiercorr.bayes.setup import Intervals, Setup
@@ -77,13 +78,13 @@ def joint_dataset(
     xarray.Dataset
         Level within; variables of the other levels with their name as suffix.
     """
-    gene_flag = tables.gene_flags(counts)
+    gene_flag = tables.gene_flags(counts, setup.priors)
     gene_failed = _failed_genes(drawn)
     shared = gene_flag | gene_failed
-    gene: dict[str, NDArray] = {**tables.gene_table(counts, shared)}
+    gene: dict[str, NDArray] = {**tables.gene_table(counts, setup.priors, shared)}
     found, attrs = {}, dict(attributes)
     for level, name in level_names(setup.population.blocked).items():
-        prior = "z_within" if level == "within" else "z_between"
+        prior = "within" if level == "within" else "between"
         table, limits = _level(drawn, level, setup, intervals, prior)
         flag = shared[:, None] | shared[None, :]
         np.fill_diagonal(flag, Flag.SELF.bit | np.diag(flag))
@@ -129,9 +130,9 @@ def _flat(values: Array) -> Array:
 
 def _failing(found: dict[str, NDArray]) -> NDArray[np.bool_]:
     return (
-        ~(found["r_hat"] <= tables.MAX_R_HAT)
-        | ~(found["ess_bulk"] >= tables.MIN_ESS)
-        | ~(found["ess_tail"] >= tables.MIN_ESS)
+        ~(found["r_hat"] <= MAX_R_HAT)
+        | ~(found["ess_bulk"] >= MIN_ESS)
+        | ~(found["ess_tail"] >= MIN_ESS)
     )
 
 
@@ -155,7 +156,7 @@ def _level(
     flat = z.reshape(-1, z.shape[-1])
     found = tables.pair_summary(flat, intervals.confidence, intervals.rope)
     checks = diagnostics(z)
-    variance, limits = tables.prior_of_z(setup.priors, prior, intervals.confidence)
+    variance, limits = setup.acting("joint").of_z(prior, intervals.confidence)
     contraction = 1 - flat.var(0, ddof=1) / variance
     flag = np.where(_failing(checks), Flag.NOT_CONVERGED.bit, np.uint16(0)).astype(np.uint16)
     flag[contraction < tables.MIN_CONTRACTION] |= Flag.PRIOR_DOMINATED.bit
@@ -172,7 +173,7 @@ def _level(
             "natural_lower": low,
             "natural_upper": high,
         }
-    table: dict[str, NDArray] = {k: tables.square(v, n) for k, v in found.items()}
+    table: dict[str, NDArray] = {k: _square(v, n) for k, v in found.items()}
     np.fill_diagonal(table["correlation"], 1.0)
     flags = np.zeros((n, n), np.uint16)
     flags[upper] = flag
@@ -239,19 +240,24 @@ def _posterior(drawn: JointDraws) -> dict[str, Any]:
     return {f"posterior_{k}": v for k, v in out.items()}
 
 
-def of_pairs(dataset: xr.Dataset) -> dict[str, Array]:
-    """Return joint draws in the layout of the pairs' draws, for the predictive checks."""
-    n = dataset.sizes["gene"]
+def of_pairs(dataset: xr.Dataset) -> tuple[dict[str, Array], list[NDArray]]:
+    """Return joint draws as those of pairs, (chain, draw, pair, ...), and the genes of the pairs."""
+    names = dataset["gene"].values
+    i, j = np.triu_indices(len(names), 1)
 
-    def both(name: str) -> Array:
-        values = dataset[f"posterior_{name}"].values
-        return np.broadcast_to(values[..., None], (*values.shape, n))
+    def members(name: str) -> Array:
+        values = np.moveaxis(dataset[f"posterior_{name}"].values, -1, 2)
+        return np.stack([values[:, :, i], values[:, :, j]], -1)
 
-    with np.errstate(divide="ignore"):  # of the diagonal
-        z = {k: np.arctanh(dataset[f"posterior_{k}"].values) for k in ("within", "between")}
-    return {
-        "mean": both("mean"),
-        "sd_within": both("sd_within"),
-        "zeta": z["within"],
-        "z_between": z["between"],
-    }
+    z = {k: np.arctanh(dataset[f"posterior_{k}"].values[..., i, j]) for k in ("within", "between")}
+    values = {"zeta": z["within"], "z_between": z["between"]}
+    return values | {k: members(k) for k in ("mean", "sd_within")}, [names[i], names[j]]
+
+
+def _square(values: Array, n: int) -> Array:
+    """Return symmetric (n, n) matrices from the entries above the diagonal; NaN on it."""
+    out = np.full((n, n), np.nan)
+    upper = np.triu_indices(n, 1)
+    out[upper] = values
+    out[upper[::-1]] = values
+    return out
