@@ -241,7 +241,7 @@ def _posterior(drawn: JointDraws) -> dict[str, Any]:
 
 
 def of_pairs(dataset: xr.Dataset) -> tuple[dict[str, Array], list[NDArray]]:
-    """Return joint draws as those of pairs, (chain, draw, pair, ...), and the genes of the pairs."""
+    """Return joint draws as those of pairs, (chain, draw, pair, ...), and the pairs' genes."""
     names = dataset["gene"].values
     i, j = np.triu_indices(len(names), 1)
 

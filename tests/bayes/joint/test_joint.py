@@ -11,6 +11,7 @@ import hiercorr as hc
 from hiercorr.bayes.joint.model import make_model
 from hiercorr.bayes.joint.sampler import sample_joint
 from hiercorr.bayes.population import cells_of
+from hiercorr.reporting.methods_text import methods_text
 from hiercorr.runtime.workers import compiled_threads
 from hiercorr.simulate import simulate_counts
 
@@ -157,7 +158,7 @@ def test_three_levels_and_a_covariate():
     assert slope["beta_probability_of_direction"] > 0.99
     xr_same = r.at("samples").at("within").dataset
     np.testing.assert_array_equal(xr_same["correlation"], r.dataset["correlation"])
-    assert "another between the samples" in hc.methods_text(r)
+    assert "another between the samples" in methods_text(r)
 
 
 def test_draws_do_not_depend_on_threads():
