@@ -62,6 +62,11 @@ def estimand(attrs: Mapping[str, Any]) -> str | None:
     if model == "BayesianCorrelation":
         if attrs.get("level") == "between":
             return "correlation over donors of their means of log expression, given the formula"
+        if attrs.get("level") == "samples":
+            return (
+                "correlation over the samples of a donor of their means of log expression, given "
+                "the formula"
+            )
         return "correlation of log expression between the cells of a typical sample"
     if model == "CellCorrelation":
         within = attrs.get("level") == "within"

@@ -125,6 +125,9 @@ PAIR_VARIABLES = {
     "natural_correlation": "posterior mean correlation of unlogged expression, as in CSCore",
     "natural_lower": "lower credible limit of natural_correlation",
     "natural_upper": "upper credible limit of natural_correlation",
+    "partial_correlation": "posterior mean correlation given all other genes of the panel",
+    "partial_lower": "lower credible limit of partial_correlation",
+    "partial_upper": "upper credible limit of partial_correlation",
     "correlation_projected": "entry of the correlation matrix nearest to all pairs' estimates",
     "ess_bulk": "smallest bulk effective sample size of the reported parameters",
     "ess_tail": "smallest tail effective sample size of the reported parameters",
@@ -161,6 +164,15 @@ GENE_VARIABLES = {
     "between_variance": ("variance of the sample means / mean^2", "1"),
     "variance_share": ("proportion of the variance of expression between samples", "1"),
     "effective_samples": ("1 / sum over samples of (share of the information)^2", "samples"),
+    "within_sd": ("standard deviation of log expression within samples", "natural log"),
+    "within_sd_lower": ("lower credible limit of within_sd", "natural log"),
+    "within_sd_upper": ("upper credible limit of within_sd", "natural log"),
+    "between_sd": ("standard deviation of log expression between donors", "natural log"),
+    "between_sd_lower": ("lower credible limit of between_sd", "natural log"),
+    "between_sd_upper": ("upper credible limit of between_sd", "natural log"),
+    "samples_sd": ("standard deviation between the samples of a donor", "natural log"),
+    "samples_sd_lower": ("lower credible limit of samples_sd", "natural log"),
+    "samples_sd_upper": ("upper credible limit of samples_sd", "natural log"),
     "signature_weight": ("weight of the gene's relative expression in the signature", "1"),
     "depth_slope": ("slope of log expression on log depth within samples", "1"),
     "depth_slope_p_value": ("two-sided p-value of depth_slope, donors as units", "1"),
@@ -184,11 +196,15 @@ SAMPLE_VARIABLES = {
 COEFFICIENT_VARIABLES = {  # (coefficient, gene)
     "beta": "regression coefficient or contrast",
     "beta_se": "standard error of beta",
+    "beta_lower": "lower credible limit of beta",
+    "beta_upper": "upper credible limit of beta",
+    "beta_probability_of_direction": "posterior probability of the more probable sign",
     "beta_statistic": "beta / beta_se",
     "beta_df": "degrees of freedom of beta_statistic",
     "beta_p_value": "two-sided p-value of beta, samples as units",
     "beta_q_value": "Benjamini-Hochberg adjusted beta_p_value over genes",
 }
+_OF_BETA = ("beta", "beta_se", "beta_lower", "beta_upper")  # in the units of beta
 _FLAG_ATTRS = {
     "flag_masks": np.array([int(f) for f in Flag], np.uint16),
     "flag_meanings": " ".join(f.name.lower() for f in Flag if f.name),
@@ -296,7 +312,7 @@ def build_dataset(
     if coefficient:
         coords["coefficient"] = np.array(list(coefficient_names), object)
         for name, values in coefficient.items():
-            units = beta_units if name in ("beta", "beta_se") else "1"
+            units = beta_units if name in _OF_BETA else "1"
             described = {"long_name": COEFFICIENT_VARIABLES[name], "units": units}
             variables[name] = (("coefficient", "gene"), values, described)
     family = "listed pairs" if listed is not None else _family(targets)

@@ -10,6 +10,7 @@ def test_specifications(tmp_path):
     assert shipped_models() == [
         "across_cell_types",
         "bayesian",
+        "bayesian_joint",
         "cell_types",
         "differential",
         "direct_partners",

@@ -456,6 +456,7 @@ def fit_many(
         **setup.attributes,
         "estimator": "empirical Bayes on grids",
         "uncertainty": "posterior, not MCMC",
+        "joint_draws": int(counts.n_genes == 2),
         "confidence": options.intervals.confidence,
         "rope": options.intervals.rope,
         "heterogeneity": int(setup.heterogeneity),

@@ -15,10 +15,11 @@ from numpy.typing import ArrayLike
 
 from hiercorr.bayes import predictive
 from hiercorr.bayes.calibration import CalibrationOptions, calibration
+from hiercorr.bayes.joint.fit import JointOptions, fit_joint
 from hiercorr.bayes.many import ManyOptions, fit_many, partner_names
 from hiercorr.bayes.models import latent_model, marginal_model
 from hiercorr.bayes.pair import Pair
-from hiercorr.bayes.panel import METHODS, PanelOptions, check_latent, fit_panel, predicted_time
+from hiercorr.bayes.panel import PanelOptions, check_latent, fit_panel, predicted_time
 from hiercorr.bayes.population import (
     cells_of,
     chosen_cells,
@@ -39,6 +40,7 @@ from hiercorr.results.result import CorrelationResult
 from hiercorr.results.specified import Specified, sample_text
 from hiercorr.runtime.log import logged
 
+METHODS = ("marginal", "joint", "latent")
 MANY_CELLS = ("refuse", "subsample", "all")
 
 
@@ -200,10 +202,10 @@ class BayesianCorrelation(Specified):
         checkpoint: str | Path | None = None,
         progress: bool | None = None,
     ) -> CorrelationResult:
-        r"""Sample the posterior of every pair of the panel, or of every pair of one gene.
+        r"""Sample the posterior of a panel: of every pair, of those of one gene, or jointly.
 
-        Every pair has its own posterior and chains, so that draws of different pairs are
-        independent: comparisons of pairs, ranks and eigenvalues need a joint model.
+        By default every pair has its own posterior and chains, so that draws of different pairs are
+        independent: comparisons of pairs, ranks and eigenvalues need ``method="joint"``.
 
         Parameters
         ----------
@@ -218,8 +220,15 @@ class BayesianCorrelation(Specified):
             Target acceptance probability. Pairs with divergences are sampled again at 0.99.
         target : str, optional
             Gene whose pairs are sampled, with up to 190 others. None: all pairs of 2 to 20 genes.
-        method : {"marginal", "latent"}
-            ``"latent"``: one model of all genes with the expression of every cell as a parameter,
+        method : {"marginal", "joint", "latent"}
+            ``"marginal"``: every pair by itself, so that draws of two pairs are independent of each
+            other. ``"joint"``: one posterior of all genes, whose draws are correlation matrices:
+            within samples, between samples and, with `block`, between donors (``.at("between")``)
+            and between the samples of a donor (``.at("samples")``); it needs
+            ``heterogeneity=False`` (``hiercorr.bayes.joint.model``). A step of its `tune` is 5
+            sweeps; it goes on, thinning the draws, until R-hat is at most 1.01 and the effective
+            sample size at least 400 for every parameter, at most 64 times as long. ``"latent"``:
+            one model of all genes with the expression of every cell as a parameter, by NUTS,
             without blocks, for models with ``heterogeneity=False``; a reference for small panels.
         confidence : float
             Probability of the highest-density intervals, also of those that predict the
@@ -241,6 +250,8 @@ class BayesianCorrelation(Specified):
             ``r_hat`` are the worst over all parameters on which the level's results rest:
             correlations, heterogeneity, standard deviations, means of samples and predictions.
             ``.idata`` returns the draws.
+            A joint fit adds ``partial_correlation`` (given the other genes), and standard
+            deviations and coefficients with intervals (``gene_table()``, ``coefficients()``).
 
         Raises
         ------
@@ -263,6 +274,20 @@ class BayesianCorrelation(Specified):
         >>> r.dataset.attrs["model"], bool(r["gene0", "gene1"]["correlation"] > 0)
         ('BayesianCorrelation', True)
         """
+        one_of("method", method, METHODS)
+        if method == "joint":
+            others = "method='marginal' or 'latent'"
+            without_effect(
+                sampler=(sampler, "nutpie", others),
+                target_accept=(target_accept, 0.95, others),
+                target=(target, None, "method='marginal'"),
+                checkpoint=(checkpoint, None, "method='marginal'"),
+            )
+            of_joint = JointOptions(
+                draws, tune, chains, Intervals(confidence, rope), seed, progress
+            )
+            with logged("BayesianCorrelation.fit: joint, %d genes", self.counts.n_genes):
+                return fit_joint(self.counts, self._setup, of_joint)
         settings = Settings(draws, tune, chains, sampler, target_accept)
         if target is not None:
             text("target", target)

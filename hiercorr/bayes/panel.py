@@ -27,7 +27,6 @@ from hiercorr.counts.counts import Counts
 from hiercorr.errors import (
     EstimationWarning,
     InputError,
-    one_of,
     text,
     true_or_false,
     valid_seed,
@@ -39,7 +38,6 @@ from hiercorr.runtime.progress import counted
 from hiercorr.runtime.user_warnings import warn
 from hiercorr.schema import Flag, build_dataset
 
-METHODS = ("marginal", "latent")
 MAX_PAIRS = MAX_GENES * (MAX_GENES - 1) // 2
 _MEASURED_PAIRS = 3  # of which gradients are timed before a fit
 _MAX_LATENT = 30_000  # cells x genes of the latent model
@@ -59,7 +57,6 @@ class PanelOptions:
 
     def __post_init__(self) -> None:
         """Check the options that are not checked by their own class."""
-        one_of("method", self.method, METHODS)
         valid_seed(self.seed)
         true_or_false("progress", self.progress, optional=True)
         text("target", self.target, optional=True)
@@ -292,6 +289,7 @@ def _attributes(
         "estimator": f"{options.method}, NUTS ({settings.sampler})",
         "level": "within",
         "uncertainty": "posterior",
+        "joint_draws": int(options.method == "latent" or counts.n_genes == 2),
         "confidence": options.intervals.confidence,
         "rope": options.intervals.rope,
         "draws": settings.draws,

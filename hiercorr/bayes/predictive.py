@@ -18,6 +18,7 @@ from scipy import special
 from hiercorr.bayes import tables
 from hiercorr.bayes.collected import parameters_of
 from hiercorr.bayes.generative import draw_parameters
+from hiercorr.bayes.joint.tables import of_pairs
 from hiercorr.bayes.left_out import leave_donor_out
 from hiercorr.bayes.margin import Array, Cells
 from hiercorr.bayes.pair import Pair
@@ -97,12 +98,15 @@ def posterior(
     rng = _checked(counts, draws, seed)
     ds = _fit_of(counts, result)
     cells = cells_of(counts)
-    members = (counts.genes.get_indexer(ds[name].values) for name in PAIR_GENES)
+    if "posterior_zeta" in ds:
+        values, labels = parameters_of(ds), [ds[name].values for name in PAIR_GENES]
+    else:
+        values, labels = of_pairs(ds)
+    members = (counts.genes.get_indexer(names) for names in labels)
     pairs = [(int(i), int(j)) for i, j in zip(*members, strict=True)]
     out = _Replicates(counts.genes, cells, pairs)
     chain = rng.integers(ds.sizes["chain"], size=draws)
     draw = rng.integers(ds.sizes["draw"], size=draws)
-    values = parameters_of(ds)
     for k in range(len(pairs)):
         value = {name: v[chain, draw, k] for name, v in values.items()}
         zeta = value["zeta"]

@@ -79,7 +79,7 @@ _FIT_MANY = {"draws", "confidence", "seed"}  # options of BayesianCorrelation.fi
 @click.option(
     "--method",
     help="pseudobulk: pearson, spearman, ols, hc3, voom, negative_binomial or corrected; "
-    "bayesian: marginal or latent.",
+    "bayesian: marginal, joint or latent.",
 )
 @click.option("--normalization", help="pseudobulk: tmm, median_of_ratios or cpm.  [default: tmm]")
 @block_option

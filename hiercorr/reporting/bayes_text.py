@@ -37,7 +37,7 @@ def bayesian(f: Facts) -> str:
         wording.excluded(f),
         wording.metacells(f),
         _variation(f),
-        _grid(f) if _on_grid(f) else _sampling(f),
+        _grid(f) if _on_grid(f) else _joint(f) if _is_joint(f) else _sampling(f),
         f"Estimates are posterior means with {percent(f)} highest-density intervals, together with "
         f"the posterior probability of a correlation within {f.get('rope', 0.1):g} of zero (region "
         f"of practical equivalence; {cite('rope')}).",
@@ -54,6 +54,10 @@ def _latent(f: Facts) -> bool:
     return str(f.get("estimator")).startswith("latent")
 
 
+def _is_joint(f: Facts) -> bool:
+    return str(f.get("estimator")).startswith("joint")
+
+
 def _variation(f: Facts) -> str:
     varies = (
         "On Fisher's z scale, correlations within samples vary over samples with a normal "
@@ -63,6 +67,12 @@ def _variation(f: Facts) -> str:
     )
     block = f.get("block")
     shared = f"The means of samples of the same {block} share part of their variance."
+    if _is_joint(f):
+        levels = (
+            f"Means of log expression have one covariance matrix between values of {block} and "
+            "another between the samples of one value."
+        )
+        return paragraph(varies, *([levels] if block else []))
     if f.get("structure") == "independent":
         return shared if block else ""
     same = f"Samples of the same {block} have the same correlation within samples."
@@ -108,6 +118,20 @@ def _sampling(f: Facts) -> str:
     )
 
 
+def _joint(f: Facts) -> str:
+    return (
+        "All genes were modelled jointly, with a covariance matrix at every level. Posterior draws "
+        "were obtained by data augmentation: Metropolis steps for the log rates of each cell, "
+        "conditional distributions of means and covariance matrices given these, and interweaving "
+        f"with standardised deviations ({cite('interweaving')}); {f.get('chains')} chains of "
+        f"{f.get('draws'):,} draws, {f.get('thinning'):,} sweeps per draw{seeded(f)}. Over all "
+        f"parameters, the largest rank-normalised split R-hat was {f.get('largest_r_hat'):.3f} and "
+        f"the smallest effective sample size {f.get('smallest_ess'):,.0f} ({cite('r_hat')}), "
+        f"computed with ArviZ ({cite('arviz')}). Partial correlations are those given all other "
+        "genes of the panel."
+    )
+
+
 def _projection(f: Facts) -> str:
     levels = [level for level in ("within", "between") if f.get(f"positive_definite_{level}") == 0]
     if not levels:
@@ -134,4 +158,10 @@ def _priors(f: Facts, covariates: bool) -> str:
     text = "; ".join(f"{_PRIORS[k]} {v}" for k, v in stated.items())
     lkj = any(str(v).startswith("lkj") for v in stated.values())
     source = f" (LKJ: {cite('lkj')})" if lkj else ""
+    if _is_joint(f):
+        source = (
+            "; correlation matrices have the distribution of those of inverse Wishart matrices "
+            f"({cite('separation')}), whose single correlations have the stated distributions of a "
+            "pair"
+        )
     return f"Priors: {text}{source}."

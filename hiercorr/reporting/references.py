@@ -225,6 +225,17 @@ REFERENCES: dict[str, tuple[str, str]] = {
         "Generating random correlation matrices based on vines and extended onion method, "
         "Journal of Multivariate Analysis 100:1989",
     ),
+    "separation": (
+        "Barnard, McCulloch & Meng 2000",
+        "Modeling covariance matrices in terms of standard deviations and correlations, "
+        "with application to shrinkage, Statistica Sinica 10:1281",
+    ),
+    "interweaving": (
+        "Yu & Meng 2011",
+        "To center or not to center: that is not the question - an ancillarity-sufficiency "
+        "interweaving strategy (ASIS) for boosting MCMC efficiency, "
+        "Journal of Computational and Graphical Statistics 20:531",
+    ),
     "rope": (
         "Kruschke 2018",
         "Rejecting or accepting parameter values in Bayesian estimation, "
@@ -304,6 +315,7 @@ DOIS = {
     "pymc": "10.7717/peerj-cs.1516",
     "r_hat": "10.1214/20-BA1221",
     "lkj": "10.1016/j.jmva.2009.04.008",
+    "interweaving": "10.1198/jcgs.2011.203main",
     "rope": "10.1177/2515245918771304",
     "nearest": "10.1093/imanum/22.3.329",
     "repeated_measures": "10.3389/fpsyg.2017.00456",

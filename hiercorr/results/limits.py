@@ -52,6 +52,7 @@ _WHOLE = {  # attributes that are whole numbers, and the smallest
     "chains": 1,
     "df_numerator": 1,
     "divergences": 0,
+    "thinning": 1,
 }
 _NUMBERS = {  # attributes that are numbers, and their range
     "confidence": (0, 1),
@@ -67,8 +68,13 @@ _NUMBERS = {  # attributes that are numbers, and their range
     "target_accept": (0, 1),
     "rope": (0, 1),
     "seconds": (0, math.inf),
+    "largest_r_hat": (0, math.inf),
+    "smallest_ess": (0, math.inf),
 }
-_SWITCHES = ("converged", "depth_adjust", "exploratory", "heterogeneity", "standardized", "shrink")
+_SWITCHES = (
+    *("converged", "depth_adjust", "exploratory", "heterogeneity", "standardized", "shrink"),
+    "joint_draws",
+)
 _TEXTS = (
     *("model", "title", "level", "estimator", "formula", "uncertainty", "hiercorr_version"),
     *("block", "block_method", "cell_terms", "cell_type_column", "condition", "contrast", "test"),
@@ -83,12 +89,14 @@ _CORRELATIONS = (
     *("group_correlation", "observed_correlation", "within_correlation", "between_correlation"),
     *("shrunken_correlation", "natural_correlation", "natural_lower", "natural_upper"),
     *("correlation_projected", "sample_correlation", "marginal_correlation"),
+    *("partial_correlation", "partial_lower", "partial_upper"),
 )
 _SHARES = (
     *("p_value", "q_value", "lfsr", "ordinary_p_value", "cell_p_value", "jackknife_p_value"),
     *("hc2_p_value", "cochran_p_value", "probability_of_direction", "rope_share", "i2"),
     *("detection", "depth_share", "depth_slope_p_value", "variance_share"),
     *("beta_p_value", "beta_q_value", "contrast_p_value", "contrast_adjusted_p_value"),
+    "beta_probability_of_direction",
     *("stability", "local_fdr", "bayesian_fdr"),
 )
 _POSITIVE = (
@@ -98,6 +106,9 @@ _POSITIVE = (
     *("f_statistic", "df_denominator", "largest_difference", "contrast_difference_se"),
     *("effective_samples", "dispersion", "prior_variance", "prior_df"),
     *("overdispersion_se", "overdispersion_lower", "overdispersion_upper"),
+    *("within_sd", "within_sd_lower", "within_sd_upper"),
+    *("between_sd", "between_sd_lower", "between_sd_upper"),
+    *("samples_sd", "samples_sd_lower", "samples_sd_upper"),
 )
 _RANGES = {
     **dict.fromkeys(_CORRELATIONS, (-1.0, 1.0)),
@@ -111,6 +122,9 @@ _ORDERED = (
     "prediction",
     "natural",
     "overdispersion",
+    "partial",
+    "beta",
+    *("within_sd", "between_sd", "samples_sd"),
 )  # ..._lower and ..._upper
 _ROUNDING = 1e-5  # of single precision
 _OF = {

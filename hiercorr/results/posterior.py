@@ -15,6 +15,7 @@ import numpy as np
 import xarray as xr
 
 from hiercorr.errors import InputError, NotInThisResult, text, unknown_name
+from hiercorr.estimands import estimand
 from hiercorr.inference.poisson_lognormal import (
     Grid,
     Parameters,
@@ -41,7 +42,7 @@ PRIOR_DRAW = "prior_draw"  # dimension of the draws from the prior
 PREDICTED = 50  # replicated data sets per chain
 SEPARATE = (
     "every pair has its own posterior and chains: draws of different pairs are independent, so "
-    "that comparisons of pairs, ranks and eigenvalues need a joint model"
+    "that comparisons of pairs, ranks and eigenvalues need a joint model: fit(method='joint')"
 )
 _BETWEEN = ("z_between", "between")
 _FIXED = {  # variables that a restricted structure does not have
@@ -87,7 +88,9 @@ def at_level(dataset: xr.Dataset, level: str) -> xr.Dataset:
     }
     back = {k: v for k, v in back.items() if v in PAIR_VARIABLES}
     swapped = dataset.rename(names | back)
-    changed = {"level": level}
+    changed: dict[str, Any] = {"level": level}
+    if "estimand" in dataset.attrs:
+        changed["estimand"] = estimand({**dataset.attrs, **changed})
     for key in ("title", "note"):  # each level has its own, the other one under a suffix
         if f"{key}_{level}" in dataset.attrs:
             changed |= {

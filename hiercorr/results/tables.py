@@ -209,6 +209,8 @@ def coefficients(dataset: xr.Dataset, term: str | None) -> pd.DataFrame:
     if term not in dataset["coefficient"].values:
         raise unknown_name("coefficient", term, dataset["coefficient"].values)
     table = dataset[names].sel(coefficient=term, drop=True).to_dataframe()[names]
+    if "beta_p_value" not in table:  # a posterior
+        return table.iloc[np.argsort(-(table["beta"] / table["beta_se"]).abs(), kind="stable")]
     size = -table["beta_statistic"].abs()
     return table.iloc[np.lexsort((size.fillna(0), table["beta_p_value"].fillna(2)))]
 

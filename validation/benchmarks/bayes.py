@@ -30,6 +30,10 @@ DESIGNS = [
     (2, 6, 300, "latent, low rank", 500, 400),
     (5, 6, 300, "marginal", 350, 300),
     (10, 9, 300, "marginal", 250, 300),
+    (2, 6, 300, "joint", 1000, 400),
+    (5, 6, 300, "joint", 1000, 400),
+    (10, 9, 300, "joint", 1000, 400),
+    (20, 9, 300, "joint", 1000, 400),
 ]
 
 
@@ -90,6 +94,9 @@ def drawn(
     if method != "latent, low rank":
         r = model.fit(draws=draws, tune=tune, method=method, seed=seed)
         values = {k: r.dataset[f"posterior_{k}"].values for k in ("within", "between")}
+        if method == "joint":
+            i, j = np.triu_indices(model.counts.n_genes, 1)
+            return {k: v[..., i, j] for k, v in values.items()}, 0
         return values, int(r.dataset.attrs["divergences"])
     import nutpie
 

@@ -146,7 +146,7 @@ def _groups(table: pd.DataFrame):
     return table.groupby(["samples", "per_donor", "parameter"], sort=False)
 
 
-def _uniformity(g: pd.DataFrame) -> float:
+def uniformity(g: pd.DataFrame) -> float:
     """p-value of uniform ranks: Kolmogorov and Smirnov, with ranks spread over their cells."""
     u = (g["rank"] + 0.5) / (g["ranks"] + 1)
     return float(stats.kstest(u, "uniform").pvalue)
@@ -156,8 +156,8 @@ def verdict(table: pd.DataFrame) -> list[str]:
     out, n_tests = [], len(_groups(table)) * 2
     for key, g in _groups(table):
         where = f"{key[2]} with {key[0]} samples, {key[1]} a donor"
-        if _uniformity(g) < 0.01 / n_tests:
-            out.append(f"ranks of {where} are not uniform (p {_uniformity(g):.1e})")
+        if uniformity(g) < 0.01 / n_tests:
+            out.append(f"ranks of {where} are not uniform (p {uniformity(g):.1e})")
         covered = int(((g["low"] <= g["truth"]) & (g["truth"] <= g["high"])).sum())
         p = stats.binomtest(covered, len(g), 0.95).pvalue
         if p < 0.01 / n_tests:
@@ -166,7 +166,7 @@ def verdict(table: pd.DataFrame) -> list[str]:
 
 
 def remarks(table: pd.DataFrame) -> list[str]:
-    p = np.array([_uniformity(g) for _, g in _groups(table)])
+    p = np.array([uniformity(g) for _, g in _groups(table)])
     fits = table.drop_duplicates(["samples", "per_donor", "replicate"])
     out = [
         f"{len(fits)} fits; p-values of uniform ranks (Kolmogorov-Smirnov) over {len(p)} parameters and designs: smallest {p.min():.3f}, "

@@ -1,0 +1,224 @@
+r"""Chains of the joint posterior: data augmentation with interweaving, exact.
+
+A sweep moves
+
+1. the log rates of each cell given all parameters, by a Metropolis step whose proposal is the
+   posterior under a quadratic approximation of the cell's likelihood;
+2. means and covariance matrices given the log rates, from their conditional distributions: this
+   mixes well where counts are high;
+3. each row of the Cholesky factor of :math:`\Sigma_W` with the standardised deviations of the cells
+   fixed, together with the gene's intercept (a Poisson regression), and the samples' means with the
+   deviations fixed: this mixes well where counts are low (interweaving, Yu & Meng 2011);
+4. coefficients, effects of donors and the matrices :math:`\Sigma_B`, :math:`\Sigma_D`, several
+   times.
+
+Proposals adapt during the warm-up only. Draws are thinned as far as convergence needs: whenever the
+wanted number of draws is reached and some parameter that is reported has not converged, every
+second draw is kept and the chains go on with twice the thinning.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hiercorr.bayes.diagnostics import MAX_R_HAT, MIN_ESS
+from hiercorr.bayes.joint.model import Chain, JointModel, start_chain
+from hiercorr.bayes.margin import Array
+from hiercorr.kernels import joint
+from hiercorr.runtime import blas
+from hiercorr.runtime.optional import optional
+from hiercorr.runtime.progress import shown
+from hiercorr.runtime.workers import over_ranges
+
+SWEEPS = 5  # of a step of the warm-up, and of a kept draw at first
+MOST = 64  # times as much thinning at most
+_RATE = 0.05  # of the adaptation of steps
+_PIECES = 20  # calls of the kernel between two checks of convergence: where progress is shown
+
+
+@dataclass(frozen=True)
+class JointDraws:
+    """Draws of the joint posterior; the first dimensions of every array are (chain, draw).
+
+    Attributes
+    ----------
+    correlation : dict
+        Level -> correlation matrices (..., gene, gene): ``"within"``, ``"between"`` and, with
+        donors, ``"samples"``.
+    sd : dict
+        Level -> standard deviations (..., gene).
+    mean : ndarray, shape (..., sample, gene)
+        Mean log rates at the mean depth.
+    coefficient : ndarray, shape (..., coefficient, gene)
+    thinning : int
+        Sweeps per draw.
+    r_hat, ess : float
+        Worst R-hat and effective sample size (bulk or tail) over all parameters.
+    """
+
+    correlation: dict[str, Array]
+    sd: dict[str, Array]
+    mean: Array
+    coefficient: Array
+    thinning: int
+    r_hat: float
+    ess: float
+
+    @property
+    def converged(self) -> bool:
+        """Whether every parameter has enough effective draws."""
+        return self.r_hat <= MAX_R_HAT and self.ess >= MIN_ESS
+
+
+def sample_joint(
+    model: JointModel,
+    draws: int,
+    tune: int,
+    chains: int,
+    seed: np.random.SeedSequence,
+    progress: bool | None = None,
+    first: int = 1,
+    most: int = MOST,
+) -> JointDraws:
+    """Draw from the joint posterior.
+
+    Parameters
+    ----------
+    model : JointModel
+    draws, tune, chains : int
+        Kept draws and steps of the warm-up per chain, and number of chains.
+    seed : SeedSequence
+    progress : bool, optional
+    first, most : int
+        Thinning of the first draws and largest thinning, in multiples of 5 sweeps.
+
+    Returns
+    -------
+    JointDraws
+        The same whatever the number of threads.
+    """
+    running = [start_chain(model, child) for child in seed.spawn(chains)]
+    with blas.at_most(1):  # chains are parallel already
+        for _ in shown(range(_PIECES), _PIECES, progress, "warm-up"):
+            steps = -(-tune * SWEEPS // _PIECES)
+            _run(model, running, steps, 1, _RATE, None)
+        for chain in running:
+            _settle(chain)
+        kept = [_space(model, draws) for _ in running]
+        done, thinning = 0, first
+        while True:
+            edges = np.linspace(done, draws, _PIECES + 1).astype(int)
+            label = f"draws of {SWEEPS * thinning} sweeps"
+            for a, b in shown(list(itertools.pairwise(edges)), _PIECES, progress, label):
+                part = [[values[a:b] for values in k] for k in kept]
+                _run(model, running, (b - a) * SWEEPS * thinning, SWEEPS * thinning, 0.0, part)
+            found = _assembled(model, kept, SWEEPS * thinning)
+            if found.converged or thinning >= most:
+                return found
+            done, thinning = (draws + 1) // 2, 2 * thinning
+            for k in kept:
+                for values in k:
+                    values[:done] = values[::2].copy()
+
+
+def _run(
+    model: JointModel,
+    chains: list[Chain],
+    sweeps: int,
+    thin: int,
+    adapt: float,
+    kept: list[list[Array]] | None,
+) -> None:
+    """Run every chain for some sweeps, in threads; what a chain does depends on itself only."""
+
+    def some(begin: int, end: int) -> None:
+        for k in range(begin, end):
+            chain = chains[k]
+            space = _space(model, 0) if kept is None else kept[k]
+            joint.sweep_chain(
+                chain.rng,
+                sweeps,
+                thin,
+                adapt,
+                model.cells,
+                model.population_arguments,
+                model.priors,
+                chain.state,
+                chain.tuning,
+                tuple(space),
+            )
+            chain.adapted += sweeps if adapt > 0 else 0
+
+    over_ranges(some, len(chains))
+
+
+def _settle(chain: Chain) -> None:
+    """End the warm-up: the curvature of a cell is its mean expected count over the warm-up."""
+    curvature, total = chain.tuning[0], chain.tuning[5]
+    curvature[:] = total / chain.adapted + 1e-9
+
+
+def _space(model: JointModel, draws: int) -> list[Array]:
+    g, (n, k) = model.n_genes, model.population.design.shape
+    return [np.empty((draws, *shape)) for shape in [(g, g)] * 3 + [(n, g), (k, g)]]
+
+
+def _assembled(model: JointModel, kept: list[list[Array]], thinning: int) -> JointDraws:
+    """Put genes back in order and compute the diagnostics."""
+    back = np.argsort(model.order)
+    roots_w, roots_b, roots_d, mean, coefficient = (
+        np.stack([k[i] for k in kept]) for i in range(len(kept[0]))
+    )
+    levels = {"within": roots_w, "between": roots_b}
+    if model.population.blocked:
+        levels = {"within": roots_w, "between": roots_d, "samples": roots_b}
+    correlation, sd = {}, {}
+    for level, root in levels.items():
+        scale = np.sqrt((root**2).sum(-1))
+        root = root / scale[..., None]
+        matrix = (root @ np.swapaxes(root, -1, -2))[..., back[:, None], back]
+        matrix[..., np.arange(len(back)), np.arange(len(back))] = 1.0
+        correlation[level], sd[level] = matrix, scale[..., back]
+    mean, coefficient = mean[..., back], coefficient[..., back]
+    r_hat, ess = _worst([*_vectors(correlation), *sd.values(), mean, coefficient])
+    return JointDraws(correlation, sd, mean, coefficient, thinning, r_hat, ess)
+
+
+def _vectors(correlation: dict[str, Array]) -> list[Array]:
+    upper = np.triu_indices(next(iter(correlation.values())).shape[-1], 1)
+    return [values[..., upper[0], upper[1]] for values in correlation.values()]
+
+
+def _worst(variables: list[Array]) -> tuple[float, float]:
+    """Return the largest R-hat and the smallest effective sample size."""
+    flat = np.concatenate([v.reshape(*v.shape[:2], -1) for v in variables], -1)
+    found = diagnostics(flat)
+    return float(found["r_hat"].max()), float(min(found["ess_bulk"].min(), found["ess_tail"].min()))
+
+
+def diagnostics(values: Array) -> dict[str, NDArray[Any]]:
+    """Compute convergence diagnostics.
+
+    Parameters
+    ----------
+    values : ndarray, shape (n_chains, n_draws, n_parameters)
+
+    Returns
+    -------
+    dict
+        ``ess_bulk``, ``ess_tail`` and ``r_hat`` of each parameter.
+    """
+    import xarray as xr
+
+    az = optional("arviz", "Bayesian models")
+    data = xr.Dataset({"v": (("chain", "draw", "parameter"), values)})
+    return {
+        "ess_bulk": az.ess(data, method="bulk")["v"].values,
+        "ess_tail": az.ess(data, method="tail")["v"].values,
+        "r_hat": az.rhat(data)["v"].values,
+    }

@@ -1,0 +1,263 @@
+"""From joint draws to a result: matrices of all levels, partial correlations, diagnostics."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from hiercorr.bayes import tables
+from hiercorr.bayes.diagnostics import MAX_R_HAT, MIN_ESS
+from hiercorr.bayes.joint.sampler import JointDraws, diagnostics
+from hiercorr.bayes.margin import Array
+from hiercorr.bayes.setup import Intervals, Setup
+from hiercorr.counts.counts import Counts
+from hiercorr.schema import Flag, build_dataset
+from hiercorr.simulate import natural_correlation
+
+ADVICE = (
+    "raise draws= and tune=; genes with few counts need stronger priors or more cells; see r_hat "
+    "and ess_bulk"
+)
+_NAMES = {
+    "within": "within samples",
+    "between": "between samples",
+    "samples": "between samples of a donor",
+}
+
+
+def level_names(blocked: bool) -> dict[str, str]:
+    """Return the levels of a result and what they are called."""
+    if not blocked:
+        return {k: _NAMES[k] for k in ("within", "between")}
+    return {**_NAMES, "between": "between donors"}
+
+
+def partial(correlation: Array) -> Array:
+    """Compute partial correlations given all other genes.
+
+    Parameters
+    ----------
+    correlation : ndarray, shape (..., n_genes, n_genes)
+
+    Returns
+    -------
+    ndarray, shape (..., n_genes, n_genes)
+        With ones on the diagonal.
+    """
+    inverse = np.linalg.inv(correlation)
+    scale = np.sqrt(np.einsum("...ii->...i", inverse))
+    out = -inverse / (scale[..., :, None] * scale[..., None, :])
+    diagonal = np.arange(out.shape[-1])
+    out[..., diagonal, diagonal] = 1.0
+    return np.asarray(out)
+
+
+def joint_dataset(
+    counts: Counts,
+    setup: Setup,
+    intervals: Intervals,
+    drawn: JointDraws,
+    attributes: dict[str, Any],
+) -> xr.Dataset:
+    """Assemble the result of a joint fit.
+
+    Parameters
+    ----------
+    counts : Counts
+    setup : Setup
+    intervals : Intervals
+    drawn : JointDraws
+    attributes : dict
+        Attributes of the fit.
+
+    Returns
+    -------
+    xarray.Dataset
+        Level within; variables of the other levels with their name as suffix.
+    """
+    gene_flag = tables.gene_flags(counts, setup.priors)
+    gene_failed = _failed_genes(drawn)
+    shared = gene_flag | gene_failed
+    gene: dict[str, NDArray] = {**tables.gene_table(counts, setup.priors, shared)}
+    found, attrs = {}, dict(attributes)
+    for level, name in level_names(setup.population.blocked).items():
+        prior = "within" if level == "within" else "between"
+        table, limits = _level(drawn, level, setup, intervals, prior)
+        flag = shared[:, None] | shared[None, :]
+        np.fill_diagonal(flag, Flag.SELF.bit | np.diag(flag))
+        off = ~np.eye(len(flag), dtype=bool)
+        table["flag"] = np.where(off, table["flag"] | flag, flag).astype(np.uint16)
+        found[level] = table
+        suffix = "" if level == "within" else f"_{level}"
+        attrs[f"title{suffix}"] = f"Bayesian correlation, {name}"
+        attrs[f"note{suffix}"] = _note(table["flag"], name, intervals, limits, attributes)
+        low, high = tables.interval(_flat(drawn.sd[level]), intervals.confidence)
+        gene |= {
+            f"{level}_sd": _flat(drawn.sd[level]).mean(0),
+            f"{level}_sd_lower": low,
+            f"{level}_sd_upper": high,
+        }
+    dataset = build_dataset(
+        genes=counts.genes,
+        samples=counts.samples,
+        pair=found["within"],
+        gene=gene,
+        sample=tables.sample_variables(counts),
+        coefficient=_coefficients(drawn, intervals),
+        coefficient_names=setup.population.coefficients,
+        beta_units="natural log",
+        attrs=attrs,
+    )
+    for level, table in found.items():
+        if level != "within":
+            for variable, values in table.items():
+                dataset[f"{variable}_{level}"] = (
+                    ("gene", "partner"),
+                    values,
+                    dataset[variable].attrs,
+                )
+    return dataset.assign(_posterior(drawn)).assign_coords(
+        chain=np.arange(drawn.mean.shape[0]), draw=np.arange(drawn.mean.shape[1])
+    )
+
+
+def _flat(values: Array) -> Array:
+    return values.reshape(-1, *values.shape[2:])
+
+
+def _failing(found: dict[str, NDArray]) -> NDArray[np.bool_]:
+    return (
+        ~(found["r_hat"] <= MAX_R_HAT)
+        | ~(found["ess_bulk"] >= MIN_ESS)
+        | ~(found["ess_tail"] >= MIN_ESS)
+    )
+
+
+def _failed_genes(drawn: JointDraws) -> NDArray[np.uint16]:
+    """Flag genes with a standard deviation, mean or coefficient that has not converged."""
+    failed = np.zeros(drawn.mean.shape[-1], bool)
+    for values in (*drawn.sd.values(), drawn.mean, drawn.coefficient):
+        flat = values.reshape(*values.shape[:2], -1)
+        failed |= _failing(diagnostics(flat)).reshape(-1, len(failed)).any(0)
+    return np.where(failed, Flag.NOT_CONVERGED.bit, np.uint16(0)).astype(np.uint16)
+
+
+def _level(
+    drawn: JointDraws, level: str, setup: Setup, intervals: Intervals, prior: str
+) -> tuple[dict[str, NDArray], tuple[float, float]]:
+    """Summarise one level as variables (gene, partner); also return the prior interval."""
+    matrix = drawn.correlation[level]
+    n = matrix.shape[-1]
+    upper = np.triu_indices(n, 1)
+    z = np.arctanh(matrix[..., upper[0], upper[1]])
+    flat = z.reshape(-1, z.shape[-1])
+    found = tables.pair_summary(flat, intervals.confidence, intervals.rope)
+    checks = diagnostics(z)
+    variance, limits = setup.acting("joint").of_z(prior, intervals.confidence)
+    contraction = 1 - flat.var(0, ddof=1) / variance
+    flag = np.where(_failing(checks), Flag.NOT_CONVERGED.bit, np.uint16(0)).astype(np.uint16)
+    flag[contraction < tables.MIN_CONTRACTION] |= Flag.PRIOR_DOMINATED.bit
+    found |= {**checks, "contraction": contraction}
+    given = _flat(partial(matrix)[..., upper[0], upper[1]])
+    low, high = tables.interval(given, intervals.confidence)
+    found |= {"partial_correlation": given.mean(0), "partial_lower": low, "partial_upper": high}
+    if level == "within":
+        sd = _flat(drawn.sd[level])
+        natural = natural_correlation(np.tanh(flat), sd[:, upper[0]], sd[:, upper[1]])
+        low, high = tables.interval(natural, intervals.confidence)
+        found |= {
+            "natural_correlation": natural.mean(0),
+            "natural_lower": low,
+            "natural_upper": high,
+        }
+    table: dict[str, NDArray] = {k: _square(v, n) for k, v in found.items()}
+    np.fill_diagonal(table["correlation"], 1.0)
+    flags = np.zeros((n, n), np.uint16)
+    flags[upper] = flag
+    table["flag"] = flags | flags.T
+    return table, limits
+
+
+def _note(
+    flag: NDArray[np.uint16],
+    name: str,
+    intervals: Intervals,
+    limits: tuple[float, float],
+    attributes: dict[str, Any],
+) -> str:
+    low, high = limits
+    notes = [
+        f"Prior of each correlation {name}: {100 * intervals.confidence:g}% in "
+        f"{low:.2f}..{high:.2f}, whatever the number of genes."
+    ]
+    if (flag & Flag.PRIOR_DOMINATED.bit).any():
+        notes.append("prior_dominated: the data reduced the prior variance by less than half.")
+    if (flag & Flag.NOT_CONVERGED.bit).any():
+        notes.append(f"not_converged: {ADVICE}.")
+    priors = "; ".join(
+        f"{k.removeprefix('prior_')} {v}" for k, v in attributes.items() if k.startswith("prior_")
+    )
+    return " ".join([*notes, f"Priors: {priors}."])
+
+
+def _coefficients(drawn: JointDraws, intervals: Intervals) -> dict[str, NDArray]:
+    flat = _flat(drawn.coefficient)
+    low, high = tables.interval(flat, intervals.confidence)
+    positive = (flat > 0).mean(0)
+    return {
+        "beta": flat.mean(0),
+        "beta_se": flat.std(0, ddof=1),
+        "beta_lower": low,
+        "beta_upper": high,
+        "beta_probability_of_direction": np.maximum(positive, 1 - positive),
+    }
+
+
+def _posterior(drawn: JointDraws) -> dict[str, Any]:
+    """Return the draws as variables."""
+    dims = ("chain", "draw")
+    square = (*dims, "gene", "partner")
+    sd = drawn.sd["within"]
+    natural = natural_correlation(drawn.correlation["within"], sd[..., :, None], sd[..., None, :])
+    diagonal = np.arange(sd.shape[-1])
+    natural[..., diagonal, diagonal] = 1.0
+    names = level_names("samples" in drawn.sd)
+    out: dict[str, Any] = {}
+    for level, name in names.items():
+        text = f"correlation of log expression {name}"
+        out[level] = (square, drawn.correlation[level], {"long_name": text})
+        text = f"standard deviation of log expression {name}"
+        out[f"sd_{level}"] = ((*dims, "gene"), drawn.sd[level], {"long_name": text})
+    text = "correlation of unlogged expression within samples"
+    out["natural"] = (square, natural, {"long_name": text})
+    text = "mean log rate of the sample at the mean sequencing depth"
+    out["mean"] = ((*dims, "sample", "gene"), drawn.mean, {"long_name": text})
+    text = "regression coefficient, natural log"
+    out["beta"] = ((*dims, "coefficient", "gene"), drawn.coefficient, {"long_name": text})
+    return {f"posterior_{k}": v for k, v in out.items()}
+
+
+def of_pairs(dataset: xr.Dataset) -> tuple[dict[str, Array], list[NDArray]]:
+    """Return joint draws as those of pairs, (chain, draw, pair, ...), and the pairs' genes."""
+    names = dataset["gene"].values
+    i, j = np.triu_indices(len(names), 1)
+
+    def members(name: str) -> Array:
+        values = np.moveaxis(dataset[f"posterior_{name}"].values, -1, 2)
+        return np.stack([values[:, :, i], values[:, :, j]], -1)
+
+    z = {k: np.arctanh(dataset[f"posterior_{k}"].values[..., i, j]) for k in ("within", "between")}
+    values = {"zeta": z["within"], "z_between": z["between"]}
+    return values | {k: members(k) for k in ("mean", "sd_within")}, [names[i], names[j]]
+
+
+def _square(values: Array, n: int) -> Array:
+    """Return symmetric (n, n) matrices from the entries above the diagonal; NaN on it."""
+    out = np.full((n, n), np.nan)
+    upper = np.triu_indices(n, 1)
+    out[upper] = values
+    out[upper[::-1]] = values
+    return out

@@ -1,0 +1,230 @@
+"""The joint posterior: equal to the exact pair, joint in its draws, three levels, refusals."""
+
+import anndata as ad
+import arviz as az
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import sparse
+
+import hiercorr as hc
+from hiercorr.bayes.joint.model import make_model
+from hiercorr.bayes.joint.sampler import sample_joint
+from hiercorr.bayes.population import cells_of
+from hiercorr.reporting.methods_text import methods_text
+from hiercorr.runtime.workers import compiled_threads
+from hiercorr.simulate import simulate_counts
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::FutureWarning", "ignore::hiercorr.DataWarning", "ignore::hiercorr.EstimationWarning"
+)
+
+
+def model_of(adata, **options):
+    return hc.BayesianCorrelation(
+        adata, "sample", **{"depth": "depth", "heterogeneity": False, **options}
+    )
+
+
+@pytest.fixture(scope="module")
+def panel():
+    adata, _ = simulate_counts(6, 80, 3, mean=[2.0, 1.0, 1.5], within=0.6, between=0.3, seed=2)
+    model = model_of(adata)
+    return model, model.fit(method="joint", draws=250, tune=200, seed=1, progress=False)
+
+
+def test_two_genes_are_the_exact_pair():
+    adata, _ = simulate_counts(
+        6, [60, 90, 40, 80, 70, 50], 2, mean=[0.3, 6.0], within=0.6, between=0.3, seed=4
+    )
+    model = model_of(adata)
+    joint = model.fit(method="joint", draws=500, seed=1).dataset
+    pair = model.fit(draws=500, seed=1).dataset.isel(drawn_pair=0)
+
+    def values(dataset, name, *at):
+        return np.asarray(dataset[f"posterior_{name}"].values, float)[(..., *at)]
+
+    compared = {
+        "zeta": (np.arctanh(values(joint, "within", 0, 1)), values(pair, "zeta")),
+        "between": (np.arctanh(values(joint, "between", 0, 1)), values(pair, "z_between")),
+    }
+    for g in (0, 1):
+        for name in ("sd_within", "sd_between"):
+            compared[f"{name} {g}"] = tuple(
+                np.log(v) for v in (values(joint, name, g), values(pair, name, g))
+            )
+        compared[f"mean {g}"] = values(joint, "mean", 2, g), values(pair, "mean", 2, g)
+        compared[f"beta {g}"] = values(joint, "beta", 0, g), values(pair, "beta", 0, g)
+    for name, (a, b) in compared.items():
+        error = np.hypot(a.std() / np.sqrt(az.ess(a)), b.std() / np.sqrt(az.ess(b)))
+        assert abs(a.mean() - b.mean()) < 4 * error, name
+        assert a.std() == pytest.approx(b.std(), rel=0.15), name
+
+
+def test_draws_are_joint(panel):
+    model, r = panel
+    posterior = r.idata["posterior"]
+    assert posterior["within"].dims == ("chain", "draw", "pair")
+    assert posterior["sd_within"].dims == ("chain", "draw", "gene")
+    assert "note" not in posterior.attrs
+    within = r.dataset["posterior_within"].values
+    assert r.dataset["posterior_within"].dims == ("chain", "draw", "gene", "partner")
+    for level in ("within", "between"):
+        assert np.linalg.eigvalsh(r.dataset[f"posterior_{level}"].values).min() > 0
+    # gene0 and gene1 are correlated with each other, so that draws of their correlations with gene2
+    # are; independent chains of pairs are not
+    draws = np.arctanh(within[..., [0, 1], [2, 2]]).reshape(-1, 2)
+    assert np.corrcoef(draws.T)[0, 1] > 0.2
+    pairs = model.fit(draws=200, tune=200, chains=2, seed=1)
+    assert pairs.dataset.attrs["joint_draws"] == 0
+    apart = pairs.dataset["posterior_zeta"].values[..., 1:].reshape(-1, 2)
+    assert abs(np.corrcoef(apart.T)[0, 1]) < 0.15
+    assert "method='joint'" in pairs.idata["posterior"].attrs["note"]
+
+
+def test_results(panel, tmp_path):
+    _, r = panel
+    ds = r.dataset
+    assert ds.attrs["joint_draws"] == 1
+    assert ds.attrs["largest_r_hat"] <= 1.01
+    assert ds.attrs["smallest_ess"] >= 400
+    assert "prior_tau" not in ds.attrs
+    within = ds["posterior_within"].values
+    inverse = np.linalg.inv(within)
+    given = -inverse[..., 0, 1] / np.sqrt(inverse[..., 0, 0] * inverse[..., 1, 1])
+    assert ds["partial_correlation"].values[0, 1] == pytest.approx(given.mean(), abs=1e-9)
+    assert "correlation_projected" not in ds
+    table = r.gene_table()
+    sd = ds["posterior_sd_within"].values.mean((0, 1))
+    np.testing.assert_allclose(table["within_sd"], sd)
+    assert (table["within_sd_lower"] < table["within_sd"]).all()
+    b = r.at("between")
+    assert b.dataset.attrs["title"] == "Bayesian correlation, between samples"
+    assert "over donors" in b.dataset.attrs["estimand"]
+    assert "Prior of each correlation between samples: 95% in -0.81..0.81" in str(b.summary())
+    r.save(tmp_path / "r.zarr")
+    back = hc.load(tmp_path / "r.zarr")
+    np.testing.assert_array_equal(back.dataset["posterior_within"].values, within)
+    text = hc.report(tmp_path / "r.html", r).read_text()
+    assert "inverse Wishart" in text
+    assert "modelled jointly" in text
+
+
+def test_predictive_checks_take_joint_draws(panel):
+    model, r = panel
+    found = model.posterior_predictive(r, draws=40, seed=1)
+    assert (found["p_observed"] > 0.01).all()
+
+
+def three_levels(seed, donors=40, per=3, cells=30):
+    """Correlation 0.9 between donors, -0.9 between their samples, 0.4 between cells."""
+    rng = np.random.default_rng(seed)
+
+    def pair(rho, size):
+        e = rng.standard_normal((size, 2))
+        e[:, 1] = rho * e[:, 0] + np.sqrt(1 - rho**2) * e[:, 1]
+        return e
+
+    donor = np.repeat(np.arange(donors), per)
+    mean = np.log(3) + 0.5 * pair(0.9, donors)[donor] + 0.5 * pair(-0.9, donors * per)
+    arm = np.arange(donors * per) % 2
+    mean[:, 0] += 0.7 * arm
+    sample = np.repeat(np.arange(donors * per), cells)
+    s = np.exp(0.3 * rng.standard_normal(len(sample)))
+    x = rng.poisson(s[:, None] * np.exp(mean[sample] + 0.6 * pair(0.4, len(sample))))
+    obs = pd.DataFrame(
+        {
+            "sample": np.char.mod("s%03d", sample),
+            "donor": np.char.mod("d%02d", donor[sample]),
+            "arm": np.where(arm, "b", "a")[sample],
+            "depth": s * 1e4,
+        },
+        index=np.char.mod("c%d", np.arange(len(s))),
+    )
+    return ad.AnnData(sparse.csr_matrix(x.astype(np.int32)), obs, pd.DataFrame(index=["a", "b"]))
+
+
+def test_three_levels_and_a_covariate():
+    model = model_of(three_levels(3), formula="~ arm + (1 | donor)")
+    r = model.fit(method="joint", draws=250, tune=200, seed=1)
+    for level, truth in (("within", 0.4), ("between", 0.9), ("samples", -0.9)):
+        ds = r.at(level).dataset
+        assert ds["ci_lower"].values[0, 1] < truth < ds["ci_upper"].values[0, 1]
+    assert r.at("between").dataset["ci_lower"].values[0, 1] > 0.2
+    assert r.at("samples").dataset["ci_upper"].values[0, 1] < -0.7
+    assert r.at("between").dataset.attrs["title"] == "Bayesian correlation, between donors"
+    slope = r.coefficients("arm[T.b]").loc["a"]
+    assert slope["beta_lower"] < 0.7 < slope["beta_upper"]
+    assert slope["beta_probability_of_direction"] > 0.99
+    xr_same = r.at("samples").at("within").dataset
+    np.testing.assert_array_equal(xr_same["correlation"], r.dataset["correlation"])
+    assert "another between the samples" in methods_text(r)
+
+
+def test_draws_do_not_depend_on_threads():
+    adata, _ = simulate_counts(4, 40, 3, mean=1.0, seed=5)
+    model = model_of(adata)
+    made = make_model(cells_of(model.counts), model._setup)
+    found = []
+    for threads in (1, 2):
+        with compiled_threads(threads):
+            seed = np.random.SeedSequence(7)
+            found.append(sample_joint(made, 100, 100, 2, seed, progress=False, most=1))
+    np.testing.assert_array_equal(found[0].correlation["within"], found[1].correlation["within"])
+    assert not np.array_equal(found[0].mean[0], found[0].mean[1])
+
+
+def test_large_counts_and_scarce_counts():
+    """Counts of hundreds and of hundredths: the sampler reaches both."""
+    adata, _ = simulate_counts(5, 80, 3, mean=[300.0, 1.0, 0.05], within=0.6, seed=6)
+    model = model_of(adata)
+    made = make_model(cells_of(model.counts), model._setup)
+    found = sample_joint(made, 200, 400, 4, np.random.SeedSequence(1), progress=False, most=8)
+    assert found.r_hat < 1.05
+    assert 0.4 < found.sd["within"][..., 0].mean() < 1.0
+
+
+def test_unconverged_draws_are_flagged(monkeypatch):
+    from hiercorr.bayes.joint import fit, sampler
+
+    monkeypatch.setattr(sampler, "MIN_ESS", 1e9)
+    monkeypatch.setattr(fit, "MOST", 1)
+    adata, _ = simulate_counts(4, 30, 2, mean=2.0, seed=1)
+    with pytest.warns(hc.EstimationWarning, match="not converged after 500 sweeps"):
+        model_of(adata).fit(method="joint", draws=100, tune=100, chains=2, seed=1)
+
+
+@pytest.mark.parametrize(
+    ("of_model", "of_fit", "text"),
+    [
+        ({"heterogeneity": True}, {}, "state heterogeneity=False"),
+        ({"structure": "within"}, {}, "structure='within' needs method='marginal'"),
+        (
+            {"priors": {"z_between": {"distribution": "normal", "sigma": 0.5}}},
+            {},
+            "needs a prior of 'z_between' that is lkj",
+        ),
+        (
+            {
+                "block": "donor",
+                "priors": {"share": {"distribution": "beta", "alpha": 2, "beta": 1}},
+            },
+            {},
+            "prior of 'share' has no effect with method='joint'",
+        ),
+        ({}, {"draws": 5}, "draws must be a whole number of at least 100"),
+        ({}, {"sampler": "pymc"}, "sampler='pymc' has no effect without"),
+        ({}, {"target_accept": 0.9}, "target_accept=0.9 has no effect without"),
+    ],
+)
+def test_refusals(of_model, of_fit, text):
+    adata, _ = simulate_counts(6, 30, 3, mean=2.0, seed=1, donor=list("aabbcc"))
+    model = model_of(adata, **of_model)
+    with pytest.raises(hc.InputError, match=text):
+        model.fit(method="joint", **of_fit)
+
+
+def test_too_many_genes():
+    adata, _ = simulate_counts(4, 30, 21, mean=2.0, seed=1)
+    with pytest.raises(hc.InputError, match=r"not 21: name fewer.*fit_many"):
+        model_of(adata).fit(method="joint")
