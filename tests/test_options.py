@@ -251,6 +251,17 @@ MODELS = {
             **PROGRESS,
         },
     ),
+    "Pseudobulk.compare_slopes": (
+        lambda w, **o: w.pseudobulk.compare_slopes(**o),
+        {"target": "gene0", "condition": "arm"},
+        {
+            "target": (3, "nothing", NONE),
+            "condition": (3, "nothing", NONE),
+            "adjustment": (3, "bonferroni", NONE),
+            "moderated": (3, "shrunk", NONE),
+            **CONFIDENCE,
+        },
+    ),
     "AcrossCellTypes": (
         lambda w, **o: hc.AcrossCellTypes(**o),
         {**CELLS, **ACROSS},
@@ -488,7 +499,7 @@ FUNCTIONS = {
         {
             "model": (3, lambda w: w.within, NONE),
             "scale": (3, "sqrt", NONE),
-            "shrinkage": ("much", 0.9, NONE),
+            "shrinkage": ("much", 0.96, NONE),
             **SIZE,
             "n_bootstrap": ("many", 0, NONE),
             **CONFIDENCE,

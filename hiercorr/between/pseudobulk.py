@@ -476,6 +476,8 @@ class Pseudobulk(Specified):
         )
         facts = self._facts()
         asked.check(facts)
+        known = name[0] in self.expression
+        expression = self.expression if known else self._expression(name)
         groups = self._groups(condition)
         if self.block_method == "cluster":
             raise InputError(
@@ -488,8 +490,6 @@ class Pseudobulk(Specified):
                 f"formula {self.design.formula!r} has other terms, or samples have blocks; use "
                 "adjustment='holm'"
             )
-        known = name[0] in self.expression
-        expression = self.expression if known else self._expression(name)
         problem = self._problem(expression, asked)
         kind = asked.moderation(facts, int((np.ptp(problem.expression, axis=0) > 0).sum()) - 1)
         at = int(expression.columns.get_loc(name[0]))
