@@ -7,8 +7,9 @@ both of its genes into account,
           r_{ja} = \frac{\sum_k \Pr(\tau_a \mid jk) + n_0 \pi_a}{(n_j + n_0)\, \pi_a},
 
 where the sum runs over the pairs of gene j with the teachers, some genes of the panel, and
-:math:`n_0 = 10` pairs as all others are added. A gene whose correlations vary around 0 from donor
-to donor needs more evidence, and the others do not pay for it.
+:math:`n_0` pairs as all others are added: 10, or 60 / (k - 1) for k < 7 donors, of which each pair
+tells less. A gene whose correlations vary around 0 from donor to donor needs more evidence, and the
+others do not pay for it.
 
 References
 ----------
@@ -30,7 +31,8 @@ from hiercorr.inference.random_effects import (
 Array = NDArray[np.float64]
 
 TEACHERS = 64  # genes
-_AS_ALL = 10.0  # pairs
+_AS_ALL = 10.0  # pairs, of many donors;
+_FEW = 60.0  # of k donors this over k - 1, if that is more
 _LEAST_PAIRS = 20
 _STEPS = 20
 _BLOCK = 4096  # pairs
@@ -69,12 +71,13 @@ def learn_factors(
         flat[:, some] = every[points]
     likelihood = flat.reshape(-1, teachers, n)
     as_all = base[points, None]
+    added = max(_AS_ALL, _FEW / (n_donors - 1))
     weight = np.broadcast_to(as_all, (len(points), n)).copy()
     for _ in range(_STEPS):
         total = np.einsum("an,amn->mn", weight, likelihood)
         each = np.divide(1.0, total, out=np.zeros_like(total), where=total > 0)
         found = weight * np.einsum("amn,mn->an", likelihood, each)
-        weight = (found + _AS_ALL * as_all) / (found.sum(0) + _AS_ALL)
+        weight = (found + added * as_all) / (found.sum(0) + added)
     factor = np.ones((len(base), n))
     number = told.reshape(teachers, n).sum(0)
     factor[points] = np.where(number >= _LEAST_PAIRS, weight / as_all, 1.0)
