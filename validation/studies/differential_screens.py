@@ -231,7 +231,10 @@ def figures(table: pd.DataFrame) -> dict:
     import matplotlib.pyplot as plt
 
     worlds = [w for w in WORLDS if not w.startswith("null")]
-    fig, axes = plt.subplots(2, 6, figsize=(15, 6), sharey="row", sharex=True, layout="constrained")
+    n = len(worlds)
+    fig, axes = plt.subplots(
+        2, n, figsize=(2.4 * n, 6), sharey="row", sharex=True, layout="constrained"
+    )
     for ax, world in zip(axes.T, worlds, strict=True):
         for method, (colour, marker) in STYLE.items():
             g = table[(table["method"] == method) & (table["world"] == world)]
