@@ -305,7 +305,8 @@ def shrunken_prior(curves: Array) -> tuple[float, float]:
     like = np.exp(curves - curves.max(1, keepdims=True))
 
     def negative(p: Array) -> float:
-        w = np.exp(-0.5 * ((FINE - p[0]) / np.exp(p[1])) ** 2)
+        log_w = -0.5 * ((FINE - p[0]) / np.exp(np.clip(p[1], -5.0, 3.0))) ** 2
+        w = np.exp(log_w - log_w.max())
         return float(-np.log(like @ (w / w.sum()) + 1e-300).sum())
 
     best = optimize.minimize(

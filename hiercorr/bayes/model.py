@@ -359,7 +359,7 @@ class BayesianCorrelation(Specified):
         shrink : bool or "sparse"
             Use a prior of zeta that is estimated from all pairs. True: a normal distribution.
             ``"sparse"``: none for some pairs and any size for the others, together with the
-            distribution of their heterogeneity (:mod:`hiercorr.bayes.sparse_prior`; from 20
+            distribution of their heterogeneity (:mod:`hiercorr.bayes.sparse_prior`; from 60
             partners). It adds ``local_fdr``, the probability of no correlation, and
             ``bayesian_fdr``, the mean ``local_fdr`` of a pair and all with smaller ones.
         draws : int

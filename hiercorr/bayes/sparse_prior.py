@@ -27,7 +27,7 @@ from hiercorr.inference.random_effects import mixture
 Array = NDArray[np.float64]
 
 CENTRES = np.array([0.2, 0.3, 0.4, 0.5, 0.65, 0.8, 1.0, 1.3])  # of zeta, with both signs
-LEAST_PAIRS = 20
+LEAST_PAIRS = 60
 _NULL_PAIRS = 10.0
 _STEPS, _TOLERANCE = 2000, 1e-6
 _LEAST = 1e-300

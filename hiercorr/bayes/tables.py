@@ -66,7 +66,7 @@ def pair_summary(z: Array, share: float, rope: float) -> dict[str, Array]:
     """
     rho = np.tanh(z)
     low, high = interval(rho, share)
-    positive = (z > 0).mean(0)
+    positive, negative = (z > 0).mean(0), (z < 0).mean(0)
     return {
         "correlation": rho.mean(0),
         "fisher_z": z.mean(0),
@@ -74,7 +74,7 @@ def pair_summary(z: Array, share: float, rope: float) -> dict[str, Array]:
         "sd": rho.std(0, ddof=1),
         "ci_lower": low,
         "ci_upper": high,
-        "probability_of_direction": np.maximum(positive, 1 - positive),
+        "probability_of_direction": np.maximum(positive, negative),
         "rope_share": (np.abs(rho) <= rope).mean(0),
     }
 
