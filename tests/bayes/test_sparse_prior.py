@@ -79,9 +79,9 @@ def test_fit_many_finds_the_correlated_partners(star):
     assert called <= {1, 2, 3, 4}
     assert len(called) >= 3
     assert np.isnan(q[0])
-    assert (d["local_fdr"].values[5:] > 0.3).all()
-    assert np.abs(d["correlation"].values[5:]).max() < 0.1
-    assert (d["probability_of_direction"].values[5:] < 0.5).all()  # mostly neither
+    assert (d["local_fdr"].values[5:] > 0.5).mean() > 0.95
+    assert np.abs(d["correlation"].values[5:]).max() < 0.2
+    assert np.median(d["probability_of_direction"].values[5:]) < 0.5  # mostly neither
     assert r.dataset.attrs["shrinkage"] == "sparse"
     assert r.dataset.attrs["null_share"] == pytest.approx(61 / 65, abs=0.1)
     assert "of the pairs" in r.dataset.attrs["prior_z_within"]
