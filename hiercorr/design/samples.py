@@ -290,13 +290,14 @@ def warn_of_repeated_donors(
     n_samples: int,
     consequence: str,
     remedy: str,
+    selecting: str = "with subset=",
 ) -> None:
     """Warn if several samples come from one donor; `remedy` may contain ``{column}``."""
     for column, n in repeated_donors(columns, sample).items():
         warn(
             f"{n_samples} samples of {sample!r} come from {n} values of {column!r}: samples of one "
             f"donor are not independent, so {consequence}; use "
-            f"{remedy.format(column=repr(column))}, or one sample per donor with subset=",
+            f"{remedy.format(column=repr(column))}, or one sample per donor {selecting}",
             DataWarning,
         )
 

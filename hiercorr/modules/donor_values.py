@@ -199,8 +199,10 @@ def compare_donors(
     between_0_and_1("confidence", confidence)
     formula, columns = random_blocks(formula, block)
     block = columns[0] if columns else block
-    asked = Condition(condition, "the rows of samples=", formula, block, contrast)
     y, table = _aligned(y, samples)
+    named = str(values.index.name or samples.index.name or "sample")
+    rows_of = "by dropping rows of samples="
+    asked = Condition(condition, named, formula, block, contrast, rows_of)
     noun = "samples"
     if block is None:
         noun = "donors"
