@@ -97,6 +97,16 @@ def test_modules_that_are_absent(result):
         preservation({"m": ["Gene1", "X"]}, result)
 
 
+def test_a_module_of_all_genes_has_nothing_to_compare_with(result):
+    sets = {"all": list(result.genes), "real": names(0, 1, 2)}
+    with pytest.warns(hc.DataWarning, match="can be compared with all: the tests are NaN"):
+        table = preservation(sets, result, permutations=100)
+    assert table.loc["all", "connectivity"] > 0
+    tests = ["random_sd", "z", "p_value", "q_value", "excess_p_value", "excess_q_value"]
+    assert table.loc["all", tests].isna().all()
+    assert table.loc["real", tests].notna().all()
+
+
 def test_seed_repeats_the_random_sets(result):
     one, two = (preservation(SETS, result, seed=3) for _ in range(2))
     pd.testing.assert_frame_equal(one, two)
@@ -225,6 +235,10 @@ def test_pairs_that_a_sample_lacks(result):
         table = differential_connectivity(
             {"m": names(0, 1, 2), "p": names(0, 1)}, thinner, groups_of(result)
         )
+    sample = dataset["sample"].values[2]
+    with pytest.warns(hc.DataWarning, match=f"of m, p could be .* fewest in '{sample}'"):
+        values_of = hc.modules.connectivity({"m": names(0, 1, 2), "p": names(0, 1)}, thinner)
+    assert values_of["p"].isna().all()
     assert table["pairs_used"].tolist() == [1, 0]
     assert np.isnan(table.loc["p", "p_value"])
     v = values[:, 1, 2]

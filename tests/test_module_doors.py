@@ -111,10 +111,10 @@ def test_difference_of_modules_of_one_gene_is_that_of_the_genes(data, options):
 
 def test_difference_of_modules_that_share_genes(data):
     sets = {**SETS, "four": names(0, 2)}
-    with pytest.warns(hc.DataWarning, match="1 pairs of modules share genes"):
+    with pytest.warns(hc.DataWarning, match="1 pair of modules shares genes.* and no correlation"):
         r = differential_correlation(data, "sample", "arm", sets, depth="depth")
     at = r.dataset["flag"].sel(gene="one", partner="four")
-    assert int(at) & int(hc.Flag.SELF)
+    assert int(at) & int(hc.Flag.NONPOSITIVE_VARIANCE)
     assert len(r.pairs()) == 5
     assert "weights=" not in repr(r)
 
@@ -326,7 +326,9 @@ def test_covariates_slopes_several_groups_and_missing_values(values, table):
     holes = values.copy()
     holes.iloc[0, 0] = np.nan
     holes.iloc[:3, 1] = np.nan
-    found = compare_donors(holes, table, "arm")
+    message = "1 of 4 units have too few values .*'x', .* 6 of 9 donors and none in 's0'"
+    with pytest.warns(hc.EstimationWarning, match=message):
+        found = compare_donors(holes, table, "arm")
     assert found["donors"].tolist() == [8, 6, 9, 9]
     wanted = stats.ttest_ind(values["w"][4:], values["w"][1:4], equal_var=False)
     assert found.loc["w", "statistic"] == pytest.approx(wanted.statistic)
@@ -383,6 +385,20 @@ def test_moderated_tests_are_those_of_limma(values, table):
     assert found.attrs["test"] == "moderated t"
 
 
+# ---- traits
+
+
+def test_traits_of_donors_need_correlated_blocks(data):
+    of_donor = data.copy()
+    of_donor.obs["sex"] = of_donor.obs["donor"].map(dict(zip("0123", "mmff", strict=True)))
+    options = {"depth": "depth", "block": "donor", "normalization": "cpm"}
+    with pytest.raises(hc.InputError, match=r"'sex' has one value in each.*block_method='corr"):
+        hc.Pseudobulk(of_donor, "sample", **options).module_traits(SETS, ["age", "sex"])
+    options["block_method"] = "correlation"
+    r = hc.Pseudobulk(of_donor, "sample", **options).module_traits(SETS, "sex")
+    assert r.pairs()["p_value"].notna().all()
+
+
 # ---- left-out donors
 
 
@@ -410,6 +426,29 @@ def test_modules_are_found_and_tested_in_different_donors():
     assert top[["folds", "found", "preserved"]].tolist() == [3, 1, 1]
     assert top["excess"] == pytest.approx(top["connectivity"] - top["random_mean"])
     assert top["excess"] > 0.3
+
+
+def test_a_fold_may_be_one_donor_with_several_samples(data):
+    options = {"depth": "depth", "block": "donor"}
+
+    def fit(some):
+        return hc.CSCore(data, "sample", subset={"sample": some}, **options).fit()
+
+    donors = data.obs.drop_duplicates("sample").set_index("sample")["donor"]
+    samples = [s for s in donors.index if s != donors.index[1]]  # the first donor has one sample
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        find = {"q": None, "min_correlation": 0.05, "permutations": 100}
+        found = left_out_preservation(fit, samples, donors=donors, folds=9, **find)
+    assert (found["folds"] == 4).all()
+    with pytest.raises(hc.InputError, match="has one value"):
+        fit(list(donors.index[2:4]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        one_each = left_out_preservation(
+            fit, list(donors.index[[0, 1, 2, 4, 6]]), donors=donors, folds=9, **find
+        )
+    assert (one_each["folds"] == 4).all()  # without the first donor, all have one sample
 
 
 # ---- bad input at every door
@@ -447,7 +486,7 @@ def doors(data, model, sums, result, samples, values, table):
 MODULES = [
     ({"one": ["gene1"]}, "module 'one' has 1 gene; a module needs at least 2"),
     ({"one": []}, "module 'one' has 0 genes"),
-    ({}, "has no module"),
+    ({}, "no module is given"),
     ({"one": "gene1"}, "give a list of genes"),
     ({"one": [1, 2]}, "list of gene names"),
     ("nowhere.gmt", "nowhere.gmt"),
@@ -488,7 +527,7 @@ BAD = [
     ("module_traits", {"weights": {n: dict.fromkeys(g, 0.0) for n, g in SETS.items()}}, "are 0"),
     ("connectivity", {"result": 3}, "must be a CorrelationResult"),
     ("compare_donors", {"condition": "arn"}, "unknown condition column 'arn'.*'arm'"),
-    ("compare_donors", {"condition": "gap"}, "missing for sample 's0'"),
+    ("compare_donors", {"condition": "gap"}, "'s0'; leave it out by dropping rows of samples="),
     ("compare_donors", {"condition": "lone"}, "one sample in group 'a'"),
     ("compare_donors", {"formula": "~ sex"}, "sex"),
     ("compare_donors", {"block": "doner"}, "unknown block column 'doner'.*'donor'"),
@@ -554,7 +593,9 @@ def test_every_door_is_tried(data, model, sums, result, samples, values, table):
         ({"samples": ["s01", "s02"]}, "there are 2 donors: at least 4"),
         ({"folds": 1}, "folds"),
         ({"donors": {"s1": "a"}}, "names no donor of sample 's2'"),
-        ({"method": "louvain"}, "method must be one of"),
+        ({"method": "louvain", "fit": lambda some: 1 / 0}, "method must be one of"),
+        ({"bogus": 1, "fit": lambda some: 1 / 0}, "unknown option of find_modules.* 'bogus'"),
+        ({"min_sise": 4, "fit": lambda some: 1 / 0}, "did you mean 'min_size'"),
     ],
 )
 def test_left_out_donors_refuse(data, change, message):

@@ -51,6 +51,13 @@ def test_number_of_modules(planted):
     )
 
 
+def test_no_module_is_warned_of(planted):
+    n = len(planted[1].genes)
+    for options in ({"method": "hierarchical", "n_modules": n}, {"min_size": n}):
+        with pytest.warns(hc.DataWarning, match=r"there is no module: no group .* lower min_size="):
+            assert not len(find_modules(planted[1], q=None, **options).table)
+
+
 def test_graphml(planted, tmp_path):
     modules = find_modules(planted[1], min_correlation=0.3)
     graph = nx.read_graphml(
@@ -67,6 +74,8 @@ def test_graphml(planted, tmp_path):
     [
         ({"method": "kmeans"}, "method must be one of"),
         ({"min_correlation": 0.99}, "nothing to group"),
+        ({"method": "hierarchical", "n_modules": 1000}, "n_modules=1000 is more than the"),
+        ({"min_size": 1000}, "min_size=1000 is more than the .* genes"),
     ],
 )
 def test_bad(planted, options, match):

@@ -216,6 +216,16 @@ def trait_values(
     return out
 
 
+def refuse_traits_of_blocks(obs: pd.DataFrame, names: Sequence[str], block: str) -> None:
+    """Raise an error for traits that do not vary within blocks, which are adjusted for."""
+    for name in names:
+        if (obs.groupby(block, observed=True)[name].nunique() <= 1).all():
+            raise InputError(
+                f"trait {name!r} has one value in each {block!r}, and blocks are adjusted for: "
+                "nothing can be compared within them; use block_method='correlation'"
+            )
+
+
 def fit_traits(
     model: SummedModel,
     problem: BetweenProblem,

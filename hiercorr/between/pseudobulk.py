@@ -656,7 +656,8 @@ class Pseudobulk(Specified):
         Raises
         ------
         InputError
-            If a module or a trait is not valid, or a trait is part of the formula.
+            If a module or a trait is not valid, or a trait is part of the formula or, with
+            ``block_method="fixed"``, does not vary within donors.
 
         References
         ----------
@@ -676,6 +677,8 @@ class Pseudobulk(Specified):
         one_of("method", method, module_traits.TRAIT_METHODS)
         names = module_traits.given_traits(traits, self.samples.obs, self._varying)
         found = module_traits.trait_values(self.samples.obs, names, self.design.formula)
+        if self.block is not None and self.block_method == "fixed":
+            module_traits.refuse_traits_of_blocks(self.samples.obs, names, self.block)
         modules, values, sums = self._modules(sets, weights)
         shared = [name for name in names if name in modules]
         if shared:

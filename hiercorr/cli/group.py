@@ -66,6 +66,7 @@ class _Group(click.Group):
             return f"{flag} {value}".rstrip() if value else flag
 
         text = _MODEL.sub(lambda found: f"hiercorr fit {_as_option(*found.groups())}", text)
+        text = text.replace("by dropping rows of samples=", "with subset=")
         text = text.replace("call shrink() first", "add them with hiercorr shrink")
         return _ARGUMENT.sub(option, text)
 

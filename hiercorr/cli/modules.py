@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,6 +32,7 @@ from hiercorr.errors import InputError
 if TYPE_CHECKING:
     import pandas as pd
 
+    from hiercorr import CSCore
     from hiercorr.results import CorrelationResult
 
 _jackknife = click.option(
@@ -141,7 +143,7 @@ def _fit_of(data: Path, model: dict[str, Any]) -> Any:
     return fit
 
 
-def _donors_of(model: Any) -> tuple[list[str], Any]:
+def _donors_of(model: CSCore) -> tuple[list[str], Any]:
     """Return the samples of a model, and their donors if a column names them."""
     from hiercorr.design.samples import sample_table
 
@@ -384,12 +386,19 @@ def connectivity(
     """Compare the connectivity of modules between groups of donors of DATA."""
     from hiercorr import modules as of_modules
     from hiercorr.counts.gene_groups import named_sets
+    from hiercorr.design.formulas import random_blocks
+    from hiercorr.design.samples import sample_table
     from hiercorr.results.table_files import check_table_path
 
     check_table_path(output, overwrite)
     require_sample(data_options)
     named_sets(sets)  # errors before the fit
-    result, samples = _per_sample(data, data_options, genes, covariates)
+    donors = random_blocks(options["formula"], options["block"])[1] or [options["block"]]
+    with warnings.catch_warnings():  # compare_donors() warns of samples of one donor
+        warnings.filterwarnings("ignore", r"\d+ samples of .* come from \d+ values of ")
+        model, result = _per_sample(data, data_options, genes, covariates, donors[0])
+    counts = model.counts
+    samples = sample_table(counts.obs, counts.starts, counts.samples)[0]
     if centrality:
         values = of_modules.centrality(result, sets)
     else:
@@ -401,16 +410,18 @@ def connectivity(
 
 
 def _per_sample(
-    data: Path, data_options: dict[str, Any], genes: str | None, covariates: str | None
-) -> tuple[CorrelationResult, pd.DataFrame]:
-    """Fit every sample; also the columns of obs that are constant within samples."""
+    data: Path,
+    data_options: dict[str, Any],
+    genes: str | None,
+    covariates: str | None,
+    block: str | None,
+) -> tuple[CSCore, CorrelationResult]:
+    """Fit every sample."""
     from hiercorr import CSCore
-    from hiercorr.design.samples import sample_table
 
-    model = CSCore(data, genes=genes_of(genes), covariates=covariates, **data_options)
-    result = model.fit(per_sample=True, uncertainty="none")
-    counts = model.counts
-    return result, sample_table(counts.obs, counts.starts, counts.samples)[0]
+    options = {"covariates": covariates, "block": block, **data_options}
+    model = CSCore(data, genes=genes_of(genes), **options)
+    return model, model.fit(per_sample=True, uncertainty="none")
 
 
 @main.command()
@@ -419,6 +430,7 @@ def _per_sample(
 @sets_option
 @genes_option
 @cell_covariates_option
+@block_option
 @click.option("--permutations", type=int, help="Number of random sets.  [default: 1000]")
 @click.option("--seed", type=int, help="Seed of the random sets.  [default: 0]")
 @table_options
@@ -428,6 +440,7 @@ def preservation(
     sets: str,
     genes: str | None,
     covariates: str | None,
+    block: str | None,
     output: Path,
     overwrite: bool,
     rows: int,
@@ -441,8 +454,10 @@ def preservation(
     check_table_path(output, overwrite)
     require_sample(data_options)
     named_sets(sets)
-    result, _ = _per_sample(data, data_options, genes, covariates)
-    _write(of_modules.preservation(sets, result, **given(options)), output, rows)
+    model, result = _per_sample(data, data_options, genes, covariates, block)
+    _, donors = _donors_of(model)
+    table = of_modules.preservation(sets, result, donors=donors, **given(options))
+    _write(table, output, rows)
 
 
 def _write(table: pd.DataFrame, output: Path, rows: int) -> None:

@@ -47,11 +47,11 @@ def named_sets(sets: Sets) -> dict[str, list[str]]:
             f"the path of a GMT file, not {sets!r}"
         )
     if not found:
-        raise InputError("sets has no module")
+        raise InputError("no module is given")
     out = {}
     for name, genes in found.items():
         if not isinstance(name, str):
-            raise InputError(f"sets: names of modules must be texts, not {name!r}")
+            raise InputError(f"sets: names of modules must be strings, not {name!r}")
         genes = genes.keys() if isinstance(genes, Mapping | pd.Series) else genes  # of weights
         if isinstance(genes, str) or not isinstance(genes, Iterable):
             raise InputError(f"module {name!r} of sets= is {genes!r}: give a list of genes")

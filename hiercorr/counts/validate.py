@@ -29,6 +29,7 @@ from hiercorr.counts.sources import Source, blocks
 from hiercorr.design.levels import one_name_each, writable_names
 from hiercorr.design.samples import named_columns
 from hiercorr.errors import DataWarning, InputError, numbers, unknown_name
+from hiercorr.runtime.parts import of_a_part
 from hiercorr.runtime.user_warnings import warn
 
 # Below this number of genes, row sums are the totals of a targeted panel, not of the library.
@@ -378,7 +379,7 @@ def sample_codes(
     used = pd.Index(column[keep].unique())
     samples = categories[categories.isin(used)] if categories is not None else used.sort_values()
     codes = samples.get_indexer(column)
-    if len(samples) == 1:
+    if len(samples) == 1 and not of_a_part():
         raise InputError(
             f"sample column {sample!r} contains one sample, {str(samples[0])!r}: correlation "
             "within samples and its uncertainty need several; choose the column that names donors, "

@@ -21,6 +21,7 @@ from hiercorr.design.nesting import (
     without_properties,
 )
 from hiercorr.errors import DataWarning, InputError, unknown_name
+from hiercorr.runtime.parts import of_a_part
 from hiercorr.runtime.user_warnings import warn
 
 
@@ -237,8 +238,8 @@ def donors_of_samples(
     sample: str | None,
     obs: pd.DataFrame,
     columns: dict[str, pd.Series],
-) -> NDArray[np.int64]:
-    """Return the donor of each sample, as 0, 1, ...
+) -> NDArray[np.int64] | None:
+    """Return the donor of each sample, as 0, 1, ...; None for a block that a part drops.
 
     Parameters
     ----------
@@ -272,6 +273,8 @@ def donors_of_samples(
     refuse_missing(block, values)
     codes = pd.factorize(values)[0].astype(np.int64)
     n = int(codes.max()) + 1
+    if of_a_part() and n in (1, len(codes)):
+        return None
     if n == 1:
         raise InputError(
             f"block={block!r} has one value, {values.iloc[0]!r}: there is one donor, and nothing "
@@ -290,13 +293,14 @@ def warn_of_repeated_donors(
     n_samples: int,
     consequence: str,
     remedy: str,
+    selecting: str = "with subset=",
 ) -> None:
     """Warn if several samples come from one donor; `remedy` may contain ``{column}``."""
     for column, n in repeated_donors(columns, sample).items():
         warn(
             f"{n_samples} samples of {sample!r} come from {n} values of {column!r}: samples of one "
             f"donor are not independent, so {consequence}; use "
-            f"{remedy.format(column=repr(column))}, or one sample per donor with subset=",
+            f"{remedy.format(column=repr(column))}, or one sample per donor {selecting}",
             DataWarning,
         )
 

@@ -16,7 +16,12 @@ from hiercorr.counts.gene_groups import LEAST, Sets, named_sets
 from hiercorr.counts.names import name_of
 from hiercorr.errors import DataWarning, InputError, number, unknown_name, whole_number
 from hiercorr.inference.multiplicity import benjamini_hochberg
-from hiercorr.modules.donor_values import mean_of_pairs, sample_correlations
+from hiercorr.modules.donor_values import (
+    few_pairs,
+    mean_of_pairs,
+    sample_correlations,
+    warn_of_incomplete,
+)
 from hiercorr.results.layout import need_all_pairs
 from hiercorr.results.pairs import ids_of
 from hiercorr.results.result import CorrelationResult
@@ -67,7 +72,8 @@ def preservation(
     DataFrame
         By module: size, genes (of them in the result), connectivity, random_mean, random_sd, z,
         p_value, q_value (over modules); with estimates of samples also donors, excess, excess_se,
-        excess_p_value and excess_q_value. Modules with fewer than 2 genes in the result are NaN.
+        excess_p_value and excess_q_value. Modules with fewer than 2 genes in the result, and those
+        of all its genes, are NaN.
 
     Raises
     ------
@@ -117,6 +123,13 @@ def preservation(
         if len(at) >= LEAST:
             row |= _preserved(layers, at, bins, permutations, rng, donor_of)
         rows.append(row)
+    alone = [n for n, row in zip(found, rows, strict=True) if np.isnan(row.get("random_mean", 0.0))]
+    if alone:
+        warn(
+            "no random set of genes with the same mean expression can be compared with "
+            f"{', '.join(alone)}: the tests are NaN; fit more genes",
+            DataWarning,
+        )
     table = pd.DataFrame(rows, index=pd.Index(list(found), name="module"))
     table.attrs = {"model": "preservation", "permutations": permutations, "seed": seed}
     return _with_q(table, {"p_value": "q_value", "excess_p_value": "excess_q_value"})
@@ -208,16 +221,10 @@ def differential_connectivity(
         }
         if n_used:
             row |= design.compare(values, confidence)
-        if n_used < n_pairs / 2 or not n_used:
+        if few_pairs(n_used, n_pairs):
             incomplete.append(name)
         rows.append(row)
-    if incomplete:
-        least = np.isfinite(r).sum((1, 2)).argmin()
-        warn(
-            f"fewer than half of the pairs of {', '.join(incomplete)} could be estimated in every "
-            f"sample; fewest in {group_of.index[used][least]!r}: leave such samples out",
-            DataWarning,
-        )
+    warn_of_incomplete({name: found[name] for name in incomplete}, r, group_of.index[used])
     table = pd.DataFrame(rows, index=pd.Index(list(found), name="module"))
     table.attrs = {"test": design.test, "confidence": confidence}
     for column in ("difference", "p_value"):
@@ -370,6 +377,10 @@ def _preserved(
     in_bin = [np.flatnonzero(bins == b) for b in range(bins.max() + 1)]
     wanted = np.bincount(bins[at], minlength=len(in_bin))
     own = np.array([_mean(layer, at) for layer in layers])
+    if all(n in (0, len(b)) for b, n in zip(in_bin, wanted, strict=True)):  # no other set
+        names = ["random_mean", "random_sd", "z", "p_value"]
+        names += [] if donor_of is None else ["donors", "excess", "excess_se", "excess_p_value"]
+        return {"connectivity": own[0], **dict.fromkeys(names, np.nan)}
     drawn = np.empty((permutations, len(layers)))
     for k in range(permutations):
         genes = np.concatenate(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from hiercorr.counts.names import name_of
 from hiercorr.design.formulas import random_blocks
 from hiercorr.errors import (
     DataWarning,
+    EstimationWarning,
     InputError,
     between_0_and_1,
     instance_of,
@@ -66,6 +68,11 @@ def connectivity(modules: Sets, result: CorrelationResult) -> pd.DataFrame:
     InputError
         If the result has no estimates of samples, or a gene is unknown.
 
+    Warns
+    -----
+    DataWarning
+        If fewer than half of the pairs of a module could be estimated in every sample.
+
     Examples
     --------
     >>> import hiercorr as hc
@@ -76,7 +83,10 @@ def connectivity(modules: Sets, result: CorrelationResult) -> pd.DataFrame:
     """
     r = sample_correlations(result)
     found = positions_of(modules, result)
-    values = np.column_stack([mean_of_pairs(r, at)[0] for at in found.values()])
+    means = {name: mean_of_pairs(r, at) for name, at in found.items()}
+    incomplete = {n: found[n] for n, (_, used, all_) in means.items() if few_pairs(used, all_)}
+    warn_of_incomplete(incomplete, r, _samples(result))
+    values = np.column_stack([mean for mean, _, _ in means.values()])
     return _of(pd.DataFrame(values, _samples(result), list(found)), "connectivity of modules")
 
 
@@ -199,8 +209,10 @@ def compare_donors(
     between_0_and_1("confidence", confidence)
     formula, columns = random_blocks(formula, block)
     block = columns[0] if columns else block
-    asked = Condition(condition, "the rows of samples=", formula, block, contrast)
     y, table = _aligned(y, samples)
+    named = str(values.index.name or samples.index.name or "sample")
+    rows_of = "by dropping rows of samples="
+    asked = Condition(condition, named, formula, block, contrast, rows_of)
     noun = "samples"
     if block is None:
         noun = "donors"
@@ -225,6 +237,7 @@ def compare_donors(
     for name in (expected, "p_value"):
         out[name] = out.get(name, np.nan)
     out["q_value"] = benjamini_hochberg(out["p_value"].to_numpy(float))
+    _warn_of_missing(y, out, noun)
     out.attrs = {
         "model": "compare_donors",
         "condition": asked.column,
@@ -239,6 +252,20 @@ def compare_donors(
         "of": values.attrs.get("of"),
     }
     return out
+
+
+def _warn_of_missing(y: pd.DataFrame, out: pd.DataFrame, noun: str) -> None:
+    """Warn of units without a test because of missing values."""
+    missing = y.isna().to_numpy()
+    lost = np.flatnonzero(missing.any(0) & out["p_value"].isna().to_numpy())
+    if len(lost):
+        k = int(lost[0])
+        warn(
+            f"{len(lost)} of {len(out)} units have too few values for a test, e.g. "
+            f"{out.index[k]!r}, which has a value in {int((~missing[:, k]).sum())} of {len(y)} "
+            f"{noun} and none in {y.index[int(missing[:, k].argmax())]!r}",
+            EstimationWarning,
+        )
 
 
 def _is_simple(question: Question) -> bool:
@@ -456,6 +483,25 @@ def mean_of_pairs(r: NDArray, at: NDArray[np.int64]) -> tuple[Array, int, int]:
     used = int(complete.sum())
     values = pairs[:, complete].mean(1) if used else np.full(len(r), np.nan)
     return values, used, pairs.shape[1]
+
+
+def few_pairs(used: int, pairs: int) -> bool:
+    """Return whether fewer than half of the pairs of a module are used, or none."""
+    return not used or used < pairs / 2
+
+
+def warn_of_incomplete(
+    modules: Mapping[str, NDArray[np.int64]], r: NDArray, samples: pd.Index
+) -> None:
+    """Warn of modules with few pairs that every sample has, naming the sample with fewest."""
+    if not modules:
+        return
+    known = sum(np.isfinite(r[:, at][:, :, at]).sum((1, 2)) for at in modules.values())
+    warn(
+        f"fewer than half of the pairs of {', '.join(modules)} could be estimated in every "
+        f"sample; fewest in {samples[int(np.argmin(known))]!r}: leave such samples out",
+        DataWarning,
+    )
 
 
 def _centralities(r: NDArray, at: NDArray[np.int64]) -> Array:

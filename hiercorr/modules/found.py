@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 import random
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,11 +17,13 @@ from scipy.cluster import hierarchy
 from scipy.spatial.distance import squareform
 
 from hiercorr.errors import (
+    DataWarning,
     InputError,
     instance_of,
     number,
     one_of,
     true_or_false,
+    unknown_name,
     whole_number,
     without_effect,
 )
@@ -28,6 +32,7 @@ from hiercorr.results.pairs import estimates, ids_of
 from hiercorr.results.result import CorrelationResult
 from hiercorr.runtime.files import check_place, write_text
 from hiercorr.runtime.optional import optional
+from hiercorr.runtime.user_warnings import warn
 from hiercorr.schema import GENE_ID
 
 Array = NDArray[np.float64]
@@ -158,10 +163,20 @@ def find_modules(
         method, resolution, n_modules, (min_correlation or 0.3) ** power, min_size, seed
     )
     _check_all_pairs(result)
+    for name, value in (("n_modules", n_modules), ("min_size", min_size)):
+        if value is not None and value > len(result.genes):
+            raise InputError(f"{name}={value} is more than the {len(result.genes)} genes: lower it")
     if without is not None and not callable(without):
         raise InputError(f"without must be a function of the name of a sample, not {without!r}")
     weight = thresholds.weights(result)
     found = grouping.modules(weight, result.genes)
+    if not found.any():
+        more = "" if n_modules is None else " or n_modules="
+        warn(
+            f"there is no module: no group of genes has min_size={min_size} of them; lower "
+            f"min_size={more}, or give other thresholds of pairs",
+            DataWarning,
+        )
     genes, table = _tables(weight, found, estimates(result.dataset).astype(float))
     ids = ids_of(result.dataset)
     if ids is not None:
@@ -191,6 +206,18 @@ def find_modules(
         "seed": seed,
     }
     return Modules(genes, table)
+
+
+def check_options(options: Mapping[str, Any]) -> None:
+    """Raise an error for options of :func:`find_modules` that are unknown or have a wrong value."""
+    known = inspect.signature(find_modules)
+    for name in options:
+        if name == "result" or name not in known.parameters:
+            others = [k for k in known.parameters if k != "result"]
+            raise unknown_name("option of find_modules()", name, others)
+    of = {k: p.default for k, p in known.parameters.items() if k != "result"} | dict(options)
+    _Thresholds(of["q"], of["min_correlation"], of["power"], of["signed"])
+    _Grouping(of["method"], of["resolution"], of["n_modules"], 1.0, of["min_size"], of["seed"])
 
 
 def _check_all_pairs(result: object) -> None:

@@ -11,8 +11,9 @@ import pandas as pd
 from hiercorr.counts.gene_groups import LEAST
 from hiercorr.errors import DataWarning, InputError, instance_of, listed, whole_number
 from hiercorr.modules.connectivity import preservation
-from hiercorr.modules.found import find_modules
+from hiercorr.modules.found import check_options, find_modules
 from hiercorr.results.result import CorrelationResult
+from hiercorr.runtime.parts import parts_of_donors
 from hiercorr.runtime.user_warnings import warn
 from hiercorr.within.cscore import CSCore
 
@@ -42,6 +43,7 @@ def left_out_preservation(
     fit : callable
         Function that returns the result with all pairs of some samples, given the list of their
         names. For example ``lambda s: hc.CSCore(adata, "donor", subset={"donor": s}).fit()``.
+        Where the samples are of one donor or of one each, ``block=`` is dropped.
     samples : sequence of str
         Names of all samples.
     donors : mapping or Series, optional
@@ -66,7 +68,7 @@ def left_out_preservation(
     Raises
     ------
     InputError
-        If there are fewer than 4 donors, or `fit` does not return a result.
+        If there are fewer than 4 donors, an option is unknown, or `fit` returns no result.
 
     References
     ----------
@@ -95,14 +97,16 @@ def left_out_preservation(
     whole_number("folds", folds, 2)
     whole_number("permutations", permutations, 100)
     whole_number("seed", seed, 0)
+    check_options(find)
     fold = _folds(names, donors, folds, seed)
     reference = find_modules(_fitted(fit, names), **find).to_dict()
     rows: dict[str, list[dict[str, float]]] = {name: [] for name in reference}
     for k in range(fold.max() + 1):
         left_out = [n for n, f in zip(names, fold, strict=True) if f == k]
         others = [n for n, f in zip(names, fold, strict=True) if f != k]
-        found = find_modules(_fitted(fit, others), **find).to_dict()
-        test = _fitted(fit, left_out)
+        with parts_of_donors():
+            part, test = _fitted(fit, others), _fitted(fit, left_out)
+        found = find_modules(part, **find).to_dict()
         usable = {n: g for n, g in found.items() if len(set(g) & set(test.genes)) >= LEAST}
         if not usable:
             continue

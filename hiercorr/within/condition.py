@@ -54,6 +54,8 @@ class Condition:
         Column with the donor of each sample.
     contrast : str or (column, level, baseline), optional
         Linear combination of coefficients, or one of :data:`TESTS`.
+    selecting : str
+        How samples are left out, in messages.
     """
 
     stated: str
@@ -61,6 +63,7 @@ class Condition:
     formula: str | None
     block: str | None
     contrast: Contrast
+    selecting: str = "with subset="
 
     @property
     def smooth(self) -> bool:
@@ -248,7 +251,12 @@ def design_of_samples(
         )
     if condition.block is None:
         warn_of_repeated_donors(
-            table, condition.sample, n, "p-values are too small", "block={column}"
+            table,
+            condition.sample,
+            n,
+            "p-values are too small",
+            "block={column}",
+            condition.selecting,
         )
     given = (table, design, levels, of_cells, of_samples, None)
     return ConditionDesign(*given, **_tested(condition, design, table[condition.column], levels))
@@ -270,7 +278,7 @@ def _levels(
     if values.isna().any():
         raise InputError(
             f"condition {name!r} is missing for sample {values.index[values.isna()][0]!r}; leave "
-            "it out with subset="
+            f"it out {condition.selecting}"
         )
     one_name_each("condition column", name, values)
     one_value = f"condition {name!r} has one value, {str(values.iloc[0])!r}, in all samples"

@@ -233,6 +233,8 @@ class CSCore(Specified):
         self._units: NDArray[np.int64] | None = None
         if block is not None:
             self._units = donors_of_samples(block, sample, self.counts.obs, columns)
+            if self._units is None:
+                self.block = block = None
         elif sample is not None:
             columns.pop(sample, None)
             warn_of_repeated_donors(
@@ -650,7 +652,7 @@ class CSCore(Specified):
 
         and the influences of the samples add up with them. A gene of two modules would be
         correlated with itself: it is left out of both for their pair, and a pair of which one
-        module then has fewer than 2 genes is not estimated (flag ``self``).
+        module then has fewer than 2 genes is not estimated (flag ``nonpositive_variance``).
 
         Parameters
         ----------
@@ -706,12 +708,10 @@ class CSCore(Specified):
         with threads(n_jobs), blas.at_most(1):
             at = [self.counts.genes.get_indexer(g).astype(np.int64) for g in named.values()]
             fitted, overlaps = fit_modules(self.counts, at, given, plan)
-        if overlaps:
-            fitted.note = (
-                f"{overlaps} pairs of modules share genes, which are left out of both modules of "
-                "the pair"
-            )
-            warn(fitted.note, DataWarning)
+        note = overlaps.note()
+        if note is not None:
+            fitted.note = note
+            warn(note, DataWarning)
         provenance = self._provenance(plan, options)
         of_modules = {
             "n_modules": len(named),

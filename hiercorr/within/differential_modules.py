@@ -35,7 +35,9 @@ from hiercorr.within.differential import (
     warn_of_missing,
 )
 from hiercorr.within.module_pairs import (
+    NOTHING_LEFT,
     Module,
+    Overlaps,
     Weights,
     apart,
     check_modules,
@@ -166,12 +168,9 @@ def differential_correlation(
         problem = fitting.prepare(counts, plan)
         units = module_units(counts, problem, modules, given)
         pair, overlaps = _pairs(counts, problem, units, test)
-    if overlaps:
-        warn(
-            f"{overlaps} pairs of modules share genes, which are left out of both modules of the "
-            "pair",
-            DataWarning,
-        )
+    overlap = overlaps.note()
+    if overlap is not None:
+        warn(overlap, DataWarning)
     question = test.question
     tested = "p_value" if question.rows is not None else "difference_unclipped"
     other = (pair["flag"] & int(Flag.SELF)) == 0
@@ -206,9 +205,9 @@ def differential_correlation(
 
 def _pairs(
     counts: Counts, problem: fitting.WithinProblem, units: Sequence[Module], test: PairTest
-) -> tuple[dict[str, NDArray], int]:
-    """Return the variables of all pairs, and the number of pairs that share genes."""
-    n, overlaps = len(units), 0
+) -> tuple[dict[str, NDArray], Overlaps]:
+    """Return the variables of all pairs, and which pairs share genes."""
+    n, overlaps = len(units), Overlaps()
     double = ("p_value", "contrast_p_value", "contrast_adjusted_p_value")
     flag = np.zeros((n, n), np.uint16)
     flag[np.arange(n), np.arange(n)] = [unit.flag for unit in units]
@@ -216,11 +215,11 @@ def _pairs(
     for i, j in itertools.combinations(range(n), 2):
         found = apart(counts, problem, units[i], units[j])
         if found is None:
-            overlaps += 1
-            flag[i, j] = flag[j, i] = Flag.SELF.bit
+            overlaps.emptied += 1
+            flag[i, j] = flag[j, i] = NOTHING_LEFT
             continue
         a, b, shared = found
-        overlaps += shared
+        overlaps.reduced += shared
         sums = _sums(counts, problem, a, b)
         tile = {"correlation_unclipped": _correlation(sums)}
         flag[i, j] = flag[j, i] = (test.of_sums(sums, np.float64, tile) | a.flag | b.flag).item()

@@ -70,6 +70,36 @@ class Module:
     noise: SignatureNoise | None
 
 
+@dataclass
+class Overlaps:
+    """Pairs of modules that share genes.
+
+    Attributes
+    ----------
+    reduced, emptied : int
+        Number of pairs whose modules both keep 2 genes, and of those of which one does not.
+    """
+
+    reduced: int = 0
+    emptied: int = 0
+
+    def note(self) -> str | None:
+        """State what was done about the genes that modules share."""
+        n = self.reduced + self.emptied
+        if not n:
+            return None
+        share = "1 pair of modules shares" if n == 1 else f"{n} pairs of modules share"
+        text = f"{share} genes, which are left out of both modules of the pair"
+        if not self.emptied:
+            return text
+        which = "it" if n == 1 else f"{self.emptied} of them"
+        return (
+            f"{text}; this leaves fewer than 2 genes of a module in {which}, and no correlation "
+            "(NaN and flagged)"
+        )
+
+
+NOTHING_LEFT = Flag.NONPOSITIVE_VARIANCE.bit  # of a pair of which a module has no genes of its own
 Weights: TypeAlias = str | Mapping[str, float] | Mapping[str, Mapping[str, float]]
 
 
@@ -149,7 +179,7 @@ def _in_model(sets: dict[str, list[str]], known: FeatureNames) -> dict[str, list
 
 def fit_modules(
     counts: Counts, modules: Sequence[Index], weights: Sequence[Array | str], plan: Plan
-) -> tuple[WithinEstimates, int]:
+) -> tuple[WithinEstimates, Overlaps]:
     """Estimate the correlations of groups of genes with each other.
 
     Parameters
@@ -164,13 +194,12 @@ def fit_modules(
     -------
     WithinEstimates
         Pair variables (n_modules, n_modules) and variables of modules.
-    int
-        Number of pairs of modules that share genes.
+    Overlaps
     """
     problem = prepare(counts, plan)
     plan = problem.plan
     units = module_units(counts, problem, modules, weights)
-    n, overlaps = len(units), 0
+    n, overlaps = len(units), Overlaps()
     arrays: dict[str, NDArray] = {}
     flag = np.zeros((n, n), np.uint16)
     flag[np.arange(n), np.arange(n)] = [unit.flag for unit in units]
@@ -178,10 +207,10 @@ def fit_modules(
     for i, j in with_progress(pairs, plan.progress):
         found = apart(counts, problem, units[i], units[j])
         if found is None:
-            overlaps += 1
-            flag[i, j] = flag[j, i] = Flag.SELF.bit
+            overlaps.emptied += 1
+            flag[i, j] = flag[j, i] = NOTHING_LEFT
             continue
-        overlaps += found[2]
+        overlaps.reduced += found[2]
         tile, flags = _pair(counts, problem, found[0], found[1])
         flag[i, j] = flag[j, i] = flags[0, 0]
         for name, values in tile.items():

@@ -24,6 +24,7 @@ def folder(tmp_path_factory):
     data, _ = simulate_counts(8, 100, 16, mean=[3, 2] * 8, within=rho, seed=1)
     number = pd.factorize(data.obs["sample"])[0]
     data.obs["arm"] = np.where(number % 2, "b", "a")
+    data.obs["donor"] = np.array(list("abcd"))[number // 2]
     data.obs["age"] = np.random.default_rng(0).normal(size=8)[number]
     data.obs["stress"] = np.random.default_rng(1).normal(size=data.n_obs)
     data.write_h5ad(folder / "d.h5ad")
@@ -95,6 +96,32 @@ def test_tables_are_those_of_the_functions(folder, given, tmp_path):
     assert sorted(pd.read_csv(out)["z"]) == pytest.approx(sorted(wanted["z"]))
 
 
+@pytest.mark.filterwarnings("ignore::hiercorr.EstimationWarning")
+def test_donors_of_several_samples_are_the_units_of_tables(folder, given, tmp_path):
+    sets, out = ("--sets", folder / "s.gmt"), tmp_path / "t.csv"
+    line = ("preservation", *sets, "--permutations", "200")
+    done = run(folder, *line, "-o", out)
+    assert "use --block donor" in done.output
+    done = run(folder, *line, "--block", "donor", "-o", out, "--overwrite")
+    assert "--block" not in done.output
+    model = hc.CSCore(**given, block="donor")
+    result = model.fit(per_sample=True, uncertainty="none")
+    donors = model.counts.obs.drop_duplicates("sample").set_index("sample")["donor"]
+    wanted = hc.modules.preservation(SETS, result, permutations=200, donors=donors)
+    found = pd.read_csv(out, index_col=0).loc[wanted.index]
+    assert (found["donors"] == 4).all()
+    np.testing.assert_allclose(found["excess_p_value"], wanted["excess_p_value"], rtol=1e-6)
+    line = ("connectivity", *sets, "--condition", "arm")
+    done = run(folder, *line, "-o", out, "--overwrite")
+    warned = [w for w in done.output.splitlines() if "use --block donor" in w]
+    assert len(warned) == 1
+    assert "8 samples of 'sample' come from 4 values" in warned[0]
+    for given_as in (("--block", "donor"), ("--formula", "~ (1 | donor)")):
+        done = run(folder, *line, *given_as, "-o", out, "--overwrite")
+        assert done.exit_code == 0, done.output
+        assert "come from" not in done.output
+
+
 @pytest.mark.filterwarnings("ignore::hiercorr.DataWarning", "ignore::hiercorr.EstimationWarning")
 def test_modules_are_found_written_and_tested_in_other_donors(folder, given, tmp_path):
     out = tmp_path / "found.gmt"
@@ -130,7 +157,7 @@ def test_specifications_of_modules_run(folder, tmp_path, name):
         (("module-traits", "--sets", "GMT", "--trait", "agee"), "did you mean 'age'"),
         (("module-differences", "--sets", "GMT", "--condition", "amr"), "did you mean 'arm'"),
         (("score", "--score", "stress", "--weights", "equal"), "--weights has no effect"),
-        (("direct-partners", "--shrinkage", "2"), "shrinkage must be a number from 0.001 to 0.5"),
+        (("direct-partners", "--shrinkage", "2"), "shrinkage must be a number from 0.001 to 0.95"),
         (("find-modules",), "must end in .gmt"),
     ],
 )

@@ -96,15 +96,25 @@ def test_common_genes_are_left_out_of_both(model):
     for name in ("correlation_unclipped", "se", "p_value", "flag"):
         np.testing.assert_allclose(value(r, "one", "two", name), value(apart, "one", "two", name))
     assert np.isnan(value(r, "two", "inside"))
-    assert int(value(r, "two", "inside", "flag")) & hc.Flag.SELF
+    assert int(value(r, "two", "inside", "flag")) & hc.Flag.NONPOSITIVE_VARIANCE
+    assert "fewer than 2 genes of a module in 1 of them" in r.dataset.attrs["note"]
     assert "share genes" in r.dataset.attrs["note"]
+
+
+def test_modules_of_the_same_genes_are_not_estimable(model):
+    match = "1 pair of modules shares genes, .* fewer than 2 genes of a module in it"
+    with pytest.warns(hc.DataWarning, match=match):
+        r = model.module_correlation({"A": names(0, 1), "B": names(1, 0)})
+    assert np.isnan(value(r, "A", "B"))
+    assert r.flag_counts()["nonpositive_variance"] == 1
+    assert "100.0% not estimable" in repr(r)
 
 
 def test_common_genes_do_not_correlate_modules():
     """Genes are independent: modules that share most of their genes are, too."""
     adata, _ = simulate_counts(6, 300, 20, mean=2.0, seed=2)
     model = hc.CSCore(adata, "sample", depth="depth")
-    with pytest.warns(hc.DataWarning, match="share genes"):
+    with pytest.warns(hc.DataWarning, match="shares? genes"):
         r = model.module_correlation({"a": names(*range(12)), "b": names(*range(4, 16))})
     assert abs(value(r, "a", "b")) < 0.3
     assert value(r, "a", "b", "p_value") > 0.001
@@ -199,7 +209,7 @@ def test_gmt_file(model, tmp_path):
         ({"one": names(0, 1), "two": []}, "module 'two' has 0 genes"),
         ({"one": names(0, 1), "two": "gene2"}, "give a list of genes"),
         ({"one": names(0, 1), "gene5": names(2, 3)}, "is the name of a gene"),
-        ({1: names(0, 1), "two": names(2, 3)}, "must be texts"),
+        ({1: names(0, 1), "two": names(2, 3)}, "must be strings"),
         ({}, "no module"),
         (3, "sets must be a mapping"),
         ({"one": names(0, 1)}, "there is one module"),
