@@ -15,6 +15,7 @@ from hiercorr.errors import DataWarning, InputError, between_0_and_1, one_of
 from hiercorr.interpretation.asked import PairsAsked, partners_of, unordered
 from hiercorr.results.feature_types import with_types
 from hiercorr.results.frames import n_pairs
+from hiercorr.results.kinds import DIFFERENCES, EXPLORATORY, PARTIAL, refuse_kinds
 from hiercorr.results.layout import is_list, listed_ends, scope
 from hiercorr.results.pairs import effects, known_gene
 from hiercorr.results.result import CorrelationResult
@@ -157,7 +158,8 @@ def evidence(
     between : CorrelationResult
         Result of level between, e.g. from :class:`hiercorr.Pseudobulk`.
     exploratory, bayesian : CorrelationResult, optional
-        Results shown alongside; they do not affect the class.
+        Results shown alongside, that of :class:`hiercorr.BayesianCorrelation` as `bayesian`; they
+        do not affect the class.
     q : float
         Threshold of the q-values.
 
@@ -168,8 +170,10 @@ def evidence(
     Raises
     ------
     InputError
-        If a result has no pairs of a target or the wrong level, the two results have no pairs or
-        samples in common, or the pairs need more memory than is available.
+        If a result has no pairs of a target or the wrong level, or is of differences (as from
+        :func:`hiercorr.differential`), of partial correlations (:func:`hiercorr.direct_partners`)
+        or, within and between, exploratory (:class:`hiercorr.CellCorrelation`); if the two results
+        have no pairs or samples in common, or the pairs need more memory than is available.
 
     Examples
     --------
@@ -302,6 +306,14 @@ def _check_layer(name: str, result: object) -> None:
     level = result.dataset.attrs.get("level")
     if name in ("within", "between") and level != name:
         raise InputError(f"{name}= needs a result of level {name!r}, this one has level {level!r}")
+    kinds = (DIFFERENCES, PARTIAL) if name == "exploratory" else (DIFFERENCES, PARTIAL, EXPLORATORY)
+    refuse_kinds(result.dataset, f"{name}=", "evidence is of marginal correlations", *kinds)
+    model = result.dataset.attrs.get("model")
+    if name == "bayesian" and model != "BayesianCorrelation":
+        raise InputError(
+            f"bayesian= needs a result of BayesianCorrelation, and this one is of {model!r}: leave "
+            "it out"
+        )
 
 
 def _classes(table: pd.DataFrame, q: float) -> pd.Categorical:

@@ -17,6 +17,7 @@ from hiercorr.counts.names import name_of
 from hiercorr.errors import DataWarning, InputError, number, unknown_name, whole_number
 from hiercorr.inference.multiplicity import benjamini_hochberg
 from hiercorr.modules.donor_values import mean_of_pairs, sample_correlations
+from hiercorr.results.kinds import DIFFERENCES, refuse_kinds
 from hiercorr.results.layout import need_all_pairs
 from hiercorr.results.pairs import ids_of
 from hiercorr.results.result import CorrelationResult
@@ -318,8 +319,7 @@ def _matrix(result: object) -> tuple[Array, NDArray[np.bool_]]:
     if not isinstance(result, CorrelationResult):
         raise InputError(f"result must be a CorrelationResult, not {type(result).__name__}")
     need_all_pairs(result.dataset, "result: connectivity needs")
-    if "difference" in result.dataset or "largest_difference" in result.dataset:
-        raise InputError("result is of differences: connectivity is of correlations")
+    refuse_kinds(result.dataset, "result", "connectivity is of correlations", DIFFERENCES)
     return _filled(result.dataset["correlation"].values)
 
 
