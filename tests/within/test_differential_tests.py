@@ -266,10 +266,6 @@ def test_slope_has_no_bound(data):
             r"cannot read contrast=: 'arm\[T.x\] \+ 1' has an unknown coefficient",
         ),
         (
-            {"permutations": 99, "contrast": "arm[T.b] - batch[T.y]", "formula": "~ batch"},
-            r"permutations test 'arm\[T.b\]', and contrast='arm\[T.b\] - batch\[T.y\]'",
-        ),
-        (
             {"permutations": 99, "condition": "age", "formula": "~ age + I(age**2)"},
             "valid for the condition and blocks only",
         ),
