@@ -77,3 +77,21 @@ def test_report_joins_correlations_only(kinds, tmp_path, undrawn):
     )
     assert done.exit_code == 0, done.output
     assert "cell-state only" in (tmp_path / "r.html").read_text()
+
+
+def test_evidence_names_the_result_without_the_target(kinds):
+    adata, _ = simulate_counts(8, 80, 6, mean=3, within=0.5, seed=1)
+    few = hc.Pseudobulk(adata, "sample", depth="depth", genes=["gene0", "gene1"]).fit()
+    with pytest.raises(hc.InputError, match="between= has no pairs of 'gene3': unknown gene"):
+        hc.evidence("gene3", within=kinds["within"], between=few)
+
+
+def test_results_are_counted_in_english(kinds):
+    from hiercorr.cli.options import table_text
+    from hiercorr.results.layout import scope
+
+    one = kinds["within"].pairs(n=1)
+    assert "8.000" not in table_text(one.assign(n_samples=8, n_donors=8.0))
+    adata, _ = simulate_counts(8, 80, 6, mean=3, within=0.5, seed=1)
+    listed = hc.CSCore(adata, "sample", depth="depth").fit(pairs=[("gene0", "gene1")])
+    assert scope(listed.dataset) == "1 listed pair"
