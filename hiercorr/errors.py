@@ -344,6 +344,17 @@ def _is_number(value: object) -> TypeGuard[float]:
     return isinstance(value, Real) and not isinstance(value, bool)
 
 
+def n_of(n: int, noun: str) -> str:
+    """Return a number of things.
+
+    Examples
+    --------
+    >>> n_of(1, "pair"), n_of(1200, "pair")
+    ('1 pair', '1,200 pairs')
+    """
+    return f"{n:,} {noun}{'' if n == 1 else 's'}"
+
+
 def unknown_name(kind: str, name: object, known: Iterable[object]) -> InputError:
     """Build the error for an unknown name, offering the nearest ones.
 

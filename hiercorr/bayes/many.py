@@ -32,13 +32,13 @@ from hiercorr.bayes.pair import Z_NODES
 from hiercorr.bayes.priors import Acting, Priors
 from hiercorr.bayes.setup import Intervals, Setup
 from hiercorr.counts.counts import Counts
+from hiercorr.counts.names import FeatureNames, refuse_repeated
 from hiercorr.errors import (
     MAX_REPEATS,
     InputError,
     listed,
     one_of,
     true_or_false,
-    unknown_name,
     valid_seed,
     whole_number,
 )
@@ -391,6 +391,7 @@ def fit_many(
     target: str,
     genes: Sequence[str] | None,
     options: ManyOptions,
+    known: FeatureNames,
 ) -> CorrelationResult:
     """Fit one gene against many; see :meth:`hiercorr.BayesianCorrelation.fit_many`.
 
@@ -402,13 +403,15 @@ def fit_many(
     target : str
     genes : sequence of str, optional
     options : ManyOptions
+    known : FeatureNames
+        Names of the genes of the model, for those that are unknown.
 
     Returns
     -------
     CorrelationResult
     """
     started = time.perf_counter()
-    fitted = _curves(counts.take(_chosen(counts, target, genes)), setup, target, options)
+    fitted = _curves(counts.take(_chosen(counts, target, genes, known)), setup, target, options)
     sparse = _sparse(fitted) if options.shrink == "sparse" else None
     likelihood = np.array([c.zeta for c in fitted.curves])
     acting = setup.acting("grids")
@@ -489,7 +492,9 @@ def fit_many(
 _INDEPENDENT = "independent, from a posterior on a grid, not MCMC"
 
 
-def _chosen(counts: Counts, target: str, genes: Sequence[str] | None) -> NDArray[np.int64]:
+def _chosen(
+    counts: Counts, target: str, genes: Sequence[str] | None, known: FeatureNames
+) -> NDArray[np.int64]:
     """Return the positions of the target and its partners."""
     if genes is None:
         names = list(counts.genes)
@@ -497,7 +502,8 @@ def _chosen(counts: Counts, target: str, genes: Sequence[str] | None) -> NDArray
         genes = [counts.named(g) for g in genes]
         for g in genes:
             if g not in counts.genes:
-                raise unknown_name("gene", g, counts.genes)
+                raise known.unknown("gene", g)
+        refuse_repeated("genes=", genes)
         names = list(dict.fromkeys([target, *genes]))
     if len(names) < 2:
         raise InputError(f"no gene other than the target {target!r}: name more with genes=")

@@ -400,7 +400,8 @@ class BayesianCorrelation(Specified):
         self._setup.check_grids()
         target = str(self._reader.named(target))
         with logged("BayesianCorrelation.fit_many: partners of %s", target):
-            return fit_many(self._with(target), self._setup, target, partners, options)
+            counts, names = self._with(target), self._reader.names
+            return fit_many(counts, self._setup, target, partners, options, names)
 
     def pair(
         self, gene_a: str, gene_b: str, structure: str | None = None, priors: Priors | None = None

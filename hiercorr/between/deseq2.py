@@ -105,7 +105,7 @@ def differential_expression(
             "DESeq2 takes one size factor of each sample, and these sums have features of several "
             "types: keep one, e.g. samples[:, samples.var['feature_types'] == 'Gene Expression']"
         )
-    weights = model.design.contrasts({"contrast": contrast})[0]
+    weights = model.design.difference(contrast)
     names, at = model.expression.columns, model.samples.obs_names
     counts = pd.DataFrame(np.asarray(model.samples[:, names].X, np.int64), at, names)
     design = pd.DataFrame(model.design.matrix, at, model.design.names)

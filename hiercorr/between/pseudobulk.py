@@ -509,7 +509,7 @@ class Pseudobulk(Specified):
 
     def _groups(self, condition: str) -> slopes.Groups:
         """Return the groups of a column of the formula."""
-        columns = list(self._interaction_terms(condition))
+        columns = list(self._interaction_terms(condition, "condition="))
         values = self.design.table[condition]
         if pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values):
             raise InputError(
@@ -775,16 +775,18 @@ class Pseudobulk(Specified):
             problem = problem.with_block_correlation(asked.method)
         return problem
 
-    def _interaction_terms(self, column: str) -> tuple[int, ...]:
+    def _interaction_terms(self, column: str, argument: str = "interaction=") -> tuple[int, ...]:
         """Find the coefficients of a column of the formula."""
         if column not in self.design.table:
-            raise unknown_name(
-                "interaction: column of the formula", column, self.design.table.columns
+            error = unknown_name("column of the formula", column, self.design.table.columns)
+            raise InputError(
+                f"{argument} {error}; a column of obs must be in the formula of the model: add it "
+                "to formula="
             )
         terms = own_coefficients(self.design.names, column)
         if not terms:
             raise InputError(
-                f"interaction: the formula {self.design.formula!r} contains {column!r} only "
+                f"{argument} the formula {self.design.formula!r} contains {column!r} only "
                 "inside other terms; add it as a "
                 "term of its own"
             )

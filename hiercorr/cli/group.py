@@ -61,6 +61,9 @@ class _Group(click.Group):
             if name not in flags:
                 return found[0]
             flag, switch = flags[name]
+            if name == "contrast" and value.startswith("("):  # (column, level, baseline)
+                value = ",".join(_QUOTED.findall(value)[-2:])
+                return f"{flag} {value!r}" if " " in value else f"{flag} {value}"
             value = "" if switch and value == "True" else value.strip("'\"")
             value = _ONE_ENTRY.sub(r"'\1=\2'", value)
             return f"{flag} {value}".rstrip() if value else flag
@@ -74,8 +77,9 @@ class _Group(click.Group):
 # name=value or name= as in "pass overwrite=True" and "lower min_cells= or choose others"
 _ARGUMENT = re.compile(
     r"(?:(?<![\w.'\"(-])|(?<=\s\()(?=\w+=\)))([a-z]\w*)="
-    r"('[^']*'|\"[^\"]*\"|\{[^}]*\}|\[[^]]*\]|[\w.~-]*\w)?(?!\w)"
+    r"('[^']*'|\"[^\"]*\"|\{[^}]*\}|\[[^]]*\]|\('[^()]*'\)|[\w.~-]*\w)?(?!\w)"
 )
+_QUOTED = re.compile(r"'([^']*)'")
 _MODEL = re.compile(r"CSCore\(([a-z_]+)=('[^']*'|True)\)")  # as in "CSCore(depth_adjust=True)"
 _ONE_ENTRY = re.compile(r"^\{'([^']*)': '([^']*)'\}$")  # as in "depth={'rna': 'column of obs'}"
 

@@ -274,7 +274,7 @@ def table_text(table: pd.DataFrame) -> str:
     if table.empty:
         return "No pairs."
     out = table.astype(object)
-    for column in table.select_dtypes("number"):
+    for column in table.select_dtypes("floating"):
         out[column] = [format_cell(str(column), float(v)) for v in table[column]]
     return str(out.to_string())
 

@@ -364,13 +364,14 @@ def report(results: Sequence[Path], output: Path, gene: str | None, **options: A
     from hiercorr import evidence, load
     from hiercorr import report as write
     from hiercorr.results import CorrelationResult
+    from hiercorr.results.kinds import kind_of
     from hiercorr.results.layout import has_all_pairs
 
     loaded = [load(r) for r in results]
     single = [r for r in loaded if isinstance(r, CorrelationResult)]
     levels: dict[str, Any] = {}
     for result in single:
-        if not result.dataset.attrs.get("exploratory"):
+        if not result.dataset.attrs.get("exploratory") and kind_of(result.dataset) is None:
             levels.setdefault(str(result.dataset.attrs.get("level")), result)
     both = None
     if {"within", "between"} <= set(levels):

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from hiercorr.counts.counts import Counts
 from hiercorr.counts.formats import unknown_column
 from hiercorr.counts.selection import aligned
-from hiercorr.errors import InputError, numbers, text
+from hiercorr.errors import InputError, n_of, numbers, text
 
 _NO_NUMBER = "cmM"  # kinds that numpy turns into numbers: complex numbers, times
 
@@ -126,7 +126,7 @@ def coded(
         levels.sort(key=str)
     if len(levels) != 2:
         raise InputError(
-            f"{kind} {name!r} is not numeric and has {len(levels)} levels "
+            f"{kind} {name!r} is not numeric and has {n_of(len(levels), 'level')} "
             f"({', '.join(map(repr, levels[:3]))}{', ...' if len(levels) > 3 else ''}): give "
             "numbers, or two levels, e.g. whether it is one of them"
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -35,6 +36,8 @@ class FeatureNames:
         Feature table of the data, searched for an unknown name.
     shared : dict of list
         Names that several features have, and how these are told apart.
+    empty : Index
+        Names and ids of features without a count in the chosen cells, which are not selected.
     """
 
     genes: pd.Index
@@ -42,6 +45,7 @@ class FeatureNames:
     left_out: pd.Series = field(default_factory=lambda: pd.Series(dtype=object))
     var: pd.DataFrame | None = None
     shared: dict[str, list[str]] = field(default_factory=dict)
+    empty: pd.Index = field(default_factory=lambda: pd.Index([], dtype=object))
 
     def named(self, gene: Any) -> Any:
         """Return the name of a gene that is given by its name or its id; others unchanged."""
@@ -62,10 +66,18 @@ class FeatureNames:
                 f"{str(name)!r} is of type {of_type!r}, whose features are left out: include them "
                 f"with CSCore(modalities={ALL!r}), or name this type in modalities="
             )
+        if name in self.empty:
+            return InputError(f"gene {str(name)!r} has no count in the chosen cells")
         if name in self.shared:
             return InputError(
                 f"{kind} {str(name)!r} is the name of several genes: name one of them, as "
                 f"{' or '.join(map(repr, self.shared[str(name)][:_LISTED]))}"
+            )
+        several = [part.strip() for part in str(name).split(",")]
+        if len(several) > 1 and pd.Index(several).isin(self.genes).all():
+            return InputError(
+                f"unknown {kind} {str(name)!r}, one text with {len(several)} genes: name each by "
+                f"itself, as in {several}; on the command line, repeat the option"
             )
         found = None if self.var is None else _found_in(self.var, str(name))
         spelt_here = str(name).lower() in self.genes.astype(str).str.lower()
@@ -76,6 +88,14 @@ class FeatureNames:
             f"unknown {kind} {str(name)!r}, but {spelt!r} is in the column {column!r} of var, "
             f"which can name the genes: pass gene_names={column!r}"
         )
+
+
+def refuse_repeated(argument: str, genes: Iterable[str]) -> None:
+    """Raise an error if a gene is named twice."""
+    names = pd.Index(list(genes), dtype=object)
+    repeated = names[names.duplicated()]
+    if len(repeated):
+        raise InputError(f"gene {str(repeated[0])!r} is named twice in {argument}")
 
 
 def name_of(gene: Any, genes: pd.Index, ids: pd.Index | None) -> Any:

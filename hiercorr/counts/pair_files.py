@@ -14,7 +14,8 @@ from hiercorr.counts.modalities import FEATURE_TYPES, GENES
 from hiercorr.errors import InputError, instance_of, listed, number, one_of, text, unknown_name
 
 ANCHORS = ("body", "start")
-_COLUMNS = ("gene_a", "gene_b")
+_COLUMNS = ["gene_a", "gene_b"]
+_HEADERS = (("gene_a", "gene_b"), ("ligand", "receptor"))
 
 
 def read_pairs(path: str | Path) -> pd.DataFrame:
@@ -23,8 +24,9 @@ def read_pairs(path: str | Path) -> pd.DataFrame:
     Parameters
     ----------
     path : str or Path
-        A table with the columns ``gene_a`` and ``gene_b`` (``.csv``, else separated by tabs or
-        spaces), two columns without a header, or ``.gmt``: each set is a gene and its partners.
+        A table with the columns ``gene_a`` and ``gene_b``, or ``ligand`` and ``receptor``, in any
+        case (separated by commas, semicolons, tabs or spaces), two columns without a header, or
+        ``.gmt``: each set is a gene and its partners.
 
     Returns
     -------
@@ -34,34 +36,47 @@ def read_pairs(path: str | Path) -> pd.DataFrame:
     Raises
     ------
     InputError
-        If the file does not exist or holds no pairs.
+        If the file does not exist, or a line does not have two names.
     """
     path = Path(path)
     if not path.is_file():
         raise InputError(f"pairs: there is no file {str(path)!r}")
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        text_of_file = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError(f"pairs: {str(path)!r} is not a text file ({error})") from error
-    lines = [line for line in lines if line.strip()]
+    lines = {k: line for k, line in enumerate(text_of_file.splitlines(), 1) if line.strip()}
     if path.suffix == ".gmt":
-        sets = [line.rstrip().split("\t") for line in lines]
+        sets = [line.rstrip().split("\t") for line in lines.values()]
         rows = [(s[0], partner) for s in sets for partner in s[2:] if partner and partner != s[0]]
-        return pd.DataFrame(rows, columns=list(_COLUMNS))
-    separator = "," if path.suffix == ".csv" else "\t" if lines and "\t" in lines[0] else None
-    parts = [[cell.strip().strip('"') for cell in line.split(separator)] for line in lines]
-    header = parts[0] if parts else []
-    if set(_COLUMNS) <= set(header):
-        columns, parts = [header.index(c) for c in _COLUMNS], parts[1:]
-    else:
-        columns = [0, 1]
-    short = next((k for k, row in enumerate(parts) if len(row) <= max(columns)), None)
-    if short is not None:
-        raise InputError(
-            f"pairs: line {short + 1 + (columns != [0, 1])} of {str(path)!r} has no two names: "
-            f"{lines[short]!r}"
-        )
-    return pd.DataFrame([[row[k] for k in columns] for row in parts], columns=list(_COLUMNS))
+        return pd.DataFrame(rows, columns=_COLUMNS)
+    separator = _separator(next(iter(lines.values()), ""), path.suffix == ".csv")
+    parts = {
+        k: [cell.strip().strip('"') for cell in line.split(separator)] for k, line in lines.items()
+    }
+    columns = [0, 1]
+    if parts:
+        first = min(parts)
+        header = [cell.lower() for cell in parts[first]]
+        known = next((names for names in _HEADERS if set(names) <= set(header)), None)
+        if known is not None:
+            columns = [header.index(name) for name in known]
+            del parts[first]
+    for k, row in parts.items():
+        names = [row[c] for c in columns if c < len(row)]
+        if len(names) < 2 or not all(names):
+            raise InputError(
+                f"pairs: line {k} of {str(path)!r} does not have two names: {lines[k]!r}"
+            )
+    return pd.DataFrame([[row[c] for c in columns] for row in parts.values()], columns=_COLUMNS)
+
+
+def _separator(line: str, comma_first: bool) -> str | None:
+    """Return what separates the columns, by the first line; None: spaces."""
+    if not comma_first and "\t" not in line and len(line.split()) > 1 and ";" not in line:
+        return None
+    order = ",;\t" if comma_first else "\t;,"
+    return next((mark for mark in order if mark in line), None)
 
 
 def nearby_pairs(

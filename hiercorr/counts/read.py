@@ -31,7 +31,7 @@ from hiercorr.counts.modalities import Modalities, check_features
 from hiercorr.counts.names import FeatureNames, warn_of_shared
 from hiercorr.counts.selection import Selection
 from hiercorr.counts.sources import DataSource, Source, blocks
-from hiercorr.counts.targets import targets_first
+from hiercorr.counts.targets import header_hint, targets_first
 from hiercorr.design.samples import with_combinations
 from hiercorr.errors import InputError
 
@@ -200,7 +200,11 @@ class CountReader:
     @property
     def names(self) -> FeatureNames:
         """Names of the selected genes."""
-        return replace(self._names, genes=self.counts.genes, ids=self.counts.ids)
+        none = self._scan.total == 0
+        empty = self._genes[none].astype(str)
+        if self._names.ids is not None:
+            empty = empty.append(self._names.ids[none].astype(str))
+        return replace(self._names, genes=self.counts.genes, ids=self.counts.ids, empty=empty)
 
     def with_gene(self, gene: str | None) -> Counts:
         """Return the counts of the selection and of one more gene; None: of the selection."""
@@ -216,7 +220,8 @@ class CountReader:
         """
         at = self._genes.get_indexer(pd.Index(genes))
         if (at < 0).any():
-            raise self._names.unknown("gene (pairs=)", genes[int(np.flatnonzero(at < 0)[0])])
+            error = self._names.unknown("gene (pairs=)", genes[int(np.flatnonzero(at < 0)[0])])
+            raise InputError(f"{error}{header_hint(genes, at >= 0)}")
         return [gene for gene, k in zip(genes, at, strict=True) if self._scan.total[k] == 0]
 
     def with_genes(self, genes: Sequence[str], first: Sequence[str] = ()) -> Counts:

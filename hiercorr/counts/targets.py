@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from hiercorr.counts.counts import Counts
 from hiercorr.counts.pair_files import read_pairs
-from hiercorr.errors import DataWarning, InputError, listed
+from hiercorr.errors import DataWarning, InputError, listed, n_of
 from hiercorr.runtime.user_warnings import warn
 
 Target: TypeAlias = str | Sequence[str] | None
@@ -139,19 +139,29 @@ def _distinct(a: NDArray, b: NDArray, ordered: bool = False) -> PairList:
     i, j = names.get_indexer(a), names.get_indexer(b)
     same = np.flatnonzero(i == j)
     if len(same) and not ordered:
-        raise InputError(f"pairs: {a[same[0]]!r} with itself is no pair")
+        raise InputError(f"pairs: {a[same[0]]!r} with itself is not a pair")
     low, high = (i, j) if ordered else (np.minimum(i, j), np.maximum(i, j))
     _, first = np.unique(low * np.int64(len(names)) + high, return_index=True)
     if len(first) < len(a):
         repeated = np.setdiff1d(np.arange(len(a)), first)
         warn(
-            f"{len(repeated):,} pairs are listed more than once, e.g. {a[repeated[0]]!r} and "
-            f"{b[repeated[0]]!r}: each is estimated once",
+            f"{n_of(len(repeated), 'pair')} {'is' if len(repeated) == 1 else 'are'} listed more "
+            f"than once, e.g. {a[repeated[0]]!r} and {b[repeated[0]]!r}: each is estimated once",
             DataWarning,
         )
         first.sort()
         a, b = a[first], b[first]
     return PairList(a, b)
+
+
+def header_hint(genes: Sequence[str], known: NDArray[np.bool_]) -> str:
+    """Say that the first pair may be a header if no gene has its names, and others are known."""
+    if known[:2].any() or not known[2:].any():
+        return ""
+    return (
+        f"; the first pair, {genes[0]!r} and {genes[1]!r}, looks like the header of a file: name "
+        "these columns gene_a and gene_b, or leave the line out"
+    )
 
 
 def without_counts(pairs: PairList, empty: Sequence[str]) -> PairList:
@@ -165,7 +175,10 @@ def without_counts(pairs: PairList, empty: Sequence[str]) -> PairList:
     if not empty:
         return pairs
     none = np.isin(pairs.a, list(empty)) | np.isin(pairs.b, list(empty))
-    stated = f"{len(empty)} genes of pairs= have no count in the chosen cells, e.g. {empty[0]!r}"
+    stated = (
+        f"{n_of(len(empty), 'gene')} of pairs= {'has' if len(empty) == 1 else 'have'} no count in "
+        f"the chosen cells, e.g. {empty[0]!r}"
+    )
     if none.all():
         raise InputError(f"{stated}, and no pair is left")
     warn(f"{stated}: {none.sum():,} pairs are left out", DataWarning)

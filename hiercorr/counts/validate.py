@@ -14,7 +14,7 @@ from hiercorr import kernels
 from hiercorr.counts.counts import Counts
 from hiercorr.counts.formats import unknown_column
 from hiercorr.counts.modalities import are_genes
-from hiercorr.counts.names import FeatureNames
+from hiercorr.counts.names import FeatureNames, refuse_repeated
 from hiercorr.counts.plausibility import (
     CellSample,
     reads_per_molecule,
@@ -656,7 +656,5 @@ def _named_genes(features: FeatureNames, genes: Any) -> NDArray[np.int64]:
     found = names.get_indexer(values)
     if (found < 0).any():
         raise features.unknown("gene", values[np.flatnonzero(found < 0)[0]])
-    repeated = pd.Index(values)[pd.Index(values).duplicated()]
-    if len(repeated):
-        raise InputError(f"gene {repeated[0]!r} is named twice in genes=")
+    refuse_repeated("genes=", values)
     return found

@@ -53,23 +53,45 @@ class DesignMatrix:
                 raise InputError(
                     f"contrast {name!r} has the name of a coefficient: give it another name"
                 )
-        return np.array([self._contrast(name, what) for name, what in wanted.items()]).reshape(
-            -1, len(self.names)
-        )
+        return np.array(
+            [self._contrast(f"contrast {name!r}", what) for name, what in wanted.items()]
+        ).reshape(-1, len(self.names))
 
-    def _contrast(self, name: str, wanted: str | Sequence[str]) -> NDArray[np.float64]:
+    def difference(self, contrast: str | Sequence[str]) -> NDArray[np.float64]:
+        """Return the weights of the coefficients in the one difference of ``contrast=``.
+
+        Parameters
+        ----------
+        contrast : str or (column, level, baseline)
+            As for :meth:`contrasts`.
+
+        Raises
+        ------
+        InputError
+            If it contains the intercept, the value at the baseline, which is no difference.
+        """
+        weights = self._contrast("contrast=", contrast)
+        if abs(weights[0]) > 1e-9:
+            raise InputError(
+                f"contrast={contrast!r} contains the intercept, the value at the baseline: it is "
+                "not a difference; use coefficients such as "
+                f"{', '.join(map(repr, self.names[1:3]))}, without the intercept"
+            )
+        return weights
+
+    def _contrast(self, subject: str, wanted: str | Sequence[str]) -> NDArray[np.float64]:
         if isinstance(wanted, str):
-            weights = self._expression_contrast(name, wanted)
+            weights = self._expression_contrast(subject, wanted)
             if not weights.any():
-                raise InputError(f"contrast {name!r} is 0 for all coefficients: {wanted!r}")
+                raise InputError(f"{subject} {wanted!r} is 0 for all coefficients")
             return weights
         expected = "an expression or (column, level, baseline)"
-        parts = listed(f"contrast {name!r}", wanted, expected)
+        parts = listed(subject, wanted, expected)
         if len(parts) != 3:
-            raise InputError(f"contrast {name!r} must be {expected}, not {wanted!r}")
+            raise InputError(f"{subject} must be {expected}, not {wanted!r}")
         weights = self._level_contrast(*parts)
         if not weights.any():
-            raise InputError(f"contrast {name!r} compares a level with itself: {tuple(wanted)!r}")
+            raise InputError(f"{subject} compares a level with itself: {tuple(wanted)!r}")
         return weights
 
     def level_rows(self, column: str, levels: Sequence[Any]) -> NDArray[np.float64]:
@@ -98,7 +120,7 @@ class DesignMatrix:
         }
         return [k for k, name in enumerate(self.names) if name in own]
 
-    def _expression_contrast(self, name: str, expression: str) -> NDArray[np.float64]:
+    def _expression_contrast(self, subject: str, expression: str) -> NDArray[np.float64]:
         from formulaic.utils.constraints import LinearConstraints
 
         stated, rest = _with_symbols(expression, self.names)
@@ -107,7 +129,7 @@ class DesignMatrix:
         if unknown:
             found = str(unknown_name("coefficient", unknown[0], self.names)).split("; there are")[0]
             raise InputError(
-                f"cannot read contrast {name!r}: {found}; the coefficients are "
+                f"cannot read {subject}: {expression!r} has an {found}; the coefficients are "
                 f"{', '.join(self.names)}"
             )
         symbols = [_symbol(k) for k in range(len(self.names))]
@@ -115,14 +137,13 @@ class DesignMatrix:
             found = LinearConstraints.from_spec(stated, variable_names=symbols)
         except Exception as error:  # formulaic raises its own and SyntaxError
             raise InputError(
-                f"cannot read contrast {name!r}: {expression!r} is not a sum of coefficients times "
+                f"cannot read {subject}: {expression!r} is not a sum of coefficients times "
                 f"numbers; the coefficients are {', '.join(self.names)}"
             ) from error
         row = np.asarray(found.constraint_matrix, float)
         if len(row) != 1 or np.any(found.constraint_values):
             raise InputError(
-                f"contrast {name!r} must be one linear combination of coefficients, not "
-                f"{expression!r}"
+                f"{subject} must be one linear combination of coefficients, not {expression!r}"
             )
         return row[0]
 

@@ -12,6 +12,7 @@ import pandas as pd
 from hiercorr.counts.names import name_of
 from hiercorr.errors import DataWarning, InputError, listed, unknown_name
 from hiercorr.interpretation.evidence import check_names, different_choices
+from hiercorr.results.kinds import DIFFERENCES, PARTIAL, kind_of, refuse_kinds
 from hiercorr.results.layout import has_all_pairs, scope
 from hiercorr.results.pairs import ids_of
 from hiercorr.results.result import CorrelationResult
@@ -33,7 +34,7 @@ class Comparison:
     table : DataFrame
         One row per pair, level and result: ``gene_a``, ``gene_b``, ``level``, ``result``,
         ``correlation``, ``ci_lower``, ``ci_upper``, ``scale`` (``"expression"`` or
-        ``"log expression"``), ``flag``.
+        ``"log expression"``; followed by ``", partial"`` for direct partners), ``flag``.
 
     Examples
     --------
@@ -122,7 +123,8 @@ def compare(
     Raises
     ------
     InputError
-        If there is no result, no common pair, or a gene is unknown.
+        If there is no result, no common pair, or a gene is unknown; if a result is of differences,
+        or partial correlations (:func:`hiercorr.direct_partners`) are beside marginal ones.
 
     Warns
     -----
@@ -148,6 +150,7 @@ def compare(
             raise InputError(
                 f"result {name!r} is a {type(result).__name__}, not a CorrelationResult"
             )
+    _check_kinds(results)
     _warn_of_different_cells(results)
     check_names(results)
     first = next(iter(results.values()))
@@ -164,6 +167,15 @@ def compare(
     return Comparison(
         table.iloc[np.lexsort((table["level"] == "between", rank))].reset_index(drop=True)
     )
+
+
+def _check_kinds(results: Mapping[str, CorrelationResult]) -> None:
+    """Raise an error for differences, and for partial beside marginal correlations."""
+    partial = [name for name, r in results.items() if kind_of(r.dataset) == PARTIAL]
+    refused = [DIFFERENCES] if len(partial) == len(results) else [DIFFERENCES, PARTIAL]
+    for name, result in results.items():
+        use = "estimates of one quantity are compared"
+        refuse_kinds(result.dataset, f"result {name!r}", use, *refused)
 
 
 def _warn_of_different_cells(results: Mapping[str, CorrelationResult]) -> None:
@@ -226,6 +238,13 @@ def _levels(result: CorrelationResult) -> list[CorrelationResult]:
     return [result]
 
 
+def _scale(result: CorrelationResult) -> str:
+    attrs = result.dataset.attrs
+    if kind_of(result.dataset) == PARTIAL:
+        return f"{'log ' if attrs.get('scale') == 'log' else ''}expression, partial"
+    return "log expression" if attrs.get("level") == "between" else "expression"
+
+
 def _rows(
     name: str, result: CorrelationResult, pairs: list[tuple[str, str]]
 ) -> list[dict[str, Any]]:
@@ -261,7 +280,7 @@ def _rows(
                 "correlation": value,
                 "ci_lower": low,
                 "ci_upper": high,
-                "scale": "log expression" if level == "between" else "expression",
+                "scale": _scale(result),
                 "flag": describe_flag(int(estimate["flag"])),
             }
         )

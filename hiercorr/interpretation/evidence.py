@@ -11,12 +11,13 @@ import pandas as pd
 
 from hiercorr.counts.names import are_identifiers
 from hiercorr.counts.targets import PairList, Target, given_targets
-from hiercorr.errors import DataWarning, InputError, between_0_and_1, one_of
+from hiercorr.errors import DataWarning, InputError, between_0_and_1, n_of, one_of
 from hiercorr.interpretation.asked import PairsAsked, partners_of, unordered
 from hiercorr.results.feature_types import with_types
 from hiercorr.results.frames import n_pairs
+from hiercorr.results.kinds import DIFFERENCES, EXPLORATORY, PARTIAL, refuse_kinds
 from hiercorr.results.layout import is_list, listed_ends, scope
-from hiercorr.results.pairs import effects, known_gene
+from hiercorr.results.pairs import effects, known_gene, row_of
 from hiercorr.results.result import CorrelationResult
 from hiercorr.results.text import format_cell
 from hiercorr.runtime.user_warnings import warn
@@ -157,7 +158,8 @@ def evidence(
     between : CorrelationResult
         Result of level between, e.g. from :class:`hiercorr.Pseudobulk`.
     exploratory, bayesian : CorrelationResult, optional
-        Results shown alongside; they do not affect the class.
+        Results shown alongside, that of :class:`hiercorr.BayesianCorrelation` as `bayesian`; they
+        do not affect the class.
     q : float
         Threshold of the q-values.
 
@@ -168,8 +170,10 @@ def evidence(
     Raises
     ------
     InputError
-        If a result has no pairs of a target or the wrong level, the two results have no pairs or
-        samples in common, or the pairs need more memory than is available.
+        If a result has no pairs of a target or the wrong level, or is of differences (as from
+        :func:`hiercorr.differential`), of partial correlations (:func:`hiercorr.direct_partners`)
+        or, within and between, exploratory (:class:`hiercorr.CellCorrelation`); if the two results
+        have no pairs or samples in common, or the pairs need more memory than is available.
 
     Examples
     --------
@@ -206,9 +210,20 @@ def evidence(
     check_names(given)
     if targets is None and within.target is not None:
         targets = (within.target,)
+    for target in targets or ():
+        for name, result in given.items():
+            _check_target(name, result, target)
     if targets is not None and len(targets) == 1:
         return _of_target(targets[0], given, q)
     return _of_pairs(targets, given, q)
+
+
+def _check_target(name: str, result: CorrelationResult, target: str) -> None:
+    """Raise an error that names the argument whose result has no pairs of a target."""
+    try:
+        row_of(result.dataset, target)
+    except InputError as error:
+        raise InputError(f"{name}= has no pairs of {target!r}: {error}") from None
 
 
 def _of_target(target: str, given: Mapping[str, CorrelationResult], q: float) -> Evidence:
@@ -217,7 +232,7 @@ def _of_target(target: str, given: Mapping[str, CorrelationResult], q: float) ->
     parts = [
         partners_of(result.dataset, target).add_prefix(f"{name}_") for name, result in given.items()
     ]
-    table = _classified(parts, "genes", q)
+    table = _classified(parts, "gene", q)
     table.index.name = "gene"
     return Evidence(target, with_types(table, given["within"].dataset), q, f"target {target}")
 
@@ -237,7 +252,7 @@ def _of_pairs(
         asked = PairsAsked(targets, None)
         about = f"{len(targets)} targets ({', '.join(targets[:3])}{', ...' * (len(targets) > 3)})"
     parts = [asked.table(dataset).add_prefix(f"{name}_") for name, dataset in datasets.items()]
-    table = _classified(parts, "pairs", q)
+    table = _classified(parts, "pair", q)
     table.index = table.index.set_names(["gene_a", "gene_b"])
     return Evidence(None, with_types(table, both[0]), q, about)
 
@@ -248,13 +263,14 @@ def _classified(parts: Sequence[pd.DataFrame], noun: str, q: float) -> pd.DataFr
     shared = keys[0].isin(keys[1])
     if not shared.any():
         what = "no gene except the target; fit both with the same genes="
-        if noun == "pairs":
+        if noun == "pair":
             what = "no pair; fit both with the same target= or pairs="
         raise InputError(f"the two results share {what}")
     if shared.sum() < max(len(parts[0]), len(parts[1])):
+        n = int(shared.sum())
         warn(
-            f"{shared.sum()} {noun} are in both results (within {len(parts[0])}, between "
-            f"{len(parts[1])}); the others are excluded",
+            f"{n_of(n, noun)} {'is' if n == 1 else 'are'} in both results (within "
+            f"{len(parts[0])}, between {len(parts[1])}); the others are excluded",
             DataWarning,
         )
     names = parts[0].index[shared]
@@ -302,6 +318,14 @@ def _check_layer(name: str, result: object) -> None:
     level = result.dataset.attrs.get("level")
     if name in ("within", "between") and level != name:
         raise InputError(f"{name}= needs a result of level {name!r}, this one has level {level!r}")
+    kinds = (DIFFERENCES, PARTIAL) if name == "exploratory" else (DIFFERENCES, PARTIAL, EXPLORATORY)
+    refuse_kinds(result.dataset, f"{name}=", "evidence is of marginal correlations", *kinds)
+    model = result.dataset.attrs.get("model")
+    if name == "bayesian" and model != "BayesianCorrelation":
+        raise InputError(
+            f"bayesian= needs a result of BayesianCorrelation, and this one is of {model!r}: leave "
+            "it out"
+        )
 
 
 def _classes(table: pd.DataFrame, q: float) -> pd.Categorical:

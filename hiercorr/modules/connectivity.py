@@ -22,6 +22,7 @@ from hiercorr.modules.donor_values import (
     sample_correlations,
     warn_of_incomplete,
 )
+from hiercorr.results.kinds import DIFFERENCES, refuse_kinds
 from hiercorr.results.layout import need_all_pairs
 from hiercorr.results.pairs import ids_of
 from hiercorr.results.result import CorrelationResult
@@ -325,8 +326,7 @@ def _matrix(result: object) -> tuple[Array, NDArray[np.bool_]]:
     if not isinstance(result, CorrelationResult):
         raise InputError(f"result must be a CorrelationResult, not {type(result).__name__}")
     need_all_pairs(result.dataset, "result: connectivity needs")
-    if "difference" in result.dataset or "largest_difference" in result.dataset:
-        raise InputError("result is of differences: connectivity is of correlations")
+    refuse_kinds(result.dataset, "result", "connectivity is of correlations", DIFFERENCES)
     return _filled(result.dataset["correlation"].values)
 
 

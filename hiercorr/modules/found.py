@@ -27,6 +27,7 @@ from hiercorr.errors import (
     whole_number,
     without_effect,
 )
+from hiercorr.results.kinds import DIFFERENCES, refuse_kinds
 from hiercorr.results.layout import need_all_pairs
 from hiercorr.results.pairs import estimates, ids_of
 from hiercorr.results.result import CorrelationResult
@@ -114,7 +115,9 @@ def find_modules(
     Parameters
     ----------
     result : CorrelationResult
-        Result with all pairs.
+        Result with all pairs, of correlations: differences of correlation are refused. The partial
+        correlations of :func:`hiercorr.direct_partners` are taken as they are: their modules are
+        groups of directly connected genes, and ``mean_correlation`` is of partial correlations.
     method : {"leiden", "hierarchical"}
         Leiden communities of the weighted graph (modularity), or average linkage of
         ``1 - weight``.
@@ -224,6 +227,7 @@ def _check_all_pairs(result: object) -> None:
     if not isinstance(result, CorrelationResult):
         raise InputError(f"result must be a CorrelationResult, not {type(result).__name__}")
     need_all_pairs(result.dataset, "modules need")
+    refuse_kinds(result.dataset, "result", "modules are of correlated genes", DIFFERENCES)
 
 
 def _tables(weight: Array, found: pd.Series, r: Array) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -27,7 +27,8 @@ def to_anndata(dataset: xr.Dataset, adata: ad.AnnData, key: str) -> ad.AnnData:
         )
     if layout.is_list(dataset):
         raise InputError(
-            "listed pairs are no matrix of genes, and have no place in an AnnData: use to_frame()"
+            "listed pairs are not a matrix of genes, and have no place in an AnnData: use "
+            "to_frame()"
         )
     ids = pairs.ids_of(dataset)
     named = genes if ids is None or genes.isin(adata.var_names).all() else ids

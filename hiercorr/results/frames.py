@@ -55,7 +55,7 @@ def one_pair(dataset: xr.Dataset, gene_a: str, gene_b: str) -> pd.Series:
     targets, genes = targets_of(dataset), pairs.genes_of(dataset)
     gene_a, gene_b = (pairs.known_gene(dataset, gene) for gene in (gene_a, gene_b))
     if gene_a == gene_b:
-        raise InputError(f"{gene_a!r} and {gene_b!r} are no pair: name two genes")
+        raise InputError(f"{gene_a!r} and {gene_b!r} are not a pair: name two genes")
     if targets is not None and not targets.isin([gene_a, gene_b]).any():
         raise InputError(
             f"this result has pairs of {_only(dataset)} only, not {gene_a!r} and {gene_b!r}"

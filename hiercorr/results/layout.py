@@ -12,7 +12,7 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
-from hiercorr.errors import InputError, unknown_name
+from hiercorr.errors import InputError, n_of, unknown_name
 
 Index = NDArray[np.int64]
 
@@ -54,7 +54,7 @@ def scope(dataset: xr.Dataset) -> str:
     if has_all_pairs(dataset):
         return "all pairs"
     if is_list(dataset):
-        return f"{dataset.sizes['pair']:,} listed pairs"
+        return n_of(dataset.sizes["pair"], "listed pair")
     targets = targets_of(dataset)
     assert targets is not None
     names = ", ".join(map(str, targets[:3]))

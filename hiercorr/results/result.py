@@ -13,6 +13,7 @@ from hiercorr.counts.selection import selected_cells
 from hiercorr.errors import (
     InputError,
     instance_of,
+    n_of,
     number,
     one_of,
     text,
@@ -915,7 +916,7 @@ class CorrelationResult:
 
     def __repr__(self) -> str:
         a = self.dataset.attrs
-        genes = f"{len(self.genes)} genes"
+        genes = n_of(len(self.genes), "gene")
         selected = selected_cells(a, 60)
         cells = f" ({selected})" if selected else ""
         donors = f" of {a['n_donors']} donors" if "n_donors" in a else ""

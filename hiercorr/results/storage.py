@@ -36,8 +36,8 @@ def check_target(path: Path, overwrite: bool) -> None:
     check_free(path, overwrite)
     if path.suffix == ".zarr" and path.is_dir() and not _is_result(path):
         raise InputError(
-            f"{str(path)!r} is a folder that is no result of hiercorr, such as counts: it is not "
-            "replaced, even with overwrite=True; choose another name"
+            f"{str(path)!r} is a folder that is not a result of hiercorr, such as counts: it is "
+            "not replaced, even with overwrite=True; choose another name"
         )
 
 
@@ -169,8 +169,8 @@ def _check_format(path: Path) -> None:
         if path.suffix == ".nc":
             raise InputError(f"cannot read {str(path)!r}: it is not HDF5; is the file complete?")
         raise InputError(
-            f"{str(path)!r} is no result: results are folders that end in .zarr and files that end "
-            "in .nc"
+            f"{str(path)!r} is not a result: results are folders that end in .zarr and files that "
+            "end in .nc"
         )
 
 

@@ -134,7 +134,7 @@ def matrix(dataset: xr.Dataset, variable: str) -> pd.DataFrame:
     """Return one pair variable as a table of genes x partners, or targets x genes."""
     if layout.is_list(dataset):
         raise InputError(
-            "this result has listed pairs, which are no matrix: use pairs(), or to_frame()"
+            "this result has listed pairs, which are not a matrix: use pairs(), or to_frame()"
         )
     known = [n for n in PAIR_VARIABLES if n in dataset and not n.startswith(LAYERED)]
     text("variable", variable)

@@ -41,5 +41,5 @@ def format_cell(column: str, value: object) -> str:
     if column.endswith(P_VALUES):
         return p_text(value)
     whole = column in ("df", "df_denominator") and value % 1 == 0
-    integer = column in ("ess_bulk", "ess_tail") or whole
+    integer = column in ("ess_bulk", "ess_tail", "size") or column.startswith("n_") or whole
     return f"{value:.0f}" if integer else f"{value:.3f}"

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from hiercorr import moments
 from hiercorr.counts.counts import Counts
-from hiercorr.counts.names import FeatureNames
+from hiercorr.counts.names import FeatureNames, refuse_repeated
 from hiercorr.errors import InputError, listed
 from hiercorr.inference.random_effects import DonorGenes
 from hiercorr.results import tiling
@@ -264,21 +264,23 @@ def check_signature(
     Returns
     -------
     list of str
-        Genes of the group, each once.
+        Genes of the group.
     ndarray or str
         Weight of each of them, or the name of the weights.
 
     Raises
     ------
     InputError
-        If there are fewer than 2 genes, one is unknown, or a weight is missing or not valid.
+        If there are fewer than 2 genes, one is unknown or named twice, or a weight is missing or
+        not valid.
     """
     named = listed("genes", genes, "a list of gene names")
     if not all(isinstance(gene, str) for gene in named):
         raise InputError(f"genes must be a list of gene names, not {genes!r}")
     if not name:
         raise InputError("name= is empty: name the signature")
-    members = list(dict.fromkeys(known.named(gene) for gene in named))
+    members = [known.named(gene) for gene in named]
+    refuse_repeated("genes=", members)
     if len(members) < 2:
         raise InputError(
             f"a signature needs at least 2 genes; {len(members)} given: use fit(target=)"

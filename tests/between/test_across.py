@@ -248,7 +248,7 @@ def test_listed_pairs_are_the_family():
 def test_pairs_have_an_order_and_are_listed_once():
     data = counts()
     pairs = [("g0", "g1"), ("g1", "g0"), ("g2", "g2")]
-    with pytest.warns(hc.DataWarning, match="1 pairs are listed more than once, e.g. 'g0'"):
+    with pytest.warns(hc.DataWarning, match="1 pair is listed more than once, e.g. 'g0'"):
         r = hc.AcrossCellTypes(
             data, "donor", "kind", TYPES, depth="depth", pairs=[*pairs, pairs[0]]
         ).fit()

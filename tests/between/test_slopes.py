@@ -133,7 +133,11 @@ def test_moderated_tests_find_the_changed_slopes():
     ("formula", "options", "message"),
     [
         ("~ arm + age", {"adjustment": "tukey"}, "has other terms"),
-        ("~ arm", {"condition": "site"}, "column of the formula"),
+        (
+            "~ arm",
+            {"condition": "site"},
+            "condition= unknown column of the formula 'site'.*add it to formula=",
+        ),
         ("~ arm + age", {"condition": "age"}, "is a number"),
         ("~ arm", {"adjustment": "scheffe"}, "adjustment"),
         ("~ arm", {"target": ["gene0", "gene1"]}, "one gene"),

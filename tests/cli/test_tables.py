@@ -79,5 +79,9 @@ def test_variability(tmp_path):
     assert "exists" in run("variability", given, *options, *chosen).output
     turned = ["--contrast", "ctrl,panobinostat", "--overwrite"]
     assert run("variability", given, *options, *chosen, *turned).exit_code == 0
+    done = run(
+        "variability", given, *options, "--condition", "patient_id", "-o", tmp_path / "o.csv"
+    )
+    assert "state one, e.g. --contrast PW" in done.output, done.output
     table = pd.read_csv(out, index_col="gene")["log2_fold_change"]
     assert (table + expected["log2_fold_change"].reindex(table.index)).abs().max() < 1e-6

@@ -48,7 +48,7 @@ def test_refuses(gbm, within, between):
     many = hc.Pseudobulk(gbm, **VEHICLE, genes=["FTL", "FTH1"]).fit()
     with pytest.raises(hc.InputError, match="share no gene"):
         hc.evidence("FTL", within=few, between=many)
-    with pytest.warns(hc.DataWarning, match="1 genes are in both"):
+    with pytest.warns(hc.DataWarning, match="1 gene is in both"):
         hc.evidence("FTL", within=few, between=between)
     both_arms = hc.Pseudobulk(gbm, "sample_id", depth="total_counts").fit()
     with pytest.warns(

@@ -84,8 +84,8 @@ def test_save_and_load_refuse(result, tmp_path):
 NO_RESULTS = {
     "folder": "is a folder, but no result.*such as other.zarr",
     "empty.zarr": "no zarr folder; is it complete",
-    "text.txt": "is no result",
-    "table.csv": "is no result",
+    "text.txt": "is not a result",
+    "table.csv": "is not a result",
     "text.nc": "not HDF5; is the file complete",
     "empty.nc": "not HDF5; is the file complete",
     "counts.h5ad": "not a result of hiercorr: it has no schema_version",
@@ -168,7 +168,7 @@ def test_a_folder_that_is_no_result_is_never_replaced(small, result, tmp_path, d
     for name in ("counts.zarr", "notes.zarr"):
         path = tmp_path / name
         before = sorted(p.relative_to(path) for p in path.rglob("*"))
-        with pytest.raises(hc.InputError, match="is no result of hiercorr"):
+        with pytest.raises(hc.InputError, match="is not a result of hiercorr"):
             write(path)
         assert sorted(p.relative_to(path) for p in path.rglob("*")) == before
     path = result.save(tmp_path / "r.zarr")

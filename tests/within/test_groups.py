@@ -222,6 +222,11 @@ def test_refusals(three, options, text):
         hc.differential(given, **{"condition": "arm", **OPTIONS, **options})
 
 
+def test_spaces_around_the_name_of_a_test(three):
+    found = hc.differential(three, condition="arm", contrast="pairwise ", **OPTIONS).dataset
+    assert found.sizes["contrast"] == 3
+
+
 def test_methods_name_the_tests(three):
     hc2 = hc.differential(three, condition="arm", contrast="pairwise", **HC2, **OPTIONS)
     text = methods_text(hc2)

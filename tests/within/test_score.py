@@ -294,7 +294,7 @@ def test_two_samples_give_no_interval(data):
         (lambda d: d.obs["score"].replace(d.obs["score"].iloc[3], np.inf), {}, "is inf for 1 of"),
         (lambda d: np.full(d.n_obs, 3.3), {}, "is constant in every sample"),
         (lambda d: d.obs["arm"], {}, "is constant in every sample"),
-        (lambda d: np.full(d.n_obs, "a"), {}, "has 1 levels"),
+        (lambda d: np.full(d.n_obs, "a"), {}, "has 1 level "),
         (lambda d: d.obs["score"].to_numpy() + 1j, {}, "not complex"),
         (lambda d: pd.to_datetime(d.obs["score"].to_numpy()), {}, "not datetime"),
         ("score", {"name": "gene1"}, "is the name of a gene"),

@@ -114,7 +114,7 @@ def test_results_know_their_targets(model, asked):
     assert list(listed.top("FTL").index) == ["FTH1", pairs[1][0]]
     assert listed["FTH1", "FTL"]["correlation"] > 0.5
     for call, match in (
-        (lambda: listed.matrix(), "no matrix"),
+        (lambda: listed.matrix(), "not a matrix"),
         (lambda: listed.of("FTL"), "and no targets"),
         (lambda: listed["FTH1", "SPP1"], "not among the listed pairs"),
         (lambda: listed.top("SPP1"), "unknown gene of the listed pairs"),
@@ -212,7 +212,7 @@ def test_genes_outside_the_selection_are_read_once(model, gbm, monkeypatch):
         ({"target": ["FTL", "FLT"]}, "did you mean"),
         ({"target": "FTL", "pairs": [("FTL", "FTH1")]}, "pass one of them"),
         ({"pairs": []}, "pairs is empty"),
-        ({"pairs": [("FTL", "FTL")]}, "with itself is no pair"),
+        ({"pairs": [("FTL", "FTL")]}, "with itself is not a pair"),
         ({"pairs": [("FTL",)]}, "pairs must be"),
         ({"pairs": ["FT"]}, "pairs must be"),
         ({"pairs": [("FTL", 1)]}, "pairs must be"),
@@ -240,9 +240,9 @@ def test_pairs_in_every_form(model, tmp_path):
     for form in [*forms, str(tmp_path / "p.csv")]:
         pd.testing.assert_frame_equal(model.fit(pairs=form).pairs(), wanted)
     (tmp_path / "bad.csv").write_text("FTL,FTH1\nSPP1\n")
-    with pytest.raises(hc.InputError, match=r"line 2 of .* has no two names"):
+    with pytest.raises(hc.InputError, match=r"line 2 of .* does not have two names"):
         model.fit(pairs=tmp_path / "bad.csv")
-    with pytest.warns(hc.DataWarning, match="1 pairs are listed more than once"):
+    with pytest.warns(hc.DataWarning, match="1 pair is listed more than once"):
         twice = model.fit(pairs=[*pairs, ("FTH1", "FTL")])
     pd.testing.assert_frame_equal(twice.pairs(), wanted)
 
