@@ -2,6 +2,7 @@
 
 import inspect
 import re
+import warnings
 from functools import cache, lru_cache, partial
 from pathlib import Path
 
@@ -112,6 +113,17 @@ def sampled():
     )
     short_chains = {"draws": 100, "tune": 100, "chains": 2, "seed": 2, "target_accept": 0.8}
     return model.fit(**short_chains, rope=0.2, confidence=0.9)
+
+
+def joint():
+    """A joint posterior of two genes in 100 cells."""
+    adata = cells()[::25].copy()
+    model = hc.BayesianCorrelation(
+        adata, "sample_id", list(GENES[:2]), min_cells=5, heterogeneity=False, **DEPTH
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return model.fit(method="joint", draws=100, tune=100, chains=2, seed=2, progress=False)
 
 
 def restated(**attrs):
@@ -719,6 +731,18 @@ CASES = {
         TMM | {"Fieller et al. 1957", "Phipson & Smyth 2010"},
     ),
     # BayesianCorrelation
+    "joint": (
+        joint,
+        ["All genes were modelled jointly", "2 chains of 100"],
+        {
+            "Aitchison & Ho 1989",
+            "Barnard, McCulloch & Meng 2000",
+            "Kruschke 2018",
+            "Kumar et al. 2019",
+            "Vehtari et al. 2021",
+            "Yu & Meng 2011",
+        },
+    ),
     "posterior": (
         sampled,
         [

@@ -193,6 +193,6 @@ def test_shrunken_estimates_are_in_the_report(gbm, tmp_path):
         assert text in page
     assert "local false sign rates" in page  # the methods paragraph
     best = shrunken.top(n=1).iloc[0]
-    assert f"{best['shrunken_correlation']:.3g}" in page
+    assert f'data-value="{best["shrunken_correlation"]:.6f}'[:-1] in page
     page = hc.report(tmp_path / "z.html", shrunken, n=5, language="zh").read_text(encoding="utf-8")
     assert "局部错误符号率" in page

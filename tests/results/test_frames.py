@@ -68,7 +68,7 @@ def test_one_pair(all_pairs, target):
 def test_what_is_no_pair_is_refused(all_pairs, target, gbm):
     with pytest.raises(hc.InputError, match="did you mean 'FTH1'"):
         all_pairs["FTL", "FTH11"]
-    with pytest.raises(hc.InputError, match="no pair"):
+    with pytest.raises(hc.InputError, match="not a pair"):
         all_pairs["FTL", "FTL"]
     with pytest.raises(hc.InputError, match="pairs of 'FTL' only"):
         target["FTH1", "SPP1"]
