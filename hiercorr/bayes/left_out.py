@@ -221,7 +221,7 @@ def leave_donor_out(
     keep : ndarray of int
         Draws of each chain to use.
     settings : Settings
-        Of the new fits, of donors for which importance sampling is unreliable.
+        Settings of the fits without a donor for which importance sampling is unreliable.
     seed : int
 
     Returns

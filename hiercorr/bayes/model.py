@@ -360,8 +360,8 @@ class BayesianCorrelation(Specified):
             Use a prior of zeta that is estimated from all pairs. True: a normal distribution.
             ``"sparse"``: none for some pairs and any size for the others, together with the
             distribution of their heterogeneity (:mod:`hiercorr.bayes.sparse_prior`; from 60
-            partners). It adds ``local_fdr``, the probability of no correlation, and
-            ``bayesian_fdr``, the mean ``local_fdr`` of a pair and all with smaller ones.
+            partners). It adds ``local_fdr``, the probability that a pair is uncorrelated,
+            and ``bayesian_fdr``, the mean ``local_fdr`` of all pairs up to this one.
         draws : int
             Independent draws from each posterior. They are not MCMC: there is no R-hat.
         confidence : float

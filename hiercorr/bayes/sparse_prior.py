@@ -98,7 +98,7 @@ class SparsePosterior:
     Attributes
     ----------
     null : ndarray, shape (n_pairs,)
-        Probability of no correlation: the local false discovery rate.
+        Local false discovery rate: the posterior probability that the pair is uncorrelated.
     log_slab : ndarray, shape (n_pairs, n_zetas)
         Log mass of zeta if there is a correlation.
     tau : ndarray, shape (n_pairs, n_taus)

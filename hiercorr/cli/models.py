@@ -12,6 +12,7 @@ import click
 from hiercorr.cli.group import main
 from hiercorr.cli.options import (
     Output,
+    block_method_option,
     block_option,
     cell_covariates_option,
     data_options,
@@ -28,6 +29,7 @@ from hiercorr.cli.options import (
     module_weights_option,
     output_options,
     pairs_option,
+    permutations_option,
     require_sample,
     target_option,
     uncertainty_option,
@@ -208,11 +210,7 @@ def _split(
     type=click.Choice(["hierarchical", "HC2", "jackknife", "cluster"]),
     help="hierarchical or HC2 for the regression, jackknife or cluster for two groups.",
 )
-@click.option(
-    "--permutations",
-    type=int,
-    help="Number of permutations for p-values (all, if there are no more).",
-)
+@permutations_option
 @click.option("--seed", type=int, help="Seed of the permutations.")
 @output_options
 def differential(
@@ -328,16 +326,8 @@ def cell_types(
     help="Normalisation of library sizes, of each type.  [default: tmm]",
 )
 @block_option
-@click.option(
-    "--block-method",
-    type=click.Choice(["fixed", "correlation"]),
-    help="How donors with several samples enter.  [default: fixed]",
-)
-@click.option(
-    "--permutations",
-    type=int,
-    help="Number of permutations for p-values (all, if there are no more).",
-)
+@block_method_option
+@permutations_option
 @moderated_option
 @click.option("--seed", type=int, help="Seed of the permutations.")
 @output_options

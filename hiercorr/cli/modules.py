@@ -13,6 +13,7 @@ from hiercorr.cli.group import main
 from hiercorr.cli.models import contrast_of, run_model
 from hiercorr.cli.options import (
     Output,
+    block_method_option,
     block_option,
     cell_covariates_option,
     data_options,
@@ -22,6 +23,7 @@ from hiercorr.cli.options import (
     given,
     module_weights_option,
     output_options,
+    permutations_option,
     require_sample,
     sets_option,
     table_options,
@@ -175,24 +177,11 @@ def _donors_of(model: CSCore) -> tuple[list[str], Any]:
 def modules(
     data: Path,
     data_options: dict[str, Any],
-    genes: str | None,
-    covariates: str | None,
-    depth_adjust: bool | None,
-    block: str | None,
     output: Output,
     **options: Any,
 ) -> None:
     """Estimate the correlation of modules with each other within samples of DATA."""
-    output.check()
-    require_sample(data_options)
-    of_model = {
-        **data_options,
-        "genes": genes_of(genes),
-        "covariates": covariates,
-        "depth_adjust": depth_adjust,
-        "block": block,
-    }
-    run_model("modules", data, given(of_model), given(options), output)
+    _run_within("modules", data, data_options, options, output)
 
 
 @main.command("module-differences")
@@ -260,16 +249,8 @@ def module_differences(
     help="Normalisation of library sizes.  [default: tmm]",
 )
 @block_option
-@click.option(
-    "--block-method",
-    type=click.Choice(["fixed", "correlation"]),
-    help="How donors with several samples enter.  [default: fixed]",
-)
-@click.option(
-    "--permutations",
-    type=int,
-    help="Number of permutations for p-values (all, if there are no more).",
-)
+@block_method_option
+@permutations_option
 @click.option("--seed", type=int, help="Seed of the permutations.")
 @output_options
 def module_traits(
@@ -327,24 +308,11 @@ def module_traits(
 def direct_partners(
     data: Path,
     data_options: dict[str, Any],
-    genes: str | None,
-    covariates: str | None,
-    depth_adjust: bool | None,
-    block: str | None,
     output: Output,
     **options: Any,
 ) -> None:
     """Estimate partial correlations of genes within samples of DATA, given all other genes."""
-    output.check()
-    require_sample(data_options)
-    of_model = {
-        **data_options,
-        "genes": genes_of(genes),
-        "covariates": covariates,
-        "depth_adjust": depth_adjust,
-        "block": block,
-    }
-    run_model("direct_partners", data, given(of_model), given(options), output)
+    _run_within("direct_partners", data, data_options, options, output)
 
 
 @main.command()
@@ -407,6 +375,18 @@ def connectivity(
         options["contrast"] = contrast_of(condition, contrast)
     table = of_modules.compare_donors(values, samples, condition, **given(options))
     _write(table, output, rows)
+
+
+def _run_within(
+    name: str, data: Path, data_options: dict[str, Any], options: dict[str, Any], output: Output
+) -> None:
+    """Run a model of the correlations within samples; `options` are those of CSCore and its own."""
+    output.check()
+    require_sample(data_options)
+    own = dict(options)
+    of_model = {**data_options, "genes": genes_of(own.pop("genes"))}
+    of_model |= {key: own.pop(key) for key in ("covariates", "depth_adjust", "block")}
+    run_model(name, data, given(of_model), given(own), output)
 
 
 def _per_sample(

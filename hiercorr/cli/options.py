@@ -146,6 +146,16 @@ moderated_option = click.option(
 block_option = click.option(
     "--block", metavar="COL", help="Column of obs with the donor of each sample."
 )
+block_method_option = click.option(
+    "--block-method",
+    type=click.Choice(["fixed", "correlation"]),
+    help="How donors with several samples enter.  [default: fixed]",
+)
+permutations_option = click.option(
+    "--permutations",
+    type=int,
+    help="Number of permutations for p-values (all, if there are no more).",
+)
 modalities_option = click.option(
     "--modalities",
     metavar="TYPES",

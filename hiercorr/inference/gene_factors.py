@@ -63,12 +63,12 @@ def learn_factors(
     told = ((v < ABSENT).sum(0) >= 3) & (typical <= INFORMATIVE) & other.ravel()
     base = np.concatenate([prior.weight, prior.flip_weight])
     points = np.flatnonzero(base)
+    kept = prior.tau[prior.weight > 0], prior.flip[prior.flip_weight > 0]
     flat = np.zeros((len(points), x.shape[1]))
     at = np.flatnonzero(told)
     for start in range(0, len(at), _BLOCK):
         some = at[start : start + _BLOCK]
-        every = likelihood_of_pairs(x[:, some], v[:, some], prior.inflation)
-        flat[:, some] = every[points]
+        flat[:, some] = likelihood_of_pairs(x[:, some], v[:, some], prior.inflation, *kept)
     likelihood = flat.reshape(-1, teachers, n)
     as_all = base[points, None]
     added = max(_AS_ALL, _FEW / (n_donors - 1))

@@ -83,10 +83,12 @@ class HeterogeneityPrior:
     heterogeneous: float | None
 
 
-def _at_every_tau(effects: Array, variances: Array, inflation: Array) -> tuple[Array, Array, Array]:
+def _at_every_tau(
+    effects: Array, variances: Array, inflation: Array, taus: Array = TAU
+) -> tuple[Array, Array, Array]:
     """Compute mean, variance and restricted log likelihood at every tau, (n_taus, n_pairs) each."""
-    mean, variance, level = (np.empty((len(TAU), effects.shape[1])) for _ in range(3))
-    for a, tau in enumerate(TAU):
+    mean, variance, level = (np.empty((len(taus), effects.shape[1])) for _ in range(3))
+    for a, tau in enumerate(taus):
         spread = inflation[:, None] * (variances + tau**2)
         w = 1 / spread
         variance[a] = 1 / w.sum(0)
@@ -107,7 +109,7 @@ def likelihood_at_every_tau(effects: Array, variances: Array) -> Array:
     return _at_every_tau(effects, variances, np.ones(len(effects)))[2]
 
 
-def _by_chance(effects: Array, variances: Array) -> Array:
+def _by_chance(effects: Array, variances: Array, sizes: Array = FLIP) -> Array:
     """Compute the restricted log likelihood of correlations +-b, (n_flips, n_pairs).
 
     All donors have the same size, and signs as tossed by a coin: of the patterns of signs, that of
@@ -115,21 +117,23 @@ def _by_chance(effects: Array, variances: Array) -> Array:
     """
     w = 1 / variances
     total, moment = w.sum(0), (w * effects).sum(0)
-    squares, sizes = (w * effects**2).sum(0), (w * np.abs(effects)).sum(0)
+    squares, size = (w * effects**2).sum(0), (w * np.abs(effects)).sum(0)
     signs = (w * np.sign(effects)).sum(0)
     start = 0.5 * (np.log(w).sum(0) - np.log(total))
     start = start + (1 - (variances < ABSENT).sum(0)) * np.log(2)
     agree = start - 0.5 * (squares - moment**2 / total)
-    out = np.empty((len(FLIP), effects.shape[1]))
-    for k, b in enumerate(FLIP):
+    out = np.empty((len(sizes), effects.shape[1]))
+    for k, b in enumerate(sizes):
         rest = moment - b * signs
-        seen = start - 0.5 * (squares - 2 * b * sizes + b * b * total - rest**2 / total)
+        seen = start - 0.5 * (squares - 2 * b * size + b * b * total - rest**2 / total)
         seen[np.abs(signs) > 0.999999 * total] = -np.inf
         out[k] = np.logaddexp(agree, seen)
     return out
 
 
-def likelihood_of_pairs(effects: Array, variances: Array, inflation: Array) -> Array:
+def likelihood_of_pairs(
+    effects: Array, variances: Array, inflation: Array, taus: Array = TAU, flips: Array = FLIP
+) -> Array:
     """Compute the likelihood of every tau and flip, (n_taus + n_flips, n_pairs); the largest is 1.
 
     Parameters
@@ -138,9 +142,12 @@ def likelihood_of_pairs(effects: Array, variances: Array, inflation: Array) -> A
         0 and 1e30 where a donor has no information.
     inflation : ndarray, shape (n_donors,)
         Factor of each donor's variance.
+    taus, flips : ndarray
+        Points of both grids to use.
     """
-    level = _at_every_tau(effects, variances, inflation)[2]
-    both = np.concatenate([level, _by_chance(effects, inflation[:, None] * variances)])
+    level = _at_every_tau(effects, variances, inflation, taus)[2]
+    chance = _by_chance(effects, inflation[:, None] * variances, flips)
+    both = np.concatenate([level, chance])
     return np.exp(both - both.max(0))
 
 

@@ -150,9 +150,9 @@ def evidence(
     ----------
     target : str, sequence of str or None
         Target gene; several, whose distinct pairs are one family of tests; or None: the pairs of
-        both results, i.e. the listed pairs where a result has a list. One target has the q-values
-        of the results. Otherwise, a result that has more pairs than are asked for gets q-values
-        over these pairs (Benjamini-Hochberg), and one that has exactly these keeps its own.
+        both results, i.e. the listed pairs where a result has a list. For one target, the
+        q-values of the results are used. Otherwise q-values are recomputed over the pairs that were
+        requested (Benjamini-Hochberg), unless the result contains exactly these.
     within : CorrelationResult
         Result of level within, e.g. from :class:`hiercorr.CSCore`.
     between : CorrelationResult

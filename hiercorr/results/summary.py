@@ -222,9 +222,9 @@ def _notes(dataset: xr.Dataset, flags: pd.Series, has_q: bool) -> list[str]:
         notes.append(f"q: {attrs['q_method']} over {attrs['q_family']}.")
     if "local_fdr" in dataset:
         notes.append(
-            "lfdr: local false discovery rate, the posterior probability of no correlation "
-            f"({attrs['null_share']:.0%} of all pairs); FDR: its mean over a pair and all with "
-            "smaller ones."
+            "lfdr: local false discovery rate, the posterior probability that a pair is "
+            f"uncorrelated (as {attrs['null_share']:.0%} of all pairs are); FDR: expected share "
+            "of false pairs in the list that ends with this pair."
         )
     if "shrunken_pairs" in attrs:
         notes.append(

@@ -21,12 +21,13 @@ from hiercorr.design.samples import (
     Combination,
     check_block,
     refuse_swapped,
+    sample_name,
     sample_table,
     warn_of_few_donors,
     warn_of_repeated_donors,
 )
 from hiercorr.design.terms import split_terms
-from hiercorr.errors import DataWarning, EstimationWarning, InputError, unknown_name
+from hiercorr.errors import DataWarning, EstimationWarning, InputError, text, unknown_name
 from hiercorr.runtime.user_warnings import warn
 from hiercorr.within import differential_tests
 
@@ -110,6 +111,22 @@ class Condition:
         """
         within = self.block == self.sample and self.column != self.sample
         return Combination((self.sample, self.column)) if within else self.sample
+
+
+def condition_asked(
+    condition: str,
+    sample: str | Sequence[str],
+    formula: str | None,
+    block: str | None,
+    contrast: Contrast,
+) -> Condition:
+    """Check the options that state a condition; ``(1 | donor)`` of a formula is the block."""
+    sample = sample_name(sample)
+    text("condition", condition)
+    for name, value in (("formula", formula), ("block", block)):
+        text(name, value, optional=True)
+    formula, columns = formulas.random_blocks(formula, block)
+    return Condition(condition, sample, formula, columns[0] if columns else block, contrast)
 
 
 @dataclass(frozen=True)

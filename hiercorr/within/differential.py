@@ -20,8 +20,6 @@ from hiercorr.counts.counts import MIN_CELLS, Counts
 from hiercorr.counts.read import read_counts
 from hiercorr.counts.selection import Selection
 from hiercorr.counts.targets import Pairs, Target, Targets, pairs_asked, targets_first
-from hiercorr.design.formulas import random_blocks
-from hiercorr.design.samples import sample_name
 from hiercorr.errors import (
     MAX_REPEATS,
     EstimationWarning,
@@ -46,6 +44,7 @@ from hiercorr.within.condition import (
     Condition,
     ConditionDesign,
     check_pooled,
+    condition_asked,
     condition_design,
     condition_shuffles,
 )
@@ -218,10 +217,7 @@ def differential(
     >>> r.top(n=1).columns[:2].tolist()
     ['correlation', 'difference']
     """
-    sample = sample_name(sample)
-    text("condition", condition)
-    for name, value in (("formula", formula), ("block", block)):
-        text(name, value, optional=True)
+    asked = condition_asked(condition, sample, formula, block, contrast)
     one_of("precision", precision, tiling.DTYPE)
     between_0_and_1("confidence", confidence)
     one_of("method", method, DIFFERENTIAL_METHODS)
@@ -230,9 +226,6 @@ def differential(
     whole_number("permutations", permutations, optional=True, maximum=MAX_REPEATS)
     valid_seed(seed)
     true_or_false("progress", progress, optional=True)
-    formula, columns = random_blocks(formula, block)
-    block = columns[0] if columns else block
-    asked = Condition(condition, sample, formula, block, contrast)
     selection = Selection(
         asked.units,
         genes=genes,
@@ -241,7 +234,7 @@ def differential(
         subset=subset,
         min_cells=min_cells,
         small_samples=small_samples,
-        block=block,
+        block=asked.block,
         modalities=modalities,
         gene_names=gene_names,
     )
@@ -278,7 +271,7 @@ def differential(
                 problem,
                 question,
                 found.table[condition],
-                block is not None,
+                asked.block is not None,
                 uncertainty is not None,
             )
         pooled = (uncertainty or "jackknife") if method == "pooled" else None
@@ -295,7 +288,7 @@ def differential(
         "confidence": confidence,
         "precision": precision,
         "n_cells": counts.n_cells,
-        "sample_column": sample,
+        "sample_column": asked.sample,
         "theta": problem.fit.theta,
         "seed": seed if isinstance(seed, int) else None,
         "note": note_of(question),
@@ -534,7 +527,7 @@ def question_of(found: ConditionDesign, condition: str) -> differential_tests.Qu
 def attributes_of(
     asked: Condition, found: ConditionDesign, test: PairTest, method: str
 ) -> dict[str, Any]:
-    """Return the attributes that state what was tested, and how."""
+    """Return the attributes that describe the test."""
     shuffles = test.shuffles
     exact = shuffles is not None and shuffles.exact
     by_permutation = "permutation" + (", exact under exchangeability" if exact else "")

@@ -16,9 +16,7 @@ from hiercorr.counts.counts import MIN_CELLS, Counts
 from hiercorr.counts.gene_groups import Sets, named_sets
 from hiercorr.counts.read import CountReader
 from hiercorr.counts.selection import Selection
-from hiercorr.design.formulas import random_blocks
-from hiercorr.design.samples import sample_name
-from hiercorr.errors import DataWarning, InputError, between_0_and_1, text
+from hiercorr.errors import DataWarning, InputError, between_0_and_1
 from hiercorr.results import CorrelationResult, tiling
 from hiercorr.runtime import blas
 from hiercorr.runtime.log import logged
@@ -26,7 +24,7 @@ from hiercorr.runtime.resources import threads
 from hiercorr.runtime.user_warnings import warn
 from hiercorr.schema import Flag, build_dataset
 from hiercorr.within import differential_tests, fitting
-from hiercorr.within.condition import Condition, condition_design
+from hiercorr.within.condition import condition_asked, condition_design
 from hiercorr.within.differential import (
     PairTest,
     attributes_of,
@@ -122,14 +120,8 @@ def differential_correlation(
     >>> r.pairs()[["gene_a", "gene_b"]].to_numpy().tolist()
     [['ferritin', 'ribosome']]
     """
-    sample = sample_name(sample)
-    text("condition", condition)
-    for name, value in (("formula", formula), ("block", block)):
-        text(name, value, optional=True)
+    asked = condition_asked(condition, sample, formula, block, contrast)
     between_0_and_1("confidence", confidence)
-    formula, columns = random_blocks(formula, block)
-    block = columns[0] if columns else block
-    asked = Condition(condition, sample, formula, block, contrast)
     selection = Selection(
         asked.units,
         genes=genes,
@@ -138,7 +130,7 @@ def differential_correlation(
         subset=subset,
         min_cells=min_cells,
         small_samples=small_samples,
-        block=block,
+        block=asked.block,
         gene_names=gene_names,
     )
     always: list[str] = []
@@ -194,7 +186,7 @@ def differential_correlation(
                 "confidence": confidence,
                 "precision": "double",
                 "n_cells": counts.n_cells,
-                "sample_column": sample,
+                "sample_column": asked.sample,
                 "theta": problem.fit.theta,
                 "note": note_of(question),
                 **counts.attributes,

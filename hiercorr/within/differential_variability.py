@@ -17,9 +17,7 @@ from hiercorr._version import __version__
 from hiercorr.counts.counts import MIN_CELLS
 from hiercorr.counts.read import read_counts
 from hiercorr.counts.selection import Selection
-from hiercorr.design.formulas import random_blocks
-from hiercorr.design.samples import sample_name
-from hiercorr.errors import EstimationWarning, InputError, between_0_and_1, text
+from hiercorr.errors import EstimationWarning, InputError, between_0_and_1
 from hiercorr.inference import benjamini_hochberg
 from hiercorr.inference.variability import variance_regression
 from hiercorr.results.missing import proportion
@@ -29,7 +27,7 @@ from hiercorr.runtime.resources import threads
 from hiercorr.runtime.user_warnings import warn
 from hiercorr.schema import GENE_ID, Flag, describe_flag
 from hiercorr.within import fitting
-from hiercorr.within.condition import Condition, ConditionDesign, condition_design
+from hiercorr.within.condition import Condition, ConditionDesign, condition_asked, condition_design
 from hiercorr.within.options import Plan
 from hiercorr.within.variance_sums import variance_sums
 
@@ -108,14 +106,8 @@ def differential_variability(
     >>> table.columns[:3].tolist()
     ['overdispersion', 'log2_fold_change', 'se']
     """
-    sample = sample_name(sample)
-    text("condition", condition)
-    for name, value in (("formula", formula), ("block", block)):
-        text(name, value, optional=True)
+    asked = condition_asked(condition, sample, formula, block, contrast)
     between_0_and_1("confidence", confidence)
-    formula, columns = random_blocks(formula, block)
-    block = columns[0] if columns else block
-    asked = Condition(condition, sample, formula, block, contrast)
     selection = Selection(
         asked.units,
         genes=genes,
@@ -124,7 +116,7 @@ def differential_variability(
         subset=subset,
         min_cells=min_cells,
         small_samples=small_samples,
-        block=block,
+        block=asked.block,
         modalities=modalities,
         gene_names=gene_names,
     )
@@ -175,7 +167,7 @@ def differential_variability(
         "hiercorr_version": __version__,
         "n_cells": counts.n_cells,
         "n_samples": counts.n_samples,
-        "sample_column": str(sample),
+        "sample_column": str(asked.sample),
         "condition": condition,
         "formula": found.design.formula,
         "cell_terms": " + ".join(found.cell_terms) or None,
