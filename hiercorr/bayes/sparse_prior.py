@@ -22,14 +22,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from hiercorr.inference.random_effects import mixture
+from hiercorr.inference.mixtures import mixture
 
 Array = NDArray[np.float64]
 
 CENTRES = np.array([0.2, 0.3, 0.4, 0.5, 0.65, 0.8, 1.0, 1.3])  # of zeta, with both signs
 LEAST_PAIRS = 60
 _NULL_PAIRS = 10.0
-_STEPS, _TOLERANCE = 2000, 1e-6
 _LEAST = 1e-300
 
 
@@ -148,10 +147,10 @@ def learn(log_likelihood: NDArray, zeta: Array) -> SparsePrior:
     for i, curve in enumerate(log_likelihood):
         found[:, :, i] = np.exp(curve - curve.max()).astype(float) @ part.T
     flat = np.maximum(found.reshape(-1, n), _LEAST)
-    first = mixture(flat, steps=_STEPS, tolerance=_TOLERANCE).reshape(n_taus, -1)
+    first = mixture(flat).reshape(n_taus, -1)
     null = np.zeros_like(first)
     null[:, 0] = first.sum(1)  # null pairs differ between samples as all do
-    weight = mixture(flat, null.ravel(), _NULL_PAIRS, steps=_STEPS, tolerance=_TOLERANCE)
+    weight = mixture(flat, null.ravel(), _NULL_PAIRS)
     return SparsePrior(zeta, part, weight.reshape(n_taus, -1), n)
 
 

@@ -13,13 +13,13 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from hiercorr.inference.mixtures import mixture
 from hiercorr.inference.posterior import shows_tau
 from hiercorr.inference.random_effects import (
     ABSENT,
     TAU,
     informative,
     likelihood_at_every_tau,
-    mixture,
     pruned,
     tell_tau,
 )

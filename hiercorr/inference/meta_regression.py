@@ -18,6 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import optimize, special, stats
 
+from hiercorr import kernels
+from hiercorr.inference.mixtures import mixture
 from hiercorr.inference.posterior import shows_tau, symmetric, two_sided
 from hiercorr.inference.random_effects import (
     ABSENT,
@@ -27,7 +29,6 @@ from hiercorr.inference.random_effects import (
     SIGMA,
     TAU,
     informative,
-    mixture,
     pruned,
     tell_tau,
     updated_inflation,
@@ -36,6 +37,7 @@ from hiercorr.inference.random_effects import (
 Array = NDArray[np.float64]
 
 LEAST_RESIDUAL_DF = 2
+COMPILED_FROM = 300_000  # pairs of a fit, for which compilation (5 s, once) pays
 _LARGEST_GROWTH = 100.0
 _MOST_RELATED = 1000  # related pairs that teach the growth
 _TOLERATED = 1.0  # loss of log likelihood
@@ -43,6 +45,7 @@ _ANY_HETEROGENEITY, _LARGE_TAU = 0.002, 0.1
 _SINGULAR = 1e-8  # of a pivot relative to its diagonal entry
 _CHUNK = 1024  # pairs whose arrays stay in the cache
 _NEGLIGIBLE = 1e-12  # posterior weight
+_ROUNDING = 1e-12  # of a residual
 _PRIOR_PAIRS = 5.0  # related pairs that the distribution over all pairs counts for
 
 
@@ -320,7 +323,7 @@ def _by_chance(
     """
     w = _weights(v, design, np.zeros(design.n_groups), inflation)
     fitted = _regress(y, w, design, rows=rows)
-    sign = np.where(fitted.residual < 0, -1.0, 1.0)
+    sign = np.where(fitted.residual < -_ROUNDING, -1.0, 1.0)
     carrying = (v < ABSENT).sum(0)
     chance = (1 - carrying) * np.log(2)
     agree = np.full(y.shape[1], -np.inf)
@@ -467,7 +470,10 @@ def _usable(v: Array, design: RegressionDesign) -> NDArray[np.bool_]:
 
 
 def regression_estimate(
-    effects: SampleEffects, design: RegressionDesign, prior: RegressionPrior
+    effects: SampleEffects,
+    design: RegressionDesign,
+    prior: RegressionPrior,
+    n_pairs: int | None = None,
 ) -> dict[str, Array]:
     r"""Estimate the contrast of every pair, with its p-value and standard error.
 
@@ -476,6 +482,8 @@ def regression_estimate(
     effects : SampleEffects
     design : RegressionDesign
     prior : RegressionPrior
+    n_pairs : int, optional
+        Number of pairs of the whole fit: compiled loops are used for many. None: those given.
 
     Returns
     -------
@@ -487,6 +495,9 @@ def regression_estimate(
     n = effects.value.shape[1]
     out = {name: np.full(n, np.nan) for name in ("difference", "se", "p_value")}
     out["tau"] = np.full((design.n_groups, n), np.nan)
+    if (n if n_pairs is None else n_pairs) >= COMPILED_FROM:
+        _compiled(effects, design, prior, out)
+        return out
     for start in range(0, n, _CHUNK):
         at = slice(start, min(start + _CHUNK, n))
         for name, values in _estimate_chunk(effects.take(at), design, prior).items():
@@ -494,12 +505,46 @@ def regression_estimate(
     return out
 
 
+def _compiled(
+    effects: SampleEffects, design: RegressionDesign, prior: RegressionPrior, out: dict[str, Array]
+) -> None:
+    """Fill the results of :func:`regression_estimate` with compiled loops."""
+    v = effects.grown(prior.growth)
+    aligned = np.abs(design.patterns @ design.contrast)
+    own = design.matrix, design.contrast, design.group, prior.inflation, aligned
+    kernels.regression.regress(
+        (effects.value, v, _third(effects, v), effects.related),
+        tuple(np.ascontiguousarray(part) for part in own),
+        (
+            prior.tau**2,
+            np.ascontiguousarray(prior.weight),
+            prior.flip,
+            np.ascontiguousarray(prior.flip_weight),
+            prior.sigma**2,
+            np.ascontiguousarray(prior.joint),
+        ),
+        _SINGULAR,
+        (out["difference"], out["se"], out["p_value"], out["tau"]),
+    )
+    unknown = ~_usable(effects.variance, design)
+    for values in out.values():
+        values[..., unknown] = np.nan
+    shown = _shows_tau(prior.inflation[:, None] * v, design) & (prior.heterogeneous is not None)
+    out["tau"][~shown] = np.nan
+
+
+def _third(effects: SampleEffects, v: Array) -> Array:
+    """Third central moments of the correlations with these variances."""
+    third: Array = effects.skewness * np.where(v < ABSENT, v, 0.0) ** 1.5
+    return third
+
+
 def _estimate_chunk(
     effects: SampleEffects, design: RegressionDesign, prior: RegressionPrior
 ) -> dict[str, Array]:
     y, v = effects.value, effects.grown(prior.growth)
     kind = effects.related.astype(int)
-    third = effects.skewness * np.where(v < ABSENT, v, 0.0) ** 1.5
+    third = _third(effects, v)
     inflation = prior.inflation
     fits = [_regress(y, _weights(v, design, tau, inflation), design) for tau in prior.tau]
     base, agree, of_sign, seen = _by_chance(y, v, design, inflation)
@@ -604,7 +649,7 @@ def _overall_chunk(
     y, v = effects.value, effects.grown(prior.growth)
     q, n = len(design.rows), y.shape[1]
     kind = effects.related.astype(int)
-    third = effects.skewness * np.where(v < ABSENT, v, 0.0) ** 1.5
+    third = _third(effects, v)
     inflation = prior.inflation
     used = [k for k, weights in enumerate(prior.weight.T) if weights.any()]
     taus, weights_of = prior.tau[used], prior.weight[:, used].T

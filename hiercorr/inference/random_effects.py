@@ -26,6 +26,7 @@ from hiercorr import kernels
 from hiercorr.errors import InputError
 from hiercorr.inference import posterior
 from hiercorr.inference.derived import Derivation
+from hiercorr.inference.mixtures import mixture
 from hiercorr.runtime.compile import over_ranges
 
 Array = NDArray[np.float64]
@@ -36,7 +37,6 @@ WEIGHTS = ("adaptive", "equal", "information")
 TAU = np.array([0, 0.03, 0.06, 0.1, 0.15, 0.2, 0.3, 0.45, 0.7])
 FLIP = np.array([0.1, 0.15, 0.2, 0.3, 0.45, 0.6])
 SIGMA = np.array([0, 0.05, 0.1, 0.2, 0.4, 0.8])
-_EM_STEPS = 400
 _NEGLIGIBLE = 1e-3  # prior probability below which a point of the grid is left out
 _MEDIAN_CHI2 = 0.45493642311957283  # of 1 degree of freedom
 DONOR_ROUNDS = 8
@@ -149,33 +149,6 @@ def likelihood_of_pairs(
     chance = _by_chance(effects, inflation[:, None] * variances, flips)
     both = np.concatenate([level, chance])
     return np.exp(both - both.max(0))
-
-
-def mixture(
-    likelihood: Array,
-    prior: Array | None = None,
-    n_prior: float = 0.0,
-    count: NDArray | None = None,
-    steps: int = _EM_STEPS,
-    tolerance: float = 1e-5,
-) -> Array:
-    """Estimate the weights of a mixture by EM; likelihood is (components, pairs).
-
-    `prior` are weights that count as much as `n_prior` pairs; `count` is how often each column of
-    the likelihood occurs, once if it is not given.
-    """
-    weight = np.full(len(likelihood), 1 / len(likelihood))
-    often = np.ones(likelihood.shape[1]) if count is None else count
-    n = often.sum() + n_prior
-    for _ in range(steps):
-        total = weight @ likelihood
-        new = weight * (likelihood @ (often / total)) / n
-        if prior is not None:
-            new += n_prior / n * prior
-        if np.abs(new - weight).max() < tolerance:
-            return new
-        weight = new
-    return weight
 
 
 def pruned(weight: Array) -> Array:

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from hiercorr.inference.random_effects import mixture
+from hiercorr.inference.mixtures import mixture
 
 Array = NDArray[np.float64]
 
@@ -27,7 +27,6 @@ _BIN = 0.02  # width of the bins of |z| from which the weights are learnt
 _STEP = 0.01  # of the tables of the posterior
 _SMALLEST_SD, _RATIO = 0.25, 2**0.5
 _NULL_PAIRS = 10.0  # pairs that are added to those without an effect: pi_0 errs to the safe side
-_STEPS, _TOLERANCE = 2000, 1e-7
 
 
 @dataclass(frozen=True)
@@ -67,7 +66,7 @@ def normal_scores(p: NDArray, sign: NDArray) -> Array:
 def learn_effects(z: NDArray) -> EffectPrior:
     """Learn how large the effects of many pairs are.
 
-    The weights maximise the likelihood of all scores (EM), with ten null pairs added.
+    The weights maximise the likelihood of all scores, with ten null pairs added.
 
     Parameters
     ----------
@@ -98,7 +97,7 @@ def learn_effects(z: NDArray) -> EffectPrior:
     sd = np.concatenate([[0.0], _SMALLEST_SD * _RATIO ** np.arange(steps)])
     null = np.where(sd == 0, 1.0, 0.0)
     density = _density(index * _BIN, sd).T
-    return EffectPrior(sd, mixture(density, null, _NULL_PAIRS, count, _STEPS, _TOLERANCE))
+    return EffectPrior(sd, mixture(density, null, _NULL_PAIRS, count))
 
 
 def shrink(z: NDArray, prior: EffectPrior) -> tuple[Array, Array]:

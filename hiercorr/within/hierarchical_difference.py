@@ -20,6 +20,7 @@ from hiercorr.inference.meta_regression import (
     regression_estimate,
 )
 from hiercorr.inference.random_effects import ABSENT, DonorGenes
+from hiercorr.results import tiling
 from hiercorr.runtime.compile import over_ranges
 from hiercorr.within.fitting import WithinProblem, panel_sums
 from hiercorr.within.heterogeneity import (
@@ -141,7 +142,7 @@ class RandomRegression:
         i, j = np.triu_indices(shape[0], 1) if symmetric else np.indices(shape).reshape(2, -1)
         overall = self.design.rows is not None
         names = ("largest_difference", "p_value") if overall else ("difference", "se", "p_value")
-        test = overall_estimate if overall else regression_estimate
+        n_pairs = tiling.n_pairs(len(problem.gene_flag), problem.plan.rows)
         out = {name: np.full(shape, np.nan) for name in names}
         out["tau"] = np.full((self.design.n_groups, *shape), np.nan)
         genes1, genes2 = (
@@ -155,7 +156,10 @@ class RandomRegression:
                 sums = PairSums(
                     num[:, a, b], den[:, a, b], noise[:, a, b], _take(genes1, a), _take(genes2, b)
                 )
-                found = test(sample_effects(sums), self.design, self.prior)
+                given = sample_effects(sums), self.design, self.prior
+                found = (
+                    overall_estimate(*given) if overall else regression_estimate(*given, n_pairs)
+                )
                 for name, values in found.items():
                     out[name][..., a, b] = values
                     if symmetric:
