@@ -8,7 +8,9 @@ import statsmodels.api as sm
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
+from hiercorr.inference import meta_regression
 from hiercorr.inference.meta_regression import (
+    COMPILED_FROM,
     RegressionDesign,
     RegressionPrior,
     SampleEffects,
@@ -176,3 +178,55 @@ def test_groups_show_tau_where_their_samples_are_precise():
     prior = learn_regression_prior(sparse, design)
     assert prior.heterogeneous is None
     assert np.isnan(regression_estimate(found, design, prior)["tau"]).all()
+
+
+def rich_world(rng, n_samples, k, grouped, n=700):
+    """Pairs of samples with covariates, skewness, related pairs and samples without information."""
+    group = np.arange(n_samples) % 2
+    matrix = np.column_stack([np.ones(n_samples), group, rng.normal(size=(n_samples, k - 2))])
+    signs = np.where(group == 1, 1.0, -1.0)
+    if not grouped:
+        signs, matrix[:, 1] = None, rng.normal(size=n_samples)
+    design = RegressionDesign(matrix, np.eye(k)[1], group * grouped, signs)
+    found, _ = world(rng, design, n, tau=(0.2, 0.1), heterogeneous=0.3)
+    absent = rng.random(found.value.shape) < 0.03
+    skewness = rng.normal(0.3, 0.2, absent.shape)
+    parts = (
+        np.where(absent, other, part)
+        for part, other in (
+            (found.value, 0.0),
+            (found.variance, ABSENT),
+            (skewness, 0.0),
+            (0.1 * rng.random(absent.shape), 0.0),
+        )
+    )
+    return SampleEffects(*parts, rng.random(n) < 0.2), design
+
+
+@pytest.mark.parametrize(
+    ("n_samples", "k", "grouped"), [(5, 2, True), (8, 2, False), (20, 4, True)]
+)
+def test_compiled_loops_equal_array_operations(n_samples, k, grouped):
+    found, design = rich_world(np.random.default_rng(n_samples), n_samples, k, grouped)
+    prior = learn_regression_prior(found, design)
+    plain = regression_estimate(found, design, prior)
+    compiled = regression_estimate(found, design, prior, n_pairs=COMPILED_FROM)
+    for name in ("difference", "se", "tau"):
+        np.testing.assert_allclose(compiled[name], plain[name], rtol=1e-7, atol=1e-12, err_msg=name)
+    np.testing.assert_allclose(compiled["p_value"], plain["p_value"], rtol=1e-5, atol=1e-300)
+    assert np.isfinite(plain["p_value"]).mean() > 0.9
+    assert np.nanmin(plain["p_value"]) < 0.01
+
+
+def test_the_pairs_of_the_whole_fit_decide_whether_loops_are_compiled(monkeypatch):
+    used = []
+    monkeypatch.setattr(
+        meta_regression.kernels.regression, "regress", lambda *args: used.append(args)
+    )
+    found, design = rich_world(np.random.default_rng(1), 8, 2, True, 100)
+    prior = learn_regression_prior(found, design)
+    regression_estimate(found, design, prior)
+    regression_estimate(found, design, prior, n_pairs=COMPILED_FROM - 1)
+    assert not used
+    regression_estimate(found, design, prior, n_pairs=COMPILED_FROM)
+    assert len(used) == 1
