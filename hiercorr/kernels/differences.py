@@ -78,7 +78,9 @@ def _influences(num, den, t, u, phi1, phi2, effect1, effect2, share1, share2, x,
     return n_sum * scale
 
 
-def difference(num, den, phi1, phi2, effect1, effect2, share1, share2, design, contrast):
+def difference(
+    num, den, phi1, phi2, effect1, effect2, share1, share2, design, contrast, above=False
+):
     """Regress the correlation per sample on a design matrix and estimate a contrast, by pair.
 
     See :func:`hiercorr.within.differential_tests.tile_difference`.
@@ -89,6 +91,8 @@ def difference(num, den, phi1, phi2, effect1, effect2, share1, share2, design, c
         See :func:`hiercorr.kernels.pairs.leave_out_variance`.
     design : ndarray, shape (samples, coefficients)
     contrast : ndarray, shape (coefficients,)
+    above : bool
+        Fill only the diagonal of a square tile and the entries above it.
 
     Returns
     -------
@@ -97,7 +101,8 @@ def difference(num, den, phi1, phi2, effect1, effect2, share1, share2, design, c
     """
     found = tuple(np.full(num.shape[1:], np.nan) for _ in range(3))
     sides = (phi1, phi2, effect1, effect2, share1, share2)
-    over_ranges(_difference_rows, num.shape[1], num, den, *sides, design, contrast, *found)
+    given = (*sides, design, contrast, above)
+    over_ranges(_difference_rows, num.shape[1], num, den, *given, *found)
     return found
 
 
@@ -115,6 +120,7 @@ def _difference_rows(
     share2,
     design,
     contrast,
+    above,
     out,
     se,
     df,
@@ -126,7 +132,7 @@ def _difference_rows(
         gram = np.empty((k, k))
         inverse = np.empty((k, k))
         beta = np.empty(k)
-        for u in range(cols):
+        for u in range(t if above else 0, cols):
             rho = _influences(num, den, t, u, phi1, phi2, effect1, effect2, share1, share2, x, b)
             if rho != rho:
                 continue

@@ -150,7 +150,7 @@ def tile_difference(
     shuffles : Shuffles, optional
         Permutations whose studentised statistics are compared with the observed one.
     upper : bool
-        Whether permutations are needed for the upper triangle only (a symmetric tile).
+        Whether the tile is symmetric: only its upper triangle is filled.
 
     Returns
     -------
@@ -162,7 +162,7 @@ def tile_difference(
     out: dict[str, NDArray] = dict(
         zip(
             ("difference", "se", "df"),
-            kernels.differences.difference(*given, question.design, question.contrast),
+            kernels.differences.difference(*given, question.design, question.contrast, upper),
             strict=True,
         )
     )
