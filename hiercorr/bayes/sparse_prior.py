@@ -4,7 +4,7 @@ r"""Prior of the correlations of many pairs, learnt from all of them: mostly non
           + \sum_k \pi_{kt}\, N(\zeta; c_k, s_k^2)\Big\}\, \delta_t(\tau)
 
 with centres c from -1.3 to 1.3, without those near 0, so that correlations of any size and sign may
-be frequent or rare. The weights maximise the marginal likelihood of all pairs (EM), with ten pairs
+be frequent or rare. The weights maximise the marginal likelihood of all pairs, with ten pairs
 added that have no correlation. What pairs without a correlation differ in between samples is learnt
 alike, and decides how much evidence is needed. Normals around 0, as in adaptive shrinkage, would
 leave 6 to 9% of the pairs too few without a correlation where there are no small ones.
