@@ -11,6 +11,7 @@ which is the case of an intercept alone.
 
 from __future__ import annotations
 
+import functools
 import itertools
 from dataclasses import dataclass
 
@@ -37,7 +38,7 @@ from hiercorr.inference.random_effects import (
 Array = NDArray[np.float64]
 
 LEAST_RESIDUAL_DF = 2
-COMPILED_FROM = 300_000  # pairs of a fit, for which compilation (5 s, once) pays
+COMPILED_FROM = 300_000  # pairs of a fit, for which compilation (6 s, once) pays
 _LARGEST_GROWTH = 100.0
 _MOST_RELATED = 1000  # related pairs that teach the growth
 _TOLERATED = 1.0  # loss of log likelihood
@@ -88,7 +89,7 @@ class RegressionDesign:
         inverse = np.linalg.pinv(self.matrix.T @ self.matrix)
         return float(np.sqrt(len(self.matrix) * self.contrast @ inverse @ self.contrast) / 2)
 
-    @property
+    @functools.cached_property
     def patterns(self) -> Array:
         """Coefficients of the patterns of signs, shape (n_patterns, k)."""
         if self.signs is None:
@@ -535,7 +536,8 @@ def _compiled(
 
 def _third(effects: SampleEffects, v: Array) -> Array:
     """Third central moments of the correlations with these variances."""
-    third: Array = effects.skewness * np.where(v < ABSENT, v, 0.0) ** 1.5
+    known = np.where(v < ABSENT, v, 0.0)
+    third: Array = effects.skewness * known * np.sqrt(known)
     return third
 
 

@@ -11,6 +11,7 @@ from hiercorr.runtime.compile import compiled, over_ranges
 _BLOCK = 64  # pairs whose arrays stay in the first-level cache
 _FACTORS = 16  # factors of a product before its logarithm is taken
 _LARGEST_Z = 37.0  # the p-value of larger ones underflows
+_LEAST_GROWTH = 0.05  # of a variance with the correlation
 _ROUNDING = 1e-12  # of a residual
 _LOG2 = 0.6931471805599453
 _loop = compiled(fastmath={"contract", "arcp", "reassoc"})
@@ -351,6 +352,101 @@ def _regress_pairs(begin, end, effects, design, prior, singular, out, space):
             for u in range(n):
                 mean = taus[g, u] * together[u] if together[u] > 0.0 else tau2[last, g]
                 t2[g, start + u] = np.sqrt(mean) if usable[u] > 0.0 else np.nan
+
+
+@_loop
+def _relative_sums(n, first, sums, scale1, scale2, unit, ratio1, ratio2, y, v, known):
+    """Scale the sums of a sample: the correlation times D, its variance times D^2, and D."""
+    num, den, noise = sums
+    for u in range(n):
+        d, e = np.float64(den[first + u]), np.float64(noise[first + u])
+        good = (d > 0.0) & (e > 0.0) & (unit[u] > 0.0)
+        rest = ratio1 + ratio2[first + u]
+        known[u] = d if good & (rest - rest == 0.0) else 0.0
+    for u in range(n):
+        f = scale1 * scale2[first + u] * unit[u]
+        y[u] = np.float64(num[first + u]) * f if known[u] > 0.0 else 0.0
+        v[u] = np.float64(noise[first + u]) * f * f if known[u] > 0.0 else 0.0
+
+
+@_loop
+def _add_all(n, y, v, known, total, mean, noise):
+    for u in range(n):
+        total[u] += known[u]
+        mean[u] += y[u]
+        noise[u] += v[u]
+
+
+@_loop
+def _linearise(n, first, rho, ratio1, ratio2, share1, share2, skew1, skew2, known, y, v, skew, r2):
+    """Take out the sample's variances, and let the variance grow with the correlation."""
+    for u in range(n):
+        both, rest = share1 * share2[first + u], share1 + share2[first + u]
+        odds = share1 / share2[first + u]
+        square = rho[u] * rho[u]
+        g = 1.0 + square * both * (1.0 + square) + square * (0.5 * (odds + 1.0 / odds) - 2.0 * rest)
+        g = max(g if g - g == 0.0 else 1.0 + square, _LEAST_GROWTH)
+        value = y[u] / known[u] - 0.5 * rho[u] * (ratio1 + ratio2[first + u] - 2.0)
+        variance = v[u] / (known[u] * known[u]) * g
+        good = (value - value == 0.0) & (variance - variance == 0.0)
+        y[u] = value if good else 0.0
+        v[u] = variance if good else ABSENT
+        skew[u] = skew1 * skew2[first + u] if good else 0.0
+        r2[u] = square * both if good else 0.0
+
+
+@compiled()
+def effects_of_row(t, first, sums, left, right, related_from, largest_square, out, related, room):
+    """Compute the correlations of row t of a tile with the columns from `first` on, by sample.
+
+    See :func:`hiercorr.within.hierarchical_difference.sample_effects`.
+
+    Parameters
+    ----------
+    t, first : int
+    sums : tuple of ndarray, shape (samples, rows, columns)
+        N, D, and the variance of N without correlation.
+    left, right : tuple of ndarray
+        Variance (genes,); relative scale, rest of the variance, biological share and skewness
+        (samples, genes).
+    related_from, largest_square : float
+        Standard errors from which a pair is related; largest square of a correlation.
+    out : ndarray, shape (4, samples, pairs)
+        Results: correlations, their variances, skewness and squares.
+    related : ndarray of bool, shape (pairs,)
+        Result.
+    room : ndarray, shape (samples + 4, pairs)
+        Workspace.
+    """
+    num, den, noise = sums
+    phi1, scale1, ratio1, share1, skew1 = left
+    phi2, scale2, ratio2, share2, skew2 = right
+    y, v, skew, square = out[0], out[1], out[2], out[3]
+    samples, n = y.shape
+    unit, total = room[samples], room[samples + 1]
+    mean, spread = room[samples + 2], room[samples + 3]
+    for u in range(n):
+        both = phi1[t] * phi2[first + u]
+        unit[u] = 1.0 / np.sqrt(both) if both > 0.0 and phi1[t] > 0.0 else 0.0
+    for part in (total, mean, spread):
+        _fill(n, 0.0, part)
+    for s in range(samples):
+        own, other = scale1[s, t], scale2[s]
+        of_sample = num[s, t], den[s, t], noise[s, t]
+        _relative_sums(
+            n, first, of_sample, own, other, unit, ratio1[s, t], ratio2[s], y[s], v[s], room[s]
+        )
+        _add_all(n, y[s], v[s], room[s], total, mean, spread)
+    for u in range(n):
+        r, v0 = mean[u] / total[u], spread[u] / (total[u] * total[u])
+        related[u] = abs(r) > related_from * np.sqrt(v0)
+        rho = np.sqrt(min(max(r * r - v0, 0.0), largest_square))
+        mean[u] = rho if r > 0.0 else -rho
+    for s in range(samples):
+        a, b = share1[s, t], share2[s]
+        c, d = skew1[s, t], skew2[s]
+        one, two = ratio1[s, t], ratio2[s]
+        _linearise(n, first, mean, one, two, a, b, c, d, room[s], y[s], v[s], skew[s], square[s])
 
 
 def regress(effects, design, prior, singular, out):

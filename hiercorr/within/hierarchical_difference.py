@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from hiercorr import moments
+from hiercorr import kernels, moments
 from hiercorr.counts.counts import Counts
 from hiercorr.inference.meta_regression import (
+    COMPILED_FROM,
     LEAST_RESIDUAL_DF,
     RegressionDesign,
     RegressionPrior,
@@ -139,34 +140,68 @@ class RandomRegression:
         shape = num.shape[1:]
         noise = self.model.noise(problem.sums, left, right, np.empty(num.shape, num.dtype))
         symmetric = left == right and problem.plan.rows is None
-        i, j = np.triu_indices(shape[0], 1) if symmetric else np.indices(shape).reshape(2, -1)
         overall = self.design.rows is not None
         names = ("largest_difference", "p_value") if overall else ("difference", "se", "p_value")
-        n_pairs = tiling.n_pairs(len(problem.gene_flag), problem.plan.rows)
         out = {name: np.full(shape, np.nan) for name in names}
         out["tau"] = np.full((self.design.n_groups, *shape), np.nan)
-        genes1, genes2 = (
-            _genes(self.model.genes[side], self.ratio[:, side]) for side in (left, right)
-        )
+        genes = tuple(_genes(self.model.genes[side], self.ratio[:, side]) for side in (left, right))
+        n_pairs = tiling.n_pairs(len(problem.gene_flag), problem.plan.rows)
+        if not overall and n_pairs >= COMPILED_FROM:
+            self._by_row((num, den, noise), genes, symmetric, out)
+        else:
+            self._by_chunk((num, den, noise), genes, symmetric, out)
+        return out
+
+    def _by_chunk(
+        self,
+        sums: tuple[NDArray, NDArray, NDArray],
+        genes: tuple[tuple[Array, ...], ...],
+        symmetric: bool,
+        out: dict[str, NDArray],
+    ) -> None:
+        """Fill the results of a tile with array operations on some pairs at once."""
+        shape = sums[0].shape[1:]
+        i, j = np.triu_indices(shape[0], 1) if symmetric else np.indices(shape).reshape(2, -1)
+        test = regression_estimate if self.design.rows is None else overall_estimate
 
         def estimate(begin: int, end: int) -> None:
             for start in range(begin, end, _PAIRS):
                 at = slice(start, min(start + _PAIRS, end))
                 a, b = i[at], j[at]
-                sums = PairSums(
-                    num[:, a, b], den[:, a, b], noise[:, a, b], _take(genes1, a), _take(genes2, b)
-                )
-                given = sample_effects(sums), self.design, self.prior
-                found = (
-                    overall_estimate(*given) if overall else regression_estimate(*given, n_pairs)
-                )
+                num, den, noise = (part[:, a, b] for part in sums)
+                pairs = PairSums(num, den, noise, _take(genes[0], a), _take(genes[1], b))
+                found = test(sample_effects(pairs), self.design, self.prior)
                 for name, values in found.items():
                     out[name][..., a, b] = values
-                    if symmetric:
-                        out[name][..., b, a] = values
 
         over_ranges(estimate, len(i))
-        return out
+
+    def _by_row(
+        self,
+        sums: tuple[NDArray, NDArray, NDArray],
+        genes: tuple[tuple[Array, ...], ...],
+        symmetric: bool,
+        out: dict[str, NDArray],
+    ) -> None:
+        """Fill the results of a tile with compiled loops, row by row."""
+        n_samples, rows, columns = sums[0].shape
+        sides = [tuple(np.ascontiguousarray(part) for part in side) for side in genes]
+
+        def estimate(begin: int, end: int) -> None:
+            for t in range(begin, end):
+                first = t + 1 if symmetric else 0
+                n = columns - first
+                parts, related = np.empty((4, n_samples, n)), np.empty(n, np.bool_)
+                room = np.empty((n_samples + 4, n))
+                kernels.regression.effects_of_row(
+                    t, first, sums, *sides, _RELATED, _LARGEST_SQUARE, parts, related, room
+                )
+                effects = SampleEffects(parts[0], parts[1], parts[2], parts[3], related)
+                found = regression_estimate(effects, self.design, self.prior, COMPILED_FROM)
+                for name, values in found.items():
+                    out[name][..., t, first:] = values
+
+        over_ranges(estimate, rows)
 
 
 def learn_regression(
