@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import hiercorr as hc
+from hiercorr.plotting import style
 from hiercorr.results import tiling
 from hiercorr.runtime import user_warnings
 from hiercorr.simulate import simulate_counts
@@ -107,3 +108,4 @@ def undrawn(monkeypatch):
     """The plots of reports are built but not drawn, where a test reads the text of the page."""
     report = importlib.import_module("hiercorr.reporting.report")  # the package has its function
     monkeypatch.setattr(report, "save", lambda figure, file, *_, **__: file.write(b"<svg/>"))
+    monkeypatch.setattr(style, "arrange", lambda figure: None)

@@ -202,6 +202,7 @@ def test_a_specification_runs_no_code(small_module, tmp_path):
     assert not (tmp_path / "r.zarr").exists()
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_names_are_not_paths_and_not_markup(small_module, tmp_path):
     """Names from files neither leave the folder of a result nor become part of a page."""
     hostile = small_module.copy()

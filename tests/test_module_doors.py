@@ -611,6 +611,7 @@ def test_left_out_donors_refuse(data, change, message):
 # ---- results of modules are results
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_results_of_modules_are_saved_summarised_and_reported(data, model, sums, tmp_path):
     given = {"depth": "depth"}
     with warnings.catch_warnings():
