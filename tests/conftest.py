@@ -1,5 +1,4 @@
 import fcntl
-import importlib
 import os
 import pickle
 import warnings
@@ -12,11 +11,15 @@ import numpy as np
 import pytest
 
 import hiercorr as hc
-from hiercorr.plotting import style
 from hiercorr.results import tiling
 from hiercorr.runtime import user_warnings
 from hiercorr.simulate import simulate_counts
 from tests.support import OPTIONS, VEHICLE
+
+
+def pytest_collection_modifyitems(items):
+    """Put installations first: one worker waits for them while the other has the long tests."""
+    items.sort(key=lambda item: item.get_closest_marker("packaging") is None)
 
 
 @pytest.fixture(autouse=True)
@@ -101,11 +104,3 @@ def quiet():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
-
-
-@pytest.fixture
-def undrawn(monkeypatch):
-    """The plots of reports are built but not drawn, where a test reads the text of the page."""
-    report = importlib.import_module("hiercorr.reporting.report")  # the package has its function
-    monkeypatch.setattr(report, "save", lambda figure, file, *_, **__: file.write(b"<svg/>"))
-    monkeypatch.setattr(style, "arrange", lambda figure: None)

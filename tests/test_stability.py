@@ -147,6 +147,7 @@ def test_public_names():
     assert set(dir(hc)) == set(hc.__all__)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_readme_code_runs(tmp_path, monkeypatch, quiet):
     import matplotlib
     import matplotlib.pyplot as plt

@@ -1,0 +1,29 @@
+"""Fixtures of tests, documentation and docstrings."""
+
+import pytest
+from _pytest.doctest import DoctestItem
+
+
+@pytest.fixture
+def undrawn(monkeypatch):
+    """Plots are built but neither arranged nor drawn, where a test does not look at them."""
+    from matplotlib.figure import Figure
+
+    from hiercorr.plotting import style
+
+    def written(figure, file, *_, **__):
+        if hasattr(file, "write"):
+            file.write(b"<svg/>")
+        else:
+            with open(file, "wb") as handle:
+                handle.write(b"<svg/>")
+
+    monkeypatch.setattr(Figure, "savefig", written)
+    monkeypatch.setattr(style, "arrange", lambda figure: None)
+
+
+@pytest.fixture(autouse=True)
+def examples_are_undrawn(request):
+    """The numbers of examples are tested where they stand, their plots in tests/."""
+    if isinstance(request.node, DoctestItem):
+        request.getfixturevalue("undrawn")
