@@ -1,7 +1,14 @@
 """Fixtures of tests, documentation and docstrings."""
 
+import os
+import sys
+
 import pytest
 from _pytest.doctest import DoctestItem
+
+# Bytecode is kept whatever the environment says: tests start workers and many interpreters.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 
 @pytest.fixture
