@@ -13,7 +13,7 @@ sys.dont_write_bytecode = False
 
 @pytest.fixture
 def undrawn(monkeypatch):
-    """Plots are built but neither arranged nor drawn, where a test does not look at them."""
+    """Build plots without arranging or drawing them, where a test does not look at them."""
     from matplotlib.figure import Figure
 
     from hiercorr.plotting import style
@@ -31,6 +31,6 @@ def undrawn(monkeypatch):
 
 @pytest.fixture(autouse=True)
 def examples_are_undrawn(request):
-    """The numbers of examples are tested where they stand, their plots in tests/."""
+    """Draw no plots of examples, whose numbers are tested where they stand; tests/ draws plots."""
     if isinstance(request.node, DoctestItem):
         request.getfixturevalue("undrawn")

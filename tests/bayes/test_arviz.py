@@ -163,7 +163,7 @@ def test_likelihood_of_cells_by_quadrature(fitted, pair):
         wanted = np.log((a * (stats.poisson.pmf(x[1], np.exp(log_s[i] + v)) @ w)) @ w)
         found = float(group(pair, "log_likelihood")["counts"][1, 7, i])
         assert found == pytest.approx(wanted, abs=1e-3)
-    assert r.dataset.sizes["cell"] == 900
+    assert r.dataset.sizes["cell"] == 600
 
 
 def test_joint_draws_with_squares_of_genes():
