@@ -1,5 +1,4 @@
 import fcntl
-import importlib
 import os
 import pickle
 import warnings
@@ -16,6 +15,11 @@ from hiercorr.results import tiling
 from hiercorr.runtime import user_warnings
 from hiercorr.simulate import simulate_counts
 from tests.support import OPTIONS, VEHICLE
+
+
+def pytest_collection_modifyitems(items):
+    """Put installations first: one worker waits for them while the other has the long tests."""
+    items.sort(key=lambda item: item.get_closest_marker("packaging") is None)
 
 
 @pytest.fixture(autouse=True)
@@ -75,9 +79,9 @@ def small_tiles(monkeypatch):
 @pytest.fixture(scope="session")
 def fitted(tmp_path_factory):
     """A Bayesian model of 3 genes, its fit, the truth and the counts."""
-    adata, truth = simulate_counts(6, 150, 3, mean=[0.8, 2.0, 3.0], within=0.5, between=0.3, seed=5)
+    adata, truth = simulate_counts(6, 100, 3, mean=[0.8, 2.0, 3.0], within=0.5, between=0.3, seed=5)
     model = hc.BayesianCorrelation(adata, "sample", depth="depth")
-    options = {"draws": 400, "tune": 300, "chains": 2, "seed": 1}
+    options = {"draws": 300, "tune": 200, "chains": 2, "seed": 1}
     result = _once(tmp_path_factory, "fitted.pkl", lambda: model.fit(**options))
     return model, result, truth, adata
 
@@ -100,10 +104,3 @@ def quiet():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
-
-
-@pytest.fixture
-def undrawn(monkeypatch):
-    """The plots of reports are built but not drawn, where a test reads the text of the page."""
-    report = importlib.import_module("hiercorr.reporting.report")  # the package has its function
-    monkeypatch.setattr(report, "save", lambda figure, file, *_, **__: file.write(b"<svg/>"))

@@ -358,6 +358,7 @@ def test_tables_with_ids(fits, tmp_path):
     assert "--gene-ids needs a fit with --gene-names" in done.stderr
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_report(fits, tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -455,6 +456,7 @@ def test_command_line_says_which_column_names_the_genes(verb, saved, tmp_path):
     assert "'TBCE' is the name of several genes: name one of them, as 'TBCE (ENSG" in done.stderr
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_whole_analysis(saved, tmp_path):
     done = run(
         "analyze", saved, *ONE, "--target", TARGET_ID, "--sets", "none", "-o", tmp_path / "a"

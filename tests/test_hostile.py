@@ -86,6 +86,17 @@ def damage(path, where, length, cut):
     )
 
 
+def copied(folder, name, write):
+    """Return a new copy of what is written once."""
+    whole, path = folder / f"whole-{name}", folder / name
+    if not whole.exists():
+        write(whole)
+    if path.is_dir():
+        shutil.rmtree(path)
+    (shutil.copytree if whole.is_dir() else shutil.copy)(whole, path)
+    return path
+
+
 @pytest.mark.parametrize("suffix", [".zarr", ".nc"])
 @settings(
     max_examples=25,
@@ -96,8 +107,7 @@ def damage(path, where, length, cut):
 @given(where=st.floats(0, 1), length=st.integers(1, 400), cut=st.booleans())
 def test_damaged_results_are_refused_or_read(result, tmp_path, suffix, where, length, cut):
     """Bytes cut off or overwritten: our refusal, or a dataset (where the damage hit a value)."""
-    path = tmp_path / f"r{suffix}"
-    result.save(path, overwrite=True)
+    path = copied(tmp_path, f"r{suffix}", result.save)
     damage(path, where, length, cut)
     try:
         with warnings.catch_warnings():
@@ -116,12 +126,10 @@ def test_damaged_results_are_refused_or_read(result, tmp_path, suffix, where, le
 )
 @given(where=st.floats(0, 1), length=st.integers(1, 400), cut=st.booleans())
 def test_damaged_counts_are_refused_or_read(small_module, tmp_path, suffix, where, length, cut):
-    path = tmp_path / f"d{suffix}"
-    if path.is_dir():
-        shutil.rmtree(path)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        small_module.write_h5ad(path) if suffix == ".h5ad" else small_module.write_zarr(path)
+        write = small_module.write_h5ad if suffix == ".h5ad" else small_module.write_zarr
+        path = copied(tmp_path, f"d{suffix}", write)
         damage(path, where, length, cut)
         try:
             hc.CSCore(path, "sample", depth="depth")
@@ -202,6 +210,7 @@ def test_a_specification_runs_no_code(small_module, tmp_path):
     assert not (tmp_path / "r.zarr").exists()
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_names_are_not_paths_and_not_markup(small_module, tmp_path):
     """Names from files neither leave the folder of a result nor become part of a page."""
     hostile = small_module.copy()
@@ -226,18 +235,23 @@ def _save(arguments):
     return float(table["correlation"].values[0, 1])
 
 
+@pytest.fixture(scope="module")
+def processes():
+    with multiprocessing.get_context("spawn").Pool(2) as pool:
+        yield pool
+
+
 @pytest.mark.parametrize("suffix", [".zarr", ".nc"])
-def test_concurrent_saves_leave_one_whole_result(result, tmp_path, suffix):
+def test_concurrent_saves_leave_one_whole_result(result, tmp_path, suffix, processes):
     path = tmp_path / f"r{suffix}"
     tables = [
         result.dataset.assign(correlation=result.dataset["correlation"] * 0 + k / 10)
         for k in range(4)
     ]
-    with multiprocessing.get_context("spawn").Pool(2) as pool:
-        outcomes = [pool.apply_async(_save, ((path, t),)) for t in tables]
-        for outcome in outcomes:
-            with contextlib.suppress(OSError):  # another one was moving its result into place
-                outcome.get()
+    outcomes = [processes.apply_async(_save, ((path, t),)) for t in tables]
+    for outcome in outcomes:
+        with contextlib.suppress(OSError):  # another one was moving its result into place
+            outcome.get()
     values = hc.load(path).dataset["correlation"].values
     assert len(np.unique(values)) == 1  # of one writer, not of several
     assert [p.name for p in tmp_path.iterdir()] == [path.name]

@@ -341,7 +341,7 @@ def test_nulls_with_unequal_variances_are_rejected_as_often_as_stated():
     for sizes, sd in (((3, 5), (1.0, 1.0)), ((4, 4), (0.5, 1.5)), ((4, 6), (1.5, 0.7))):
         n = sum(sizes)
         table = pd.DataFrame({"arm": np.repeat(["a", "b"], sizes), "x": rng.normal(size=n)})
-        values = pd.DataFrame(rng.normal(size=(n, 3000)) * np.repeat(sd, sizes)[:, None])
+        values = pd.DataFrame(rng.normal(size=(n, 1200)) * np.repeat(sd, sizes)[:, None])
         for formula, most in ((None, 0.065), ("~ x", 0.1)):
             p = compare_donors(values, table, "arm", formula)["p_value"]
             assert 0.01 < (p < 0.05).mean() < most, (sizes, sd, formula)
@@ -611,6 +611,7 @@ def test_left_out_donors_refuse(data, change, message):
 # ---- results of modules are results
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_results_of_modules_are_saved_summarised_and_reported(data, model, sums, tmp_path):
     given = {"depth": "depth"}
     with warnings.catch_warnings():

@@ -182,6 +182,7 @@ def raw_errors(calls, values):
     return found
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_results_and_plots(made, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert raw_errors(of_results(made, tmp_path), FEW) == []
@@ -194,6 +195,7 @@ def test_models(made, tmp_path, monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("calls", [of_results, of_models])
+@pytest.mark.usefixtures("undrawn")
 def test_many_values(made, tmp_path, monkeypatch, calls):
     monkeypatch.chdir(tmp_path)
     assert raw_errors(calls(made, tmp_path), MANY) == []

@@ -147,6 +147,7 @@ def test_public_names():
     assert set(dir(hc)) == set(hc.__all__)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_readme_code_runs(tmp_path, monkeypatch, quiet):
     import matplotlib
     import matplotlib.pyplot as plt
@@ -157,7 +158,7 @@ def test_readme_code_runs(tmp_path, monkeypatch, quiet):
     blocks = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
     assert len(blocks) >= 3
     code = "\n".join(blocks).replace(
-        "draws=500", "draws=100, tune=100"
+        "draws=500", "draws=100, tune=100, chains=2"
     )  # what is sampled is tested elsewhere
     exec(code, {})
     plt.close("all")

@@ -270,28 +270,26 @@ def joined(
     dataset = datasets["within"]
     for text in ("title", "note"):
         dataset.attrs.setdefault(f"{text}_between", datasets["between"].attrs[text])
-    for name in PAIR_VARIABLES:
-        if name in datasets["between"]:
-            dataset[f"{name}_between"] = datasets["between"][name]
+    between = datasets["between"]
+    added = {f"{n}_between": between[n].variable for n in PAIR_VARIABLES if n in between}
     percent = f"{100 * dataset.attrs['confidence']:g}%"
     for end in ("lower", "upper"):
         if f"prediction_{end}" in dataset:
             dataset[f"prediction_{end}"].attrs["long_name"] = (
                 f"{end} {percent} prediction limit for the correlation in a new sample"
             )
-    if "coefficient" in drawn.dims:
-        dataset = dataset.assign_coords(coefficient=np.array(coefficients, object))
     for key, values in drawn.items():
-        dataset[key] = values.variable
-        dataset[key].attrs["long_name"] = _LONG_NAMES.get(str(key), str(key))
+        added[str(key)] = values.variable.copy(deep=False)
+        added[str(key)].attrs["long_name"] = _LONG_NAMES.get(str(key), str(key))
+    coordinates: dict[str, Any] = {d: np.arange(drawn.sizes[d]) for d in ("chain", "draw")}
+    if "coefficient" in drawn.dims:
+        coordinates["coefficient"] = np.array(coefficients, object)
     names = zip(*pairs, strict=True)
     for coordinate, genes in zip(posterior.PAIR_GENES, names, strict=True):
-        dataset = dataset.assign_coords({coordinate: (PAIR, np.array(genes, object))})
+        coordinates[coordinate] = (PAIR, np.array(genes, object))
     if "cell" in drawn.coords:
-        dataset = dataset.assign_coords(cell=drawn["cell"])
-    return dataset.assign_coords(
-        chain=np.arange(drawn.sizes["chain"]), draw=np.arange(drawn.sizes["draw"])
-    )
+        coordinates["cell"] = drawn["cell"].variable
+    return dataset.assign(added).assign_coords(coordinates)  # each addition copies all
 
 
 _LONG_NAMES = {

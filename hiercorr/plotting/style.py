@@ -110,11 +110,19 @@ def save(figure: Any, file: Any, kind: str, dpi: int = 300) -> None:
         Resolution of PNG and of rasterised parts.
     """
     fixed = {**EDITABLE, "svg.hashsalt": "hiercorr", "font.sans-serif": FONTS}
+    fixed |= {"figure.autolayout": False, "figure.constrained_layout.use": False}
     # A layout engine keeps everything inside of the figure, and drawing it once more takes as long.
-    box = None if figure.get_layout_engine() is not None else "tight"
+    engine = figure.get_layout_engine()
+    box = None if engine is not None else "tight"
     dates = {"pdf": {"CreationDate": None}, "svg": {"Date": None}, "png": {}}
+    placeholder = optional("matplotlib.layout_engine", "figures").PlaceHolderLayoutEngine
     with optional("matplotlib", "figures").rc_context(fixed):
-        figure.savefig(file, format=kind, dpi=dpi, bbox_inches=box, metadata=dates[kind])
+        if isinstance(engine, placeholder):  # frozen; matplotlib would draw twice for any engine
+            figure.set_layout_engine(None)
+        try:
+            figure.savefig(file, format=kind, dpi=dpi, bbox_inches=box, metadata=dates[kind])
+        finally:
+            figure.set_layout_engine(engine)
 
 
 def arrange(figure: Any) -> None:

@@ -32,6 +32,12 @@ def nothing_drawn(monkeypatch):
     monkeypatch.setattr(run, "_write", write)
 
 
+@pytest.fixture
+def no_figures(monkeypatch, undrawn):
+    """Reports are written without the plots that other tests draw."""
+    monkeypatch.setattr(run, "figures", lambda *_: {})
+
+
 @pytest.fixture(scope="module")
 def of_file(gbm, tmp_path_factory):
     """An analysis of a file, and the folder around it."""
@@ -203,7 +209,7 @@ def test_what_the_data_do_not_allow_is_said_and_the_rest_is_done(tmp_path, nothi
 
 
 @pytest.mark.filterwarnings("ignore::hiercorr.DataWarning", "ignore::hiercorr.EstimationWarning")
-def test_a_cell_type_that_cannot_be_analysed_does_not_end_the_others(gbm, tmp_path):
+def test_a_cell_type_that_cannot_be_analysed_does_not_end_the_others(gbm, tmp_path, no_figures):
     data = gbm.copy()
     data.obs["type"] = np.where(data.obs["sample_id"] == data.obs["sample_id"].iloc[0], "a", "b")
     options = {"sample": "patient_id", "condition": "condition", "target": "FTL", "sets": "none"}
@@ -224,11 +230,13 @@ def test_a_cell_type_that_cannot_be_analysed_does_not_end_the_others(gbm, tmp_pa
         hc.analyze(data, tmp_path / "a", cell_type={"type": "a"}, **options)
 
 
-def test_figures_with_names_of_genes_from_a_column(gbm, tmp_path, monkeypatch):
+def test_figures_with_names_of_genes_from_a_column(gbm, tmp_path, monkeypatch, undrawn):
     data = gbm[gbm.obs["condition"] == "ctrl"].copy()
     data.var["symbol"] = data.var_names
     data.var_names = [f"ENSG{j:011d}" for j in range(data.n_vars)]
     options = {**OPTIONS, "gene_names": "symbol", "genes": 20, "sets": "none", "subset": None}
+    every = run.figures
+    monkeypatch.setattr(run, "figures", lambda *a: {"cells": every(*a)["cells"]})
     found = hc.analyze(data, tmp_path / "a", **options)
     assert {f"FTL-cells.{kind}" for kind in ("pdf", "png")} <= {
         p.name for p in (tmp_path / "a" / "figures").iterdir()
@@ -238,7 +246,7 @@ def test_figures_with_names_of_genes_from_a_column(gbm, tmp_path, monkeypatch):
     def fails(*_, **__):
         raise hc.InputError("no figure today")
 
-    monkeypatch.setattr(run.figures.__globals__["plotting"], "pair_scatter", fails)
+    monkeypatch.setattr(every.__globals__["plotting"], "pair_scatter", fails)
     found = hc.analyze(data, tmp_path / "b", **options)
     assert "Not done: figure 'cells'. Reason: no figure today" in found.findings
     assert "no figure today" in (tmp_path / "b" / "report.html").read_text()

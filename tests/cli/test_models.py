@@ -13,6 +13,7 @@ from hiercorr.simulate import simulate_counts
 from tests.cli.support import run
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_fit_and_report(path, tmp_path):
     out = tmp_path / "r.zarr"
     done = run(
@@ -61,6 +62,7 @@ def test_fit_from_a_specification(path, tmp_path):
     assert list(ds["gene"].values) == ["gene1", "gene2"]
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_pseudobulk(path, tmp_path):
     out = tmp_path / "between.zarr"
     common = ("--sample", "sample", "--depth", "depth")
@@ -335,6 +337,7 @@ def test_block_weights_and_uncertainty(tmp_path):
     assert hc.load(tmp_path / "own.nc").dataset.attrs["block"] == "donor"
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_across_cell_types(path, tmp_path):
     import anndata as ad
 

@@ -122,6 +122,7 @@ def test_every_command_is_tried():
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.usefixtures("undrawn")
 def test_odd_values_end_in_one_line(folder, tmp_path, monkeypatch, name):
     for path in folder.iterdir():
         (shutil.copytree if path.is_dir() else shutil.copy)(path, tmp_path / path.name)

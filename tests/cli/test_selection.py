@@ -79,6 +79,7 @@ def test_members_that_are_no_file(tmp_path):
 
 @pytest.mark.parametrize("suffix", ["zarr", "nc"])
 @pytest.mark.parametrize("chosen", [("--target", "gene0"), ()])
+@pytest.mark.usefixtures("undrawn")
 def test_cell_types_are_loaded_printed_and_reported(typed, tmp_path, suffix, chosen):
     out = tmp_path / f"ct.{suffix}"
     done = run("cell-types", typed, *OPTIONS[:4], "--types", "type", *chosen, "-o", out)

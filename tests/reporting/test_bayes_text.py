@@ -13,6 +13,7 @@ pytestmark = pytest.mark.filterwarnings(
 )
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_methods_text_and_report(fitted, tmp_path):
     _, r, _, _ = fitted
     page = hc.report(tmp_path / "b.html", r, r.at("between")).read_text()

@@ -1171,6 +1171,7 @@ def test_titles_are_translated(name):
     assert translate(title, "zh") != title
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_report_describes_evidence_and_enrichment(tmp_path):
     other = enriched(q=0.2).assign(note="").copy()
     other.attrs = {}  # a table from elsewhere

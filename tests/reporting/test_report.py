@@ -52,6 +52,7 @@ def test_whole_chain(gbm, within, between, tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_sorts_and_searches_in_a_browser(within, tmp_path):
     browser = shutil.which("chromium") or shutil.which("google-chrome")
     if browser is None:
@@ -160,6 +161,7 @@ def test_nothing_to_report(tmp_path, within):
         hc.report(tmp_path / "x" / "r.html", within)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_text_in_names_is_escaped(tmp_path):
     adata, _ = simulate_counts(3, 40, 3, mean=3, seed=1)
     adata.var_names = ["<b>a", "b&c", "d"]

@@ -9,6 +9,7 @@ pytestmark = pytest.mark.filterwarnings(
 )
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_in_chinese(gbm, within, between, tmp_path):
     design = hc.check_design(gbm, "sample_id", depth="total_counts")
     found = hc.evidence("FTL", within=within, between=between)

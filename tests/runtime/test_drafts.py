@@ -144,6 +144,7 @@ def test_a_killed_save_or_fit_leaves_no_draft_for_ever(small, tmp_path, door):
 
 
 @pytest.mark.parametrize("name", ["r.nc", "r.html", "r.csv", "r.xlsx"])
+@pytest.mark.usefixtures("undrawn")
 def test_a_file_never_replaces_a_folder(small, tmp_path, name):
     from tests.support import fit
 

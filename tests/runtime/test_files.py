@@ -70,6 +70,7 @@ quiet = pytest.mark.filterwarnings("ignore")
 @quiet
 @pytest.mark.parametrize("long", LONG)
 @pytest.mark.parametrize("door", WRITERS)
+@pytest.mark.usefixtures("undrawn")
 def test_names_that_no_file_can_have(model, tmp_path, door, long):
     path = tmp_path / LONG[long]
     with pytest.raises(hc.InputError) as caught:

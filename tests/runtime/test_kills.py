@@ -25,6 +25,11 @@ warnings.simplefilter("ignore")
 door, path, one, two = sys.argv[1:]
 folder = os.path.dirname(path)
 results = [hc.load(one), hc.load(two)]
+if door == "report":  # its plots take most of the time
+    from matplotlib.figure import Figure
+    from hiercorr.plotting import style
+    style.arrange = lambda figure: None
+    Figure.savefig = lambda figure, file, *_, **__: file.write(b"<svg/>")
 FILES, DELETED = ("open", "os.", "shutil.", "tempfile."), ("os.remove", "os.rmdir")
 
 def write(result):

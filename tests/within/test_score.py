@@ -253,6 +253,7 @@ def test_null_scores_that_follow_depth_keep_their_level_and_true_ones_their_size
     assert np.mean(estimates) == pytest.approx(truth, abs=0.03)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_result_is_one_of_all_others(data, tmp_path):
     import matplotlib
 
