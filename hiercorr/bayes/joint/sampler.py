@@ -25,6 +25,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import special
 
 from hiercorr.bayes.diagnostics import MAX_R_HAT, MIN_ESS
 from hiercorr.bayes.joint.model import Chain, JointModel, start_chain
@@ -59,6 +60,12 @@ class JointDraws:
         Sweeps per draw.
     r_hat, ess : float
         Worst R-hat and effective sample size (bulk or tail) over all parameters.
+    tau : ndarray, shape (...), optional
+        Heterogeneity of the correlations within samples.
+    own : ndarray of float32, shape (..., sample, gene, gene), optional
+        Correlation matrices within each sample.
+    new : ndarray of float32, shape (..., gene, gene), optional
+        Correlation matrices within a sample of a new donor.
     """
 
     correlation: dict[str, Array]
@@ -68,6 +75,9 @@ class JointDraws:
     thinning: int
     r_hat: float
     ess: float
+    tau: Array | None = None
+    own: NDArray[np.float32] | None = None
+    new: NDArray[np.float32] | None = None
 
     @property
     def converged(self) -> bool:
@@ -102,7 +112,8 @@ def sample_joint(
     JointDraws
         The same whatever the number of threads.
     """
-    running = [start_chain(model, child) for child in seed.spawn(chains)]
+    *children, new = seed.spawn(chains + 1)
+    running = [start_chain(model, child) for child in children]
     with blas.at_most(1):  # chains are parallel already
         for _ in shown(range(_PIECES), _PIECES, progress, "warm-up"):
             steps = -(-tune * SWEEPS // _PIECES)
@@ -117,7 +128,7 @@ def sample_joint(
             for a, b in shown(list(itertools.pairwise(edges)), _PIECES, progress, label):
                 part = [[values[a:b] for values in k] for k in kept]
                 _run(model, running, (b - a) * SWEEPS * thinning, SWEEPS * thinning, 0.0, part)
-            found = _assembled(model, kept, SWEEPS * thinning)
+            found = _assembled(model, kept, SWEEPS * thinning, np.random.default_rng(new))
             if found.converged or thinning >= most:
                 return found
             done, thinning = (draws + 1) // 2, 2 * thinning
@@ -159,19 +170,25 @@ def _run(
 
 def _settle(chain: Chain) -> None:
     """End the warm-up: the curvature of a cell is its mean expected count over the warm-up."""
-    curvature, total = chain.tuning[0], chain.tuning[5]
+    curvature, total = chain.tuning[:2]
     curvature[:] = total / chain.adapted + 1e-9
 
 
 def _space(model: JointModel, draws: int) -> list[Array]:
     g, (n, k) = model.n_genes, model.population.design.shape
-    return [np.empty((draws, *shape)) for shape in [(g, g)] * 3 + [(n, g), (k, g)]]
+    shapes: list[tuple[int, ...]] = [(g, g)] * 3 + [(n, g), (k, g)]
+    out = [np.empty((draws, *shape)) for shape in shapes]
+    units = model.n_units if model.heterogeneity else 0
+    return [*out, np.empty(draws), np.empty((draws, units, g, g), np.float32)]
 
 
-def _assembled(model: JointModel, kept: list[list[Array]], thinning: int) -> JointDraws:
+def _assembled(
+    model: JointModel, kept: list[list[Array]], thinning: int, rng: np.random.Generator
+) -> JointDraws:
     """Put genes back in order and compute the diagnostics."""
     back = np.argsort(model.order)
-    roots_w, roots_b, roots_d, mean, coefficient = (
+    square = (..., back[:, None], back)
+    roots_w, roots_b, roots_d, mean, coefficient, tau, own = (
         np.stack([k[i] for k in kept]) for i in range(len(kept[0]))
     )
     levels = {"within": roots_w, "between": roots_b}
@@ -181,17 +198,69 @@ def _assembled(model: JointModel, kept: list[list[Array]], thinning: int) -> Joi
     for level, root in levels.items():
         scale = np.sqrt((root**2).sum(-1))
         root = root / scale[..., None]
-        matrix = (root @ np.swapaxes(root, -1, -2))[..., back[:, None], back]
+        matrix = (root @ np.swapaxes(root, -1, -2))[square]
         matrix[..., np.arange(len(back)), np.arange(len(back))] = 1.0
         correlation[level], sd[level] = matrix, scale[..., back]
     mean, coefficient = mean[..., back], coefficient[..., back]
-    r_hat, ess = _worst([*_vectors(correlation), *sd.values(), mean, coefficient])
-    return JointDraws(correlation, sd, mean, coefficient, thinning, r_hat, ess)
+    checked = [*map(_vector, correlation.values()), *sd.values(), mean, coefficient]
+    varies = {}
+    if model.heterogeneity:
+        own = own[square]
+        new = new_matrices(correlation["within"], tau, rng)
+        checked += [tau, _vector(own), _vector(new)]
+        varies = {"tau": tau, "own": own[:, :, model.unit], "new": new}
+    return JointDraws(correlation, sd, mean, coefficient, thinning, *_worst(checked), **varies)
 
 
-def _vectors(correlation: dict[str, Array]) -> list[Array]:
-    upper = np.triu_indices(next(iter(correlation.values())).shape[-1], 1)
-    return [values[..., upper[0], upper[1]] for values in correlation.values()]
+def new_matrices(correlation: Array, tau: Array, rng: np.random.Generator) -> Array:
+    """Draw the correlation matrix within a sample of a new donor.
+
+    Parameters
+    ----------
+    correlation : ndarray, shape (..., n_genes, n_genes)
+        Correlation matrices of the population.
+    tau : ndarray, shape (...)
+        Heterogeneity.
+    rng : Generator
+
+    Returns
+    -------
+    ndarray of float32, shape (..., n_genes, n_genes)
+    """
+    g = correlation.shape[-1]
+    df = degrees_of_freedom(tau)
+    inverse = np.tril(rng.standard_normal(correlation.shape), -1)
+    diagonal = np.arange(g)
+    inverse[..., diagonal, diagonal] = np.sqrt(rng.chisquare(df[..., None] + diagonal))
+    root = np.linalg.cholesky(correlation) @ np.linalg.inv(inverse)
+    root /= np.sqrt((root**2).sum(-1, keepdims=True))
+    matrix = (root @ np.swapaxes(root, -1, -2)).astype(np.float32)
+    matrix[..., diagonal, diagonal] = 1.0
+    return matrix
+
+
+def degrees_of_freedom(tau: Array) -> Array:
+    r"""Solve :math:`\tau^2 = \psi'(m / 2) / 2` for m, by Newton's method.
+
+    Parameters
+    ----------
+    tau : ndarray
+
+    Returns
+    -------
+    ndarray
+    """
+    y = 2 * np.asarray(tau, float) ** 2
+    x = 0.5 + 1 / y
+    for _ in range(12):  # monotone: 1 / psi' is nearly linear (limma's trigammaInverse)
+        value = special.polygamma(1, x)
+        x += value * (1 - value / y) / special.polygamma(2, x)
+    return 2 * x
+
+
+def _vector(correlation: Array) -> Array:
+    upper = np.triu_indices(correlation.shape[-1], 1)
+    return correlation[..., upper[0], upper[1]]
 
 
 def _worst(variables: list[Array]) -> tuple[float, float]:
