@@ -723,49 +723,143 @@ def shift_cells(u, lam, starts, stops, change):
 
 
 @compiled(fastmath=_FAST)
-def _moved_cells(x, lam, e, starts, stops, unit, factor, shift, rate):
-    """Fill the shifts ``factor[unit] e`` and the new rates; return the log likelihood gained."""
-    value = 0.0
-    for k in range(len(starts)):
-        for j in range(len(e)):
-            for c in range(starts[k], stops[k]):
-                shift[j, c] = 0.0
-            for t in range(j + 1):
-                r = factor[unit[k], j, t]
-                for c in range(starts[k], stops[k]):
-                    shift[j, c] += r * e[t, c]
-            for c in range(starts[k], stops[k]):
-                rate[j, c] = lam[j, c] * _exp(shift[j, c])
-                value += x[j, c] * shift[j, c] - (rate[j, c] - lam[j, c])
-    return value
+def follow_cells(x, s, sample, unit, u, lam, curvature, pseudo, mean, omegas, new_omegas, new, rate):
+    r"""Let the log rates of every cell follow a change of the covariance matrices of the units.
+
+    Where the likelihood of a cell is that of the observations `pseudo` with precision `curvature`
+    P, its log rates are normal with the precision :math:`F F' = \Omega + P`. What is left fixed are
+    the deviations from the mean of that distribution, standardised by F.
+
+    Fills `new` and `rate` with the log rates and expected counts. Returns the log of the ratio of
+    the densities (units,), without that of the determinants of `omegas`, with that of the map.
+    """
+    n_genes, n_cells = u.shape
+    gained = np.zeros(len(omegas))
+    root, inverse = np.empty((n_genes, n_genes, LANES)), np.empty((n_genes, LANES))
+    w, v, acc = np.empty((n_genes, LANES)), np.empty((n_genes, LANES)), np.empty(LANES)
+    ratio = np.empty(LANES)
+    for a in range(0, n_cells, LANES):
+        k = unit[sample[a]]
+        m = mean[sample[a]]
+        for c in range(LANES):
+            ratio[c] = 0.0
+        for side in range(2):
+            omega = omegas[k] if side == 0 else new_omegas[k]
+            sign = -1.0 if side == 0 else 1.0
+            for i in range(n_genes):
+                for j in range(i + 1):
+                    for c in range(LANES):
+                        acc[c] = omega[i, j]
+                    if i == j:
+                        for c in range(LANES):
+                            acc[c] += curvature[i, a + c]
+                    for t in range(j):
+                        for c in range(LANES):
+                            acc[c] -= root[i, t, c] * root[j, t, c]
+                    if i == j:
+                        for c in range(LANES):
+                            root[i, i, c] = np.sqrt(acc[c])
+                            inverse[i, c] = 1 / root[i, i, c]
+                            ratio[c] += sign * np.log(inverse[i, c])
+                    else:
+                        for c in range(LANES):
+                            root[i, j, c] = acc[c] * inverse[j, c]
+            around = 0.0
+            for i in range(n_genes):
+                pull = 0.0
+                for j in range(n_genes):
+                    pull += omega[i, j] * m[j]
+                around += m[i] * pull
+                for c in range(LANES):
+                    acc[c] = curvature[i, a + c] * pseudo[i, a + c] + pull
+                for t in range(i):
+                    for c in range(LANES):
+                        acc[c] -= root[i, t, c] * w[t, c]
+                for c in range(LANES):
+                    w[i, c] = acc[c] * inverse[i, c]
+                    ratio[c] += sign * 0.5 * w[i, c] * w[i, c]
+            for c in range(LANES):
+                ratio[c] -= sign * 0.5 * around
+            if side == 0:
+                for i in range(n_genes):
+                    for c in range(LANES):
+                        acc[c] = -w[i, c]
+                    for t in range(i, n_genes):
+                        for c in range(LANES):
+                            acc[c] += root[t, i, c] * u[t, a + c]
+                    for c in range(LANES):
+                        v[i, c] = acc[c]
+        for i in range(n_genes - 1, -1, -1):
+            for c in range(LANES):
+                acc[c] = w[i, c] + v[i, c]
+            for t in range(i + 1, n_genes):
+                for c in range(LANES):
+                    acc[c] -= root[t, i, c] * new[t, a + c]
+            for c in range(LANES):
+                new[i, a + c] = acc[c] * inverse[i, c]
+        for i in range(n_genes):
+            for c in range(LANES):
+                t, old = new[i, a + c], u[i, a + c]
+                rate[i, a + c] = s[a + c] * _exp(t)
+                ratio[c] += x[i, a + c] * (t - old) - (rate[i, a + c] - lam[i, a + c])
+                far, near = t - pseudo[i, a + c], old - pseudo[i, a + c]
+                ratio[c] += 0.5 * curvature[i, a + c] * (far * far - near * near)
+        for c in range(LANES):
+            if s[a + c] > 0:
+                gained[k] += ratio[c]
+    return gained
 
 
 @compiled()
-def move_df_given_deviations(
-    rng, x, u, lam, e, starts, stops, unit, root, own, df, prior, shift, rate
+def move_df_with_cells(
+    rng,
+    x,
+    s,
+    sample,
+    unit,
+    size,
+    u,
+    lam,
+    curvature,
+    pseudo,
+    mean,
+    root,
+    own,
+    df,
+    prior,
+    new_u,
+    new_lam,
 ):
-    """Move the degrees of freedom of the units' matrices, the standardised deviations fixed."""
+    """Move the degrees of freedom of the units' matrices, with which all log rates follow."""
     n, g, _ = own.shape
     new_own = np.empty_like(own)
     new, ratio = units.other_df(rng, df, own, new_own)
     if new == df[0]:
-        return
-    factor = np.empty((n, g, g))
-    roots, scale, inverse = np.empty((n, g, g)), np.empty((n, g)), np.empty((g, g))
-    units.roots_of_units(root, own, roots, scale)
+        return False
+    omegas, new_omegas = np.empty_like(own), np.empty_like(own)
+    unit_root, inverse, scale = np.empty((g, g)), np.empty((g, g)), np.empty(g)
     for k in range(n):
-        invert_root(roots[k], inverse)
-        units.root_of_unit(root, new_own[k], roots[k], scale[k])
-        factor[k] = roots[k] @ inverse
+        units.root_of_unit(root, own[k], unit_root, scale)
+        invert_root(unit_root, inverse)
+        gram(inverse, omegas[k])
         for i in range(g):
-            factor[k, i, i] -= 1.0
-    ratio += _moved_cells(x, lam, e, starts, stops, unit, factor, shift, rate)
+            ratio += size[k] * np.log(unit_root[i, i])
+        units.root_of_unit(root, new_own[k], unit_root, scale)
+        invert_root(unit_root, inverse)
+        gram(inverse, new_omegas[k])
+        for i in range(g):
+            ratio -= size[k] * np.log(unit_root[i, i])
+    ratio += follow_cells(
+        x, s, sample, unit, u, lam, curvature, pseudo, mean, omegas, new_omegas, new_u, new_lam
+    ).sum()
     ratio += units.log_prior_df(new, prior) - units.log_prior_df(df[0], prior)
     if np.log(rng.random()) < ratio:
         df[0] = new
         own[:] = new_own
-        u += shift
-        lam[:] = rate
+        u[:] = new_u
+        lam[:] = new_lam
+        return True
+    return False
 
 
 @compiled(fastmath=_FAST)
@@ -812,8 +906,9 @@ def sweep_chain(
         u, lam, mean, coefficient, effect, roots within, between and of donors, own, df: changed in
         place.
     tuning : tuple
-        curvature (genes, cells); sum of lam over the warm-up (genes, cells); accepted moves of
-        cells, of the covariances within, between, and of units and their common correlations; then
+        curvature and observations of the quadratic approximation of the cells' likelihood (genes,
+        cells), sums of lam and u over the warm-up; accepted moves of cells, of the covariances
+        within (or the degrees of freedom), between, of units and their common correlations; then
         metric, weight, scale, step and accepted moves of the rows (see :func:`move_rows`) with the
         standardised deviations fixed, and the same with the log rates fixed: changed in place.
     kept : tuple
@@ -824,15 +919,12 @@ def sweep_chain(
     design, donor, blocked, repeats, unit, size, varies = population
     eta_w, prior_w, eta_b, prior_b, prior_mean, prior_sd_, prior_tau = priors
     u, lam, mean, coefficient, effect, root, root_between, root_donor, own, df = state
-    curvature, total_lam, moved, metric, weight, scale, step, moved_rows = tuning[:8]
-    metric_u, weight_u, scale_u, step_u, moved_rows_u = tuning[8:]
+    curvature, pseudo, total_lam, total_u, moved = tuning[:5]
+    metric, weight, scale, step, moved_rows = tuning[5:10]
+    metric_u, weight_u, scale_u, step_u, moved_rows_u = tuning[10:]
     n_units, g, _ = own.shape
-    e, rate, shift, new_lam = (
-        np.empty_like(u),
-        np.empty_like(mean),
-        np.zeros_like(u),
-        np.zeros_like(u),
-    )
+    e, rate = np.empty_like(u), np.empty_like(mean)
+    new_u, new_lam = np.empty_like(u), np.empty_like(u)
     roots, row_scales = np.empty_like(own), np.empty((n_units, g))
     omegas, around, inverse = np.empty_like(own), np.empty_like(own), np.empty((g, g))
     for k in range(sweeps):
@@ -868,8 +960,24 @@ def sweep_chain(
                 adapt,
             )
             units.move_df(rng, root, own, around, size, df, prior_tau, repeats)
-            move_df_given_deviations(
-                rng, x, u, lam, e, starts, stops, unit, root, own, df, prior_tau, shift, new_lam
+            moved[1] += move_df_with_cells(
+                rng,
+                x,
+                s,
+                sample,
+                unit,
+                size,
+                u,
+                lam,
+                curvature,
+                pseudo,
+                mean,
+                root,
+                own,
+                df,
+                prior_tau,
+                new_u,
+                new_lam,
             )
             residuals(u, mean, starts, stops, e)
             units.roots_of_units(root, own, roots, row_scales)
@@ -926,6 +1034,7 @@ def sweep_chain(
             expected(s, u, lam)
         if adapt > 0:
             total_lam += lam
+            total_u += u
         elif (k + 1) % thin == 0:
             d = (k + 1) // thin - 1
             kept[0][d] = root

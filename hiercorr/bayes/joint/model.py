@@ -241,6 +241,8 @@ def start_chain(model: JointModel, seed: np.random.SeedSequence) -> Chain:
     of_rates = _row_metric_given_rates(len(sample), sd, model.priors[0])
     tuning = (
         s * rate + 1e-9,
+        u + (x - lam) / (s * rate + 1e-9),
+        np.zeros_like(u),
         np.zeros_like(u),
         np.zeros(5, np.int64),
         *_row_tuning(*of_deviations),

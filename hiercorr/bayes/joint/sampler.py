@@ -119,7 +119,7 @@ def sample_joint(
             steps = -(-tune * SWEEPS // _PIECES)
             _run(model, running, steps, 1, _RATE, None)
         for chain in running:
-            _settle(chain)
+            _settle(chain, model.cells[0])
         kept = [_space(model, draws) for _ in running]
         done, thinning = 0, first
         while True:
@@ -168,10 +168,11 @@ def _run(
     over_ranges(some, len(chains))
 
 
-def _settle(chain: Chain) -> None:
-    """End the warm-up: the curvature of a cell is its mean expected count over the warm-up."""
-    curvature, total = chain.tuning[:2]
-    curvature[:] = total / chain.adapted + 1e-9
+def _settle(chain: Chain, counts: Array) -> None:
+    """End the warm-up: a cell's likelihood is approximated by its means over the warm-up."""
+    curvature, pseudo, lam, u, *_ = chain.tuning
+    curvature[:] = lam / chain.adapted + 1e-9
+    pseudo[:] = u / chain.adapted + (counts - lam / chain.adapted) / curvature
 
 
 def _space(model: JointModel, draws: int) -> list[Array]:
