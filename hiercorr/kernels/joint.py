@@ -345,7 +345,7 @@ def move_scales(rng, scatter, n, root, prior):
 
 @compiled(fastmath=_FAST)
 def _add_data_gradient(x, lam, y, starts, stops, unit, own, row, out):
-    """Add the gradient of the Poisson log likelihood of one gene, by a row of L and an intercept."""
+    """Add the gradient of one gene's Poisson log likelihood, by a row of L and the intercept."""
     size, last = len(row), len(out) - 1
     a = np.zeros((len(own), size))
     for k in range(len(starts)):
@@ -723,7 +723,9 @@ def shift_cells(u, lam, starts, stops, change):
 
 
 @compiled(fastmath=_FAST)
-def follow_cells(x, s, sample, unit, u, lam, curvature, pseudo, mean, omegas, new_omegas, new, rate):
+def follow_cells(
+    x, s, sample, unit, u, lam, curvature, pseudo, mean, omegas, new_omegas, new, rate
+):
     r"""Let the log rates of every cell follow a change of the covariance matrices of the units.
 
     Where the likelihood of a cell is that of the observations `pseudo` with precision `curvature`
@@ -936,9 +938,7 @@ def sweep_chain(
         expectation = design @ coefficient
         if blocked:
             expectation += effect[donor]
-        draw_means(
-            rng, u, starts, stops, unit, expectation, omegas, precision(root_between), mean
-        )
+        draw_means(rng, u, starts, stops, unit, expectation, omegas, precision(root_between), mean)
         residuals(u, mean, starts, stops, e)
         scatters(e, starts, stops, unit, around)
         if varies:

@@ -188,7 +188,7 @@ def _log_likelihood(root, white, n):
 
 @compiled()
 def _newton_scale(rng, at, nu, a, b):
-    """Move t with the density t^(nu - 1) exp(-a t^2 / 2 - b t): by independence, on the log scale."""
+    """Move t of the density t^(nu - 1) exp(-a t^2 / 2 - b t) by independence, as log t."""
     mode = (np.sqrt(b * b + 4 * a * nu) - b) / (2 * a)
     sd = 1 / np.sqrt(nu + a * mode * mode)
     v = np.log(mode)

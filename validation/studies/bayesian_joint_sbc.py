@@ -158,8 +158,8 @@ def run_cell(row: dict, replicates: int, seed: np.random.SeedSequence) -> pd.Dat
         for level, values in truth.items():
             of_level = {"matrix": drawn.correlation[level], "sd": drawn.sd[level]}
             if level == "within":
-                more = {k: getattr(drawn, k) for k in ("mean", "tau", "own", "new")}
-                of_level |= {k: v for k, v in more.items() if v is not None}
+                of_level |= {"mean": drawn.mean}
+                of_level |= {} if drawn.varying is None else vars(drawn.varying)
             true, found = functions(values), functions(of_level)
             for name, draws in found.items():
                 kept = draws.ravel()[::THIN][1:]

@@ -43,6 +43,30 @@ _PIECES = 20  # calls of the kernel between two checks of convergence: where pro
 
 
 @dataclass(frozen=True)
+class Varying:
+    """Draws of correlations within samples that vary between donors.
+
+    Attributes
+    ----------
+    tau : ndarray, shape (chain, draw)
+        Heterogeneity: standard deviation of Fisher's z of each correlation.
+    own : ndarray of float32, shape (chain, draw, sample, gene, gene)
+        Correlation matrix within each sample.
+    new : ndarray of float32, shape (chain, draw, gene, gene)
+        Correlation matrix within a sample of a new donor.
+    """
+
+    tau: Array
+    own: NDArray[np.float32]
+    new: NDArray[np.float32]
+
+    @property
+    def pairs(self) -> list[Array]:
+        """Draws of the pairs' correlations in a new donor and in each sample, (..., pair)."""
+        return [v.astype(float) for v in (_vector(self.new), *np.moveaxis(_vector(self.own), 2, 0))]
+
+
+@dataclass(frozen=True)
 class JointDraws:
     """Draws of the joint posterior; the first dimensions of every array are (chain, draw).
 
@@ -60,12 +84,8 @@ class JointDraws:
         Sweeps per draw.
     r_hat, ess : float
         Worst R-hat and effective sample size (bulk or tail) over all parameters.
-    tau : ndarray, shape (...), optional
-        Heterogeneity of the correlations within samples.
-    own : ndarray of float32, shape (..., sample, gene, gene), optional
-        Correlation matrices within each sample.
-    new : ndarray of float32, shape (..., gene, gene), optional
-        Correlation matrices within a sample of a new donor.
+    varying : Varying, optional
+        Of a model with heterogeneity.
     """
 
     correlation: dict[str, Array]
@@ -75,9 +95,7 @@ class JointDraws:
     thinning: int
     r_hat: float
     ess: float
-    tau: Array | None = None
-    own: NDArray[np.float32] | None = None
-    new: NDArray[np.float32] | None = None
+    varying: Varying | None = None
 
     @property
     def converged(self) -> bool:
@@ -177,10 +195,10 @@ def _settle(chain: Chain, counts: Array) -> None:
 
 def _space(model: JointModel, draws: int) -> list[Array]:
     g, (n, k) = model.n_genes, model.population.design.shape
-    shapes: list[tuple[int, ...]] = [(g, g)] * 3 + [(n, g), (k, g)]
-    out = [np.empty((draws, *shape)) for shape in shapes]
+    shapes = [(g, g), (g, g), (g, g), (n, g), (k, g)]
     units = model.n_units if model.heterogeneity else 0
-    return [*out, np.empty(draws), np.empty((draws, units, g, g), np.float32)]
+    own: NDArray[Any] = np.empty((draws, units, g, g), np.float32)
+    return [*(np.empty((draws, *shape)) for shape in shapes), np.empty(draws), own]
 
 
 def _assembled(
@@ -204,16 +222,16 @@ def _assembled(
         correlation[level], sd[level] = matrix, scale[..., back]
     mean, coefficient = mean[..., back], coefficient[..., back]
     checked = [*map(_vector, correlation.values()), *sd.values(), mean, coefficient]
-    varies = {}
+    varying = None
     if model.heterogeneity:
-        own = own[square]
         new = new_matrices(correlation["within"], tau, rng)
-        checked += [tau, _vector(own), _vector(new)]
-        varies = {"tau": tau, "own": own[:, :, model.unit], "new": new}
-    return JointDraws(correlation, sd, mean, coefficient, thinning, *_worst(checked), **varies)
+        of_samples = own[square][:, :, model.unit]
+        varying = Varying(tau, np.asarray(of_samples, np.float32), new)
+        checked += [tau, *varying.pairs]
+    return JointDraws(correlation, sd, mean, coefficient, thinning, *_worst(checked), varying)
 
 
-def new_matrices(correlation: Array, tau: Array, rng: np.random.Generator) -> Array:
+def new_matrices(correlation: Array, tau: Array, rng: np.random.Generator) -> NDArray[np.float32]:
     """Draw the correlation matrix within a sample of a new donor.
 
     Parameters
@@ -235,7 +253,7 @@ def new_matrices(correlation: Array, tau: Array, rng: np.random.Generator) -> Ar
     inverse[..., diagonal, diagonal] = np.sqrt(rng.chisquare(df[..., None] + diagonal))
     root = np.linalg.cholesky(correlation) @ np.linalg.inv(inverse)
     root /= np.sqrt((root**2).sum(-1, keepdims=True))
-    matrix = (root @ np.swapaxes(root, -1, -2)).astype(np.float32)
+    matrix = np.asarray(root @ np.swapaxes(root, -1, -2), np.float32)
     matrix[..., diagonal, diagonal] = 1.0
     return matrix
 
@@ -259,7 +277,7 @@ def degrees_of_freedom(tau: Array) -> Array:
     return 2 * x
 
 
-def _vector(correlation: Array) -> Array:
+def _vector(correlation: NDArray[Any]) -> NDArray[Any]:
     upper = np.triu_indices(correlation.shape[-1], 1)
     return correlation[..., upper[0], upper[1]]
 
