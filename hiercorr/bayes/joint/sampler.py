@@ -6,11 +6,20 @@ A sweep moves
    posterior under a quadratic approximation of the cell's likelihood;
 2. means and covariance matrices given the log rates, from their conditional distributions: this
    mixes well where counts are high;
-3. each row of the Cholesky factor of :math:`\Sigma_W` with the standardised deviations of the cells
-   fixed, together with the gene's intercept (a Poisson regression), and the samples' means with the
-   deviations fixed: this mixes well where counts are low (interweaving, Yu & Meng 2011);
+3. each row of the Cholesky factor of the common covariance matrix with the standardised deviations
+   of the cells fixed, together with the gene's intercept (a Poisson regression), and the samples'
+   means with the deviations fixed: this mixes well where counts are low (interweaving, Yu & Meng
+   2011);
 4. coefficients, effects of donors and the matrices :math:`\Sigma_B`, :math:`\Sigma_D`, several
    times.
+
+With heterogeneity, step 2 moves the matrix of each donor given its cells' log rates, a gene at a
+time, then the common matrix given those of the donors (which mixes well where these are known and
+differ), then the common matrix with all log rates and the donors' standardised differences from it
+fixed (where they hardly differ), and tau with the donors' matrices and with their standardised
+differences fixed. Last, tau changes with the standardised differences fixed and all log rates
+follow, as :func:`hiercorr.kernels.joint.follow_cells` says: up to the approximation, for which the
+Metropolis step corrects, it then moves as if the log rates were integrated out.
 
 Proposals adapt during the warm-up only. Draws are thinned as far as convergence needs: whenever the
 wanted number of draws is reached and some parameter that is reported has not converged, every
