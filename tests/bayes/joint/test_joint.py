@@ -63,9 +63,9 @@ def test_two_genes_are_the_exact_pair():
 
 def hotelling(r, rho, df):
     """Log density of the correlation of a Wishart matrix."""
-    value = np.log(df - 1) + special.gammaln(df) - special.gammaln(df + 0.5)
-    value += df / 2 * np.log1p(-(rho**2)) + (df - 3) / 2 * np.log1p(-(r**2))
-    value -= (df - 0.5) * np.log1p(-rho * r) + 0.5 * np.log(2 * np.pi)
+    constant = np.log(df - 1) + special.gammaln(df) - special.gammaln(df + 0.5)
+    constant = constant + df / 2 * np.log1p(-(rho**2)) - 0.5 * np.log(2 * np.pi)
+    value = constant + (df - 3) / 2 * np.log1p(-(r**2)) - (df - 0.5) * np.log1p(-rho * r)
     return value + np.log(special.hyp2f1(0.5, 0.5, df + 0.5, (1 + rho * r) / 2))
 
 
