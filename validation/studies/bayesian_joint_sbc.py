@@ -52,8 +52,7 @@ def grid(quick: bool) -> pd.DataFrame:
         (5, 6, 1, 25, "none"),
         (3, 8, 2, 20, "none"),
         (2, 6, 1, 40, "tau"),
-        (3, 6, 1, 40, "tau"),
-        (5, 6, 1, 40, "tau"),
+        (5, 6, 1, 25, "tau"),
         (3, 8, 2, 20, "tau"),
         (2, 6, 1, 40, "wrong prior"),
     ]
@@ -131,6 +130,8 @@ def functions(level: dict) -> dict[str, np.ndarray]:
 
 def run_cell(row: dict, replicates: int, seed: np.random.SeedSequence) -> pd.DataFrame:
     out = []
+    if row["heterogeneity"] == "wrong prior":
+        replicates = -(-replicates // 3)  # enough to be noticed
     for k, child in enumerate(seed.spawn(replicates)):
         adata, truth = draw(row, np.random.default_rng(child))
         if (np.asarray(adata.X.sum(0)).ravel() == 0).any():
@@ -198,7 +199,7 @@ def verdict(table: pd.DataFrame) -> list[str]:
     out, right = [], _groups(_right(table))
     n_tests = len(right) * 2
     wrong = table[(table["heterogeneity"] == "wrong prior") & (table["parameter"] == "tau")]
-    if len(wrong) >= 200 and bayesian_sbc.uniformity(wrong) > 1e-4:
+    if len(wrong) >= 60 and bayesian_sbc.uniformity(wrong) > 1e-4:
         out.append("ranks of tau under the wrong prior are uniform: this study detects nothing")
     for key, g in right:
         where = f"{key[4]} {key[3]} with {key[0]} genes, {key[1]} samples of a donor, heterogeneity {key[2]}"
