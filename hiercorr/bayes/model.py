@@ -224,8 +224,9 @@ class BayesianCorrelation(Specified):
             ``"marginal"``: every pair by itself, so that draws of two pairs are independent of each
             other. ``"joint"``: one posterior of all genes, whose draws are correlation matrices:
             within samples, between samples and, with `block`, between donors (``.at("between")``)
-            and between the samples of a donor (``.at("samples")``); it needs
-            ``heterogeneity=False`` (``hiercorr.bayes.joint.model``). A step of its `tune` is 5
+            and between the samples of a donor (``.at("samples")``). With ``heterogeneity=True`` the
+            matrix within samples varies between donors, with one tau for all its correlations
+            (``hiercorr.bayes.joint.model``). A step of its `tune` is 5
             sweeps; it goes on, thinning the draws, until R-hat is at most 1.01 and the effective
             sample size at least 400 for every parameter, at most 64 times as long. ``"latent"``:
             one model of all genes with the expression of every cell as a parameter, by NUTS,
@@ -251,7 +252,9 @@ class BayesianCorrelation(Specified):
             correlations, heterogeneity, standard deviations, means of samples and predictions.
             ``.idata`` returns the draws.
             A joint fit adds ``partial_correlation`` (given the other genes), and standard
-            deviations and coefficients with intervals (``gene_table()``, ``coefficients()``).
+            deviations and coefficients with intervals (``gene_table()``, ``coefficients()``);
+            attributes ``tau``, ``tau_lower`` and ``tau_upper``; draws of the matrix in every sample
+            and in one of a new donor (``posterior_within_sample``, ``posterior_new_sample``).
 
         Raises
         ------

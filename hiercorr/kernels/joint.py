@@ -1,10 +1,12 @@
 r"""Loops of the joint Bayesian model of a panel; :mod:`hiercorr.bayes.joint` explains the sampler.
 
-Arrays over cells have shape (genes, cells), the number of cells being a multiple of ``LANES`` with
-cells of depth 0 at the end. Arguments shared by the functions:
+Arrays over cells have shape (genes, cells). The cells of each sample are followed by cells of depth
+0 up to a multiple of ``LANES``. Arguments shared by the functions:
 
 - `x`, `s`: counts (genes, cells) and relative depths (cells,)
-- `starts`, `sample`: first cell of each sample and the number of cells; sample of each cell
+- `starts`, `stops`: first cell of each sample and the cell after its last; `sample`: sample of each
+  cell
+- `unit`: unit (:mod:`hiercorr.kernels.joint_units`) of each sample
 - `u`, `lam`: log rates and expected counts :math:`s e^u`
 - `mean`: mean log rates (samples, genes)
 - `L` or `root`: lower Cholesky factor of a covariance matrix; `omega`: inverse of the matrix
@@ -14,7 +16,20 @@ from __future__ import annotations
 
 import numpy as np
 
+from hiercorr.kernels import joint_units as units
 from hiercorr.kernels.bayes import log_prior
+from hiercorr.kernels.roots import (
+    cholesky,
+    draw_gaussian,
+    gram,
+    invert_root,
+    log_prior_root,
+    precision,
+    prior_sd,
+    row_gradient,
+    solve_root,
+    solve_root_transposed,
+)
 from hiercorr.runtime.compile import compiled
 
 LANES = 16  # cells whose Cholesky factors are computed side by side
@@ -48,85 +63,6 @@ def _exp(x):
     return p
 
 
-@compiled()
-def cholesky(a, out):
-    """Fill `out` with the lower Cholesky factor; return whether `a` is positive definite."""
-    n = len(a)
-    for i in range(n):
-        for j in range(i + 1):
-            v = a[i, j]
-            for k in range(j):
-                v -= out[i, k] * out[j, k]
-            if i == j:
-                if not v > 0:
-                    return False
-                out[i, i] = np.sqrt(v)
-            else:
-                out[i, j] = v / out[j, j]
-        for j in range(i + 1, n):
-            out[i, j] = 0.0
-    return True
-
-
-@compiled()
-def invert_root(root, out):
-    """Fill `out` with the inverse of a lower triangular matrix."""
-    n = len(root)
-    for j in range(n):
-        for i in range(n):
-            if i < j:
-                out[i, j] = 0.0
-                continue
-            v = 1.0 if i == j else 0.0
-            for k in range(j, i):
-                v -= root[i, k] * out[k, j]
-            out[i, j] = v / root[i, i]
-
-
-@compiled()
-def _gram(inverse_root, out):
-    """Fill `out` with the inverse of the covariance matrix, from that of its root."""
-    n = len(inverse_root)
-    for i in range(n):
-        for j in range(i + 1):
-            v = 0.0
-            for k in range(i, n):
-                v += inverse_root[k, i] * inverse_root[k, j]
-            out[i, j] = v
-            out[j, i] = v
-
-
-@compiled()
-def precision(root):
-    """Return the inverse of the covariance matrix with this root."""
-    inverse, out = np.empty_like(root), np.empty_like(root)
-    invert_root(root, inverse)
-    _gram(inverse, out)
-    return out
-
-
-@compiled()
-def draw_gaussian(rng, q, h):
-    """Draw from the normal distribution with precision matrix `q` and mean ``q^-1 h``."""
-    n = len(q)
-    c = np.empty_like(q)
-    cholesky(q, c)
-    out = np.empty(n)
-    for i in range(n):
-        v = h[i]
-        for k in range(i):
-            v -= c[i, k] * out[k]
-        out[i] = v / c[i, i]
-    for i in range(n):
-        out[i] += rng.standard_normal()
-    for i in range(n - 1, -1, -1):
-        v = out[i]
-        for k in range(i + 1, n):
-            v -= c[k, i] * out[k]
-        out[i] = v / c[i, i]
-    return out
-
-
 @compiled(fastmath=_FAST)
 def expected(s, u, lam):
     """Fill `lam` with the expected counts."""
@@ -136,7 +72,7 @@ def expected(s, u, lam):
 
 
 @compiled(fastmath=_FAST)
-def move_cells(rng, x, s, sample, u, lam, curvature, mean, omega):
+def move_cells(rng, x, s, sample, unit, u, lam, curvature, mean, omegas):
     r"""Move the log rates of every cell by one Metropolis step; return the share accepted.
 
     The proposal is normal with precision :math:`A^{-1} = \Omega + P` and mean
@@ -144,7 +80,9 @@ def move_cells(rng, x, s, sample, u, lam, curvature, mean, omega):
     posterior itself where the likelihood is quadratic with that curvature.
     """
     n_genes, n_cells = u.shape
-    om = mean @ omega
+    om = np.empty_like(mean)
+    for c in range(len(mean)):
+        om[c] = mean[c] @ omegas[unit[c]]
     root = np.empty((n_genes, n_genes, LANES))
     w, new, rate = (
         np.empty((n_genes, LANES)),
@@ -154,6 +92,7 @@ def move_cells(rng, x, s, sample, u, lam, curvature, mean, omega):
     inverse, acc, ratio = np.empty((n_genes, LANES)), np.empty(LANES), np.empty(LANES)
     moved = 0
     for a in range(0, n_cells, LANES):
+        omega, pull = omegas[unit[sample[a]]], om[sample[a]]
         for i in range(n_genes):
             for j in range(i + 1):
                 for c in range(LANES):
@@ -176,7 +115,7 @@ def move_cells(rng, x, s, sample, u, lam, curvature, mean, omega):
         for i in range(n_genes):
             for c in range(LANES):
                 p, v = curvature[i, a + c], u[i, a + c]
-                acc[c] = p * v + x[i, a + c] - lam[i, a + c] + om[sample[a + c], i]
+                acc[c] = p * v + x[i, a + c] - lam[i, a + c] + pull[i]
             for k in range(i):
                 for c in range(LANES):
                     acc[c] -= root[i, k, c] * w[k, c]
@@ -203,7 +142,7 @@ def move_cells(rng, x, s, sample, u, lam, curvature, mean, omega):
                 ahead = x[i, a + c] - lam[i, a + c]
                 ratio[c] += x[i, a + c] * (t - v) - (rate[i, c] - lam[i, a + c])
                 ratio[c] += 0.5 * p * (t * t - v * v) - t * ahead + v * back
-                acc[c] = p * t + back + om[sample[a + c], i]
+                acc[c] = p * t + back + pull[i]
             for k in range(i):
                 for c in range(LANES):
                     acc[c] -= root[i, k, c] * w[k, c]
@@ -220,29 +159,31 @@ def move_cells(rng, x, s, sample, u, lam, curvature, mean, omega):
 
 
 @compiled(fastmath=_FAST)
-def residuals(u, mean, starts, e):
+def residuals(u, mean, starts, stops, e):
     """Fill `e` with the deviations of log rates from the means of their samples."""
     e[:] = 0.0
     for g in range(u.shape[0]):
-        for c in range(len(starts) - 1):
+        for c in range(len(starts)):
             m = mean[c, g]
-            for i in range(starts[c], starts[c + 1]):
+            for i in range(starts[c], stops[c]):
                 e[g, i] = u[g, i] - m
 
 
 @compiled(fastmath=_FAST)
-def scatter_of(e):
-    """Return the matrix of sums of squares and products of rows."""
-    n = e.shape[0]
-    out = np.empty((n, n))
-    for i in range(n):
-        for j in range(i + 1):
-            v = 0.0
-            for c in range(e.shape[1]):
-                v += e[i, c] * e[j, c]
-            out[i, j] = v
-            out[j, i] = v
-    return out
+def scatters(e, starts, stops, unit, out):
+    """Fill `out` (units, genes, genes) with the sums of squares and products of the deviations."""
+    out[:] = 0.0
+    for k in range(len(starts)):
+        for i in range(e.shape[0]):
+            for j in range(i + 1):
+                v = 0.0
+                for c in range(starts[k], stops[k]):
+                    v += e[i, c] * e[j, c]
+                out[unit[k], i, j] += v
+    for k in range(len(out)):
+        for i in range(e.shape[0]):
+            for j in range(i):
+                out[k, j, i] = out[k, i, j]
 
 
 @compiled(fastmath=_FAST)
@@ -256,18 +197,6 @@ def standardise(root, e):
         r = 1 / root[j, j]
         for c in range(e.shape[1]):
             e[j, c] *= r
-
-
-@compiled()
-def prior_sd(root, family, a, b):
-    """Return the log prior density of the log standard deviations of a root's covariance."""
-    value = 0.0
-    for k in range(len(root)):
-        v = 0.0
-        for t in range(k + 1):
-            v += root[k, t] ** 2
-        value += log_prior(0.5 * np.log(v), family, a, b)[0]
-    return value
 
 
 @compiled()
@@ -414,88 +343,41 @@ def move_scales(rng, scatter, n, root, prior):
                 omega[l, k] *= r
 
 
-@compiled()
-def log_prior_root(root, inverse, eta, prior):
-    """Return the log prior density of a root, up to a constant; `inverse` is the root's inverse."""
-    g = len(root)
-    df = 2 * eta + g - 1
-    value = prior_sd(root, int(prior[0]), prior[1], prior[2])
-    for k in range(g):
-        w = 0.0
-        for i in range(k, g):
-            w += inverse[i, k] ** 2
-        value -= (df + k + 1) * np.log(root[k, k]) + 0.5 * df * np.log(w)
-    return value
-
-
-@compiled()
-def _row_gradient(root, inverse, eta, prior, j, out):
-    """Fill `out` with the gradient of the log prior density with respect to row j of the root."""
-    g = len(root)
-    df = 2 * eta + g - 1
-    v = 0.0
-    for t in range(j + 1):
-        v += root[j, t] ** 2
-    slope = log_prior(0.5 * np.log(v), int(prior[0]), prior[1], prior[2])[1]
-    for t in range(j + 1):
-        out[t] = slope * root[j, t] / v
-    out[j] -= (df + j + 1) / root[j, j]
-    for k in range(j + 1):
-        kk, kj = 0.0, 0.0
-        for i in range(k, g):
-            kk += inverse[i, k] ** 2
-            if i >= j:
-                kj += inverse[i, k] * inverse[i, j]
-        for t in range(k, j + 1):
-            out[t] += df * kj / kk * inverse[t, k]
+@compiled(fastmath=_FAST)
+def _add_data_gradient(x, lam, y, starts, stops, unit, own, row, out):
+    """Add the gradient of one gene's Poisson log likelihood, by a row of L and the intercept."""
+    size, last = len(row), len(out) - 1
+    a = np.zeros((len(own), size))
+    for k in range(len(starts)):
+        for c in range(starts[k], stops[k]):
+            out[last] += x[c] - lam[c]
+        for t in range(size):
+            v = 0.0
+            for c in range(starts[k], stops[k]):
+                v += (x[c] - lam[c]) * y[t, c]
+            a[unit[k], t] += v
+    for k in range(len(own)):
+        units.add_chain(row, own[k], a[k], out)
 
 
 @compiled(fastmath=_FAST)
-def _add_data_gradient(x, lam, y, out):
-    """Add the gradient of the Poisson log likelihood of one gene: sums of (x - lam) (y, 1)."""
-    last = len(out) - 1
-    for c in range(len(x)):
-        out[last] += x[c] - lam[c]
-    for t in range(last):
-        v = 0.0
-        for c in range(len(x)):
-            v += (x[c] - lam[c]) * y[t, c]
-        out[t] += v
+def _moved_row(x, lam, y, starts, stops, unit, change, d, shift, rate):
+    """Fill the shifts of log rates and the new rates; return the log likelihood gained.
 
-
-@compiled(fastmath=_FAST)
-def _moved_row(x, lam, y, d, shift, rate):
-    """Fill the shifts d'(y, 1) of log rates and the new rates; return the log likelihood gained."""
-    n = len(x)
-    for c in range(n):
-        shift[c] = d[-1]
-    for t in range(len(d) - 1):
-        r = d[t]
-        for c in range(n):
-            shift[c] += r * y[t, c]
+    `change` (units, genes) are the changes of the row in each unit, `d` that of the intercept.
+    """
     value = 0.0
-    for c in range(n):
-        rate[c] = lam[c] * _exp(shift[c])
-        value += x[c] * shift[c] - (rate[c] - lam[c])
+    for k in range(len(starts)):
+        for c in range(starts[k], stops[k]):
+            shift[c] = d
+        for t in range(change.shape[1]):
+            r = change[unit[k], t]
+            for c in range(starts[k], stops[k]):
+                shift[c] += r * y[t, c]
+        for c in range(starts[k], stops[k]):
+            rate[c] = lam[c] * _exp(shift[c])
+            value += x[c] * shift[c] - (rate[c] - lam[c])
     return value
-
-
-@compiled()
-def solve_root(root, v):
-    """Replace `v` by ``root^-1 v``."""
-    for i in range(len(v)):
-        for k in range(i):
-            v[i] -= root[i, k] * v[k]
-        v[i] /= root[i, i]
-
-
-@compiled()
-def solve_root_transposed(root, v):
-    """Replace `v` by ``root'^-1 v``."""
-    for i in range(len(v) - 1, -1, -1):
-        for k in range(i + 1, len(v)):
-            v[i] -= root[k, i] * v[k]
-        v[i] /= root[i, i]
 
 
 @compiled()
@@ -505,6 +387,10 @@ def move_rows(
     u,
     lam,
     y,
+    starts,
+    stops,
+    unit,
+    own,
     root,
     mean,
     coefficient,
@@ -530,7 +416,7 @@ def move_rows(
     """
     g, n = u.shape
     inverse, new = np.empty((g, g)), root.copy()
-    shift, rate = np.empty(n), np.empty(n)
+    shift, rate, change = np.zeros(n), np.zeros(n), np.empty((len(own), g))
     invert_root(root, inverse)
     density = log_prior_root(root, inverse, eta, prior)
     for j in range(g):
@@ -538,9 +424,9 @@ def move_rows(
         c = scale[j, :size, :size]
         grad, back, d = np.empty(size), np.empty(size), np.empty(size)
         at, sd = coefficient[0, j] - prior_mean[j, 0], prior_sd[j, 0]
-        _row_gradient(root, inverse, eta, prior, j, grad)
+        row_gradient(root, inverse, eta, prior, j, grad)
         grad[j + 1] = -at / sd**2
-        _add_data_gradient(x[j], lam[j], y, grad)
+        _add_data_gradient(x[j], lam[j], y, starts, stops, unit, own, root[j, : j + 1], grad)
         ahead = grad.copy()
         solve_root(c, ahead)
         square = 0.0
@@ -552,20 +438,27 @@ def move_rows(
             new[j, t] = root[j, t] + d[t]
         accept, proposed = 0.0, density
         if new[j, j] > 0:
-            change = _moved_row(x[j], lam[j], y, d, shift, rate)
-            change += 0.5 * (at**2 - (at + d[j + 1]) ** 2) / sd**2
+            for k in range(len(own)):
+                before = units.row_scale(root[j, : j + 1], own[k])
+                after = units.row_scale(new[j, : j + 1], own[k])
+                for t in range(j + 1):
+                    change[k, t] = after * new[j, t] - before * root[j, t]
+            gained = _moved_row(
+                x[j], lam[j], y, starts, stops, unit, change[:, : j + 1], d[j + 1], shift, rate
+            )
+            gained += 0.5 * (at**2 - (at + d[j + 1]) ** 2) / sd**2
             invert_root(new, inverse)
             proposed = log_prior_root(new, inverse, eta, prior)
-            _row_gradient(new, inverse, eta, prior, j, back)
+            row_gradient(new, inverse, eta, prior, j, back)
             back[j + 1] = -(at + d[j + 1]) / sd**2
-            _add_data_gradient(x[j], rate, y, back)
+            _add_data_gradient(x[j], rate, y, starts, stops, unit, own, new[j, : j + 1], back)
             both = 0.0
             for t in range(size):
                 both += d[t] * (grad[t] + back[t])
             solve_root(c, back)
             for t in range(size):
                 square += back[t] ** 2
-            ratio = change + proposed - density - (both + 0.5 * h * square) / (2 - h)
+            ratio = gained + proposed - density - (both + 0.5 * h * square) / (2 - h)
             if ratio == ratio:
                 accept = np.exp(min(ratio, 0.0))
         if rng.random() < accept:
@@ -595,15 +488,15 @@ def move_rows(
 
 
 @compiled()
-def draw_means(rng, u, starts, expectation, omega, omega_between, mean):
+def draw_means(rng, u, starts, stops, unit, expectation, omegas, omega_between, mean):
     """Draw the means of the samples given log rates and their expectations (samples, genes)."""
     g = u.shape[0]
     q, h, total = np.empty((g, g)), np.empty(g), np.empty(g)
-    for c in range(len(starts) - 1):
-        n = starts[c + 1] - starts[c]
+    for c in range(len(starts)):
+        n, omega = stops[c] - starts[c], omegas[unit[c]]
         for i in range(g):
             v = 0.0
-            for k in range(starts[c], starts[c + 1]):
+            for k in range(starts[c], stops[c]):
                 v += u[i, k]
             total[i] = v
         for i in range(g):
@@ -807,26 +700,178 @@ def move_population(
 
 
 @compiled(fastmath=_FAST)
-def rates_of_samples(lam, mean, starts, rate):
+def rates_of_samples(lam, mean, starts, stops, rate):
     """Fill `rate` with the sums over each sample's cells of ``s e^deviation``."""
-    for c in range(len(starts) - 1):
+    for c in range(len(starts)):
         for g in range(lam.shape[0]):
             v = 0.0
-            for i in range(starts[c], starts[c + 1]):
+            for i in range(starts[c], stops[c]):
                 v += lam[g, i]
             rate[c, g] = v * np.exp(-mean[c, g])
 
 
 @compiled(fastmath=_FAST)
-def shift_cells(u, lam, starts, change):
+def shift_cells(u, lam, starts, stops, change):
     """Shift the log rates of each sample's cells by `change` (samples, genes)."""
-    for c in range(len(starts) - 1):
+    for c in range(len(starts)):
         for g in range(lam.shape[0]):
             d = change[c, g]
             factor = np.exp(d)
-            for i in range(starts[c], starts[c + 1]):
+            for i in range(starts[c], stops[c]):
                 u[g, i] += d
                 lam[g, i] *= factor
+
+
+@compiled(fastmath=_FAST)
+def follow_cells(
+    x, s, sample, unit, u, lam, curvature, pseudo, mean, omegas, new_omegas, new, rate
+):
+    r"""Let the log rates of every cell follow a change of the covariance matrices of the units.
+
+    Where the likelihood of a cell is that of the observations `pseudo` with precision `curvature`
+    P, its log rates are normal with the precision :math:`F F' = \Omega + P`. What is left fixed are
+    the deviations from the mean of that distribution, standardised by F.
+
+    Fills `new` and `rate` with the log rates and expected counts. Returns the log of the ratio of
+    the densities (units,), without that of the determinants of `omegas`, with that of the map.
+    """
+    n_genes, n_cells = u.shape
+    gained = np.zeros(len(omegas))
+    root, inverse = np.empty((n_genes, n_genes, LANES)), np.empty((n_genes, LANES))
+    w, v, acc = np.empty((n_genes, LANES)), np.empty((n_genes, LANES)), np.empty(LANES)
+    ratio = np.empty(LANES)
+    for a in range(0, n_cells, LANES):
+        k = unit[sample[a]]
+        m = mean[sample[a]]
+        for c in range(LANES):
+            ratio[c] = 0.0
+        for side in range(2):
+            omega = omegas[k] if side == 0 else new_omegas[k]
+            sign = -1.0 if side == 0 else 1.0
+            for i in range(n_genes):
+                for j in range(i + 1):
+                    for c in range(LANES):
+                        acc[c] = omega[i, j]
+                    if i == j:
+                        for c in range(LANES):
+                            acc[c] += curvature[i, a + c]
+                    for t in range(j):
+                        for c in range(LANES):
+                            acc[c] -= root[i, t, c] * root[j, t, c]
+                    if i == j:
+                        for c in range(LANES):
+                            root[i, i, c] = np.sqrt(acc[c])
+                            inverse[i, c] = 1 / root[i, i, c]
+                            ratio[c] += sign * np.log(inverse[i, c])
+                    else:
+                        for c in range(LANES):
+                            root[i, j, c] = acc[c] * inverse[j, c]
+            around = 0.0
+            for i in range(n_genes):
+                pull = 0.0
+                for j in range(n_genes):
+                    pull += omega[i, j] * m[j]
+                around += m[i] * pull
+                for c in range(LANES):
+                    acc[c] = curvature[i, a + c] * pseudo[i, a + c] + pull
+                for t in range(i):
+                    for c in range(LANES):
+                        acc[c] -= root[i, t, c] * w[t, c]
+                for c in range(LANES):
+                    w[i, c] = acc[c] * inverse[i, c]
+                    ratio[c] += sign * 0.5 * w[i, c] * w[i, c]
+            for c in range(LANES):
+                ratio[c] -= sign * 0.5 * around
+            if side == 0:
+                for i in range(n_genes):
+                    for c in range(LANES):
+                        acc[c] = -w[i, c]
+                    for t in range(i, n_genes):
+                        for c in range(LANES):
+                            acc[c] += root[t, i, c] * u[t, a + c]
+                    for c in range(LANES):
+                        v[i, c] = acc[c]
+        for i in range(n_genes - 1, -1, -1):
+            for c in range(LANES):
+                acc[c] = w[i, c] + v[i, c]
+            for t in range(i + 1, n_genes):
+                for c in range(LANES):
+                    acc[c] -= root[t, i, c] * new[t, a + c]
+            for c in range(LANES):
+                new[i, a + c] = acc[c] * inverse[i, c]
+        for i in range(n_genes):
+            for c in range(LANES):
+                t, old = new[i, a + c], u[i, a + c]
+                rate[i, a + c] = s[a + c] * _exp(t)
+                ratio[c] += x[i, a + c] * (t - old) - (rate[i, a + c] - lam[i, a + c])
+                far, near = t - pseudo[i, a + c], old - pseudo[i, a + c]
+                ratio[c] += 0.5 * curvature[i, a + c] * (far * far - near * near)
+        for c in range(LANES):
+            if s[a + c] > 0:
+                gained[k] += ratio[c]
+    return gained
+
+
+@compiled()
+def move_df_with_cells(
+    rng,
+    x,
+    s,
+    sample,
+    unit,
+    size,
+    u,
+    lam,
+    curvature,
+    pseudo,
+    mean,
+    root,
+    own,
+    df,
+    prior,
+    new_u,
+    new_lam,
+):
+    """Move the degrees of freedom of the units' matrices, with which all log rates follow."""
+    n, g, _ = own.shape
+    new_own = np.empty_like(own)
+    new, ratio = units.other_df(rng, df, own, new_own)
+    if new == df[0]:
+        return False
+    omegas, new_omegas = np.empty_like(own), np.empty_like(own)
+    unit_root, inverse, scale = np.empty((g, g)), np.empty((g, g)), np.empty(g)
+    for k in range(n):
+        units.root_of_unit(root, own[k], unit_root, scale)
+        invert_root(unit_root, inverse)
+        gram(inverse, omegas[k])
+        for i in range(g):
+            ratio += size[k] * np.log(unit_root[i, i])
+        units.root_of_unit(root, new_own[k], unit_root, scale)
+        invert_root(unit_root, inverse)
+        gram(inverse, new_omegas[k])
+        for i in range(g):
+            ratio -= size[k] * np.log(unit_root[i, i])
+    ratio += follow_cells(
+        x, s, sample, unit, u, lam, curvature, pseudo, mean, omegas, new_omegas, new_u, new_lam
+    ).sum()
+    ratio += units.log_prior_df(new, prior) - units.log_prior_df(df[0], prior)
+    if np.log(rng.random()) < ratio:
+        df[0] = new
+        own[:] = new_own
+        u[:] = new_u
+        lam[:] = new_lam
+        return True
+    return False
+
+
+@compiled(fastmath=_FAST)
+def unscale(e, starts, stops, unit, scale):
+    """Divide the deviations of each unit's cells by the scales (units, genes) of its rows."""
+    for k in range(len(starts)):
+        for j in range(len(e)):
+            r = 1 / scale[unit[k], j]
+            for c in range(starts[k], stops[k]):
+                e[j, c] *= r
 
 
 @compiled()
@@ -851,39 +896,94 @@ def sweep_chain(
     adapt : float
         Rate of adaptation; 0 after the warm-up.
     cells : tuple
-        x, s, sample, starts, counts of samples (samples, genes).
+        x, s, sample, starts, stops, counts of samples (samples, genes).
     population : tuple
-        design, donor of each sample, whether there are donors, repeats of the moves above cells.
+        design, donor of each sample, whether there are donors, repeats of the moves above cells,
+        unit of each sample, cells of each unit, whether the matrices of units differ.
     priors : tuple
-        eta and (family, parameters) of standard deviations within samples, then above, and mean
-        and standard deviation of the coefficients (genes, coefficients).
+        eta and (family, parameters) of standard deviations within samples, then above, mean and
+        standard deviation of the coefficients (genes, coefficients), and (family, parameters) of
+        the heterogeneity tau.
     state : tuple
-        u, lam, mean, coefficient, effect, roots within, between and of donors: changed in place.
+        u, lam, mean, coefficient, effect, roots within, between and of donors, own, df: changed in
+        place.
     tuning : tuple
-        curvature (genes, cells); metric, weight, scale and step of the rows (see
-        :func:`move_rows`); sum of lam over the warm-up (genes, cells); accepted moves of cells and
-        of the covariances within and between, and of rows (genes,): changed in place.
+        curvature and observations of the quadratic approximation of the cells' likelihood (genes,
+        cells), sums of lam and u over the warm-up; accepted moves of cells, of the covariances
+        within (or the degrees of freedom), between, of units and their common correlations; then
+        metric, weight, scale, step and accepted moves of the rows (see :func:`move_rows`) with the
+        standardised deviations fixed, and the same with the log rates fixed: changed in place.
     kept : tuple
         Arrays of the kept draws, first dimension sweeps // thin: roots within, between and of
-        donors, mean, coefficient.
+        donors, mean, coefficient, tau, correlations of units.
     """
-    x, s, sample, starts, count = cells
-    design, donor, blocked, repeats = population
-    eta_w, prior_w, eta_b, prior_b, prior_mean, prior_sd_ = priors
-    u, lam, mean, coefficient, effect, root, root_between, root_donor = state
-    curvature, metric, weight, scale, step, total_lam, moved, moved_rows = tuning
+    x, s, sample, starts, stops, count = cells
+    design, donor, blocked, repeats, unit, size, varies = population
+    eta_w, prior_w, eta_b, prior_b, prior_mean, prior_sd_, prior_tau = priors
+    u, lam, mean, coefficient, effect, root, root_between, root_donor, own, df = state
+    curvature, pseudo, total_lam, total_u, moved = tuning[:5]
+    metric, weight, scale, step, moved_rows = tuning[5:10]
+    metric_u, weight_u, scale_u, step_u, moved_rows_u = tuning[10:]
+    n_units, g, _ = own.shape
     e, rate = np.empty_like(u), np.empty_like(mean)
-    n_cells = starts[-1]
+    new_u, new_lam = np.empty_like(u), np.empty_like(u)
+    roots, row_scales = np.empty_like(own), np.empty((n_units, g))
+    omegas, around, inverse = np.empty_like(own), np.empty_like(own), np.empty((g, g))
     for k in range(sweeps):
-        omega = precision(root)
-        moved[0] += move_cells(rng, x, s, sample, u, lam, curvature, mean, omega)
+        units.roots_of_units(root, own, roots, row_scales)
+        for c in range(n_units):
+            invert_root(roots[c], inverse)
+            gram(inverse, omegas[c])
+        moved[0] += move_cells(rng, x, s, sample, unit, u, lam, curvature, mean, omegas)
         expectation = design @ coefficient
         if blocked:
             expectation += effect[donor]
-        draw_means(rng, u, starts, expectation, omega, precision(root_between), mean)
-        residuals(u, mean, starts, e)
-        around = scatter_of(e)
-        moved[1] += draw_covariance(rng, around, n_cells, root, eta_w, prior_w)
+        draw_means(rng, u, starts, stops, unit, expectation, omegas, precision(root_between), mean)
+        residuals(u, mean, starts, stops, e)
+        scatters(e, starts, stops, unit, around)
+        if varies:
+            moved[3] += units.move_own(rng, root, own, around, size, df)
+            moved[4] += units.move_common(rng, root, own, df, eta_w)
+            units.move_rows_given_rates(
+                rng,
+                root,
+                own,
+                around,
+                size,
+                eta_w,
+                prior_w,
+                metric_u,
+                weight_u,
+                scale_u,
+                step_u,
+                moved_rows_u,
+                adapt,
+            )
+            units.move_df(rng, root, own, around, size, df, prior_tau, repeats)
+            moved[1] += move_df_with_cells(
+                rng,
+                x,
+                s,
+                sample,
+                unit,
+                size,
+                u,
+                lam,
+                curvature,
+                pseudo,
+                mean,
+                root,
+                own,
+                df,
+                prior_tau,
+                new_u,
+                new_lam,
+            )
+            residuals(u, mean, starts, stops, e)
+            units.roots_of_units(root, own, roots, row_scales)
+            unscale(e, starts, stops, unit, row_scales)
+        else:
+            moved[1] += draw_covariance(rng, around[0], size[0], root, eta_w, prior_w)
         standardise(root, e)
         move_rows(
             rng,
@@ -891,6 +991,10 @@ def sweep_chain(
             u,
             lam,
             e,
+            starts,
+            stops,
+            unit,
+            own,
             root,
             mean,
             coefficient,
@@ -905,7 +1009,7 @@ def sweep_chain(
             moved_rows,
             adapt,
         )
-        rates_of_samples(lam, mean, starts, rate)
+        rates_of_samples(lam, mean, starts, stops, rate)
         before = mean.copy()
         moved[2] += move_population(
             rng,
@@ -925,11 +1029,12 @@ def sweep_chain(
             prior_b,
             repeats,
         )
-        shift_cells(u, lam, starts, mean - before)
+        shift_cells(u, lam, starts, stops, mean - before)
         if k % 64 == 63:  # rounding errors of the many small changes
             expected(s, u, lam)
         if adapt > 0:
             total_lam += lam
+            total_u += u
         elif (k + 1) % thin == 0:
             d = (k + 1) // thin - 1
             kept[0][d] = root
@@ -937,3 +1042,9 @@ def sweep_chain(
             kept[2][d] = root_donor
             kept[3][d] = mean
             kept[4][d] = coefficient
+            if varies:
+                kept[5][d] = units.heterogeneity(df[0])
+                for c in range(n_units):
+                    units.root_of_unit(root, own[c], roots[c], row_scales[c])
+                    units.correlation_of(roots[c], inverse)
+                    kept[6][d, c] = inverse

@@ -60,7 +60,11 @@ def _is_joint(f: Facts) -> bool:
 
 def _variation(f: Facts) -> str:
     varies = (
-        "On Fisher's z scale, correlations within samples vary over samples with a normal "
+        "Correlation matrices within samples vary over samples as those of inverse Wishart "
+        "matrices around that of the population; tau is the standard deviation of Fisher's z of "
+        "each correlation."
+        if f.get("heterogeneity") and _is_joint(f)
+        else "On Fisher's z scale, correlations within samples vary over samples with a normal "
         "distribution."
         if f.get("heterogeneity")
         else "Correlations within samples are the same in all samples."
@@ -72,7 +76,10 @@ def _variation(f: Facts) -> str:
             f"Means of log expression have one covariance matrix between values of {block} and "
             "another between the samples of one value."
         )
-        return paragraph(varies, *([levels] if block else []))
+        if not block:
+            return varies
+        same = f"Samples of the same {block} have the same correlations within samples."
+        return paragraph(varies, *([same] if f.get("heterogeneity") else []), levels)
     if f.get("structure") == "independent":
         return shared if block else ""
     same = f"Samples of the same {block} have the same correlation within samples."

@@ -70,6 +70,9 @@ _NUMBERS = {  # attributes that are numbers, and their range
     "seconds": (0, math.inf),
     "largest_r_hat": (0, math.inf),
     "smallest_ess": (0, math.inf),
+    "tau": (0, math.inf),
+    "tau_lower": (0, math.inf),
+    "tau_upper": (0, math.inf),
 }
 _SWITCHES = (
     *("converged", "depth_adjust", "exploratory", "heterogeneity", "standardized", "shrink"),

@@ -206,7 +206,7 @@ def _notes(dataset: xr.Dataset, flags: pd.Series, has_q: bool) -> list[str]:
         )
     if attrs.get("uncertainty") == "hierarchical":
         notes.append(_hierarchical(attrs, dataset))
-    if "tau2" in dataset:
+    if "tau2" in dataset and "i2" in dataset:
         notes.append(
             "tau2, i2: of Fisher's z over samples (Paule-Mandel)"
             + ("; tau is of the correlation." if "tau" in dataset else ".")

@@ -1,4 +1,4 @@
-"""Simulation-based calibration of the joint Bayesian model: matrices of three and five genes, two and three levels."""
+"""Simulation-based calibration of the joint Bayesian model: two to five genes, two and three levels, with and without heterogeneity."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from scipy import sparse
 
 import hiercorr as hc
 from hiercorr.bayes.joint.model import make_model
-from hiercorr.bayes.joint.sampler import SWEEPS, sample_joint
+from hiercorr.bayes.joint.sampler import SWEEPS, new_matrices, sample_joint
 from hiercorr.bayes.joint.tables import partial
 from hiercorr.bayes.population import cells_of
 from hiercorr.bayes.priors import read_priors
@@ -20,7 +20,9 @@ from validation.studies import bayesian_sbc
 CLAIM = (
     "Where covariance matrices at every level are drawn from the prior, data from them and the joint model is fitted to the data, the "
     "truth's rank among posterior draws is uniform and 95% intervals hold the truth in 95% - for single correlations and standard "
-    "deviations, and for functions of whole matrices: partial correlations, smallest eigenvalues, differences of two correlations."
+    "deviations, and for functions of whole matrices: partial correlations, smallest eigenvalues, differences of two correlations. With "
+    "heterogeneity between donors this includes tau, the correlations of a sample and those predicted for a new donor. Where the stated "
+    "prior of tau is a third as wide as that of the simulation, the ranks of tau show it."
 )
 MODELS = ["bayesian_joint"]
 SEED = 20261130
@@ -37,14 +39,25 @@ PARAMETERS = {
     "eigenvalue": "smallest eigenvalue",
     "sd": "standard deviation",
     "mean": "mean of a sample",
+    "tau": "tau",
+    "own": "correlation in a sample",
+    "new": "correlation in a new donor",
 }
+WRONG = {"tau": {"distribution": "halfnormal", "sigma": 0.1}}
 
 
 def grid(quick: bool) -> pd.DataFrame:
-    rows = [(3, 6, 1, 25), (5, 6, 1, 25), (3, 8, 2, 20)]  # genes, samples, of a donor, cells
-    return pd.DataFrame(
-        rows[:1] if quick else rows, columns=["genes", "samples", "per_donor", "cells"]
-    )
+    rows = [
+        (3, 6, 1, 25, "none"),
+        (5, 6, 1, 25, "none"),
+        (3, 8, 2, 20, "none"),
+        (2, 6, 1, 40, "tau"),
+        (5, 6, 1, 25, "tau"),
+        (3, 8, 2, 20, "tau"),
+        (2, 6, 1, 40, "wrong prior"),
+    ]
+    columns = ["genes", "samples", "per_donor", "cells", "heterogeneity"]
+    return pd.DataFrame(rows[3:4] if quick else rows, columns=columns)
 
 
 def correlations(genes: int, eta: float, rng: np.random.Generator) -> np.ndarray:
@@ -74,10 +87,18 @@ def draw(row: dict, rng: np.random.Generator) -> tuple[ad.AnnData, dict[str, dic
     if "samples" in root:
         mean += rng.standard_normal((n, g)) @ root["samples"].T
     truth["within"]["mean"] = mean
+    own = np.repeat(truth["within"]["matrix"][None], n, 0)
+    if row["heterogeneity"] != "none":
+        tau = priors.draw("tau", 1, rng)
+        units = np.repeat(truth["within"]["matrix"][None], donor.max() + 2, 0)
+        of_unit = new_matrices(units, np.repeat(tau, len(units)), rng).astype(float)
+        own = of_unit[donor]
+        truth["within"] |= {"tau": tau[0], "own": own, "new": of_unit[-1]}
     sample = np.repeat(np.arange(n), row["cells"])
     s = np.exp(0.4 * rng.standard_normal(len(sample)))
     s /= s.mean()
-    e = rng.standard_normal((len(sample), g)) @ root["within"].T
+    roots = truth["within"]["sd"][:, None] * np.linalg.cholesky(own)
+    e = np.einsum("cij,cj->ci", roots[sample], rng.standard_normal((len(sample), g)))
     x = rng.poisson(s[:, None] * np.exp(np.minimum(mean[sample] + e, 12)))
     obs = pd.DataFrame(
         {
@@ -97,15 +118,20 @@ def functions(level: dict) -> dict[str, np.ndarray]:
     out = {
         "correlation": matrix[..., 0, 1],
         "partial": partial(matrix)[..., 0, 1],
-        "difference": matrix[..., 0, 1] - matrix[..., 0, 2],
+        "difference": matrix[..., 0, 1] - matrix[..., 0, -1],
         "eigenvalue": np.linalg.eigvalsh(matrix)[..., 0],
         "sd": level["sd"][..., 0],
     }
-    return out | ({"mean": level["mean"][..., 0, 0]} if "mean" in level else {})
+    if matrix.shape[-1] == 2:  # the other functions are those of the correlation
+        out = {k: out[k] for k in ("correlation", "sd")}
+    at = {"mean": (0, 0), "tau": (), "own": (0, 0, 1), "new": (0, 1)}
+    return out | {k: np.asarray(level[k])[(..., *i)] for k, i in at.items() if k in level}
 
 
 def run_cell(row: dict, replicates: int, seed: np.random.SeedSequence) -> pd.DataFrame:
     out = []
+    if row["heterogeneity"] == "wrong prior":
+        replicates = -(-replicates // 3)  # enough to be noticed
     for k, child in enumerate(seed.spawn(replicates)):
         adata, truth = draw(row, np.random.default_rng(child))
         if (np.asarray(adata.X.sum(0)).ravel() == 0).any():
@@ -117,8 +143,9 @@ def run_cell(row: dict, replicates: int, seed: np.random.SeedSequence) -> pd.Dat
                 "sample",
                 depth="depth",
                 block="block" if row["per_donor"] > 1 else None,
-                priors={"intercept": {"distribution": "normal", "mu": MEAN[0], "sigma": MEAN[1]}},
-                heterogeneity=False,
+                priors={"intercept": {"distribution": "normal", "mu": MEAN[0], "sigma": MEAN[1]}}
+                | (WRONG if row["heterogeneity"] == "wrong prior" else {}),
+                heterogeneity=row["heterogeneity"] != "none",
             )
             drawn = sample_joint(
                 make_model(cells_of(model.counts), model._setup),
@@ -131,7 +158,9 @@ def run_cell(row: dict, replicates: int, seed: np.random.SeedSequence) -> pd.Dat
             )
         for level, values in truth.items():
             of_level = {"matrix": drawn.correlation[level], "sd": drawn.sd[level]}
-            of_level |= {"mean": drawn.mean} if level == "within" else {}
+            if level == "within":
+                of_level |= {"mean": drawn.mean}
+                of_level |= {} if drawn.varying is None else vars(drawn.varying)
             true, found = functions(values), functions(of_level)
             for name, draws in found.items():
                 kept = draws.ravel()[::THIN][1:]
@@ -156,15 +185,24 @@ def run_cell(row: dict, replicates: int, seed: np.random.SeedSequence) -> pd.Dat
 
 
 def _groups(table: pd.DataFrame):
-    return table.groupby(["genes", "per_donor", "level", "parameter"], sort=False)
+    by = ["genes", "per_donor", "heterogeneity", "level", "parameter"]
+    return table.groupby(by, sort=False)
+
+
+def _right(table: pd.DataFrame) -> pd.DataFrame:
+    return table[table["heterogeneity"] != "wrong prior"]
 
 
 def verdict(table: pd.DataFrame) -> list[str]:
     from scipy import stats
 
-    out, n_tests = [], len(_groups(table)) * 2
-    for key, g in _groups(table):
-        where = f"{key[3]} {key[2]} with {key[0]} genes, {key[1]} samples of a donor"
+    out, right = [], _groups(_right(table))
+    n_tests = len(right) * 2
+    wrong = table[(table["heterogeneity"] == "wrong prior") & (table["parameter"] == "tau")]
+    if len(wrong) >= 60 and bayesian_sbc.uniformity(wrong) > 1e-4:
+        out.append("ranks of tau under the wrong prior are uniform: this study detects nothing")
+    for key, g in right:
+        where = f"{key[4]} {key[3]} with {key[0]} genes, {key[1]} samples of a donor, heterogeneity {key[2]}"
         p = bayesian_sbc.uniformity(g)
         if p < 0.01 / n_tests:
             out.append(f"ranks of {where} are not uniform (p {p:.1e})")
@@ -175,8 +213,10 @@ def verdict(table: pd.DataFrame) -> list[str]:
 
 
 def remarks(table: pd.DataFrame) -> list[str]:
+    wrong = table[table["heterogeneity"] == "wrong prior"]
+    table = _right(table)
     p = np.array([bayesian_sbc.uniformity(g) for _, g in _groups(table)])
-    fits = table.drop_duplicates(["genes", "per_donor", "replicate"])
+    fits = table.drop_duplicates(["genes", "per_donor", "heterogeneity", "replicate"])
     out = [
         f"{len(fits)} fits of {table['cells'].min() * table['samples'].min()} to "
         f"{table['cells'].max() * table['samples'].max()} cells; p-values of uniform ranks (Kolmogorov-Smirnov) over {len(p)} quantities "
@@ -191,6 +231,13 @@ def remarks(table: pd.DataFrame) -> list[str]:
         out.append(
             f"{PARAMETERS[name]}: 95% intervals hold {100 * inside:.1f}% of {len(g)} truths; posterior mean and truth correlate {r:.2f}."
         )
+    if len(wrong):
+        of = wrong[wrong["parameter"] == "tau"]
+        inside = ((of["low"] <= of["truth"]) & (of["truth"] <= of["high"])).mean()
+        out.append(
+            f"With a prior of tau that is a third as wide as the simulation's, p is {bayesian_sbc.uniformity(of):.0e} for the ranks of tau, and "
+            f"95% intervals hold {100 * inside:.0f}%."
+        )
     return out
 
 
@@ -198,6 +245,7 @@ def figures(table: pd.DataFrame) -> dict:
     import matplotlib.pyplot as plt
     from scipy import stats
 
+    table = _right(table)
     levels = list(dict.fromkeys(table["level"]))
     names = list(PARAMETERS)
     fig, axes = plt.subplots(

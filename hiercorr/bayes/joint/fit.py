@@ -95,7 +95,7 @@ def _attributes(
         "thinning": drawn.thinning,
         "largest_r_hat": drawn.r_hat,
         "smallest_ess": drawn.ess,
-        "heterogeneity": 0,
+        "heterogeneity": int(setup.heterogeneity),
         "n_cells": counts.n_cells,
         "seed": options.seed if isinstance(options.seed, int) else None,
         **{f"prior_{k}": v for k, v in setup.acting("joint").describe().items() if k != "share"},

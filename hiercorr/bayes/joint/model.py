@@ -1,11 +1,23 @@
 r"""The joint posterior of a panel of genes, and where its chains start.
 
 .. math::
-    x_{ij} \sim Poisson(s_i e^{u_{ij}}),\quad u_i \sim N(m_c, \Sigma_W),\quad
+    x_{ij} \sim Poisson(s_i e^{u_{ij}}),\quad u_i \sim N(m_c, D R_{k(c)} D),\quad
+    R_k = cor(Q_k),\quad Q_k \sim IW(m + G - 1, R)
+
     m_c = x_c\Gamma + d_{k(c)} + b_c,\quad b_c \sim N(0, \Sigma_B),\quad d_k \sim N(0, \Sigma_D)
 
-The vectors have one entry per gene; i is a cell, c its sample, k(c) the donor of the sample
-(without ``block=`` there are no d). Every covariance matrix is positive definite in every draw.
+The vectors have one entry for each of the G genes; i is a cell, c its sample, k(c) the donor of the
+sample (without ``block=`` each sample has a donor of its own, and there are no d). Every covariance
+matrix is positive definite in every draw.
+
+The correlation matrix within samples :math:`R_k` of a donor varies around the matrix R of the
+population; the standard deviations D are those of all samples. An inverse Wishart matrix of which
+genes are left out is one of the other genes with the same m, so that the model of a pair does not
+depend on the panel. Fisher's z of the pair varies as that of m + 2 observations does: around 0 it
+has the standard deviation :math:`\tau = \sqrt{\psi'(m / 2) / 2}`, which is about the same
+around other values, and :math:`1/\sqrt{m}` for large m. Tau has the prior of the pairs' model.
+Without heterogeneity all :math:`R_k = R`.
+
 Its standard deviations have the priors of the pairs' model. Its correlation matrix has the density
 
 .. math::
@@ -30,7 +42,7 @@ from hiercorr.bayes.pair import coefficient_prior
 from hiercorr.bayes.priors import Priors, read_priors
 from hiercorr.bayes.setup import Population, Setup
 from hiercorr.errors import InputError
-from hiercorr.kernels import bayes, joint
+from hiercorr.kernels import bayes, joint, joint_units
 
 REPEATS = 3  # moves of the samples' level per sweep: they cost little
 WEIGHT = 20.0  # sweeps that the expected curvature of a row is worth in its average
@@ -45,9 +57,11 @@ class JointModel:
     order : ndarray of int64, shape (n_genes,)
         Position in the data of each gene of the model.
     cells : tuple
-        Counts, depths, samples of cells, first cells, counts of samples; see
+        Counts, depths, samples of cells, first cells and ends of samples, their counts; see
         :func:`hiercorr.kernels.joint.sweep_chain`.
     population : Population
+    heterogeneity : bool
+        Whether the correlation matrix within samples varies between donors.
     priors : tuple
         Arguments of the kernels.
     margins : tuple of Margin
@@ -56,6 +70,7 @@ class JointModel:
     order: NDArray[np.int64]
     cells: tuple
     population: Population
+    heterogeneity: bool
     priors: tuple
     margins: tuple[Margin, ...]
 
@@ -68,7 +83,20 @@ class JointModel:
     def population_arguments(self) -> tuple:
         """Arguments of the kernels."""
         p = self.population
-        return p.design, p.block, p.blocked, REPEATS
+        sizes = np.bincount(self.unit, self.cells[4] - self.cells[3]).astype(np.int64)
+        varies = self.heterogeneity
+        return p.design, p.block, p.blocked, REPEATS, self.unit, sizes, varies
+
+    @property
+    def unit(self) -> NDArray[np.int64]:
+        """Unit of each sample, all samples of which have the same correlations within samples."""
+        block = self.population.block
+        return block if self.heterogeneity else np.zeros_like(block)
+
+    @property
+    def n_units(self) -> int:
+        """Number of units."""
+        return int(self.unit.max()) + 1
 
 
 def make_model(cells: Cells, setup: Setup) -> JointModel:
@@ -94,17 +122,15 @@ def make_model(cells: Cells, setup: Setup) -> JointModel:
     order = np.argsort([-cells.x[:, j].sum() for j in range(len(margins))], kind="stable")
     margins = [margins[j] for j in order]
     x = np.ascontiguousarray(cells.x[:, order].T, float)
-    n_cells = x.shape[1]
     counts = np.ascontiguousarray(np.add.reduceat(x, cells.starts[:-1], axis=1).T)
-    pad = -n_cells % joint.LANES
-    sample = np.repeat(np.arange(cells.n_samples), np.diff(cells.starts))
-    arrays = (
-        np.pad(x, ((0, 0), (0, pad))),
-        np.pad(np.exp(cells.log_s), (0, pad)),
-        np.pad(sample, (0, pad), mode="edge"),
-        cells.starts,
-        counts,
-    )
+    size = np.diff(cells.starts)
+    padded = -(-size // joint.LANES) * joint.LANES
+    starts = np.append(0, np.cumsum(padded)[:-1])
+    place = np.arange(x.shape[1]) + np.repeat(starts - cells.starts[:-1], size)
+    wide, depth = np.zeros((len(x), padded.sum())), np.zeros(padded.sum())
+    wide[:, place], depth[place] = x, np.exp(cells.log_s)
+    sample = np.repeat(np.arange(cells.n_samples), padded)
+    arrays = (wide, depth, sample, starts, starts + size, counts)
     centre, spread = coefficient_prior(
         np.stack([m.m for m in margins], 1), population.design, priors
     )
@@ -115,8 +141,9 @@ def make_model(cells: Cells, setup: Setup) -> JointModel:
         np.array(priors.row(bayes.SD_BETWEEN), float),
         centre,
         spread,
+        np.array(priors.row(bayes.TAU), float),
     )
-    return JointModel(order, arrays, population, scalars, tuple(margins))
+    return JointModel(order, arrays, population, setup.heterogeneity, scalars, tuple(margins))
 
 
 def check_setup(setup: Setup) -> None:
@@ -125,12 +152,6 @@ def check_setup(setup: Setup) -> None:
         raise InputError(
             f"method='joint' has correlations at every level: structure={setup.structure!r} "
             "needs method='marginal'"
-        )
-    if setup.heterogeneity:
-        raise InputError(
-            "method='joint' has one covariance matrix within samples: state heterogeneity=False "
-            "for the model, or use method='marginal', in which the correlation within samples "
-            "varies between samples"
         )
     _check_priors(setup.priors)
 
@@ -181,7 +202,7 @@ def start_chain(model: JointModel, seed: np.random.SeedSequence) -> Chain:
     Chain
     """
     rng = np.random.default_rng(seed)
-    x, s, sample, _, counts = model.cells
+    x, s, sample, *_, counts = model.cells
     g, design, blocked = model.n_genes, model.population.design, model.population.blocked
     n, k = design.shape
     margins = model.margins
@@ -213,19 +234,50 @@ def start_chain(model: JointModel, seed: np.random.SeedSequence) -> Chain:
         np.diag(sd),
         some(share * spread),
         some(share * spread),
+        *_start_units(model, rng),
     )
-    metric, scale = _row_metric(counts.sum(0), sd, model.priors[0])
+    total = counts.sum(0)
+    of_deviations = _row_metric(total, sd, model.priors[0])
+    of_rates = _row_metric_given_rates(len(sample), sd, model.priors[0])
     tuning = (
         s * rate + 1e-9,
-        metric,
-        np.full(g, WEIGHT),
-        scale,
-        np.full(g, 0.9),
+        u + (x - lam) / (s * rate + 1e-9),
         np.zeros_like(u),
-        np.zeros(3, np.int64),
-        np.zeros(g, np.int64),
+        np.zeros_like(u),
+        np.zeros(5, np.int64),
+        *_row_tuning(*of_deviations),
+        *_row_tuning(*of_rates),
     )
     return Chain(rng, state, tuning)
+
+
+def _start_units(model: JointModel, rng: np.random.Generator) -> tuple[Array, Array]:
+    """Draw matrices of units from the prior given some heterogeneity, and degrees of freedom."""
+    n, g = model.n_units, model.n_genes
+    if not model.heterogeneity:
+        return np.eye(g)[None], np.full(1, joint_units.LARGEST)
+    df = rng.uniform(0.1, 0.3) ** -2
+    inverse = np.tril(rng.standard_normal((n, g, g)), -1)
+    diagonal = np.arange(g)
+    inverse[:, diagonal, diagonal] = np.sqrt(rng.chisquare(df + diagonal, (n, g)))
+    return np.tril(np.linalg.inv(inverse)), np.full(1, df)
+
+
+def _row_tuning(metric: Array, scale: Array) -> tuple[Array, ...]:
+    g = len(metric)
+    return metric, np.full(g, WEIGHT), scale, np.full(g, 0.9), np.zeros(g, np.int64)
+
+
+def _row_metric_given_rates(n: int, sd: Array, eta: float) -> tuple[Array, Array]:
+    """Return the same as :func:`_row_metric` for rows given the log rates of n cells."""
+    g = len(sd)
+    metric, scale = np.zeros((g, g, g)), np.zeros((g, g, g))
+    for j in range(g):
+        a = np.diag(np.full(j + 1, (n + 2 * eta + g) / sd[j] ** 2))
+        a[j, j] *= 2
+        metric[j, : j + 1, : j + 1] = WEIGHT * a
+        scale[j, : j + 1, : j + 1] = np.sqrt(a)
+    return metric, scale
 
 
 def _row_metric(total: Array, sd: Array, eta: float) -> tuple[Array, Array]:

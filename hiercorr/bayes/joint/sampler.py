@@ -6,11 +6,20 @@ A sweep moves
    posterior under a quadratic approximation of the cell's likelihood;
 2. means and covariance matrices given the log rates, from their conditional distributions: this
    mixes well where counts are high;
-3. each row of the Cholesky factor of :math:`\Sigma_W` with the standardised deviations of the cells
-   fixed, together with the gene's intercept (a Poisson regression), and the samples' means with the
-   deviations fixed: this mixes well where counts are low (interweaving, Yu & Meng 2011);
+3. each row of the Cholesky factor of the common covariance matrix with the standardised deviations
+   of the cells fixed, together with the gene's intercept (a Poisson regression), and the samples'
+   means with the deviations fixed: this mixes well where counts are low (interweaving, Yu & Meng
+   2011);
 4. coefficients, effects of donors and the matrices :math:`\Sigma_B`, :math:`\Sigma_D`, several
    times.
+
+With heterogeneity, step 2 moves the matrix of each donor given its cells' log rates, a gene at a
+time, then the common matrix given those of the donors (which mixes well where these are known and
+differ), then the common matrix with all log rates and the donors' standardised differences from it
+fixed (where they hardly differ), and tau with the donors' matrices and with their standardised
+differences fixed. Last, tau changes with the standardised differences fixed and all log rates
+follow, as :func:`hiercorr.kernels.joint.follow_cells` says: up to the approximation, for which the
+Metropolis step corrects, it then moves as if the log rates were integrated out.
 
 Proposals adapt during the warm-up only. Draws are thinned as far as convergence needs: whenever the
 wanted number of draws is reached and some parameter that is reported has not converged, every
@@ -25,6 +34,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import special
 
 from hiercorr.bayes.diagnostics import MAX_R_HAT, MIN_ESS
 from hiercorr.bayes.joint.model import Chain, JointModel, start_chain
@@ -39,6 +49,30 @@ SWEEPS = 5  # of a step of the warm-up, and of a kept draw at first
 MOST = 64  # times as much thinning at most
 _RATE = 0.05  # of the adaptation of steps
 _PIECES = 20  # calls of the kernel between two checks of convergence: where progress is shown
+
+
+@dataclass(frozen=True)
+class Varying:
+    """Draws of correlations within samples that vary between donors.
+
+    Attributes
+    ----------
+    tau : ndarray, shape (chain, draw)
+        Heterogeneity: standard deviation of Fisher's z of each correlation.
+    own : ndarray of float32, shape (chain, draw, sample, gene, gene)
+        Correlation matrix within each sample.
+    new : ndarray of float32, shape (chain, draw, gene, gene)
+        Correlation matrix within a sample of a new donor.
+    """
+
+    tau: Array
+    own: NDArray[np.float32]
+    new: NDArray[np.float32]
+
+    @property
+    def pairs(self) -> list[Array]:
+        """Draws of the pairs' correlations in a new donor and in each sample, (..., pair)."""
+        return [v.astype(float) for v in (_vector(self.new), *np.moveaxis(_vector(self.own), 2, 0))]
 
 
 @dataclass(frozen=True)
@@ -59,6 +93,8 @@ class JointDraws:
         Sweeps per draw.
     r_hat, ess : float
         Worst R-hat and effective sample size (bulk or tail) over all parameters.
+    varying : Varying, optional
+        Of a model with heterogeneity.
     """
 
     correlation: dict[str, Array]
@@ -68,6 +104,7 @@ class JointDraws:
     thinning: int
     r_hat: float
     ess: float
+    varying: Varying | None = None
 
     @property
     def converged(self) -> bool:
@@ -102,13 +139,14 @@ def sample_joint(
     JointDraws
         The same whatever the number of threads.
     """
-    running = [start_chain(model, child) for child in seed.spawn(chains)]
+    *children, new = seed.spawn(chains + 1)
+    running = [start_chain(model, child) for child in children]
     with blas.at_most(1):  # chains are parallel already
         for _ in shown(range(_PIECES), _PIECES, progress, "warm-up"):
             steps = -(-tune * SWEEPS // _PIECES)
             _run(model, running, steps, 1, _RATE, None)
         for chain in running:
-            _settle(chain)
+            _settle(chain, model.cells[0])
         kept = [_space(model, draws) for _ in running]
         done, thinning = 0, first
         while True:
@@ -117,7 +155,7 @@ def sample_joint(
             for a, b in shown(list(itertools.pairwise(edges)), _PIECES, progress, label):
                 part = [[values[a:b] for values in k] for k in kept]
                 _run(model, running, (b - a) * SWEEPS * thinning, SWEEPS * thinning, 0.0, part)
-            found = _assembled(model, kept, SWEEPS * thinning)
+            found = _assembled(model, kept, SWEEPS * thinning, np.random.default_rng(new))
             if found.converged or thinning >= most:
                 return found
             done, thinning = (draws + 1) // 2, 2 * thinning
@@ -157,21 +195,28 @@ def _run(
     over_ranges(some, len(chains))
 
 
-def _settle(chain: Chain) -> None:
-    """End the warm-up: the curvature of a cell is its mean expected count over the warm-up."""
-    curvature, total = chain.tuning[0], chain.tuning[5]
-    curvature[:] = total / chain.adapted + 1e-9
+def _settle(chain: Chain, counts: Array) -> None:
+    """End the warm-up: a cell's likelihood is approximated by its means over the warm-up."""
+    curvature, pseudo, lam, u, *_ = chain.tuning
+    curvature[:] = lam / chain.adapted + 1e-9
+    pseudo[:] = u / chain.adapted + (counts - lam / chain.adapted) / curvature
 
 
 def _space(model: JointModel, draws: int) -> list[Array]:
     g, (n, k) = model.n_genes, model.population.design.shape
-    return [np.empty((draws, *shape)) for shape in [(g, g)] * 3 + [(n, g), (k, g)]]
+    shapes = [(g, g), (g, g), (g, g), (n, g), (k, g)]
+    units = model.n_units if model.heterogeneity else 0
+    own: NDArray[Any] = np.empty((draws, units, g, g), np.float32)
+    return [*(np.empty((draws, *shape)) for shape in shapes), np.empty(draws), own]
 
 
-def _assembled(model: JointModel, kept: list[list[Array]], thinning: int) -> JointDraws:
+def _assembled(
+    model: JointModel, kept: list[list[Array]], thinning: int, rng: np.random.Generator
+) -> JointDraws:
     """Put genes back in order and compute the diagnostics."""
     back = np.argsort(model.order)
-    roots_w, roots_b, roots_d, mean, coefficient = (
+    square = (..., back[:, None], back)
+    roots_w, roots_b, roots_d, mean, coefficient, tau, own = (
         np.stack([k[i] for k in kept]) for i in range(len(kept[0]))
     )
     levels = {"within": roots_w, "between": roots_b}
@@ -181,17 +226,69 @@ def _assembled(model: JointModel, kept: list[list[Array]], thinning: int) -> Joi
     for level, root in levels.items():
         scale = np.sqrt((root**2).sum(-1))
         root = root / scale[..., None]
-        matrix = (root @ np.swapaxes(root, -1, -2))[..., back[:, None], back]
+        matrix = (root @ np.swapaxes(root, -1, -2))[square]
         matrix[..., np.arange(len(back)), np.arange(len(back))] = 1.0
         correlation[level], sd[level] = matrix, scale[..., back]
     mean, coefficient = mean[..., back], coefficient[..., back]
-    r_hat, ess = _worst([*_vectors(correlation), *sd.values(), mean, coefficient])
-    return JointDraws(correlation, sd, mean, coefficient, thinning, r_hat, ess)
+    checked = [*map(_vector, correlation.values()), *sd.values(), mean, coefficient]
+    varying = None
+    if model.heterogeneity:
+        new = new_matrices(correlation["within"], tau, rng)
+        of_samples = own[square][:, :, model.unit]
+        varying = Varying(tau, np.asarray(of_samples, np.float32), new)
+        checked += [tau, *varying.pairs]
+    return JointDraws(correlation, sd, mean, coefficient, thinning, *_worst(checked), varying)
 
 
-def _vectors(correlation: dict[str, Array]) -> list[Array]:
-    upper = np.triu_indices(next(iter(correlation.values())).shape[-1], 1)
-    return [values[..., upper[0], upper[1]] for values in correlation.values()]
+def new_matrices(correlation: Array, tau: Array, rng: np.random.Generator) -> NDArray[np.float32]:
+    """Draw the correlation matrix within a sample of a new donor.
+
+    Parameters
+    ----------
+    correlation : ndarray, shape (..., n_genes, n_genes)
+        Correlation matrices of the population.
+    tau : ndarray, shape (...)
+        Heterogeneity.
+    rng : Generator
+
+    Returns
+    -------
+    ndarray of float32, shape (..., n_genes, n_genes)
+    """
+    g = correlation.shape[-1]
+    df = degrees_of_freedom(tau)
+    inverse = np.tril(rng.standard_normal(correlation.shape), -1)
+    diagonal = np.arange(g)
+    inverse[..., diagonal, diagonal] = np.sqrt(rng.chisquare(df[..., None] + diagonal))
+    root = np.linalg.cholesky(correlation) @ np.linalg.inv(inverse)
+    root /= np.sqrt((root**2).sum(-1, keepdims=True))
+    matrix = np.asarray(root @ np.swapaxes(root, -1, -2), np.float32)
+    matrix[..., diagonal, diagonal] = 1.0
+    return matrix
+
+
+def degrees_of_freedom(tau: Array) -> Array:
+    r"""Solve :math:`\tau^2 = \psi'(m / 2) / 2` for m, by Newton's method.
+
+    Parameters
+    ----------
+    tau : ndarray
+
+    Returns
+    -------
+    ndarray
+    """
+    y = 2 * np.asarray(tau, float) ** 2
+    x = 0.5 + 1 / y
+    for _ in range(12):  # monotone: 1 / psi' is nearly linear (limma's trigammaInverse)
+        value = special.polygamma(1, x)
+        x += value * (1 - value / y) / special.polygamma(2, x)
+    return 2 * x
+
+
+def _vector(correlation: NDArray[Any]) -> NDArray[Any]:
+    upper = np.triu_indices(correlation.shape[-1], 1)
+    return correlation[..., upper[0], upper[1]]
 
 
 def _worst(variables: list[Array]) -> tuple[float, float]:

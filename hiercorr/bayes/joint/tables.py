@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 
 from hiercorr.bayes import tables
 from hiercorr.bayes.diagnostics import MAX_R_HAT, MIN_ESS
-from hiercorr.bayes.joint.sampler import JointDraws, diagnostics
+from hiercorr.bayes.joint.sampler import JointDraws, Varying, diagnostics
 from hiercorr.bayes.margin import Array
 from hiercorr.bayes.setup import Intervals, Setup
 from hiercorr.counts.counts import Counts
@@ -94,6 +95,9 @@ def joint_dataset(
         suffix = "" if level == "within" else f"_{level}"
         attrs[f"title{suffix}"] = f"Bayesian correlation, {name}"
         attrs[f"note{suffix}"] = _note(table["flag"], name, intervals, limits, attributes)
+        if level == "within" and drawn.varying is not None:
+            attrs |= _heterogeneity(drawn.varying.tau, intervals)
+            attrs["note"] = f"{_of_tau(attrs, intervals)} {attrs['note']}"
         low, high = tables.interval(_flat(drawn.sd[level]), intervals.confidence)
         gene |= {
             f"{level}_sd": _flat(drawn.sd[level]).mean(0),
@@ -145,6 +149,20 @@ def _failed_genes(drawn: JointDraws) -> NDArray[np.uint16]:
     return np.where(failed, Flag.NOT_CONVERGED.bit, np.uint16(0)).astype(np.uint16)
 
 
+def _heterogeneity(tau: Array, intervals: Intervals) -> dict[str, float]:
+    """Summarise the heterogeneity, one number for all pairs."""
+    low, high = tables.interval(tau.reshape(-1, 1), intervals.confidence)
+    return {"tau": float(tau.mean()), "tau_lower": float(low[0]), "tau_upper": float(high[0])}
+
+
+def _of_tau(attrs: dict[str, Any], intervals: Intervals) -> str:
+    tau, low, high = (attrs[k] for k in ("tau", "tau_lower", "tau_upper"))
+    return (
+        f"Heterogeneity between donors (standard deviation of Fisher's z of each correlation): tau "
+        f"{tau:.2f}, {100 * intervals.confidence:g}% in {low:.2f}..{high:.2f}."
+    )
+
+
 def _level(
     drawn: JointDraws, level: str, setup: Setup, intervals: Intervals, prior: str
 ) -> tuple[dict[str, NDArray], tuple[float, float]]:
@@ -156,6 +174,11 @@ def _level(
     flat = z.reshape(-1, z.shape[-1])
     found = tables.pair_summary(flat, intervals.confidence, intervals.rope)
     checks = diagnostics(z)
+    if level == "within" and drawn.varying is not None:
+        low, high = tables.interval(_flat(drawn.varying.pairs[0]), intervals.confidence)
+        found |= {"prediction_lower": low, "prediction_upper": high}
+        found["tau2"] = np.full(len(upper[0]), float((drawn.varying.tau**2).mean()))
+        checks = _with_heterogeneity(checks, drawn.varying)
     variance, limits = setup.acting("joint").of_z(prior, intervals.confidence)
     contraction = 1 - flat.var(0, ddof=1) / variance
     flag = np.where(_failing(checks), Flag.NOT_CONVERGED.bit, np.uint16(0)).astype(np.uint16)
@@ -179,6 +202,13 @@ def _level(
     flags[upper] = flag
     table["flag"] = flags | flags.T
     return table, limits
+
+
+def _with_heterogeneity(checks: dict[str, NDArray], varying: Varying) -> dict[str, NDArray]:
+    """Return the worst diagnostics of each correlation, of it in all samples, and of tau."""
+    found = [checks, *map(diagnostics, [varying.tau[..., None], *varying.pairs])]
+    worst = {"ess_bulk": np.minimum, "ess_tail": np.minimum, "r_hat": np.maximum}
+    return {k: functools.reduce(take, [f[k] for f in found]) for k, take in worst.items()}
 
 
 def _note(
@@ -237,6 +267,15 @@ def _posterior(drawn: JointDraws) -> dict[str, Any]:
     out["mean"] = ((*dims, "sample", "gene"), drawn.mean, {"long_name": text})
     text = "regression coefficient, natural log"
     out["beta"] = ((*dims, "coefficient", "gene"), drawn.coefficient, {"long_name": text})
+    varying = drawn.varying
+    if varying is not None:
+        text = "standard deviation between donors of Fisher's z within samples"
+        out["tau"] = (dims, varying.tau, {"long_name": text})
+        text = "correlation of log expression within each sample"
+        of_sample = (*dims, "sample", "gene", "partner")
+        out["within_sample"] = (of_sample, varying.own, {"long_name": text})
+        text = "correlation of log expression within a sample of a new donor"
+        out["new_sample"] = (square, varying.new, {"long_name": text})
     return {f"posterior_{k}": v for k, v in out.items()}
 
 
@@ -251,6 +290,9 @@ def of_pairs(dataset: xr.Dataset) -> tuple[dict[str, Array], list[NDArray]]:
 
     z = {k: np.arctanh(dataset[f"posterior_{k}"].values[..., i, j]) for k in ("within", "between")}
     values = {"zeta": z["within"], "z_between": z["between"]}
+    if "posterior_within_sample" in dataset:
+        own = dataset["posterior_within_sample"].values[..., i, j].astype(float)
+        values["within_sample"] = np.arctanh(np.moveaxis(own, -1, 2))
     return values | {k: members(k) for k in ("mean", "sd_within")}, [names[i], names[j]]
 
 

@@ -5,11 +5,11 @@ import arviz as az
 import numpy as np
 import pandas as pd
 import pytest
-from scipy import sparse
+from scipy import sparse, special
 
 import hiercorr as hc
 from hiercorr.bayes.joint.model import make_model
-from hiercorr.bayes.joint.sampler import sample_joint
+from hiercorr.bayes.joint.sampler import degrees_of_freedom, sample_joint
 from hiercorr.bayes.population import cells_of
 from hiercorr.reporting.methods_text import methods_text
 from hiercorr.runtime.workers import compiled_threads
@@ -61,6 +61,50 @@ def test_two_genes_are_the_exact_pair():
         assert a.std() == pytest.approx(b.std(), rel=0.15), name
 
 
+def hotelling(r, rho, df):
+    """Log density of the correlation of a Wishart matrix."""
+    constant = np.log(df - 1) + special.gammaln(df) - special.gammaln(df + 0.5)
+    constant = constant + df / 2 * np.log1p(-(rho**2)) - 0.5 * np.log(2 * np.pi)
+    value = constant + (df - 3) / 2 * np.log1p(-(r**2)) - (df - 0.5) * np.log1p(-rho * r)
+    return value + np.log(special.hyp2f1(0.5, 0.5, df + 0.5, (1 + rho * r) / 2))
+
+
+def test_two_genes_with_heterogeneity_are_the_exact_pair():
+    """The pair's draws, weighted by the distribution of z over samples: normal there."""
+    adata, _ = simulate_counts(
+        5, 100, 2, mean=[3.0, 5.0], within=0.5, between=0.3, heterogeneity=0.3, seed=4
+    )
+    model = model_of(adata, heterogeneity=True)
+    joint = model.fit(method="joint", draws=1500, seed=1).dataset
+    pair = model.fit(draws=1500, tune=800, seed=1).dataset.isel(drawn_pair=0)
+
+    def values(dataset, name, *at):
+        return np.asarray(dataset[f"posterior_{name}"].values, float)[(..., *at)]
+
+    tau, zeta, rho = (values(pair, name) for name in ("tau", "zeta", "within_sample"))
+    z, spread = np.arctanh(rho), np.maximum(tau, 0.002)[..., None]
+    weight = hotelling(rho, np.tanh(zeta)[..., None], degrees_of_freedom(spread) + 1)
+    weight += np.log1p(-(rho**2)) + np.log(spread) + 0.5 * ((z - zeta[..., None]) / spread) ** 2
+    weight = np.exp(np.where(spread > 0.002, weight, -0.5 * np.log(2 * np.pi)).sum(-1))
+    weight /= weight.mean()
+    compared = {
+        "zeta": (np.arctanh(values(joint, "within", 0, 1)), zeta),
+        "tau": (values(joint, "tau"), tau),
+        "z_between": (np.arctanh(values(joint, "between", 0, 1)), values(pair, "z_between")),
+    }
+    for c in range(5):
+        compared[f"sample {c}"] = np.arctanh(values(joint, "within_sample", c, 0, 1)), z[..., c]
+    for g in (0, 1):
+        sds = (values(d, "sd_within", g) for d in (joint, pair))
+        compared[f"sd_within {g}"] = tuple(map(np.log, sds))
+    for name, (a, b) in compared.items():
+        expected = (weight * b).mean()
+        sd = np.sqrt((weight * (b - expected) ** 2).mean())
+        error = np.hypot(a.std() / np.sqrt(az.ess(a)), 1.1 * sd / np.sqrt(az.ess(b)))
+        assert abs(a.mean() - expected) < 4 * error, name
+        assert a.std() == pytest.approx(sd, rel=0.15), name
+
+
 def test_draws_are_joint(panel):
     model, r = panel
     posterior = r.idata["posterior"]
@@ -109,6 +153,56 @@ def test_results(panel, tmp_path):
     text = hc.report(tmp_path / "r.html", r).read_text()
     assert "inverse Wishart" in text
     assert "modelled jointly" in text
+
+
+@pytest.fixture(scope="module")
+def varying():
+    adata, _ = simulate_counts(
+        8, 60, 3, mean=2.0, within=0.6, heterogeneity=0.3, seed=3, donor=list("aabbccdd")
+    )
+    model = model_of(adata, heterogeneity=True, block="donor")
+    return model, model.fit(method="joint", draws=250, tune=200, seed=1, progress=False)
+
+
+def test_heterogeneity_is_reported(varying, tmp_path):
+    model, r = varying
+    ds = r.dataset
+    assert ds.attrs["heterogeneity"] == 1
+    assert ds.attrs["prior_tau"] == "halfnormal(sigma=0.3)"
+    tau = ds["posterior_tau"].values
+    assert ds.attrs["tau"] == pytest.approx(tau.mean())
+    assert ds.attrs["tau_lower"] < ds.attrs["tau"] < ds.attrs["tau_upper"]
+    off = ~np.eye(3, dtype=bool)
+    np.testing.assert_allclose(ds["tau2"].values[off], (tau**2).mean())
+    own = ds["posterior_within_sample"].transpose("sample", ...).values
+    assert np.linalg.eigvalsh(own).min() > 0
+    np.testing.assert_array_equal(own[0], own[1])  # of one donor
+    assert not np.array_equal(own[1], own[2])
+    wider = ds["prediction_upper"] - ds["prediction_lower"] - (ds["ci_upper"] - ds["ci_lower"])
+    assert (wider.values[off] > 0).all()
+    assert ds.attrs["smallest_ess"] >= 400
+    assert f"tau {ds.attrs['tau']:.2f}" in str(r.summary())
+    posterior = r.idata["posterior"]
+    assert posterior["within_sample"].dims == ("chain", "draw", "sample", "pair")
+    assert posterior["tau"].dims == ("chain", "draw")
+    r.save(tmp_path / "r.zarr")
+    np.testing.assert_array_equal(hc.load(tmp_path / "r.zarr").dataset["posterior_tau"], tau)
+    text = hc.report(tmp_path / "r.html", r).read_text()
+    assert "vary over samples as those of inverse Wishart" in text
+    assert "have the same correlations within samples" in text
+    assert (model.posterior_predictive(r, draws=40, seed=1)["p_observed"] > 0.005).all()
+
+
+def test_intervals_widen_with_heterogeneity():
+    """With few donors that differ, the uncertainty is that of donors, not of cells."""
+    adata, _ = simulate_counts(6, 300, 2, mean=5.0, within=0.5, heterogeneity=0.4, seed=5)
+    width = []
+    for heterogeneity in (False, True):
+        r = model_of(adata, heterogeneity=heterogeneity).fit(
+            method="joint", draws=250, tune=200, seed=1, progress=False
+        )
+        width.append(float((r.dataset["ci_upper"] - r.dataset["ci_lower"]).values[0, 1]))
+    assert width[1] > 2 * width[0]
 
 
 def test_predictive_checks_take_joint_draws(panel):
@@ -198,7 +292,6 @@ def test_unconverged_draws_are_flagged(monkeypatch):
 @pytest.mark.parametrize(
     ("of_model", "of_fit", "text"),
     [
-        ({"heterogeneity": True}, {}, "state heterogeneity=False"),
         ({"structure": "within"}, {}, "structure='within' needs method='marginal'"),
         (
             {"priors": {"z_between": {"distribution": "normal", "sigma": 0.5}}},

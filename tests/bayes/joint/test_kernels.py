@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from hiercorr.kernels import bayes, joint
+from hiercorr.kernels import bayes, joint, roots
 
 LOGNORMAL = np.array([bayes.LOGNORMAL, np.log(0.6), 0.6])
 
@@ -30,7 +30,7 @@ def test_prior_of_two_genes_is_lkj(eta):
         jacobian = np.log(sd[0]) * 1 + 2 * np.log(root[0, 0]) + np.log(root[1, 1])
         # from the root (dL) to (log sd, rho): dL = dW / (4 L11^2 L22), dW = 4 s1^3 s2^3 dlog s drho
         jacobian = 3 * np.log(sd).sum() - 2 * np.log(root[0, 0]) - np.log(root[1, 1])
-        return joint.log_prior_root(root, np.linalg.inv(root), eta, LOGNORMAL) + jacobian
+        return roots.log_prior_root(root, np.linalg.inv(root), eta, LOGNORMAL) + jacobian
 
     points = [(0.3, [0.5, 0.9]), (-0.8, [1.2, 0.4]), (0.95, [0.7, 0.7])]
     expected = [
@@ -45,12 +45,12 @@ def test_gradient_of_a_row():
     root = root_of(1, 4)
     for j in range(4):
         out = np.empty(j + 1)
-        joint._row_gradient(root, np.linalg.inv(root), 2.0, LOGNORMAL, j, out)
+        roots.row_gradient(root, np.linalg.inv(root), 2.0, LOGNORMAL, j, out)
         for t in range(j + 1):
             step = np.zeros_like(root)
             step[j, t] = 1e-6
             up, down = (
-                joint.log_prior_root(r, np.linalg.inv(r), 2.0, LOGNORMAL)
+                roots.log_prior_root(r, np.linalg.inv(r), 2.0, LOGNORMAL)
                 for r in (root + step, root - step)
             )
             assert out[t] == pytest.approx((up - down) / 2e-6, rel=1e-5, abs=1e-6)
