@@ -13,8 +13,8 @@ import xarray as xr
 
 from hiercorr.bayes import collected
 from hiercorr.bayes.generative import draw_parameters
-from hiercorr.bayes.margin import Array, Cells, fit_margin
-from hiercorr.bayes.pair import Pair, make_pair
+from hiercorr.bayes.margin import Array, Cells
+from hiercorr.bayes.pair import Pair, make_pair, margin_of
 from hiercorr.bayes.sampling import Settings, require, sample_pair
 from hiercorr.bayes.setup import Setup
 from hiercorr.errors import true_or_false, valid_seed, whole_number
@@ -55,7 +55,7 @@ def calibration(pair: Pair, setup: Setup, options: CalibrationOptions) -> xr.Dat
     with counted(options.replicates * each, options.progress, "draws of simulated data") as bar:
         for k in range(options.replicates):
             cells, truth = _simulated(pair, setup, rng)
-            margins = tuple(fit_margin(cells.rows(g), 0, setup.priors.log_sd) for g in (0, 1))
+            margins = tuple(margin_of(cells, g, setup) for g in (0, 1))
             fitted = make_pair(
                 cells,
                 (0, 1),

@@ -19,8 +19,8 @@ import xarray as xr
 from numpy.typing import NDArray
 from scipy import special, stats
 
-from hiercorr.bayes.margin import MEAN_SD, Array, Cells, fit_margin
-from hiercorr.bayes.pair import Pair, make_pair, z_profile
+from hiercorr.bayes.margin import MEAN_SD, Array, Cells
+from hiercorr.bayes.pair import Pair, make_pair, margin_of, z_profile
 from hiercorr.bayes.sampling import Draws, Settings, sample_pair
 from hiercorr.bayes.setup import Population, Setup
 from hiercorr.kernels import bayes as kernels
@@ -191,7 +191,7 @@ def without_donor(pair: Pair, setup: Setup, unit: int) -> tuple[Pair, Setup]:
         cells.log_s[of],
         np.append(0, np.cumsum([len(s) for s in spans])).astype(np.int64),
     )
-    margins = tuple(fit_margin(fewer.rows(g), 0, setup.priors.log_sd) for g in (0, 1))
+    margins = tuple(margin_of(fewer, g, setup) for g in (0, 1))
     changed = replace(setup, population=left)
     intercepts = pair.coefficient_mean[:, 0]
     return (

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from hiercorr.bayes import sampling, tables
 from hiercorr.bayes.collected import DrawnPair, from_latent, joined, observed, stack_pairs
 from hiercorr.bayes.cost import measured_seconds, minutes, predicted_seconds
-from hiercorr.bayes.margin import Cells, fit_margin
+from hiercorr.bayes.margin import Cells
 from hiercorr.bayes.models import latent_model
-from hiercorr.bayes.pair import Pair, make_pair
+from hiercorr.bayes.pair import Pair, make_pair, margin_of
 from hiercorr.bayes.population import cells_of
 from hiercorr.bayes.sampling import Draws, Settings
 from hiercorr.bayes.setup import MAX_GENES, Intervals, Setup
@@ -135,7 +135,7 @@ def predicted_time(counts: Counts, setup: Setup, settings: Settings, target: str
     cells, some = cells_of(counts), []
     for k in np.unique(np.linspace(0, len(pairs) - 1, _MEASURED_PAIRS).astype(int)):
         i, j = pairs[k]
-        margins = tuple(fit_margin(cells.rows(g), 0, setup.priors.log_sd) for g in (i, j))
+        margins = tuple(margin_of(cells, g, setup) for g in (i, j))
         some.append(make_pair(cells, (i, j), (margins[0], margins[1]), setup))
     return measured_seconds(some, settings, len(pairs))
 
@@ -193,7 +193,7 @@ def _marginal(
     settings = options.settings
     seeds = np.random.default_rng(options.seed).integers(2**31, size=len(pairs))
     genes = sorted({g for pair in pairs for g in pair})
-    margins = {g: fit_margin(cells.rows(g), 0, setup.priors.log_sd) for g in genes}
+    margins = {g: margin_of(cells, g, setup) for g in genes}
     found: list[DrawnPair] = []
     each = settings.chains * (settings.draws + settings.tune)
     with counted(len(pairs) * each, options.progress, "draws of gene pairs") as bar:

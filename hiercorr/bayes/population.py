@@ -9,9 +9,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from hiercorr.bayes.cost import minutes, predicted_seconds
-from hiercorr.bayes.margin import Cells, fit_margin
+from hiercorr.bayes.margin import Cells
 from hiercorr.bayes.models import Coordinates
-from hiercorr.bayes.pair import Pair, make_pair
+from hiercorr.bayes.pair import Pair, make_pair, margin_of
 from hiercorr.bayes.setup import Population, Setup
 from hiercorr.counts.counts import MIN_CELLS, Counts
 from hiercorr.design.matrix import DesignMatrix, sample_design
@@ -125,7 +125,7 @@ def named_pair(counts: Counts, setup: Setup, gene_a: str, gene_b: str) -> Pair:
     if a == b:
         raise InputError(f"gene_a and gene_b are both {gene_a!r}: name two genes")
     cells = cells_of(counts)
-    margin_a, margin_b = (fit_margin(cells.rows(j), 0, setup.priors.log_sd) for j in (a, b))
+    margin_a, margin_b = (margin_of(cells, j, setup) for j in (a, b))
     return make_pair(cells, (a, b), (margin_a, margin_b), setup)
 
 
