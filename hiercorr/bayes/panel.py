@@ -167,6 +167,8 @@ def _stored_or_drawn(
         setup.priors.table,
         setup.heterogeneity,
         setup.structure,
+        setup.sd_per_sample,
+        None if setup.population.z is None else setup.population.z.design.tolist(),
         setup.population.design.tolist(),
         setup.population.block.tolist(),
         options.settings,
@@ -250,7 +252,7 @@ class _Drawn:
 
 def _dataset(counts: Counts, setup: Setup, options: PanelOptions, found: _Drawn) -> xr.Dataset:
     """Assemble the result from the draws."""
-    latent = options.method == "latent"
+    latent, z = options.method == "latent", setup.z_regression
     acting = setup.acting(options.method, counts.n_genes if latent else 2)
     levels, attrs = tables.both_levels(found.draws, setup, acting, options.intervals)
     gene_flag = tables.gene_flags(counts, setup.priors)
@@ -273,11 +275,13 @@ def _dataset(counts: Counts, setup: Setup, options: PanelOptions, found: _Drawn)
             sample=tables.sample_variables(counts),
             target=options.target,
             attrs=attrs,
+            groups=None if z is None or not z.groups else z.groups,
+            terms=None if z is None else ("Intercept", *z.names),
         )
         for level, table in arranged.items()
     }
     names = [(counts.genes[i], counts.genes[j]) for i, j in found.pairs]
-    return joined(datasets, found.draws, names, setup.population.coefficients)
+    return joined(datasets, found.draws, names, setup.population)
 
 
 def _attributes(

@@ -138,7 +138,7 @@ def read_dataset(path: Path, lazy: bool = False) -> xr.Dataset:
             variable.attrs["flag_masks"] = np.atleast_1d(
                 np.asarray(variable.attrs["flag_masks"], np.uint16)
             )
-    for name in ("gene", "partner", "target", "sample", "group", "contrast", "coefficient"):
+    for name in ("gene", "partner", "target", "sample", *LAYERS, "coefficient"):
         if name in dataset.coords:
             dataset = dataset.assign_coords({name: dataset[name].values.astype(object)})
     for name in GENE_TEXTS:
