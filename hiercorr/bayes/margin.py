@@ -154,7 +154,8 @@ class Margin:
         """Return half of the width of each sample's grid, and its largest spacing."""
         log_sd, se = self.log_sd_of_samples
         low, high = (np.exp(log_sd + k * np.minimum(2 * se, 0.7)) for k in (-1, 1))
-        half = REACH * high + min(3 * float(self.m_se.max()), 3.0)
+        of_mean = self.m_se if self.each else self.m_se.max()
+        half = REACH * high + np.minimum(3 * of_mean, 3.0)
         of = self.each or (self,) * len(self.m)
         spacing = np.array([m.spacing for m in of])
         return half, np.minimum(finest * low, spacing * narrow)

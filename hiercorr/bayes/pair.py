@@ -249,7 +249,7 @@ class Pair:
         return kernels.pair_density(theta, gradient, *self.arguments), gradient
 
 
-TYPICAL_OMEGA = 0.5  # sd of the prior of a sample's log sd around the gene's that finds its mode
+TYPICAL_OMEGA = 0.3  # sd of the prior of a sample's log sd around the gene's that finds its mode
 
 
 def margin_of(cells: Cells, gene: int, setup: Setup) -> Margin:

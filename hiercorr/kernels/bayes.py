@@ -147,15 +147,37 @@ def log_prior(x, family, a, b):
 
 @compiled()
 def bivariate_weights(w, m_a, m_b, sd_a, sd_b, rho, left_a, step_a, left_b, step_b):
-    """Fill `w` with the bivariate normal density on the grid, up to a constant; return its sum."""
-    inverse, total = 1 / (1 - rho * rho), 0.0
+    """Fill `w` with the bivariate normal density on the grid, up to a constant; return its sum.
+
+    Given x, the density of y is normal around rho x. On a uniform grid, the ratio of a value to the
+    next is geometric, so that each row needs a few exponentials, from its maximum to both sides.
+    """
+    root, total = np.sqrt(1 - rho * rho), 0.0
+    n, d, least = w.shape[1], step_b / sd_b / root, np.exp(-0.5 * _FAR)
+    shrink = np.exp(-d * d)
     for g in range(w.shape[0]):
         x = (left_a + g * step_a - m_a) / sd_a
-        for h in range(w.shape[1]):
-            y = (left_b + h * step_b - m_b) / sd_b
-            q = (x * x - 2 * rho * x * y + y * y) * inverse
-            w[g, h] = np.exp(-0.5 * q) if q < _FAR else 0.0
-            total += w[g, h]
+        t = ((left_b - m_b) / sd_b - rho * x) / root  # of the first point
+        top = int(min(max(np.rint(-t / d), 0.0), n - 1.0))
+        t += top * d
+        peak = np.exp(-0.5 * (x * x + t * t))
+        w[g] = 0.0
+        v, ratio = peak, np.exp(-t * d - 0.5 * d * d)
+        for h in range(top, n):
+            if v < least:
+                break
+            w[g, h] = v
+            total += v
+            v *= ratio
+            ratio *= shrink
+        v, ratio = peak, np.exp(t * d - 0.5 * d * d)
+        for h in range(top - 1, -1, -1):
+            v *= ratio
+            ratio *= shrink
+            if v < least:
+                break
+            w[g, h] = v
+            total += v
     return total
 
 
