@@ -183,9 +183,7 @@ def _proposed(
     return mean - sd**2 / 2 if own else mean, sd, z, log_ratio
 
 
-def _proposed_sd(
-    pair: Pair, population: _Population, c: int, points: Array
-) -> tuple[Array, Array]:
+def _proposed_sd(pair: Pair, population: _Population, c: int, points: Array) -> tuple[Array, Array]:
     """Draw the standard deviations of both genes within a sample; also return the log ratio."""
     assert population.omega is not None
     sd, ratio = np.empty((POINTS, 2)), np.zeros(POINTS)

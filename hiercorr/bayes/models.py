@@ -65,7 +65,7 @@ def marginal_model(pair: Pair, coordinates: Coordinates | None = None) -> Any:
     pymc.Model
         With variables mean (sample, gene), beta (coefficient, gene), sd_within and
         sd_between (gene), zeta, z_between, tau, z_sample (sample), share, and the observed counts
-        (cell, gene); with covariates of the correlation slope (slope); with a standard deviation
+        (cell, gene); with covariates of the correlation z_slope (slope); with a standard deviation
         of each sample omega (gene), sd_sample and log_mean (sample, gene).
     """
     pm, pt = optional("pymc", "Bayesian models"), optional("pytensor.tensor", "Bayesian models")
@@ -83,7 +83,7 @@ def marginal_model(pair: Pair, coordinates: Coordinates | None = None) -> Any:
         z = pt.repeat(zeta, n)
         if z_covariates is not None:
             wide = slope_sd(z_covariates.design, priors.z_coefficient)
-            z += z_covariates.design @ pm.Normal("slope", 0.0, wide, dims="slope")
+            z += z_covariates.design @ pm.Normal("z_slope", 0.0, wide, dims="slope")
         if pair.layout.heterogeneity:
             tau = _scale(pm, "tau", priors, None)
             z += tau * pm.Normal("eta", dims="unit")[unit]

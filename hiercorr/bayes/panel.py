@@ -123,7 +123,8 @@ def chosen_pairs(counts: Counts, settings: Settings, target: int | None) -> list
         )
         raise InputError(
             f"fit takes {known}, not {n - (target is not None)}: {len(pairs):,} pairs would take "
-            f"about {minutes(seconds)}; name fewer genes with genes=, or use fit_many(target)"
+            f"about {minutes(seconds)}; name fewer genes with genes=, or use fit_many(target) "
+            "(hiercorr fit: --method grids)"
         )
     return pairs
 

@@ -136,9 +136,7 @@ def _is_factor(column: str, design: DesignMatrix) -> bool:
     """Return whether a column of the formula has levels instead of numbers."""
     dtype = design.table[column].dtype
     stated = f"C({column}" in design.formula or f"C(`{column}`" in design.formula
-    return (
-        stated or not pd.api.types.is_numeric_dtype(dtype) or pd.api.types.is_bool_dtype(dtype)
-    )
+    return stated or not pd.api.types.is_numeric_dtype(dtype) or pd.api.types.is_bool_dtype(dtype)
 
 
 def _block_codes(block: str, values: pd.Series) -> NDArray[np.int64]:

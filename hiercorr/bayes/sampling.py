@@ -353,7 +353,7 @@ def _from_trace(trace: Any, pair: Pair) -> Draws:
         z_sample=value("z_sample"),
         tau=value("tau") if layout.heterogeneity else None,
         share=value("share") if layout.blocked else None,
-        slopes=value("slope") if pair.regression is not None else None,
+        slopes=value("z_slope") if pair.regression is not None else None,
         omega=value("omega") if layout.sd_per_sample else None,
         sd_sample=value("sd_sample") if layout.sd_per_sample else None,
         **sampler_statistics(stats),

@@ -176,8 +176,8 @@ def arranged(
     Parameters
     ----------
     levels : mapping
-        Variables (..., pair) of each level; pairs as :func:`numpy.triu_indices` counts them, or of the
-        target with the other genes in their order.
+        Variables (..., pair) of each level; pairs as :func:`numpy.triu_indices` counts them, or of
+        the target with the other genes in their order.
     n : int
         Number of genes.
     target : int, optional
@@ -285,9 +285,11 @@ def _of_samples(values: Mapping[str, Array], confidence: float) -> dict[str, Arr
         "sample_natural_lower": low,
         "sample_natural_upper": high,
     }
-    if "within_sample" in values:
-        z = _by_layer(values["within_sample"])
-        found |= {"sample_correlation": np.tanh(z).mean(0), "sample_se": z.std(0, ddof=1)}
+    z = _by_layer(values.get("within_sample", values["zeta"][..., None]))
+    rho, se = np.tanh(z).mean(0), z.std(0, ddof=1)
+    found["sample_correlation"], found["sample_se"] = (
+        np.broadcast_to(v, low.shape).copy() for v in (rho, se)
+    )
     return found
 
 

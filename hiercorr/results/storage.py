@@ -26,7 +26,7 @@ from hiercorr.results.netcdf import write_netcdf
 from hiercorr.runtime.drafts import Draft, recover
 from hiercorr.runtime.files import check_free, is_there
 from hiercorr.runtime.zarr_store import ZARR_DOCUMENTS
-from hiercorr.schema import GENE_TEXTS
+from hiercorr.schema import GENE_TEXTS, LAYERS
 
 
 def check_target(path: Path, overwrite: bool) -> None:
