@@ -287,7 +287,7 @@ def joined(
     datasets: Mapping[str, xr.Dataset],
     drawn: xr.Dataset,
     pairs: Sequence[tuple[str, str]],
-    population: Population,
+    coefficients: tuple[str, ...],
 ) -> xr.Dataset:
     """Join both levels and the draws in one Dataset.
 
@@ -299,7 +299,8 @@ def joined(
         Draws, with the other groups for ArviZ.
     pairs : sequence of tuple of str
         Genes of the pairs that were drawn.
-    population : Population
+    coefficients : tuple of str
+        Names of the coefficients.
 
     Returns
     -------
@@ -318,12 +319,12 @@ def joined(
                 f"{end} {percent} prediction limit for the correlation in a new sample"
             )
     if "coefficient" in drawn.dims:
-        names = np.array(population.coefficients, object)
-        dataset = dataset.assign_coords(coefficient=names)
+        dataset = dataset.assign_coords(coefficient=np.array(coefficients, object))
     for key, values in drawn.items():
         dataset[key] = values.variable
         dataset[key].attrs["long_name"] = _LONG_NAMES.get(str(key), str(key))
-    for coordinate, genes in zip(posterior.PAIR_GENES, zip(*pairs, strict=True), strict=True):
+    names = zip(*pairs, strict=True)
+    for coordinate, genes in zip(posterior.PAIR_GENES, names, strict=True):
         dataset = dataset.assign_coords({coordinate: (PAIR, np.array(genes, object))})
     if "cell" in drawn.coords:
         dataset = dataset.assign_coords(cell=drawn["cell"])

@@ -72,7 +72,7 @@ def draw_parameters(setup: Setup, centre: Array, size: int, rng: np.random.Gener
     PriorDraws
     """
     population, priors, design = setup.population, setup.priors, setup.population.design
-    n, block = len(design), population.block
+    n, block, unit = len(design), population.block, population.unit
     sd_w, sd_b = (priors.draw(name, (size, 2), rng) for name in ("sd_within", "sd_between"))
     zeta, z_between = (priors.draw(name, size, rng) for name in ("z_within", "z_between"))
     if setup.structure == "independent":
@@ -101,7 +101,7 @@ def draw_parameters(setup: Setup, centre: Array, size: int, rng: np.random.Gener
         slopes *= slope_sd(covariates, priors.z_coefficient)
         z = z + slopes @ covariates.T
     if tau is not None and setup.structure != "independent":
-        z = z + tau[:, None] * rng.standard_normal((size, population.n_blocks))[:, block]
+        z = z + tau[:, None] * rng.standard_normal((size, unit.max() + 1))[:, unit]
     mean = design @ coefficient + sd_b[:, None] * e
     if setup.sd_per_sample:
         omega = priors.draw("omega", (size, 2), rng)

@@ -62,8 +62,8 @@ def donor_log_likelihood(pair: Pair, draws: Draws, at: NDArray[np.int64]) -> Arr
     covariates = np.zeros((1, 0)) if pair.regression is None else pair.regression.design
     tables, constant = _tables(pair)
     profile = z_profile(pair.rows, pair.margins, pair.unit).each
-    design, unit = pair.population.design, pair.unit
-    out = np.empty((len(at), pair.layout.n_units))
+    design, donor = pair.population.design, pair.population.block
+    out = np.empty((len(at), pair.population.n_blocks))
     for d in range(len(at)):
         population = _Population(
             design @ value["coefficient"][d],
@@ -79,7 +79,7 @@ def donor_log_likelihood(pair: Pair, draws: Draws, at: NDArray[np.int64]) -> Arr
         rho = np.tanh(z) if pair.structure != "independent" else np.zeros(mean.shape[:2])
         each = _of_samples(pair, tables, mean, sd, rho) + constant
         total = log_ratio.copy()
-        np.add.at(total.T, unit, each.T)
+        np.add.at(total.T, donor, each.T)
         out[d] = special.logsumexp(total, axis=0) - np.log(POINTS)
     return out
 
@@ -137,22 +137,23 @@ def _proposed(
     -------
     mean, sd : ndarray, shape (points, n_samples, 2)
     z : ndarray, shape (points, n_samples)
-    log_ratio : ndarray, shape (points, n_units)
+    log_ratio : ndarray, shape (points, n_donors)
         Log density under the population minus that of the proposal.
     """
-    n, n_units = len(pair.population.design), pair.layout.n_units
+    n, n_donors = len(pair.population.design), pair.population.n_blocks
     own = population.omega is not None
     mean, z = np.empty((POINTS, n, 2)), np.tile(population.zeta, (POINTS, 1))
     sd = np.tile(population.sd_within, (POINTS, n, 1))
-    log_ratio = np.zeros((POINTS, n_units))
-    for u in range(n_units):
-        members = np.flatnonzero(pair.unit == u)
+    log_ratio = np.zeros((POINTS, n_donors))
+    for u in range(n_donors):
+        members = np.flatnonzero(pair.population.block == u)
+        units = np.unique(pair.unit[members])
         k = len(members)
-        points = _normal_points((4 if own else 2) * k + 1)
+        points = _normal_points((4 if own else 2) * k + len(units))
         if population.omega is not None:
             for j, c in enumerate(members):
-                at = points[:, 2 * k + 2 * j + 1 : 2 * k + 2 * j + 3]
-                sd[:, c], ratio = _proposed_sd(pair, population, c, at)
+                at = points[:, [-2 * j - 2, -2 * j - 1]]
+                sd[:, c], ratio = _proposed_sd(pair, population, int(c), at)
                 log_ratio[:, u] += ratio
         centre, precision = _likelihood_of_means(pair, np.exp(np.log(sd[:, members]).mean(0)), u)
         same = (1 - population.share) * np.eye(k) + population.share
@@ -170,15 +171,15 @@ def _proposed(
         p = -0.5 * np.einsum("pi,ij,pj->p", away, inverse, away)
         p -= 0.5 * np.linalg.slogdet(prior)[1]
         log_ratio[:, u] += p - q
-        if population.tau > 0:
-            fitted = float(population.zeta[members].mean())
-            v = 1 / (1 / profile[1][u] ** 2 + 1 / population.tau**2)
-            m = v * (profile[0][u] - fitted) / profile[1][u] ** 2
-            wide = np.sqrt(_WIDER * v)
-            deviation = m + wide * points[:, 2 * k]
-            z[:, members] += deviation[:, None]
-            away = deviation / population.tau
-            log_ratio[:, u] += 0.5 * (points[:, 2 * k] ** 2 - away**2)
+        for j, v in enumerate(units if population.tau > 0 else ()):
+            of_unit, at = np.flatnonzero(pair.unit == v), points[:, 2 * k + j]
+            fitted = float(population.zeta[of_unit].mean())
+            variance = 1 / (1 / profile[1][v] ** 2 + 1 / population.tau**2)
+            m = variance * (profile[0][v] - fitted) / profile[1][v] ** 2
+            wide = np.sqrt(_WIDER * variance)
+            deviation = m + wide * at
+            z[:, of_unit] += deviation[:, None]
+            log_ratio[:, u] += 0.5 * (at**2 - (deviation / population.tau) ** 2)
             log_ratio[:, u] += np.log(wide / population.tau)
     return mean - sd**2 / 2 if own else mean, sd, z, log_ratio
 
@@ -202,13 +203,13 @@ def _proposed_sd(pair: Pair, population: _Population, c: int, points: Array) -> 
     return sd, ratio
 
 
-def _likelihood_of_means(pair: Pair, sd: Array, unit: int) -> tuple[Array, Array]:
+def _likelihood_of_means(pair: Pair, sd: Array, donor: int) -> tuple[Array, Array]:
     """Approximate the likelihood of the means of a donor's samples given their sd (samples, 2).
 
     With a standard deviation of each sample, the mean is the log of the sample's mean rate, whose
     likelihood hardly depends on it.
     """
-    members, centre, precision = np.flatnonzero(pair.unit == unit), [], []
+    members, centre, precision = np.flatnonzero(pair.population.block == donor), [], []
     for g, m in enumerate(pair.margins):  # without the weak prior of the margin
         of_sd, se = m.log_sd_of_samples[0][members], m.m_se[members]
         prior_mean = np.array([m.each[c].prior_mean if m.each else m.prior_mean for c in members])
@@ -227,9 +228,9 @@ def _normal_points(dimension: int) -> Array:
     return np.asarray(special.ndtri(np.clip(sobol.random(POINTS), 1e-6, 1 - 1e-6)))
 
 
-def without_donor(pair: Pair, setup: Setup, unit: int) -> tuple[Pair, Setup]:
+def without_donor(pair: Pair, setup: Setup, donor: int) -> tuple[Pair, Setup]:
     """Build the posterior of the pair without one donor, with the same priors."""
-    kept = np.flatnonzero(pair.unit != unit)
+    kept = np.flatnonzero(pair.population.block != donor)
     population = setup.population
     blocks = np.unique(population.block[kept], return_inverse=True)[1].astype(np.int64)
     z = population.z
@@ -294,8 +295,8 @@ def leave_donor_out(
     again = np.flatnonzero(~(k <= UNRELIABLE))
     refitted = 0
     for u in again:
-        left = np.flatnonzero(pair.unit != u)
-        units = len(np.unique(pair.unit[left]))
+        left = np.flatnonzero(pair.population.block != u)
+        units = len(np.unique(pair.population.block[left]))
         if units < _FEWEST_UNITS or len(left) < setup.population.design.shape[1] + 2:
             continue
         other, _ = without_donor(pair, setup, int(u))

@@ -82,7 +82,10 @@ class BayesianCorrelation(Specified):
         ``"~ condition"``: its Fisher z is :math:`\zeta_c = \zeta + (v_c - \bar v)'\delta +
         \tau\eta_c`, so that a coefficient is the difference of z between groups, or the change of
         z per unit. ``correlation`` is that of the average sample. Coefficients:
-        ``result.coefficients()``; correlation of each group: ``group_correlation``.
+        ``result.coefficients()``; correlation of each group: ``group_correlation``. With `block`,
+        samples of one donor share :math:`\eta`, unless a covariate varies within donors: every
+        sample then has its own, so that the difference between samples of one donor has an error
+        beyond that of the cells.
     heterogeneity : bool
         Let the correlation within samples vary between samples (tau); needed for predictions for a
         new sample.
@@ -335,7 +338,7 @@ class BayesianCorrelation(Specified):
     def predicted_seconds(
         self, draws: int = 1000, tune: int = 400, chains: int = 4, *, target: str | None = None
     ) -> float:
-        """Predict the time of :meth:`fit` on this machine, from a few gradients of some pairs.
+        """Predict the time of :meth:`fit` on this machine, from a short run of up to 3 pairs.
 
         Parameters
         ----------
@@ -347,8 +350,9 @@ class BayesianCorrelation(Specified):
         Returns
         -------
         float
-            Seconds, mostly right within a factor of 2. The first prediction on a machine compiles
-            the density, which takes about 20 s that are not part of it.
+            Seconds, mostly right within a factor of 2 if the load of the machine does not change.
+            The first prediction on a machine compiles the density, which takes about 20 s that are
+            not part of it.
 
         Examples
         --------

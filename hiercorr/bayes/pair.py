@@ -221,8 +221,8 @@ class Pair:
 
     @property
     def unit(self) -> NDArray[np.int64]:
-        """Unit of each sample; samples of one block have the same correlation."""
-        return self.population.block
+        """Unit of each sample; see :attr:`hiercorr.bayes.setup.Population.unit`."""
+        return self.population.unit
 
     @property
     def x(self) -> NDArray[np.int64]:
@@ -290,21 +290,22 @@ def make_pair(
     rows = cells.rows(*genes)
     population, priors = setup.population, setup.priors
     n, k = population.design.shape
+    unit = population.unit
     regression = setup.z_regression
     z_design = np.zeros((n, 0)) if regression is None else regression.design
     layout = ParameterLayout(
         n,
         k,
-        population.n_blocks,
+        int(unit.max()) + 1,
         setup.heterogeneity,
         population.blocked,
         z_design.shape[1],
         setup.sd_per_sample,
     )
-    profile = z_profile(rows, margins, population.block)
+    profile = z_profile(rows, margins, unit)
     row = priors.row(kernels.Z_WITHIN)
     mode = profile.mode(np.array([kernels.log_prior(z, *row)[0] for z in Z_NODES]))
-    of_unit = np.array([z_design[population.block == u].mean(0) for u in range(layout.n_units)])
+    of_unit = np.array([z_design[unit == u].mean(0) for u in range(layout.n_units)])
     z_coef_sd = slope_sd(z_design, priors.z_coefficient)
     tau2, errors, slopes = profile.spread(of_unit)
     slopes = np.clip(slopes, -2 * z_coef_sd, 2 * z_coef_sd)
@@ -337,7 +338,7 @@ def make_pair(
         scale,
         population.design,
         population.block,
-        population.block,  # each block is one unit
+        unit,
         centred,
         coef_mean,
         coef_sd,

@@ -229,7 +229,7 @@ def _one(
 def _announce(pair: Pair, settings: Settings, n_pairs: int) -> None:
     """Log the predicted time, if somebody reads it: the measurement takes a moment."""
     if LOG.isEnabledFor(logging.INFO):
-        seconds = measured_seconds([pair], settings, n_pairs)
+        seconds = measured_seconds([pair], settings, n_pairs, pilot=False)
         LOG.info("BayesianCorrelation.fit: about %s for %d pairs", minutes(seconds), n_pairs)
 
 
@@ -282,7 +282,7 @@ def _dataset(counts: Counts, setup: Setup, options: PanelOptions, found: _Drawn)
         for level, table in arranged.items()
     }
     names = [(counts.genes[i], counts.genes[j]) for i, j in found.pairs]
-    return joined(datasets, found.draws, names, setup.population)
+    return joined(datasets, found.draws, names, setup.population.coefficients)
 
 
 def _attributes(

@@ -100,8 +100,7 @@ def _z_regression(
     if random:
         raise InputError(
             f"correlation_formula={formula!r} has the random intercept (1 | {random[0]}): name the "
-            f"donor with block={random[0]!r} instead; all samples of one donor then share one "
-            "deviation from the fitted correlation (tau)"
+            f"donor with block={random[0]!r} instead"
         )
     try:
         design = sample_design(formula, table, varying, None)

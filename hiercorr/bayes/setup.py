@@ -82,6 +82,22 @@ class Population:
         return int(self.block.max()) + 1
 
     @property
+    def unit(self) -> NDArray[np.int64]:
+        """Unit of each sample: samples of one unit share their deviation from the fitted z.
+
+        It is the block, unless a covariate of z varies within blocks: its coefficient is then a
+        difference between samples of one block, which must have deviations of their own, or the
+        cells would be its only error.
+        """
+        if self.z is not None and self._varies_within_blocks(self.z.design):
+            return np.arange(len(self.block))
+        return self.block
+
+    def _varies_within_blocks(self, values: NDArray[np.float64]) -> bool:
+        first = np.unique(self.block, return_index=True)[1]
+        return not np.allclose(values, values[first][self.block])
+
+    @property
     def blocked(self) -> bool:
         """Whether some samples share a block."""
         return self.n_blocks < len(self.block)
@@ -126,9 +142,15 @@ class Setup:
             "formula": self.population.formula,
             "correlation_formula": None if z is None else z.formula,
             "sd_per_sample": int(self.sd_per_sample) or None,
+            "z_units": None if z is None else self._z_units,
             "structure": self.structure,
             "sample_column": self.sample,
         }
+
+    @property
+    def _z_units(self) -> str:
+        same = np.array_equal(self.population.unit, self.population.block)
+        return "donors" if self.population.blocked and same else "samples"
 
     def acting(self, method: str = "marginal", n_genes: int = 2) -> Acting:
         """Return the priors that act in a fit.

@@ -95,6 +95,8 @@ def _variation(f: Facts) -> str:
     )
     what = "deviation from the fitted correlation" if terms else "correlation"
     same = f"Samples of the same {block} have the same {what} within samples."
+    if f.get("z_units") == "samples":
+        same = f"Samples of the same {block} deviate independently from the fitted correlation."
     return paragraph(varies, given, spread, *([same, shared] if block else []))
 
 

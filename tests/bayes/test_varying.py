@@ -244,10 +244,29 @@ def test_several_factors_and_numbers():
     assert model_of(adata, correlation_formula="~ 1")._setup.population.z is None
 
 
-def test_within_donors_a_shared_deviation_does_not_widen_the_difference():
-    """With block=, z of both samples of a donor deviate together; the covariate separates them."""
+def test_covariates_that_vary_within_donors_are_compared_over_samples():
+    """A deviation common to a donor's samples would leave the cells as the only error."""
+    adata = data(2, 8, 15)
+    adata.obs["old"] = np.where(adata.obs["age"] < 3, "no", "yes")
+    of_samples = model_of(adata, correlation_formula="~ arm", block="donor")._setup
+    np.testing.assert_array_equal(of_samples.population.unit, np.arange(8))
+    assert of_samples.attributes["z_units"] == "samples"
+    of_donors = model_of(adata, correlation_formula="~ old", block="donor")._setup
+    np.testing.assert_array_equal(of_donors.population.unit, of_donors.population.block)
+    assert of_donors.attributes["z_units"] == "donors"
+
+
+def test_a_difference_within_donors_has_the_error_of_samples():
+    """The correlations of samples differ at random: no interval of the difference is of cells."""
     pytest.importorskip("nutpie")
-    model = model_of(data(2, 8, 60), correlation_formula="~ arm", block="donor")
-    d = sample_pair(model.pair("gene0", "gene1"), Settings(100, 200, 2), 1)
-    difference = d.z_sample[..., 4:] - d.z_sample[..., :4]
-    np.testing.assert_allclose(difference, np.repeat(d.slopes, 4, -1), atol=1e-9)
+    parts = []
+    for k, within in enumerate((0.05, 0.6, 0.5, 0.0, 0.3, 0.7, 0.65, 0.2)):
+        one, _ = simulate_counts(1, 250, 2, mean=5.0, within=within, seed=[4, k])
+        one.obs["sample"], one.obs["donor"], one.obs["arm"] = f"s{k}", f"d{k // 2}", "ab"[k % 2]
+        one.obs_names = f"{k}-" + one.obs_names
+        parts.append(one)
+    import anndata as ad
+
+    model = model_of(ad.concat(parts), correlation_formula="~ arm", block="donor")
+    d = sample_pair(model.pair("gene0", "gene1"), Settings(150, 250, 2), 1)
+    assert 0.15 < d.slopes.std() < 0.5  # that of cells alone is about 0.05

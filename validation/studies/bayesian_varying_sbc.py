@@ -81,7 +81,7 @@ def draw(row: dict, rng: np.random.Generator) -> tuple[ad.AnnData, dict[str, flo
     level = np.sqrt(share) * correlated(one["z_between"], donor.max() + 1)[donor]
     level += np.sqrt(1 - share) * correlated(one["z_between"], n)
     mean = rng.normal(MEAN[0], PRIORS["intercept"]["sigma"], 2) + sd_b * level
-    z = one["z_within"] + one["tau"] * rng.standard_normal(donor.max() + 1)[donor]
+    z = one["z_within"] + one["tau"] * rng.standard_normal(n)  # of samples, as the group is
     truth = {"zeta": one["z_within"], "tau": one["tau"], "sd_within": sd_w[0]}
     truth["z_between"] = one["z_between"]
     sd = np.tile(sd_w, (n, 1))
