@@ -61,13 +61,20 @@ def estimand(attrs: Mapping[str, Any]) -> str | None:
         )
     if model == "BayesianCorrelation":
         if attrs.get("level") == "between":
+            if attrs.get("sd_per_sample"):
+                return (
+                    "correlation over donors of the logs of their mean expression, given the "
+                    "formula"
+                )
             return "correlation over donors of their means of log expression, given the formula"
         if attrs.get("level") == "samples":
             return (
                 "correlation over the samples of a donor of their means of log expression, given "
                 "the formula"
             )
-        return "correlation of log expression between the cells of a typical sample"
+        typical = "correlation of log expression between the cells of a typical sample"
+        given = attrs.get("correlation_formula")
+        return f"{typical}, at the means of the covariates {given}" if given else typical
     if model == "CellCorrelation":
         within = attrs.get("level") == "within"
         where = "within samples" if within else "over all cells, which mixes levels"

@@ -112,6 +112,8 @@ PAIR_VARIABLES = {
     "contrast_adjusted_p_value": "contrast_p_value adjusted by Holm over the contrasts of a pair",
     "group_correlation": "correlation within the samples of one group",
     "group_correlation_unclipped": "group_correlation, including estimates outside (-1, 1)",
+    "group_ci_lower": "lower confidence limit of group_correlation",
+    "group_ci_upper": "upper confidence limit of group_correlation",
     "observed_correlation": "correlation between samples, not corrected for sampling noise",
     "within_correlation": "correlation within samples",
     "between_correlation": "correlation between samples, corrected for sampling noise",
@@ -136,8 +138,16 @@ PAIR_VARIABLES = {
     "stability": "proportion of resamples of donors with this edge",
     "sample_correlation": "correlation within one sample",
     "sample_se": "standard error of atanh(sample_correlation), cells as units",
+    "sample_natural_correlation": "posterior mean correlation of unlogged expression in one sample",
+    "sample_natural_lower": "lower credible limit of sample_natural_correlation",
+    "sample_natural_upper": "upper credible limit of sample_natural_correlation",
+    "term_beta": "coefficient of fisher_z within samples",
+    "term_beta_se": "posterior standard deviation of term_beta",
+    "term_beta_lower": "lower credible limit of term_beta",
+    "term_beta_upper": "upper credible limit of term_beta",
+    "term_beta_probability_of_direction": "posterior probability of the more probable sign",
 }
-LAYERS = ("sample", "group", "contrast")  # first dimensions of variables named after them
+LAYERS = ("sample", "group", "contrast", "term")  # first dimensions of variables named after them
 LAYERED = tuple(f"{name}_" for name in LAYERS)
 _TOGETHER = (
     ("ci_lower", "ci_upper"),
@@ -231,6 +241,7 @@ def build_dataset(
     tested: bool = False,
     groups: Sequence[str] | None = None,
     contrasts: Sequence[str] | None = None,
+    terms: Sequence[str] | None = None,
     coefficient: Mapping[str, NDArray] | None = None,
     coefficient_names: Sequence[str] = (),
     beta_units: str = "",
@@ -243,8 +254,8 @@ def build_dataset(
     genes, samples : Index
     pair : mapping
         Arrays (gene, partner), or (target, gene) with targets, or (pair,) with listed pairs;
-        ``sample_``, ``group_`` and ``contrast_`` variables have the sample, group or contrast as
-        first dimension.
+        ``sample_``, ``group_``, ``contrast_`` and ``term_`` variables have the sample, group,
+        contrast or term as first dimension.
     gene, sample : mapping
         Arrays (gene,) and (sample,).
     attrs : mapping
@@ -260,6 +271,8 @@ def build_dataset(
         Names of the groups of the ``group_`` variables.
     contrasts : sequence of str, optional
         Names of the contrasts of the ``contrast_`` variables.
+    terms : sequence of str, optional
+        Names of the coefficients of the ``term_`` variables.
     coefficient : mapping, optional
         Arrays (coefficient, gene).
     coefficient_names : sequence of str
@@ -284,6 +297,7 @@ def build_dataset(
         coords["partner"] = coords["gene"]
     coords |= {} if groups is None else {"group": np.array(list(groups), object)}
     coords |= {} if contrasts is None else {"contrast": np.array(list(contrasts), object)}
+    coords |= {} if terms is None else {"term": np.array(list(terms), object)}
     variables: dict[str, Any] = {}
     for name, values in pair.items():
         first = next((d for d in LAYERS if name.startswith(f"{d}_")), None)

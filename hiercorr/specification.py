@@ -135,7 +135,16 @@ KEYS = {
         },
     ),
     "BayesianCorrelation": (
-        _CELLS | {"formula", "block", "heterogeneity", "structure", "priors"},
+        _CELLS
+        | {
+            "formula",
+            "correlation_formula",
+            "block",
+            "heterogeneity",
+            "sd_per_sample",
+            "structure",
+            "priors",
+        },
         {
             "target",
             "draws",

@@ -13,8 +13,8 @@ import xarray as xr
 
 from hiercorr.bayes import collected
 from hiercorr.bayes.generative import draw_parameters
-from hiercorr.bayes.margin import Array, Cells, fit_margin
-from hiercorr.bayes.pair import Pair, make_pair
+from hiercorr.bayes.margin import Array, Cells
+from hiercorr.bayes.pair import Pair, make_pair, margin_of
 from hiercorr.bayes.sampling import Settings, require, sample_pair
 from hiercorr.bayes.setup import Setup
 from hiercorr.errors import true_or_false, valid_seed, whole_number
@@ -22,7 +22,8 @@ from hiercorr.inference.poisson_lognormal import random_counts
 from hiercorr.runtime.progress import counted
 
 _SCALARS = ("zeta", "z_between", "tau", "share")
-_OF_GENES = ("sd_within", "sd_between", "beta", "mean")
+_OF_GENES = ("sd_within", "sd_between", "beta", "mean", "omega", "sd_sample", "log_mean")
+_OF_SAMPLES = ("mean", "sd_sample", "log_mean")
 _MOST_TRIES = 100
 
 
@@ -55,7 +56,7 @@ def calibration(pair: Pair, setup: Setup, options: CalibrationOptions) -> xr.Dat
     with counted(options.replicates * each, options.progress, "draws of simulated data") as bar:
         for k in range(options.replicates):
             cells, truth = _simulated(pair, setup, rng)
-            margins = tuple(fit_margin(cells.rows(g), 0, setup.priors.log_sd) for g in (0, 1))
+            margins = tuple(margin_of(cells, g, setup) for g in (0, 1))
             fitted = make_pair(
                 cells,
                 (0, 1),
@@ -65,7 +66,7 @@ def calibration(pair: Pair, setup: Setup, options: CalibrationOptions) -> xr.Dat
             )
             draws = sample_pair(fitted, settings, int(rng.integers(2**31)), bar.at(k * each))
             bar.at((k + 1) * each)(0)
-            posterior = _parameters(collected.variables([draws]), setup)
+            posterior = _parameters(collected.variables([draws], setup), setup)
             names = list(truth)
             kept = np.linspace(0, settings.chains * settings.draws - 1, options.ranks).astype(int)
             found = np.stack([posterior[name].reshape(-1)[kept] for name in names], 1)
@@ -97,7 +98,7 @@ def _simulated(
         x = random_counts(cells.log_s, cells.starts, drawn.of_cells, rng)[0]
         if x.sum(0).all() and x.max() < 1e6:
             break
-    values = _parameters(collected.variables([drawn]), setup)
+    values = _parameters(collected.variables([drawn], setup), setup)
     truth = {name: float(v.reshape(-1)[0]) for name, v in values.items()}
     return Cells(x.astype(np.int64), cells.log_s, cells.starts), truth
 
@@ -113,11 +114,20 @@ def _parameters(variables: dict[str, Array], setup: Setup) -> dict[str, Array]:
     for name in _SCALARS:
         if name in variables and not absent.get(name, False):
             out[name] = variables[name]
+    if setup.z_regression is not None:
+        for k, name in enumerate(("Intercept", *setup.z_regression.names)):
+            out[f"z_beta[{name}]"] = variables["z_beta"][..., k, 0]
+        for k, group in enumerate(setup.z_regression.groups):
+            out[f"within_group[{group}]"] = variables["within_group"][..., k, 0]
+    if "natural_sample" in variables and not absent["zeta"]:
+        out["natural_sample"] = variables["natural_sample"][..., 0, 0]
     for name in _OF_GENES:
+        if name not in variables:
+            continue
         values = variables[name]  # (..., sample or coefficient, pair, member)
         for g in range(2):
             one = values[..., 0, g]
-            if name in ("beta", "mean"):
+            if name in ("beta", *_OF_SAMPLES):
                 one = one[..., 0]  # of the first sample, and the intercept
             out[f"{name}[{g}]"] = one
     return out

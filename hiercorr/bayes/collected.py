@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from hiercorr.bayes.generative import PriorDraws, draw_parameters
 from hiercorr.bayes.margin import Array, Cells
-from hiercorr.bayes.pair import Pair
+from hiercorr.bayes.pair import Pair, slope_sd
 from hiercorr.bayes.population import cell_names
 from hiercorr.bayes.sampling import STATISTICS, Draws, sampler_statistics
 from hiercorr.bayes.setup import Population, Setup
@@ -24,8 +24,15 @@ from hiercorr.simulate import natural_correlation
 
 PAIR, MEMBER = posterior.PAIR, posterior.MEMBER
 PRIOR_DRAWS = 1000
-BY_GENE = ("sd_within", "sd_between", "mean", "beta")
-_EXTRA = {"within_sample": ("sample",), "mean": ("sample",), "beta": ("coefficient",)}
+BY_GENE = ("sd_within", "sd_between", "mean", "beta", "omega", "sd_sample", "log_mean")
+_EXTRA = {
+    **dict.fromkeys(
+        ("within_sample", "mean", "sd_sample", "log_mean", "natural_sample"), ("sample",)
+    ),
+    "beta": ("coefficient",),
+    "z_beta": ("term",),
+    "within_group": ("group",),
+}
 
 
 @dataclass(frozen=True)
@@ -80,17 +87,17 @@ def stack_pairs(pairs: Sequence[DrawnPair], setup: Setup) -> xr.Dataset:
             member = (MEMBER,) if name in BY_GENE else ()
             out[f"{prefix}{name}"] = ((*sizes, *_EXTRA.get(name, ()), PAIR, *member), values)
 
-    add(posterior.DRAWS, ("chain", "draw"), variables(draws))
+    add(posterior.DRAWS, ("chain", "draw"), variables(draws, setup))
     for name in STATISTICS:
         values = np.stack([getattr(d, name) for d in draws], -1)
         out[f"{posterior.STATS}{name}"] = (("chain", "draw", PAIR), values)
     add(posterior.GROUPS["log_prior"], ("chain", "draw"), _log_priors(pairs, setup))
     rng = np.random.default_rng(0)
     prior = [draw_parameters(setup, p.coefficient_mean[:, 0], PRIOR_DRAWS, rng) for p in pairs]
-    add(posterior.GROUPS["prior"], (posterior.PRIOR_DRAW,), variables(prior))
+    add(posterior.GROUPS["prior"], (posterior.PRIOR_DRAW,), variables(prior, setup))
     grids = [p.grid for p in pairs]
     out["grid_left"] = (("sample", PAIR, MEMBER), np.stack([g.left for g in grids], 1))
-    out["grid_spacing"] = ((PAIR, MEMBER), np.stack([g.spacing for g in grids]))
+    out["grid_spacing"] = (("sample", PAIR, MEMBER), np.stack([g.spacing for g in grids], 1))
     out["grid_points"] = ((PAIR, MEMBER), np.stack([g.points for g in grids]))
     return xr.Dataset(out)
 
@@ -105,6 +112,11 @@ def _log_priors(pairs: Sequence[DrawnPair], setup: Setup) -> dict[str, Array]:
                 [priors.log_density(prior, getattr(p.draws, name)) for p in pairs],
                 -2 if name in BY_GENE else -1,
             )
+    if setup.z_regression is not None:
+        wide = slope_sd(setup.z_regression.design, priors.z_coefficient)
+        each = [-0.5 * (_given(p.draws.slopes) / wide) ** 2 for p in pairs]
+        first = np.zeros((*each[0].shape[:-1], 1))  # the intercept has that of zeta
+        out["z_beta"] = np.stack([np.concatenate([first, v], -1) for v in each], -1)
     out["beta"] = np.stack(
         [
             -0.5 * ((p.draws.coefficient - p.coefficient_mean.T) / p.coefficient_sd.T) ** 2
@@ -115,6 +127,11 @@ def _log_priors(pairs: Sequence[DrawnPair], setup: Setup) -> dict[str, Array]:
     return out
 
 
+def _given(values: Array | None) -> Array:
+    assert values is not None
+    return values
+
+
 _PRIOR_OF = {
     "zeta": "z_within",
     "z_between": "z_between",
@@ -122,6 +139,7 @@ _PRIOR_OF = {
     "share": "share",
     "sd_within": "sd_within",
     "sd_between": "sd_between",
+    "omega": "omega",
 }
 
 
@@ -155,8 +173,8 @@ def observed(counts: Counts, cells: Cells, population: Population) -> xr.Dataset
     )
 
 
-def variables(draws: Sequence[Draws] | Sequence[PriorDraws]) -> dict[str, Array]:
-    """Return the variables of all pairs; the pair follows the sample or coefficient."""
+def variables(draws: Sequence[Draws] | Sequence[PriorDraws], setup: Setup) -> dict[str, Array]:
+    """Return the variables of all pairs; the pair follows the sample, coefficient or group."""
     each = {
         "zeta": [d.zeta for d in draws],
         "z_between": [d.z_between for d in draws],
@@ -172,6 +190,22 @@ def variables(draws: Sequence[Draws] | Sequence[PriorDraws]) -> dict[str, Array]
         found = [getattr(d, name) for d in draws]
         if found[0] is not None:
             each[name] = found
+    z = setup.z_regression
+    if z is not None:
+        each["z_beta"] = [z.coefficients(d.zeta, _given(d.slopes)) for d in draws]
+        if z.groups:
+            each["within_group"] = [np.tanh(z.of_groups(d.zeta, _given(d.slopes))) for d in draws]
+    if setup.sd_per_sample:
+        each["natural_sample"] = [
+            natural_correlation(
+                np.zeros_like(d.z_sample)
+                if setup.structure == "independent"
+                else np.tanh(d.z_sample),
+                d.sd_of_samples[..., 0],
+                d.sd_of_samples[..., 1],
+            )
+            for d in draws
+        ]
     out = {name: np.stack(values, -1) for name, values in each.items()}
     for name, field in (
         ("sd_within", "sd_within"),
@@ -180,6 +214,10 @@ def variables(draws: Sequence[Draws] | Sequence[PriorDraws]) -> dict[str, Array]
         ("beta", "coefficient"),
     ):
         out[name] = np.stack([getattr(d, field) for d in draws], -2)
+    if setup.sd_per_sample:
+        for name in ("omega", "sd_sample"):
+            out[name] = np.stack([_given(getattr(d, name)) for d in draws], -2)
+        out["log_mean"] = out["mean"] + out["sd_sample"] ** 2 / 2
     return out
 
 
@@ -232,6 +270,7 @@ def parameters_of(drawn: xr.Dataset) -> dict[str, Array]:
     if "tau" in out:
         noise = np.random.default_rng(0).standard_normal(out["zeta"].shape)
         out["new_sample"] = np.tanh(out["zeta"] + out["tau"] * noise)
+    if "tau" in out or "z_beta" in out:
         out["within_sample"] = np.arctanh(np.clip(out["within_sample"], -1 + 1e-12, 1 - 1e-12))
     else:
         out.pop("within_sample", None)  # that of every sample
@@ -303,6 +342,12 @@ _LONG_NAMES = {
     "posterior_share": "proportion of the between-sample variance shared within blocks",
     "posterior_mean": "mean log rate of the sample at the mean sequencing depth",
     "posterior_beta": "regression coefficient, natural log",
+    "posterior_z_beta": "coefficient of the Fisher z within samples",
+    "posterior_within_group": "correlation of log expression within a typical sample of the group",
+    "posterior_omega": "standard deviation between samples of the log of the sd within samples",
+    "posterior_sd_sample": "standard deviation of log expression within each sample",
+    "posterior_log_mean": "log of the sample's mean rate at the mean sequencing depth",
+    "posterior_natural_sample": "correlation of unlogged expression within each sample",
     "posterior_sd_within": "standard deviation of log expression within samples",
     "posterior_sd_between": "standard deviation of the sample means of log expression",
     "stats_diverging": "whether the trajectory diverged",

@@ -1,4 +1,4 @@
-"""How long a fit takes: predicted from the number of cells, or measured on a few gradients."""
+"""How long a fit takes: predicted from the number of cells, or measured on a few draws."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from hiercorr.bayes.pair import Pair
-from hiercorr.bayes.sampling import Settings
+from hiercorr.bayes.sampling import Settings, sample_pair
 from hiercorr.runtime import blas
 
-GRADIENTS = 17  # per draw: trees of depth 4, and the search for the step size
+GRADIENTS = 17  # per draw, typically: trees of depth 4, and the search for the step size
 _SECONDS = 4e-10  # per row, pair of grid points and gradient, on one 2 GHz core
 _PER_DRAW = 60e-6  # seconds of a draw outside the density
 _MEASURED = 0.15  # seconds of measurement per pair
@@ -36,7 +36,19 @@ def predicted_seconds(n_cells: int, n_pairs: int, iterations: int, chains: int =
     return n_pairs * chains * iterations * GRADIENTS * n_cells * 25**2 * _SECONDS / 2
 
 
-def measured_seconds(pairs: Sequence[Pair], settings: Settings, n_pairs: int) -> float:
+def gradients_per_draw(pair: Pair) -> float:
+    """Measure the length of the trajectories of a pair in a short run of two chains.
+
+    It ranges from 15 to over 100: with the strength of the correlation, the number of samples and
+    whether standard deviations vary between samples.
+    """
+    settings = Settings(draws=100, tune=100, chains=2)
+    return float(sample_pair(pair, settings, 0).n_steps.mean())
+
+
+def measured_seconds(
+    pairs: Sequence[Pair], settings: Settings, n_pairs: int, pilot: bool = True
+) -> float:
     """Predict the time of sampling from the time of a few gradients on this machine.
 
     The gradients are evaluated in as many threads as chains will run, so that the prediction
@@ -49,16 +61,21 @@ def measured_seconds(pairs: Sequence[Pair], settings: Settings, n_pairs: int) ->
     settings : Settings
     n_pairs : int
         Number of pairs to sample.
+    pilot : bool
+        Measure the number of gradients per draw as well, in a short run, which takes about 7% of
+        the default fit of a pair; otherwise a typical number is used.
 
     Returns
     -------
     float
         Seconds, without compilation, which precedes the measurement.
     """
-    rate = float(np.mean([_gradients_per_second(p, settings.cores) for p in pairs]))
+    seconds = [
+        (gradients_per_draw(p) if pilot else GRADIENTS) / _gradients_per_second(p, settings.cores)
+        for p in pairs
+    ]
     iterations = settings.chains * (settings.draws + settings.tune)
-    each = iterations * (GRADIENTS / rate + _PER_DRAW / settings.cores)
-    return n_pairs * each
+    return n_pairs * iterations * (float(np.mean(seconds)) + _PER_DRAW / settings.cores)
 
 
 def _gradients_per_second(pair: Pair, threads: int) -> float:

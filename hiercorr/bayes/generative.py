@@ -8,6 +8,7 @@ import numpy as np
 
 from hiercorr.bayes.margin import Array
 from hiercorr.bayes.pair import slope_sd
+from hiercorr.bayes.sampling import sd_of_samples
 from hiercorr.bayes.setup import Setup
 from hiercorr.inference.poisson_lognormal import Parameters
 
@@ -25,6 +26,9 @@ class PriorDraws:
     coefficient : ndarray, shape (n_draws, n_coefficients, 2)
     mean : ndarray, shape (n_draws, n_samples, 2)
     z_sample : ndarray, shape (n_draws, n_samples)
+    slopes : ndarray, shape (n_draws, n_slopes), or None
+    omega : ndarray, shape (n_draws, 2), or None
+    sd_sample : ndarray, shape (n_draws, n_samples, 2), or None
     """
 
     zeta: Array
@@ -36,11 +40,19 @@ class PriorDraws:
     coefficient: Array
     mean: Array
     z_sample: Array
+    slopes: Array | None = None
+    omega: Array | None = None
+    sd_sample: Array | None = None
+
+    @property
+    def sd_of_samples(self) -> Array:
+        """Standard deviation within each sample, shape (n_draws, n_samples, 2)."""
+        return sd_of_samples(self.sd_sample, self.sd_within, self.mean.shape)
 
     @property
     def of_cells(self) -> Parameters:
         """Parameters of the distribution of counts."""
-        return Parameters(self.mean, self.sd_within, np.tanh(self.z_sample))
+        return Parameters(self.mean, self.sd_of_samples, np.tanh(self.z_sample))
 
 
 def draw_parameters(setup: Setup, centre: Array, size: int, rng: np.random.Generator) -> PriorDraws:
@@ -60,7 +72,7 @@ def draw_parameters(setup: Setup, centre: Array, size: int, rng: np.random.Gener
     PriorDraws
     """
     population, priors, design = setup.population, setup.priors, setup.population.design
-    n, block = len(design), population.block
+    n, block, unit = len(design), population.block, population.unit
     sd_w, sd_b = (priors.draw(name, (size, 2), rng) for name in ("sd_within", "sd_between"))
     zeta, z_between = (priors.draw(name, size, rng) for name in ("z_within", "z_between"))
     if setup.structure == "independent":
@@ -71,7 +83,7 @@ def draw_parameters(setup: Setup, centre: Array, size: int, rng: np.random.Gener
     share = priors.draw("share", size, rng) if population.blocked else None
     mu, sigma = priors.intercept
     coefficient = rng.standard_normal((size, design.shape[1], 2))
-    coefficient *= slope_sd(design, priors)[:, None]
+    coefficient *= slope_sd(design, priors.coefficient[1])[:, None]
     coefficient[:, 0] = (centre if mu is None else mu) + sigma * rng.standard_normal((size, 2))
     shared = np.zeros(size) if share is None else share
     e = (
@@ -82,8 +94,19 @@ def draw_parameters(setup: Setup, centre: Array, size: int, rng: np.random.Gener
     rho = np.tanh(z_between)[:, None]
     e[..., 1] = rho * e[..., 0] + np.sqrt(1 - rho**2) * e[..., 1]
     z = np.repeat(zeta[:, None], n, 1)
+    slopes = omega = sd_sample = None
+    if setup.z_regression is not None:
+        covariates = setup.z_regression.design
+        slopes = rng.standard_normal((size, covariates.shape[1]))
+        slopes *= slope_sd(covariates, priors.z_coefficient)
+        z = z + slopes @ covariates.T
     if tau is not None and setup.structure != "independent":
-        z = z + tau[:, None] * rng.standard_normal((size, population.n_blocks))[:, block]
+        z = z + tau[:, None] * rng.standard_normal((size, unit.max() + 1))[:, unit]
+    mean = design @ coefficient + sd_b[:, None] * e
+    if setup.sd_per_sample:
+        omega = priors.draw("omega", (size, 2), rng)
+        sd_sample = sd_w[:, None] * np.exp(omega[:, None] * rng.standard_normal((size, n, 2)))
+        mean = mean - sd_sample**2 / 2  # that of logs, not the log of the mean
     return PriorDraws(
         zeta,
         z_between,
@@ -92,6 +115,9 @@ def draw_parameters(setup: Setup, centre: Array, size: int, rng: np.random.Gener
         sd_w,
         sd_b,
         coefficient,
-        design @ coefficient + sd_b[:, None] * e,
+        mean,
         z,
+        slopes,
+        omega,
+        sd_sample,
     )

@@ -10,7 +10,7 @@ about one standard deviation of the integrand.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -81,7 +81,13 @@ class Rows:
     weight: Array
     starts: NDArray[np.int64]
 
-    def table(self, gene: int, left: Array, spacing: float, points: int) -> Array:
+    def of_sample(self, c: int) -> Rows:
+        """Return the rows of one sample."""
+        at = slice(self.starts[c], self.starts[c + 1])
+        starts = np.array([0, at.stop - at.start])
+        return Rows(self.x[at], self.log_s[at], self.weight[at], starts)
+
+    def table(self, gene: int, left: Array, spacing: Array, points: int) -> Array:
         """Compute the likelihood of a gene's counts at the grid points, scaled to row maximum 1."""
         return np.asarray(
             kernels.poisson_table(
@@ -110,6 +116,8 @@ class Margin:
         Mean of the weak prior of m.
     spacing : float
         Largest spacing of a grid that resolves the likelihoods of the counts.
+    each : tuple of Margin
+        Margins of the samples one by one, where the standard deviation varies between them.
     """
 
     m: Array
@@ -119,24 +127,40 @@ class Margin:
     slope: Array
     prior_mean: float
     spacing: float
+    each: tuple[Margin, ...] = ()
 
     @property
     def sd(self) -> float:
         """Standard deviation of the log rate over the cells of a sample."""
         return float(np.exp(self.log_sd))
 
+    @property
+    def log_sd_of_samples(self) -> tuple[Array, Array]:
+        """Log standard deviation of each sample, and its standard error."""
+        of = self.each or (self,) * len(self.m)
+        return np.array([m.log_sd for m in of]), np.array([m.log_sd_se for m in of])
+
+    @property
+    def sd_of_samples(self) -> Array:
+        """Standard deviation of the log rate over the cells of each sample."""
+        return np.asarray(np.exp(self.log_sd_of_samples[0]))
+
     def points(self, finest: float, narrow: float = 1.0) -> int:
         """Return the number of grid points that the spacing of :meth:`grid` asks for."""
         half, spacing = self._extent(finest, narrow)
-        return int(np.ceil(2 * half / spacing)) + 1
+        return int(np.ceil(2 * half / spacing).max()) + 1
 
-    def _extent(self, finest: float, narrow: float) -> tuple[float, float]:
-        """Return half of the width of a grid, and its largest spacing."""
-        low, high = (np.exp(self.log_sd + k * min(2 * self.log_sd_se, 0.7)) for k in (-1, 1))
-        half = REACH * high + min(3 * float(self.m_se.max()), 3.0)
-        return float(half), float(min(finest * low, self.spacing * narrow))
+    def _extent(self, finest: float, narrow: float) -> tuple[Array, Array]:
+        """Return half of the width of each sample's grid, and its largest spacing."""
+        log_sd, se = self.log_sd_of_samples
+        low, high = (np.exp(log_sd + k * np.minimum(2 * se, 0.7)) for k in (-1, 1))
+        of_mean = self.m_se if self.each else self.m_se.max()
+        half = REACH * high + np.minimum(3 * of_mean, 3.0)
+        of = self.each or (self,) * len(self.m)
+        spacing = np.array([m.spacing for m in of])
+        return half, np.minimum(finest * low, spacing * narrow)
 
-    def grid(self, finest: float, narrow: float = 1.0) -> tuple[Array, float, int]:
+    def grid(self, finest: float, narrow: float = 1.0) -> tuple[Array, Array, int]:
         """Lay a grid over the posterior.
 
         Parameters
@@ -150,9 +174,8 @@ class Margin:
 
         Returns
         -------
-        left : ndarray, shape (n_samples,)
-            First point of each sample.
-        spacing : float
+        left, spacing : ndarray, shape (n_samples,)
+            First point of each sample, and distance between its points.
         points : int
         """
         half, _ = self._extent(finest, narrow)
@@ -195,7 +218,8 @@ def fit_margin(
         fine = min(0.6 * sd, largest_spacing(x, rows.weight, float(sd)))
         points = int(np.clip(np.ceil(2 * half / fine), 25, _MARGIN_POINTS))
         left, spacing = m - half, 2 * half / (points - 1)
-        table, _ = kernels.poisson_table(x, rows.log_s, rows.starts, left, spacing, points)
+        steps = np.full(len(m), spacing)
+        table, _ = kernels.poisson_table(x, rows.log_s, rows.starts, left, steps, points)
         args = (table, rows.weight, rows.starts, left, spacing, prior_mean, MEAN_SD, prior)
         m_new, s_new, terms = _newton(m, log_sd, args)
         moved = max(abs(s_new - log_sd), float(np.abs(m_new - m).max()) / sd)
@@ -207,6 +231,40 @@ def fit_margin(
     schur = h_ss - (h_ms**2 / h_mm).sum()
     se = 1 / np.sqrt(max(-schur, 1 / prior[1] ** 2))
     return Margin(m, log_sd, 1 / np.sqrt(-h_mm), float(se), -h_ms / h_mm, prior_mean, spacing)
+
+
+def fit_margins_of_samples(
+    rows: Rows, gene: int, sd_prior: tuple[float, float], spread: float
+) -> Margin:
+    """Find the mode of a gene's margin with a standard deviation of each sample.
+
+    Parameters
+    ----------
+    rows, gene, sd_prior
+        As for :func:`fit_margin`.
+    spread : float
+        Standard deviation of the normal prior of a sample's log sd around the gene's.
+
+    Returns
+    -------
+    Margin
+        With the samples' means given their own standard deviations.
+    """
+    common = fit_margin(rows, gene, sd_prior)
+    prior = (common.log_sd, spread)
+    n = len(common.m)
+    each = tuple(fit_margin(rows.of_sample(c), gene, prior, common.sd) for c in range(n))
+    log_sd, se = np.array([(m.log_sd, m.log_sd_se) for m in each]).T
+    weight = 1 / (se**2 + spread**2 / 4)
+    return replace(
+        common,
+        m=np.concatenate([m.m for m in each]),
+        m_se=np.concatenate([m.m_se for m in each]),
+        log_sd=float((weight * log_sd).sum() / weight.sum()),
+        log_sd_se=float(1 / np.sqrt(weight.sum())),
+        slope=np.concatenate([m.slope for m in each]),
+        each=each,
+    )
 
 
 def largest_spacing(x: Array, weight: Array, sd: float) -> float:

@@ -77,9 +77,23 @@ class BayesianCorrelation(Specified):
     block : str, optional
         Column of ``obs`` with the donor of each sample. Means of samples of one donor share part of
         their variance, and these samples have the same correlation within samples.
+    correlation_formula : str, optional
+        Covariates of the correlation within samples, with one value per sample, e.g.
+        ``"~ condition"``: its Fisher z is :math:`\zeta_c = \zeta + (v_c - \bar v)'\delta +
+        \tau\eta_c`, so that a coefficient is the difference of z between groups, or the change of
+        z per unit. ``correlation`` is that of the average sample. Coefficients:
+        ``result.coefficients()``; correlation of each group: ``group_correlation``. With `block`,
+        samples of one donor share :math:`\eta`, unless a covariate varies within donors: every
+        sample then has its own, so that the difference between samples of one donor has an error
+        beyond that of the cells.
     heterogeneity : bool
         Let the correlation within samples vary between samples (tau); needed for predictions for a
         new sample.
+    sd_per_sample : bool
+        Let the standard deviation of a gene's log expression over the cells differ between samples:
+        :math:`\log\sigma_{gc} = \log\sigma_g + \omega_g\xi_{gc}`. The correlation between samples
+        is then that of the logs of the samples' mean expression, as of pseudobulk, and
+        ``result.samples("A", "B")`` has the correlation of expression within each sample.
     structure : {"both", "within", "independent"}
         Levels at which genes may correlate: ``"within"`` fixes the correlation between samples at
         0, ``"independent"`` fixes both. For model comparison.
@@ -127,7 +141,9 @@ class BayesianCorrelation(Specified):
         subset: ArrayLike | Mapping[str, Any] | None = None,
         *,
         gene_names: str | None = None,
+        correlation_formula: str | None = None,
         heterogeneity: bool = True,
+        sd_per_sample: bool = False,
         structure: str = "both",
         min_cells: int = MIN_CELLS,
         small_samples: str = "exclude",
@@ -138,7 +154,9 @@ class BayesianCorrelation(Specified):
             raise InputError("sample= is needed: the obs column with the sample of each cell")
         sample = sample_name(sample)
         text("formula", formula, optional=True)
+        text("correlation_formula", correlation_formula, optional=True)
         true_or_false("heterogeneity", heterogeneity)
+        true_or_false("sd_per_sample", sd_per_sample)
         one_of("structure", structure, STRUCTURES)
         one_of("many_cells", many_cells, MANY_CELLS)
         valid_seed(seed)
@@ -171,12 +189,27 @@ class BayesianCorrelation(Specified):
                 "for 2 samples hiercorr.CSCore estimates the correlation within samples, without "
                 "an interval"
             )
-        self.design, population = population_of(self.counts, sample, formula, block)
-        self._setup = Setup(population, self.priors, self.heterogeneity, self.structure, sample)
+        self.design, population = population_of(
+            self.counts, sample, formula, block, correlation_formula
+        )
+        if population.z is not None and structure == "independent":
+            raise InputError(
+                "structure='independent' fixes the correlation within samples at 0, which cannot "
+                f"depend on correlation_formula={correlation_formula!r}: leave one of them out"
+            )
+        self.sd_per_sample = bool(sd_per_sample)
+        self._setup = Setup(
+            population,
+            self.priors,
+            self.heterogeneity,
+            self.structure,
+            sample,
+            self.sd_per_sample,
+        )
         self._setup.check_priors()
 
     def _specification(self) -> dict[str, Any]:
-        counts = self.counts
+        counts, z = self.counts, self._setup.population.z
         return {
             "cells": counts.n_cells,
             "samples": sample_text(counts.n_samples, self.sample),
@@ -184,6 +217,8 @@ class BayesianCorrelation(Specified):
             "genes": counts.n_genes,
             "structure": self.structure,
             "heterogeneity": "yes" if self.heterogeneity else "no",
+            "correlation": None if z is None else z.formula,
+            "sd per sample": "yes" if self.sd_per_sample else None,
         }
 
     def fit(
@@ -286,6 +321,7 @@ class BayesianCorrelation(Specified):
                 target=(target, None, "method='marginal'"),
                 checkpoint=(checkpoint, None, "method='marginal'"),
             )
+            self._setup.check_pairs_only("method='joint'")
             of_joint = JointOptions(
                 draws, tune, chains, Intervals(confidence, rope), seed, progress
             )
@@ -305,7 +341,7 @@ class BayesianCorrelation(Specified):
     def predicted_seconds(
         self, draws: int = 1000, tune: int = 400, chains: int = 4, *, target: str | None = None
     ) -> float:
-        """Predict the time of :meth:`fit` on this machine, from a few gradients of some pairs.
+        """Predict the time of :meth:`fit` on this machine, from a short run of up to 3 pairs.
 
         Parameters
         ----------
@@ -317,8 +353,9 @@ class BayesianCorrelation(Specified):
         Returns
         -------
         float
-            Seconds, mostly right within a factor of 2. The first prediction on a machine compiles
-            the density, which takes about 20 s that are not part of it.
+            Seconds, mostly right within a factor of 2 if the load of the machine does not change.
+            The first prediction on a machine compiles the density, which takes about 20 s that are
+            not part of it.
 
         Examples
         --------

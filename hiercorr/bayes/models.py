@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy import special
 
 from hiercorr.bayes.margin import Array, Cells
-from hiercorr.bayes.pair import Pair, coefficient_prior
+from hiercorr.bayes.pair import Pair, coefficient_prior, slope_sd
 from hiercorr.bayes.priors import Priors
 from hiercorr.bayes.setup import Population
 from hiercorr.inference.poisson_lognormal import Grid
@@ -64,24 +64,30 @@ def marginal_model(pair: Pair, coordinates: Coordinates | None = None) -> Any:
     -------
     pymc.Model
         With variables mean (sample, gene), beta (coefficient, gene), sd_within and
-        sd_between (gene), zeta, z_between, tau, z_unit (unit), share, and the observed counts
-        (cell, gene).
+        sd_between (gene), zeta, z_between, tau, z_sample (sample), share, and the observed counts
+        (cell, gene); with covariates of the correlation z_slope (slope); with a standard deviation
+        of each sample omega (gene), sd_sample and log_mean (sample, gene).
     """
     pm, pt = optional("pymc", "Bayesian models"), optional("pytensor.tensor", "Bayesian models")
     n = len(pair.population.design)
     unit, block, priors = pair.unit, pair.population.block, pair.priors
     names = coordinates or Coordinates.positions(2, pair.cells, pair.population)
     units = names.sample if pair.layout.n_units == n else np.arange(pair.layout.n_units)
-    with pm.Model(coords=names.of(unit=list(units))) as model:
+    z_covariates = pair.regression
+    more = {} if z_covariates is None else {"slope": list(z_covariates.names)}
+    with pm.Model(coords=names.of(unit=list(units), **more)) as model:
         sd_within = _scale(pm, "sd_within", priors, "gene")
         sd_between = _scale(pm, "sd_between", priors, "gene")
         zeta = _z(pm, pt, "zeta", priors.table["z_within"])
         z_between = _z(pm, pt, "z_between", priors.table["z_between"])
         z = pt.repeat(zeta, n)
+        if z_covariates is not None:
+            wide = slope_sd(z_covariates.design, priors.z_coefficient)
+            z += z_covariates.design @ pm.Normal("z_slope", 0.0, wide, dims="slope")
         if pair.layout.heterogeneity:
             tau = _scale(pm, "tau", priors, None)
-            eta = pm.Normal("eta", dims="unit")
-            z = pm.Deterministic("z_unit", zeta + tau * eta, dims="unit")[unit]
+            z += tau * pm.Normal("eta", dims="unit")[unit]
+        z = pm.Deterministic("z_sample", z, dims="sample")
         coefficient = pm.Normal(
             "beta",
             pair.coefficient_mean.T,
@@ -93,20 +99,28 @@ def marginal_model(pair: Pair, coordinates: Coordinates | None = None) -> Any:
             sd_between, sd_between
         )
         expected, dims = pair.population.design @ coefficient, ("sample", "gene")
+        own = pair.layout.sd_per_sample
+        name = "log_mean" if own else "mean"
         if pair.layout.blocked:
             a, b = (float(priors.table["share"][name]) for name in ("alpha", "beta"))
             share = pm.Beta("share", a, b)
             same = (block[:, None] == block).astype(float)
             rows = (1 - share) * np.eye(n) + share * same
-            mean = pm.MatrixNormal("mean", expected, rowcov=rows, colcov=between, dims=dims)
+            mean = pm.MatrixNormal(name, expected, rowcov=rows, colcov=between, dims=dims)
         else:
-            mean = pm.MvNormal("mean", expected, between, dims=dims)
+            mean = pm.MvNormal(name, expected, between, dims=dims)
+        sd = pt.ones((n, 1)) * sd_within[None, :]
+        if own:
+            omega = _scale(pm, "omega", priors, "gene")
+            xi = pm.Normal("xi", dims=dims)
+            sd = pm.Deterministic("sd_sample", sd * pt.exp(omega * xi), dims=dims)
+            mean = pm.Deterministic("mean", mean - sd**2 / 2, dims=dims)
         rho = pt.tanh(z) if pair.structure != "independent" else pt.zeros(n)
         cells = _Cells(pair.cells.log_s, pair.cells.starts, pair.grid)
         pm.CustomDist(
             "counts",
             mean[cells.sample],
-            sd_within[None, :],
+            sd[cells.sample],
             rho[cells.sample],
             logp=cells.logp,
             random=cells.random,
@@ -135,11 +149,11 @@ class _Cells:
         first = self.starts[:-1]
         tables, points, peak = [], [], 0.0
         for g in range(2):
-            steps = self.grid.spacing[g] * np.arange(self.grid.points[g])
+            steps = self.grid.spacing[:, g, None] * np.arange(self.grid.points[g])
             u = self.grid.left[:, g, None] + steps
             table, top = self._likelihood(value, g, u)
             tables.append(table[self.padded])
-            points.append((u - mean[first, g, None]) / sd[0, g])
+            points.append((u - mean[first, g, None]) / sd[first, g, None])
             peak = peak + top
         x, y, r = points[0][:, :, None], points[1][:, None, :], rho[first][:, None, None]
         w = pt.exp(-(x**2 - 2 * r * x * y + y**2) / (1 - r**2) / 2)

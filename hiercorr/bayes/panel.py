@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from hiercorr.bayes import sampling, tables
 from hiercorr.bayes.collected import DrawnPair, from_latent, joined, observed, stack_pairs
 from hiercorr.bayes.cost import measured_seconds, minutes, predicted_seconds
-from hiercorr.bayes.margin import Cells, fit_margin
+from hiercorr.bayes.margin import Cells
 from hiercorr.bayes.models import latent_model
-from hiercorr.bayes.pair import Pair, make_pair
+from hiercorr.bayes.pair import Pair, make_pair, margin_of
 from hiercorr.bayes.population import cells_of
 from hiercorr.bayes.sampling import Draws, Settings
 from hiercorr.bayes.setup import MAX_GENES, Intervals, Setup
@@ -123,7 +123,8 @@ def chosen_pairs(counts: Counts, settings: Settings, target: int | None) -> list
         )
         raise InputError(
             f"fit takes {known}, not {n - (target is not None)}: {len(pairs):,} pairs would take "
-            f"about {minutes(seconds)}; name fewer genes with genes=, or use fit_many(target)"
+            f"about {minutes(seconds)}; name fewer genes with genes=, or use fit_many(target) "
+            "(hiercorr fit: --method grids)"
         )
     return pairs
 
@@ -135,7 +136,7 @@ def predicted_time(counts: Counts, setup: Setup, settings: Settings, target: str
     cells, some = cells_of(counts), []
     for k in np.unique(np.linspace(0, len(pairs) - 1, _MEASURED_PAIRS).astype(int)):
         i, j = pairs[k]
-        margins = tuple(fit_margin(cells.rows(g), 0, setup.priors.log_sd) for g in (i, j))
+        margins = tuple(margin_of(cells, g, setup) for g in (i, j))
         some.append(make_pair(cells, (i, j), (margins[0], margins[1]), setup))
     return measured_seconds(some, settings, len(pairs))
 
@@ -167,6 +168,8 @@ def _stored_or_drawn(
         setup.priors.table,
         setup.heterogeneity,
         setup.structure,
+        setup.sd_per_sample,
+        None if setup.population.z is None else setup.population.z.design.tolist(),
         setup.population.design.tolist(),
         setup.population.block.tolist(),
         options.settings,
@@ -193,7 +196,7 @@ def _marginal(
     settings = options.settings
     seeds = np.random.default_rng(options.seed).integers(2**31, size=len(pairs))
     genes = sorted({g for pair in pairs for g in pair})
-    margins = {g: fit_margin(cells.rows(g), 0, setup.priors.log_sd) for g in genes}
+    margins = {g: margin_of(cells, g, setup) for g in genes}
     found: list[DrawnPair] = []
     each = settings.chains * (settings.draws + settings.tune)
     with counted(len(pairs) * each, options.progress, "draws of gene pairs") as bar:
@@ -226,7 +229,7 @@ def _one(
 def _announce(pair: Pair, settings: Settings, n_pairs: int) -> None:
     """Log the predicted time, if somebody reads it: the measurement takes a moment."""
     if LOG.isEnabledFor(logging.INFO):
-        seconds = measured_seconds([pair], settings, n_pairs)
+        seconds = measured_seconds([pair], settings, n_pairs, pilot=False)
         LOG.info("BayesianCorrelation.fit: about %s for %d pairs", minutes(seconds), n_pairs)
 
 
@@ -250,7 +253,7 @@ class _Drawn:
 
 def _dataset(counts: Counts, setup: Setup, options: PanelOptions, found: _Drawn) -> xr.Dataset:
     """Assemble the result from the draws."""
-    latent = options.method == "latent"
+    latent, z = options.method == "latent", setup.z_regression
     acting = setup.acting(options.method, counts.n_genes if latent else 2)
     levels, attrs = tables.both_levels(found.draws, setup, acting, options.intervals)
     gene_flag = tables.gene_flags(counts, setup.priors)
@@ -273,6 +276,8 @@ def _dataset(counts: Counts, setup: Setup, options: PanelOptions, found: _Drawn)
             sample=tables.sample_variables(counts),
             target=options.target,
             attrs=attrs,
+            groups=None if z is None or not z.groups else z.groups,
+            terms=None if z is None else ("Intercept", *z.names),
         )
         for level, table in arranged.items()
     }

@@ -9,11 +9,13 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from hiercorr.bayes.cost import minutes, predicted_seconds
-from hiercorr.bayes.margin import Cells, fit_margin
+from hiercorr.bayes.margin import Cells
 from hiercorr.bayes.models import Coordinates
-from hiercorr.bayes.pair import Pair, make_pair
-from hiercorr.bayes.setup import Population, Setup
+from hiercorr.bayes.pair import Pair, make_pair, margin_of
+from hiercorr.bayes.setup import Population, Setup, ZRegression
 from hiercorr.counts.counts import MIN_CELLS, Counts
+from hiercorr.design.formulas import random_intercepts
+from hiercorr.design.levels import in_order
 from hiercorr.design.matrix import DesignMatrix, sample_design
 from hiercorr.design.samples import (
     check_block,
@@ -28,7 +30,11 @@ MAX_CELLS = 20_000
 
 
 def population_of(
-    counts: Counts, sample: str, formula: str | None, block: str | None
+    counts: Counts,
+    sample: str,
+    formula: str | None,
+    block: str | None,
+    correlation_formula: str | None = None,
 ) -> tuple[DesignMatrix, Population]:
     """Build the design matrix over samples and find the blocks of dependent samples.
 
@@ -41,6 +47,8 @@ def population_of(
         Formula of the samples' means.
     block : str, optional
         Column with the blocks.
+    correlation_formula : str, optional
+        Formula of the samples' correlations.
 
     Returns
     -------
@@ -50,7 +58,7 @@ def population_of(
     Raises
     ------
     InputError
-        If there are too few samples for the formula, or the blocks are not usable.
+        If there are too few samples or donors for a formula, or the blocks are not usable.
     """
     table, varying = sample_table(counts.obs, counts.starts, counts.samples)
     design = sample_design(formula, table, varying, None)
@@ -74,7 +82,60 @@ def population_of(
             refuse_swapped(block, sample, counts.obs)
         check_block(block, table, varying, counts.obs.columns)
         codes = _block_codes(block, table[block])
-    return design, Population(design.matrix, codes, design.formula, tuple(design.names))
+    z = _z_regression(correlation_formula, table, varying, codes, block)
+    return design, Population(design.matrix, codes, design.formula, tuple(design.names), z)
+
+
+def _z_regression(
+    formula: str | None,
+    table: pd.DataFrame,
+    varying: list[str],
+    codes: NDArray[np.int64],
+    block: str | None,
+) -> ZRegression | None:
+    """Build the design of the samples' correlations; None without covariates."""
+    if formula is None or "".join(formula.split()) in ("~1", "1"):
+        return None
+    random = random_intercepts(formula)[1]
+    if random:
+        raise InputError(
+            f"correlation_formula={formula!r} has the random intercept (1 | {random[0]}): name the "
+            f"donor with block={random[0]!r} instead"
+        )
+    try:
+        design = sample_design(formula, table, varying, None)
+    except InputError as error:
+        raise InputError(f"correlation_formula: {error}") from error
+    n_units, k = int(codes.max()) + 1, design.matrix.shape[1]
+    if n_units < k + 1:
+        of = "samples" if block is None else f"values of {block!r}"
+        raise InputError(
+            f"correlation_formula={formula!r} has {k} coefficients and there are {n_units} {of}: "
+            f"at least {k + 1} are needed; drop terms"
+        )
+    factors = [c for c in design.table if _is_factor(c, design)]
+    names: list[str] = []
+    rows = [np.zeros((0, k))]
+    for column in factors:
+        levels = in_order(design.table[column])
+        names += [f"{column}={v}" if len(factors) > 1 else str(v) for v in levels]
+        rows.append(design.level_rows(column, levels))
+    centre = design.matrix[:, 1:].mean(0)
+    return ZRegression(
+        design.formula,
+        tuple(design.names[1:]),
+        design.matrix[:, 1:] - centre,
+        centre,
+        tuple(names),
+        np.concatenate(rows)[:, 1:] - centre,
+    )
+
+
+def _is_factor(column: str, design: DesignMatrix) -> bool:
+    """Return whether a column of the formula has levels instead of numbers."""
+    dtype = design.table[column].dtype
+    stated = f"C({column}" in design.formula or f"C(`{column}`" in design.formula
+    return stated or not pd.api.types.is_numeric_dtype(dtype) or pd.api.types.is_bool_dtype(dtype)
 
 
 def _block_codes(block: str, values: pd.Series) -> NDArray[np.int64]:
@@ -125,7 +186,7 @@ def named_pair(counts: Counts, setup: Setup, gene_a: str, gene_b: str) -> Pair:
     if a == b:
         raise InputError(f"gene_a and gene_b are both {gene_a!r}: name two genes")
     cells = cells_of(counts)
-    margin_a, margin_b = (fit_margin(cells.rows(j), 0, setup.priors.log_sd) for j in (a, b))
+    margin_a, margin_b = (margin_of(cells, j, setup) for j in (a, b))
     return make_pair(cells, (a, b), (margin_a, margin_b), setup)
 
 

@@ -24,7 +24,7 @@ from hiercorr.bayes.margin import Array, Cells
 from hiercorr.bayes.pair import Pair
 from hiercorr.bayes.population import cells_of, named_pair
 from hiercorr.bayes.priors import read_priors
-from hiercorr.bayes.sampling import Draws, Settings, require, sample_pair
+from hiercorr.bayes.sampling import Draws, Settings, require, sample_pair, sd_of_samples
 from hiercorr.bayes.setup import MAX_GENES, STRUCTURES, Intervals, Setup
 from hiercorr.counts.counts import Counts
 from hiercorr.errors import EstimationWarning, InputError, unknown_name, valid_seed, whole_number
@@ -113,7 +113,8 @@ def posterior(
         z = value.get("within_sample", np.repeat(zeta[:, None], cells.n_samples, 1))
         if ds.attrs.get("structure") == "independent":
             z = np.zeros_like(z)
-        drawn = Parameters(value["mean"], value["sd_within"], np.tanh(z))
+        sd = sd_of_samples(value.get("sd_sample"), value["sd_within"], value["mean"].shape)
+        drawn = Parameters(value["mean"], sd, np.tanh(z))
         out.add(k, drawn, zeta, value["z_between"], rng)
     return out.dataset(p_values=True)
 
@@ -325,7 +326,7 @@ def cell_log_likelihood(pair: Pair, draws: Draws, at: NDArray[np.int64]) -> Arra
     -------
     ndarray, shape (n_draws, n_cells)
     """
-    mean, sd, z = (draws.flat(name, at) for name in ("mean", "sd_within", "z_sample"))
+    mean, sd, z = (draws.flat(name, at) for name in ("mean", "sd_of_samples", "z_sample"))
     rho = np.tanh(z) if pair.structure != "independent" else np.zeros_like(z)
     cells = pair.cells
     return log_likelihood(pair.x, cells.log_s, cells.starts, pair.grid, Parameters(mean, sd, rho))

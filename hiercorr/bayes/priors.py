@@ -36,9 +36,12 @@ _ALLOWED = {
     "share": ("beta",),
     "intercept": ("normal",),
     "coefficient": ("normal",),
+    "z_coefficient": ("normal",),
+    "omega": ("halfnormal", "lognormal"),
 }
+_CENTRED = ("coefficient", "z_coefficient")  # priors with mean 0
 # rows of the kernels' table of priors
-SCALARS = ("sd_within", "sd_between", "z_within", "z_between", "tau", "share")
+SCALARS = ("sd_within", "sd_between", "z_within", "z_between", "tau", "share", "omega")
 
 
 @dataclass(frozen=True)
@@ -88,6 +91,11 @@ class Priors:
     def coefficient(self) -> tuple[float, float]:
         """Mean and standard deviation of a coefficient."""
         return 0.0, float(self.table["coefficient"]["sigma"])
+
+    @property
+    def z_coefficient(self) -> float:
+        """Standard deviation of a slope of the Fisher z, over the range of its covariate."""
+        return float(self.table["z_coefficient"]["sigma"])
 
     def log_density(self, name: str, x: Array) -> Array:
         """Evaluate a log prior density, up to a constant.
@@ -258,6 +266,10 @@ def _checked(name: str, stated: Any) -> dict[str, Any]:
         if not is_number or (key != "mu" and value <= 0):
             kind = "number" if key == "mu" else "positive number"
             raise InputError(f"prior {name!r}: {key} must be a {kind}, not {value!r}")
+    if name in _CENTRED and stated.get("mu", 0) != 0:
+        raise InputError(
+            f"prior {name!r} has mean 0, whatever the covariate: leave out mu={stated['mu']!r}"
+        )
     missing = [n for n in names if n not in stated and n != "mu"]
     if missing:
         raise InputError(f"prior {name!r} ({family}) needs {', '.join(missing)}")

@@ -85,6 +85,12 @@ class Draws:
         Fisher z of the correlation within each sample.
     tau, share : (...) or None
         Heterogeneity of z, and proportion of the variance shared within blocks.
+    slopes : (..., slope) or None
+        Slopes of z within samples.
+    omega : (..., 2) or None
+        Standard deviation over samples of the log of the standard deviation within samples.
+    sd_sample : (..., sample, 2) or None
+        Standard deviation of log expression within each sample, where they differ.
     diverging, energy, lp, tree_depth, n_steps, step_size : (...)
         Statistics of the sampler: divergence, energy and log density of the draw (up to a
         constant), depth and gradients of its trajectory, and step size.
@@ -99,12 +105,20 @@ class Draws:
     z_sample: Array
     tau: Array | None
     share: Array | None
+    slopes: Array | None
+    omega: Array | None
+    sd_sample: Array | None
     diverging: NDArray[np.bool_]
     energy: Array
     lp: Array
     tree_depth: NDArray[np.int64]
     n_steps: NDArray[np.int64]
     step_size: Array
+
+    @property
+    def sd_of_samples(self) -> Array:
+        """Standard deviation of log expression within each sample, shape (..., sample, 2)."""
+        return sd_of_samples(self.sd_sample, self.sd_within, self.mean.shape)
 
     def stored(self) -> NDArray[Any]:
         """Return all draws in one structured array, shape (n_chains, n_draws)."""
@@ -130,6 +144,13 @@ class Draws:
         """Return one variable with chains and draws in one dimension, at selected draws."""
         values = getattr(self, name)
         return np.asarray(values.reshape(-1, *values.shape[2:])[at])
+
+
+def sd_of_samples(sd_sample: Array | None, sd_within: Array, shape: tuple[int, ...]) -> Array:
+    """Return the standard deviation within each sample, also where all samples share it."""
+    if sd_sample is not None:
+        return sd_sample
+    return np.broadcast_to(sd_within[..., None, :], shape)
 
 
 def sample_pair(
@@ -256,31 +277,49 @@ def unpack(pair: Pair, theta: Array, statistics: Mapping[str, NDArray[Any]]) -> 
     """
     layout, n, k = pair.layout, pair.layout.n_samples, pair.layout.n_coefficients
     shape = theta.shape[:2]
-    centre, scale = (
-        np.stack([getattr(m, name) for m in pair.margins], 1) for name in ("m", "m_se")
-    )
+    scale = np.stack([m.m_se for m in pair.margins], 1)
     b = np.swapaxes(theta[..., layout.means].reshape(*shape, 2, n), -1, -2)
+    mean, sd_within = pair.centre + scale * b, np.exp(theta[..., layout.log_sd_within])
     coef = np.swapaxes(theta[..., layout.coefficients].reshape(*shape, 2, k), -1, -2)
     zeta, tau = theta[..., layout.zeta], None
     z = np.repeat(zeta[..., None], n, -1)
+    slopes = omega = sd_sample = None
+    if pair.regression is not None:
+        slopes = theta[..., layout.slopes]
+        z = z + slopes @ pair.regression.design.T
     if layout.heterogeneity:
         log_tau = theta[..., layout.log_tau, None]
-        deviation = theta[..., layout.eta] - pair.centred * zeta[..., None]
-        z = (zeta[..., None] + np.exp((1 - pair.centred) * log_tau) * deviation)[..., pair.unit]
+        deviation = theta[..., layout.eta] - pair.centred * _unit_means(z, pair)
+        z = z + (np.exp((1 - pair.centred) * log_tau) * deviation)[..., pair.unit]
         tau = np.exp(log_tau[..., 0])
+    if layout.sd_per_sample:
+        log_omega, typical = theta[..., layout.log_omega], theta[..., None, layout.log_sd_within]
+        xi = np.swapaxes(theta[..., layout.xi].reshape(*shape, 2, n), -1, -2)
+        wide = np.exp((1 - pair.sd_centred) * log_omega[..., None, :])
+        sd_sample = np.exp(typical + wide * (xi - pair.sd_centred * typical))
+        mean, omega = mean - sd_sample**2 / 2, np.exp(log_omega)
     share = 1 / (1 + np.exp(-theta[..., layout.logit_share])) if layout.blocked else None
     return Draws(
-        mean=centre + scale * b,
+        mean=mean,
         coefficient=coef,
-        sd_within=np.exp(theta[..., layout.log_sd_within]),
+        sd_within=sd_within,
         sd_between=np.exp(theta[..., layout.log_sd_between]),
         zeta=zeta,
         z_between=theta[..., layout.z_between],
         z_sample=z,
         tau=tau,
         share=share,
+        slopes=slopes,
+        omega=omega,
+        sd_sample=sd_sample,
         **statistics,
     )
+
+
+def _unit_means(z: Array, pair: Pair) -> Array:
+    """Average values of samples, shape (..., sample), over the samples of each unit."""
+    same = pair.unit[:, None] == np.arange(pair.layout.n_units)
+    return np.asarray(z @ (same / same.sum(0)))
 
 
 def _pymc(pair: Pair, settings: Settings, target_accept: float, seed: int) -> Draws:
@@ -291,7 +330,7 @@ def _pymc(pair: Pair, settings: Settings, target_accept: float, seed: int) -> Dr
 
 def _start_values(pair: Pair) -> dict[str, Any]:
     return {
-        "mean": np.stack([m.m for m in pair.margins], 1),
+        "log_mean" if pair.layout.sd_per_sample else "mean": pair.centre,
         "sd_within": np.exp(pair.initial[pair.layout.log_sd_within]),
         "sd_between": np.exp(pair.initial[pair.layout.log_sd_between]),
     }
@@ -303,22 +342,20 @@ def _from_trace(trace: Any, pair: Pair) -> Draws:
     def value(name: str) -> Array:
         return np.asarray(post[name].values)
 
-    zeta = value("zeta")
-    z = (
-        value("z_unit")[..., pair.unit]
-        if pair.layout.heterogeneity
-        else np.repeat(zeta[..., None], pair.layout.n_samples, -1)
-    )
+    layout = pair.layout
     return Draws(
         mean=value("mean"),
         coefficient=value("beta"),
         sd_within=value("sd_within"),
         sd_between=value("sd_between"),
-        zeta=zeta,
+        zeta=value("zeta"),
         z_between=value("z_between"),
-        z_sample=z,
-        tau=value("tau") if pair.layout.heterogeneity else None,
-        share=value("share") if pair.layout.blocked else None,
+        z_sample=value("z_sample"),
+        tau=value("tau") if layout.heterogeneity else None,
+        share=value("share") if layout.blocked else None,
+        slopes=value("z_slope") if pair.regression is not None else None,
+        omega=value("omega") if layout.sd_per_sample else None,
+        sd_sample=value("sd_sample") if layout.sd_per_sample else None,
         **sampler_statistics(stats),
     )
 

@@ -17,6 +17,42 @@ ROPE = 0.1
 
 
 @dataclass(frozen=True)
+class ZRegression:
+    """Covariates of the Fisher z within samples.
+
+    Attributes
+    ----------
+    formula : str
+    names : tuple of str
+        Names of the slopes, that is, of all coefficients but the intercept.
+    design : ndarray, shape (n_samples, n_slopes)
+        Covariates, centred over the samples: zeta is the mean of z over the samples.
+    centre : ndarray, shape (n_slopes,)
+        Means of the covariates over the samples.
+    groups : tuple of str
+        Names of the groups, the levels of the factors of the formula.
+    group_rows : ndarray, shape (n_groups, n_slopes)
+        Centred covariates of each group, other columns averaged over the samples.
+    """
+
+    formula: str
+    names: tuple[str, ...]
+    design: NDArray[np.float64]
+    centre: NDArray[np.float64]
+    groups: tuple[str, ...]
+    group_rows: NDArray[np.float64]
+
+    def coefficients(self, zeta: NDArray, slopes: NDArray) -> NDArray[np.float64]:
+        """Return the coefficients, intercept first, from zeta (...) and slopes (..., slope)."""
+        intercept = zeta - slopes @ self.centre
+        return np.concatenate([intercept[..., None], slopes], -1)
+
+    def of_groups(self, zeta: NDArray, slopes: NDArray) -> NDArray[np.float64]:
+        """Return the Fisher z of a typical sample of each group, shape (..., group)."""
+        return np.asarray(zeta[..., None] + slopes @ self.group_rows.T)
+
+
+@dataclass(frozen=True)
 class Population:
     """Covariates of the samples, and blocks of samples that are not independent.
 
@@ -30,17 +66,36 @@ class Population:
         Formula of the design matrix.
     coefficients : tuple of str
         Names of the coefficients.
+    z : ZRegression, optional
+        Covariates of the Fisher z within samples. None: there are none.
     """
 
     design: NDArray[np.float64]
     block: NDArray[np.int64]
     formula: str = "~ 1"
     coefficients: tuple[str, ...] = ("Intercept",)
+    z: ZRegression | None = None
 
     @property
     def n_blocks(self) -> int:
         """Number of blocks."""
         return int(self.block.max()) + 1
+
+    @property
+    def unit(self) -> NDArray[np.int64]:
+        """Unit of each sample: samples of one unit share their deviation from the fitted z.
+
+        It is the block, unless a covariate of z varies within blocks: its coefficient is then a
+        difference between samples of one block, which must have deviations of their own, or the
+        cells would be its only error.
+        """
+        if self.z is not None and self._varies_within_blocks(self.z.design):
+            return np.arange(len(self.block))
+        return self.block
+
+    def _varies_within_blocks(self, values: NDArray[np.float64]) -> bool:
+        first = np.unique(self.block, return_index=True)[1]
+        return not np.allclose(values, values[first][self.block])
 
     @property
     def blocked(self) -> bool:
@@ -62,6 +117,8 @@ class Setup:
         Levels at which genes may correlate.
     sample : str, optional
         Column of ``obs`` with the samples, for the attributes of results.
+    sd_per_sample : bool
+        Whether the standard deviations within samples vary between samples.
     """
 
     population: Population
@@ -69,16 +126,31 @@ class Setup:
     heterogeneity: bool = True
     structure: str = "both"
     sample: str | None = None
+    sd_per_sample: bool = False
+
+    @property
+    def z_regression(self) -> ZRegression | None:
+        """Covariates of the Fisher z within samples, unless the structure fixes it at 0."""
+        return None if self.structure == "independent" else self.population.z
 
     @property
     def attributes(self) -> dict[str, Any]:
         """Attributes of every result of the model."""
+        z = self.population.z
         return {
             "model": "BayesianCorrelation",
             "formula": self.population.formula,
+            "correlation_formula": None if z is None else z.formula,
+            "sd_per_sample": int(self.sd_per_sample) or None,
+            "z_units": None if z is None else self._z_units,
             "structure": self.structure,
             "sample_column": self.sample,
         }
+
+    @property
+    def _z_units(self) -> str:
+        same = np.array_equal(self.population.unit, self.population.block)
+        return "donors" if self.population.blocked and same else "samples"
 
     def acting(self, method: str = "marginal", n_genes: int = 2) -> Acting:
         """Return the priors that act in a fit.
@@ -102,11 +174,33 @@ class Setup:
             "share": self.population.blocked,
             "intercept": method != "grids",
             "coefficient": method != "grids" and self.population.design.shape[1] > 1,
+            "z_coefficient": self.z_regression is not None,
+            "omega": self.sd_per_sample,
         }
         return Acting(self.priors, tuple(k for k, v in has.items() if v), n_genes)
 
+    def check_pairs_only(self, caller: str) -> None:
+        """Raise an error if an option was chosen that only the posteriors of pairs have.
+
+        Parameters
+        ----------
+        caller : str
+            Method that does not have it, for the message.
+        """
+        given = {
+            "correlation_formula=": self.population.z is not None,
+            "sd_per_sample=True": self.sd_per_sample,
+        }
+        for name, stated in given.items():
+            if stated:
+                raise InputError(
+                    f"{caller} cannot be combined with {name}: use fit(method='marginal'), the "
+                    "default, or build the model without it"
+                )
+
     def check_latent(self) -> None:
         """Raise an error if the latent model cannot have this setup, or would ignore part of it."""
+        self.check_pairs_only("method='latent'")
         if self.population.blocked or self.structure != "both":
             raise InputError(
                 "method='latent' cannot be combined with block= or structure=: use "
@@ -125,6 +219,7 @@ class Setup:
 
     def check_grids(self) -> None:
         """Raise an error if a fit on grids would ignore part of this setup."""
+        self.check_pairs_only("fit_many")
         if self.population.blocked or self.structure != "both":
             raise InputError(
                 "fit_many has no block= or structure=: select one sample per donor with subset=, "
@@ -150,6 +245,8 @@ class Setup:
             "coefficient": (self.population.design.shape[1] == 1, "a covariate in formula="),
             "z_within": (self.structure == "independent", "structure='both' or 'within'"),
             "z_between": (self.structure != "both", "structure='both'"),
+            "z_coefficient": (self.z_regression is None, "correlation_formula="),
+            "omega": (not self.sd_per_sample, "sd_per_sample=True"),
         }
         shipped = read_priors().table
         for name, (is_absent, needs) in absent.items():

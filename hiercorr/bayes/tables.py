@@ -142,6 +142,8 @@ def both_levels(
         flag[found["contraction"] < MIN_CONTRACTION] |= Flag.PRIOR_DOMINATED.bit
         if level == "within":
             found |= _natural_and_predicted(values, intervals.confidence)
+            found |= _of_covariates(values, intervals.confidence)
+            found |= _of_samples(values, intervals.confidence)
         tables[level] = {**found, "flag": flag}
         suffix = "" if level == "within" else f"_{level}"
         attrs[f"worst_parameter{suffix}"] = diagnostics.worst
@@ -155,8 +157,11 @@ def both_levels(
 
 # Parameters on which the results of a level rest: their diagnostics are reported.
 _REPORTED = {
-    "within": ("zeta", "natural", "tau", "within_sample", "new_sample", "sd_within", "mean"),
-    "between": ("z_between", "sd_between", "share", "beta", "mean"),
+    "within": (
+        *("zeta", "natural", "tau", "within_sample", "new_sample", "sd_within", "mean"),
+        *("z_beta", "within_group", "omega", "sd_sample", "natural_sample"),
+    ),
+    "between": ("z_between", "sd_between", "share", "beta", "mean", "log_mean"),
 }
 
 
@@ -171,8 +176,8 @@ def arranged(
     Parameters
     ----------
     levels : mapping
-        Variables (pair,) of each level; pairs as :func:`numpy.triu_indices` counts them, or of the
-        target with the other genes in their order.
+        Variables (..., pair) of each level; pairs as :func:`numpy.triu_indices` counts them, or of
+        the target with the other genes in their order.
     n : int
         Number of genes.
     target : int, optional
@@ -197,10 +202,10 @@ def arranged(
         table: dict[str, NDArray] = {}
         for name, values in found.items():
             empty = np.uint16(0) if name == "flag" else np.nan
-            table[name] = np.full(shape, empty, values.dtype)
-            table[name][i, j] = values
+            table[name] = np.full((*values.shape[:-1], *shape), empty, values.dtype)
+            table[name][..., i, j] = values
             if target is None:
-                table[name][j, i] = values
+                table[name][..., j, i] = values
         table["correlation"][alone] = 1.0
         table["flag"][alone] = Flag.SELF.bit | gene_flag[alone[1]]
         if target is None and n > 2:
@@ -246,6 +251,51 @@ def _natural_and_predicted(values: Mapping[str, Array], confidence: float) -> di
         found |= {"tau2": (values["tau"].reshape(-1, n_pairs) ** 2).mean(0)}
         found["prediction_lower"], found["prediction_upper"] = interval(new, confidence)
     return found
+
+
+def _of_covariates(values: Mapping[str, Array], confidence: float) -> dict[str, Array]:
+    """Summarise the coefficients of z, and the correlation of each group, as (..., pair)."""
+    found: dict[str, Array] = {}
+    if "z_beta" in values:
+        flat = _by_layer(values["z_beta"])
+        low, high = interval(flat, confidence)
+        positive = (flat > 0).mean(0)
+        found = {
+            "term_beta": flat.mean(0),
+            "term_beta_se": flat.std(0, ddof=1),
+            "term_beta_lower": low,
+            "term_beta_upper": high,
+            "term_beta_probability_of_direction": np.maximum(positive, 1 - positive),
+        }
+    if "within_group" in values:
+        flat = _by_layer(values["within_group"])
+        low, high = interval(flat, confidence)
+        found |= {"group_correlation": flat.mean(0), "group_ci_lower": low, "group_ci_upper": high}
+    return found
+
+
+def _of_samples(values: Mapping[str, Array], confidence: float) -> dict[str, Array]:
+    """Summarise the correlations within each sample, where its standard deviations are its own."""
+    if "natural_sample" not in values:
+        return {}
+    natural = _by_layer(values["natural_sample"])
+    low, high = interval(natural, confidence)
+    found = {
+        "sample_natural_correlation": natural.mean(0),
+        "sample_natural_lower": low,
+        "sample_natural_upper": high,
+    }
+    z = _by_layer(values.get("within_sample", values["zeta"][..., None]))
+    rho, se = np.tanh(z).mean(0), z.std(0, ddof=1)
+    found["sample_correlation"], found["sample_se"] = (
+        np.broadcast_to(v, low.shape).copy() for v in (rho, se)
+    )
+    return found
+
+
+def _by_layer(values: Array) -> Array:
+    """Return draws (chain, draw, pair, layer) as (draw, layer, pair)."""
+    return np.swapaxes(values.reshape(-1, *values.shape[2:]), 1, 2)
 
 
 def information(counts: Counts, priors: Priors) -> Array:

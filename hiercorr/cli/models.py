@@ -47,7 +47,8 @@ _MODELS = {
     "pseudobulk": "Pseudobulk",
     "bayesian": "BayesianCorrelation",
 }
-_FIT_MANY = {"draws", "confidence", "seed"}  # options of BayesianCorrelation.fit_many
+_GRIDS = "grids"  # --method of BayesianCorrelation.fit_many
+_FIT_MANY = {"draws", "confidence", "seed", "target", "method"}  # its options
 
 
 @main.command()
@@ -81,7 +82,8 @@ _FIT_MANY = {"draws", "confidence", "seed"}  # options of BayesianCorrelation.fi
 @click.option(
     "--method",
     help="pseudobulk: pearson, spearman, ols, hc3, voom, negative_binomial or corrected; "
-    "bayesian: marginal, joint or latent.",
+    "bayesian: marginal, joint, latent, or grids (--target with any number of genes, each pair "
+    "without a Markov chain).",
 )
 @click.option("--normalization", help="pseudobulk: tmm, median_of_ratios or cpm.  [default: tmm]")
 @block_option
@@ -92,6 +94,17 @@ _FIT_MANY = {"draws", "confidence", "seed"}  # options of BayesianCorrelation.fi
     help="pseudobulk: number of permutations for p-values (all, if there are no more).",
 )
 @moderated_option
+@click.option(
+    "--correlation-formula",
+    metavar="FORMULA",
+    help="bayesian: covariates of the correlation within samples, e.g. '~ condition'.",
+)
+@click.option(
+    "--sd-per-sample",
+    is_flag=True,
+    default=None,
+    help="bayesian: let the standard deviation of log expression differ between samples.",
+)
 @click.option("--draws", type=int, help="bayesian: posterior draws per chain.  [default: 1000]")
 @click.option("--chains", type=int, help="bayesian: number of chains.  [default: 4]")
 @click.option("--priors", type=click.Path(), help="bayesian: TOML file with a table [priors].")
@@ -128,13 +141,12 @@ def fit(
         if of_fit.get("estimator") != "pooled":
             require_sample(of_model)
         of_model["sample"] = None
-    if kind == "BayesianCorrelation" and "target" in of_fit:
-        ignored = set(chosen) & set(of_fit) - _FIT_MANY - {"target"}
+    if kind == "BayesianCorrelation" and of_fit.get("method") == _GRIDS:
+        ignored = sorted(set(chosen) & set(of_fit) - _FIT_MANY)
         if ignored:
-            name = sorted(ignored)[0].replace("_", "-")
             raise InputError(
-                f"--{name} has no effect with --target, which fits each pair without a Markov "
-                "chain: leave one of them out"
+                f"--{ignored[0].replace('_', '-')} has no effect with --method grids, which fits "
+                "each pair without a Markov chain: leave one of them out"
             )
     run_model(kind, arguments[-1], of_model, of_fit, output)
 
@@ -490,16 +502,28 @@ def run_model(
         result = _OF_MODULES[kind](data, of_model, of_fit, progress)
     elif kind == "direct_partners":
         result = hc.direct_partners(hc.CSCore(data, **of_model), **of_fit)
-    elif kind == "BayesianCorrelation" and "target" in of_fit:
-        target = of_fit["target"]
-        if not isinstance(target, str):
-            raise InputError("the Bayesian model takes one --target, or none with --genes")
-        of_fit = {k: v for k, v in of_fit.items() if k in _FIT_MANY}
-        model = hc.BayesianCorrelation(data, **of_model)
-        result = model.fit_many(target, progress=progress, **of_fit)
+    elif kind == "BayesianCorrelation":
+        result = _bayesian(data, of_model, of_fit, progress)
     else:
         result = getattr(hc, kind)(data, **of_model).fit(progress=progress, **of_fit)
     output.summarise(result)
+
+
+def _bayesian(
+    data: Any, of_model: dict[str, Any], of_fit: dict[str, Any], progress: bool | None
+) -> Any:
+    """Fit the pairs of a panel or of a target, or one gene against many on grids."""
+    from hiercorr import BayesianCorrelation
+
+    target = of_fit.get("target")
+    if not isinstance(target, str | None):
+        raise InputError("the Bayesian model takes one --target, or none with --genes")
+    if of_fit.get("method") != _GRIDS:
+        return BayesianCorrelation(data, **of_model).fit(progress=progress, **of_fit)
+    if target is None:
+        raise InputError("--method grids needs --target: the gene whose pairs are fitted")
+    options = {k: v for k, v in of_fit.items() if k in _FIT_MANY - {"target", "method"}}
+    return BayesianCorrelation(data, **of_model).fit_many(target, progress=progress, **options)
 
 
 def _modules(

@@ -22,9 +22,8 @@ class Grid(NamedTuple):
 
     Attributes
     ----------
-    left : ndarray, shape (n_samples, 2)
-        First point of each sample and gene.
-    spacing : ndarray, shape (2,)
+    left, spacing : ndarray, shape (n_samples, 2)
+        First point of each sample and gene, and distance between its points.
     points : ndarray of int, shape (2,)
     """
 
@@ -38,10 +37,8 @@ class Parameters(NamedTuple):
 
     Attributes
     ----------
-    mean : ndarray, shape (n_draws, n_samples, 2)
-        Mean log rate of each sample and gene at the mean depth.
-    sd : ndarray, shape (n_draws, 2)
-        Standard deviations of log rates within samples.
+    mean, sd : ndarray, shape (n_draws, n_samples, 2)
+        Mean, at the mean depth, and standard deviation of the log rates of each sample and gene.
     rho : ndarray, shape (n_draws, n_samples)
         Correlation of log rates within each sample.
     """
@@ -78,12 +75,11 @@ def log_likelihood(
     tables, peaks = [], np.zeros(len(x))
     for g in range(2):
         table, peak = kernels.poisson_table(
-            x[:, g].copy(), log_s, starts, grid.left[:, g].copy(), grid.spacing[g], grid.points[g]
+            x[:, g].copy(), log_s, starts, *_of_gene(grid, g), grid.points[g]
         )
         tables.append(table)
         peaks += peak - special.gammaln(x[:, g] + 1)
-    left = [grid.left[:, g].copy() for g in range(2)]
-    given = (left[0], grid.spacing[0], left[1], grid.spacing[1])
+    given = (*_of_gene(grid, 0), *_of_gene(grid, 1))
 
     def some(part: NDArray[np.int64]) -> Array:
         drawn = (np.ascontiguousarray(v[part], dtype=np.float64) for v in parameters)
@@ -92,6 +88,11 @@ def log_likelihood(
     parts = np.array_split(np.arange(len(parameters.mean)), cores())
     with ThreadPoolExecutor(len(parts)) as pool:
         return np.concatenate(list(pool.map(some, parts))) + peaks
+
+
+def _of_gene(grid: Grid, g: int) -> tuple[Array, Array]:
+    """Return the first points and the spacings of the grids of one gene."""
+    return np.ascontiguousarray(grid.left[:, g]), np.ascontiguousarray(grid.spacing[:, g])
 
 
 def random_counts(
@@ -114,5 +115,5 @@ def random_counts(
     e = rng.standard_normal((*rho.shape, 2))
     e[..., 1] = rho * e[..., 0] + np.sqrt(1 - rho**2) * e[..., 1]
     mean = np.repeat(parameters.mean, size, axis=1)
-    log_rate = log_s[:, None] + mean + parameters.sd[:, None] * e
+    log_rate = log_s[:, None] + mean + np.repeat(parameters.sd, size, axis=1) * e
     return rng.poisson(np.exp(np.minimum(log_rate, _LARGEST_LOG_RATE)))

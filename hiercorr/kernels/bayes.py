@@ -5,7 +5,8 @@ Arguments shared by the functions:
 - `pa`, `pb`: Poisson likelihoods of genes a and b, (rows, grid points); see :func:`poisson_table`
 - `weight`: number of cells that each row represents
 - `starts`: first row of each sample, and the number of rows
-- `left_a`, `step_a`, `left_b`, `step_b`: first point and spacing of the grids of log rates
+- `left_a`, `step_a`, `left_b`, `step_b`: first point and spacing of the grids of log rates, of each
+  sample
 - `m_a`, `m_b`, `sd_a`, `sd_b`, `rho`: means, standard deviations and correlation of log rates
 """
 
@@ -16,7 +17,8 @@ import numpy as np
 from hiercorr.runtime.compile import compiled
 
 NORMAL, LOGNORMAL, HALFNORMAL, LKJ, BETA = range(5)  # prior families, see log_prior
-SD_WITHIN, SD_BETWEEN, Z_WITHIN, Z_BETWEEN, TAU, SHARE = range(6)  # rows of the table of priors
+# rows of the table of priors
+SD_WITHIN, SD_BETWEEN, Z_WITHIN, Z_BETWEEN, TAU, SHARE, OMEGA = range(7)
 # Offsets in the vector of pair_density from the end of the coefficients; log tau precedes eta.
 OFFSET_SD_WITHIN, OFFSET_SD_BETWEEN, OFFSET_ZETA, OFFSET_Z_BETWEEN, OFFSET_TAU = 0, 2, 4, 5, 6
 _SINGULAR = 1e-12  # value of 1 - rho^2 at and below which the density is taken as 0
@@ -32,9 +34,8 @@ def poisson_table(x, log_s, starts, left, spacing, points):
     x, log_s : ndarray, shape (rows,)
         Counts and log depth.
     starts : ndarray of int, shape (samples + 1,)
-    left : ndarray, shape (samples,)
-        First grid point of each sample, a log rate.
-    spacing : float
+    left, spacing : ndarray, shape (samples,)
+        First grid point of each sample, a log rate, and distance between its points.
     points : int
 
     Returns
@@ -50,7 +51,7 @@ def poisson_table(x, log_s, starts, left, spacing, points):
         for i in range(starts[c], starts[c + 1]):
             top = -np.inf
             for g in range(points):
-                u = log_s[i] + left[c] + g * spacing
+                u = log_s[i] + left[c] + g * spacing[c]
                 v = x[i] * u - np.exp(u)
                 out[i, g] = v
                 top = max(top, v)
@@ -146,15 +147,37 @@ def log_prior(x, family, a, b):
 
 @compiled()
 def bivariate_weights(w, m_a, m_b, sd_a, sd_b, rho, left_a, step_a, left_b, step_b):
-    """Fill `w` with the bivariate normal density on the grid, up to a constant; return its sum."""
-    inverse, total = 1 / (1 - rho * rho), 0.0
+    """Fill `w` with the bivariate normal density on the grid, up to a constant; return its sum.
+
+    Given x, the density of y is normal around rho x. On a uniform grid, the ratio of a value to the
+    next is geometric, so that each row needs a few exponentials, from its maximum to both sides.
+    """
+    root, total = np.sqrt(1 - rho * rho), 0.0
+    n, d, least = w.shape[1], step_b / sd_b / root, np.exp(-0.5 * _FAR)
+    shrink = np.exp(-d * d)
     for g in range(w.shape[0]):
         x = (left_a + g * step_a - m_a) / sd_a
-        for h in range(w.shape[1]):
-            y = (left_b + h * step_b - m_b) / sd_b
-            q = (x * x - 2 * rho * x * y + y * y) * inverse
-            w[g, h] = np.exp(-0.5 * q) if q < _FAR else 0.0
-            total += w[g, h]
+        t = ((left_b - m_b) / sd_b - rho * x) / root  # of the first point
+        top = int(min(max(np.rint(-t / d), 0.0), n - 1.0))
+        t += top * d
+        peak = np.exp(-0.5 * (x * x + t * t))
+        w[g] = 0.0
+        v, ratio = peak, np.exp(-t * d - 0.5 * d * d)
+        for h in range(top, n):
+            if v < least:
+                break
+            w[g, h] = v
+            total += v
+            v *= ratio
+            ratio *= shrink
+        v, ratio = peak, np.exp(t * d - 0.5 * d * d)
+        for h in range(top - 1, -1, -1):
+            v *= ratio
+            ratio *= shrink
+            if v < least:
+                break
+            w[g, h] = v
+            total += v
     return total
 
 
@@ -241,10 +264,15 @@ def pair_density(
     centred,
     coef_mean,
     coef_sd,
+    z_design,
+    z_design_unit,
+    z_coef_sd,
+    sd_centred,
     family,
     prior,
     heterogeneity,
     blocked,
+    sd_per_sample,
     within_on,
     between_on,
 ):
@@ -255,7 +283,9 @@ def pair_density(
     theta : ndarray
         Unconstrained parameters: samples' means of each gene (standardised by `centre`, `scale`),
         coefficients of each gene, log sd within (2), log sd between (2), zeta, z between, and then
-        [log tau, effects of the units] if `heterogeneity` and [logit share] if `blocked`.
+        [log tau, effects of the units] if `heterogeneity`, [logit share] if `blocked`, slopes of
+        z, and [log omega (2), effects of the samples on the log sd of each gene] if
+        `sd_per_sample`. With `sd_per_sample`, a sample's mean is the log of its mean rate.
     grad : ndarray
         Result: gradient at `theta`.
     centre, scale : ndarray, shape (samples, 2)
@@ -266,10 +296,17 @@ def pair_density(
         Degree of centring of the units' effects, 0 to 1.
     coef_mean, coef_sd : ndarray, shape (2, coefficients)
         Normal priors of the coefficients.
-    family, prior : ndarray, shapes (6,) and (6, 2)
+    z_design, z_design_unit : ndarray, shapes (samples, slopes) and (units, slopes)
+        Centred covariates of z within samples, and their means over the samples of each unit.
+    z_coef_sd : ndarray, shape (slopes,)
+        Standard deviations of the normal priors of the slopes, with mean 0.
+    sd_centred : ndarray, shape (samples, 2)
+        Degree of centring of the samples' effects on the log sd, 0 to 1.
+    family, prior : ndarray, shapes (7,) and (7, 2)
         Prior families and their arguments, by group of parameters; see :func:`log_prior`.
-    heterogeneity, blocked : bool
-        Whether the within-sample correlation varies; whether samples share blocks.
+    heterogeneity, blocked, sd_per_sample : bool
+        Whether the within-sample correlation varies; whether samples share blocks; whether the
+        standard deviations within samples vary.
     within_on, between_on : bool
         Whether each correlation is estimated; otherwise it is 0.
 
@@ -278,7 +315,7 @@ def pair_density(
     float
         Log density up to a constant; -inf outside the range of the grid.
     """
-    n, k, n_units = len(starts) - 1, design.shape[1], unit.max() + 1
+    n, k, n_units, slopes = len(starts) - 1, design.shape[1], unit.max() + 1, z_design.shape[1]
     grad[:] = 0.0
     at_coef = 2 * n
     end_coef = at_coef + 2 * k
@@ -288,7 +325,9 @@ def pair_density(
     at_tau = end_coef + OFFSET_TAU
     at_eta = at_tau + 1
     at_share = at_eta + n_units if heterogeneity else at_tau
-    sd_a, sd_b = np.exp(theta[at_within]), np.exp(theta[at_within + 1])
+    at_slope = at_share + 1 if blocked else at_share
+    at_omega = at_slope + slopes
+    at_psi = at_omega + 2
     out_a, out_b = np.exp(theta[at_between]), np.exp(theta[at_between + 1])
     zeta, z_between = theta[at_zeta], theta[at_z_between]
     value = 0.0
@@ -304,11 +343,34 @@ def pair_density(
         for j in range(n_units):  # psi ~ N(lam zeta, tau^lam): lam = 0 non-centred, 1 centred
             lam, log_tau = centred[j], theta[at_tau]
             size_j = np.exp(lam * log_tau)
-            v = (theta[at_eta + j] - lam * zeta) / size_j
+            centre_j = zeta
+            for q in range(slopes):
+                centre_j += z_design_unit[j, q] * theta[at_slope + q]
+            v = (theta[at_eta + j] - lam * centre_j) / size_j
             value -= 0.5 * v * v + lam * log_tau
             grad[at_eta + j] -= v / size_j
             grad[at_zeta] += lam * v / size_j
+            for q in range(slopes):
+                grad[at_slope + q] += lam * v / size_j * z_design_unit[j, q]
             grad[at_tau] += lam * (v * v - 1)
+    for q in range(slopes):
+        v = theta[at_slope + q] / z_coef_sd[q]
+        value -= 0.5 * v * v
+        grad[at_slope + q] -= v / z_coef_sd[q]
+    if sd_per_sample:
+        for j in range(2):
+            at, log_omega = at_omega + j, theta[at_omega + j]
+            v, d = log_prior(log_omega, family[OMEGA], prior[OMEGA, 0], prior[OMEGA, 1])
+            value += v
+            grad[at] += d
+            for c in range(n):  # psi ~ N(lam log sd, omega^lam)
+                lam = sd_centred[c, j]
+                size_j = np.exp(lam * log_omega)
+                v = (theta[at_psi + j * n + c] - lam * theta[at_within + j]) / size_j
+                value -= 0.5 * v * v + lam * log_omega
+                grad[at_psi + j * n + c] -= v / size_j
+                grad[at_within + j] += lam * v / size_j
+                grad[at] += lam * (v * v - 1)
     share = 0.0
     if blocked:
         share = 1 / (1 + np.exp(-theta[at_share]))
@@ -320,20 +382,34 @@ def pair_density(
     b = np.empty((n, 2))
     gb = np.zeros((n, 2))
     w = np.empty((pa.shape[1], pb.shape[1]), pa.dtype)
+    log_sd, of_log_sd, m = np.empty(2), np.empty(2), np.empty(2)
     for c in range(n):
         b[c, 0] = centre[c, 0] + scale[c, 0] * theta[c]
         b[c, 1] = centre[c, 1] + scale[c, 1] * theta[n + c]
+        for j in range(2):
+            log_sd[j] = theta[at_within + j]
+            m[j] = b[c, j]
+            if sd_per_sample:
+                away = theta[at_psi + j * n + c] - sd_centred[c, j] * log_sd[j]
+                log_sd[j] += np.exp((1 - sd_centred[c, j]) * theta[at_omega + j]) * away
+                m[j] -= 0.5 * np.exp(2 * log_sd[j])
+        sd_a, sd_b = np.exp(log_sd[0]), np.exp(log_sd[1])
         lam = deviation = stretch = 0.0
+        z = zeta
+        for q in range(slopes):
+            z += z_design[c, q] * theta[at_slope + q]
         if heterogeneity:
             lam = centred[unit[c]]
             deviation = theta[at_eta + unit[c]] - lam * zeta
+            for q in range(slopes):
+                deviation -= lam * z_design_unit[unit[c], q] * theta[at_slope + q]
             stretch = np.exp((1 - lam) * theta[at_tau])
-        rho = np.tanh(zeta + stretch * deviation) if within_on else 0.0
+        rho = np.tanh(z + stretch * deviation) if within_on else 0.0
         if not 1 - rho * rho > _SINGULAR:
             return -np.inf
         i, e = starts[c], starts[c + 1]
         total = bivariate_weights(
-            w, b[c, 0], b[c, 1], sd_a, sd_b, rho, left_a[c], step_a, left_b[c], step_b
+            w, m[0], m[1], sd_a, sd_b, rho, left_a[c], step_a[c], left_b[c], step_b[c]
         )
         if not total > 0.0:  # the mean is outside the grid
             return -np.inf
@@ -346,23 +422,38 @@ def pair_density(
             total,
             slope,
             cells,
-            b[c, 0],
-            b[c, 1],
+            m[0],
+            m[1],
             sd_a,
             sd_b,
             left_a[c],
-            step_a,
+            step_a[c],
             left_b[c],
-            step_b,
+            step_b[c],
         )
         inverse = 1 / (1 - rho * rho)
         gb[c, 0] = (sx - rho * sy) * inverse / sd_a
         gb[c, 1] = (sy - rho * sx) * inverse / sd_b
-        grad[at_within] += (sxx - rho * sxy) * inverse
-        grad[at_within + 1] += (syy - rho * sxy) * inverse
+        of_log_sd[0] = (sxx - rho * sxy) * inverse
+        of_log_sd[1] = (syy - rho * sxy) * inverse
+        for j in range(2):
+            if sd_per_sample:
+                of_log_sd[j] -= np.exp(2 * log_sd[j]) * gb[c, j]
+                lam_j, at = sd_centred[c, j], at_psi + j * n + c
+                away = theta[at] - lam_j * theta[at_within + j]
+                wide = np.exp((1 - lam_j) * theta[at_omega + j])
+                grad[at] += of_log_sd[j] * wide
+                grad[at_omega + j] += of_log_sd[j] * (1 - lam_j) * wide * away
+                of_log_sd[j] *= 1 - lam_j * wide
+            grad[at_within + j] += of_log_sd[j]
         if within_on:
             dz = (sxy * (1 + rho * rho) - rho * (sxx + syy)) * inverse
             grad[at_zeta] += dz * (1 - lam * stretch)
+            for q in range(slopes):
+                of_slope = z_design[c, q]
+                if heterogeneity:
+                    of_slope -= lam * stretch * z_design_unit[unit[c], q]
+                grad[at_slope + q] += dz * of_slope
             if heterogeneity:
                 grad[at_tau] += dz * (1 - lam) * stretch * deviation
                 grad[at_eta + unit[c]] += dz * stretch
@@ -517,6 +608,8 @@ def gauss_rows(key, log_s, starts, nodes):
 def z_profile(z, pa, pb, weight, starts, m_a, m_b, sd_a, sd_b, left_a, step_a, left_b, step_b):
     """Profile the log likelihood of each sample over z = atanh(rho), given the margins.
 
+    Means, standard deviations and grids have one value per sample.
+
     Returns
     -------
     ndarray, shape (samples, nodes)
@@ -527,7 +620,16 @@ def z_profile(z, pa, pb, weight, starts, m_a, m_b, sd_a, sd_b, left_a, step_a, l
         i, e = starts[c], starts[c + 1]
         for k in range(len(z)):
             total = bivariate_weights(
-                w, m_a[c], m_b[c], sd_a, sd_b, np.tanh(z[k]), left_a[c], step_a, left_b[c], step_b
+                w,
+                m_a[c],
+                m_b[c],
+                sd_a[c],
+                sd_b[c],
+                np.tanh(z[k]),
+                left_a[c],
+                step_a[c],
+                left_b[c],
+                step_b[c],
             )
             each = row_likelihoods(w, total, pa[i:e], pb[i:e])
             out[c, k] = (weight[i:e] * each).sum()
@@ -554,7 +656,8 @@ def z_profile_slopes(
 ):
     """Compute :func:`z_profile` and its derivatives by the log sd of both genes.
 
-    A sample's mean moves with the log sd by `ridge_a`, `ridge_b`.
+    A sample's mean moves with the log sd by `ridge_a`, `ridge_b`. Means, standard deviations and
+    grids have one value per sample.
 
     Returns
     -------
@@ -568,7 +671,16 @@ def z_profile_slopes(
         for k in range(len(z)):
             rho = np.tanh(z[k])
             total = bivariate_weights(
-                w, m_a[c], m_b[c], sd_a, sd_b, rho, left_a[c], step_a, left_b[c], step_b
+                w,
+                m_a[c],
+                m_b[c],
+                sd_a[c],
+                sd_b[c],
+                rho,
+                left_a[c],
+                step_a[c],
+                left_b[c],
+                step_b[c],
             )
             v, slope, cells = sample_likelihood(w, total, pa[i:e], pb[i:e], weight[i:e])
             sx, sy, sxx, syy, sxy = weight_moments(
@@ -578,21 +690,21 @@ def z_profile_slopes(
                 cells,
                 m_a[c],
                 m_b[c],
-                sd_a,
-                sd_b,
+                sd_a[c],
+                sd_b[c],
                 left_a[c],
-                step_a,
+                step_a[c],
                 left_b[c],
-                step_b,
+                step_b[c],
             )
             inverse = 1 / (1 - rho * rho)
             value[c, k] = v
             slope_a[c, k] = (sxx - rho * sxy) * inverse + ridge_a[c] * (
                 sx - rho * sy
-            ) * inverse / sd_a
+            ) * inverse / sd_a[c]
             slope_b[c, k] = (syy - rho * sxy) * inverse + ridge_b[c] * (
                 sy - rho * sx
-            ) * inverse / sd_b
+            ) * inverse / sd_b[c]
     return value, slope_a, slope_b
 
 
@@ -660,8 +772,7 @@ def cell_log_likelihoods(pa, pb, starts, mean, sd, rho, left_a, step_a, left_b, 
 
     Parameters
     ----------
-    mean : ndarray, shape (draws, samples, 2)
-    sd : ndarray, shape (draws, 2)
+    mean, sd : ndarray, shape (draws, samples, 2)
     rho : ndarray, shape (draws, samples)
 
     Returns
@@ -677,13 +788,13 @@ def cell_log_likelihoods(pa, pb, starts, mean, sd, rho, left_a, step_a, left_b, 
                 w,
                 mean[d, c, 0],
                 mean[d, c, 1],
-                sd[d, 0],
-                sd[d, 1],
+                sd[d, c, 0],
+                sd[d, c, 1],
                 rho[d, c],
                 left_a[c],
-                step_a,
+                step_a[c],
                 left_b[c],
-                step_b,
+                step_b[c],
             )
             out[d, i:e] = row_likelihoods(w, total, pa[i:e], pb[i:e])
     return out

@@ -22,6 +22,9 @@ _PRIORS = {
     "share": "variance shared within blocks",
     "intercept": "intercept",
     "coefficient": "coefficients",
+    "z_coefficient": "coefficients of the correlation within samples (z, over the range of a "
+    "covariate)",
+    "omega": "heterogeneity of the log standard deviation within samples",
 }
 
 
@@ -67,6 +70,8 @@ def _variation(f: Facts) -> str:
         else "On Fisher's z scale, correlations within samples vary over samples with a normal "
         "distribution."
         if f.get("heterogeneity")
+        else "On Fisher's z scale, correlations within samples do not vary beyond their covariates."
+        if f.get("correlation_formula")
         else "Correlations within samples are the same in all samples."
     )
     block = f.get("block")
@@ -80,10 +85,26 @@ def _variation(f: Facts) -> str:
             return varies
         same = f"Samples of the same {block} have the same correlations within samples."
         return paragraph(varies, *([same] if f.get("heterogeneity") else []), levels)
+    spread = (
+        "The standard deviation of log expression within samples differs between samples "
+        "(log-normally, for each gene), and samples are compared by the logs of their mean "
+        "expression."
+        if f.get("sd_per_sample")
+        else ""
+    )
     if f.get("structure") == "independent":
-        return shared if block else ""
-    same = f"Samples of the same {block} have the same correlation within samples."
-    return paragraph(varies, *([same, shared] if block else []))
+        return paragraph(spread, *([shared] if block else []))
+    terms = wording.covariates(str(f.get("correlation_formula") or "~ 1"))
+    given = (
+        f"They depend linearly on {listed(terms)}; coefficients are differences on this scale."
+        if terms
+        else ""
+    )
+    what = "deviation from the fitted correlation" if terms else "correlation"
+    same = f"Samples of the same {block} have the same {what} within samples."
+    if f.get("z_units") == "samples":
+        same = f"Samples of the same {block} deviate independently from the fitted correlation."
+    return paragraph(varies, given, spread, *([same, shared] if block else []))
 
 
 def _grid(f: Facts) -> str:
@@ -158,6 +179,8 @@ def _priors(f: Facts, covariates: bool) -> str:
         "share": f.get("block") is not None,
         "intercept": not _on_grid(f),
         "coefficient": covariates and not _on_grid(f),
+        "z_coefficient": f.get("correlation_formula") is not None,
+        "omega": bool(f.get("sd_per_sample")),
     }
     stated = {k: f.get(f"prior_{k}") for k in _PRIORS if f.get(f"prior_{k}") and used.get(k, True)}
     if not stated:

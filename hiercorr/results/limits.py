@@ -92,6 +92,8 @@ _CORRELATIONS = (
     *("group_correlation", "observed_correlation", "within_correlation", "between_correlation"),
     *("shrunken_correlation", "natural_correlation", "natural_lower", "natural_upper"),
     *("correlation_projected", "sample_correlation", "marginal_correlation"),
+    *("group_ci_lower", "group_ci_upper", "sample_natural_correlation"),
+    *("sample_natural_lower", "sample_natural_upper"),
     *("partial_correlation", "partial_lower", "partial_upper"),
 )
 _SHARES = (
@@ -99,7 +101,7 @@ _SHARES = (
     *("hc2_p_value", "cochran_p_value", "probability_of_direction", "rope_share", "i2"),
     *("detection", "depth_share", "depth_slope_p_value", "variance_share"),
     *("beta_p_value", "beta_q_value", "contrast_p_value", "contrast_adjusted_p_value"),
-    "beta_probability_of_direction",
+    *("beta_probability_of_direction", "term_beta_probability_of_direction"),
     *("stability", "local_fdr", "bayesian_fdr"),
 )
 _POSITIVE = (

@@ -198,7 +198,8 @@ def _group_columns(dataset: xr.Dataset) -> list[str]:
     if shown not in dataset:
         return of_contrasts
     withheld = every in dataset and _withheld(dataset[shown], dataset[every])
-    return [shown, *([every] if withheld else []), *of_contrasts]
+    limits = [n for n in ("group_ci_lower", "group_ci_upper") if n in dataset]
+    return [shown, *([every] if withheld else []), *limits, *of_contrasts]
 
 
 def _withheld(shown: xr.DataArray, every: xr.DataArray) -> bool:

@@ -47,7 +47,10 @@ SEPARATE = (
 _BETWEEN = ("z_between", "between")
 _FIXED = {  # variables that a restricted structure does not have
     "within": _BETWEEN,
-    "independent": (*_BETWEEN, "zeta", "within", "natural", "within_sample", "tau"),
+    "independent": (
+        *(*_BETWEEN, "zeta", "within", "natural", "within_sample", "tau"),
+        *("z_beta", "within_group", "natural_sample"),
+    ),
 }
 _OVER_PAIRS: dict[str, Callable[..., xr.DataArray]] = {  # of chains that ran side by side
     "diverging": xr.DataArray.any,
@@ -180,15 +183,13 @@ def _of_cells(dataset: xr.Dataset, data: dict[str, xr.Dataset], at: int) -> dict
     rho = post["within_sample"].values
     if dataset.attrs.get("structure") == "independent":
         rho = np.zeros_like(rho)
-    each = Parameters(post["mean"].values, post["sd_within"].values, rho)
+    mean = post["mean"].values
+    sd = post["sd_sample"].values if "sd_sample" in post else post["sd_within"].values[..., None, :]
+    each = Parameters(mean, np.broadcast_to(sd, mean.shape), rho)
     flat = Parameters(*(v.reshape(-1, *v.shape[2:]) for v in each))
-    value = log_likelihood(
-        x.values,
-        log_s,
-        starts,
-        Grid(*(grid[f"grid_{name}"].values for name in Grid._fields)),
-        flat,
-    )
+    left, spacing, points = (grid[f"grid_{name}"].values for name in Grid._fields)
+    every = Grid(left, np.broadcast_to(spacing, left.shape), points)  # once one for all samples
+    value = log_likelihood(x.values, log_s, starts, every, flat)
     keep = np.unique(np.linspace(0, draws - 1, min(draws, PREDICTED)).astype(int))
     few = Parameters(*(v[:, keep].reshape(-1, *v.shape[2:]) for v in each))
     replicated = random_counts(log_s, starts, few, np.random.default_rng(0))

@@ -678,11 +678,14 @@ class CorrelationResult:
     def coefficients(self, term: str | None = None) -> pd.DataFrame:
         """Tabulate the regression coefficients (and contrasts) of a model with a formula.
 
+        Those of a :class:`hiercorr.BayesianCorrelation` with ``correlation_formula=`` are of the
+        Fisher z within samples of each pair of genes: differences of z between groups.
+
         Parameters
         ----------
         term : str, optional
-            Name of a coefficient or contrast: one row per gene, strongest evidence first. None:
-            all coefficients, indexed by coefficient and gene.
+            Name of a coefficient or contrast: one row per gene or pair, strongest evidence first.
+            None: all coefficients, indexed by coefficient and gene or pair.
 
         Returns
         -------
@@ -758,7 +761,10 @@ class CorrelationResult:
         Parameters
         ----------
         gene_a, gene_b : str, optional
-            A pair fitted with ``per_sample=True``; one gene suffices if the result has a target.
+            A pair fitted with ``per_sample=True``, or by a Bayesian model with
+            ``sd_per_sample=True``, which adds the correlation of expression within each sample and
+            the standard deviations of log expression (``within_sd_a``, ``within_sd_b``); one gene
+            suffices if the result has a target.
 
         Returns
         -------

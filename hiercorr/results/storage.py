@@ -26,7 +26,7 @@ from hiercorr.results.netcdf import write_netcdf
 from hiercorr.runtime.drafts import Draft, recover
 from hiercorr.runtime.files import check_free, is_there
 from hiercorr.runtime.zarr_store import ZARR_DOCUMENTS
-from hiercorr.schema import GENE_TEXTS
+from hiercorr.schema import GENE_TEXTS, LAYERS
 
 
 def check_target(path: Path, overwrite: bool) -> None:
@@ -138,7 +138,7 @@ def read_dataset(path: Path, lazy: bool = False) -> xr.Dataset:
             variable.attrs["flag_masks"] = np.atleast_1d(
                 np.asarray(variable.attrs["flag_masks"], np.uint16)
             )
-    for name in ("gene", "partner", "target", "sample", "group", "contrast", "coefficient"):
+    for name in ("gene", "partner", "target", "sample", *LAYERS, "coefficient"):
         if name in dataset.coords:
             dataset = dataset.assign_coords({name: dataset[name].values.astype(object)})
     for name in GENE_TEXTS:

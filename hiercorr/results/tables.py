@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import xarray as xr
+from numpy.typing import NDArray
 
 from hiercorr.errors import InputError, text, unknown_name
-from hiercorr.results import layout, pairs
+from hiercorr.results import layout, pairs, posterior
 from hiercorr.results.computed import is_computed
 from hiercorr.results.feature_types import with_types
 from hiercorr.results.missing import Missing, count_missing
@@ -26,6 +27,7 @@ from hiercorr.schema import (
     describe_flag,
 )
 
+_OF_EXPRESSION = ("natural_correlation", "natural_lower", "natural_upper")  # of one sample
 _OF_CONTRAST = (
     "difference",
     "difference_lower",
@@ -187,7 +189,22 @@ def sample_table(dataset: xr.Dataset, gene_a: str | None, gene_b: str | None) ->
     table["correlation"] = pair["sample_correlation"].values.astype(float)
     table["fisher_z_se"] = pair["sample_se"].values.astype(float)
     table["se"] = (1 - table["correlation"] ** 2) * table["fisher_z_se"]
-    return table
+    for column in _OF_EXPRESSION:
+        if f"sample_{column}" in pair:
+            table[column] = pair[f"sample_{column}"].values.astype(float)
+    return table.assign(**_sd_of_samples(dataset, name, other))
+
+
+def _sd_of_samples(dataset: xr.Dataset, first: str, second: str) -> dict[str, NDArray]:
+    """Return the posterior mean of the standard deviation of two genes within each sample."""
+    if "posterior_sd_sample" not in dataset:
+        return {}
+    ends = np.stack([dataset[name].values for name in posterior.PAIR_GENES], 1)
+    at = int(np.flatnonzero([set(e) == {first, second} for e in ends])[0])
+    sd = dataset["posterior_sd_sample"].isel({posterior.PAIR: at}).mean(("chain", "draw"))
+    order = [list(ends[at]).index(g) for g in (first, second)]
+    values = sd.transpose("sample", posterior.MEMBER).values[:, order]
+    return {"within_sd_a": values[:, 0], "within_sd_b": values[:, 1]}
 
 
 def _one_dimensional(dataset: xr.Dataset, names: Iterable[str], dim: str) -> pd.DataFrame:
@@ -200,6 +217,13 @@ def _one_dimensional(dataset: xr.Dataset, names: Iterable[str], dim: str) -> pd.
 
 def coefficients(dataset: xr.Dataset, term: str | None) -> pd.DataFrame:
     """Tabulate the regression coefficients of one term, or of all terms."""
+    if "term_beta" in dataset:
+        return _of_pairs(dataset, term)
+    if "term_beta_within" in dataset:
+        raise InputError(
+            "the coefficients are those of the correlation within samples: use "
+            "result.at('within').coefficients()"
+        )
     if "coefficient" not in dataset.dims or "beta" not in dataset:
         raise InputError("this result has no coefficients: fit Pseudobulk with a formula")
     names = [n for n in COEFFICIENT_VARIABLES if n in dataset]
@@ -213,6 +237,25 @@ def coefficients(dataset: xr.Dataset, term: str | None) -> pd.DataFrame:
         return table.iloc[np.argsort(-(table["beta"] / table["beta_se"]).abs(), kind="stable")]
     size = -table["beta_statistic"].abs()
     return table.iloc[np.lexsort((size.fillna(0), table["beta_p_value"].fillna(2)))]
+
+
+def _of_pairs(dataset: xr.Dataset, term: str | None) -> pd.DataFrame:
+    """Tabulate the coefficients of the correlation of each pair, as those of genes."""
+    known = list(dataset["term"].values)
+    if term is not None and term not in known:
+        raise unknown_name("coefficient", term, known)
+    at = np.nonzero(layout.distinct(dataset) & pairs.in_tables(dataset))
+    a, b = layout.ends(dataset, at)
+    names = [n for n in COEFFICIENT_VARIABLES if f"term_{n}" in dataset]
+    each = []
+    for k, label in enumerate(known):
+        values = {n: dataset[f"term_{n}"].values[(k, *at)] for n in names}
+        each.append(pd.DataFrame({"coefficient": label, "gene_a": a, "gene_b": b, **values}))
+    table = pd.concat(each).set_index(["coefficient", "gene_a", "gene_b"])
+    if term is None:
+        return table
+    table = table.loc[term]
+    return table.iloc[np.argsort(-(table["beta"] / table["beta_se"]).abs(), kind="stable")]
 
 
 def contrasts(

@@ -6,7 +6,7 @@ import time
 import numpy as np
 import pytest
 
-from hiercorr.bayes.cost import measured_seconds, predicted_seconds
+from hiercorr.bayes.cost import gradients_per_draw, measured_seconds, predicted_seconds
 from hiercorr.bayes.sampling import Settings, sample_pair
 from hiercorr.simulate import simulate_counts
 from tests.bayes.support import model_of
@@ -29,6 +29,17 @@ def test_prediction_is_right_within_a_factor(samples, cells, mean):
     # that are twice as long; the start of the sampler takes up to a second.
     assert seconds < 4 * max(before, after) + 1
     assert min(before, after) < 4 * seconds
+
+
+@pytest.mark.parametrize("within", [0.3, 0.97])
+@pytest.mark.parametrize("sd_per_sample", [False, True])
+def test_length_of_trajectories_is_right_within_a_factor_of_2(within, sd_per_sample):
+    """The number of gradients, which does not depend on the load of the machine."""
+    pytest.importorskip("nutpie")
+    adata, _ = simulate_counts(5, 40, 2, mean=4.0, within=within, seed=2)
+    pair = model_of(adata, sd_per_sample=sd_per_sample).pair("gene0", "gene1")
+    taken = sample_pair(pair, Settings(200, 300, 2), 5).n_steps.mean()
+    assert taken / 2 < gradients_per_draw(pair) < 2 * taken
 
 
 def test_predictions_of_panels_and_without_data(caplog):

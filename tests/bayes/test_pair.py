@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from hiercorr.bayes.sampling import unpack
-from tests.bayes.support import NO_STATISTICS, pair_of
+from tests.bayes.support import NO_STATISTICS, pair_of, regression_of
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::hiercorr.DataWarning")
 
@@ -40,25 +40,46 @@ def test_pair_likelihood_against_quadrature(cells):
         w = np.empty((pair.tables[0].shape[1], pair.tables[1].shape[1]))
         mean, sd, rho = d.mean[0, 0, 2], d.sd_within[0, 0], np.tanh(d.zeta[0, 0])
         total = kernels.bivariate_weights(
-            w, mean[0], mean[1], sd[0], sd[1], rho, la[2], sa, lb[2], sb
+            w, mean[0], mean[1], sd[0], sd[1], rho, la[2], sa[2], lb[2], sb[2]
         )
         each = kernels.row_likelihoods(w, total, pair.tables[0][i:e], pair.tables[1][i:e])
         got.append((pair.rows.weight[i:e] * each).sum())
     assert got[1] - got[0] == pytest.approx(wanted, abs=2e-4)
 
 
+COVARIATES = regression_of([0, 1, 0, 1, 0, 1], [1, 2, 4, 8, 3, 1])
+
+
 @pytest.mark.parametrize(
-    ("block", "structure", "heterogeneity"),
+    ("block", "structure", "heterogeneity", "regression", "sd_per_sample"),
     [
-        (None, "both", True),
-        ([0, 0, 1, 1, 1, 2], "both", True),
-        (None, "within", False),
-        (None, "independent", True),
+        (None, "both", True, None, False),
+        ([0, 0, 1, 1, 1, 2], "both", True, None, False),
+        (None, "within", False, None, False),
+        (None, "independent", True, None, False),
+        (None, "both", True, COVARIATES, False),
+        ([0, 0, 1, 1, 1, 2], "both", True, COVARIATES, True),
+        (None, "both", False, COVARIATES, False),
+        (None, "independent", True, COVARIATES, True),
+        (None, "both", True, None, True),
     ],
 )
-def test_gradient(cells, block, structure, heterogeneity):
+def test_gradient(cells, block, structure, heterogeneity, regression, sd_per_sample):
     design = np.column_stack([np.ones(6), [0, 1, 0, 1, 0, 1.0]])
-    pair = pair_of(cells, (0, 2), block, structure, heterogeneity, design=design)
+    pair = pair_of(
+        cells,
+        (0, 2),
+        block,
+        structure,
+        heterogeneity,
+        design=design,
+        regression=regression,
+        sd_per_sample=sd_per_sample,
+    )
+    rng = np.random.default_rng(1)
+    # Degrees of centring between 0 and 1, so that every term acts.
+    pair.centred[:] = rng.uniform(0, 1, len(pair.centred))
+    pair.sd_centred[:] = rng.uniform(0, 1, pair.sd_centred.shape)
     rng = np.random.default_rng(0)
     theta = pair.initial + 0.3 * pair.spread * rng.standard_normal(pair.layout.size)
     _, gradient = pair.log_density(theta)

@@ -6,13 +6,15 @@ import pytest
 import hiercorr as hc
 from hiercorr.bayes.priors import read_priors
 from hiercorr.bayes.setup import Intervals, Population, Setup
+from tests.bayes.support import regression_of
 
 ALONE, BLOCKS = np.arange(6), np.array([0, 0, 1, 1, 2, 2])
 
 
-def setup(priors=None, block=ALONE, covariates=0, **options):
+def setup(priors=None, block=ALONE, covariates=0, slopes=0, **options):
     design = np.column_stack([np.ones(6), *np.eye(6)[:covariates]])
-    return Setup(Population(design, block), read_priors(priors), **options)
+    z = regression_of(*np.eye(6)[:slopes]) if slopes else None
+    return Setup(Population(design, block, z=z), read_priors(priors), **options)
 
 
 def test_blocks():
@@ -28,6 +30,8 @@ def test_blocks():
         ("coefficient", {}, {"covariates": 1}),
         ("z_within", {"structure": "independent"}, {"structure": "within"}),
         ("z_between", {"structure": "within"}, {}),
+        ("z_coefficient", {}, {"slopes": 1}),
+        ("omega", {}, {"sd_per_sample": True}),
     ],
 )
 def test_priors_of_absent_parameters_are_refused(prior, without, with_):
@@ -37,6 +41,8 @@ def test_priors_of_absent_parameters_are_refused(prior, without, with_):
         "coefficient": {"distribution": "normal", "mu": 0, "sigma": 0.5},
         "z_within": {"distribution": "normal", "mu": 0, "sigma": 0.2},
         "z_between": {"distribution": "normal", "mu": 0, "sigma": 0.2},
+        "z_coefficient": {"distribution": "normal", "sigma": 1.0},
+        "omega": {"distribution": "halfnormal", "sigma": 0.5},
     }[prior]
     setup(**without).check_priors()
     setup({prior: changed}, **with_).check_priors()

@@ -299,10 +299,25 @@ def test_command_line(tmp_path):
         "--target",
         "gene0",
     ]
-    done = CliRunner().invoke(main, [*args, "--seed", "1", "-o", str(tmp_path / "m.nc")])
+    grids = [*args, "--method", "grids"]
+    done = CliRunner().invoke(main, [*grids, "--seed", "1", "-o", str(tmp_path / "m.nc")])
     assert done.exit_code == 0, done.output
     assert hc.load(tmp_path / "m.nc").target == "gene0"
     assert isinstance(hc.load(tmp_path / "m.nc").top(), pd.DataFrame)
+    done = CliRunner().invoke(main, [*grids, "--chains", "2"])
+    assert "--chains has no effect with --method grids" in done.output
+    done = CliRunner().invoke(main, [*args[:-2], "--method", "grids"])
+    assert "--method grids needs --target" in done.output
+    # --target alone is that of fit(target=): the same posterior by Markov chains
+    short = ["--draws", "100", "--chains", "2", "--seed", "1", "--sd-per-sample"]
+    done = CliRunner().invoke(main, [*args, *short, "-o", str(tmp_path / "t.nc")])
+    assert done.exit_code == 0, done.output
+    found = hc.load(tmp_path / "t.nc")
+    assert found.target == "gene0"
+    assert found.dataset.attrs["estimator"].startswith("marginal")
+    assert "sample_natural_correlation" in found.dataset
+    done = CliRunner().invoke(main, [*args, "--correlation-formula", "~ nothing"])
+    assert "unknown column in the formula 'nothing'" in done.output
     assert int(Flag.NOT_CONVERGED) == 2048
 
 
