@@ -58,7 +58,7 @@ def one(
         seed=seed,
     )
     model = hc.BayesianCorrelation(
-        adata, "sample", depth="depth", heterogeneity=method == "marginal"
+        adata, "sample", depth="depth", heterogeneity=method in ("marginal", "joint")
     )
     correlations, diverging = drawn(model, method, draws, tune, seed)
     seconds, cpu = time.perf_counter() - start, time.process_time() - used
