@@ -100,8 +100,11 @@ def test_latent_model_and_grids_refuse_what_they_would_ignore():
         ),
         ({"covariates": 1}, "grids", {"share", "coefficient", "intercept"}),
         ({"heterogeneity": False}, "latent", {"share", "coefficient", "tau"}),
+        ({"slopes": 1, "sd_per_sample": True}, "marginal", {"share", "coefficient"}),
     ],
 )
 def test_priors_that_act(options, method, absent):
+    if "slopes" not in options:
+        absent = absent | {"z_coefficient", "omega"}
     found = setup(**options).acting(method)
     assert set(read_priors().table) - set(found.describe()) == absent
