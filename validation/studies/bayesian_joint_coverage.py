@@ -21,7 +21,7 @@ CLAIM = (
 )
 MODELS = ["bayesian_joint"]
 SEED = 20261201
-REPLICATES = 60
+REPLICATES = 15  # of a part
 QUICK_REPLICATES = 1
 TAU, DONORS, CELLS, GENES, MEAN = 0.2, 6, 150, 3, 4.0
 DRAWS, TUNE, CHAINS, EVERY = 200, 120, 2, 3
@@ -29,7 +29,8 @@ LEAST, MOST_WITHOUT = 0.92, 0.85
 
 
 def grid(quick: bool) -> pd.DataFrame:
-    return pd.DataFrame({"tau": [TAU] if quick else [0.0, TAU]})
+    parts = [(TAU, 0)] if quick else [(TAU, k) for k in range(4)] + [(0.0, k) for k in range(2)]
+    return pd.DataFrame(parts, columns=["tau", "part"])
 
 
 def varied(z: np.ndarray, tau: float, rng: np.random.Generator) -> np.ndarray:
@@ -86,7 +87,7 @@ def run_cell(row: dict, replicates: int, seed: np.random.SeedSequence) -> pd.Dat
                     out.append(
                         {
                             **row,
-                            "replicate": k,
+                            "replicate": f"{row['part']} {k}",
                             "heterogeneity": "yes" if heterogeneity else "no",
                             "of": name,
                             "truth": true,
