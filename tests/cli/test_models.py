@@ -304,9 +304,10 @@ def test_command_line(tmp_path):
     assert done.exit_code == 0, done.output
     assert hc.load(tmp_path / "m.nc").target == "gene0"
     assert isinstance(hc.load(tmp_path / "m.nc").top(), pd.DataFrame)
-    done = CliRunner().invoke(main, [*grids, "--chains", "2"])
+    out = ["-o", str(tmp_path / "n.nc")]
+    done = CliRunner().invoke(main, [*grids, *out, "--chains", "2"])
     assert "--chains has no effect with --method grids" in done.output
-    done = CliRunner().invoke(main, [*args[:-2], "--method", "grids"])
+    done = CliRunner().invoke(main, [*args[:-2], *out, "--method", "grids"])
     assert "--method grids needs --target" in done.output
     # --target alone is that of fit(target=): the same posterior by Markov chains
     short = ["--draws", "100", "--chains", "2", "--seed", "1", "--sd-per-sample"]
@@ -316,7 +317,7 @@ def test_command_line(tmp_path):
     assert found.target == "gene0"
     assert found.dataset.attrs["estimator"].startswith("marginal")
     assert "sample_natural_correlation" in found.dataset
-    done = CliRunner().invoke(main, [*args, "--correlation-formula", "~ nothing"])
+    done = CliRunner().invoke(main, [*args, *out, "--correlation-formula", "~ nothing"])
     assert "unknown column in the formula 'nothing'" in done.output
     assert int(Flag.NOT_CONVERGED) == 2048
 
