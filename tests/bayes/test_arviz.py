@@ -100,8 +100,8 @@ def test_power_scaling_of_both_components(pair, component):
     values = np.array([float(found[name]) for name in ONE])
     assert np.isfinite(values).all()
     assert (values >= 0).all()
-    if component == "likelihood":  # 900 cells say much of the correlation within samples
-        assert values[0] > 0.05
+    if component == "likelihood":  # 600 cells say much of the correlation within samples
+        assert values[0] > 0.03
 
 
 def test_groups_and_types(fitted, pair):

@@ -84,7 +84,7 @@ def test_grids_are_as_fine_as_the_likelihood():
         pair = pair_of(simulated(mean, 0.5, 0.5), (0, 1))
         assert not pair.coarse
         for margin, (_, spacing) in zip(pair.margins, pair.grids, strict=True):
-            assert spacing <= margin.spacing + 1e-12
+            assert (spacing <= margin.spacing + 1e-12).all()
     assert pair_of(simulated(2000, 1.6, 0.99), (0, 1)).coarse
 
 

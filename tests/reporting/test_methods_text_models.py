@@ -1066,7 +1066,8 @@ OPTIONS = {
         "precision progress",
     ),
     hc.BayesianCorrelation: (
-        f"{DATA} formula priors block heterogeneity structure many_cells seed",
+        f"{DATA} formula correlation_formula priors block heterogeneity sd_per_sample structure "
+        "many_cells seed",
         "gene_names",
     ),
     hc.BayesianCorrelation.fit: (

@@ -52,8 +52,6 @@ def grid(quick: bool) -> pd.DataFrame:
         (5, 6, 1, 25, "none"),
         (3, 8, 2, 20, "none"),
         (2, 6, 1, 40, "tau"),
-        (5, 6, 1, 25, "tau"),
-        (3, 8, 2, 20, "tau"),
         (2, 6, 1, 40, "wrong prior"),
     ]
     columns = ["genes", "samples", "per_donor", "cells", "heterogeneity"]
