@@ -48,6 +48,8 @@ def test_leave_one_out_prefers_the_structure_that_is_there():
     # That of all cells of a donor includes how donors differ: it is lower than that of its cells.
     assert (table["elpd_donor"] < table["elpd_waic"]).all()
     assert table["elpd_donor"].idxmin() == "independent"
+    for name in ("elpd_waic", "elpd_donor"):  # without correlation they differ by 2 at most
+        assert (table[name] - table.loc["independent", name]).drop("independent").min() > 4
     loo = table["elpd" if "elpd" in table else "elpd_loo"]
     np.testing.assert_allclose(
         table["elpd_waic"], loo, atol=6
