@@ -79,9 +79,9 @@ def small_tiles(monkeypatch):
 @pytest.fixture(scope="session")
 def fitted(tmp_path_factory):
     """A Bayesian model of 3 genes, its fit, the truth and the counts."""
-    adata, truth = simulate_counts(6, 100, 3, mean=[0.8, 2.0, 3.0], within=0.5, between=0.3, seed=5)
+    adata, truth = simulate_counts(6, 150, 3, mean=[0.8, 2.0, 3.0], within=0.5, between=0.3, seed=5)
     model = hc.BayesianCorrelation(adata, "sample", depth="depth")
-    options = {"draws": 300, "tune": 200, "chains": 2, "seed": 1}
+    options = {"draws": 400, "tune": 300, "chains": 2, "seed": 1}
     result = _once(tmp_path_factory, "fitted.pkl", lambda: model.fit(**options))
     return model, result, truth, adata
 

@@ -38,7 +38,6 @@ from hiercorr.inference.random_effects import (
 Array = NDArray[np.float64]
 
 LEAST_RESIDUAL_DF = 2
-COMPILED_FROM = 300_000  # pairs of a fit, for which compilation (6 s, once) pays
 _LARGEST_GROWTH = 100.0
 _MOST_RELATED = 1000  # related pairs that teach the growth
 _TOLERATED = 1.0  # loss of log likelihood
@@ -474,7 +473,7 @@ def regression_estimate(
     effects: SampleEffects,
     design: RegressionDesign,
     prior: RegressionPrior,
-    n_pairs: int | None = None,
+    compiled: bool = False,
 ) -> dict[str, Array]:
     r"""Estimate the contrast of every pair, with its p-value and standard error.
 
@@ -483,8 +482,8 @@ def regression_estimate(
     effects : SampleEffects
     design : RegressionDesign
     prior : RegressionPrior
-    n_pairs : int, optional
-        Number of pairs of the whole fit: compiled loops are used for many. None: those given.
+    compiled : bool
+        Use compiled loops, which pay for fits of many pairs.
 
     Returns
     -------
@@ -496,7 +495,7 @@ def regression_estimate(
     n = effects.value.shape[1]
     out = {name: np.full(n, np.nan) for name in ("difference", "se", "p_value")}
     out["tau"] = np.full((design.n_groups, n), np.nan)
-    if (n if n_pairs is None else n_pairs) >= COMPILED_FROM:
+    if compiled:
         _compiled(effects, design, prior, out)
         return out
     for start in range(0, n, _CHUNK):

@@ -19,6 +19,7 @@ import numpy as np
 from hiercorr.kernels import joint_units as units
 from hiercorr.kernels.bayes import log_prior
 from hiercorr.kernels.roots import (
+    adapt_row,
     cholesky,
     draw_gaussian,
     gram,
@@ -34,7 +35,6 @@ from hiercorr.runtime.compile import compiled
 
 LANES = 16  # cells whose Cholesky factors are computed side by side
 _FAST = {"reassoc", "contract"}  # sums may be reordered, so that loops vectorise
-_TARGET = 0.75  # acceptance that the step of a row is adapted to
 _ENOUGH = 30  # Newton steps
 
 
@@ -72,6 +72,40 @@ def expected(s, u, lam):
 
 
 @compiled(fastmath=_FAST)
+def _factorise_precisions(omega, curvature, first, root, inverse, acc):
+    """Fill the Cholesky factors of omega + diag(curvature) of cells side by side.
+
+    Parameters
+    ----------
+    omega : ndarray, shape (genes, genes)
+    curvature : ndarray, shape (genes, cells)
+    first : int
+        First cell.
+    root, inverse : ndarray, shape (genes, genes, LANES) and (genes, LANES)
+        Results: factors, and 1 over their diagonals.
+    acc : ndarray, shape (LANES,)
+        Workspace.
+    """
+    for i in range(len(omega)):
+        for j in range(i + 1):
+            for c in range(LANES):
+                acc[c] = omega[i, j]
+            if i == j:
+                for c in range(LANES):
+                    acc[c] += curvature[i, first + c]
+            for k in range(j):
+                for c in range(LANES):
+                    acc[c] -= root[i, k, c] * root[j, k, c]
+            if i == j:
+                for c in range(LANES):
+                    root[i, i, c] = np.sqrt(acc[c])
+                    inverse[i, c] = 1 / root[i, i, c]
+            else:
+                for c in range(LANES):
+                    root[i, j, c] = acc[c] * inverse[j, c]
+
+
+@compiled(fastmath=_FAST)
 def move_cells(rng, x, s, sample, unit, u, lam, curvature, mean, omegas):
     r"""Move the log rates of every cell by one Metropolis step; return the share accepted.
 
@@ -93,23 +127,7 @@ def move_cells(rng, x, s, sample, unit, u, lam, curvature, mean, omegas):
     moved = 0
     for a in range(0, n_cells, LANES):
         omega, pull = omegas[unit[sample[a]]], om[sample[a]]
-        for i in range(n_genes):
-            for j in range(i + 1):
-                for c in range(LANES):
-                    acc[c] = omega[i, j]
-                if i == j:
-                    for c in range(LANES):
-                        acc[c] += curvature[i, a + c]
-                for k in range(j):
-                    for c in range(LANES):
-                        acc[c] -= root[i, k, c] * root[j, k, c]
-                if i == j:
-                    for c in range(LANES):
-                        root[i, i, c] = np.sqrt(acc[c])
-                        inverse[i, c] = 1 / root[i, i, c]
-                else:
-                    for c in range(LANES):
-                        root[i, j, c] = acc[c] * inverse[j, c]
+        _factorise_precisions(omega, curvature, a, root, inverse, acc)
         for c in range(LANES):
             ratio[c] = 0.0
         for i in range(n_genes):
@@ -477,14 +495,7 @@ def move_rows(
                 new[j, t] = root[j, t]
             invert_root(root, inverse)
         if adapt > 0:
-            step[j] = min(max(h * np.exp(adapt * (accept - _TARGET)), 0.02), 1.0)
-            weight[j] += 1
-            average = np.empty((size, size))
-            for t in range(size):
-                for k in range(size):
-                    metric[j, t, k] += grad[t] * grad[k]
-                    average[t, k] = metric[j, t, k] / weight[j]
-            cholesky(average, c)
+            adapt_row(adapt, accept, grad, j, step, metric, weight, c)
 
 
 @compiled()
@@ -748,24 +759,10 @@ def follow_cells(
         for side in range(2):
             omega = omegas[k] if side == 0 else new_omegas[k]
             sign = -1.0 if side == 0 else 1.0
+            _factorise_precisions(omega, curvature, a, root, inverse, acc)
             for i in range(n_genes):
-                for j in range(i + 1):
-                    for c in range(LANES):
-                        acc[c] = omega[i, j]
-                    if i == j:
-                        for c in range(LANES):
-                            acc[c] += curvature[i, a + c]
-                    for t in range(j):
-                        for c in range(LANES):
-                            acc[c] -= root[i, t, c] * root[j, t, c]
-                    if i == j:
-                        for c in range(LANES):
-                            root[i, i, c] = np.sqrt(acc[c])
-                            inverse[i, c] = 1 / root[i, i, c]
-                            ratio[c] += sign * np.log(inverse[i, c])
-                    else:
-                        for c in range(LANES):
-                            root[i, j, c] = acc[c] * inverse[j, c]
+                for c in range(LANES):
+                    ratio[c] += sign * np.log(inverse[i, c])
             around = 0.0
             for i in range(n_genes):
                 pull = 0.0

@@ -23,6 +23,7 @@ import numpy as np
 
 from hiercorr.kernels.bayes import log_prior
 from hiercorr.kernels.roots import (
+    adapt_row,
     cholesky,
     gram,
     invert_root,
@@ -34,7 +35,6 @@ from hiercorr.kernels.roots import (
 from hiercorr.runtime.compile import compiled
 
 LARGEST = 1e8  # degrees of freedom: heterogeneity of 1e-4
-_TARGET = 0.75  # acceptance that the step of a row is adapted to
 
 
 @compiled()
@@ -201,6 +201,32 @@ def _newton_scale(rng, at, nu, a, b):
 
 
 @compiled()
+def _replace_column(k, column, coefficient, square, variance, matrix, inverse):
+    """Write row and column k of a covariance matrix, and of its inverse.
+
+    Parameters
+    ----------
+    k : int
+    column : ndarray, shape (genes - 1,)
+        Covariances of gene k with the others.
+    coefficient : ndarray, shape (genes - 1,)
+        Coefficients of the regression of gene k on the others.
+    square, variance : float
+        Variance of gene k, and what the regression leaves of it.
+    matrix, inverse : ndarray, shape (genes, genes)
+        Changed.
+    """
+    for i in range(len(matrix) - 1):
+        a = i + (i >= k)
+        matrix[a, k] = column[i]
+        matrix[k, a] = column[i]
+        inverse[a, k] = -coefficient[i] / variance
+        inverse[k, a] = inverse[a, k]
+    matrix[k, k] = square
+    inverse[k, k] = 1 / variance
+
+
+@compiled()
 def move_own(rng, root, own, around, size, df):
     r"""Move the matrices of all units given the deviations of their cells, a gene at a time.
 
@@ -285,14 +311,7 @@ def move_own(rng, root, own, around, size, df):
                         value += q[a, b] * move[j]
                         p[a, b] += move[i] * move[j] / v_new - beta[i] * beta[j] / v
                     column[i] = value
-                for i in range(g - 1):
-                    a = i + (i >= k)
-                    q[a, k] = column[i]
-                    q[k, a] = column[i]
-                    p[a, k] = -move[i] / v_new
-                    p[k, a] = p[a, k]
-                q[k, k] = square
-                p[k, k] = 1 / v_new
+                _replace_column(k, column, move, square, v_new, q, p)
             d = np.sqrt(q[k, k])
             pull = 0.0
             for i in range(g):
@@ -379,14 +398,7 @@ def move_common(rng, root, own, df, eta):
                     p[a, j + (j >= k)] += move[i] * move[j] / v_new - beta[i] * beta[j] / v
                 column[i] = value
                 square += value * move[i]
-            for i in range(g - 1):
-                a = i + (i >= k)
-                psi[a, k] = column[i]
-                psi[k, a] = column[i]
-                p[a, k] = -move[i] / v_new
-                p[k, a] = p[a, k]
-            psi[k, k] = square
-            p[k, k] = 1 / v_new
+            _replace_column(k, column, move, square, v_new, psi, p)
     new_scale = np.empty(g)
     for k in range(g):
         new_scale[k] = np.sqrt(psi[k, k])
@@ -475,14 +487,7 @@ def move_rows_given_rates(
                 new[j, t] = root[j, t]
             invert_root(root, inverse_common)
         if adapt > 0:
-            step[j] = min(max(h * np.exp(adapt * (accept - _TARGET)), 0.02), 1.0)
-            weight[j] += 1
-            average = np.empty((count, count))
-            for t in range(count):
-                for k in range(count):
-                    metric[j, t, k] += grad[t] * grad[k]
-                    average[t, k] = metric[j, t, k] / weight[j]
-            cholesky(average, c)
+            adapt_row(adapt, accept, grad, j, step, metric, weight, c)
 
 
 @compiled()

@@ -12,6 +12,8 @@ import numpy as np
 from hiercorr.kernels.bayes import log_prior
 from hiercorr.runtime.compile import compiled
 
+_TARGET = 0.75  # acceptance that the step of a row is adapted to
+
 
 @compiled()
 def cholesky(a, out):
@@ -156,3 +158,32 @@ def solve_root_transposed(root, v):
         for k in range(i + 1, len(v)):
             v[i] -= root[k, i] * v[k]
         v[i] /= root[i, i]
+
+
+@compiled()
+def adapt_row(adapt, accept, grad, j, step, metric, weight, root):
+    """Adapt the proposal of row j: its step to the acceptance, its metric to the gradient.
+
+    Parameters
+    ----------
+    adapt : float
+        Rate at which the log of the step changes.
+    accept : float
+        Probability with which the last proposal was accepted.
+    grad : ndarray, shape (k,)
+        Gradient of the log density where the proposal began.
+    j : int
+    step, metric, weight : ndarray, shape (rows,), (rows, k', k') with k' >= k, and (rows,)
+        Changed: step, sum of the outer products of gradients, and their number.
+    root : ndarray, shape (k, k)
+        Result: Cholesky factor of the mean of these products.
+    """
+    k = len(grad)
+    step[j] = min(max(step[j] * np.exp(adapt * (accept - _TARGET)), 0.02), 1.0)
+    weight[j] += 1
+    average = np.empty((k, k))
+    for t in range(k):
+        for i in range(k):
+            metric[j, t, i] += grad[t] * grad[i]
+            average[t, i] = metric[j, t, i] / weight[j]
+    cholesky(average, root)

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from hiercorr import kernels, moments
 from hiercorr.counts.counts import Counts
 from hiercorr.inference.meta_regression import (
-    COMPILED_FROM,
     LEAST_RESIDUAL_DF,
     RegressionDesign,
     RegressionPrior,
@@ -38,6 +37,7 @@ _LARGEST_SQUARE = 0.9  # of a correlation, in the variance
 _LEAST_GROWTH = 0.05
 _LARGEST_REST = 2.0  # of a variance, beyond what is known of it: more is noise of few counts
 _RELATED = 3.0  # standard errors of the correlation over all samples
+COMPILED_FROM = 300_000  # pairs of a fit, for which compilation (6 s, once) pays
 _PAIRS = 4096  # whose effects are computed at once
 
 
@@ -197,7 +197,7 @@ class RandomRegression:
                     t, first, sums, *sides, _RELATED, _LARGEST_SQUARE, parts, related, room
                 )
                 effects = SampleEffects(parts[0], parts[1], parts[2], parts[3], related)
-                found = regression_estimate(effects, self.design, self.prior, COMPILED_FROM)
+                found = regression_estimate(effects, self.design, self.prior, compiled=True)
                 for name, values in found.items():
                     out[name][..., t, first:] = values
 

@@ -20,17 +20,17 @@ def found():
     adata, _ = simulate_counts(4, 25, 3, mean=2.0, seed=1)
     model = model_of(adata, priors={"intercept": {"distribution": "normal", "sigma": 0.5}})
     options = {"draws": 100, "tune": 150, "chains": 2, "ranks": 39, "seed": 3}
-    return model, model.sbc(3, "gene0", "gene2", **options)
+    return model, model.sbc(6, "gene0", "gene2", **options)
 
 
 def test_ranks(found):
     model, ds = found
-    assert dict(ds.sizes) == {"replicate": 3, "parameter": 11}
+    assert dict(ds.sizes) == {"replicate": 6, "parameter": 11}
     assert {"zeta", "z_between", "tau", "sd_within[1]", "mean[0]"} <= set(ds["parameter"].values)
     assert 0 <= int(ds["rank"].min()) <= int(ds["rank"].max()) <= 39
     means = ds["truth"].sel(parameter="beta[0]")
     log_mean = np.log(model.counts.toarray()[:, 0].mean())
-    assert abs(float(means.mean()) - log_mean) < 4 * 0.5 / np.sqrt(3) + 0.5  # the user's means
+    assert abs(float(means.mean()) - log_mean) < 4 * 0.5 / np.sqrt(6) + 0.5  # the user's means
     with pytest.raises(hc.InputError, match="sbc needs one pair, and the model has 3 genes"):
         model.sbc(1)
     with pytest.raises(hc.InputError, match="ranks must be no more than 1,000"):

@@ -8,9 +8,7 @@ import statsmodels.api as sm
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
-from hiercorr.inference import meta_regression
 from hiercorr.inference.meta_regression import (
-    COMPILED_FROM,
     RegressionDesign,
     RegressionPrior,
     SampleEffects,
@@ -210,23 +208,9 @@ def test_compiled_loops_equal_array_operations(n_samples, k, grouped):
     found, design = rich_world(np.random.default_rng(n_samples), n_samples, k, grouped)
     prior = learn_regression_prior(found, design)
     plain = regression_estimate(found, design, prior)
-    compiled = regression_estimate(found, design, prior, n_pairs=COMPILED_FROM)
+    compiled = regression_estimate(found, design, prior, compiled=True)
     for name in ("difference", "se", "tau"):
         np.testing.assert_allclose(compiled[name], plain[name], rtol=1e-7, atol=1e-12, err_msg=name)
     np.testing.assert_allclose(compiled["p_value"], plain["p_value"], rtol=1e-5, atol=1e-300)
     assert np.isfinite(plain["p_value"]).mean() > 0.9
     assert np.nanmin(plain["p_value"]) < 0.01
-
-
-def test_the_pairs_of_the_whole_fit_decide_whether_loops_are_compiled(monkeypatch):
-    used = []
-    monkeypatch.setattr(
-        meta_regression.kernels.regression, "regress", lambda *args: used.append(args)
-    )
-    found, design = rich_world(np.random.default_rng(1), 8, 2, True, 100)
-    prior = learn_regression_prior(found, design)
-    regression_estimate(found, design, prior)
-    regression_estimate(found, design, prior, n_pairs=COMPILED_FROM - 1)
-    assert not used
-    regression_estimate(found, design, prior, n_pairs=COMPILED_FROM)
-    assert len(used) == 1

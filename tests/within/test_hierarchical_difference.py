@@ -5,7 +5,6 @@ import pytest
 
 import hiercorr as hc
 from hiercorr import kernels
-from hiercorr.inference import meta_regression
 from hiercorr.within import hierarchical_difference
 from hiercorr.within.hierarchical_difference import PairSums, sample_effects
 from tests.support import OPTIONS
@@ -59,9 +58,22 @@ def test_both_routes_of_a_whole_fit_agree(monkeypatch):
     """Array operations by chunk and compiled loops by row: same differences, p and tau."""
     data = two_arms(0.2, 0.6, n=5, cells=300, genes=40, seed=3)
     chunks = hc.differential(data, condition="arm", **OPTIONS).dataset
-    monkeypatch.setattr(meta_regression, "COMPILED_FROM", 0)
     monkeypatch.setattr(hierarchical_difference, "COMPILED_FROM", 0)
     rows = hc.differential(data, condition="arm", **OPTIONS).dataset
     assert np.nanmin(rows["p_value"]) < 1e-4
     for name in ("difference", "p_value", "difference_se", "group_tau"):
         np.testing.assert_allclose(rows[name], chunks[name], rtol=2e-4, atol=1e-6, err_msg=name)
+
+
+def test_the_pairs_of_the_whole_fit_decide_whether_loops_are_compiled(monkeypatch):
+    """40 genes have 780 pairs; tiles of many samples are small, also those of fits of millions."""
+    used = []
+    effects = kernels.regression.effects_of_row
+    monkeypatch.setattr(
+        kernels.regression, "effects_of_row", lambda *args: used.append(1) or effects(*args)
+    )
+    data = two_arms(0.2, 0.6, n=5, cells=100, genes=40, seed=3)
+    for limit, compiled in ((781, False), (780, True)):
+        monkeypatch.setattr(hierarchical_difference, "COMPILED_FROM", limit)
+        hc.differential(data, condition="arm", **OPTIONS)
+        assert bool(used) is compiled

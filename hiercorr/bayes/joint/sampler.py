@@ -6,10 +6,10 @@ A sweep moves
    posterior under a quadratic approximation of the cell's likelihood;
 2. means and covariance matrices given the log rates, from their conditional distributions: this
    mixes well where counts are high;
-3. each row of the Cholesky factor of the common covariance matrix with the standardised deviations
-   of the cells fixed, together with the gene's intercept (a Poisson regression), and the samples'
-   means with the deviations fixed: this mixes well where counts are low (interweaving, Yu & Meng
-   2011);
+3. each row of the Cholesky factor of the common covariance matrix, and the gene's intercept with
+   it, as a Poisson regression of the gene's counts on the standardised deviations of the cells,
+   which are held fixed; then the means of the samples, likewise: this mixes well where counts are
+   low (interweaving, Yu & Meng 2011);
 4. coefficients, effects of donors and the matrices :math:`\Sigma_B`, :math:`\Sigma_D`, several
    times.
 

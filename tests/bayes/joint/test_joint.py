@@ -211,7 +211,7 @@ def test_predictive_checks_take_joint_draws(panel):
     assert (found["p_observed"] > 0.01).all()
 
 
-def three_levels(seed, donors=30, per=3, cells=10):
+def three_levels(seed, donors=40, per=3, cells=30):
     """Correlation 0.9 between donors, -0.9 between their samples, 0.4 between cells."""
     rng = np.random.default_rng(seed)
 
@@ -246,7 +246,7 @@ def test_three_levels_and_a_covariate():
         ds = r.at(level).dataset
         assert ds["ci_lower"].values[0, 1] < truth < ds["ci_upper"].values[0, 1]
     assert r.at("between").dataset["ci_lower"].values[0, 1] > 0.2
-    assert r.at("samples").dataset["ci_upper"].values[0, 1] < -0.5
+    assert r.at("samples").dataset["ci_upper"].values[0, 1] < -0.7
     assert r.at("between").dataset.attrs["title"] == "Bayesian correlation, between donors"
     slope = r.coefficients("arm[T.b]").loc["a"]
     assert slope["beta_lower"] < 0.7 < slope["beta_upper"]
