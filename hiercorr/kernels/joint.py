@@ -34,7 +34,9 @@ from hiercorr.kernels.roots import (
 from hiercorr.runtime.compile import compiled
 
 LANES = 16  # cells whose Cholesky factors are computed side by side
-_FAST = {"reassoc", "contract"}  # sums may be reordered, so that loops vectorise
+# Sums may be reordered, so that loops vectorise. Never sum and store in one loop: it is vectorised
+# where memory addresses allow it only, and then rounded otherwise.
+_FAST = {"reassoc", "contract"}
 _ENOUGH = 30  # Newton steps
 
 
@@ -367,8 +369,10 @@ def _add_data_gradient(x, lam, y, starts, stops, unit, own, row, out):
     size, last = len(row), len(out) - 1
     a = np.zeros((len(own), size))
     for k in range(len(starts)):
+        v = 0.0
         for c in range(starts[k], stops[k]):
-            out[last] += x[c] - lam[c]
+            v += x[c] - lam[c]
+        out[last] += v
         for t in range(size):
             v = 0.0
             for c in range(starts[k], stops[k]):
@@ -394,6 +398,7 @@ def _moved_row(x, lam, y, starts, stops, unit, change, d, shift, rate):
                 shift[c] += r * y[t, c]
         for c in range(starts[k], stops[k]):
             rate[c] = lam[c] * _exp(shift[c])
+        for c in range(starts[k], stops[k]):
             value += x[c] * shift[c] - (rate[c] - lam[c])
     return value
 
