@@ -42,6 +42,7 @@ from hiercorr.errors import (
     valid_seed,
     whole_number,
 )
+from hiercorr.inference.credible import highest_density
 from hiercorr.kernels import bayes as kernels
 from hiercorr.results.result import CorrelationResult
 from hiercorr.runtime import blas
@@ -561,7 +562,7 @@ def _natural(fitted: _Target, z: Array, confidence: float) -> dict[str, Array]:
     """Summarise the correlation of unlogged expression."""
     sd = np.array([c.sd for c in fitted.curves])
     natural = natural_correlation(np.tanh(z), fitted.sd, sd)
-    lower, upper = tables.interval(natural, confidence)
+    lower, upper = highest_density(natural, confidence)
     return {
         "natural_correlation": natural.mean(0),
         "natural_lower": lower,
@@ -599,7 +600,7 @@ def _predicted(
     """
     tau = np.array([rng.choice(TAUS, len(z), p=m) for m in mass]).T
     new = np.tanh(z + tau * rng.standard_normal(tau.shape))
-    lower, upper = tables.interval(new, confidence)
+    lower, upper = highest_density(new, confidence)
     return {"tau2": mass @ TAUS**2, "prediction_lower": lower, "prediction_upper": upper}
 
 

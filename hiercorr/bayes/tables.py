@@ -16,6 +16,7 @@ from hiercorr.bayes.margin import Array
 from hiercorr.bayes.priors import Acting, Priors
 from hiercorr.bayes.setup import Intervals, Setup
 from hiercorr.counts.counts import Counts
+from hiercorr.inference.credible import highest_density
 from hiercorr.results import posterior
 from hiercorr.schema import Flag
 
@@ -25,28 +26,6 @@ ADVICE = (
     "raise draws= and tune=, or target_accept= (divergences); genes with few counts need stronger "
     "priors or more cells; see r_hat, ess_bulk and result.idata.sample_stats"
 )
-
-
-def interval(draws: Array, share: float) -> tuple[Array, Array]:
-    """Compute highest-density intervals.
-
-    Parameters
-    ----------
-    draws : ndarray, shape (n_draws, ...)
-    share : float
-        Proportion of the draws that the interval contains.
-
-    Returns
-    -------
-    lower, upper : ndarray
-    """
-    ordered = np.sort(draws, axis=0)
-    n = len(ordered)
-    inside = min(max(int(np.ceil(share * n)), 1), n - 1)
-    width = ordered[inside:] - ordered[: n - inside]
-    first = width.argmin(0)[None]
-    low = np.take_along_axis(ordered, first, 0)[0]
-    return low, np.take_along_axis(ordered, first + inside, 0)[0]
 
 
 def pair_summary(z: Array, share: float, rope: float) -> dict[str, Array]:
@@ -65,7 +44,7 @@ def pair_summary(z: Array, share: float, rope: float) -> dict[str, Array]:
     dict
     """
     rho = np.tanh(z)
-    low, high = interval(rho, share)
+    low, high = highest_density(rho, share)
     positive, negative = (z > 0).mean(0), (z < 0).mean(0)
     return {
         "correlation": rho.mean(0),
@@ -244,12 +223,12 @@ def _natural_and_predicted(values: Mapping[str, Array], confidence: float) -> di
     """Summarise the correlation of unlogged expression and predict that of a new sample."""
     n_pairs = values["zeta"].shape[-1]
     natural = values["natural"].reshape(-1, n_pairs)
-    low, high = interval(natural, confidence)
+    low, high = highest_density(natural, confidence)
     found = {"natural_correlation": natural.mean(0), "natural_lower": low, "natural_upper": high}
     if "tau" in values:
         new = values["new_sample"].reshape(-1, n_pairs)
         found |= {"tau2": (values["tau"].reshape(-1, n_pairs) ** 2).mean(0)}
-        found["prediction_lower"], found["prediction_upper"] = interval(new, confidence)
+        found["prediction_lower"], found["prediction_upper"] = highest_density(new, confidence)
     return found
 
 
@@ -258,7 +237,7 @@ def _of_covariates(values: Mapping[str, Array], confidence: float) -> dict[str, 
     found: dict[str, Array] = {}
     if "z_beta" in values:
         flat = _by_layer(values["z_beta"])
-        low, high = interval(flat, confidence)
+        low, high = highest_density(flat, confidence)
         positive = (flat > 0).mean(0)
         found = {
             "term_beta": flat.mean(0),
@@ -269,7 +248,7 @@ def _of_covariates(values: Mapping[str, Array], confidence: float) -> dict[str, 
         }
     if "within_group" in values:
         flat = _by_layer(values["within_group"])
-        low, high = interval(flat, confidence)
+        low, high = highest_density(flat, confidence)
         found |= {"group_correlation": flat.mean(0), "group_ci_lower": low, "group_ci_upper": high}
     return found
 
@@ -279,7 +258,7 @@ def _of_samples(values: Mapping[str, Array], confidence: float) -> dict[str, Arr
     if "natural_sample" not in values:
         return {}
     natural = _by_layer(values["natural_sample"])
-    low, high = interval(natural, confidence)
+    low, high = highest_density(natural, confidence)
     found = {
         "sample_natural_correlation": natural.mean(0),
         "sample_natural_lower": low,

@@ -11,6 +11,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from hiercorr.errors import InputError, text, unknown_name
+from hiercorr.inference.credible import highest_density
 from hiercorr.results import layout, pairs, posterior
 from hiercorr.results.computed import is_computed
 from hiercorr.results.feature_types import with_types
@@ -224,8 +225,12 @@ def coefficients(dataset: xr.Dataset, term: str | None) -> pd.DataFrame:
             "the coefficients are those of the correlation within samples: use "
             "result.at('within').coefficients()"
         )
+    if f"{posterior.DRAWS}beta" in dataset and "beta" not in dataset:
+        return _of_posteriors(dataset, term)
     if "coefficient" not in dataset.dims or "beta" not in dataset:
-        raise InputError("this result has no coefficients: fit Pseudobulk with a formula")
+        raise InputError(
+            "this result has no coefficients: fit Pseudobulk or BayesianCorrelation with a formula"
+        )
     names = [n for n in COEFFICIENT_VARIABLES if n in dataset]
     if term is None:
         table = dataset[names].to_dataframe().reset_index()
@@ -237,6 +242,42 @@ def coefficients(dataset: xr.Dataset, term: str | None) -> pd.DataFrame:
         return table.iloc[np.argsort(-(table["beta"] / table["beta_se"]).abs(), kind="stable")]
     size = -table["beta_statistic"].abs()
     return table.iloc[np.lexsort((size.fillna(0), table["beta_p_value"].fillna(2)))]
+
+
+def _of_posteriors(dataset: xr.Dataset, term: str | None) -> pd.DataFrame:
+    """Summarise the coefficients of both genes of each pair that has its own posterior."""
+    known = list(dataset["coefficient"].values)
+    if term is not None and term not in known:
+        raise unknown_name("coefficient", term, known)
+    order = ("coefficient", posterior.PAIR, posterior.MEMBER)
+    draws = dataset[f"{posterior.DRAWS}beta"].transpose("chain", "draw", *order).values
+    flat = draws.reshape(-1, *draws.shape[2:])
+    low, high = highest_density(flat, dataset.attrs["confidence"])
+    positive = (flat > 0).mean(0)
+    ends = np.stack([dataset[name].values for name in posterior.PAIR_GENES], 1)
+    values = {
+        "beta": flat.mean(0),
+        "beta_se": flat.std(0, ddof=1),
+        "beta_lower": low,
+        "beta_upper": high,
+        "beta_probability_of_direction": np.maximum(positive, 1 - positive),
+    }
+    genes = {"gene": ends.ravel(), "partner": ends[:, ::-1].ravel()}
+    each = [
+        pd.DataFrame(
+            {"coefficient": label, **genes, **{n: v[k].ravel() for n, v in values.items()}}
+        )
+        for k, label in enumerate(known)
+    ]
+    return _of_term(pd.concat(each).set_index(["coefficient", "gene", "partner"]), term)
+
+
+def _of_term(table: pd.DataFrame, term: str | None) -> pd.DataFrame:
+    """Return the rows of a coefficient, largest ratio to the standard error first."""
+    if term is None:
+        return table
+    table = table.loc[term]
+    return table.iloc[np.argsort(-(table["beta"] / table["beta_se"]).abs(), kind="stable")]
 
 
 def _of_pairs(dataset: xr.Dataset, term: str | None) -> pd.DataFrame:
@@ -251,11 +292,7 @@ def _of_pairs(dataset: xr.Dataset, term: str | None) -> pd.DataFrame:
     for k, label in enumerate(known):
         values = {n: dataset[f"term_{n}"].values[(k, *at)] for n in names}
         each.append(pd.DataFrame({"coefficient": label, "gene_a": a, "gene_b": b, **values}))
-    table = pd.concat(each).set_index(["coefficient", "gene_a", "gene_b"])
-    if term is None:
-        return table
-    table = table.loc[term]
-    return table.iloc[np.argsort(-(table["beta"] / table["beta_se"]).abs(), kind="stable")]
+    return _of_term(pd.concat(each).set_index(["coefficient", "gene_a", "gene_b"]), term)
 
 
 def contrasts(

@@ -34,6 +34,14 @@ def test_covariates_blocks_and_absent_genes():
     assert r.flag_counts()["absent_in_sample"] == 1
     beta = r.dataset["posterior_beta"].sel(coefficient="arm[T.b]").values[..., 0, 0]  # gene0
     assert beta.mean() == pytest.approx(1.0, abs=3 * float(beta.std()))
+    table = r.coefficients()
+    assert len(table) == 2 * 2  # coefficients and genes of the pair
+    row = table.loc[("arm[T.b]", "gene0", "gene1")]
+    assert row["beta"] == pytest.approx(float(beta.mean()))
+    assert row["beta_lower"] < row["beta"] < row["beta_upper"]
+    assert r.coefficients("arm[T.b]").index.names == ["gene", "partner"]
+    with pytest.raises(hc.InputError, match=r"unknown coefficient 'arm'; did you mean 'arm\[T\.b"):
+        r.coefficients("arm")
     share = r.dataset["posterior_share"].values[..., 0]
     assert ((share > 0) & (share < 1)).all()
     with pytest.raises(hc.InputError, match="fit_many has no block="):

@@ -6,7 +6,8 @@ import xarray as xr
 
 import hiercorr as hc
 from hiercorr.bayes.diagnostics import diagnose
-from hiercorr.bayes.tables import _natural_and_predicted, interval, projected
+from hiercorr.bayes.tables import _natural_and_predicted, projected
+from hiercorr.inference.credible import highest_density
 from hiercorr.simulate import simulate_counts
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::hiercorr.DataWarning")
@@ -78,7 +79,7 @@ def test_projection_is_the_nearest_correlation_matrix():
 
 def test_interval_is_the_shortest():
     draws = np.random.default_rng(0).exponential(size=(20000, 1))
-    low, high = interval(draws, 0.9)
+    low, high = highest_density(draws, 0.9)
     assert low[0] < 0.01
     assert high[0] == pytest.approx(-np.log(0.1), rel=0.05)
 

@@ -15,6 +15,7 @@ from hiercorr.bayes.joint.sampler import JointDraws, Varying, diagnostics
 from hiercorr.bayes.margin import Array
 from hiercorr.bayes.setup import Intervals, Setup
 from hiercorr.counts.counts import Counts
+from hiercorr.inference.credible import highest_density
 from hiercorr.schema import Flag, build_dataset
 from hiercorr.simulate import natural_correlation
 
@@ -98,7 +99,7 @@ def joint_dataset(
         if level == "within" and drawn.varying is not None:
             attrs |= _heterogeneity(drawn.varying.tau, intervals)
             attrs["note"] = f"{_of_tau(attrs, intervals)} {attrs['note']}"
-        low, high = tables.interval(_flat(drawn.sd[level]), intervals.confidence)
+        low, high = highest_density(_flat(drawn.sd[level]), intervals.confidence)
         gene |= {
             f"{level}_sd": _flat(drawn.sd[level]).mean(0),
             f"{level}_sd_lower": low,
@@ -151,7 +152,7 @@ def _failed_genes(drawn: JointDraws) -> NDArray[np.uint16]:
 
 def _heterogeneity(tau: Array, intervals: Intervals) -> dict[str, float]:
     """Summarise the heterogeneity, one number for all pairs."""
-    low, high = tables.interval(tau.reshape(-1, 1), intervals.confidence)
+    low, high = highest_density(tau.reshape(-1, 1), intervals.confidence)
     return {"tau": float(tau.mean()), "tau_lower": float(low[0]), "tau_upper": float(high[0])}
 
 
@@ -175,7 +176,7 @@ def _level(
     found = tables.pair_summary(flat, intervals.confidence, intervals.rope)
     checks = diagnostics(z)
     if level == "within" and drawn.varying is not None:
-        low, high = tables.interval(_flat(drawn.varying.pairs[0]), intervals.confidence)
+        low, high = highest_density(_flat(drawn.varying.pairs[0]), intervals.confidence)
         found |= {"prediction_lower": low, "prediction_upper": high}
         found["tau2"] = np.full(len(upper[0]), float((drawn.varying.tau**2).mean()))
         checks = _with_heterogeneity(checks, drawn.varying)
@@ -185,12 +186,12 @@ def _level(
     flag[contraction < tables.MIN_CONTRACTION] |= Flag.PRIOR_DOMINATED.bit
     found |= {**checks, "contraction": contraction}
     given = _flat(partial(matrix)[..., upper[0], upper[1]])
-    low, high = tables.interval(given, intervals.confidence)
+    low, high = highest_density(given, intervals.confidence)
     found |= {"partial_correlation": given.mean(0), "partial_lower": low, "partial_upper": high}
     if level == "within":
         sd = _flat(drawn.sd[level])
         natural = natural_correlation(np.tanh(flat), sd[:, upper[0]], sd[:, upper[1]])
-        low, high = tables.interval(natural, intervals.confidence)
+        low, high = highest_density(natural, intervals.confidence)
         found |= {
             "natural_correlation": natural.mean(0),
             "natural_lower": low,
@@ -235,7 +236,7 @@ def _note(
 
 def _coefficients(drawn: JointDraws, intervals: Intervals) -> dict[str, NDArray]:
     flat = _flat(drawn.coefficient)
-    low, high = tables.interval(flat, intervals.confidence)
+    low, high = highest_density(flat, intervals.confidence)
     positive = (flat > 0).mean(0)
     return {
         "beta": flat.mean(0),
