@@ -92,10 +92,10 @@ def _tail(z):
 
 @njit(inline="always", error_model="numpy")
 def _symmetric(z, skew):
-    """Transform z with this skewness of its distribution to a normal score (Wilson & Hilferty).
-
-    The transformation is exact for the mean of a gamma variable to the order of the skewness^2.
-    """
+    """Transform z to a normal score, see :func:`hiercorr.inference.posterior.symmetric`."""
+    limit = 1.0 / max(abs(z), 1e-12)
+    short = limit if skew > limit else (-limit if skew < -limit else skew)
+    skew = short if z * skew < 0.0 else skew
     g = skew if abs(skew) > 1e-4 else 1e-4
     base = 1.0 + 0.5 * g * z
     base = base if base > 1e-12 else 1e-12

@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
+from hiercorr.inference.posterior import symmetric
+
 Array = NDArray[np.float64]
 
 _DIFFER = 0.02  # proportion of the pairs of a panel that differ between donors
@@ -16,7 +18,6 @@ _NOISE = 1.25  # their smallest tau, in standard errors of the median donor
 _QUANTILES = 24
 _STEPS = 16
 _LEVELS = 25
-_LARGEST_SKEWNESS = 2.0  # to which the transformation to normal scores is good
 
 
 def hierarchical_power(
@@ -80,7 +81,7 @@ def hierarchical_power(
     posterior = 2 * posterior[:, None, :, None]
     sign = np.array([1.0, -1.0])[:, None, None]
     root = sign / np.sqrt(v)[:, None, None, None]
-    skew = skew[:, None, None, None]
+    skew = np.broadcast_to(skew[:, None, None, None], (len(skew), 2, _QUANTILES, 1))
     largest = 12 * math.sqrt(float(v.max()))
 
     def power(levels: Array) -> Array:
@@ -88,7 +89,7 @@ def hierarchical_power(
         high = np.full_like(low, largest)
         for _ in range(_STEPS):
             estimate = (low + high) / 2
-            z = np.abs(_symmetric(root * estimate, skew))
+            z = np.abs(symmetric(root * estimate, skew))
             beyond = (posterior * special.ndtr(-z)).sum(0) > levels
             low = np.where(beyond, estimate, low)
             high = np.where(beyond, high, estimate)
@@ -96,13 +97,6 @@ def hierarchical_power(
         return reached.mean(1).sum(0)
 
     return power, error
-
-
-def _symmetric(z: Array, skewness: Array) -> Array:
-    """Transform z with this skewness of its distribution to a normal score (Wilson & Hilferty)."""
-    g = np.clip(skewness, 1e-6, _LARGEST_SKEWNESS)
-    base = np.maximum(1 + 0.5 * g * z, 1e-12)
-    return np.where(skewness > 1e-4, 6 / g * (np.cbrt(base) - 1) + g / 6, z)
 
 
 def screened(

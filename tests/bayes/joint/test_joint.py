@@ -39,7 +39,7 @@ def test_two_genes_are_the_exact_pair():
     )
     model = model_of(adata)
     joint = model.fit(method="joint", draws=500, seed=1).dataset
-    pair = model.fit(draws=500, seed=1).dataset.isel(drawn_pair=0)
+    pair = model.fit(draws=500, tune=300, chains=2, seed=1).dataset.isel(drawn_pair=0)
 
     def values(dataset, name, *at):
         return np.asarray(dataset[f"posterior_{name}"].values, float)[(..., *at)]
@@ -76,7 +76,7 @@ def test_two_genes_with_heterogeneity_are_the_exact_pair():
     )
     model = model_of(adata, heterogeneity=True)
     joint = model.fit(method="joint", draws=1500, seed=1).dataset
-    pair = model.fit(draws=1500, tune=800, seed=1).dataset.isel(drawn_pair=0)
+    pair = model.fit(draws=1200, tune=500, chains=2, seed=1).dataset.isel(drawn_pair=0)
 
     def values(dataset, name, *at):
         return np.asarray(dataset[f"posterior_{name}"].values, float)[(..., *at)]
@@ -241,7 +241,7 @@ def three_levels(seed, donors=40, per=3, cells=30):
 
 def test_three_levels_and_a_covariate():
     model = model_of(three_levels(3), formula="~ arm + (1 | donor)")
-    r = model.fit(method="joint", draws=250, tune=200, seed=1)
+    r = model.fit(method="joint", draws=500, tune=200, seed=1)
     for level, truth in (("within", 0.4), ("between", 0.9), ("samples", -0.9)):
         ds = r.at(level).dataset
         assert ds["ci_lower"].values[0, 1] < truth < ds["ci_upper"].values[0, 1]
