@@ -391,7 +391,10 @@ VERBS = {
         "--quiet",
     ),
     "pseudobulk": ("fit", "{data}", "--model", "pseudobulk", *ONE),
-    "bayesian": ("fit", "{data}", "--model", "bayesian", "--genes", "FTL,CDK1,GENE7", *ONE),
+    "bayesian": (
+        *("fit", "{data}", "--model", "bayesian", "--genes", "FTL,CDK1,GENE7"),
+        *("--draws", "100", "--chains", "2", *ONE),
+    ),
     "by id": ("fit", "{data}", *("--target", TARGET_ID), *(a for a in ONE if a not in AGAIN)),
     "differential": ("differential", "{data}", "--condition", "arm", *ONE),
     "cell-types": ("cell-types", "{data}", "--types", "kind", *ONE),
