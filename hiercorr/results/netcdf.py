@@ -17,6 +17,8 @@ from hiercorr.results.integrity import seal_file
 from hiercorr.runtime.drafts import NEED
 from hiercorr.runtime.resources import gib
 
+_READ_BACK = 1 << 20  # bytes of the largest write after an error that is kept
+
 
 def write_netcdf(dataset: xr.Dataset, path: Path) -> None:
     """Write a dataset to a new netCDF-4 file with checksums.
@@ -79,11 +81,16 @@ def _reserve(file: Any, size: int) -> None:
 
 
 class _Guarded(io.RawIOBase):
-    """File that takes all writes, and keeps the first error of the disk for later."""
+    """File that takes all writes, and keeps the first error of the disk for later.
+
+    What HDF5 writes after the error must be read back as written, or it may end the process: it is
+    kept in memory, except large blocks of data, which are not read back.
+    """
 
     def __init__(self, file: Any) -> None:
         super().__init__()
         self._file, self._at = file, 0
+        self._kept: list[tuple[int, bytes]] = []  # position and bytes, in the order of writing
         self.size = 0
         self.error: OSError | None = None
 
@@ -122,10 +129,21 @@ class _Guarded(io.RawIOBase):
             self._file.seek(self._at)
             data = self._file.read(wanted)
         except OSError as error:
-            self.error, data = self.error or error, bytes(wanted)
+            self.error, data = self.error or error, b""
+        if self.error is not None:
+            data = self._with_kept(data.ljust(wanted, b"\0"))
         view[: len(data)] = data
         self._at += len(data)
         return len(data)
+
+    def _with_kept(self, data: bytes) -> bytes:
+        """Return bytes from the position on, with what was written after the error."""
+        found, begin = bytearray(data), self._at
+        for at, kept in self._kept:
+            low, high = max(at, begin), min(at + len(kept), begin + len(data))
+            if low < high:
+                found[low - begin : high - begin] = kept[low - at : high - at]
+        return bytes(found)
 
     def write(self, buffer: Any) -> int:
         """Write bytes at the position; a failure is kept in `error`."""
@@ -137,6 +155,8 @@ class _Guarded(io.RawIOBase):
                 done += self._file.write(view[done:])
         except OSError as error:
             self.error = error
+        if self.error is not None and n <= _READ_BACK:
+            self._kept.append((self._at, bytes(view)))
         self._at += n
         self.size = max(self.size, self._at)
         return n

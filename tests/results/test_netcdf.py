@@ -1,5 +1,6 @@
 """netCDF files on a disk that is full: an error, and the result is still there."""
 
+import io
 import os
 import subprocess
 import sys
@@ -7,6 +8,7 @@ import sys
 import pytest
 
 import hiercorr as hc
+from hiercorr.results import netcdf
 from tests.support import TESTS
 
 SCRIPT = """
@@ -62,3 +64,22 @@ def test_other_errors_of_writing_are_not_hidden(result, tmp_path):
     with pytest.raises(TypeError):
         odd.save(tmp_path / "r.nc")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_written_after_an_error_is_read_back(tmp_path):
+    class Full(io.FileIO):
+        def write(self, data):
+            if self.tell() >= 10:
+                raise OSError(28, "No space left on device")
+            return super().write(data[: 10 - self.tell()])
+
+    with Full(tmp_path / "f", "w+b") as file:
+        guarded = netcdf._Guarded(file)
+        guarded.write(b"0123456789abcdef")
+        guarded.seek(4)
+        guarded.write(b"XY")
+        guarded.seek(20)
+        guarded.write(b"z")
+        guarded.seek(0)
+        assert guarded.read(21) == b"0123XY6789abcdef\0\0\0\0z"
+        assert guarded.error.errno == 28
