@@ -16,8 +16,8 @@ from validation.populations import Population, draw, unequal_cells
 from validation.screens import OPTIONS
 
 CLAIM = (
-    "The default's intervals are narrower than the jackknife's at every setting, and 95% intervals cover at least 95% of independent "
-    "pairs. Of related pairs they cover at least 90% where the standard deviation between donors is 0.1 or less, but where it is 0.2 "
+    "The default's 95% and 99% intervals are narrower than the jackknife's at every setting, and 80% intervals at most 2% wider (with 12 "
+    "donors). 95% intervals cover at least 95% of independent pairs. Of related pairs they cover at least 90% where the standard deviation between donors is 0.1 or less, but where it is 0.2 "
     "only 84% with 3 donors, 87% with 6 and 91% with 12, where the jackknife's cover 93%. A 95% prediction interval holds the "
     "correlation of a new donor in at least 93%, 88% and 80% where the standard deviation is 0, 0.1 and 0.2."
 )
@@ -135,7 +135,7 @@ def verdict(table: pd.DataFrame) -> list[str]:
     keys = ["donors", "mean", "unequal", "tau", "pairs", "level"]
     wide = table.pivot_table(index=keys, columns="method", values="width")
     for at, r in wide.iterrows():
-        if r["hierarchical"] > r["jackknife"]:
+        if r["hierarchical"] > (1.02 if at[-1] < 0.9 else 1.0) * r["jackknife"]:
             where = _where(dict(zip(keys, at, strict=True)))
             out.append(f"the jackknife's intervals are narrower, {where}")
     return out
