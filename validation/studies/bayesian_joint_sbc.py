@@ -53,6 +53,8 @@ def grid(quick: bool) -> pd.DataFrame:
         (3, 8, 2, 20, "none"),
         (2, 6, 1, 40, "tau"),
         (2, 6, 1, 40, "wrong prior"),
+        (5, 6, 1, 25, "tau"),
+        (3, 8, 2, 20, "tau"),
     ]
     columns = ["genes", "samples", "per_donor", "cells", "heterogeneity"]
     return pd.DataFrame(rows[3:4] if quick else rows, columns=columns)
