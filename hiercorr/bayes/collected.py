@@ -167,7 +167,7 @@ def observed(counts: Counts, cells: Cells, population: Population) -> xr.Dataset
                 "cell",
                 np.repeat(np.arange(cells.n_samples), np.diff(cells.starts)),
             ),
-            f"{known}design": (("sample", "coefficient"), population.design),
+            f"{known}design": (("sample", "coefficient"), population.stated_design),
         },
         {"cell": cell_names(counts)},
     )
@@ -214,6 +214,9 @@ def variables(draws: Sequence[Draws] | Sequence[PriorDraws], setup: Setup) -> di
         ("beta", "coefficient"),
     ):
         out[name] = np.stack([getattr(d, field) for d in draws], -2)
+    out["beta"] = np.moveaxis(
+        setup.population.stated_coefficients(np.moveaxis(out["beta"], -2, -3)), -3, -2
+    )
     if setup.sd_per_sample:
         for name in ("omega", "sd_sample"):
             out[name] = np.stack([_given(getattr(d, name)) for d in draws], -2)
@@ -221,7 +224,7 @@ def variables(draws: Sequence[Draws] | Sequence[PriorDraws], setup: Setup) -> di
     return out
 
 
-def from_latent(trace: Any) -> xr.Dataset:
+def from_latent(trace: Any, population: Population) -> xr.Dataset:
     """Convert draws of the latent model, which are joint draws of all pairs.
 
     Variables of a single gene have the dimension ``gene``; otherwise as :func:`stack_pairs`.
@@ -241,7 +244,8 @@ def from_latent(trace: Any) -> xr.Dataset:
         "natural": natural_correlation(np.tanh(zeta), sd[..., upper[0]], sd[..., upper[1]]),
     }
     genes = {"sd_within": sd, "sd_between": post["sd_between"].values}
-    genes |= {"mean": post["mean"].values, "beta": post["beta"].values}
+    beta = population.stated_coefficients(post["beta"].values)
+    genes |= {"mean": post["mean"].values, "beta": beta}
     dims = ("chain", "draw")
     out: dict[str, Any] = {f"{posterior.DRAWS}{k}": ((*dims, PAIR), v) for k, v in pairs.items()}
     for name, values in genes.items():

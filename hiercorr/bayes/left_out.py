@@ -22,7 +22,7 @@ from scipy import special, stats
 from hiercorr.bayes.margin import MEAN_SD, Array, Cells
 from hiercorr.bayes.pair import TYPICAL_OMEGA, Pair, make_pair, margin_of, z_profile
 from hiercorr.bayes.sampling import Draws, Settings, sample_pair
-from hiercorr.bayes.setup import Population, Setup
+from hiercorr.bayes.setup import Setup
 from hiercorr.kernels import bayes as kernels
 from hiercorr.results.posterior import arviz_groups
 
@@ -234,12 +234,11 @@ def without_donor(pair: Pair, setup: Setup, donor: int) -> tuple[Pair, Setup]:
     population = setup.population
     blocks = np.unique(population.block[kept], return_inverse=True)[1].astype(np.int64)
     z = population.z
-    left = Population(
-        population.design[kept],
-        blocks,
-        population.formula,
-        population.coefficients,
-        None if z is None else replace(z, design=z.design[kept]),
+    left = replace(
+        population,
+        design=population.design[kept],
+        block=blocks,
+        z=None if z is None else replace(z, design=z.design[kept]),
     )
     cells = pair.cells
     spans = [np.arange(cells.starts[c], cells.starts[c + 1]) for c in kept]

@@ -238,7 +238,7 @@ def _latent(cells: Cells, setup: Setup, options: PanelOptions, seed: int) -> xr.
     settings = options.settings
     model = latent_model(cells, setup.population, setup.priors)
     trace = sampling.sample_model(model, settings, settings.target_accept, seed)
-    return from_latent(trace)
+    return from_latent(trace, setup.population)
 
 
 @dataclass(frozen=True)

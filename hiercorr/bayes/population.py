@@ -83,7 +83,10 @@ def population_of(
         check_block(block, table, varying, counts.obs.columns)
         codes = _block_codes(block, table[block])
     z = _z_regression(correlation_formula, table, varying, codes, block)
-    return design, Population(design.matrix, codes, design.formula, tuple(design.names), z)
+    centre = design.matrix[:, 1:].mean(0)
+    matrix = np.concatenate([design.matrix[:, :1], design.matrix[:, 1:] - centre], 1)
+    names = tuple(design.names)
+    return design, Population(matrix, codes, design.formula, names, z, tuple(centre.tolist()))
 
 
 def _z_regression(

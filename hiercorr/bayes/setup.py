@@ -59,7 +59,8 @@ class Population:
     Attributes
     ----------
     design : ndarray, shape (n_samples, n_coefficients)
-        Design matrix, intercept first.
+        Design matrix, intercept first; the other columns are centred, so that the prior of the
+        intercept is that of the average sample whatever the origin of a covariate.
     block : ndarray of int64, shape (n_samples,)
         Block of each sample; all different if samples are independent.
     formula : str
@@ -68,6 +69,8 @@ class Population:
         Names of the coefficients.
     z : ZRegression, optional
         Covariates of the Fisher z within samples. None: there are none.
+    centre : tuple of float
+        Means of the columns after the first, before they were centred. Empty: all are 0.
     """
 
     design: NDArray[np.float64]
@@ -75,6 +78,35 @@ class Population:
     formula: str = "~ 1"
     coefficients: tuple[str, ...] = ("Intercept",)
     z: ZRegression | None = None
+    centre: tuple[float, ...] = ()
+
+    @property
+    def stated_design(self) -> NDArray[np.float64]:
+        """Design matrix of the formula, not centred."""
+        design = self.design.copy()
+        design[:, 1:] += self._centre
+        return design
+
+    def stated_coefficients(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Convert coefficients of the centred design to those of the formula.
+
+        Parameters
+        ----------
+        values : ndarray, shape (..., n_coefficients, n_genes)
+
+        Returns
+        -------
+        ndarray
+            The same, but the first is the value where all covariates are 0.
+        """
+        values = np.array(values)
+        values[..., 0, :] -= np.einsum("k,...kg->...g", self._centre, values[..., 1:, :])
+        return values
+
+    @property
+    def _centre(self) -> NDArray[np.float64]:
+        n = self.design.shape[1] - 1
+        return np.array(self.centre) if self.centre else np.zeros(n)
 
     @property
     def n_blocks(self) -> int:

@@ -301,9 +301,10 @@ def _used_columns(text: str, table: pd.DataFrame) -> pd.DataFrame:
                 "the formula if they are labels"
             )
         if table[name].nunique() == 1:  # a factor of one level would silently drop out
+            value = table[name].iloc[0]
+            value = value.item() if isinstance(value, np.generic) else value
             raise InputError(
-                f"column {name!r} is constant ({table[name].iloc[0]!r} in all {len(table)} rows); "
-                "drop it"
+                f"column {name!r} is constant ({value!r} in all {len(table)} rows); drop it"
             )
     used = table[needed].copy()
     for name in needed:

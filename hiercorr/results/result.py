@@ -679,7 +679,8 @@ class CorrelationResult:
         """Tabulate the regression coefficients (and contrasts) of a model with a formula.
 
         Those of a :class:`hiercorr.BayesianCorrelation` with ``correlation_formula=`` are of the
-        Fisher z within samples of each pair of genes: differences of z between groups. Where each
+        Fisher z within samples of each pair of genes: differences of z between groups; with
+        ``formula=`` too, those of the means are ``result.at("between").coefficients()``. Where each
         pair has its own posterior, those of a gene's log mean are listed once per partner; a joint
         fit has one of each gene.
 

@@ -184,6 +184,8 @@ def sample_table(dataset: xr.Dataset, gene_a: str | None, gene_b: str | None) ->
     first, second = (gene_a, gene_b) if gene_b is not None else (None, gene_a)
     name, row = pairs.row_of(dataset, first if first is not None else layout.target_of(dataset))
     other = pairs.known_gene(dataset, second)
+    if other == name:
+        raise InputError(f"{name!r} is given twice: name two different genes")
     if other not in row["gene"].values:
         raise InputError(f"{name!r} and {other!r} are not among the listed pairs")
     pair = row.sel(gene=other)
@@ -220,6 +222,8 @@ def coefficients(dataset: xr.Dataset, term: str | None) -> pd.DataFrame:
     """Tabulate the regression coefficients of one term, or of all terms."""
     if "term_beta" in dataset:
         return _of_pairs(dataset, term)
+    if "term_beta_within" in dataset and f"{posterior.DRAWS}beta" in dataset:
+        return _of_posteriors(dataset, term)
     if "term_beta_within" in dataset:
         raise InputError(
             "the coefficients are those of the correlation within samples: use "

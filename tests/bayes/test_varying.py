@@ -70,8 +70,11 @@ def test_groups_and_coefficients(fitted):
     assert float(inside.mean()) == pytest.approx(0.8, abs=0.02)
     with pytest.raises(hc.InputError, match="unknown coefficient 'arm'"):
         r.coefficients("arm")
-    with pytest.raises(hc.InputError, match="at\\('within'\\)"):
-        r.at("between").coefficients()
+    of_means = r.at("between").coefficients()
+    assert of_means.index.names == ["coefficient", "gene", "partner"]
+    assert set(of_means.index.get_level_values("coefficient")) == {"Intercept"}
+    with pytest.raises(hc.InputError, match="'gene0' is given twice"):
+        r.sample_table("gene0", "gene0")
     assert "correlation[a]" in r.top("gene0").columns
 
 

@@ -21,14 +21,16 @@ differences fixed. Last, tau changes with the standardised differences fixed and
 follow, as :func:`hiercorr.kernels.joint.follow_cells` says: up to the approximation, for which the
 Metropolis step corrects, it then moves as if the log rates were integrated out.
 
-Proposals adapt during the warm-up only. Draws are thinned as far as convergence needs: whenever the
-wanted number of draws is reached and some parameter that is reported has not converged, every
-second draw is kept and the chains go on with twice the thinning.
+Proposals adapt during the warm-up only. Draws are thinned as far as convergence needs: where some
+parameter that is reported has not converged, the chains go on as much longer as its effective
+sample size suggests, with twice the thinning once twice the wanted number of draws is stored. Of
+the stored draws the wanted number is kept, evenly spaced.
 """
 
 from __future__ import annotations
 
 import itertools
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,6 +50,7 @@ from hiercorr.runtime.workers import over_ranges
 SWEEPS = 5  # of a step of the warm-up, and of a kept draw at first
 MOST = 64  # times as much thinning at most
 _RATE = 0.05  # of the adaptation of steps
+_MARGIN, _LEAST_LONGER = 1.1, 1.25  # of the length of chains that have not converged
 _PIECES = 20  # calls of the kernel between two checks of convergence: where progress is shown
 
 
@@ -147,21 +150,33 @@ def sample_joint(
             _run(model, running, steps, 1, _RATE, None)
         for chain in running:
             _settle(chain, model.cells[0])
-        kept = [_space(model, draws) for _ in running]
-        done, thinning = 0, first
+        kept = [_space(model, 2 * draws) for _ in running]
+        done, stop, thinning = 0, draws, first
         while True:
-            edges = np.linspace(done, draws, _PIECES + 1).astype(int)
+            edges = np.linspace(done, stop, _PIECES + 1).astype(int)
             label = f"draws of {SWEEPS * thinning} sweeps"
             for a, b in shown(list(itertools.pairwise(edges)), _PIECES, progress, label):
                 part = [[values[a:b] for values in k] for k in kept]
                 _run(model, running, (b - a) * SWEEPS * thinning, SWEEPS * thinning, 0.0, part)
-            found = _assembled(model, kept, SWEEPS * thinning, np.random.default_rng(new))
+            chosen = np.linspace(0, stop - 1, draws).round().astype(int)
+            some = [[values[chosen] for values in k] for k in kept]
+            sweeps = round(SWEEPS * thinning * stop / draws)
+            found = _assembled(model, some, sweeps, np.random.default_rng(new))
             if found.converged or thinning >= most:
                 return found
-            done, thinning = (draws + 1) // 2, 2 * thinning
-            for k in kept:
-                for values in k:
-                    values[:done] = values[::2].copy()
+            done, longer = stop, _longer(found)
+            while done * longer > 2 * draws and thinning < most:
+                done, thinning = (done + 1) // 2, 2 * thinning
+                for k in kept:
+                    for values in k:
+                        values[:done] = values[: 2 * done : 2].copy()
+            stop = min(max(math.ceil(done * longer), draws), 2 * draws)
+
+
+def _longer(found: JointDraws) -> float:
+    """Return how many times as long chains are to be that have not converged."""
+    enough = _MARGIN * MIN_ESS / found.ess if found.ess > 0 else math.inf
+    return min(max(enough, _LEAST_LONGER if found.r_hat <= MAX_R_HAT else 2.0), 4.0)
 
 
 def _run(
@@ -229,7 +244,8 @@ def _assembled(
         matrix = (root @ np.swapaxes(root, -1, -2))[square]
         matrix[..., np.arange(len(back)), np.arange(len(back))] = 1.0
         correlation[level], sd[level] = matrix, scale[..., back]
-    mean, coefficient = mean[..., back], coefficient[..., back]
+    mean = mean[..., back]
+    coefficient = model.population.stated_coefficients(coefficient[..., back])
     checked = [*map(_vector, correlation.values()), *sd.values(), mean, coefficient]
     varying = None
     if model.heterogeneity:

@@ -256,6 +256,25 @@ def test_three_levels_and_a_covariate():
     assert "another between the samples" in methods_text(r)
 
 
+@pytest.mark.parametrize("method", ["joint", "marginal"])
+def test_the_origin_of_a_covariate_does_not_matter(method):
+    covariates = {"age": (list(np.arange(8.0)), 0.4)}
+    adata, _ = simulate_counts(8, 30, 2, mean=3.0, within=0.5, covariates=covariates, seed=1)
+    adata.obs["year"] = adata.obs["age"] + 2016
+    options = {"draws": 150, "tune": 150, "chains": 2, "seed": 1, "method": method}
+    table, between = {}, {}
+    for name in ("age", "year"):
+        r = model_of(adata, formula=f"~ {name}").fit(progress=False, **options)
+        table[name] = r.coefficients()["beta"]
+        between[name] = r.at("between").dataset["correlation"].values[0, 1]
+    slope = table["age"].loc["age"].to_numpy()
+    assert (np.abs(slope - 0.4) < 0.25).any()
+    np.testing.assert_allclose(table["year"].loc["year"], slope, atol=0.03)
+    assert between["year"] == pytest.approx(between["age"], abs=0.2)
+    shifted = table["age"].loc["Intercept"].to_numpy() - 2016 * table["year"].loc["year"].to_numpy()
+    np.testing.assert_allclose(table["year"].loc["Intercept"], shifted, atol=0.3)
+
+
 def test_draws_do_not_depend_on_threads():
     adata, _ = simulate_counts(4, 40, 3, mean=1.0, seed=5)
     model = model_of(adata)
