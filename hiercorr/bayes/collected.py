@@ -207,16 +207,10 @@ def variables(draws: Sequence[Draws] | Sequence[PriorDraws], setup: Setup) -> di
             for d in draws
         ]
     out = {name: np.stack(values, -1) for name, values in each.items()}
-    for name, field in (
-        ("sd_within", "sd_within"),
-        ("sd_between", "sd_between"),
-        ("mean", "mean"),
-        ("beta", "coefficient"),
-    ):
-        out[name] = np.stack([getattr(d, field) for d in draws], -2)
-    out["beta"] = np.moveaxis(
-        setup.population.stated_coefficients(np.moveaxis(out["beta"], -2, -3)), -3, -2
-    )
+    for name in ("sd_within", "sd_between", "mean"):
+        out[name] = np.stack([getattr(d, name) for d in draws], -2)
+    stated = setup.population.stated_coefficients
+    out["beta"] = np.stack([stated(d.coefficient) for d in draws], -2)
     if setup.sd_per_sample:
         for name in ("omega", "sd_sample"):
             out[name] = np.stack([_given(getattr(d, name)) for d in draws], -2)

@@ -496,7 +496,8 @@ class BayesianCorrelation(Specified):
 
         The model has coordinates (gene, sample, coefficient, cell) and the observed variable
         ``counts`` (cell, gene), so that ``pm.compute_log_likelihood`` and
-        ``pm.sample_posterior_predictive`` work.
+        ``pm.sample_posterior_predictive`` work. Its ``beta`` belong to centred columns of the
+        formula: the intercept is that of the average sample.
 
         Parameters
         ----------

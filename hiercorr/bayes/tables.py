@@ -16,7 +16,7 @@ from hiercorr.bayes.margin import Array
 from hiercorr.bayes.priors import Acting, Priors
 from hiercorr.bayes.setup import Intervals, Setup
 from hiercorr.counts.counts import Counts
-from hiercorr.inference.credible import highest_density
+from hiercorr.inference.credible import coefficient_summary, highest_density
 from hiercorr.results import posterior
 from hiercorr.schema import Flag
 
@@ -236,16 +236,8 @@ def _of_covariates(values: Mapping[str, Array], confidence: float) -> dict[str, 
     """Summarise the coefficients of z, and the correlation of each group, as (..., pair)."""
     found: dict[str, Array] = {}
     if "z_beta" in values:
-        flat = _by_layer(values["z_beta"])
-        low, high = highest_density(flat, confidence)
-        positive = (flat > 0).mean(0)
-        found = {
-            "term_beta": flat.mean(0),
-            "term_beta_se": flat.std(0, ddof=1),
-            "term_beta_lower": low,
-            "term_beta_upper": high,
-            "term_beta_probability_of_direction": np.maximum(positive, 1 - positive),
-        }
+        of_terms = coefficient_summary(_by_layer(values["z_beta"]), confidence)
+        found = {f"term_{name}": summary for name, summary in of_terms.items()}
     if "within_group" in values:
         flat = _by_layer(values["within_group"])
         low, high = highest_density(flat, confidence)

@@ -128,7 +128,7 @@ def symmetric(z: Array, skew: Array) -> Array:
     with which a sum of Poisson counts can be there: a larger one comes from few cells with large
     counts, of which the short tail shows nothing.
     """
-    limit = np.divide(1.0, np.abs(z), out=np.full_like(z, np.inf), where=z != 0.0)
+    limit = 1.0 / np.maximum(np.abs(z), 1e-12)
     skew = np.where(z * skew < 0.0, np.clip(skew, -limit, limit), skew)
     small = np.abs(skew) < _NEGLIGIBLE_SKEW
     g = np.where(small, _NEGLIGIBLE_SKEW, skew)

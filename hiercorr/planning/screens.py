@@ -81,7 +81,7 @@ def hierarchical_power(
     posterior = 2 * posterior[:, None, :, None]
     sign = np.array([1.0, -1.0])[:, None, None]
     root = sign / np.sqrt(v)[:, None, None, None]
-    skew = np.broadcast_to(skew[:, None, None, None], (len(skew), 2, _QUANTILES, 1))
+    skew = skew[:, None, None, None]
     largest = 12 * math.sqrt(float(v.max()))
 
     def power(levels: Array) -> Array:

@@ -11,7 +11,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from hiercorr.errors import InputError, text, unknown_name
-from hiercorr.inference.credible import highest_density
+from hiercorr.inference.credible import coefficient_summary
 from hiercorr.results import layout, pairs, posterior
 from hiercorr.results.computed import is_computed
 from hiercorr.results.feature_types import with_types
@@ -222,15 +222,13 @@ def coefficients(dataset: xr.Dataset, term: str | None) -> pd.DataFrame:
     """Tabulate the regression coefficients of one term, or of all terms."""
     if "term_beta" in dataset:
         return _of_pairs(dataset, term)
-    if "term_beta_within" in dataset and f"{posterior.DRAWS}beta" in dataset:
+    if f"{posterior.DRAWS}beta" in dataset and "beta" not in dataset:
         return _of_posteriors(dataset, term)
     if "term_beta_within" in dataset:
         raise InputError(
             "the coefficients are those of the correlation within samples: use "
             "result.at('within').coefficients()"
         )
-    if f"{posterior.DRAWS}beta" in dataset and "beta" not in dataset:
-        return _of_posteriors(dataset, term)
     if "coefficient" not in dataset.dims or "beta" not in dataset:
         raise InputError(
             "this result has no coefficients: fit Pseudobulk or BayesianCorrelation with a formula"
@@ -249,31 +247,26 @@ def coefficients(dataset: xr.Dataset, term: str | None) -> pd.DataFrame:
 
 
 def _of_posteriors(dataset: xr.Dataset, term: str | None) -> pd.DataFrame:
-    """Summarise the coefficients of both genes of each pair that has its own posterior."""
+    """Summarise draws: of both genes of each pair with its own posterior, or of each gene."""
     known = list(dataset["coefficient"].values)
     if term is not None and term not in known:
         raise unknown_name("coefficient", term, known)
-    order = ("coefficient", posterior.PAIR, posterior.MEMBER)
-    draws = dataset[f"{posterior.DRAWS}beta"].transpose("chain", "draw", *order).values
-    flat = draws.reshape(-1, *draws.shape[2:])
-    low, high = highest_density(flat, dataset.attrs["confidence"])
-    positive = (flat > 0).mean(0)
-    ends = np.stack([dataset[name].values for name in posterior.PAIR_GENES], 1)
-    values = {
-        "beta": flat.mean(0),
-        "beta_se": flat.std(0, ddof=1),
-        "beta_lower": low,
-        "beta_upper": high,
-        "beta_probability_of_direction": np.maximum(positive, 1 - positive),
-    }
-    genes = {"gene": ends.ravel(), "partner": ends[:, ::-1].ravel()}
+    draws = dataset[f"{posterior.DRAWS}beta"]
+    dims, genes = ["gene"], {"gene": draws["gene"].values} if "gene" in draws.dims else {}
+    if not genes:
+        dims = [posterior.PAIR, posterior.MEMBER]
+        ends = np.stack([dataset[name].values for name in posterior.PAIR_GENES], 1)
+        genes = {"gene": ends.ravel(), "partner": ends[:, ::-1].ravel()}
+    values = draws.transpose("chain", "draw", "coefficient", *dims).values
+    flat = values.reshape(-1, *values.shape[2:])
+    summary = coefficient_summary(flat, dataset.attrs["confidence"])
     each = [
         pd.DataFrame(
-            {"coefficient": label, **genes, **{n: v[k].ravel() for n, v in values.items()}}
+            {"coefficient": label, **genes, **{n: v[k].ravel() for n, v in summary.items()}}
         )
         for k, label in enumerate(known)
     ]
-    return _of_term(pd.concat(each).set_index(["coefficient", "gene", "partner"]), term)
+    return _of_term(pd.concat(each).set_index(["coefficient", *genes]), term)
 
 
 def _of_term(table: pd.DataFrame, term: str | None) -> pd.DataFrame:

@@ -2,8 +2,10 @@
 
 import numpy as np
 import pytest
+import xarray as xr
 
 import hiercorr as hc
+from hiercorr.results import tables
 
 
 def test_tables(result, one):
@@ -40,3 +42,21 @@ def test_tables(result, one):
     ):
         with pytest.raises(hc.InputError, match=text):
             call()
+
+
+def test_draws_of_one_coefficient_per_gene():
+    draws = np.random.default_rng(0).normal([[1.0, -2.0], [0.5, 0.0]], 0.1, (2, 300, 2, 2))
+    dataset = xr.Dataset(
+        {"posterior_beta": (("chain", "draw", "coefficient", "gene"), draws)},
+        {"coefficient": ["Intercept", "age"], "gene": ["A", "B"]},
+        {"confidence": 0.9},
+    )
+    table = tables.coefficients(dataset, None)
+    assert table.index.names == ["coefficient", "gene"]
+    np.testing.assert_allclose(table["beta"], draws.mean((0, 1)).ravel())
+    age = tables.coefficients(dataset, "age")
+    assert list(age.index) == ["A", "B"]  # strongest evidence first
+    inside = (draws[..., 1, 0] >= age.loc["A", "beta_lower"]) & (
+        draws[..., 1, 0] <= age.loc["A", "beta_upper"]
+    )
+    assert inside.mean() == pytest.approx(0.9, abs=0.01)

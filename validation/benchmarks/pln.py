@@ -22,6 +22,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from validation.studies.bayesian_joint_coverage import varied
+
 GENES, DONORS, CELLS = 10, 6, 300
 MEANS = (0.3, 5.0)
 SEEDS = (1,)
@@ -44,15 +46,6 @@ sd = np.sqrt(np.diag(c))
 print("FOUND" + json.dumps({"correlation": (c / np.outer(sd, sd)).tolist(), "sd": sd.tolist(),
       "seconds": time.perf_counter() - wall, "cpu_seconds": time.process_time() - start}))
 """
-
-
-def varied(z: np.ndarray, tau: float, rng: np.random.Generator) -> np.ndarray:
-    while True:
-        noise = np.triu(tau * rng.standard_normal(z.shape), 1)
-        r = np.tanh(z + noise + noise.T)
-        np.fill_diagonal(r, 1.0)
-        if np.linalg.eigvalsh(r)[0] > 0.02:
-            return r
 
 
 def simulated(tau: float, seed: int) -> dict[str, np.ndarray]:

@@ -15,7 +15,7 @@ from hiercorr.bayes.joint.sampler import JointDraws, Varying, diagnostics
 from hiercorr.bayes.margin import Array
 from hiercorr.bayes.setup import Intervals, Setup
 from hiercorr.counts.counts import Counts
-from hiercorr.inference.credible import highest_density
+from hiercorr.inference.credible import coefficient_summary, highest_density
 from hiercorr.schema import Flag, build_dataset
 from hiercorr.simulate import natural_correlation
 
@@ -111,7 +111,7 @@ def joint_dataset(
         pair=found["within"],
         gene=gene,
         sample=tables.sample_variables(counts),
-        coefficient=_coefficients(drawn, intervals),
+        coefficient=coefficient_summary(_flat(drawn.coefficient), intervals.confidence),
         coefficient_names=setup.population.coefficients,
         beta_units="natural log",
         attrs=attrs,
@@ -232,19 +232,6 @@ def _note(
         f"{k.removeprefix('prior_')} {v}" for k, v in attributes.items() if k.startswith("prior_")
     )
     return " ".join([*notes, f"Priors: {priors}."])
-
-
-def _coefficients(drawn: JointDraws, intervals: Intervals) -> dict[str, NDArray]:
-    flat = _flat(drawn.coefficient)
-    low, high = highest_density(flat, intervals.confidence)
-    positive = (flat > 0).mean(0)
-    return {
-        "beta": flat.mean(0),
-        "beta_se": flat.std(0, ddof=1),
-        "beta_lower": low,
-        "beta_upper": high,
-        "beta_probability_of_direction": np.maximum(positive, 1 - positive),
-    }
 
 
 def _posterior(drawn: JointDraws) -> dict[str, Any]:
