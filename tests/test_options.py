@@ -337,6 +337,7 @@ MODELS = {
             "tune": ("long", 5, NONE),
             "chains": ("two", 1, NONE),
             **TARGET,
+            "method": (3, "latent", NONE),
         },
     ),
     "BayesianCorrelation.pymc_model": (

@@ -14,6 +14,7 @@ from hiercorr.bayes.generative import PriorDraws, draw_parameters
 from hiercorr.bayes.margin import Array, Cells
 from hiercorr.bayes.pair import Pair, slope_sd
 from hiercorr.bayes.population import cell_names
+from hiercorr.bayes.refinement import grid_error
 from hiercorr.bayes.sampling import STATISTICS, Draws, sampler_statistics
 from hiercorr.bayes.setup import Population, Setup
 from hiercorr.counts.counts import Counts
@@ -48,8 +49,8 @@ class DrawnPair:
         Points of the sums over log rates.
     coefficient_mean, coefficient_sd : ndarray, shape (2, n_coefficients)
         Priors of the coefficients.
-    coarse : bool
-        See :class:`hiercorr.bayes.pair.Pair`.
+    grid_error : float
+        See :func:`hiercorr.bayes.refinement.grid_error`.
     """
 
     genes: tuple[int, int]
@@ -57,12 +58,13 @@ class DrawnPair:
     grid: Grid
     coefficient_mean: Array
     coefficient_sd: Array
-    coarse: bool
+    grid_error: float
 
     @classmethod
     def of(cls, genes: tuple[int, int], pair: Pair, draws: Draws) -> DrawnPair:
         """Keep the parts of a pair that enter a result."""
-        return cls(genes, draws, pair.grid, pair.coefficient_mean, pair.coefficient_sd, pair.coarse)
+        prior = (pair.coefficient_mean, pair.coefficient_sd)
+        return cls(genes, draws, pair.grid, *prior, grid_error(pair, draws))
 
 
 def stack_pairs(pairs: Sequence[DrawnPair], setup: Setup) -> xr.Dataset:

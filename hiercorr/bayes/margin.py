@@ -21,8 +21,7 @@ NODES = 8  # of the Gauss rule over log depth that replaces cells with equal cou
 REACH = 4.5  # standard deviations that a grid extends to both sides of a sample's mean
 MEAN_SD = 1.5  # prior sd of a sample's log mean around the gene's; keeps means of no counts finite
 MAX_POINTS = 161
-ROUNDING = 0.0005  # share of the variance of log rates that the spacing of a grid may add
-COARSE = 1.3  # times MAX_POINTS that a grid may ask for without a flag
+ROUNDING = 0.0001  # share of the variance of log rates that the spacing of a grid may add
 _MARGIN_POINTS = 801  # of the grid of one gene
 
 Array = NDArray[np.float64]
@@ -274,7 +273,7 @@ def largest_spacing(x: Array, weight: Array, sd: float) -> float:
     Where it is narrower than the spacing h, only the nearest grid point counts: the log rate is
     rounded, which adds the variance :math:`h^2/12` and attenuates the correlation. Wider ones are
     integrated, with a relative error of :math:`2 e^{-2\pi^2\omega^2/h^2}`. The mean over cells of
-    the product of both is at most 0.0005 of the variance of the log rates.
+    the product of both is at most 0.0001 of the variance of the log rates.
 
     Parameters
     ----------
@@ -286,7 +285,7 @@ def largest_spacing(x: Array, weight: Array, sd: float) -> float:
     values, which = np.unique(x, return_inverse=True)
     share = np.bincount(which, weight) / weight.sum()
     square = 1 / (values + 1 / sd**2)
-    low, high = 0.05 * sd, 2 * sd
+    low, high = 0.02 * sd, 2 * sd
     for _ in range(30):
         middle = float(np.sqrt(low * high))
         rounded = np.minimum(2 * np.exp(-2 * np.pi**2 * square / middle**2), 1.0)

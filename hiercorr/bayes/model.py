@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 
 from hiercorr.bayes import predictive
 from hiercorr.bayes.calibration import CalibrationOptions, calibration
-from hiercorr.bayes.joint.fit import JointOptions, fit_joint
+from hiercorr.bayes.joint.fit import JointOptions, fit_joint, predicted_joint_time
 from hiercorr.bayes.many import ManyOptions, fit_many, partner_names
 from hiercorr.bayes.models import latent_model, marginal_model
 from hiercorr.bayes.pair import Pair
@@ -263,7 +263,8 @@ class BayesianCorrelation(Specified):
             matrix within samples varies between donors, with one tau for all its correlations
             (``hiercorr.bayes.joint.model``). A step of its `tune` is 5
             sweeps; it goes on, thinning the draws, until R-hat is at most 1.01 and the effective
-            sample size at least 400 for every parameter, at most 64 times as long. ``"latent"``:
+            sample size at least 400 for every parameter, at most 64 times as long; not with fewer
+            than 800 draws in all chains, which cannot have as many effective ones. ``"latent"``:
             one model of all genes with the expression of every cell as a parameter, by NUTS,
             without blocks, for models with ``heterogeneity=False``; a reference for small panels.
         confidence : float
@@ -285,6 +286,9 @@ class BayesianCorrelation(Specified):
             ``fisher_z``, ``ci_lower`` and ``ci_upper`` the interval. ``ess_bulk``, ``ess_tail`` and
             ``r_hat`` are the worst over all parameters on which the level's results rest:
             correlations, heterogeneity, standard deviations, means of samples and predictions.
+            The flag ``coarse_grid`` marks pairs whose log likelihood, where the grids over log
+            rates are refined, changes with a standard deviation over draws of more than 0.1;
+            attribute ``grid_error`` has the largest.
             ``.idata`` returns the draws.
             A joint fit adds ``partial_correlation`` (given the other genes), and standard
             deviations and coefficients with intervals (``gene_table()``, ``coefficients()``);
@@ -339,9 +343,15 @@ class BayesianCorrelation(Specified):
             return fit_panel(counts, self._setup, options)
 
     def predicted_seconds(
-        self, draws: int = 1000, tune: int = 400, chains: int = 4, *, target: str | None = None
+        self,
+        draws: int = 1000,
+        tune: int = 400,
+        chains: int = 4,
+        *,
+        target: str | None = None,
+        method: str = "marginal",
     ) -> float:
-        """Predict the time of :meth:`fit` on this machine, from a short run of up to 3 pairs.
+        """Predict the time of :meth:`fit` on this machine, from a short run.
 
         Parameters
         ----------
@@ -349,6 +359,9 @@ class BayesianCorrelation(Specified):
             As for :meth:`fit`.
         target : str, optional
             As for :meth:`fit`.
+        method : {"marginal", "joint"}
+            ``"marginal"``: some gradients of up to 3 pairs are timed. ``"joint"``: some sweeps are
+            timed; how many are needed until convergence is typical of the number of genes.
 
         Returns
         -------
@@ -365,6 +378,11 @@ class BayesianCorrelation(Specified):
         >>> 0.1 < model.predicted_seconds() < 1000
         True
         """
+        one_of("method", method, ("marginal", "joint"))
+        if method == "joint":
+            without_effect(target=(target, None, "method='marginal'"))
+            self._setup.check_pairs_only("method='joint'")
+            return predicted_joint_time(self.counts, self._setup, draws, tune, chains)
         if target is not None:
             text("target", target)
             target = str(self._reader.named(target))
@@ -496,8 +514,8 @@ class BayesianCorrelation(Specified):
 
         The model has coordinates (gene, sample, coefficient, cell) and the observed variable
         ``counts`` (cell, gene), so that ``pm.compute_log_likelihood`` and
-        ``pm.sample_posterior_predictive`` work. Its ``beta`` belong to centred columns of the
-        formula: the intercept is that of the average sample.
+        ``pm.sample_posterior_predictive`` work. Its ``beta`` belong to columns of the formula that
+        are centred and divided by their range: the intercept is that of the average sample.
 
         Parameters
         ----------

@@ -31,8 +31,6 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from hiercorr.bayes.margin import (
-    COARSE,
-    MAX_POINTS,
     Array,
     Cells,
     Margin,
@@ -195,8 +193,6 @@ class Pair:
         Approximate posterior standard deviations.
     arguments : tuple
         Arguments of the kernel after the vector and its gradient.
-    coarse : bool
-        Whether the correlation is too close to 1, or counts are too large, for the finest grid.
     """
 
     cells: Cells
@@ -217,7 +213,6 @@ class Pair:
     initial: Array
     spread: Array
     arguments: tuple
-    coarse: bool
 
     @property
     def unit(self) -> NDArray[np.int64]:
@@ -384,7 +379,6 @@ def make_pair(
         initial=initial,
         spread=spread,
         arguments=arguments,
-        coarse=max(m.points(finest, narrow) for m in margins) > COARSE * MAX_POINTS,
     )
 
 

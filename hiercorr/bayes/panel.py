@@ -21,6 +21,7 @@ from hiercorr.bayes.margin import Cells
 from hiercorr.bayes.models import latent_model
 from hiercorr.bayes.pair import Pair, make_pair, margin_of
 from hiercorr.bayes.population import cells_of
+from hiercorr.bayes.refinement import LARGEST_ERROR
 from hiercorr.bayes.sampling import Draws, Settings
 from hiercorr.bayes.setup import MAX_GENES, Intervals, Setup
 from hiercorr.counts.counts import Counts
@@ -85,23 +86,25 @@ def fit_panel(counts: Counts, setup: Setup, options: PanelOptions) -> Correlatio
     cells = cells_of(counts)
     if options.method == "latent":
         seed = int(np.random.default_rng(options.seed).integers(2**31))
-        drawn, coarse = _latent(cells, setup, options, seed), np.zeros(len(pairs), bool)
+        drawn, error = _latent(cells, setup, options, seed), np.zeros(len(pairs))
     else:
         found = _stored_or_drawn(counts, cells, setup, options, pairs)
         drawn = stack_pairs(found, setup)
-        coarse = np.array([p.coarse for p in found])
+        error = np.array([p.grid_error for p in found])
     seconds = round(time.perf_counter() - started, 2)
     drawn = drawn.merge(observed(counts, cells, setup.population))
-    dataset = _dataset(counts, setup, options, _Drawn(pairs, target, drawn, coarse))
+    dataset = _dataset(counts, setup, options, _Drawn(pairs, target, drawn, error))
     failed = int(((dataset["flag"].values & int(Flag.NOT_CONVERGED)) > 0).sum())
     if failed:
         failed //= 1 if target is not None else 2
         worst = dataset.attrs["worst_parameter"]
+        some = "1 pair" if failed == 1 else f"{failed} pairs"
         warn(
-            f"{failed} pairs flagged not_converged (fewest effective draws: {worst}): "
-            f"{tables.ADVICE}",
+            f"{some} flagged not_converged (fewest effective draws: {worst}): {tables.ADVICE}",
             EstimationWarning,
         )
+    if options.method == "marginal":
+        dataset = dataset.assign_attrs(grid_error=float(error.max()))
     return CorrelationResult(dataset.assign_attrs(seconds=seconds))
 
 
@@ -248,7 +251,7 @@ class _Drawn:
     pairs: list[tuple[int, int]]
     target: int | None
     draws: xr.Dataset
-    coarse: NDArray[np.bool_]
+    grid_error: NDArray[np.float64]
 
 
 def _dataset(counts: Counts, setup: Setup, options: PanelOptions, found: _Drawn) -> xr.Dataset:
@@ -258,7 +261,8 @@ def _dataset(counts: Counts, setup: Setup, options: PanelOptions, found: _Drawn)
     levels, attrs = tables.both_levels(found.draws, setup, acting, options.intervals)
     gene_flag = tables.gene_flags(counts, setup.priors)
     first, second = np.array(found.pairs).T
-    coarse = np.where(found.coarse, Flag.COARSE_GRID.bit, np.uint16(0))
+    exact = found.grid_error <= LARGEST_ERROR
+    coarse = np.where(exact, np.uint16(0), Flag.COARSE_GRID.bit)
     for table in levels.values():
         table["flag"] = table["flag"] | coarse | gene_flag[first] | gene_flag[second]
     arranged, more = tables.arranged(levels, counts.n_genes, found.target, gene_flag)

@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from hiercorr.bayes.cost import minutes, predicted_seconds
-from hiercorr.bayes.margin import Cells
+from hiercorr.bayes.margin import Array, Cells
 from hiercorr.bayes.models import Coordinates
 from hiercorr.bayes.pair import Pair, make_pair, margin_of
 from hiercorr.bayes.setup import Population, Setup, ZRegression
@@ -61,7 +61,12 @@ def population_of(
         If there are too few samples or donors for a formula, or the blocks are not usable.
     """
     table, varying = sample_table(counts.obs, counts.starts, counts.samples)
-    design = sample_design(formula, table, varying, None)
+    try:
+        design = sample_design(formula, table, varying, None)
+    except InputError as error:
+        if correlation_formula is None:
+            raise
+        raise InputError(f"formula: {error}") from error
     n, k = design.matrix.shape
     if n < k + 2:
         raise InputError(
@@ -83,10 +88,18 @@ def population_of(
         check_block(block, table, varying, counts.obs.columns)
         codes = _block_codes(block, table[block])
     z = _z_regression(correlation_formula, table, varying, codes, block)
-    centre = design.matrix[:, 1:].mean(0)
-    matrix = np.concatenate([design.matrix[:, :1], design.matrix[:, 1:] - centre], 1)
+    matrix, centre, scale = _scaled(design.matrix)
     names = tuple(design.names)
-    return design, Population(matrix, codes, design.formula, names, z, tuple(centre.tolist()))
+    return design, Population(
+        matrix, codes, design.formula, names, z, tuple(centre.tolist()), tuple(scale.tolist())
+    )
+
+
+def _scaled(matrix: Array) -> tuple[Array, Array, Array]:
+    """Centre the columns after the first and divide them by their range; return both, too."""
+    rest = matrix[:, 1:]
+    centre, scale = rest.mean(0), np.ptp(rest, 0)
+    return np.concatenate([matrix[:, :1], (rest - centre) / scale], 1), centre, scale
 
 
 def _z_regression(
@@ -123,14 +136,15 @@ def _z_regression(
         levels = in_order(design.table[column])
         names += [f"{column}={v}" if len(factors) > 1 else str(v) for v in levels]
         rows.append(design.level_rows(column, levels))
-    centre = design.matrix[:, 1:].mean(0)
+    matrix, centre, scale = _scaled(design.matrix)
     return ZRegression(
         design.formula,
         tuple(design.names[1:]),
-        design.matrix[:, 1:] - centre,
+        matrix[:, 1:],
         centre,
+        scale,
         tuple(names),
-        np.concatenate(rows)[:, 1:] - centre,
+        (np.concatenate(rows)[:, 1:] - centre) / scale,
     )
 
 

@@ -26,26 +26,29 @@ class ZRegression:
     names : tuple of str
         Names of the slopes, that is, of all coefficients but the intercept.
     design : ndarray, shape (n_samples, n_slopes)
-        Covariates, centred over the samples: zeta is the mean of z over the samples.
-    centre : ndarray, shape (n_slopes,)
-        Means of the covariates over the samples.
+        Covariates, centred over the samples, so that zeta is the mean of z over the samples, and
+        divided by their range.
+    centre, scale : ndarray, shape (n_slopes,)
+        Means and ranges of the covariates over the samples.
     groups : tuple of str
         Names of the groups, the levels of the factors of the formula.
     group_rows : ndarray, shape (n_groups, n_slopes)
-        Centred covariates of each group, other columns averaged over the samples.
+        Centred and scaled covariates of each group, other columns averaged over the samples.
     """
 
     formula: str
     names: tuple[str, ...]
     design: NDArray[np.float64]
     centre: NDArray[np.float64]
+    scale: NDArray[np.float64]
     groups: tuple[str, ...]
     group_rows: NDArray[np.float64]
 
     def coefficients(self, zeta: NDArray, slopes: NDArray) -> NDArray[np.float64]:
         """Return the coefficients, intercept first, from zeta (...) and slopes (..., slope)."""
-        intercept = zeta - slopes @ self.centre
-        return np.concatenate([intercept[..., None], slopes], -1)
+        stated = slopes / self.scale
+        intercept = zeta - stated @ self.centre
+        return np.concatenate([intercept[..., None], stated], -1)
 
     def of_groups(self, zeta: NDArray, slopes: NDArray) -> NDArray[np.float64]:
         """Return the Fisher z of a typical sample of each group, shape (..., group)."""
@@ -59,8 +62,9 @@ class Population:
     Attributes
     ----------
     design : ndarray, shape (n_samples, n_coefficients)
-        Design matrix, intercept first; the other columns are centred, so that the prior of the
-        intercept is that of the average sample whatever the origin of a covariate.
+        Design matrix, intercept first; the other columns are centred and divided by their range,
+        so that neither the origin nor the unit of a covariate matters: the prior of the intercept
+        is that of the average sample.
     block : ndarray of int64, shape (n_samples,)
         Block of each sample; all different if samples are independent.
     formula : str
@@ -69,8 +73,8 @@ class Population:
         Names of the coefficients.
     z : ZRegression, optional
         Covariates of the Fisher z within samples. None: there are none.
-    centre : tuple of float
-        Means of the columns after the first, before they were centred. Empty: all are 0.
+    centre, scale : tuple of float
+        Means and ranges of the columns after the first. Empty: all are 0 and 1.
     """
 
     design: NDArray[np.float64]
@@ -79,16 +83,17 @@ class Population:
     coefficients: tuple[str, ...] = ("Intercept",)
     z: ZRegression | None = None
     centre: tuple[float, ...] = ()
+    scale: tuple[float, ...] = ()
 
     @property
     def stated_design(self) -> NDArray[np.float64]:
-        """Design matrix of the formula, not centred."""
+        """Design matrix of the formula, neither centred nor scaled."""
         design = self.design.copy()
-        design[:, 1:] += self._centre
+        design[:, 1:] = design[:, 1:] * self._or(self.scale, 1.0) + self._or(self.centre, 0.0)
         return design
 
     def stated_coefficients(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Convert coefficients of the centred design to those of the formula.
+        """Convert coefficients of the centred and scaled design to those of the formula.
 
         Parameters
         ----------
@@ -100,13 +105,13 @@ class Population:
             The same, but the first is the value where all covariates are 0.
         """
         values = np.array(values)
-        values[..., 0, :] -= np.einsum("k,...kg->...g", self._centre, values[..., 1:, :])
+        values[..., 1:, :] /= self._or(self.scale, 1.0)[:, None]
+        centre = self._or(self.centre, 0.0)
+        values[..., 0, :] -= np.einsum("k,...kg->...g", centre, values[..., 1:, :])
         return values
 
-    @property
-    def _centre(self) -> NDArray[np.float64]:
-        n = self.design.shape[1] - 1
-        return np.array(self.centre) if self.centre else np.zeros(n)
+    def _or(self, values: tuple[float, ...], default: float) -> NDArray[np.float64]:
+        return np.array(values) if values else np.full(self.design.shape[1] - 1, default)
 
     @property
     def n_blocks(self) -> int:

@@ -284,16 +284,19 @@ def _used_columns(text: str, table: pd.DataFrame) -> pd.DataFrame:
         missing = np.flatnonzero(table[name].isna().to_numpy())
         if len(missing):
             raise InputError(
-                f"column {name!r} is missing for {len(missing)} rows, e.g. "
-                f"{table.index[missing[0]]!r}; fill it or leave them out with subset="
+                f"column {name!r} is missing for {_rows(table, missing)}; fill it or leave them "
+                "out with subset="
             )
         infinite = _infinite(table[name])
         if len(infinite):
             raise InputError(
-                f"column {name!r} is infinite in {len(infinite)} rows, e.g. "
-                f"{table.index[infinite[0]]!r}; correct it or leave them out with subset="
+                f"column {name!r} is infinite in {_rows(table, infinite)}; correct it or leave "
+                "them out with subset="
             )
         one_name_each("column", name, table[name])
+        if pd.api.types.is_datetime64_any_dtype(table[name]):
+            days = f"(obs[{name!r}] - obs[{name!r}].min()).dt.days"
+            raise InputError(f"column {name!r} has dates: use a number, e.g. {days}, or labels")
         if name in as_they_are and _are_objects(table[name]):
             raise InputError(
                 f"column {name!r} has numbers of the type object, which would be labels of groups: "
@@ -310,6 +313,11 @@ def _used_columns(text: str, table: pd.DataFrame) -> pd.DataFrame:
     for name in needed:
         used[name] = _plain(used[name])
     return used
+
+
+def _rows(table: pd.DataFrame, rows: NDArray[np.int64]) -> str:
+    first = repr(table.index[rows[0]])
+    return first if len(rows) == 1 else f"{len(rows)} rows, e.g. {first}"
 
 
 def _are_objects(values: pd.Series) -> bool:
@@ -377,8 +385,9 @@ def sample_design(
     for name in formulas.columns(text):
         if name in varying and name not in table:
             raise InputError(
-                f"column {name!r} varies within samples, so it is not a covariate of samples; "
-                "aggregate it to one value per sample in obs first, or leave it out of the formula"
+                f"column {name!r} varies within samples, so it is not a covariate of samples "
+                "(cells without a value count as different); aggregate it to one value per sample "
+                "in obs first, or leave it out of the formula"
             )
         kind = pd.api.types.infer_dtype(table[name]) if name in table else ""
         labels = kind in ("string", "categorical")
@@ -415,5 +424,11 @@ def _explain(matrix: NDArray[np.float64], names: list[str], k: int, aliased: lis
     weight = np.linalg.lstsq(matrix[:, before], matrix[:, k], rcond=None)[0]
     parts = [names[j] for j, w in zip(before, weight, strict=True) if abs(w) > 1e-8]
     if not parts or parts == ["Intercept"]:
+        low, high = matrix[:, k].min(), matrix[:, k].max()
+        if low < high:
+            return (
+                f"{names[k]!r} is nearly constant, from {low:.10g} to {high:.10g} (if that is "
+                f"right, subtract {low:.10g} from it)"
+            )
         return f"{names[k]!r} is constant over the rows"
     return f"{names[k]!r} is a combination of {', '.join(repr(n) for n in parts)}"

@@ -831,13 +831,15 @@ def move_df_with_cells(
     own,
     df,
     prior,
+    info,
+    observed,
     new_u,
     new_lam,
 ):
     """Move the degrees of freedom of the units' matrices, with which all log rates follow."""
     n, g, _ = own.shape
     new_own = np.empty_like(own)
-    new, ratio = units.other_df(rng, df, own, new_own)
+    new, ratio = units.other_df(rng, df, own, info, observed, new_own)
     if new == df[0]:
         return False
     omegas, new_omegas = np.empty_like(own), np.empty_like(own)
@@ -914,7 +916,9 @@ def sweep_chain(
         cells), sums of lam and u over the warm-up; accepted moves of cells, of the covariances
         within (or the degrees of freedom), between, of units and their common correlations; then
         metric, weight, scale, step and accepted moves of the rows (see :func:`move_rows`) with the
-        standardised deviations fixed, and the same with the log rates fixed: changed in place.
+        standardised deviations fixed, and the same with the log rates fixed; information and
+        observations of the approximation of the units' likelihood, and sums over the warm-up
+        (units, genes, genes; see :func:`hiercorr.kernels.joint_units.other_df`): changed in place.
     kept : tuple
         Arrays of the kept draws, first dimension sweeps // thin: roots within, between and of
         donors, mean, coefficient, tau, correlations of units.
@@ -925,7 +929,8 @@ def sweep_chain(
     u, lam, mean, coefficient, effect, root, root_between, root_donor, own, df = state
     curvature, pseudo, total_lam, total_u, moved = tuning[:5]
     metric, weight, scale, step, moved_rows = tuning[5:10]
-    metric_u, weight_u, scale_u, step_u, moved_rows_u = tuning[10:]
+    metric_u, weight_u, scale_u, step_u, moved_rows_u = tuning[10:15]
+    info, observed, total_own, weight_own = tuning[15:]
     n_units, g, _ = own.shape
     e, rate = np.empty_like(u), np.empty_like(mean)
     new_u, new_lam = np.empty_like(u), np.empty_like(u)
@@ -978,6 +983,8 @@ def sweep_chain(
                 own,
                 df,
                 prior_tau,
+                info,
+                observed,
                 new_u,
                 new_lam,
             )
@@ -1037,6 +1044,8 @@ def sweep_chain(
         if adapt > 0:
             total_lam += lam
             total_u += u
+            if varies:
+                units.add_entries(own, df, info, total_own, weight_own)
         elif (k + 1) % thin == 0:
             d = (k + 1) // thin - 1
             kept[0][d] = root

@@ -511,14 +511,18 @@ def _add_rates_gradient(root, own, inverse, white, size, j, out):
 
 
 @compiled()
-def other_df(rng, df, own, new_own):
-    """Propose other degrees of freedom; fill `new_own` and return them with the log ratio.
+def other_df(rng, df, own, info, observed, new_own):
+    r"""Propose other degrees of freedom; fill `new_own` and return them with the log ratio.
 
-    The normal entries of the inverse of A stay, and chi ones their distance from the mean.
+    The entries b of the inverse of A follow. Below the diagonal, :math:`t = b / \sqrt m` is normal
+    with mean 0 and variance 1 / m. If its likelihood is that of an observation t' (`observed`) with
+    information I (`info`, both (units, genes, genes)), its conditional distribution has the mean
+    :math:`t' I / (I + m)` and the variance :math:`1 / (I + m)`: its standardised distance from that
+    mean stays. Entries of the diagonal, chi, keep their distance from the mean.
     """
     n, g, _ = own.shape
     at = df[0]
-    new = at * np.exp(2.0 * rng.random() * rng.standard_normal())
+    new = at * np.exp(4.0 * rng.random() * rng.standard_normal())
     inverse = np.empty((g, g))
     ratio = 0.0
     if not 0.01 < new < LARGEST:
@@ -526,6 +530,13 @@ def other_df(rng, df, own, new_own):
     for s in range(n):
         invert_root(own[s], inverse)
         for i in range(g):
+            for j in range(i):
+                b, h = inverse[i, j], info[s, i, j]
+                pull = h * observed[s, i, j]
+                factor = np.sqrt((h + at) / (h + new))
+                t = pull / (h + new) + factor * (b / np.sqrt(at) - pull / (h + at))
+                inverse[i, j] = np.sqrt(new) * t
+                ratio += 0.5 * (b * b - inverse[i, j] ** 2) + np.log(factor * np.sqrt(new / at))
             old = inverse[i, i]
             value = old + np.sqrt(new + i) - np.sqrt(at + i)
             if not value > 0:
@@ -569,13 +580,13 @@ def move_df(rng, root, own, around, size, df, prior, repeats):
         for i in range(g):
             for j in range(i + 1):
                 own[s, i, j] *= factor
-    density = 0.0
+    density, nothing = 0.0, np.zeros_like(own)
     for s in range(n):
         root_of_unit(root, own[s], unit, rows)
         _whitened(unit, around[s], inverse, white)
         density += _log_likelihood(unit, white, size[s])
     for _ in range(repeats):
-        new, ratio = other_df(rng, df, own, new_own)
+        new, ratio = other_df(rng, df, own, nothing, nothing, new_own)
         if new == df[0]:
             continue
         value = 0.0
@@ -588,3 +599,16 @@ def move_df(rng, root, own, around, size, df, prior, repeats):
             df[0] = new
             own[:] = new_own
             density = value
+
+
+@compiled()
+def add_entries(own, df, info, total, weight):
+    """Add the entries t of :func:`other_df` to `total`, and I / (I + m) to `weight`."""
+    g = own.shape[1]
+    inverse = np.empty((g, g))
+    for s in range(len(own)):
+        invert_root(own[s], inverse)
+        for i in range(g):
+            for j in range(i):
+                total[s, i, j] += inverse[i, j] / np.sqrt(df[0])
+                weight[s, i, j] += info[s, i, j] / (info[s, i, j] + df[0])

@@ -241,6 +241,8 @@ def write_report(
 
 def _check(path: object, results: Any, design: object, traps: object, evidence: object) -> None:
     """Raise an error for a part of the report of a wrong type."""
+    if isinstance(path, CorrelationResult | CellTypes):
+        raise InputError("the path of the report comes first: report('report.html', result)")
     instance_of("path", path, (str, Path), "a path")
     for result in results:
         kinds = (CorrelationResult, CellTypes)

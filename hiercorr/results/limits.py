@@ -68,6 +68,7 @@ _NUMBERS = {  # attributes that are numbers, and their range
     "target_accept": (0, 1),
     "rope": (0, 1),
     "seconds": (0, math.inf),
+    "grid_error": (0, math.inf),
     "largest_r_hat": (0, math.inf),
     "smallest_ess": (0, math.inf),
     "tau": (0, math.inf),

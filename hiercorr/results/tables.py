@@ -174,13 +174,28 @@ def gene_table(dataset: xr.Dataset) -> pd.DataFrame:
     return pd.concat([first, table])
 
 
+def _no_samples(dataset: xr.Dataset) -> str:
+    """Say how estimates of a pair in each sample are obtained."""
+    if dataset.attrs.get("model") != "BayesianCorrelation":
+        return "per-sample estimates were not kept; fit with per_sample=True"
+    if "posterior_within_sample" in dataset:
+        return (
+            "a joint fit has draws of the correlation matrix in every sample: "
+            "result.dataset['posterior_within_sample']"
+        )
+    return (
+        "this fit has no estimates of a pair in each sample: BayesianCorrelation("
+        "sd_per_sample=True).fit() has, and fit(method='joint')"
+    )
+
+
 def sample_table(dataset: xr.Dataset, gene_a: str | None, gene_b: str | None) -> pd.DataFrame:
     """Tabulate the sample variables and, for a pair, the per-sample estimates."""
     table = _one_dimensional(dataset, SAMPLE_VARIABLES, "sample")
     if gene_a is None and gene_b is None:
         return table
     if "sample_correlation" not in dataset:
-        raise InputError("per-sample estimates were not kept; fit with per_sample=True")
+        raise InputError(_no_samples(dataset))
     first, second = (gene_a, gene_b) if gene_b is not None else (None, gene_a)
     name, row = pairs.row_of(dataset, first if first is not None else layout.target_of(dataset))
     other = pairs.known_gene(dataset, second)

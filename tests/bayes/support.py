@@ -37,7 +37,7 @@ def regression_of(*columns):
     x = np.column_stack(columns).astype(float)
     names = tuple(f"x{k}" for k in range(x.shape[1]))
     none = np.zeros((0, x.shape[1]))
-    return ZRegression("~ x", names, x - x.mean(0), x.mean(0), (), none)
+    return ZRegression("~ x", names, x - x.mean(0), x.mean(0), np.ones(len(names)), (), none)
 
 
 def model_of(adata, **options):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from hiercorr.bayes.margin import ROUNDING, Cells, largest_spacing
+from hiercorr.bayes.refinement import LARGEST_ERROR, grid_error
 from hiercorr.bayes.sampling import unpack
 from hiercorr.kernels import bayes as kernels
 from tests.bayes.support import NO_STATISTICS, pair_of
@@ -76,16 +77,25 @@ def test_density_of_any_counts(mean, sd, rho):
     ]
     found = pair.log_density(second)[0] - pair.log_density(first)[0] - (prior[1] - prior[0])
     error = abs(found - difference(cells, pair, first, second))
-    assert error < 0.1 or pair.coarse
+    assert error < 0.1 or error_of_grid(pair, first, second) > LARGEST_ERROR
+
+
+def error_of_grid(pair, first, second):
+    """Return the error that is reported, of draws at two vectors and between them."""
+    theta = first + np.linspace(0, 1, 8)[:, None] * (second - first)
+    return grid_error(pair, unpack(pair, theta[None], NO_STATISTICS))
 
 
 def test_grids_are_as_fine_as_the_likelihood():
     for mean in (5.0, 100.0, 500.0):
         pair = pair_of(simulated(mean, 0.5, 0.5), (0, 1))
-        assert not pair.coarse
+        second = pair.initial + 0.1 * (np.arange(len(pair.initial)) == pair.layout.zeta)
+        assert error_of_grid(pair, pair.initial, second) < 0.01
         for margin, (_, spacing) in zip(pair.margins, pair.grids, strict=True):
             assert (spacing <= margin.spacing + 1e-12).all()
-    assert pair_of(simulated(2000, 1.6, 0.99), (0, 1)).coarse
+    pair = pair_of(simulated(2000, 1.6, 0.99), (0, 1))
+    second = pair.initial + 0.3 * (np.arange(len(pair.initial)) == pair.layout.zeta)
+    assert error_of_grid(pair, pair.initial, second) > LARGEST_ERROR
 
 
 def test_rounding_of_the_largest_spacing():

@@ -146,7 +146,7 @@ def test_infinite_covariates_are_named(data, door, dtype, value):
         else data.obs_names == data.obs_names[3]
     )
     changed.obs[name] = data.obs[name].mask(which, value).astype(dtype)
-    with pytest.raises(hc.InputError, match=rf"column '{name}' is infinite in 1 rows"):
+    with pytest.raises(hc.InputError, match=rf"column '{name}' is infinite in '"):
         (OVER_SAMPLES | OVER_CELLS)[door](changed, f"~ {name}")
 
 

@@ -29,6 +29,15 @@ def test_formula_errors(gbm, quiet):
         hc.CSCore(gap, sample="patient_id", depth="total_counts", genes=5, covariates="~ age")
 
 
+def test_dates_and_nearly_constant_columns_are_refused():
+    table = pd.DataFrame({"day": pd.date_range("2020-01-01", periods=6), "age": np.arange(6.0)})
+    table["far"] = 30 * table["age"] + 1e17
+    with pytest.raises(hc.InputError, match=r"'day' has dates: use a number, e\.g\. \(obs\['day'"):
+        make_design("~ day", table)
+    with pytest.raises(hc.InputError, match=r"'far' is nearly constant, from 1e\+17"):
+        make_design("~ far", table)
+
+
 def test_contrasts_take_the_names_of_coefficients_as_printed():
     table = pd.DataFrame(
         {

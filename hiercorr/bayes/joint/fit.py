@@ -2,21 +2,34 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from dataclasses import dataclass
 
 import numpy as np
 
-from hiercorr.bayes.joint.model import make_model
-from hiercorr.bayes.joint.sampler import MOST, SWEEPS, JointDraws, sample_joint
+from hiercorr.bayes.cost import minutes
+from hiercorr.bayes.diagnostics import MIN_ESS
+from hiercorr.bayes.joint.model import JointModel, make_model
+from hiercorr.bayes.joint.sampler import (
+    MOST,
+    SWEEPS,
+    JointDraws,
+    sample_joint,
+    seconds_per_sweep,
+)
 from hiercorr.bayes.joint.tables import ADVICE, joint_dataset
 from hiercorr.bayes.population import cells_of
 from hiercorr.bayes.sampling import require
-from hiercorr.bayes.setup import MAX_GENES, Intervals, Setup
+from hiercorr.bayes.setup import MAX_GENES, ROPE, Intervals, Setup
 from hiercorr.counts.counts import Counts
 from hiercorr.errors import EstimationWarning, InputError, true_or_false, valid_seed, whole_number
 from hiercorr.results.result import CorrelationResult
+from hiercorr.runtime.log import LOG
 from hiercorr.runtime.user_warnings import warn
+
+FEWEST = 2 * int(MIN_ESS)  # draws of all chains of which enough can be effective ones
+_TYPICAL = {True: 300, False: 175}  # draws per gene until convergence, with heterogeneity or not
 
 
 @dataclass(frozen=True)
@@ -44,21 +57,45 @@ def fit_joint(counts: Counts, setup: Setup, options: JointOptions) -> Correlatio
     require("arviz")
     started = time.perf_counter()
     model = make_model(cells_of(counts), setup)
+    if LOG.isEnabledFor(logging.INFO):
+        seconds = _predicted(model, options.draws, options.tune, options.chains)
+        LOG.info("BayesianCorrelation.fit: about %s, jointly", minutes(seconds))
     seed = np.random.SeedSequence(int(np.random.default_rng(options.seed).integers(2**63)))
+    total = options.draws * options.chains
     drawn = sample_joint(
-        model, options.draws, options.tune, options.chains, seed, options.progress, most=MOST
+        *(model, options.draws, options.tune, options.chains, seed, options.progress),
+        most=MOST if total >= FEWEST else 1,
     )
     dataset = joint_dataset(
         counts, setup, options.intervals, drawn, _attributes(counts, setup, options, drawn)
     ).assign_attrs(seconds=round(time.perf_counter() - started, 2))
     if not drawn.converged:
+        least = -(-FEWEST // options.chains)
+        advice = (
+            f"{total:,} draws are too few for {MIN_ESS:.0f} effective ones: take at least {least}"
+            f" per chain (draws={least}, or leave it out)"
+        )
         warn(
-            f"joint posterior not converged after {MOST * SWEEPS * options.draws:,} sweeps: "
+            f"joint posterior not converged after {drawn.thinning * options.draws:,} sweeps: "
             f"largest R-hat {drawn.r_hat:.3f}, smallest effective sample size {drawn.ess:.0f}; "
-            f"{ADVICE}",
+            f"{ADVICE if total >= FEWEST else advice}",
             EstimationWarning,
         )
     return CorrelationResult(dataset)
+
+
+def predicted_joint_time(counts: Counts, setup: Setup, draws: int, tune: int, chains: int) -> float:
+    """Predict the time of a fit; see :meth:`hiercorr.BayesianCorrelation.predicted_seconds`."""
+    JointOptions(draws, tune, chains, Intervals(0.95, ROPE), None, None)
+    _check_genes(counts)
+    return _predicted(make_model(cells_of(counts), setup), draws, tune, chains)
+
+
+def _predicted(model: JointModel, draws: int, tune: int, chains: int) -> float:
+    total = draws * chains
+    if total >= FEWEST:
+        total = max(total, _TYPICAL[model.heterogeneity] * model.n_genes)
+    return seconds_per_sweep(model, chains) * SWEEPS * (tune * chains + total)
 
 
 def _check_genes(counts: Counts) -> None:

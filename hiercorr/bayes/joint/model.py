@@ -247,6 +247,8 @@ def start_chain(model: JointModel, seed: np.random.SeedSequence) -> Chain:
         np.zeros(5, np.int64),
         *_row_tuning(*of_deviations),
         *_row_tuning(*of_rates),
+        _information(model, s * rate, sd),
+        *(np.zeros((model.n_units, g, g)) for _ in range(3)),
     )
     return Chain(rng, state, tuning)
 
@@ -261,6 +263,16 @@ def _start_units(model: JointModel, rng: np.random.Generator) -> tuple[Array, Ar
     diagonal = np.arange(g)
     inverse[:, diagonal, diagonal] = np.sqrt(rng.chisquare(df + diagonal, (n, g)))
     return np.tril(np.linalg.inv(inverse)), np.full(1, df)
+
+
+def _information(model: JointModel, curvature: Array, sd: Array) -> Array:
+    """Return the expected information on z of each pair in each unit, (units, genes, genes)."""
+    known = curvature * sd[:, None] ** 2
+    known /= 1 + known  # reliability of a cell's log rate
+    out = np.zeros((model.n_units, len(sd), len(sd)))
+    for unit, a, b in zip(model.unit, *model.cells[3:5], strict=True):
+        out[unit] += known[:, a:b] @ known[:, a:b].T
+    return out
 
 
 def _row_tuning(metric: Array, scale: Array) -> tuple[Array, ...]:

@@ -17,9 +17,10 @@ With heterogeneity, step 2 moves the matrix of each donor given its cells' log r
 time, then the common matrix given those of the donors (which mixes well where these are known and
 differ), then the common matrix with all log rates and the donors' standardised differences from it
 fixed (where they hardly differ), and tau with the donors' matrices and with their standardised
-differences fixed. Last, tau changes with the standardised differences fixed and all log rates
-follow, as :func:`hiercorr.kernels.joint.follow_cells` says: up to the approximation, for which the
-Metropolis step corrects, it then moves as if the log rates were integrated out.
+differences fixed. Last, tau changes, and the donors' differences and all log rates follow, as
+:func:`hiercorr.kernels.joint_units.other_df` and :func:`hiercorr.kernels.joint.follow_cells` say:
+up to the approximations, for which the Metropolis step corrects, it then moves as if both were
+integrated out.
 
 Proposals adapt during the warm-up only. Draws are thinned as far as convergence needs: where some
 parameter that is reported has not converged, the chains go on as much longer as its effective
@@ -31,6 +32,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,7 +44,7 @@ from hiercorr.bayes.diagnostics import MAX_R_HAT, MIN_ESS
 from hiercorr.bayes.joint.model import Chain, JointModel, start_chain
 from hiercorr.bayes.margin import Array
 from hiercorr.kernels import joint
-from hiercorr.runtime import blas
+from hiercorr.runtime import blas, workers
 from hiercorr.runtime.optional import optional
 from hiercorr.runtime.progress import shown
 from hiercorr.runtime.workers import over_ranges
@@ -51,6 +53,7 @@ SWEEPS = 5  # of a step of the warm-up, and of a kept draw at first
 MOST = 64  # times as much thinning at most
 _RATE = 0.05  # of the adaptation of steps
 _MARGIN, _LEAST_LONGER = 1.1, 1.25  # of the length of chains that have not converged
+_MEASURED = 0.3  # seconds of measurement
 _PIECES = 20  # calls of the kernel between two checks of convergence: where progress is shown
 
 
@@ -145,9 +148,12 @@ def sample_joint(
     *children, new = seed.spawn(chains + 1)
     running = [start_chain(model, child) for child in children]
     with blas.at_most(1):  # chains are parallel already
-        for _ in shown(range(_PIECES), _PIECES, progress, "warm-up"):
+        for piece in shown(range(_PIECES), _PIECES, progress, "warm-up"):
             steps = -(-tune * SWEEPS // _PIECES)
             _run(model, running, steps, 1, _RATE, None)
+            if piece + 1 in (_PIECES // 2, _PIECES):
+                for chain in running:
+                    _observe_units(chain)
         for chain in running:
             _settle(chain, model.cells[0])
         kept = [_space(model, 2 * draws) for _ in running]
@@ -171,6 +177,31 @@ def sample_joint(
                     for values in k:
                         values[:done] = values[: 2 * done : 2].copy()
             stop = min(max(math.ceil(done * longer), draws), 2 * draws)
+
+
+def seconds_per_sweep(model: JointModel, chains: int) -> float:
+    """Measure the time of a sweep of one chain while as many chains as threads run.
+
+    Parameters
+    ----------
+    model : JointModel
+    chains : int
+
+    Returns
+    -------
+    float
+        Seconds by which one sweep of one chain prolongs a run of all chains.
+    """
+    threads = min(workers.allowed(), chains)
+    running = [start_chain(model, child) for child in np.random.SeedSequence(0).spawn(threads)]
+    done, end = 0, 0.0
+    with blas.at_most(1):
+        _run(model, running, 1, 1, _RATE, None)  # compiled
+        start = time.perf_counter()
+        while end < start + _MEASURED:
+            _run(model, running, 5, 1, _RATE, None)
+            done, end = done + 5 * threads, time.perf_counter()
+    return (end - start) / done
 
 
 def _longer(found: JointDraws) -> float:
@@ -215,6 +246,13 @@ def _settle(chain: Chain, counts: Array) -> None:
     curvature, pseudo, lam, u, *_ = chain.tuning
     curvature[:] = lam / chain.adapted + 1e-9
     pseudo[:] = u / chain.adapted + (counts - lam / chain.adapted) / curvature
+
+
+def _observe_units(chain: Chain) -> None:
+    """Approximate the likelihood of the units' matrices, by the mean since this was last done."""
+    _, observed, total, weight = chain.tuning[-4:]
+    np.divide(total, weight, out=observed, where=weight > 0)
+    total[:], weight[:] = 0.0, 0.0
 
 
 def _space(model: JointModel, draws: int) -> list[Array]:

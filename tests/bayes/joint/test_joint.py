@@ -257,19 +257,21 @@ def test_three_levels_and_a_covariate():
 
 
 @pytest.mark.parametrize("method", ["joint", "marginal"])
-def test_the_origin_of_a_covariate_does_not_matter(method):
+def test_origin_and_unit_of_a_covariate_do_not_matter(method):
     covariates = {"age": (list(np.arange(8.0)), 0.4)}
     adata, _ = simulate_counts(8, 30, 2, mean=3.0, within=0.5, covariates=covariates, seed=1)
     adata.obs["year"] = adata.obs["age"] + 2016
+    adata.obs["large"] = adata.obs["age"] * 1e15
     options = {"draws": 150, "tune": 150, "chains": 2, "seed": 1, "method": method}
     table, between = {}, {}
-    for name in ("age", "year"):
+    for name in ("age", "year", "large"):
         r = model_of(adata, formula=f"~ {name}").fit(progress=False, **options)
         table[name] = r.coefficients()["beta"]
         between[name] = r.at("between").dataset["correlation"].values[0, 1]
     slope = table["age"].loc["age"].to_numpy()
     assert slope[0] == pytest.approx(0.4, abs=0.2)
     np.testing.assert_allclose(table["year"].loc["year"], slope, atol=0.03)
+    np.testing.assert_allclose(table["large"].loc["large"] * 1e15, slope, atol=0.03)
     assert between["year"] == pytest.approx(between["age"], abs=0.2)
     shifted = table["age"].loc["Intercept"].to_numpy() - 2016 * table["year"].loc["year"].to_numpy()
     np.testing.assert_allclose(table["year"].loc["Intercept"], shifted, atol=0.3)
@@ -323,8 +325,31 @@ def test_unconverged_draws_are_flagged(monkeypatch):
     monkeypatch.setattr(sampler, "MIN_ESS", 1e9)
     monkeypatch.setattr(fit, "MOST", 1)
     adata, _ = simulate_counts(4, 30, 2, mean=2.0, seed=1)
-    with pytest.warns(hc.EstimationWarning, match="not converged after 500 sweeps"):
-        model_of(adata).fit(method="joint", draws=100, tune=100, chains=2, seed=1)
+    model = model_of(adata)
+    with pytest.warns(hc.EstimationWarning, match="not converged after 2,000 sweeps.*raise draws"):
+        model.fit(method="joint", draws=400, tune=100, chains=2, seed=1)
+
+
+def test_few_draws_are_not_prolonged():
+    """Chains of 200 draws in all cannot have 400 effective ones, however long they are."""
+    adata, _ = simulate_counts(4, 30, 2, mean=2.0, seed=1)
+    with pytest.warns(hc.EstimationWarning, match="500 sweeps.*200 draws are too few.*draws=400"):
+        r = model_of(adata).fit(method="joint", draws=100, tune=100, chains=2, seed=1)
+    assert r.dataset.attrs["thinning"] == 5
+    assert (r.dataset["flag"].values & int(hc.Flag.NOT_CONVERGED)).any()
+
+
+@pytest.mark.parametrize("heterogeneity", [False, True])
+def test_predicted_time(heterogeneity):
+    """Right within the factor of which a shared machine is sure; and longer for longer fits."""
+    adata, _ = simulate_counts(6, 60, 4, mean=2.0, within=0.4, seed=1)
+    model = model_of(adata, heterogeneity=heterogeneity)
+    before = model.predicted_seconds(method="joint")
+    taken = model.fit(method="joint", seed=1).dataset.attrs["seconds"]
+    after = model.predicted_seconds(method="joint")
+    assert taken < 4 * max(before, after) + 1
+    assert min(before, after) < 4 * taken
+    assert model.predicted_seconds(4000, method="joint") > 1.5 * min(before, after)
 
 
 @pytest.mark.parametrize(

@@ -165,3 +165,30 @@ def test_cells_follow_a_change_of_the_matrices():
     back, reverse = followed(there, 1, 0)
     np.testing.assert_allclose(back, u, atol=1e-9)
     assert reverse == pytest.approx(-ratio, abs=1e-8)
+
+
+@pytest.mark.parametrize("informative", [False, True])
+def test_other_degrees_of_freedom_leave_the_prior_invariant(informative):
+    """Whatever the approximation of the likelihood, which concerns the proposal only."""
+    rng, n, g = np.random.default_rng(4), 2, 3
+    info = rng.gamma(1.0, 40.0 * informative, (n, g, g)) if informative else np.zeros((n, g, g))
+    observed, i = rng.normal(0, 0.3, (n, g, g)), np.arange(g)
+    df, new_own, found = np.full(1, 30.0), np.empty((n, g, g)), []
+    for k in range(30_000):
+        if k % 4 == 0:
+            inverse = np.tril(rng.standard_normal((n, g, g)), -1)
+            inverse[:, i, i] = np.sqrt(rng.chisquare(df[0] + i, (n, g)))
+            own = np.tril(np.linalg.inv(inverse))
+        new, ratio = joint_units.other_df(rng, df, own, info, observed, new_own)
+        if new != df[0]:
+            ratio += joint_units.log_prior_df(new, HALFNORMAL)
+            ratio -= joint_units.log_prior_df(df[0], HALFNORMAL)
+            if np.log(rng.random()) < ratio:
+                df[0], own = new, new_own.copy()
+        if k % 4 == 3:
+            b = np.linalg.inv(own[1])
+            found.append([joint_units.heterogeneity(df[0]) / 0.3, b[2, 0], b[1, 1] - df[0] ** 0.5])
+    tau, entry, diagonal = np.array(found)[::5].T
+    assert stats.kstest(tau, stats.halfnorm.cdf).pvalue > 1e-3
+    assert stats.kstest(entry, stats.norm.cdf).pvalue > 1e-3
+    assert abs(diagonal).max() < 4
