@@ -73,6 +73,8 @@ def estimand(attrs: Mapping[str, Any]) -> str | None:
                 "the formula"
             )
         typical = "correlation of log expression between the cells of a typical sample"
+        if attrs.get("covariates"):
+            typical += f" with equal covariates {attrs['covariates']}"
         given = attrs.get("correlation_formula")
         return f"{typical}, at the means of the covariates {given}" if given else typical
     if model == "CellCorrelation":

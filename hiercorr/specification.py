@@ -138,6 +138,7 @@ KEYS = {
         _CELLS
         | {
             "formula",
+            "covariates",
             "correlation_formula",
             "block",
             "heterogeneity",

@@ -303,6 +303,7 @@ MODELS = {
             "formula": (3, "~ nothing", NONE),
             "priors": (3, {"nothing": {}}, NONE),
             "block": (3, "nothing", NONE),
+            "covariates": (3, "~ nothing", NONE),
             "correlation_formula": (3, "~ nothing", NONE),
             "heterogeneity": ("yes", NONE, NONE),
             "sd_per_sample": ("yes", NONE, NONE),

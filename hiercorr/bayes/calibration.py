@@ -95,12 +95,13 @@ def _simulated(
     cells = pair.cells
     for _ in range(_MOST_TRIES):
         drawn = draw_parameters(setup, pair.coefficient_mean[:, 0], 1, rng)
-        x = random_counts(cells.log_s, cells.starts, drawn.of_cells, rng)[0]
+        x = random_counts(pair.exposure, cells.starts, drawn.of_cells, rng)[0]
         if x.sum(0).all() and x.max() < 1e6:
             break
     values = _parameters(collected.variables([drawn], setup), setup)
     truth = {name: float(v.reshape(-1)[0]) for name, v in values.items()}
-    return Cells(x.astype(np.int64), cells.log_s, cells.starts), truth
+    effect = None if cells.effect is None else cells.effect[:, list(pair.genes)]
+    return Cells(x.astype(np.int64), cells.log_s, cells.starts, effect), truth
 
 
 def _parameters(variables: dict[str, Array], setup: Setup) -> dict[str, Array]:

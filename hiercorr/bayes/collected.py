@@ -158,11 +158,14 @@ def observed(counts: Counts, cells: Cells, population: Population) -> xr.Dataset
     -------
     xarray.Dataset
         ``observed_data_counts`` (cell, gene), ``constant_data_log_depth`` and
-        ``constant_data_sample_of_cell`` (cell), ``constant_data_design`` (sample, coefficient).
+        ``constant_data_sample_of_cell`` (cell), ``constant_data_design`` (sample, coefficient),
+        and ``constant_data_covariate_effect`` (cell, gene) of covariates of cells.
     """
     known, data = posterior.GROUPS["constant_data"], posterior.GROUPS["observed_data"]
+    effect = {} if cells.effect is None else {f"{known}covariate_effect": cells.effect}
     return xr.Dataset(
         {
+            **{name: (("cell", "gene"), v) for name, v in effect.items()},
             f"{data}counts": (("cell", "gene"), cells.x.astype(np.int32)),
             f"{known}log_depth": ("cell", cells.log_s),
             f"{known}sample_of_cell": (

@@ -108,10 +108,10 @@ def _tables(pair: Pair) -> tuple[tuple[Array, Array], Array]:
     """Return the likelihoods of the rows on the grids, and what completes those of each sample."""
     rows, tables, constant = pair.rows, [], np.zeros(len(pair.rows.x))
     for g in range(2):
-        x = rows.x[:, g].copy()
+        x, log_s = rows.x[:, g].copy(), rows.log_s[:, g].copy()
         left, spacing = pair.grids[g]
         points = pair.grid.points[g]
-        table, peak = kernels.poisson_table(x, rows.log_s, rows.starts, left, spacing, points)
+        table, peak = kernels.poisson_table(x, log_s, rows.starts, left, spacing, points)
         tables.append(table)
         constant += peak - special.gammaln(x + 1)
     return (tables[0], tables[1]), np.add.reduceat(rows.weight * constant, rows.starts[:-1])
@@ -247,6 +247,7 @@ def without_donor(pair: Pair, setup: Setup, donor: int) -> tuple[Pair, Setup]:
         np.ascontiguousarray(pair.x[of]),
         cells.log_s[of],
         np.append(0, np.cumsum([len(s) for s in spans])).astype(np.int64),
+        None if cells.effect is None else cells.effect[of][:, list(pair.genes)],
     )
     margins = tuple(margin_of(fewer, g, setup) for g in (0, 1))
     changed = replace(setup, population=left)

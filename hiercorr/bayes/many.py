@@ -145,7 +145,8 @@ class Columns:
         """Return the cells as rows for these columns; cells with equal counts are compressed."""
         key = columns[0] if len(columns) == 1 else columns[0] * (columns[1].max() + 1) + columns[1]
         cell, log_s, weight, starts = kernels.gauss_rows(key, self.log_s, self.counts.starts, NODES)
-        return Rows(np.stack([c[cell] for c in columns], 1).astype(float), log_s, weight, starts)
+        x = np.stack([c[cell] for c in columns], 1).astype(float)
+        return Rows(x, np.repeat(log_s[:, None], x.shape[1], 1), weight, starts)
 
     def margin(self, x: NDArray[np.int64]) -> Margin:
         """Fit the margin of a column."""

@@ -39,23 +39,40 @@ class Cells:
         Log sequencing depth, relative to the mean depth.
     starts : ndarray of int64, shape (n_samples + 1,)
         Cells of sample c are ``starts[c]:starts[c + 1]``.
+    effect : ndarray, shape (n_cells, n_genes), optional
+        Effects of covariates of cells on the log rates. None: there are no covariates.
     """
 
     x: NDArray[np.int64]
     log_s: Array
     starts: NDArray[np.int64]
+    effect: Array | None = None
 
     @property
     def n_samples(self) -> int:
         """Number of samples."""
         return len(self.starts) - 1
 
+    def exposure(self, *genes: int) -> Array:
+        """Return the log depth with the effects of covariates, shape (n_cells, genes given)."""
+        if self.effect is None:
+            return np.repeat(self.log_s[:, None], len(genes), 1)
+        return np.asarray(self.log_s[:, None] + self.effect[:, list(genes)])
+
     def rows(self, *genes: int) -> Rows:
-        """Return the cells as rows for these genes; cells with equal counts are compressed."""
+        """Return the cells as rows for these genes; cells with equal counts are compressed.
+
+        With covariates of cells, every cell has a row: the exposure of one gene does not determine
+        that of another.
+        """
+        if self.effect is not None:
+            x = self.x[:, list(genes)].astype(float)
+            return Rows(x, self.exposure(*genes), np.ones(len(x)), self.starts)
         key = np.zeros(len(self.x), np.int64)
         for j in genes:
             key = np.unique(key * (self.x[:, j].max() + 1) + self.x[:, j], return_inverse=True)[1]
         cell, log_s, weight, starts = kernels.gauss_rows(key, self.log_s, self.starts, NODES)
+        log_s = np.repeat(log_s[:, None], len(genes), 1)
         return Rows(self.x[cell][:, list(genes)].astype(float), log_s, weight, starts)
 
 
@@ -67,8 +84,8 @@ class Rows:
     ----------
     x : ndarray, shape (n_rows, n_genes)
         Counts.
-    log_s : ndarray, shape (n_rows,)
-        Log sequencing depth.
+    log_s : ndarray, shape (n_rows, n_genes)
+        Log sequencing depth, with the effects of covariates of cells.
     weight : ndarray, shape (n_rows,)
         Number of cells that a row represents.
     starts : ndarray of int64, shape (n_samples + 1,)
@@ -90,7 +107,8 @@ class Rows:
         """Compute the likelihood of a gene's counts at the grid points, scaled to row maximum 1."""
         return np.asarray(
             kernels.poisson_table(
-                self.x[:, gene].copy(), self.log_s, self.starts, left, spacing, points
+                *(self.x[:, gene].copy(), self.log_s[:, gene].copy()),
+                *(self.starts, left, spacing, points),
             )[0]
         )
 
@@ -203,9 +221,9 @@ def fit_margin(
     -------
     Margin
     """
-    x = rows.x[:, gene].copy()
+    x, log_s = rows.x[:, gene].copy(), rows.log_s[:, gene].copy()
     sums = np.add.reduceat(rows.weight * x, rows.starts[:-1])
-    depth = np.add.reduceat(rows.weight * np.exp(rows.log_s), rows.starts[:-1])
+    depth = np.add.reduceat(rows.weight * np.exp(log_s), rows.starts[:-1])
     centre = float(np.log(max(sums.sum(), 0.5) / depth.sum()))
     log_sd = float(np.log(start_sd))
     m = np.log((sums + 0.5) / (depth + 0.5 * np.exp(-centre))) - start_sd**2 / 2
@@ -218,7 +236,7 @@ def fit_margin(
         points = int(np.clip(np.ceil(2 * half / fine), 25, _MARGIN_POINTS))
         left, spacing = m - half, 2 * half / (points - 1)
         steps = np.full(len(m), spacing)
-        table, _ = kernels.poisson_table(x, rows.log_s, rows.starts, left, steps, points)
+        table, _ = kernels.poisson_table(x, log_s, rows.starts, left, steps, points)
         args = (table, rows.weight, rows.starts, left, spacing, prior_mean, MEAN_SD, prior)
         m_new, s_new, terms = _newton(m, log_sd, args)
         moved = max(abs(s_new - log_sd), float(np.abs(m_new - m).max()) / sd)

@@ -21,6 +21,7 @@ from hiercorr.bayes.models import latent_model, marginal_model
 from hiercorr.bayes.pair import Pair
 from hiercorr.bayes.panel import PanelOptions, check_latent, fit_panel, predicted_time
 from hiercorr.bayes.population import (
+    cell_covariates,
     cells_of,
     chosen_cells,
     coordinates_of,
@@ -77,6 +78,11 @@ class BayesianCorrelation(Specified):
     block : str, optional
         Column of ``obs`` with the donor of each sample. Means of samples of one donor share part of
         their variance, and these samples have the same correlation within samples.
+    covariates : str or sequence of str, optional
+        Formula (``"~ percent_mito + phase"``) or columns of obs: covariates of cells, whose effects
+        on the log rates of each gene within samples are removed, so that the correlation is that of
+        cells with equal covariates. The effects are posterior modes under the prior of coefficients
+        and are taken as known (:mod:`hiercorr.bayes.cell_effects`). Only fits by pairs have it.
     correlation_formula : str, optional
         Covariates of the correlation within samples, with one value per sample, e.g.
         ``"~ condition"``: its Fisher z is :math:`\zeta_c = \zeta + (v_c - \bar v)'\delta +
@@ -141,6 +147,7 @@ class BayesianCorrelation(Specified):
         subset: ArrayLike | Mapping[str, Any] | None = None,
         *,
         gene_names: str | None = None,
+        covariates: str | Sequence[str] | None = None,
         correlation_formula: str | None = None,
         heterogeneity: bool = True,
         sd_per_sample: bool = False,
@@ -205,11 +212,12 @@ class BayesianCorrelation(Specified):
             self.structure,
             sample,
             self.sd_per_sample,
+            cell_covariates(self.counts, covariates),
         )
         self._setup.check_priors()
 
     def _specification(self) -> dict[str, Any]:
-        counts, z = self.counts, self._setup.population.z
+        counts, z, of_cells = self.counts, self._setup.population.z, self._setup.covariates
         return {
             "cells": counts.n_cells,
             "samples": sample_text(counts.n_samples, self.sample),
@@ -218,6 +226,7 @@ class BayesianCorrelation(Specified):
             "structure": self.structure,
             "heterogeneity": "yes" if self.heterogeneity else "no",
             "correlation": None if z is None else z.formula,
+            "covariates of cells": None if of_cells is None else of_cells.formula,
             "sd per sample": "yes" if self.sd_per_sample else None,
         }
 
@@ -554,7 +563,7 @@ class BayesianCorrelation(Specified):
             )
             check_latent(self.counts, self._setup)
             population = self._setup.population
-            return latent_model(cells_of(self.counts), population, self.priors, names)
+            return latent_model(cells_of(self.counts, self._setup), population, self.priors, names)
         pair = self.pair(*self._two(gene_a, gene_b, "pymc_model(method='marginal')"))
         genes = [self.counts.genes[j] for j in pair.genes]
         return marginal_model(pair, replace(names, gene=genes))
@@ -700,7 +709,7 @@ class BayesianCorrelation(Specified):
         >>> model.posterior_predictive(r, draws=20, seed=1)["p_zeros"].sizes["gene"]
         2
         """
-        return predictive.posterior(self.counts, result, draws, seed)
+        return predictive.posterior(self.counts, self._setup, result, draws, seed)
 
     def compare_structures(
         self,

@@ -116,7 +116,7 @@ def marginal_model(pair: Pair, coordinates: Coordinates | None = None) -> Any:
             sd = pm.Deterministic("sd_sample", sd * pt.exp(omega * xi), dims=dims)
             mean = pm.Deterministic("mean", mean - sd**2 / 2, dims=dims)
         rho = pt.tanh(z) if pair.structure != "independent" else pt.zeros(n)
-        cells = _Cells(pair.cells.log_s, pair.cells.starts, pair.grid)
+        cells = _Cells(pair.exposure, pair.cells.starts, pair.grid)
         pm.CustomDist(
             "counts",
             mean[cells.sample],
@@ -170,7 +170,7 @@ class _Cells:
         constant = isinstance(value, pt.TensorConstant)
         xp, log_factorial = (np, special.gammaln) if constant else (pt, pt.gammaln)
         x = (value.data if constant else value)[:, g].astype("float64")
-        log_rate = self.log_s[:, None] + u[self.sample]
+        log_rate = self.log_s[:, g, None] + u[self.sample]
         log_p = x[:, None] * log_rate - np.exp(log_rate)
         top = log_p.max(axis=1)
         return xp.exp(log_p - top[:, None]), top - log_factorial(x + 1)
@@ -182,7 +182,7 @@ class _Cells:
         shape = np.broadcast_shapes(mean.shape[:-1], rho.shape, size or ())
         e = rng.standard_normal((*shape, 2))
         e[..., 1] = rho * e[..., 0] + np.sqrt(1 - rho**2) * e[..., 1]
-        log_rate = np.minimum(self.log_s[:, None] + mean + sd * e, 20.0)
+        log_rate = np.minimum(self.log_s + mean + sd * e, 20.0)
         return np.asarray(rng.poisson(np.exp(log_rate)))
 
 

@@ -234,6 +234,11 @@ class Pair:
         )
 
     @property
+    def exposure(self) -> Array:
+        """Log depth of each cell, with the effects of its covariates on each gene, (n_cells, 2)."""
+        return self.cells.exposure(*self.genes)
+
+    @property
     def centre(self) -> Array:
         """Values around which the samples' means are sampled, shape (n_samples, 2)."""
         return _centre(self.margins, self.layout.sd_per_sample)

@@ -83,7 +83,7 @@ def fit_panel(counts: Counts, setup: Setup, options: PanelOptions) -> Correlatio
         check_latent(counts, setup)
     sampling.require("arviz", options.settings.sampler)
     started = time.perf_counter()
-    cells = cells_of(counts)
+    cells = cells_of(counts, setup)
     if options.method == "latent":
         seed = int(np.random.default_rng(options.seed).integers(2**31))
         drawn, error = _latent(cells, setup, options, seed), np.zeros(len(pairs))
@@ -136,7 +136,7 @@ def predicted_time(counts: Counts, setup: Setup, settings: Settings, target: str
     """Predict the time of a fit; see :meth:`hiercorr.BayesianCorrelation.predicted_seconds`."""
     position = None if target is None else int(counts.genes.get_loc(target))
     pairs = chosen_pairs(counts, settings, position)
-    cells, some = cells_of(counts), []
+    cells, some = cells_of(counts, setup), []
     for k in np.unique(np.linspace(0, len(pairs) - 1, _MEASURED_PAIRS).astype(int)):
         i, j = pairs[k]
         margins = tuple(margin_of(cells, g, setup) for g in (i, j))
@@ -175,6 +175,7 @@ def _stored_or_drawn(
         None if setup.population.z is None else setup.population.z.design.tolist(),
         setup.population.design.tolist(),
         setup.population.block.tolist(),
+        None if setup.covariates is None else setup.covariates.design.tolist(),
         options.settings,
         options.seed,
         list(pairs),

@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from hiercorr.bayes.cell_effects import centred_within, fit_effects
 from hiercorr.bayes.cost import minutes, predicted_seconds
 from hiercorr.bayes.margin import Array, Cells
 from hiercorr.bayes.models import Coordinates
-from hiercorr.bayes.pair import Pair, make_pair, margin_of
-from hiercorr.bayes.setup import Population, Setup, ZRegression
+from hiercorr.bayes.pair import Pair, make_pair, margin_of, slope_sd
+from hiercorr.bayes.setup import CellCovariates, Population, Setup, ZRegression
 from hiercorr.counts.counts import MIN_CELLS, Counts
-from hiercorr.design.formulas import random_intercepts
+from hiercorr.design.formulas import formula_text, random_intercepts
 from hiercorr.design.levels import in_order
-from hiercorr.design.matrix import DesignMatrix, sample_design
+from hiercorr.design.matrix import DesignMatrix, make_design, sample_design
 from hiercorr.design.samples import (
     check_block,
     refuse_swapped,
     sample_table,
     warn_of_repeated_donors,
 )
+from hiercorr.design.terms import split_terms
 from hiercorr.errors import DataWarning, InputError, unknown_name
 from hiercorr.runtime.user_warnings import warn
 
@@ -170,11 +173,59 @@ def _block_codes(block: str, values: pd.Series) -> NDArray[np.int64]:
     return codes
 
 
-def cells_of(counts: Counts) -> Cells:
-    """Return dense counts of a few genes and log sequencing depths."""
-    return Cells(
-        counts.toarray().astype(np.int64), np.log(counts.depth / counts.depth.mean()), counts.starts
-    )
+def cells_of(counts: Counts, setup: Setup) -> Cells:
+    """Return dense counts of a few genes, log sequencing depths and effects of covariates."""
+    x, log_s = counts.toarray().astype(np.int64), np.log(counts.depth / counts.depth.mean())
+    of = setup.covariates
+    if of is None:
+        return Cells(x, log_s, counts.starts)
+    wide = slope_sd(of.design, setup.priors.coefficient[1])
+    slopes = fit_effects(x, log_s, counts.starts, of.design, wide)
+    return Cells(x, log_s, counts.starts, of.design @ slopes)
+
+
+def cell_covariates(counts: Counts, formula: str | Sequence[str] | None) -> CellCovariates | None:
+    """Build the design of the covariates of cells, centred in each sample.
+
+    Parameters
+    ----------
+    counts : Counts
+    formula : str or sequence of str, optional
+        Formula, or columns of obs.
+
+    Raises
+    ------
+    InputError
+        If a term has one value in each sample, or the formula cannot be used.
+    """
+    if formula is None:
+        return None
+    try:
+        formula = formula_text(formula)
+    except InputError as error:
+        raise InputError(f"covariates: {error}") from error
+    random = random_intercepts(formula)[1]
+    if random:
+        raise InputError(
+            f"covariates={formula!r} has the random intercept (1 | {random[0]}): name the donor "
+            f"with block={random[0]!r} instead"
+        )
+    try:
+        design = make_design(formula, counts.obs)
+    except InputError as error:
+        raise InputError(f"covariates: {error}") from error
+    constant, _ = sample_table(counts.obs, counts.starts, counts.samples)
+    known = [str(c) for c in counts.obs.columns]
+    terms, of_samples = split_terms(formula, constant.columns, known)
+    if of_samples:
+        raise InputError(
+            f"covariates={formula!r}: {', '.join(of_samples)} has one value in each sample, so "
+            f"that it is no covariate of cells; use formula='~ {' + '.join(of_samples)}'"
+        )
+    if not terms:
+        raise InputError(f"covariates={formula!r} has no terms: leave it out")
+    values = centred_within(design.matrix[:, 1:], counts.starts)
+    return CellCovariates(design.formula, values)
 
 
 def cell_names(counts: Counts) -> NDArray[np.object_]:
@@ -202,7 +253,7 @@ def named_pair(counts: Counts, setup: Setup, gene_a: str, gene_b: str) -> Pair:
     a, b = gene_position(counts, gene_a), gene_position(counts, gene_b)
     if a == b:
         raise InputError(f"gene_a and gene_b are both {gene_a!r}: name two genes")
-    cells = cells_of(counts)
+    cells = cells_of(counts, setup)
     margin_a, margin_b = (margin_of(cells, j, setup) for j in (a, b))
     return make_pair(cells, (a, b), (margin_a, margin_b), setup)
 

@@ -42,15 +42,19 @@ SENSITIVITY: dict[str, dict[str, Any]] = {
 _SETTINGS = ("draws", "tune", "chains", "sampler", "target_accept")
 
 
-def statistics(x: Array, cells: Cells) -> tuple[Array, Array, Array, float]:
+def statistics(
+    x: Array, exposure: Array, starts: NDArray[np.int64]
+) -> tuple[Array, Array, Array, float]:
     """Compute the test statistics of the predictive checks.
 
     Parameters
     ----------
     x : ndarray, shape (n_cells, 2)
         Counts of two genes.
-    cells : Cells
-        Sequencing depths and samples.
+    exposure : ndarray, shape (n_cells, 2)
+        Log depth of each cell, with the effects of covariates of cells on each gene.
+    starts : ndarray of int64, shape (n_samples + 1,)
+        Cells of sample c are ``starts[c]:starts[c + 1]``.
 
     Returns
     -------
@@ -61,8 +65,8 @@ def statistics(x: Array, cells: Cells) -> tuple[Array, Array, Array, float]:
     """
     mean = x.mean(0)
     with np.errstate(divide="ignore", invalid="ignore"):
-        v = np.log1p(x / np.exp(cells.log_s)[:, None])
-        for a, b in itertools.pairwise(cells.starts):
+        v = np.log1p(x / np.exp(exposure))
+        for a, b in itertools.pairwise(starts):
             v[a:b] -= v[a:b].mean(0)
         r = float((v[:, 0] * v[:, 1]).sum() / np.sqrt((v**2).sum(0).prod()))
         return (x == 0).mean(0), np.log(mean), x.var(0) / mean, r
@@ -76,11 +80,10 @@ def prior(
     See :meth:`hiercorr.BayesianCorrelation.prior_predictive`.
     """
     rng = _checked(counts, draws, seed)
-    cells = cells_of(counts)
+    cells = cells_of(counts, setup)
     pairs = list(itertools.combinations(range(counts.n_genes), 2))
-    means = np.log(
-        (np.add.reduceat(cells.x, cells.starts[:-1]).sum(0) + 0.5) / np.exp(cells.log_s).sum()
-    )
+    depth = np.exp(cells.exposure(*range(counts.n_genes))).sum(0)
+    means = np.log((np.add.reduceat(cells.x, cells.starts[:-1]).sum(0) + 0.5) / depth)
     out = _Replicates(counts.genes, cells, pairs)
     for k, (i, j) in enumerate(pairs):
         drawn = draw_parameters(setup, means[[i, j]], draws, rng)
@@ -89,7 +92,11 @@ def prior(
 
 
 def posterior(
-    counts: Counts, result: CorrelationResult, draws: int, seed: int | np.random.Generator | None
+    counts: Counts,
+    setup: Setup,
+    result: CorrelationResult,
+    draws: int,
+    seed: int | np.random.Generator | None,
 ) -> xr.Dataset:
     """Draw from the posterior predictive distribution.
 
@@ -97,7 +104,7 @@ def posterior(
     """
     rng = _checked(counts, draws, seed)
     ds = _fit_of(counts, result)
-    cells = cells_of(counts)
+    cells = cells_of(counts, setup)
     if "posterior_zeta" in ds:
         values, labels = parameters_of(ds), [ds[name].values for name in PAIR_GENES]
     else:
@@ -162,12 +169,12 @@ class _Replicates:
     def add(
         self, k: int, drawn: Parameters, zeta: Array, z_between: Array, rng: np.random.Generator
     ) -> None:
-        cells = self.cells
+        cells, exposure = self.cells, self.cells.exposure(*self.pairs[k])
         for d in range(len(zeta)):
             one = Parameters(*(v[d : d + 1] for v in drawn))
-            x = random_counts(cells.log_s, cells.starts, one, rng)[0].astype(float)
+            x = random_counts(exposure, cells.starts, one, rng)[0].astype(float)
             correlations = np.tanh(zeta[d]), np.tanh(z_between[d])
-            self.by_pair[k].append((*statistics(x, cells), *correlations))
+            self.by_pair[k].append((*statistics(x, exposure, cells.starts), *correlations))
 
     def dataset(self, p_values: bool) -> xr.Dataset:
         columns = [list(zip(*rows, strict=True)) for rows in self.by_pair]
@@ -180,7 +187,10 @@ class _Replicates:
             for q, name in ((3, "observed"), (4, "within"), (5, "between"))
         }
         x = self.cells.x.astype(float)
-        seen: list[tuple[Any, ...]] = [statistics(x[:, list(p)], self.cells) for p in self.pairs]
+        seen: list[tuple[Any, ...]] = [
+            statistics(x[:, list(p)], self.cells.exposure(*p), self.cells.starts)
+            for p in self.pairs
+        ]
         data: dict[str, Array] = {
             name: np.array([seen[k][q][side] for k, side in self.first.values()])
             for q, name in enumerate(("zeros", "log_mean", "variance_ratio"))
@@ -328,8 +338,8 @@ def cell_log_likelihood(pair: Pair, draws: Draws, at: NDArray[np.int64]) -> Arra
     """
     mean, sd, z = (draws.flat(name, at) for name in ("mean", "sd_of_samples", "z_sample"))
     rho = np.tanh(z) if pair.structure != "independent" else np.zeros_like(z)
-    cells = pair.cells
-    return log_likelihood(pair.x, cells.log_s, cells.starts, pair.grid, Parameters(mean, sd, rho))
+    starts = pair.cells.starts
+    return log_likelihood(pair.x, pair.exposure, starts, pair.grid, Parameters(mean, sd, rho))
 
 
 def waic(log_likelihood: Array) -> dict[str, float]:

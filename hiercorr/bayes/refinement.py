@@ -41,9 +41,9 @@ def grid_error(pair: Pair, draws: Draws) -> float:
     at = np.linspace(0, n - 1, _DRAWS).astype(int)
     mean, sd, z = (draws.flat(name, at) for name in ("mean", "sd_of_samples", "z_sample"))
     rho = np.tanh(z) if pair.structure != "independent" else np.zeros_like(z)
-    cells, parameters = pair.cells, Parameters(mean, sd, rho)
+    starts, parameters = pair.cells.starts, Parameters(mean, sd, rho)
     value = [
-        log_likelihood(pair.x, cells.log_s, cells.starts, grid, parameters).sum(1)
+        log_likelihood(pair.x, pair.exposure, starts, grid, parameters).sum(1)
         for grid in (pair.grid, refined(pair.grid))
     ]
     return float(np.std(value[1] - value[0], ddof=1))

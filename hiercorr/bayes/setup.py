@@ -56,6 +56,21 @@ class ZRegression:
 
 
 @dataclass(frozen=True)
+class CellCovariates:
+    """Covariates of cells.
+
+    Attributes
+    ----------
+    formula : str
+    design : ndarray, shape (n_cells, k)
+        Covariates, centred in each sample.
+    """
+
+    formula: str
+    design: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
 class Population:
     """Covariates of the samples, and blocks of samples that are not independent.
 
@@ -156,6 +171,8 @@ class Setup:
         Column of ``obs`` with the samples, for the attributes of results.
     sd_per_sample : bool
         Whether the standard deviations within samples vary between samples.
+    covariates : CellCovariates, optional
+        Covariates of cells.
     """
 
     population: Population
@@ -164,6 +181,7 @@ class Setup:
     structure: str = "both"
     sample: str | None = None
     sd_per_sample: bool = False
+    covariates: CellCovariates | None = None
 
     @property
     def z_regression(self) -> ZRegression | None:
@@ -179,10 +197,15 @@ class Setup:
             "formula": self.population.formula,
             "correlation_formula": None if z is None else z.formula,
             "sd_per_sample": int(self.sd_per_sample) or None,
+            "covariates": None if self.covariates is None else self.covariates.formula,
             "z_units": None if z is None else self._z_units,
             "structure": self.structure,
             "sample_column": self.sample,
         }
+
+    @property
+    def _has_coefficients(self) -> bool:
+        return self.population.design.shape[1] > 1 or self.covariates is not None
 
     @property
     def _z_units(self) -> str:
@@ -210,7 +233,7 @@ class Setup:
             "tau": self.heterogeneity and within and method != "latent",
             "share": self.population.blocked,
             "intercept": method != "grids",
-            "coefficient": method != "grids" and self.population.design.shape[1] > 1,
+            "coefficient": method != "grids" and self._has_coefficients,
             "z_coefficient": self.z_regression is not None,
             "omega": self.sd_per_sample,
         }
@@ -227,6 +250,7 @@ class Setup:
         given = {
             "correlation_formula=": self.population.z is not None,
             "sd_per_sample=True": self.sd_per_sample,
+            "covariates=": self.covariates is not None,
         }
         for name, stated in given.items():
             if stated:
@@ -279,7 +303,7 @@ class Setup:
         absent = {
             "tau": (not self.heterogeneity, "heterogeneity=True"),
             "share": (not self.population.blocked, "block="),
-            "coefficient": (self.population.design.shape[1] == 1, "a covariate in formula="),
+            "coefficient": (not self._has_coefficients, "a covariate in formula= or covariates="),
             "z_within": (self.structure == "independent", "structure='both' or 'within'"),
             "z_between": (self.structure != "both", "structure='both'"),
             "z_coefficient": (self.z_regression is None, "correlation_formula="),

@@ -65,7 +65,7 @@ _FIT_MANY = {"draws", "confidence", "seed", "target", "method"}  # its options
 @click.option(
     "--covariates",
     metavar="FORMULA",
-    help="within, pooled: covariates of cells, e.g. '~ percent_mito + phase'.",
+    help="within, pooled, bayesian: covariates of cells, e.g. '~ percent_mito + phase'.",
 )
 @modalities_option
 @depth_adjust_option

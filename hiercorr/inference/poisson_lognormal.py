@@ -59,8 +59,8 @@ def log_likelihood(
     ----------
     x : ndarray, shape (n_cells, 2)
         Counts, cells grouped by sample.
-    log_s : ndarray, shape (n_cells,)
-        Log sequencing depth, relative to the mean depth.
+    log_s : ndarray, shape (n_cells,) or (n_cells, 2)
+        Log sequencing depth, relative to the mean depth, or log exposure of each gene.
     starts : ndarray of int, shape (n_samples + 1,)
         Cells of sample c are ``starts[c]:starts[c + 1]``.
     grid : Grid
@@ -71,11 +71,12 @@ def log_likelihood(
     -------
     ndarray, shape (n_draws, n_cells)
     """
-    x = np.asarray(x, float)
+    x, log_s = np.asarray(x, float), _of_both(log_s)
     tables, peaks = [], np.zeros(len(x))
     for g in range(2):
         table, peak = kernels.poisson_table(
-            x[:, g].copy(), log_s, starts, *_of_gene(grid, g), grid.points[g]
+            *(x[:, g].copy(), log_s[:, g].copy()),
+            *(starts, *_of_gene(grid, g), grid.points[g]),
         )
         tables.append(table)
         peaks += peak - special.gammaln(x[:, g] + 1)
@@ -88,6 +89,11 @@ def log_likelihood(
     parts = np.array_split(np.arange(len(parameters.mean)), cores())
     with ThreadPoolExecutor(len(parts)) as pool:
         return np.concatenate(list(pool.map(some, parts))) + peaks
+
+
+def _of_both(log_s: Array) -> Array:
+    """Return the log exposure of both genes, shape (n_cells, 2)."""
+    return log_s if log_s.ndim == 2 else np.repeat(log_s[:, None], 2, 1)
 
 
 def _of_gene(grid: Grid, g: int) -> tuple[Array, Array]:
@@ -115,5 +121,5 @@ def random_counts(
     e = rng.standard_normal((*rho.shape, 2))
     e[..., 1] = rho * e[..., 0] + np.sqrt(1 - rho**2) * e[..., 1]
     mean = np.repeat(parameters.mean, size, axis=1)
-    log_rate = log_s[:, None] + mean + np.repeat(parameters.sd, size, axis=1) * e
+    log_rate = _of_both(log_s) + mean + np.repeat(parameters.sd, size, axis=1) * e
     return rng.poisson(np.exp(np.minimum(log_rate, _LARGEST_LOG_RATE)))

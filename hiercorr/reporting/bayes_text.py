@@ -39,13 +39,14 @@ def bayesian(f: Facts) -> str:
         f"{structure.format(pairs=wording.between_genes(f))}{given}.",
         wording.excluded(f),
         wording.metacells(f),
+        _cell_covariates(f),
         _variation(f),
         _grid(f) if _on_grid(f) else _joint(f) if _is_joint(f) else _sampling(f),
         f"Estimates are posterior means with {percent(f)} highest-density intervals, together with "
         f"the posterior probability of a correlation within {f.get('rope', 0.1):g} of zero (region "
         f"of practical equivalence; {cite('rope')}).",
         _projection(f),
-        _priors(f, bool(terms)),
+        _priors(f, bool(terms) or bool(f.get("covariates"))),
     )
 
 
@@ -59,6 +60,16 @@ def _latent(f: Facts) -> bool:
 
 def _is_joint(f: Facts) -> bool:
     return str(f.get("estimator")).startswith("joint")
+
+
+def _cell_covariates(f: Facts) -> str:
+    terms = wording.covariates(str(f.get("covariates") or "~ 1"))
+    if not terms:
+        return ""
+    return (
+        f"Effects of {listed(terms)} on the log rate of each gene within samples were estimated by "
+        "gamma-Poisson regression with normal priors and taken as known."
+    )
 
 
 def _variation(f: Facts) -> str:

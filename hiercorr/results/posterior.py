@@ -177,6 +177,8 @@ def _of_cells(dataset: xr.Dataset, data: dict[str, xr.Dataset], at: int) -> dict
         return {}
     post, constant = data["posterior"], data["constant_data"]
     x, log_s = data["observed_data"]["counts"], constant["log_depth"].values
+    if "covariate_effect" in constant:
+        log_s = log_s[:, None] + constant["covariate_effect"].values
     starts = np.searchsorted(constant["sample_of_cell"].values, np.arange(post.sizes["sample"] + 1))
     grid = dataset[["grid_left", "grid_spacing", "grid_points"]].isel({PAIR: at})
     chains, draws = post.sizes["chain"], post.sizes["draw"]

@@ -18,7 +18,7 @@ def test_rows_stand_for_their_cells(cells):
             np.add.reduceat(rows.weight, rows.starts[:-1]), np.diff(cells.starts)
         )
         every = Rows(
-            cells.x[:, [j]].astype(float), cells.log_s, np.ones(len(cells.x)), cells.starts
+            cells.x[:, [j]].astype(float), cells.exposure(j), np.ones(len(cells.x)), cells.starts
         )
         few, all_ = (fit_margin(r, 0, (np.log(0.6), 0.6)) for r in (rows, every))
         assert few.log_sd == pytest.approx(all_.log_sd, abs=1e-7)

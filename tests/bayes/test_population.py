@@ -24,7 +24,9 @@ def test_too_much_work_is_refused_with_its_cost():
         thinned = model_of(big, many_cells="subsample", seed=1)
     assert thinned.counts.n_cells == 20_000
     where = thinned.counts.cells
-    np.testing.assert_array_equal(cells_of(thinned.counts).x, big.X.toarray()[where])
+    np.testing.assert_array_equal(
+        cells_of(thinned.counts, thinned._setup).x, big.X.toarray()[where]
+    )
     assert model_of(big, many_cells="all").counts.n_cells == 20_800
     with pytest.raises(hc.InputError, match="has a parameter for each of"):
         model_of(big, many_cells="all").fit(method="latent", draws=100)

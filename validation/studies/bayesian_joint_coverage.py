@@ -72,7 +72,7 @@ def run_cell(row: dict, replicates: int, seed: np.random.SeedSequence) -> pd.Dat
                     adata, "sample", depth="depth", heterogeneity=heterogeneity
                 )
                 drawn = sample_joint(
-                    make_model(cells_of(model.counts), model._setup),
+                    make_model(cells_of(model.counts, model._setup), model._setup),
                     *(DRAWS, TUNE, CHAINS, np.random.SeedSequence(k)),
                     first=EVERY,
                     most=EVERY,

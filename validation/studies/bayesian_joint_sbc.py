@@ -148,7 +148,7 @@ def run_cell(row: dict, replicates: int, seed: np.random.SeedSequence) -> pd.Dat
                 heterogeneity=row["heterogeneity"] != "none",
             )
             drawn = sample_joint(
-                make_model(cells_of(model.counts), model._setup),
+                make_model(cells_of(model.counts, model._setup), model._setup),
                 DRAWS,
                 TUNE,
                 CHAINS,

@@ -56,7 +56,7 @@ def fit_joint(counts: Counts, setup: Setup, options: JointOptions) -> Correlatio
     _check_genes(counts)
     require("arviz")
     started = time.perf_counter()
-    model = make_model(cells_of(counts), setup)
+    model = make_model(cells_of(counts, setup), setup)
     if LOG.isEnabledFor(logging.INFO):
         seconds = _predicted(model, options.draws, options.tune, options.chains)
         LOG.info("BayesianCorrelation.fit: about %s, jointly", minutes(seconds))
@@ -88,7 +88,7 @@ def predicted_joint_time(counts: Counts, setup: Setup, draws: int, tune: int, ch
     """Predict the time of a fit; see :meth:`hiercorr.BayesianCorrelation.predicted_seconds`."""
     JointOptions(draws, tune, chains, Intervals(0.95, ROPE), None, None)
     _check_genes(counts)
-    return _predicted(make_model(cells_of(counts), setup), draws, tune, chains)
+    return _predicted(make_model(cells_of(counts, setup), setup), draws, tune, chains)
 
 
 def _predicted(model: JointModel, draws: int, tune: int, chains: int) -> float:

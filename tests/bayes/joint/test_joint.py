@@ -280,7 +280,7 @@ def test_origin_and_unit_of_a_covariate_do_not_matter(method):
 def test_draws_do_not_depend_on_threads():
     adata, _ = simulate_counts(4, 40, 3, mean=1.0, seed=5)
     model = model_of(adata)
-    made = make_model(cells_of(model.counts), model._setup)
+    made = make_model(cells_of(model.counts, model._setup), model._setup)
     found = []
     for threads in (1, 2):
         with compiled_threads(threads):
@@ -295,7 +295,7 @@ def test_chains_go_on_as_long_as_effective_draws_are_missing(monkeypatch):
 
     adata, _ = simulate_counts(4, 40, 3, mean=1.0, seed=5)
     model = model_of(adata)
-    made = make_model(cells_of(model.counts), model._setup)
+    made = make_model(cells_of(model.counts, model._setup), model._setup)
     options = {"progress": False, "most": 8}
     monkeypatch.setattr(sampler, "MAX_R_HAT", 2.0)
     monkeypatch.setattr(sampler, "MIN_ESS", 1.0)
@@ -313,7 +313,7 @@ def test_large_counts_and_scarce_counts():
     """Counts of hundreds and of hundredths: the sampler reaches both."""
     adata, _ = simulate_counts(5, 80, 3, mean=[300.0, 1.0, 0.05], within=0.6, seed=6)
     model = model_of(adata)
-    made = make_model(cells_of(model.counts), model._setup)
+    made = make_model(cells_of(model.counts, model._setup), model._setup)
     found = sample_joint(made, 200, 400, 4, np.random.SeedSequence(1), progress=False, most=8)
     assert found.r_hat < 1.05
     assert 0.4 < found.sd["within"][..., 0].mean() < 1.0
