@@ -131,6 +131,8 @@ def to_arviz(dataset: xr.Dataset, genes: tuple[str, str] | None = None) -> Any:
         data = _one_pair(dataset, data, at)
     elif n_pairs:
         data = _all_pairs(dataset, data)
+    elif "counts" in data["observed_data"]:
+        data["posterior_predictive"] = _replicated(data)
     for name in ("posterior", "prior"):
         fixed = _FIXED.get(str(dataset.attrs.get("structure")), ())
         data[name] = data[name].drop_vars(fixed, errors="ignore")
@@ -207,6 +209,27 @@ def _of_cells(dataset: xr.Dataset, data: dict[str, xr.Dataset], at: int) -> dict
             {**coords, "draw": post["draw"][keep], "gene": x["gene"]},
         ),
     }
+
+
+def _replicated(data: dict[str, xr.Dataset]) -> xr.Dataset:
+    """Draw the counts of all genes in every cell from draws of a joint model."""
+    post, constant, rng = data["posterior"], data["constant_data"], np.random.default_rng(0)
+    x, draws = data["observed_data"]["counts"], post.sizes["draw"]
+    sample = constant["sample_of_cell"].values
+    keep = np.unique(np.linspace(0, draws - 1, min(draws, PREDICTED)).astype(int))
+    mean, sd = (post[name].values[:, keep] for name in ("mean", "sd_within"))
+    varies = "within_sample" in post
+    matrix = post["within_sample" if varies else "within"].values[:, keep].astype(float)
+    root = np.linalg.cholesky(matrix)
+    out = np.empty((*mean.shape[:2], *x.shape), np.int32)
+    for c, d in np.ndindex(out.shape[:2]):
+        e = rng.standard_normal(x.shape)
+        of_cell = root[c, d][sample] if varies else root[c, d]
+        e = np.einsum("ijk,ik->ij", of_cell, e) if varies else e @ of_cell.T
+        log_rate = constant["log_depth"].values[:, None] + mean[c, d][sample] + sd[c, d] * e
+        out[c, d] = rng.poisson(np.exp(np.minimum(log_rate, 20.0)))
+    coords = {"chain": post["chain"], "draw": post["draw"][keep], **x.coords}
+    return xr.Dataset({"counts": (("chain", "draw", *x.dims), out)}, coords)
 
 
 def _all_pairs(dataset: xr.Dataset, data: dict[str, xr.Dataset]) -> dict[str, xr.Dataset]:

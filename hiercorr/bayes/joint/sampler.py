@@ -309,14 +309,29 @@ def new_matrices(correlation: Array, tau: Array, rng: np.random.Generator) -> ND
     -------
     ndarray of float32, shape (..., n_genes, n_genes)
     """
-    g = correlation.shape[-1]
-    df = degrees_of_freedom(tau)
+    return inverse_wishart(correlation, degrees_of_freedom(tau), rng).astype(np.float32)
+
+
+def inverse_wishart(correlation: Array, df: Array, rng: np.random.Generator) -> Array:
+    """Draw correlation matrices of inverse Wishart matrices with df + G - 1 degrees of freedom.
+
+    Parameters
+    ----------
+    correlation : ndarray, shape (..., n_genes, n_genes)
+        Correlation matrices around which they vary.
+    df : ndarray, shape (...)
+    rng : Generator
+
+    Returns
+    -------
+    ndarray, shape (..., n_genes, n_genes)
+    """
+    diagonal = np.arange(correlation.shape[-1])
     inverse = np.tril(rng.standard_normal(correlation.shape), -1)
-    diagonal = np.arange(g)
     inverse[..., diagonal, diagonal] = np.sqrt(rng.chisquare(df[..., None] + diagonal))
     root = np.linalg.cholesky(correlation) @ np.linalg.inv(inverse)
     root /= np.sqrt((root**2).sum(-1, keepdims=True))
-    matrix = np.asarray(root @ np.swapaxes(root, -1, -2), np.float32)
+    matrix = np.asarray(root @ np.swapaxes(root, -1, -2))
     matrix[..., diagonal, diagonal] = 1.0
     return matrix
 

@@ -10,12 +10,21 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from hiercorr.bayes import tables
+from hiercorr.bayes.collected import PRIOR_DRAWS, observed
 from hiercorr.bayes.diagnostics import MAX_R_HAT, MIN_ESS
-from hiercorr.bayes.joint.sampler import JointDraws, Varying, diagnostics
+from hiercorr.bayes.joint.sampler import (
+    JointDraws,
+    Varying,
+    diagnostics,
+    inverse_wishart,
+    new_matrices,
+)
 from hiercorr.bayes.margin import Array
+from hiercorr.bayes.population import cells_of
 from hiercorr.bayes.setup import Intervals, Setup
 from hiercorr.counts.counts import Counts
 from hiercorr.inference.credible import coefficient_summary, highest_density
+from hiercorr.results import posterior
 from hiercorr.schema import Flag, build_dataset
 from hiercorr.simulate import natural_correlation
 
@@ -124,9 +133,29 @@ def joint_dataset(
                     values,
                     dataset[variable].attrs,
                 )
-    return dataset.assign(_posterior(drawn)).assign_coords(
+    dataset = dataset.assign(_posterior(drawn) | _prior(setup, counts.n_genes)).assign_coords(
         chain=np.arange(drawn.mean.shape[0]), draw=np.arange(drawn.mean.shape[1])
     )
+    return dataset.merge(observed(counts, cells_of(counts, setup), setup.population))
+
+
+def _prior(setup: Setup, n_genes: int) -> dict[str, Any]:
+    """Draw from the priors of correlation matrices, standard deviations and tau."""
+    rng, priors = np.random.default_rng(0), setup.priors
+    identity = np.broadcast_to(np.eye(n_genes), (PRIOR_DRAWS, n_genes, n_genes))
+    square, prefix = (posterior.PRIOR_DRAW, "gene", "partner"), posterior.GROUPS["prior"]
+    out: dict[str, Any] = {}
+    for level in level_names(setup.population.blocked):
+        of = "within" if level == "within" else "between"
+        df = np.full(PRIOR_DRAWS, 2.0 * priors.table[f"z_{of}"]["eta"])
+        out[level] = (square, inverse_wishart(identity, df, rng))
+        sd = priors.draw(f"sd_{of}", PRIOR_DRAWS * n_genes, rng).reshape(PRIOR_DRAWS, n_genes)
+        out[f"sd_{level}"] = (square[:2], sd)
+    if setup.heterogeneity:
+        tau = priors.draw("tau", PRIOR_DRAWS, rng)
+        out["tau"] = (square[:1], tau)
+        out["new_sample"] = (square, new_matrices(out["within"][1], tau, rng))
+    return {f"{prefix}{name}": v for name, v in out.items()}
 
 
 def _flat(values: Array) -> Array:

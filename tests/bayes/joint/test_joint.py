@@ -5,7 +5,7 @@ import arviz as az
 import numpy as np
 import pandas as pd
 import pytest
-from scipy import sparse, special
+from scipy import sparse, special, stats
 
 import hiercorr as hc
 from hiercorr.bayes.joint.model import make_model
@@ -103,6 +103,29 @@ def test_two_genes_with_heterogeneity_are_the_exact_pair():
         error = np.hypot(a.std() / np.sqrt(az.ess(a)), 1.1 * sd / np.sqrt(az.ess(b)))
         assert abs(a.mean() - expected) < 4 * error, name
         assert a.std() == pytest.approx(sd, rel=0.15), name
+
+
+@pytest.mark.parametrize("heterogeneity", [False, True])
+def test_groups_of_a_joint_fit(heterogeneity, tmp_path):
+    """Replicated counts like the observed ones, whose correlation is that of the posterior."""
+    adata, _ = simulate_counts(4, 150, 3, mean=[4.0, 6.0, 8.0], within=0.6, seed=9)
+    model = model_of(adata, heterogeneity=heterogeneity)
+    r = model.fit(method="joint", draws=200, tune=200, seed=1, progress=False)
+    r.save(tmp_path / "r.nc")
+    for result in (r, hc.load(tmp_path / "r.nc")):
+        data = result.idata
+        x = np.asarray(data["observed_data"]["counts"])
+        np.testing.assert_array_equal(x, adata.X.toarray())
+        made = np.asarray(data["posterior_predictive"]["counts"])
+        assert made.shape == (4, 50, *x.shape)
+        np.testing.assert_allclose(made.mean((0, 1, 2)), x.mean(0), rtol=0.1)
+        of_made, of_x = (np.corrcoef(np.log1p(v[:150].T))[0, 1] for v in (made[0, 0], x))
+        assert of_made == pytest.approx(of_x, abs=0.2)
+        prior = data["prior"]
+        rho = (np.asarray(prior["within"])[0, :, 0] + 1) / 2
+        assert stats.kstest(rho, stats.beta(2, 2).cdf).pvalue > 1e-3
+        assert ("tau" in prior) == ("new_sample" in prior) == heterogeneity
+    assert az.summary(r.idata, var_names=["within"]).shape[0] == 3
 
 
 def test_draws_are_joint(panel):
