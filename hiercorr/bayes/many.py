@@ -619,6 +619,7 @@ def _dataset(
     flag = (gene_flag | gene_flag[target])[None].copy()
     flag[0, target] |= Flag.SELF.bit
     coarse = np.array([c.coarse for c in fitted.curves])
+    coarse &= (flag[0, partners] & Flag.LOW_INFORMATION.bit) == 0  # an end for want of counts
     flag[0, partners[coarse]] |= Flag.COARSE_GRID.bit
     dominated = table["contraction"] < tables.MIN_CONTRACTION
     flag[0, partners[dominated]] |= Flag.PRIOR_DOMINATED.bit

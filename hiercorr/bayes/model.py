@@ -65,7 +65,7 @@ class BayesianCorrelation(Specified):
         Cells x genes raw counts of one cell type, as for :class:`hiercorr.CSCore`.
     sample : str
         Column of ``obs`` with the sample of each cell, or two columns whose combinations are the
-            samples; at least 3 samples.
+        samples; at least 3 samples.
     genes : sequence of str, bool mask or int, optional
         2 to 20 genes for :meth:`fit`; any number for :meth:`fit_many`. None: all expressed genes.
     formula : str
@@ -376,8 +376,9 @@ class BayesianCorrelation(Specified):
         -------
         float
             Seconds, mostly right within a factor of 2 if the load of the machine does not change.
-            The first prediction on a machine compiles the density, which takes about 20 s that are
-            not part of it.
+            A joint fit can take several times as long where counts are in the thousands or nearly
+            all 0. The first prediction on a machine compiles the loops, which takes up to a minute
+            that is not part of it.
 
         Examples
         --------

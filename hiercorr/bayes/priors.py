@@ -39,6 +39,14 @@ _ALLOWED = {
     "z_coefficient": ("normal",),
     "omega": ("halfnormal", "lognormal"),
 }
+_RANGES = {  # in which the densities can be computed, and far outside which no data are
+    "eta": (0.5, 1e4),
+    "alpha": (0.05, 1e4),
+    "beta": (0.05, 1e4),
+    "median": (0.01, 5.0),
+    "sigma": (0.001, 5.0),
+}
+_WIDE = ("intercept", "coefficient")  # priors whose sigma may be larger
 _CENTRED = ("coefficient", "z_coefficient")  # priors with mean 0
 # rows of the kernels' table of priors
 SCALARS = ("sd_within", "sd_between", "z_within", "z_between", "tau", "share", "omega")
@@ -266,6 +274,12 @@ def _checked(name: str, stated: Any) -> dict[str, Any]:
         if not is_number or (key != "mu" and value <= 0):
             kind = "number" if key == "mu" else "positive number"
             raise InputError(f"prior {name!r}: {key} must be a {kind}, not {value!r}")
+        low, high = _RANGES.get(key, (-np.inf, np.inf))
+        high = 1e3 if name in _WIDE else high
+        if key != "mu" and not low <= value <= high:
+            raise InputError(
+                f"prior {name!r}: {key} must be from {low:g} to {high:g}, not {value!r}"
+            )
     if name in _CENTRED and stated.get("mu", 0) != 0:
         raise InputError(
             f"prior {name!r} has mean 0, whatever the covariate: leave out mu={stated['mu']!r}"

@@ -255,8 +255,8 @@ class Setup:
         for name, stated in given.items():
             if stated:
                 raise InputError(
-                    f"{caller} cannot be combined with {name}: use fit(method='marginal'), the "
-                    "default, or build the model without it"
+                    f"{caller} cannot be combined with {name}: use method='marginal', the default, "
+                    "or build the model without it"
                 )
 
     def check_latent(self) -> None:

@@ -35,7 +35,7 @@ from hiercorr.cli.options import (
     uncertainty_option,
     weights_option,
 )
-from hiercorr.errors import InputError
+from hiercorr.errors import InputError, one_of
 
 if TYPE_CHECKING:
     from hiercorr.specification import Specification
@@ -514,11 +514,13 @@ def _bayesian(
 ) -> Any:
     """Fit the pairs of a panel or of a target, or one gene against many on grids."""
     from hiercorr import BayesianCorrelation
+    from hiercorr.bayes.model import METHODS
 
     target = of_fit.get("target")
     if not isinstance(target, str | None):
         raise InputError("the Bayesian model takes one --target, or none with --genes")
     if of_fit.get("method") != _GRIDS:
+        one_of("method", of_fit.get("method", "marginal"), (*METHODS, _GRIDS))
         return BayesianCorrelation(data, **of_model).fit(progress=progress, **of_fit)
     if target is None:
         raise InputError("--method grids needs --target: the gene whose pairs are fitted")

@@ -77,3 +77,19 @@ def test_densities_integrate_to_those_that_are_drawn():
     density = np.exp(priors.log_density("z_within", z)) / np.cosh(z) ** 2  # of z, from that of rho
     drawn = priors.draw("z_within", 100_000, np.random.default_rng(0))
     assert (drawn < 0.3).mean() == pytest.approx(density[z < 0.3].sum() / density.sum(), abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("name", "stated", "text"),
+    [
+        ("sd_within", {"distribution": "lognormal", "median": 1e-8, "sigma": 0.1}, "0.01 to 5"),
+        ("sd_within", {"distribution": "lognormal", "median": 50, "sigma": 0.1}, "0.01 to 5"),
+        ("z_between", {"distribution": "lkj", "eta": 0.1}, "eta must be from 0.5"),
+        ("tau", {"distribution": "halfnormal", "sigma": 1e-6}, "sigma must be from 0.001 to 5"),
+        ("coefficient", {"distribution": "normal", "sigma": 1e4}, "from 0.001 to 1000, not 10000"),
+    ],
+)
+def test_priors_that_cannot_be_computed_are_refused(name, stated, text):
+    with pytest.raises(hc.InputError, match=text):
+        read_priors({name: stated})
+    read_priors({"coefficient": {"distribution": "normal", "sigma": 100.0}})
