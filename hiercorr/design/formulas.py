@@ -7,6 +7,8 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import numpy as np
+
 from hiercorr.design.limits import limit_code, limit_terms
 from hiercorr.errors import InputError
 
@@ -278,7 +280,7 @@ def formula_text(formula: str | Sequence[str]) -> str:
     """Return a formula as text; a list of columns means their sum."""
     if isinstance(formula, str):
         return formula if "~" in formula else f"~ {formula}"
-    names = list(formula) if isinstance(formula, Iterable) else [formula]
+    names = [formula] if np.ndim(formula) == 0 else list(formula)
     if not names or not all(isinstance(name, str) for name in names):
         raise InputError(f"a formula must be a string or a list of columns, not {formula!r}")
     return "~ " + " + ".join(f"`{name}`" for name in names)

@@ -1066,8 +1066,8 @@ OPTIONS = {
         "precision progress",
     ),
     hc.BayesianCorrelation: (
-        f"{DATA} formula correlation_formula priors block heterogeneity sd_per_sample structure "
-        "many_cells seed",
+        f"{DATA} formula covariates correlation_formula priors block heterogeneity sd_per_sample "
+        "structure many_cells seed",
         "gene_names",
     ),
     hc.BayesianCorrelation.fit: (
