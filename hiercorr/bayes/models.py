@@ -14,7 +14,7 @@ from hiercorr.bayes.margin import Array, Cells
 from hiercorr.bayes.pair import Pair, coefficient_prior, slope_sd
 from hiercorr.bayes.priors import Priors
 from hiercorr.bayes.setup import Population
-from hiercorr.inference.poisson_lognormal import Grid
+from hiercorr.inference.poisson_lognormal import Grid, poisson_counts
 from hiercorr.runtime.optional import optional
 
 
@@ -182,8 +182,7 @@ class _Cells:
         shape = np.broadcast_shapes(mean.shape[:-1], rho.shape, size or ())
         e = rng.standard_normal((*shape, 2))
         e[..., 1] = rho * e[..., 0] + np.sqrt(1 - rho**2) * e[..., 1]
-        log_rate = np.minimum(self.log_s + mean + sd * e, 20.0)
-        return np.asarray(rng.poisson(np.exp(log_rate)))
+        return poisson_counts(self.log_s + mean + sd * e, rng)
 
 
 def latent_model(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 
 import numpy as np
 import pandas as pd
@@ -64,12 +65,8 @@ def population_of(
         If there are too few samples or donors for a formula, or the blocks are not usable.
     """
     table, varying = sample_table(counts.obs, counts.starts, counts.samples)
-    try:
+    with nullcontext() if correlation_formula is None else _errors_of("formula"):
         design = sample_design(formula, table, varying, None)
-    except InputError as error:
-        if correlation_formula is None:
-            raise
-        raise InputError(f"formula: {error}") from error
     n, k = design.matrix.shape
     if n < k + 2:
         raise InputError(
@@ -105,6 +102,24 @@ def _scaled(matrix: Array) -> tuple[Array, Array, Array]:
     return np.concatenate([matrix[:, :1], (rest - centre) / scale], 1), centre, scale
 
 
+@contextmanager
+def _errors_of(option: str) -> Iterator[None]:
+    """Put the name of the option before the message of an error."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{option}: {error}") from error
+
+
+def _refuse_random_intercepts(option: str, formula: str) -> None:
+    random = random_intercepts(formula)[1]
+    if random:
+        raise InputError(
+            f"{option}={formula!r} has the random intercept (1 | {random[0]}): name the donor with "
+            f"block={random[0]!r} instead"
+        )
+
+
 def _z_regression(
     formula: str | None,
     table: pd.DataFrame,
@@ -115,16 +130,9 @@ def _z_regression(
     """Build the design of the samples' correlations; None without covariates."""
     if formula is None or "".join(formula.split()) in ("~1", "1"):
         return None
-    random = random_intercepts(formula)[1]
-    if random:
-        raise InputError(
-            f"correlation_formula={formula!r} has the random intercept (1 | {random[0]}): name the "
-            f"donor with block={random[0]!r} instead"
-        )
-    try:
+    _refuse_random_intercepts("correlation_formula", formula)
+    with _errors_of("correlation_formula"):
         design = sample_design(formula, table, varying, None)
-    except InputError as error:
-        raise InputError(f"correlation_formula: {error}") from error
     n_units, k = int(codes.max()) + 1, design.matrix.shape[1]
     if n_units < k + 1:
         of = "samples" if block is None else f"values of {block!r}"
@@ -173,15 +181,21 @@ def _block_codes(block: str, values: pd.Series) -> NDArray[np.int64]:
     return codes
 
 
-def cells_of(counts: Counts, setup: Setup) -> Cells:
-    """Return dense counts of a few genes, log sequencing depths and effects of covariates."""
+def cells_of(counts: Counts, setup: Setup, genes: Sequence[int] | None = None) -> Cells:
+    """Return dense counts of a few genes, log sequencing depths and effects of covariates.
+
+    Effects of genes that are not among `genes` are NaN. None: all are fitted.
+    """
     x, log_s = counts.toarray().astype(np.int64), np.log(counts.depth / counts.depth.mean())
     of = setup.covariates
     if of is None:
         return Cells(x, log_s, counts.starts)
     wide = slope_sd(of.design, setup.priors.coefficient[1])
-    slopes = fit_effects(x, log_s, counts.starts, of.design, wide)
-    return Cells(x, log_s, counts.starts, of.design @ slopes)
+    effect = np.full(x.shape, np.nan)
+    which = list(range(counts.n_genes) if genes is None else genes)
+    slopes = fit_effects(x[:, which], log_s, counts.starts, of.design, wide)
+    effect[:, which] = of.design @ slopes
+    return Cells(x, log_s, counts.starts, effect)
 
 
 def cell_covariates(counts: Counts, formula: str | Sequence[str] | None) -> CellCovariates | None:
@@ -200,20 +214,11 @@ def cell_covariates(counts: Counts, formula: str | Sequence[str] | None) -> Cell
     """
     if formula is None:
         return None
-    try:
+    with _errors_of("covariates"):
         formula = formula_text(formula)
-    except InputError as error:
-        raise InputError(f"covariates: {error}") from error
-    random = random_intercepts(formula)[1]
-    if random:
-        raise InputError(
-            f"covariates={formula!r} has the random intercept (1 | {random[0]}): name the donor "
-            f"with block={random[0]!r} instead"
-        )
-    try:
+    _refuse_random_intercepts("covariates", formula)
+    with _errors_of("covariates"):
         design = make_design(formula, counts.obs)
-    except InputError as error:
-        raise InputError(f"covariates: {error}") from error
     constant, _ = sample_table(counts.obs, counts.starts, counts.samples)
     known = [str(c) for c in counts.obs.columns]
     terms, of_samples = split_terms(formula, constant.columns, known)
@@ -253,7 +258,7 @@ def named_pair(counts: Counts, setup: Setup, gene_a: str, gene_b: str) -> Pair:
     a, b = gene_position(counts, gene_a), gene_position(counts, gene_b)
     if a == b:
         raise InputError(f"gene_a and gene_b are both {gene_a!r}: name two genes")
-    cells = cells_of(counts, setup)
+    cells = cells_of(counts, setup, (a, b))
     margin_a, margin_b = (margin_of(cells, j, setup) for j in (a, b))
     return make_pair(cells, (a, b), (margin_a, margin_b), setup)
 

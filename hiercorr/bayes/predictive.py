@@ -21,14 +21,14 @@ from hiercorr.bayes.generative import draw_parameters
 from hiercorr.bayes.joint.tables import of_pairs
 from hiercorr.bayes.left_out import leave_donor_out
 from hiercorr.bayes.margin import Array, Cells
-from hiercorr.bayes.pair import Pair
 from hiercorr.bayes.population import cells_of, named_pair
 from hiercorr.bayes.priors import read_priors
+from hiercorr.bayes.refinement import cell_log_likelihood
 from hiercorr.bayes.sampling import Draws, Settings, require, sample_pair, sd_of_samples
 from hiercorr.bayes.setup import MAX_GENES, STRUCTURES, Intervals, Setup
 from hiercorr.counts.counts import Counts
 from hiercorr.errors import EstimationWarning, InputError, unknown_name, valid_seed, whole_number
-from hiercorr.inference.poisson_lognormal import Parameters, log_likelihood, random_counts
+from hiercorr.inference.poisson_lognormal import Parameters, random_counts
 from hiercorr.results.posterior import PAIR_GENES, arviz_groups
 from hiercorr.results.result import CorrelationResult
 from hiercorr.runtime.optional import optional
@@ -320,26 +320,6 @@ def compare_structures(
     if any("shape parameter" in str(w.message) for w in caught):
         warn("leave-one-out is unreliable for some cells (Pareto k > 0.7)", EstimationWarning)
     return table.join(pd.DataFrame(criteria).T)
-
-
-def cell_log_likelihood(pair: Pair, draws: Draws, at: NDArray[np.int64]) -> Array:
-    """Compute the log likelihood of each cell.
-
-    Parameters
-    ----------
-    pair : Pair
-    draws : Draws
-    at : ndarray of int
-        Draws to use, chains in one dimension.
-
-    Returns
-    -------
-    ndarray, shape (n_draws, n_cells)
-    """
-    mean, sd, z = (draws.flat(name, at) for name in ("mean", "sd_of_samples", "z_sample"))
-    rho = np.tanh(z) if pair.structure != "independent" else np.zeros_like(z)
-    starts = pair.cells.starts
-    return log_likelihood(pair.x, pair.exposure, starts, pair.grid, Parameters(mean, sd, rho))
 
 
 def waic(log_likelihood: Array) -> dict[str, float]:

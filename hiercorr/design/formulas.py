@@ -280,7 +280,10 @@ def formula_text(formula: str | Sequence[str]) -> str:
     """Return a formula as text; a list of columns means their sum."""
     if isinstance(formula, str):
         return formula if "~" in formula else f"~ {formula}"
-    names = [formula] if np.ndim(formula) == 0 else list(formula)
+    if isinstance(formula, np.ndarray) and formula.ndim == 0:  # says that it is iterable
+        names: list[Any] = [formula]
+    else:
+        names = list(formula) if isinstance(formula, Iterable) else [formula]
     if not names or not all(isinstance(name, str) for name in names):
         raise InputError(f"a formula must be a string or a list of columns, not {formula!r}")
     return "~ " + " + ".join(f"`{name}`" for name in names)

@@ -122,4 +122,9 @@ def random_counts(
     e[..., 1] = rho * e[..., 0] + np.sqrt(1 - rho**2) * e[..., 1]
     mean = np.repeat(parameters.mean, size, axis=1)
     log_rate = _of_both(log_s) + mean + np.repeat(parameters.sd, size, axis=1) * e
-    return rng.poisson(np.exp(np.minimum(log_rate, _LARGEST_LOG_RATE)))
+    return poisson_counts(log_rate, rng)
+
+
+def poisson_counts(log_rate: Array, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Draw counts from log rates, of which those above 20 count as 20."""
+    return np.asarray(rng.poisson(np.exp(np.minimum(log_rate, _LARGEST_LOG_RATE))))

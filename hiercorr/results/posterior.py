@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 
 from hiercorr.errors import InputError, NotInThisResult, text, unknown_name
 from hiercorr.estimands import estimand
@@ -20,6 +21,7 @@ from hiercorr.inference.poisson_lognormal import (
     Grid,
     Parameters,
     log_likelihood,
+    poisson_counts,
     random_counts,
 )
 from hiercorr.runtime.optional import optional
@@ -184,6 +186,7 @@ def _of_cells(dataset: xr.Dataset, data: dict[str, xr.Dataset], at: int) -> dict
     starts = np.searchsorted(constant["sample_of_cell"].values, np.arange(post.sizes["sample"] + 1))
     grid = dataset[["grid_left", "grid_spacing", "grid_points"]].isel({PAIR: at})
     chains, draws = post.sizes["chain"], post.sizes["draw"]
+    keep = _replicated_draws(draws)
     rho = post["within_sample"].values
     if dataset.attrs.get("structure") == "independent":
         rho = np.zeros_like(rho)
@@ -194,7 +197,6 @@ def _of_cells(dataset: xr.Dataset, data: dict[str, xr.Dataset], at: int) -> dict
     left, spacing, points = (grid[f"grid_{name}"].values for name in Grid._fields)
     every = Grid(left, np.broadcast_to(spacing, left.shape), points)  # once one for all samples
     value = log_likelihood(x.values, log_s, starts, every, flat)
-    keep = np.unique(np.linspace(0, draws - 1, min(draws, PREDICTED)).astype(int))
     few = Parameters(*(v[:, keep].reshape(-1, *v.shape[2:]) for v in each))
     replicated = random_counts(log_s, starts, few, np.random.default_rng(0))
     dims = ("chain", "draw", *x.dims)
@@ -211,12 +213,16 @@ def _of_cells(dataset: xr.Dataset, data: dict[str, xr.Dataset], at: int) -> dict
     }
 
 
+def _replicated_draws(draws: int) -> NDArray[np.int64]:
+    """Return the draws of each chain of which counts are replicated, evenly spaced."""
+    return np.unique(np.linspace(0, draws - 1, min(draws, PREDICTED)).astype(int))
+
+
 def _replicated(data: dict[str, xr.Dataset]) -> xr.Dataset:
     """Draw the counts of all genes in every cell from draws of a joint model."""
     post, constant, rng = data["posterior"], data["constant_data"], np.random.default_rng(0)
-    x, draws = data["observed_data"]["counts"], post.sizes["draw"]
-    sample = constant["sample_of_cell"].values
-    keep = np.unique(np.linspace(0, draws - 1, min(draws, PREDICTED)).astype(int))
+    x, sample = data["observed_data"]["counts"], constant["sample_of_cell"].values
+    keep = _replicated_draws(post.sizes["draw"])
     mean, sd = (post[name].values[:, keep] for name in ("mean", "sd_within"))
     varies = "within_sample" in post
     matrix = post["within_sample" if varies else "within"].values[:, keep].astype(float)
@@ -227,7 +233,7 @@ def _replicated(data: dict[str, xr.Dataset]) -> xr.Dataset:
         of_cell = root[c, d][sample] if varies else root[c, d]
         e = np.einsum("ijk,ik->ij", of_cell, e) if varies else e @ of_cell.T
         log_rate = constant["log_depth"].values[:, None] + mean[c, d][sample] + sd[c, d] * e
-        out[c, d] = rng.poisson(np.exp(np.minimum(log_rate, 20.0)))
+        out[c, d] = poisson_counts(log_rate, rng)
     coords = {"chain": post["chain"], "draw": post["draw"][keep], **x.coords}
     return xr.Dataset({"counts": (("chain", "draw", *x.dims), out)}, coords)
 

@@ -1,16 +1,22 @@
 """Covariates of cells: their effects, against an independent regression; what is left of them."""
 
+from types import SimpleNamespace
+
 import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
 import scipy.sparse as sp
 import statsmodels.api as sm
+from scipy import special
 
 import hiercorr as hc
 from hiercorr.bayes.cell_effects import centred_within, fit_effects
+from hiercorr.bayes.models import _Cells
+from hiercorr.bayes.refinement import cell_log_likelihood
 from hiercorr.reporting import methods_text
 from tests.bayes.support import model_of
+from tests.bayes.test_large_counts import cell_likelihood
 
 pytestmark = pytest.mark.filterwarnings("ignore::hiercorr.EstimationWarning")
 SAMPLES, CELLS = 5, 120
@@ -82,8 +88,12 @@ def test_correlation_of_cells_with_equal_covariates(data):
 
 
 def test_every_route_uses_the_exposure_of_each_gene(data):
-    """Density, cells' likelihood, PyMC and replicated counts, with a permutation of genes."""
+    """Rows, the cells' likelihood, PyMC and replicated counts, with a permutation of genes.
+
+    The reference is a rule of integration centred at the mode of each cell, with its own means.
+    """
     pytest.importorskip("nutpie")
+    pt = pytest.importorskip("pytensor.tensor")
     model = model_of(data, covariates="~ w + phase")
     pair = model.pair("c", "a")
     x, exposure = data.X.toarray()[:, [2, 0]], pair.exposure
@@ -93,6 +103,23 @@ def test_every_route_uses_the_exposure_of_each_gene(data):
         np.corrcoef(exposure[:, 0], exposure[:, 1])[0, 1]
         < np.corrcoef(*model.pair("a", "b").exposure.T)[0, 1]
     )
+    at = np.arange(2)
+    mean = np.repeat(pair.centre[None], 2, 0)
+    sd, rho = np.full((2, SAMPLES, 2), 0.7), np.repeat([[0.0], [0.4]], SAMPLES, 1)
+    values = {"mean": mean, "sd_of_samples": sd, "z_sample": np.arctanh(rho)}
+    draws = SimpleNamespace(flat=lambda name, _: values[name])
+    each = cell_log_likelihood(pair, draws, at)
+    from_pymc = _Cells(exposure, STARTS, pair.grid).logp(
+        pt.constant(x), *(pt.constant(np.repeat(v[1], CELLS, 0)) for v in (mean, sd, rho))
+    )
+    np.testing.assert_allclose(from_pymc.eval(), each[1], atol=1e-6)
+    for i in (0, 150, 599):
+        given = mean[0, i // CELLS] + exposure[i], sd[0, 0]
+        for d in at:
+            exact = cell_likelihood(x[i].astype(float), 0.0, *given, rho[d, 0])
+            # which leaves out the constants of the normal and the Poisson distribution
+            wanted = exact - np.log(2 * np.pi) - special.gammaln(x[i] + 1).sum()
+            assert each[d, i] == pytest.approx(wanted, abs=2e-3)
     r = model.fit(**FIT)
     group = r.pair_idata("a", "c")
     counts = group.posterior_predictive["counts"]

@@ -33,8 +33,7 @@ def test_refined_grids_contain_the_points():
             assert abs(old[:, None] - new).min(1).max() < 1e-9
 
 
-def test_grid_error_is_that_of_the_log_density(data):
-    """Beside the density that is sampled, on grids that are too coarse and on fine ones."""
+def test_coarser_grids_have_a_larger_error(data):
     pytest.importorskip("nutpie")
     pair = model_of(data).pair("gene0", "gene1")
     draws = sample_pair(pair, SETTINGS, 1)

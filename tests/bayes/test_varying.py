@@ -162,7 +162,7 @@ def test_log_likelihood_of_a_donor_against_monte_carlo():
     from dataclasses import replace
 
     from hiercorr.bayes.left_out import donor_log_likelihood
-    from hiercorr.bayes.predictive import cell_log_likelihood
+    from hiercorr.bayes.refinement import cell_log_likelihood
     from hiercorr.bayes.sampling import unpack
     from tests.bayes.support import NO_STATISTICS
 

@@ -56,7 +56,8 @@ def fit_joint(counts: Counts, setup: Setup, options: JointOptions) -> Correlatio
     _check_genes(counts)
     require("arviz")
     started = time.perf_counter()
-    model = make_model(cells_of(counts, setup), setup)
+    cells = cells_of(counts, setup)
+    model = make_model(cells, setup)
     if LOG.isEnabledFor(logging.INFO):
         seconds = _predicted(model, options.draws, options.tune, options.chains)
         LOG.info("BayesianCorrelation.fit: about %s, jointly", minutes(seconds))
@@ -66,8 +67,9 @@ def fit_joint(counts: Counts, setup: Setup, options: JointOptions) -> Correlatio
         *(model, options.draws, options.tune, options.chains, seed, options.progress),
         most=MOST if total >= FEWEST else 1,
     )
+    attributes = _attributes(counts, setup, options, drawn)
     dataset = joint_dataset(
-        counts, setup, options.intervals, drawn, _attributes(counts, setup, options, drawn)
+        counts, cells, setup, options.intervals, drawn, attributes
     ).assign_attrs(seconds=round(time.perf_counter() - started, 2))
     if not drawn.converged:
         least = -(-FEWEST // options.chains)

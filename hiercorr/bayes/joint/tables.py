@@ -19,8 +19,7 @@ from hiercorr.bayes.joint.sampler import (
     inverse_wishart,
     new_matrices,
 )
-from hiercorr.bayes.margin import Array
-from hiercorr.bayes.population import cells_of
+from hiercorr.bayes.margin import Array, Cells
 from hiercorr.bayes.setup import Intervals, Setup
 from hiercorr.counts.counts import Counts
 from hiercorr.inference.credible import coefficient_summary, highest_density
@@ -68,6 +67,7 @@ def partial(correlation: Array) -> Array:
 
 def joint_dataset(
     counts: Counts,
+    cells: Cells,
     setup: Setup,
     intervals: Intervals,
     drawn: JointDraws,
@@ -78,6 +78,7 @@ def joint_dataset(
     Parameters
     ----------
     counts : Counts
+    cells : Cells
     setup : Setup
     intervals : Intervals
     drawn : JointDraws
@@ -136,7 +137,7 @@ def joint_dataset(
     dataset = dataset.assign(_posterior(drawn) | _prior(setup, counts.n_genes)).assign_coords(
         chain=np.arange(drawn.mean.shape[0]), draw=np.arange(drawn.mean.shape[1])
     )
-    return dataset.merge(observed(counts, cells_of(counts, setup), setup.population))
+    return dataset.merge(observed(counts, cells, setup.population))
 
 
 def _prior(setup: Setup, n_genes: int) -> dict[str, Any]:

@@ -187,8 +187,9 @@ def test_other_degrees_of_freedom_leave_the_prior_invariant(informative):
                 df[0], own = new, new_own.copy()
         if k % 4 == 3:
             b = np.linalg.inv(own[1])
-            found.append([joint_units.heterogeneity(df[0]) / 0.3, b[2, 0], b[1, 1] - df[0] ** 0.5])
-    tau, entry, diagonal = np.array(found)[::5].T
+            share = stats.chi.cdf(b[1, 1], df[0] + 1)
+            found.append([joint_units.heterogeneity(df[0]) / 0.3, b[2, 0], share])
+    tau, entry, share = np.array(found)[::5].T
     assert stats.kstest(tau, stats.halfnorm.cdf).pvalue > 1e-3
     assert stats.kstest(entry, stats.norm.cdf).pvalue > 1e-3
-    assert abs(diagonal).max() < 4
+    assert stats.kstest(share, "uniform").pvalue > 1e-3
