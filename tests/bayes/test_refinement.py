@@ -46,12 +46,12 @@ def test_coarser_grids_have_a_larger_error(data):
 def test_what_no_grid_resolves_is_flagged(data, copied):
     """A gene and its copy, with counts of thousands: their correlation is too near to 1."""
     pytest.importorskip("nutpie")
-    x = data.X.toarray()
+    few = data[np.concatenate([np.arange(k, k + 12) for k in (0, 40, 80)])].copy()
+    x = few.X.toarray()
     if copied:
         x = np.repeat(x[:, :1], 2, 1) * 2000
-    adata = data.copy()
-    adata.X = sp.csr_matrix(x)
-    r = model_of(adata).fit(draws=100, tune=150, chains=2, seed=1, progress=False)
+    few.X = sp.csr_matrix(x)
+    r = model_of(few).fit(draws=100, tune=100, chains=2, seed=1, progress=False)
     flagged = bool(int(r.dataset["flag"].values[0, 1]) & int(hc.Flag.COARSE_GRID))
     assert flagged == copied
     assert (r.dataset.attrs["grid_error"] > 0.1) == copied
