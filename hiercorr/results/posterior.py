@@ -41,6 +41,7 @@ GROUPS = {
     "constant_data": "constant_data_",
 }
 PRIOR_DRAW = "prior_draw"  # dimension of the draws from the prior
+CELL_DRAW = "cell_draw"  # dimension of the draws of a joint model that have a value per cell
 PREDICTED = 50  # replicated data sets per chain
 SEPARATE = (
     "every pair has its own posterior and chains: draws of different pairs are independent, so "
@@ -133,7 +134,7 @@ def to_arviz(dataset: xr.Dataset, genes: tuple[str, str] | None = None) -> Any:
         data = _one_pair(dataset, data, at)
     elif n_pairs:
         data = _all_pairs(dataset, data)
-    elif "counts" in data["observed_data"]:
+    elif CELL_DRAW in data["log_likelihood"].dims:
         data["posterior_predictive"] = _replicated(data)
     for name in ("posterior", "prior"):
         fixed = _FIXED.get(str(dataset.attrs.get("structure")), ())
@@ -222,7 +223,7 @@ def _replicated(data: dict[str, xr.Dataset]) -> xr.Dataset:
     """Draw the counts of all genes in every cell from draws of a joint model."""
     post, constant, rng = data["posterior"], data["constant_data"], np.random.default_rng(0)
     x, sample = data["observed_data"]["counts"], constant["sample_of_cell"].values
-    keep = _replicated_draws(post.sizes["draw"])
+    keep = data["log_likelihood"][CELL_DRAW].values
     mean, sd = (post[name].values[:, keep] for name in ("mean", "sd_within"))
     varies = "within_sample" in post
     matrix = post["within_sample" if varies else "within"].values[:, keep].astype(float)
@@ -262,6 +263,8 @@ def _all_pairs(dataset: xr.Dataset, data: dict[str, xr.Dataset]) -> dict[str, xr
 
 def _as_draws(group: xr.Dataset) -> xr.Dataset:
     """Put chain and draw first, and keep each pair of a square of genes once."""
+    if CELL_DRAW in group.dims:
+        group = group.rename({CELL_DRAW: "draw"})
     if PRIOR_DRAW in group.dims:
         group = group.rename({PRIOR_DRAW: "draw"}).expand_dims(chain=[0])
         group = group.assign_coords(draw=np.arange(group.sizes["draw"]))

@@ -176,7 +176,8 @@ class CorrelationResult:
         With several pairs, variables have the dimension ``pair``, without the diagonal and with
         every pair once. The pairs of :class:`hiercorr.BayesianCorrelation` have separate posteriors
         (``idata["posterior"].attrs["note"]``), so that there is no likelihood of them all:
-        :meth:`pair_idata` returns all groups of one of them.
+        :meth:`pair_idata` returns all groups of one of them. A joint fit has all groups but
+        ``sample_stats``, with likelihoods and random counts of 100 draws of each chain.
 
         Examples
         --------

@@ -8,7 +8,7 @@ import xarray as xr
 from scipy import stats
 
 import hiercorr as hc
-from hiercorr.results.posterior import to_arviz
+from hiercorr.results.posterior import arviz_groups, to_arviz
 from tests.bayes.support import model_of
 
 az = pytest.importorskip("arviz")
@@ -53,6 +53,18 @@ FUNCTIONS = {
 }
 
 
+# what a joint fit cannot have, as its sampler has no energy; draws of cells are fewer than others
+OF_HAMILTONIANS = {"bfmi", "plot_energy"}
+OF_SAME_DRAWS = {"psens", "psense", "psense_summary"}
+
+
+@pytest.fixture(scope="module")
+def joint():
+    adata, _ = hc.simulate.simulate_counts(4, 60, 3, mean=[2.0, 1.0, 4.0], within=0.5, seed=2)
+    model = model_of(adata)
+    return model.fit(method="joint", draws=200, tune=100, chains=2, seed=1, progress=False).idata
+
+
 @pytest.fixture(scope="module")
 def pair(fitted):
     return fitted[1].pair_idata("gene0", "gene1")
@@ -82,6 +94,49 @@ def test_functions(fitted, pair, name, of):
     found = getattr(az, name)(pair if of == "pair" else fitted[1].idata, **options)
     assert found is not None
     plt.close("all")
+
+
+@pytest.mark.parametrize("name", sorted(set(FUNCTIONS) - OF_HAMILTONIANS))
+def test_functions_of_joint_fits(joint, name):
+    pytest.importorskip("matplotlib").use("Agg")
+    import matplotlib.pyplot as plt
+
+    options = dict(FUNCTIONS[name][0])
+    if not hasattr(az, name):
+        pytest.skip(f"ArviZ {az.__version__} has no {name}")
+    if "var_names" in options:
+        options["var_names"] = ["within", "tau"]
+    if "visuals" in options or "divergences" in options:
+        del options["visuals" if NEW else "divergences"]
+    data = at_draws_of_cells(joint) if name in OF_SAME_DRAWS else joint
+    found = getattr(az, name)(data, **options)
+    assert found is not None
+    if name.startswith("loo"):
+        assert np.isfinite(found.elpd if NEW else found.elpd_loo)
+    if name == "psens":
+        assert np.isfinite(found["tau"]).all()
+    plt.close("all")
+
+
+def at_draws_of_cells(data):
+    names = ("posterior", "log_prior", "log_likelihood")
+    draw = group(data, "log_likelihood")["draw"]
+    return arviz_groups({name: group(data, name).sel(draw=draw) for name in names})
+
+
+def test_groups_of_joint_fits(joint):
+    assert groups_of(joint) == GROUPS - {"sample_stats"}
+    posterior, log_prior = group(joint, "posterior"), group(joint, "log_prior")
+    assert set(log_prior) == {"within", "between", "sd_within", "sd_between", "beta", "tau"}
+    for values in log_prior.data_vars.values():
+        assert values.dims == ("chain", "draw")
+        assert values.shape == posterior["tau"].shape
+    value = group(joint, "log_likelihood")["counts"]
+    assert value.dims == ("chain", "draw", "cell")
+    assert value.shape == (2, 100, 240)
+    assert value.dtype == np.float64
+    np.testing.assert_array_equal(group(joint, "posterior_predictive")["draw"], value["draw"])
+    assert set(value["draw"].values) < set(posterior["draw"].values)
 
 
 def test_compare(fitted):

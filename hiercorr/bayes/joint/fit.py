@@ -69,7 +69,7 @@ def fit_joint(counts: Counts, setup: Setup, options: JointOptions) -> Correlatio
     )
     attributes = _attributes(counts, setup, options, drawn)
     dataset = joint_dataset(
-        counts, cells, setup, options.intervals, drawn, attributes
+        counts, cells, setup, options.intervals, drawn, attributes, options.progress
     ).assign_attrs(seconds=round(time.perf_counter() - started, 2))
     if not drawn.converged:
         least = -(-FEWEST // options.chains)

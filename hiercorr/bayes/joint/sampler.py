@@ -94,7 +94,8 @@ class JointDraws:
         Level -> standard deviations (..., gene).
     mean : ndarray, shape (..., sample, gene)
         Mean log rates at the mean depth.
-    coefficient : ndarray, shape (..., coefficient, gene)
+    coefficient, coefficient_prior : ndarray, shape (..., coefficient, gene)
+        Coefficients, and their log prior densities up to constants.
     thinning : int
         Sweeps per draw.
     r_hat, ess : float
@@ -107,6 +108,7 @@ class JointDraws:
     sd: dict[str, Array]
     mean: Array
     coefficient: Array
+    coefficient_prior: Array
     thinning: int
     r_hat: float
     ess: float
@@ -283,6 +285,8 @@ def _assembled(
         matrix[..., np.arange(len(back)), np.arange(len(back))] = 1.0
         correlation[level], sd[level] = matrix, scale[..., back]
     mean = mean[..., back]
+    centre, spread = (v.T for v in model.priors[4:6])
+    prior = (-0.5 * ((coefficient - centre) / spread) ** 2)[..., back]
     coefficient = model.population.stated_coefficients(coefficient[..., back])
     checked = [*map(_vector, correlation.values()), *sd.values(), mean, coefficient]
     varying = None
@@ -291,7 +295,8 @@ def _assembled(
         of_samples = own[square][:, :, model.unit]
         varying = Varying(tau, np.asarray(of_samples, np.float32), new)
         checked += [tau, *varying.pairs]
-    return JointDraws(correlation, sd, mean, coefficient, thinning, *_worst(checked), varying)
+    worst = _worst(checked)
+    return JointDraws(correlation, sd, mean, coefficient, prior, thinning, *worst, varying)
 
 
 def new_matrices(correlation: Array, tau: Array, rng: np.random.Generator) -> NDArray[np.float32]:

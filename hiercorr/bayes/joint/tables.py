@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from hiercorr.bayes import tables
 from hiercorr.bayes.collected import PRIOR_DRAWS, observed
 from hiercorr.bayes.diagnostics import MAX_R_HAT, MIN_ESS
+from hiercorr.bayes.joint.likelihood import cell_log_likelihood, likelihood_draws
 from hiercorr.bayes.joint.sampler import (
     JointDraws,
     Varying,
@@ -72,6 +73,7 @@ def joint_dataset(
     intervals: Intervals,
     drawn: JointDraws,
     attributes: dict[str, Any],
+    progress: bool | None = None,
 ) -> xr.Dataset:
     """Assemble the result of a joint fit.
 
@@ -84,6 +86,8 @@ def joint_dataset(
     drawn : JointDraws
     attributes : dict
         Attributes of the fit.
+    progress : bool, optional
+        Show a progress bar. None: only in a terminal.
 
     Returns
     -------
@@ -134,10 +138,56 @@ def joint_dataset(
                     values,
                     dataset[variable].attrs,
                 )
-    dataset = dataset.assign(_posterior(drawn) | _prior(setup, counts.n_genes)).assign_coords(
-        chain=np.arange(drawn.mean.shape[0]), draw=np.arange(drawn.mean.shape[1])
+    chains, draws = drawn.mean.shape[:2]
+    at = likelihood_draws(chains, draws, counts.n_cells)
+    value = cell_log_likelihood(cells, drawn, at, progress).astype(np.float32)
+    dims = ("chain", posterior.CELL_DRAW, "cell")
+    dataset = dataset.assign(
+        _posterior(drawn)
+        | _prior(setup, counts.n_genes)
+        | _log_prior(drawn, setup)
+        | {f"{posterior.GROUPS['log_likelihood']}counts": (dims, value)}
+    )
+    dataset = dataset.assign_coords(
+        {"chain": np.arange(chains), "draw": np.arange(draws), posterior.CELL_DRAW: at}
     )
     return dataset.merge(observed(counts, cells, setup.population))
+
+
+def _log_prior(drawn: JointDraws, setup: Setup) -> dict[str, Any]:
+    """Compute the log prior densities of the draws, up to constants."""
+    priors, out = setup.priors, {}
+    for level in level_names(setup.population.blocked):
+        of = "within" if level == "within" else "between"
+        out[level] = log_prior_of_matrix(
+            drawn.correlation[level], float(priors.table[f"z_{of}"]["eta"])
+        )
+        out[f"sd_{level}"] = priors.log_density(f"sd_{of}", drawn.sd[level]).sum(-1)
+    out["beta"] = drawn.coefficient_prior.sum((-1, -2))
+    if drawn.varying is not None:
+        out["tau"] = priors.log_density("tau", drawn.varying.tau)
+    prefix = posterior.GROUPS["log_prior"]
+    return {f"{prefix}{name}": (("chain", "draw"), v) for name, v in out.items()}
+
+
+def log_prior_of_matrix(correlation: Array, eta: float) -> Array:
+    """Evaluate the log prior density of correlation matrices, up to a constant.
+
+    Parameters
+    ----------
+    correlation : ndarray, shape (..., n_genes, n_genes)
+    eta : float
+        Of the prior of each correlation, see :mod:`hiercorr.bayes.joint.model`.
+
+    Returns
+    -------
+    ndarray, shape (...)
+    """
+    n = correlation.shape[-1]
+    df = 2 * eta + n - 1
+    diagonal = np.einsum("...ii->...i", np.linalg.inv(correlation))
+    log_det = np.linalg.slogdet(correlation)[1]
+    return np.asarray(-0.5 * (df + n + 1) * log_det - 0.5 * df * np.log(diagonal).sum(-1))
 
 
 def _prior(setup: Setup, n_genes: int) -> dict[str, Any]:

@@ -5,12 +5,14 @@ import arviz as az
 import numpy as np
 import pandas as pd
 import pytest
-from scipy import sparse, special, stats
+from scipy import integrate, sparse, special, stats
 
 import hiercorr as hc
 from hiercorr.bayes.joint.model import make_model
-from hiercorr.bayes.joint.sampler import degrees_of_freedom, sample_joint
+from hiercorr.bayes.joint.sampler import degrees_of_freedom, inverse_wishart, sample_joint
+from hiercorr.bayes.joint.tables import log_prior_of_matrix
 from hiercorr.bayes.population import cells_of
+from hiercorr.inference.poisson_lognormal import Grid, Parameters, log_likelihood
 from hiercorr.reporting.methods_text import methods_text
 from hiercorr.runtime.workers import compiled_threads
 from hiercorr.simulate import simulate_counts
@@ -117,7 +119,7 @@ def test_groups_of_a_joint_fit(heterogeneity, tmp_path):
         x = np.asarray(data["observed_data"]["counts"])
         np.testing.assert_array_equal(x, adata.X.toarray())
         made = np.asarray(data["posterior_predictive"]["counts"])
-        assert made.shape == (4, 50, *x.shape)
+        assert made.shape == (4, 100, *x.shape)
         np.testing.assert_allclose(made.mean((0, 1, 2)), x.mean(0), rtol=0.1)
         of_made, of_x = (np.corrcoef(np.log1p(v[:150].T))[0, 1] for v in (made[0, 0], x))
         assert of_made == pytest.approx(of_x, abs=0.2)
@@ -126,6 +128,68 @@ def test_groups_of_a_joint_fit(heterogeneity, tmp_path):
         assert stats.kstest(rho, stats.beta(2, 2).cdf).pvalue > 1e-3
         assert ("tau" in prior) == ("new_sample" in prior) == heterogeneity
     assert az.summary(r.idata, var_names=["within"]).shape[0] == 3
+
+
+@pytest.mark.parametrize("heterogeneity", [False, True])
+def test_likelihood_of_cells_is_that_of_the_pair(heterogeneity):
+    """Two genes at the draws of a joint fit: the sums over log rates of the pairs' model."""
+    adata, _ = simulate_counts(4, 60, 2, mean=[0.4, 5.0], within=0.8, seed=9)
+    model = model_of(adata, heterogeneity=heterogeneity)
+    r = model.fit(method="joint", draws=120, tune=100, chains=2, seed=1, progress=False)
+    data = r.idata
+    posterior, constant = data["posterior"], data["constant_data"]
+    found = np.asarray(data["log_likelihood"]["counts"])
+    at = np.asarray(data["log_likelihood"]["draw"])
+    assert found.shape == (2, 100, adata.n_obs)
+    mean = np.asarray(posterior["mean"])[:, at].reshape(-1, 4, 2)
+    sd = np.asarray(posterior["sd_within"])[:, at].reshape(-1, 1, 2)
+    rho = np.asarray(posterior["within_sample" if heterogeneity else "within"])[:, at]
+    rho = np.broadcast_to(rho.reshape(len(mean), -1), (len(mean), 4))
+    starts = np.searchsorted(np.asarray(constant["sample_of_cell"]), np.arange(5))
+    grid = Grid(np.full((4, 2), -9.0), np.full((4, 2), 0.05), np.full(2, 400))
+    given = Parameters(mean, np.broadcast_to(sd, mean.shape), rho)
+    x, log_s = np.asarray(data["observed_data"]["counts"]), np.asarray(constant["log_depth"])
+    wanted = log_likelihood(x, log_s, starts, grid, given)
+    np.testing.assert_allclose(found.reshape(wanted.shape), wanted, atol=3e-3)
+    assert np.abs(found.reshape(wanted.shape) - wanted).mean() < 3e-4
+
+
+def test_leave_one_out_prefers_the_model_that_made_the_data():
+    """Correlations of either sign within samples."""
+    parts = [
+        simulate_counts(2, 150, 2, mean=[4.0, 6.0], within=rho, seed=3)[0] for rho in (0.4, -0.3)
+    ]
+    parts[1].obs["sample"] = "other " + parts[1].obs["sample"].astype(str)
+    adata = ad.concat(parts, index_unique="-")
+    fits = {
+        name: model_of(adata, heterogeneity=varies)
+        .fit(method="joint", draws=250, tune=200, seed=1, progress=False)
+        .idata
+        for name, varies in (("varies", True), ("same", False))
+    }
+    table = az.compare(fits)
+    assert table.index[0] == "varies"
+    assert table["elpd_diff"].iloc[1] > 2 * table["dse"].iloc[1]
+
+
+@pytest.mark.parametrize("n", [2, 4])
+def test_log_prior_of_matrices(n):
+    """Against the ratio of densities of inverse Wishart matrices with independent scales."""
+    rng, eta = np.random.default_rng(n), 1.7
+    df = 2 * eta + n - 1
+
+    def density(correlation):  # of the matrix, integrated over standard deviations
+        inverse = np.diag(np.linalg.inv(correlation))
+        each = [  # int v^-(df + 1) exp(-q / (2 v^2)) dv, by quadrature
+            integrate.quad(lambda v, q=q: v ** -(df + 1) * np.exp(-q / (2 * v * v)), 0, np.inf)[0]
+            for q in inverse
+        ]
+        return np.log(each).sum() - 0.5 * (df + n + 1) * np.linalg.slogdet(correlation)[1]
+
+    matrices = inverse_wishart(np.broadcast_to(np.eye(n), (5, n, n)), np.full(5, 5.0), rng)
+    found = log_prior_of_matrix(matrices, eta)
+    wanted = np.array([density(m) for m in matrices])
+    np.testing.assert_allclose(found - found[0], wanted - wanted[0], atol=1e-6)
 
 
 def test_draws_are_joint(panel):

@@ -1,0 +1,77 @@
+"""The likelihood of each cell at draws of a joint posterior, for comparisons of models."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import special
+
+from hiercorr.bayes.joint.sampler import JointDraws
+from hiercorr.bayes.margin import Array, Cells
+from hiercorr.kernels.likelihood import fill_log_likelihood
+from hiercorr.runtime.progress import shown
+from hiercorr.runtime.workers import over_ranges
+
+DRAWS = 100  # of each chain
+_MOST = 2e7  # values
+_FEWEST = 10
+_PIECE = 20  # draws
+
+
+def likelihood_draws(chains: int, draws: int, n_cells: int) -> NDArray[np.int64]:
+    """Choose the draws of each chain at which the likelihood is computed, evenly spaced.
+
+    Parameters
+    ----------
+    chains, draws : int
+    n_cells : int
+        With very many cells, fewer draws are chosen.
+
+    Returns
+    -------
+    ndarray of int
+    """
+    n = min(draws, DRAWS, max(_FEWEST, int(_MOST / (chains * n_cells))))
+    return np.linspace(0, draws - 1, n).round().astype(np.int64)
+
+
+def cell_log_likelihood(
+    cells: Cells, drawn: JointDraws, at: NDArray[np.int64], progress: bool | None = None
+) -> Array:
+    """Compute the log likelihood of each cell, its log rates integrated out.
+
+    By expectation propagation with a correction to second order, see
+    :mod:`hiercorr.kernels.likelihood`: with counts of 0.05 to 2,000 and standard deviations of log
+    rates to 1.6, within 0.002 of numerical integration, mostly within 0.0003.
+
+    Parameters
+    ----------
+    cells : Cells
+    drawn : JointDraws
+    at : ndarray of int
+        Draws of each chain.
+    progress : bool, optional
+        Show a progress bar. None: only in a terminal.
+
+    Returns
+    -------
+    ndarray, shape (n_chains, len(at), n_cells)
+    """
+    sd, mean = drawn.sd["within"][:, at], drawn.mean[:, at]
+    matrix: NDArray[Any] = drawn.correlation["within"][:, at][:, :, None]
+    of_sample = np.zeros(cells.n_samples, np.int64)
+    if drawn.varying is not None:
+        matrix, of_sample = drawn.varying.own[:, at], np.arange(cells.n_samples)
+    x, depth = cells.x.astype(float), np.exp(cells.log_s)
+    sample = np.repeat(np.arange(cells.n_samples), np.diff(cells.starts))
+    out = np.empty((len(sd), len(at), len(x)))
+    pieces = [(c, d) for c in range(len(sd)) for d in range(0, len(at), _PIECE)]
+    for c, d in shown(pieces, len(pieces), progress, "log likelihood"):
+        some = c, slice(d, d + _PIECE)
+        scale = sd[some][:, None, :, None] * sd[some][:, None, None, :]
+        covariance = matrix[some].astype(float) * scale
+        arguments = (x, depth, sample, mean[some], covariance, of_sample, out[some])
+        over_ranges(fill_log_likelihood, len(x), *arguments)
+    return np.asarray(out - special.gammaln(x + 1).sum(1))
