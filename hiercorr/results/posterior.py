@@ -223,7 +223,8 @@ def _replicated(data: dict[str, xr.Dataset]) -> xr.Dataset:
     """Draw the counts of all genes in every cell from draws of a joint model."""
     post, constant, rng = data["posterior"], data["constant_data"], np.random.default_rng(0)
     x, sample = data["observed_data"]["counts"], constant["sample_of_cell"].values
-    keep = data["log_likelihood"][CELL_DRAW].values
+    chosen = data["log_likelihood"][CELL_DRAW].values
+    keep = np.flatnonzero(np.isin(post["draw"].values, chosen))
     mean, sd = (post[name].values[:, keep] for name in ("mean", "sd_within"))
     varies = "within_sample" in post
     matrix = post["within_sample" if varies else "within"].values[:, keep].astype(float)

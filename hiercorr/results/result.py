@@ -171,13 +171,15 @@ class CorrelationResult:
         The groups of one pair are ``posterior``, ``sample_stats``, ``log_likelihood`` (per cell),
         ``log_prior``, ``posterior_predictive`` (50 data sets per chain), ``prior``,
         ``observed_data`` and ``constant_data``. Likelihoods and random counts of the cells are
-        computed when they are asked for, and take 8 bytes per draw and cell.
+        computed when they are asked for, and take 8 bytes per draw and cell (counts 4 per gene).
 
         With several pairs, variables have the dimension ``pair``, without the diagonal and with
         every pair once. The pairs of :class:`hiercorr.BayesianCorrelation` have separate posteriors
         (``idata["posterior"].attrs["note"]``), so that there is no likelihood of them all:
         :meth:`pair_idata` returns all groups of one of them. A joint fit has all groups but
-        ``sample_stats``, with likelihoods and random counts of 100 draws of each chain.
+        ``sample_stats``; its likelihoods and random counts are those of 100 draws of each chain,
+        which ``idata.sel(draw=idata["log_likelihood"]["draw"])`` selects from all groups for
+        leave-one-out cross-validation and comparisons.
 
         Examples
         --------

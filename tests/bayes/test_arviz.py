@@ -8,7 +8,7 @@ import xarray as xr
 from scipy import stats
 
 import hiercorr as hc
-from hiercorr.results.posterior import arviz_groups, to_arviz
+from hiercorr.results.posterior import to_arviz
 from tests.bayes.support import model_of
 
 az = pytest.importorskip("arviz")
@@ -55,7 +55,7 @@ FUNCTIONS = {
 
 # what a joint fit cannot have, as its sampler has no energy; draws of cells are fewer than others
 OF_HAMILTONIANS = {"bfmi", "plot_energy"}
-OF_SAME_DRAWS = {"psens", "psense", "psense_summary"}
+OF_SAME_DRAWS = {"loo", "psens", "psense", "psense_summary"}
 
 
 @pytest.fixture(scope="module")
@@ -119,9 +119,29 @@ def test_functions_of_joint_fits(joint, name):
 
 
 def at_draws_of_cells(data):
-    names = ("posterior", "log_prior", "log_likelihood")
-    draw = group(data, "log_likelihood")["draw"]
-    return arviz_groups({name: group(data, name).sel(draw=draw) for name in names})
+    return data.sel(draw=data["log_likelihood"]["draw"])
+
+
+def test_leave_one_out_of_joint_fits(joint):
+    """Of the draws that have a likelihood, and as many of the posterior."""
+    few = at_draws_of_cells(joint)
+    assert set(groups_of(few)) == set(groups_of(joint))
+    draws = {name: group(few, name).sizes["draw"] for name in ("posterior", "log_prior", "prior")}
+    assert set(draws.values()) == {100}
+    found = az.loo(few, pointwise=True)
+    each = np.asarray(found.elpd_i if NEW else found.loo_i)
+    assert np.isfinite(each).all()
+    assert "idata.sel" in group(joint, "log_likelihood")["counts"].attrs["note"]
+
+
+def test_more_draws_than_usual_of_the_prior():
+    adata, _ = hc.simulate.simulate_counts(4, 20, 2, mean=2.0, within=0.5, seed=2)
+    r = model_of(adata, heterogeneity=False).fit(
+        method="joint", draws=1100, tune=100, chains=2, seed=1, progress=False
+    )
+    assert group(at_draws_of_cells(r.idata), "posterior").sizes["draw"] == 100
+    thinned = hc.CorrelationResult(r.dataset.isel(draw=slice(0, 1100, 9))).idata
+    assert group(thinned, "posterior_predictive").sizes["draw"] < 100
 
 
 def test_groups_of_joint_fits(joint):

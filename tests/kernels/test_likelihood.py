@@ -84,6 +84,26 @@ def test_five_genes_by_importance_sampling(size, sd):
     assert computed(x, covariance, np.log(rate))[0] == pytest.approx(wanted, abs=4 * error)
 
 
+@pytest.mark.parametrize(
+    ("n_genes", "rho", "error"), [(5, 0.97, 2e-3), (20, 0.6, 2e-3), (20, 0.97, 8e-3)]
+)
+@pytest.mark.parametrize("size", [0.05, 2.0])
+def test_equal_correlations_by_quadrature(n_genes, rho, error, size):
+    """One factor that all genes share, and one of each gene."""
+    rng, sd = np.random.default_rng(n_genes), 1.6
+    rate, t = size * np.exp(0.3 * rng.standard_normal(n_genes)), np.arange(-7, 7, 0.05)
+    own = sd * (
+        np.sqrt(rho) * rng.standard_normal() + np.sqrt(1 - rho) * rng.standard_normal(n_genes)
+    )
+    density = 0.05 * stats.norm.pdf(t)
+    w = sd * (np.sqrt(rho) * t[:, None] + np.sqrt(1 - rho) * t)
+    for x in (np.zeros(n_genes, int), rng.poisson(rate * np.exp(own))):
+        each = [stats.poisson.pmf(k, r * np.exp(w)) @ density for k, r in zip(x, rate, strict=True)]
+        wanted = np.log(np.prod(each, axis=0) @ density)
+        covariance = sd**2 * ((1 - rho) * np.eye(n_genes) + rho)
+        assert computed(x, covariance, np.log(rate))[0] == pytest.approx(wanted, abs=error)
+
+
 def test_uncorrelated_genes_are_a_product():
     """Each factor by quadrature; depths, samples and their matrices are those of the cell."""
     rng = np.random.default_rng(0)

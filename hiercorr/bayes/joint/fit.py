@@ -10,6 +10,7 @@ import numpy as np
 
 from hiercorr.bayes.cost import minutes
 from hiercorr.bayes.diagnostics import MIN_ESS
+from hiercorr.bayes.joint.likelihood import likelihood_seconds
 from hiercorr.bayes.joint.model import JointModel, make_model
 from hiercorr.bayes.joint.sampler import (
     MOST,
@@ -19,12 +20,14 @@ from hiercorr.bayes.joint.sampler import (
     seconds_per_sweep,
 )
 from hiercorr.bayes.joint.tables import ADVICE, joint_dataset
+from hiercorr.bayes.margin import Cells
 from hiercorr.bayes.population import cells_of
 from hiercorr.bayes.sampling import require
 from hiercorr.bayes.setup import MAX_GENES, ROPE, Intervals, Setup
 from hiercorr.counts.counts import Counts
 from hiercorr.errors import EstimationWarning, InputError, true_or_false, valid_seed, whole_number
 from hiercorr.results.result import CorrelationResult
+from hiercorr.runtime import workers
 from hiercorr.runtime.log import LOG
 from hiercorr.runtime.user_warnings import warn
 
@@ -59,7 +62,7 @@ def fit_joint(counts: Counts, setup: Setup, options: JointOptions) -> Correlatio
     cells = cells_of(counts, setup)
     model = make_model(cells, setup)
     if LOG.isEnabledFor(logging.INFO):
-        seconds = _predicted(model, options.draws, options.tune, options.chains)
+        seconds = _predicted(cells, model, options.draws, options.tune, options.chains)
         LOG.info("BayesianCorrelation.fit: about %s, jointly", minutes(seconds))
     seed = np.random.SeedSequence(int(np.random.default_rng(options.seed).integers(2**63)))
     total = options.draws * options.chains
@@ -90,14 +93,19 @@ def predicted_joint_time(counts: Counts, setup: Setup, draws: int, tune: int, ch
     """Predict the time of a fit; see :meth:`hiercorr.BayesianCorrelation.predicted_seconds`."""
     JointOptions(draws, tune, chains, Intervals(0.95, ROPE), None, None)
     _check_genes(counts)
-    return _predicted(make_model(cells_of(counts, setup), setup), draws, tune, chains)
+    cells = cells_of(counts, setup)
+    return _predicted(cells, make_model(cells, setup), draws, tune, chains)
 
 
-def _predicted(model: JointModel, draws: int, tune: int, chains: int) -> float:
+def _predicted(cells: Cells, model: JointModel, draws: int, tune: int, chains: int) -> float:
     total = draws * chains
     if total >= FEWEST:
         total = max(total, _TYPICAL[model.heterogeneity] * model.n_genes)
-    return seconds_per_sweep(model, chains) * SWEEPS * (tune * chains + total)
+    back = np.argsort(model.order)
+    mean = np.stack([model.margins[j].m for j in back], 1)
+    sd = np.exp([model.margins[j].log_sd for j in back])
+    after = likelihood_seconds(cells, mean, sd, chains, draws, workers.allowed())
+    return seconds_per_sweep(model, chains) * SWEEPS * (tune * chains + total) + after
 
 
 def _check_genes(counts: Counts) -> None:

@@ -32,6 +32,10 @@ ADVICE = (
     "raise draws= and tune=; genes with few counts need stronger priors or more cells; see r_hat "
     "and ess_bulk"
 )
+_CHOSEN = (
+    "some of the draws of each chain: select the same ones from the other groups for loo, compare "
+    "and power-scaling, idata.sel(draw=idata['log_likelihood']['draw'])"
+)
 _NAMES = {
     "within": "within samples",
     "between": "between samples",
@@ -144,9 +148,9 @@ def joint_dataset(
     dims = ("chain", posterior.CELL_DRAW, "cell")
     dataset = dataset.assign(
         _posterior(drawn)
-        | _prior(setup, counts.n_genes)
+        | _prior(setup, counts.n_genes, max(PRIOR_DRAWS, draws))
         | _log_prior(drawn, setup)
-        | {f"{posterior.GROUPS['log_likelihood']}counts": (dims, value)}
+        | {f"{posterior.GROUPS['log_likelihood']}counts": (dims, value, {"note": _CHOSEN})}
     )
     dataset = dataset.assign_coords(
         {"chain": np.arange(chains), "draw": np.arange(draws), posterior.CELL_DRAW: at}
@@ -190,20 +194,23 @@ def log_prior_of_matrix(correlation: Array, eta: float) -> Array:
     return np.asarray(-0.5 * (df + n + 1) * log_det - 0.5 * df * np.log(diagonal).sum(-1))
 
 
-def _prior(setup: Setup, n_genes: int) -> dict[str, Any]:
-    """Draw from the priors of correlation matrices, standard deviations and tau."""
+def _prior(setup: Setup, n_genes: int, n: int) -> dict[str, Any]:
+    """Draw from the priors of correlation matrices, standard deviations and tau.
+
+    There are as many draws as of the posterior, so that the same ones can be selected.
+    """
     rng, priors = np.random.default_rng(0), setup.priors
-    identity = np.broadcast_to(np.eye(n_genes), (PRIOR_DRAWS, n_genes, n_genes))
+    identity = np.broadcast_to(np.eye(n_genes), (n, n_genes, n_genes))
     square, prefix = (posterior.PRIOR_DRAW, "gene", "partner"), posterior.GROUPS["prior"]
     out: dict[str, Any] = {}
     for level in level_names(setup.population.blocked):
         of = "within" if level == "within" else "between"
-        df = np.full(PRIOR_DRAWS, 2.0 * priors.table[f"z_{of}"]["eta"])
+        df = np.full(n, 2.0 * priors.table[f"z_{of}"]["eta"])
         out[level] = (square, inverse_wishart(identity, df, rng))
-        sd = priors.draw(f"sd_{of}", PRIOR_DRAWS * n_genes, rng).reshape(PRIOR_DRAWS, n_genes)
+        sd = priors.draw(f"sd_{of}", n * n_genes, rng).reshape(n, n_genes)
         out[f"sd_{level}"] = (square[:2], sd)
     if setup.heterogeneity:
-        tau = priors.draw("tau", PRIOR_DRAWS, rng)
+        tau = priors.draw("tau", n, rng)
         out["tau"] = (square[:1], tau)
         out["new_sample"] = (square, new_matrices(out["within"][1], tau, rng))
     return {f"{prefix}{name}": v for name, v in out.items()}
