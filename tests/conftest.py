@@ -2,6 +2,7 @@ import fcntl
 import os
 import pickle
 import warnings
+from collections import Counter
 
 # Idle threads of OpenBLAS sleep at once: those that wait for work with a core in hand take it from
 # the other worker, most of the time of tests on small matrices. It is read when BLAS is loaded.
@@ -17,8 +18,20 @@ from hiercorr.simulate import simulate_counts
 from tests.support import OPTIONS, VEHICLE
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """Put installations first: one worker waits for them while the other has the long tests."""
+    """Put all but every n-th case of a function with ``sampled(n)`` into the slow set.
+
+    Installations come first: one worker waits for them while the other has the long tests.
+    """
+    seen = Counter()
+    for item in items:
+        mark = item.get_closest_marker("sampled")
+        if mark is not None:
+            function = item.nodeid.partition("[")[0]
+            if seen[function] % mark.args[0]:
+                item.add_marker(pytest.mark.slow)
+            seen[function] += 1
     items.sort(key=lambda item: item.get_closest_marker("packaging") is None)
 
 

@@ -127,6 +127,7 @@ def test_q_rows_diagonal_and_text(name, results):
     assert len(result.pairs(q=0.2)) == (q[known] <= 0.2).sum()
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("name", FITS)
 def test_target_is_a_row_of_all_pairs(name, data, results):
     whole, one = results[name].dataset, fitted(name, data, target=TARGET).dataset
@@ -142,6 +143,7 @@ def test_target_is_a_row_of_all_pairs(name, data, results):
         np.testing.assert_allclose(found.transpose(*row.dims), row, rtol=2e-3, atol=2e-4, err_msg=v)
 
 
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize("name", FITS | SIGNATURES)
 def test_order_and_names_play_no_part(name, data, results):
     rng = np.random.default_rng(0)

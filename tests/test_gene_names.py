@@ -156,6 +156,7 @@ def compare(consumer, named, by_hand, options):
         assert gene_id.to_dict() == ids[gene_id.index].to_dict()
 
 
+@pytest.mark.sampled(10)
 @pytest.mark.parametrize("consumer", CONSUMERS)
 @pytest.mark.parametrize("door", DOORS)
 def test_every_source_through_every_function(door, consumer, data, by_hand, tmp_path):
@@ -166,6 +167,7 @@ def test_every_source_through_every_function(door, consumer, data, by_hand, tmp_
     compare(CONSUMERS[consumer], DOORS[door](data, tmp_path / "d"), by_hand, options)
 
 
+@pytest.mark.sampled(8)
 @pytest.mark.parametrize("consumer", MORE)
 @pytest.mark.parametrize("door", ["AnnData", "h5ad"])
 def test_more_functions(door, consumer, data, by_hand, tmp_path):
@@ -190,6 +192,7 @@ def ids_of(result):
     return result.gene_table()["gene_id"].to_dict()
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("end", [".zarr", ".nc"])
 @pytest.mark.parametrize("name", ["all", "target", "between", "bayes", "types"])
 def test_saved_results_keep_the_ids(fits, name, end, tmp_path):
@@ -410,6 +413,7 @@ VERBS = {
 }
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("verb", VERBS)
 def test_command_line(verb, saved, tmp_path):
     stated = tmp_path / "model.toml"
@@ -459,6 +463,7 @@ def test_command_line_says_which_column_names_the_genes(verb, saved, tmp_path):
     assert "'TBCE' is the name of several genes: name one of them, as 'TBCE (ENSG" in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("undrawn")
 def test_a_whole_analysis(saved, tmp_path):
     done = run(

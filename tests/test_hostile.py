@@ -97,6 +97,7 @@ def copied(folder, name, write):
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".zarr", ".nc"])
 @settings(
     max_examples=25,
@@ -117,6 +118,7 @@ def test_damaged_results_are_refused_or_read(result, tmp_path, suffix, where, le
         assert "cannot read" in str(error) or "is damaged" in str(error)  # noqa: PT017
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".h5ad", ".zarr"])
 @settings(
     max_examples=25,
@@ -241,6 +243,7 @@ def processes():
         yield pool
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".zarr", ".nc"])
 def test_concurrent_saves_leave_one_whole_result(result, tmp_path, suffix, processes):
     path = tmp_path / f"r{suffix}"
@@ -264,6 +267,7 @@ def test_save_into_places_that_cannot_be_written(result):
                 result.save(place)
 
 
+@pytest.mark.slow
 def test_a_killed_save_leaves_what_was_there(result, tmp_path):
     """The process dies in the middle of writing: the old result stays whole."""
     import subprocess

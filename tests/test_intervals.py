@@ -36,6 +36,7 @@ def test_t_tests_between_samples(df, confidence, dtype):
     assert contradictions(t["p_value"], t["ci_lower"], t["ci_upper"], confidence) == 0
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("samples", [5, 8, 20])
 @pytest.mark.parametrize("errors", ["classical", "moderated", "weights", "hc3", "cluster"])
 def test_regressions_on_a_target(errors, samples):
@@ -172,6 +173,7 @@ ESTIMATORS = [
 ]
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize(("fit", "options", "agrees"), ESTIMATORS)
 def test_results_say_whether_interval_and_test_agree(fit, options, agrees, data):
     with warnings.catch_warnings():

@@ -335,6 +335,7 @@ def test_covariates_slopes_several_groups_and_missing_values(values, table):
     assert np.isnan(found.loc["x", "p_value"])  # one value is left in the first group
 
 
+@pytest.mark.slow
 def test_nulls_with_unequal_variances_are_rejected_as_often_as_stated():
     """Donors of unequal groups whose values differ in variance."""
     rng = np.random.default_rng(3)
@@ -611,6 +612,7 @@ def test_left_out_donors_refuse(data, change, message):
 # ---- results of modules are results
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("undrawn")
 def test_results_of_modules_are_saved_summarised_and_reported(data, model, sums, tmp_path):
     given = {"depth": "depth"}

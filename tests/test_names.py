@@ -27,6 +27,7 @@ def every(data):
     return hc.CSCore(data, "sample", depth="depth").fit(per_sample=True)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("target", [None, *HOSTILE[:2]])
 def test_html_of_notebooks_and_reports(data, tmp_path, target):
     r = hc.CSCore(data, "sample", depth="depth").fit(target=target, per_sample=True)
@@ -50,6 +51,7 @@ PLOTS = {
 }
 
 
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize("gene", [HOSTILE[0], HOSTILE[1], "$", "\\"])
 @pytest.mark.parametrize("name", PLOTS)
 def test_plots(every, name, gene):

@@ -127,6 +127,7 @@ CASES = [
 ]
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize(("model", "choice"), CASES)
 def test_what_was_analysed_is_recorded(data, model, choice):
     chosen, wanted, words = choice
@@ -151,6 +152,7 @@ def test_what_was_analysed_is_recorded(data, model, choice):
         assert f"layer {chosen['layer']}" in repr(result)
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize(
     "pair",
     [

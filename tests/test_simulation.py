@@ -17,6 +17,7 @@ from validation.runner import RESULTS, Parts, load, read_results, run_study, stu
 from validation.scores import Tally
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("samples", "cells", "mean"), [(3, 600, 1.0), (8, 300, 0.5), (20, 200, 1.0)]
 )
@@ -55,7 +56,12 @@ def test_size_and_coverage(samples, cells, mean):
     assert np.mean(cell_rejected) > 2 * 0.05  # cells as units do reject what is not there
 
 
-LONG = {"bayesian_sbc", "calibration", "depth", "foreign_cells", "real_data"}  # 5 to 12 s
+LONG = {
+    *("across_cell_types", "between_tests", "calibration", "depth", "dominant_sample"),
+    *("donor_weights", "donors_or_cells", "foreign_cells", "intervals", "module_units"),
+    *("nested_samples", "real_data", "repeated_donors", "screens", "signatures", "three_mice"),
+    *("variability", *(s for s in study_names() if s.startswith("bayesian"))),
+}  # 1 to 12 s
 
 
 def by_time(studies):
@@ -89,6 +95,7 @@ def test_command_line_of_the_studies():
     assert "holds" in done.stdout
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("study", study_names())
 def test_committed_results_have_the_grid_they_claim(study):
     table, about = read_results(study)
@@ -115,6 +122,7 @@ def test_the_default_is_within_its_standard_on_at_least_2000_pairs():
     assert not load("calibration").verdict(table)
 
 
+@pytest.mark.slow
 def test_pages_are_those_of_the_committed_results():
     wanted = pages()
     assert {f.name for f in PAGES.iterdir()} == set(wanted)
@@ -226,8 +234,8 @@ def test_peers_give_a_number_for_each_pair(peer):
 
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::hiercorr.DataWarning")
 @pytest.mark.slow
-def test_simulation_based_calibration_with_20_replicates():
-    _, refuted = run_study("bayesian_sbc", quick=True, replicates=20)
+def test_simulation_based_calibration_with_10_replicates():
+    _, refuted = run_study("bayesian_sbc", quick=True, replicates=10)
     assert not refuted
 
 

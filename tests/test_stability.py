@@ -19,6 +19,7 @@ DATA = Path(__file__).parent / "data"
 SAVED = sorted(DATA.glob("*.nc"))
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("path", SAVED, ids=lambda p: p.stem)
 def test_results_of_earlier_versions_load(path, tmp_path):
     r = hc.load(path)

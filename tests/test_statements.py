@@ -11,6 +11,7 @@ DATA = Path(__file__).parent / "data"
 OLD = sorted(DATA.glob("*_1.*.nc"))
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("path", OLD, ids=lambda p: p.stem)
 def test_old_files_read_lazily_are_the_same(path):
     now, later = hc.load(path), hc.load(path, lazy=True)

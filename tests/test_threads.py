@@ -62,6 +62,7 @@ print("same numbers")
 """
 
 
+@pytest.mark.slow
 def test_fits_in_threads_and_forked_processes_give_the_numbers_of_one():
     done = subprocess.run(
         [sys.executable, "-c", CODE],

@@ -71,6 +71,7 @@ def test_a_level_without_counts_has_the_finite_effect_of_the_prior():
     assert -6 < found[0, 0] < -2
 
 
+@pytest.mark.slow
 def test_correlation_of_cells_with_equal_covariates(data):
     pytest.importorskip("nutpie")
     without, given = (
@@ -87,6 +88,7 @@ def test_correlation_of_cells_with_equal_covariates(data):
     assert slope == pytest.approx(0.6, abs=0.25)
 
 
+@pytest.mark.slow
 def test_every_route_uses_the_exposure_of_each_gene(data):
     """Rows, the cells' likelihood, PyMC and replicated counts, with a permutation of genes.
 

@@ -22,6 +22,7 @@ def data():
     return simulate_counts(4, 25, 3, mean=2.0, within=0.5, seed=2)[0]
 
 
+@pytest.mark.slow
 def test_resumed_fit_is_identical(data, tmp_path, monkeypatch):
     model, folder = model_of(data), tmp_path / "draws"
     whole = model.fit(**OPTIONS, seed=1)

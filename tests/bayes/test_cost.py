@@ -14,6 +14,7 @@ from tests.bayes.support import model_of
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("samples", "cells", "mean"), [(4, 40, 0.5), (6, 150, 2.0), (8, 60, 8.0)])
 def test_prediction_is_right_within_a_factor(samples, cells, mean):
     """The time that the sampler takes per gradient, on this machine and now, is the reference."""
@@ -31,6 +32,7 @@ def test_prediction_is_right_within_a_factor(samples, cells, mean):
     assert min(before, after) < 4 * seconds
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("within", [0.3, 0.97])
 @pytest.mark.parametrize("sd_per_sample", [False, True])
 def test_length_of_trajectories_is_right_within_a_factor_of_2(within, sd_per_sample):
@@ -42,6 +44,7 @@ def test_length_of_trajectories_is_right_within_a_factor_of_2(within, sd_per_sam
     assert taken / 2 < gradients_per_draw(pair) < 2 * taken
 
 
+@pytest.mark.slow
 def test_predictions_of_panels_and_without_data(caplog):
     pytest.importorskip("nutpie")
     adata, _ = simulate_counts(4, 40, 4, mean=2.0, within=0.5, seed=1)

@@ -19,6 +19,7 @@ def drawn(pair, tau=0.25):
     return unpack(pair, theta[None, None], NO_STATISTICS)
 
 
+@pytest.mark.slow
 def test_likelihood_of_a_donor_by_brute_force(cells):
     """Cells by Gauss-Hermite rules, means and z of the donor by draws from the population."""
     pair = pair_of(cells, (1, 2))

@@ -26,6 +26,7 @@ def test_rows_stand_for_their_cells(cells):
         np.testing.assert_allclose(few.m_se, all_.m_se, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_margin_is_the_mode_of_the_integrated_likelihood(cells):
     """Against adaptive quadrature of Poisson times normal for each cell."""
     j, c = 1, 0

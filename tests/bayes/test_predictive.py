@@ -36,6 +36,7 @@ def test_predictive_check_sees_zero_inflation():
     assert (model.posterior_predictive(r, 60, seed=1)["p_zeros"] < 0.1).all()
 
 
+@pytest.mark.slow
 def test_leave_one_out_prefers_the_structure_that_is_there():
     adata, _ = simulate_counts(4, 40, 2, mean=[4.0, 6.0], within=0.5, between=0.3, seed=5)
     model = hc.BayesianCorrelation(adata, "sample", depth="depth")
@@ -64,6 +65,7 @@ def test_waic_by_hand():
     assert found["elpd_waic"] == pytest.approx((np.log([0.3, 0.3]) - effective).sum())
 
 
+@pytest.mark.slow
 def test_prior_sensitivity_shows_few_samples():
     adata, _ = simulate_counts(6, 40, 2, mean=[2.0, 3.0], within=0.5, between=0.3, seed=5)
     model = hc.BayesianCorrelation(adata, "sample", depth="depth")

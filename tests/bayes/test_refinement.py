@@ -42,6 +42,7 @@ def test_coarser_grids_have_a_larger_error(data):
     assert grid_error(pair, draws) > 0.1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("copied", [False, True])
 def test_what_no_grid_resolves_is_flagged(data, copied):
     """A gene and its copy, with counts of thousands: their correlation is too near to 1."""

@@ -107,6 +107,7 @@ def test_groups_of_idata(fitted):
     assert r.idata["posterior"]["within_group"].dims == ("chain", "draw", "group", "pair")
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("suffix", [".nc", ".zarr"])
 def test_saved_and_loaded(fitted, tmp_path, suffix):
     _, r = fitted
@@ -130,6 +131,7 @@ def test_words(fitted):
     assert "omega halfnormal" in str(r.summary())
 
 
+@pytest.mark.slow
 def test_checks_and_targets(fitted, tmp_path):
     model, r = fitted
     predicted = model.posterior_predictive(r, draws=20, seed=1)
@@ -150,6 +152,7 @@ def test_pymc_model_has_the_same_variables():
     assert list(model.coords["slope"]) == ["arm[T.b]"]
 
 
+@pytest.mark.slow
 def test_donors_left_out():
     pytest.importorskip("nutpie")
     model = model_of(data(2, 6, 15), correlation_formula="~ arm", sd_per_sample=True)
@@ -259,6 +262,7 @@ def test_covariates_that_vary_within_donors_are_compared_over_samples():
     assert of_donors.attributes["z_units"] == "donors"
 
 
+@pytest.mark.slow
 def test_a_difference_within_donors_has_the_error_of_samples():
     """The correlations of samples differ at random: no interval of the difference is of cells."""
     pytest.importorskip("nutpie")

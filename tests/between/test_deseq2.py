@@ -3,11 +3,13 @@
 import warnings
 
 import numpy as np
+import pytest
 
 import hiercorr as hc
 from tests.support import table
 
 
+@pytest.mark.slow
 def test_differential_expression_equals_pydeseq2(gbm):
     from pydeseq2.dds import DeseqDataSet
     from pydeseq2.ds import DeseqStats

@@ -81,6 +81,7 @@ def test_tukey_kramer_equals_statsmodels():
     np.testing.assert_allclose(two, 2 * stats.t.sf(np.abs(t), 22), rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_many_ranges_are_interpolated():
     t = np.random.default_rng(0).standard_t(9, 3000)
     t[5] = np.nan
@@ -91,6 +92,7 @@ def test_many_ranges_are_interpolated():
     assert np.isnan(found[5])
 
 
+@pytest.mark.slow
 def test_size_of_the_family(monkeypatch):
     """Slopes that are equal in 4 unequal groups: some pair is called in at most 5% of the genes."""
     monkeypatch.setattr(multiplicity, "_EXACT_RANGES", 60)  # most of the time are their integrals

@@ -16,6 +16,7 @@ def called(*arguments):
     return CliRunner().invoke(main, list(map(str, arguments)))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("undrawn")
 def test_one_command_from_file_to_report_and_again(data, tmp_path, monkeypatch):
     monkeypatch.setattr(run, "figures", lambda *_: {})

@@ -30,6 +30,7 @@ def test_errors_are_one_line_and_write_nothing(path, tmp_path, arguments, text):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_debug_shows_the_traceback(tmp_path):
     done = subprocess.run(
         [

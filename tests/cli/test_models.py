@@ -186,6 +186,7 @@ def test_differential(path, tmp_path):
     assert done.exit_code == 0, done.output
 
 
+@pytest.mark.slow
 def test_cell_types_and_signature(path, tmp_path):
     import xarray as xr
 
@@ -259,6 +260,7 @@ def test_within_adjusted_and_interaction_specifications(tmp_path):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::hiercorr.DataWarning")
 def test_command_line(tmp_path):
     from click.testing import CliRunner

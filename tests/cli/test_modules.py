@@ -50,6 +50,7 @@ def saved(folder, tmp_path, name, *line):
     return hc.load(tmp_path / "r.zarr")
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::hiercorr.DataWarning", "ignore::hiercorr.EstimationWarning")
 def test_commands_are_the_functions(folder, given, tmp_path):
     sets = ("--sets", folder / "s.gmt")

@@ -34,6 +34,7 @@ def cells_of(typed, tmp_path, *chosen):
     return hc.load(out).dataset.attrs["n_cells"]
 
 
+@pytest.mark.slow
 def test_values_of_one_column_add_up_and_columns_restrict(typed, tmp_path):
     obs = ad.read_h5ad(typed).obs
     for chosen, wanted in (
@@ -77,6 +78,7 @@ def test_members_that_are_no_file(tmp_path):
     assert members_of(str(tmp_path / "genes.txt")) == members_of("a, b") == ["a", "b"]
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("suffix", ["zarr", "nc"])
 @pytest.mark.parametrize("chosen", [("--target", "gene0"), ()])
 @pytest.mark.usefixtures("undrawn")

@@ -198,6 +198,7 @@ WITHOUT_X = {
 }
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("parts", WITHOUT_X, ids=str)
 @pytest.mark.parametrize("kind", ["memory", "h5ad", "zarr", "backed"])
 def test_data_without_x_name_what_they_have(made, tmp_path, kind, parts):

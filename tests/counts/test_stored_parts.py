@@ -75,6 +75,7 @@ def without_part(file, tmp_path, name, k):
 ARRAYS = [f"{m}/{a}" for m in ("X", "layers/csc") for a in ("data", "indices", "indptr")]
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("name", [*ARRAYS, "obs/_index", "var/_index"])
 @pytest.mark.parametrize("k", [0, -1])
 def test_lost_parts_are_an_error(file, tmp_path, name, k):

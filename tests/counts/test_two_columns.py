@@ -65,6 +65,7 @@ DOORS = {
 }
 
 
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize("door", DOORS)
 def test_every_door_takes_two_columns(data, door):
     before = data.obs.copy()

@@ -117,6 +117,7 @@ def numbers(found):
     return np.asarray(pd.DataFrame(getattr(found, "samples", found))["n_cells"], float)
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("kind", TYPES)
 @pytest.mark.parametrize("door", [*OVER_SAMPLES, *OVER_CELLS])
 def test_covariates_of_every_type_of_pandas(data, door, kind):

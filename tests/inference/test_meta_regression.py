@@ -85,6 +85,7 @@ def test_restricted_likelihood_is_that_of_the_residual_contrasts():
     np.testing.assert_allclose(mean, [0.3, 0.06], atol=0.03)
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize(
     ("sizes", "options"),
     [
@@ -115,6 +116,7 @@ def test_nulls_are_kept_and_differences_found(sizes, options):
         assert calls > 300
 
 
+@pytest.mark.slow
 def test_signs_by_chance_are_no_difference():
     """Correlations of +-0.4 by chance agree within, and differ between, 3 and 3 samples."""
     design = two_groups(3, 3)

@@ -27,6 +27,7 @@ def drawn(z, v, rng, n=40_000, level=0.95):
     return np.quantile(new, [(1 - level) / 2, (1 + level) / 2])
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize(("k", "tau"), [(3, 0.2), (6, 0.0), (6, 0.3), (12, 0.15)])
 def test_limits_are_those_of_the_published_algorithm(k, tau):
     rng = np.random.default_rng(k)

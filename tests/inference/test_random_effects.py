@@ -139,6 +139,7 @@ def case(weights, n_donors):
     return (given, (a, b), prior), plain(*given, a, b, prior, weights)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("weights", inference.WEIGHTS)
 @pytest.mark.parametrize("n_donors", [3, 8, 40])
 @pytest.mark.parametrize("compiled", [False, True])

@@ -145,6 +145,7 @@ def test_more_pairs_than_memory_are_refused(models, monkeypatch):
         hc.evidence(None, within=w, between=b)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("undrawn")
 def test_evidence_for_pairs_in_text_plot_report_and_on_the_command_line(models, tmp_path):
     from click.testing import CliRunner

@@ -64,6 +64,7 @@ def test_modules_are_of_correlations(kinds):
     assert len(find_modules(kinds["direct"], q=None).genes) == 6
 
 
+@pytest.mark.slow
 def test_report_joins_correlations_only(kinds, tmp_path, undrawn):
     from click.testing import CliRunner
 

@@ -4,6 +4,8 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 CODE = """
 import warnings; warnings.simplefilter("ignore")
 import numpy as np
@@ -47,6 +49,7 @@ print(len(compiled()), "loops")
 """
 
 
+@pytest.mark.slow
 def test_one_signature_per_loop_and_none_to_read():
     done = subprocess.run(
         [sys.executable, "-c", CODE],

@@ -7,6 +7,7 @@ from hiercorr.planning.best_design import best_design
 from hiercorr.planning.power_analysis import power_curve
 
 
+@pytest.mark.slow
 def test_curve_and_cheapest_design():
     base = hc.power(samples=8, cells=300)
     curve = power_curve(base, "cells", [50, 100, 400])

@@ -10,6 +10,7 @@ from hiercorr.planning.designs import reliability
 from hiercorr.simulate import simulate_counts
 
 
+@pytest.mark.sampled(7)
 @pytest.mark.parametrize("question", ["within", "between", "differential"])
 @pytest.mark.parametrize("solved", ["samples", "cells", "rho", "mean"])
 def test_what_is_solved_reaches_the_power(question, solved):

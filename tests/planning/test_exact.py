@@ -23,6 +23,7 @@ def test_t_tests_against_scipy(df):
         assert np.isfinite(found).all()
 
 
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize("df", [1, 2, 3, 12, 80, 3000])
 def test_correlation_has_the_level_and_is_a_mixture_of_t_tests(df):
     np.testing.assert_allclose(correlation_test_power(LEVELS, df, 0.0), LEVELS, rtol=1e-8)

@@ -10,6 +10,7 @@ from hiercorr.simulate import simulate_counts
 from tests.planning.support import GENES, simulated
 
 
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize("uncertainty", ["hierarchical", "jackknife"])
 @pytest.mark.parametrize(
     ("samples", "cells", "mean", "rho", "tau"),
@@ -55,6 +56,7 @@ def test_power_between_is_that_of_simulation():
     assert np.mean(found) == pytest.approx(said.power, abs=0.1)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     ("cells", "rho", "tau"),
     [((400,) * 3, 0.35, 0.0), ((900, 250, 120, 120), 0.4, 0.1), ((260,) * 7, 0.3, 0.1)],

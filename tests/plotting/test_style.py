@@ -27,6 +27,7 @@ PLOTS = {
 }
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("name", PLOTS)
 def test_thirty_genes(result, name):
     draw, text = PLOTS[name]
@@ -38,6 +39,7 @@ def test_thirty_genes(result, name):
     assert b"<path" in buffer.getvalue()
 
 
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize("name", [n for n in PLOTS if n not in ("network", "volcano of pairs")])
 def test_three_thousand_genes(big, name):
     ax = PLOTS[name][0](big)

@@ -123,6 +123,7 @@ def test_blocks_of_rows_give_the_same_tables(both, monkeypatch):
     assert later.flag_counts().equals(kept.flag_counts())
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("suffix", [".zarr", ".nc"])
 def test_files_contain_every_variable(both, tmp_path, suffix):
     _, kept, later = both
@@ -143,6 +144,7 @@ def test_a_copy_can_be_changed_and_the_result_stays(both):
     same(later.dataset, kept.dataset)
 
 
+@pytest.mark.sampled(6)
 @pytest.mark.usefixtures("undrawn")
 def test_a_report_is_the_same(both, tmp_path):
     _, kept, later = both

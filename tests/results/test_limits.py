@@ -79,6 +79,7 @@ EDITED = {
 }
 
 
+@pytest.mark.sampled(12)
 @pytest.mark.parametrize("how", EDITED)
 @pytest.mark.parametrize("kind", ["nc", "nc with checksums", "zarr"])
 def test_edited_results_are_refused(results, tmp_path, how, kind):
@@ -109,6 +110,7 @@ def test_what_is_not_left_on_disk_is_examined(results, tmp_path, how):
 VALUES = [-3, [1.0, 2.0], ""]
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("kind", ["one", "every", "between", "difference", "cells"])
 def test_every_attribute_missing_or_of_another_kind(results, kind):
     """An error on loading, or a result that shows."""

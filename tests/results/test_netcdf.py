@@ -45,6 +45,7 @@ for reserve in (netcdf._reserve, lambda *a: None):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="no limits of file sizes")
 def test_a_full_disk_is_an_error_that_the_session_survives(tmp_path):
     done = subprocess.run(

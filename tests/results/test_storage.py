@@ -38,6 +38,7 @@ def test_two_sample_and_pooled_results_round_trip(small, tmp_path):
     xr.testing.assert_identical(back.dataset.drop_attrs(), r.dataset.drop_attrs())
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("suffix", [".zarr", ".nc"])
 def test_saving_is_whole_or_not_at_all(result, small, tmp_path, suffix, monkeypatch):
     path = result.save(tmp_path / f"r{suffix}")
@@ -135,6 +136,7 @@ EDITED = {
 }
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("how", EDITED)
 def test_edited_results_are_refused(one, how, tmp_path):
     from hiercorr.results.storage import write_dataset
@@ -147,6 +149,7 @@ def test_edited_results_are_refused(one, how, tmp_path):
         hc.load(path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("door", ["save", "out"])
 def test_a_folder_that_is_no_result_is_never_replaced(small, result, tmp_path, door):
     """Counts, or files of the user, under the name of a result."""

@@ -42,6 +42,7 @@ def test_streamed_result_is_the_result(data, small_tiles, estimator, tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["all.zarr"]
 
 
+@pytest.mark.slow
 def test_pairs_of_a_streamed_result_are_read_in_parts(data, small_tiles, tmp_path, monkeypatch):
     from hiercorr.results import pairs
 

@@ -45,6 +45,7 @@ print([str(w.message) for w in found if "NUMBA_CACHE_DIR" in str(w.message)])
 """
 
 
+@pytest.mark.slow
 def test_without_a_folder_to_write_the_code_is_kept_in_a_temporary_one(tmp_path):
     package, temporary = tmp_path / "lib" / "hiercorr", tmp_path / "temporary"
     temporary.mkdir()

@@ -71,6 +71,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")
 @pytest.mark.parametrize(
     ("moves", "state", "found"),
@@ -114,6 +115,7 @@ def test_folders_of_the_user_are_left_alone(tmp_path):
     recover(tmp_path / "nowhere" / "none.zarr", complete)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")
 @pytest.mark.parametrize("door", ["save", "out"])
 def test_a_killed_save_or_fit_leaves_no_draft_for_ever(small, tmp_path, door):

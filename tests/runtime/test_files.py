@@ -79,6 +79,7 @@ def test_names_that_no_file_can_have(model, tmp_path, door, long):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.sampled(7)
 @quiet
 @pytest.mark.parametrize("door", WRITERS)
 def test_the_longest_names(model, tmp_path, door):

@@ -56,6 +56,7 @@ print("every door")
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="no limits of file sizes")
 def test_a_full_disk_is_named_and_nothing_is_left(tmp_path):
     done = subprocess.run(
@@ -70,6 +71,7 @@ def test_a_full_disk_is_named_and_nothing_is_left(tmp_path):
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize(
     "door", ["save", "save zarr", "fit", "report", "table", "analyze", "cli fit", "cli export"]
 )

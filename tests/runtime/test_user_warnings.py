@@ -57,6 +57,7 @@ def script(tmp_path_factory):
     return path
 
 
+@pytest.mark.slow
 def test_a_script_is_shown_with_its_own_line_and_the_same_text_once(script):
     done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=True)
     assert f"{script}:5: DataWarning" in done.stderr

@@ -47,6 +47,7 @@ hc.CSCore(sys.argv[1], sample="sample", depth="depth").fit("pooled", checkpoint=
 """
 
 
+@pytest.mark.slow
 def test_killed_fit_goes_on_and_ends_the_same(data, small_tiles, monkeypatch, tmp_path):
     from hiercorr.moments import pairs
 

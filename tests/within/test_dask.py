@@ -49,6 +49,7 @@ def dask_backed(data):
     return copy
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("estimator", ["within", "pooled"])
 @pytest.mark.parametrize("source", ["dask", "memory", "h5ad"])
 def test_cluster_gives_the_numbers_of_one_process(
@@ -142,6 +143,7 @@ def test_worker_killed_in_mid_run(data, client, small_tiles, monkeypatch, tmp_pa
     assert set(client.run(os.getpid).values()) != set(pids.values())
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")
 def test_worker_that_stops_for_a_while(data, client, small_tiles, monkeypatch):
     """A worker that answers nothing for two seconds is waited for."""

@@ -188,6 +188,7 @@ def test_pooled_groups_refuse(options, text, quiet):
         )
 
 
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize(
     ("order", "contrast", "scale"),
     [

@@ -150,6 +150,7 @@ def test_regression_solves_the_quasi_score(noise):
         assert s2 * (n - 2) == pytest.approx(stats.chi2.median(n - 2), rel=0.01)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pairs", [False, True])
 def test_size_where_variances_differ_much_between_donors(pairs):
     rng = np.random.default_rng(8)
@@ -212,6 +213,7 @@ def test_table(data):
     assert "contrast was arm[T.b]" in methods_text(table)
 
 
+@pytest.mark.slow
 def test_depth_is_not_variability():
     p = []
     for seed in range(3):

@@ -71,6 +71,7 @@ def hotelling(r, rho, df):
     return value + np.log(special.hyp2f1(0.5, 0.5, df + 0.5, (1 + rho * r) / 2))
 
 
+@pytest.mark.slow
 def test_two_genes_with_heterogeneity_are_the_exact_pair():
     """The pair's draws, weighted by the distribution of z over samples: normal there."""
     adata, _ = simulate_counts(
@@ -280,6 +281,7 @@ def test_heterogeneity_is_reported(varying, tmp_path):
     assert (model.posterior_predictive(r, draws=40, seed=1)["p_observed"] > 0.005).all()
 
 
+@pytest.mark.slow
 def test_intervals_widen_with_heterogeneity():
     """With few donors that differ, the uncertainty is that of donors, not of cells."""
     adata, _ = simulate_counts(6, 300, 2, mean=5.0, within=0.5, heterogeneity=0.4, seed=5)
@@ -326,6 +328,7 @@ def three_levels(seed, donors=40, per=3, cells=30):
     return ad.AnnData(sparse.csr_matrix(x.astype(np.int32)), obs, pd.DataFrame(index=["a", "b"]))
 
 
+@pytest.mark.slow
 def test_three_levels_and_a_covariate():
     model = model_of(three_levels(3), formula="~ arm + (1 | donor)")
     r = model.fit(method="joint", draws=500, tune=200, seed=1)
@@ -343,6 +346,7 @@ def test_three_levels_and_a_covariate():
     assert "another between the samples" in methods_text(r)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["joint", "marginal"])
 def test_origin_and_unit_of_a_covariate_do_not_matter(method):
     covariates = {"age": (list(np.arange(8.0)), 0.4)}
@@ -396,6 +400,7 @@ def test_chains_go_on_as_long_as_effective_draws_are_missing(monkeypatch):
     np.testing.assert_array_equal(found.mean[:, 0], short.mean[:, 0])
 
 
+@pytest.mark.slow
 def test_large_counts_and_scarce_counts():
     """Counts of hundreds and of hundredths: the sampler reaches both."""
     adata, _ = simulate_counts(5, 80, 3, mean=[300.0, 1.0, 0.05], within=0.6, seed=6)
@@ -426,6 +431,7 @@ def test_few_draws_are_not_prolonged():
     assert (r.dataset["flag"].values & int(hc.Flag.NOT_CONVERGED)).any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("heterogeneity", [False, True])
 def test_predicted_time(heterogeneity):
     """Right within the factor of which a shared machine is sure; and longer for longer fits."""

@@ -85,6 +85,7 @@ def chain_of(rng, around, size, sd, prior=HALFNORMAL, draws=99, thin=10, warm=30
     return out
 
 
+@pytest.mark.slow
 def test_prior_is_recovered_without_cells():
     rng = np.random.default_rng(2)
     around, size = np.zeros((3, 3, 3)), np.zeros(3, np.int64)
@@ -110,13 +111,14 @@ def simulated(rng, genes, units=4, cells=30):
     return truth, np.swapaxes(e, 1, 2) @ e, np.full(units, cells), e.std((0, 1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("genes", [2, 4])
 def test_ranks_given_the_log_rates_are_uniform(genes):
     """Simulation-based calibration; a prior of tau a third as wide as the simulation's fails."""
     rng = np.random.default_rng(genes)
     narrow = np.array([bayes.HALFNORMAL, 0.1, 0.0])
     ranks, wrong = [], []
-    for _ in range(150):
+    for _ in range(100):
         truth, around, size, sd = simulated(rng, genes)
         ranks.append((chain_of(rng, around, size, sd) < truth).sum(0))
         wrong.append((chain_of(rng, around, size, sd, narrow)[:, 2] < truth[2]).sum())
