@@ -118,6 +118,7 @@ def messages() -> list[str]:
     return found
 
 
+@pytest.mark.slow
 def test_messages_in_the_faq_exist():
     text = (ROOT / "docs/faq.md").read_text(encoding="utf-8")
     asked = re.findall(r"^### `(.+)`$", text, re.M)

@@ -1,5 +1,6 @@
 """The wheel and the sdist: built, installed outside the checkout, run (-m packaging)."""
 
+import functools
 import os
 import re
 import shutil
@@ -90,7 +91,8 @@ class Environment:
         self.install(*packages)
 
     def install(self, *packages):
-        command = [str(self.python), "-m", "pip", "install", "-q", *map(str, packages)]
+        options = ["-q", "--no-compile"]  # of all that is installed, little is imported
+        command = [str(self.python), "-m", "pip", "install", *options, *map(str, packages)]
         done = subprocess.run(command, capture_output=True, text=True, cwd=self.folder)
         assert done.returncode == 0, done.stderr[-3000:]
 
@@ -112,8 +114,20 @@ def built(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def core(built, tmp_path_factory):
-    return Environment(tmp_path_factory.mktemp("core"), built["wheel"])
+def environment(built, tmp_path_factory):
+    """Environments with the wheel and one extra, or none."""
+
+    @functools.cache
+    def make(extra=""):
+        wanted = f"{built['wheel']}[{extra}]" if extra else built["wheel"]
+        return Environment(tmp_path_factory.mktemp(extra or "core"), wanted)
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def core(environment):
+    return environment()
 
 
 def test_contents(built):
@@ -201,18 +215,19 @@ def test_command_line_works_without_extras(core):
 
 
 @pytest.mark.parametrize("extra", EXTRAS)
-def test_each_extra_alone(built, extra, tmp_path):
-    env = Environment(tmp_path, f"{built['wheel']}[{extra}]")
-    done = env.run(
+def test_each_extra_alone(environment, extra):
+    done = environment(extra).run(
         "import matplotlib; matplotlib.use('Agg')\n" * (extra == "report") + START + EXTRAS[extra]
     )
     assert done.returncode == 0, done.stderr[-3000:]
 
 
-def test_demo_from_the_wheel(built, tmp_path):
-    env = Environment(tmp_path, f"{built['wheel']}[report]")
+def test_demo_from_the_wheel(environment, tmp_path):
     done = subprocess.run(
-        [str(env.python.parent / "hiercorr"), "demo"], capture_output=True, text=True, cwd=tmp_path
+        [str(environment("report").python.parent / "hiercorr"), "demo"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
     )
     assert done.returncode == 0, done.stderr[-2000:]
     assert "6 donors as units" in done.stdout

@@ -193,6 +193,7 @@ def test_tally_counts():
     assert row["rmse"] == pytest.approx(0.1)
 
 
+@pytest.mark.slow
 def test_worlds_have_the_correlation_they_say():
     rng = np.random.default_rng(3)
     for distribution in ("lognormal", "gamma"):

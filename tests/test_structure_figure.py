@@ -60,6 +60,7 @@ def test_drawn_imports_are_those_of_the_files():
     plt.close(figure)
 
 
+@pytest.mark.slow
 def test_the_map_in_the_guide_names_every_wing_in_its_layer():
     found = read_structure(ROOT)
     text = (ROOT / "docs/develop/index.md").read_text(encoding="utf-8")

@@ -130,6 +130,7 @@ def test_an_interrupted_analysis_goes_on(of_file, monkeypatch, nothing_drawn):
         hc.analyze(folder / "gbm.h5ad", folder / "out", **{**OPTIONS, "genes": 50})
 
 
+@pytest.mark.slow
 def test_a_damaged_result_is_computed_again(of_file, nothing_drawn):
     found, folder = of_file
     damaged = folder / "out" / "results" / "FTL-cells.zarr"
@@ -140,6 +141,7 @@ def test_a_damaged_result_is_computed_again(of_file, nothing_drawn):
     assert hc.load(damaged).target == "FTL"
 
 
+@pytest.mark.slow
 def test_other_data_of_the_same_name_are_noticed(of_file, gbm, nothing_drawn):
     _, folder = of_file
     text = (folder / "out" / "analysis.toml").read_text()
@@ -189,6 +191,7 @@ def test_each_cell_type_and_target_has_a_report(gbm, tmp_path, nothing_drawn):
         hc.analyze(tmp_path / "out" / "analysis.toml", tmp_path / "again")
 
 
+@pytest.mark.slow
 def test_what_the_data_do_not_allow_is_said_and_the_rest_is_done(tmp_path, nothing_drawn):
     kang = hc.datasets.kang_pbmc()
     found = hc.analyze(
@@ -401,6 +404,7 @@ def test_a_condition_within_donors_and_one_between_them(gbm, tmp_path, nothing_d
     assert "has one sample in group 'c'" in part.skipped["differential_third"]
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::hiercorr.DataWarning", "ignore::hiercorr.EstimationWarning")
 def test_a_condition_of_three_groups_is_tested_as_a_whole(tmp_path, nothing_drawn):
     data = arms((0.1, 0.1, 0.7))

@@ -79,6 +79,7 @@ def group(idata, name):
     return found.to_dataset() if NEW else found
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("name", FUNCTIONS)
 @pytest.mark.parametrize("of", ["pair", "panel"])
 def test_functions(fitted, pair, name, of):
@@ -96,6 +97,7 @@ def test_functions(fitted, pair, name, of):
     plt.close("all")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(set(FUNCTIONS) - OF_HAMILTONIANS))
 def test_functions_of_joint_fits(joint, name):
     pytest.importorskip("matplotlib").use("Agg")
@@ -122,6 +124,7 @@ def at_draws_of_cells(data):
     return data.sel(draw=data["log_likelihood"]["draw"])
 
 
+@pytest.mark.slow
 def test_leave_one_out_of_joint_fits(joint):
     """Of the draws that have a likelihood, and as many of the posterior."""
     few = at_draws_of_cells(joint)
@@ -134,6 +137,7 @@ def test_leave_one_out_of_joint_fits(joint):
     assert "idata.sel" in group(joint, "log_likelihood")["counts"].attrs["note"]
 
 
+@pytest.mark.slow
 def test_more_draws_than_usual_of_the_prior():
     adata, _ = hc.simulate.simulate_counts(4, 20, 2, mean=2.0, within=0.5, seed=2)
     r = model_of(adata, heterogeneity=False).fit(
@@ -144,6 +148,7 @@ def test_more_draws_than_usual_of_the_prior():
     assert group(thinned, "posterior_predictive").sizes["draw"] < 100
 
 
+@pytest.mark.slow
 def test_groups_of_joint_fits(joint):
     assert groups_of(joint) == GROUPS - {"sample_stats"}
     posterior, log_prior = group(joint, "posterior"), group(joint, "log_prior")

@@ -23,6 +23,7 @@ def found():
     return model, model.sbc(6, "gene0", "gene2", **options)
 
 
+@pytest.mark.slow
 def test_ranks(found):
     model, ds = found
     assert dict(ds.sizes) == {"replicate": 6, "parameter": 11}

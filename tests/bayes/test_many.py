@@ -15,6 +15,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::hierco
 VEHICLE = {"condition": "ctrl"}
 
 
+@pytest.mark.slow
 def test_fit_many_agrees_with_nuts(fitted):
     model, r, _, _ = fitted
     many = model.fit_many("gene1", seed=1)

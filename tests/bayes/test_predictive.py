@@ -25,6 +25,7 @@ def test_posterior_and_prior_predictive(fitted):
     assert "p_zeros" not in before
 
 
+@pytest.mark.slow
 def test_predictive_check_sees_zero_inflation():
     adata, _ = simulate_counts(4, 120, 2, mean=20.0, within=0.5, seed=3)
     rng = np.random.default_rng(0)

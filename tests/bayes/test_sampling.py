@@ -13,6 +13,7 @@ from tests.bayes.support import model_of
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::hiercorr.DataWarning")
 
 
+@pytest.mark.slow
 def test_same_seed_same_draws():
     adata, _ = simulate_counts(4, 25, 2, mean=2.0, within=0.5, seed=2)
     model = hc.BayesianCorrelation(adata, "sample", depth="depth")

@@ -32,6 +32,7 @@ def test_regressions_equal_statsmodels(eight):
     assert formula_only.loc["gene3", "beta_p_value"] == pytest.approx(plain.pvalues.iloc[-1])
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     "method", ["voom", "negative_binomial", "hc3", "spearman", "corrected", "pearson"]
 )

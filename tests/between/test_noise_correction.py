@@ -34,6 +34,7 @@ def test_noise_interval_against_plain_draws():
     )
 
 
+@pytest.mark.slow
 def test_noise_of_a_mean_by_hand(small):
     from tests.support import read_counts
 

@@ -123,6 +123,7 @@ def test_donors_of_several_samples_are_the_units_of_tables(folder, given, tmp_pa
         assert "come from" not in done.output
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::hiercorr.DataWarning", "ignore::hiercorr.EstimationWarning")
 def test_modules_are_found_written_and_tested_in_other_donors(folder, given, tmp_path):
     out = tmp_path / "found.gmt"

@@ -139,9 +139,8 @@ def test_sums_in_registers():
     platform.machine().lower() not in ("x86_64", "amd64"),
     reason="features of this kind of processor",
 )
-@pytest.mark.parametrize(
-    "size", [32, pytest.param(16, marks=pytest.mark.slow)]
-)  # each compiles anew
+@pytest.mark.slow
+@pytest.mark.parametrize("size", [16, 32])  # each compiles anew
 def test_sums_in_smaller_registers(size, tmp_path):
     code = (
         f"from hiercorr.kernels.vectors import REGISTER; assert REGISTER == {size}; "

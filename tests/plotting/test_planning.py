@@ -10,6 +10,7 @@ pytestmark = pytest.mark.filterwarnings(
 )
 
 
+@pytest.mark.slow
 def test_plots_of_designs_show_their_tables():
     from hiercorr.planning.best_design import best_design
     from hiercorr.planning.power_analysis import around, power_curve

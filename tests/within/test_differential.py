@@ -36,6 +36,7 @@ def test_truth_is_found(options):
     assert list(ds["group"].values) == ["a", "b"]
 
 
+@pytest.mark.slow
 def test_null_is_kept_at_few_samples():
     """Type-I error over 1,500 pairs without a difference (validation/ has the full study)."""
     rejected = []

@@ -84,6 +84,7 @@ def test_overall_test_does_not_depend_on_the_names_of_groups(three, uncertainty)
         np.testing.assert_allclose(one[name], other[name], rtol=1e-3, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_pairwise_contrasts_are_those_of_two_groups(three):
     for options in ({"uncertainty": "HC2"}, {}):
         r = hc.differential(three, condition="arm", contrast="pairwise", **OPTIONS, **options)

@@ -387,6 +387,7 @@ def test_moderation_of_several_targets_is_stated(gbm):
         assert several[name] == pytest.approx(np.median([a[name] for a in alone]))
 
 
+@pytest.mark.slow
 def test_differential_and_decompose(gbm, asked):
     targets, pairs = asked
 

@@ -35,6 +35,7 @@ def panel():
     return model, model.fit(method="joint", draws=250, tune=200, seed=1, progress=False)
 
 
+@pytest.mark.slow
 def test_two_genes_are_the_exact_pair():
     adata, _ = simulate_counts(
         6, [60, 90, 40, 80, 70, 50], 2, mean=[0.3, 6.0], within=0.6, between=0.3, seed=4
@@ -108,6 +109,7 @@ def test_two_genes_with_heterogeneity_are_the_exact_pair():
         assert a.std() == pytest.approx(sd, rel=0.15), name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("heterogeneity", [False, True])
 def test_groups_of_a_joint_fit(heterogeneity, tmp_path):
     """Replicated counts like the observed ones, whose correlation is that of the posterior."""
@@ -131,6 +133,7 @@ def test_groups_of_a_joint_fit(heterogeneity, tmp_path):
     assert az.summary(r.idata, var_names=["within"]).shape[0] == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("heterogeneity", [False, True])
 def test_likelihood_of_cells_is_that_of_the_pair(heterogeneity):
     """Two genes at the draws of a joint fit: the sums over log rates of the pairs' model."""
@@ -155,6 +158,7 @@ def test_likelihood_of_cells_is_that_of_the_pair(heterogeneity):
     assert np.abs(found.reshape(wanted.shape) - wanted).mean() < 3e-4
 
 
+@pytest.mark.slow
 def test_leave_one_out_prefers_the_model_that_made_the_data():
     """Correlations of either sign within samples."""
     parts = [
@@ -193,6 +197,7 @@ def test_log_prior_of_matrices(n):
     np.testing.assert_allclose(found - found[0], wanted - wanted[0], atol=1e-6)
 
 
+@pytest.mark.slow
 def test_draws_are_joint(panel):
     model, r = panel
     posterior = r.idata["posterior"]
@@ -214,6 +219,7 @@ def test_draws_are_joint(panel):
     assert "method='joint'" in pairs.idata["posterior"].attrs["note"]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("undrawn")
 def test_results(panel, tmp_path):
     _, r = panel
@@ -252,6 +258,7 @@ def varying():
     return model, model.fit(method="joint", draws=250, tune=200, seed=1, progress=False)
 
 
+@pytest.mark.slow
 def test_heterogeneity_is_reported(varying, tmp_path):
     model, r = varying
     ds = r.dataset
@@ -294,6 +301,7 @@ def test_intervals_widen_with_heterogeneity():
     assert width[1] > 2 * width[0]
 
 
+@pytest.mark.slow
 def test_predictive_checks_take_joint_draws(panel):
     model, r = panel
     found = model.posterior_predictive(r, draws=40, seed=1)
@@ -368,6 +376,7 @@ def test_origin_and_unit_of_a_covariate_do_not_matter(method):
     np.testing.assert_allclose(table["year"].loc["Intercept"], shifted, atol=0.3)
 
 
+@pytest.mark.slow
 def test_draws_do_not_depend_on_threads():
     adata, _ = simulate_counts(4, 40, 3, mean=1.0, seed=5)
     model = model_of(adata)
@@ -381,6 +390,7 @@ def test_draws_do_not_depend_on_threads():
     assert not np.array_equal(found[0].mean[0], found[0].mean[1])
 
 
+@pytest.mark.slow
 def test_chains_go_on_as_long_as_effective_draws_are_missing(monkeypatch):
     from hiercorr.bayes.joint import sampler
 
@@ -411,6 +421,7 @@ def test_large_counts_and_scarce_counts():
     assert 0.4 < found.sd["within"][..., 0].mean() < 1.0
 
 
+@pytest.mark.slow
 def test_unconverged_draws_are_flagged(monkeypatch):
     from hiercorr.bayes.joint import fit, sampler
 
@@ -422,6 +433,7 @@ def test_unconverged_draws_are_flagged(monkeypatch):
         model.fit(method="joint", draws=400, tune=100, chains=2, seed=1)
 
 
+@pytest.mark.slow
 def test_few_draws_are_not_prolonged():
     """Chains of 200 draws in all cannot have 400 effective ones, however long they are."""
     adata, _ = simulate_counts(4, 30, 2, mean=2.0, seed=1)

@@ -56,6 +56,7 @@ def test_gradient_of_a_row():
             assert out[t] == pytest.approx((up - down) / 2e-6, rel=1e-5, abs=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", ["draw_covariance", "draw_covariance_rows"])
 @pytest.mark.parametrize("genes", [2, 4])
 def test_prior_is_recovered_without_data(step, genes):
