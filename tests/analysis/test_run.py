@@ -12,6 +12,7 @@ import hiercorr as hc
 from hiercorr.analysis import run
 from tests.within.support import arms
 
+pytestmark = pytest.mark.slow  # docs/analyze.md runs one in the README's suite
 OPTIONS = {
     "sample": "sample_id",
     "target": "FTL",
@@ -100,7 +101,6 @@ def test_the_findings_are_those_of_the_tables(of_file):
     assert found.findings[0] in str(found)
 
 
-@pytest.mark.slow
 def test_its_file_repeats_the_analysis(of_file, nothing_drawn):
     found, folder = of_file
     again = hc.analyze(folder / "out" / "analysis.toml", folder / "again")
@@ -130,7 +130,6 @@ def test_an_interrupted_analysis_goes_on(of_file, monkeypatch, nothing_drawn):
         hc.analyze(folder / "gbm.h5ad", folder / "out", **{**OPTIONS, "genes": 50})
 
 
-@pytest.mark.slow
 def test_a_damaged_result_is_computed_again(of_file, nothing_drawn):
     found, folder = of_file
     damaged = folder / "out" / "results" / "FTL-cells.zarr"
@@ -141,7 +140,6 @@ def test_a_damaged_result_is_computed_again(of_file, nothing_drawn):
     assert hc.load(damaged).target == "FTL"
 
 
-@pytest.mark.slow
 def test_other_data_of_the_same_name_are_noticed(of_file, gbm, nothing_drawn):
     _, folder = of_file
     text = (folder / "out" / "analysis.toml").read_text()
@@ -150,7 +148,6 @@ def test_other_data_of_the_same_name_are_noticed(of_file, gbm, nothing_drawn):
         hc.analyze(folder / "changed.toml", folder / "changed")
 
 
-@pytest.mark.slow
 def test_each_cell_type_and_target_has_a_report(gbm, tmp_path, nothing_drawn):
     found = hc.analyze(
         gbm,
@@ -191,7 +188,6 @@ def test_each_cell_type_and_target_has_a_report(gbm, tmp_path, nothing_drawn):
         hc.analyze(tmp_path / "out" / "analysis.toml", tmp_path / "again")
 
 
-@pytest.mark.slow
 def test_what_the_data_do_not_allow_is_said_and_the_rest_is_done(tmp_path, nothing_drawn):
     kang = hc.datasets.kang_pbmc()
     found = hc.analyze(
@@ -213,7 +209,6 @@ def test_what_the_data_do_not_allow_is_said_and_the_rest_is_done(tmp_path, nothi
     assert "Not done: between" in (tmp_path / "out" / "report.html").read_text()
 
 
-@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::hiercorr.DataWarning", "ignore::hiercorr.EstimationWarning")
 def test_a_cell_type_that_cannot_be_analysed_does_not_end_the_others(gbm, tmp_path, no_figures):
     data = gbm.copy()
@@ -236,7 +231,6 @@ def test_a_cell_type_that_cannot_be_analysed_does_not_end_the_others(gbm, tmp_pa
         hc.analyze(data, tmp_path / "a", cell_type={"type": "a"}, **options)
 
 
-@pytest.mark.slow
 def test_figures_with_names_of_genes_from_a_column(gbm, tmp_path, monkeypatch, undrawn):
     data = gbm[gbm.obs["condition"] == "ctrl"].copy()
     data.var["symbol"] = data.var_names
@@ -275,7 +269,6 @@ def test_bad_input_leaves_no_folder(gbm, tmp_path, options, said):
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.slow
 def test_names_of_genes_and_cell_types_may_hold_anything(tmp_path):
     rng = np.random.default_rng(1)
     names = ["../up", "<script>alert(1)</script>", "$\\frac{$", "=1+1", *map(str, range(16))]
@@ -321,7 +314,6 @@ def of_two_types():
     return ad.AnnData(x.astype(np.float32), obs=obs, var=var)
 
 
-@pytest.mark.slow
 def test_types_of_features_have_their_own_depths(of_two_types, nothing_drawn, tmp_path):
     options = {"sample": "donor", "sets": "none", "modalities": "all"}
     depth = dict(zip(KINDS, ["rna", "adt"], strict=True))
@@ -363,7 +355,6 @@ def test_types_of_features_have_their_own_depths(of_two_types, nothing_drawn, tm
         hc.analyze(of_two_types, tmp_path / "d", sample="donor", target="p1")
 
 
-@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::hiercorr.DataWarning", "ignore::hiercorr.EstimationWarning")
 def test_findings_count_what_depth_alone_explains(tmp_path, nothing_drawn, capsys):
     """Independent genes, one with 4% of the counts: negative correlations with it are of depth."""
@@ -383,7 +374,6 @@ def test_findings_count_what_depth_alone_explains(tmp_path, nothing_drawn, capsy
     assert "no stronger than sequencing depth alone would make them (depth_dependent)" in within
 
 
-@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::hiercorr.DataWarning", "ignore::hiercorr.EstimationWarning")
 def test_a_condition_within_donors_and_one_between_them(gbm, tmp_path, nothing_drawn):
     data = gbm.copy()
@@ -404,7 +394,6 @@ def test_a_condition_within_donors_and_one_between_them(gbm, tmp_path, nothing_d
     assert "has one sample in group 'c'" in part.skipped["differential_third"]
 
 
-@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::hiercorr.DataWarning", "ignore::hiercorr.EstimationWarning")
 def test_a_condition_of_three_groups_is_tested_as_a_whole(tmp_path, nothing_drawn):
     data = arms((0.1, 0.1, 0.7))

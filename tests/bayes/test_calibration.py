@@ -11,7 +11,7 @@ from hiercorr.bayes import calibration
 from hiercorr.simulate import simulate_counts
 from tests.bayes.support import model_of
 
-pytestmark = pytest.mark.filterwarnings("ignore")
+pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +23,6 @@ def found():
     return model, model.sbc(6, "gene0", "gene2", **options)
 
 
-@pytest.mark.slow
 def test_ranks(found):
     model, ds = found
     assert dict(ds.sizes) == {"replicate": 6, "parameter": 11}
@@ -46,7 +45,6 @@ def test_plot(found):
         hc.plotting.ranks(found[1].drop_vars("rank"))
 
 
-@pytest.mark.slow
 def test_ranks_are_uniform_and_those_of_a_wrong_prior_are_not(monkeypatch):
     adata, _ = simulate_counts(5, 60, 2, mean=2.0, seed=1)
     model = model_of(adata, priors={"intercept": {"distribution": "normal", "sigma": 0.5}})

@@ -1003,7 +1003,12 @@ def short(citation):
     return re.match(r".*? \d{4}", citation)[0]
 
 
-@pytest.mark.parametrize("name", CASES)
+SLOW = {"joint"}  # compiles the sampler
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[pytest.mark.slow] * (n in SLOW)) for n in CASES]
+)
 def test_text_names_options_and_citations(name):
     _, fragments, cited = CASES[name]
     result = result_of(name)

@@ -19,6 +19,7 @@ pytestmark = pytest.mark.filterwarnings(
 )
 
 
+@pytest.mark.slow
 def test_whole_chain(gbm, within, between, tmp_path):
     e = hc.evidence("FTL", within=within, between=between)
     cells = hc.CellCorrelation(gbm, **VEHICLE).fit(target="FTL")

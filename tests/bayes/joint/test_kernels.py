@@ -75,6 +75,7 @@ def test_prior_is_recovered_without_data(step, genes):
     assert stats.kstest((np.log(sd) - np.log(0.6)) / 0.6, "norm").pvalue > 1e-3
 
 
+@pytest.mark.slow
 def test_covariance_given_vectors():
     """Rows and whole matrices agree with importance weights of prior draws (independent)."""
     rng, eta = np.random.default_rng(4), 2.0
