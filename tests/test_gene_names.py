@@ -156,7 +156,7 @@ def compare(consumer, named, by_hand, options):
         assert gene_id.to_dict() == ids[gene_id.index].to_dict()
 
 
-@pytest.mark.sampled(10)
+@pytest.mark.sampled(20)
 @pytest.mark.parametrize("consumer", CONSUMERS)
 @pytest.mark.parametrize("door", DOORS)
 def test_every_source_through_every_function(door, consumer, data, by_hand, tmp_path):
@@ -167,7 +167,7 @@ def test_every_source_through_every_function(door, consumer, data, by_hand, tmp_
     compare(CONSUMERS[consumer], DOORS[door](data, tmp_path / "d"), by_hand, options)
 
 
-@pytest.mark.sampled(8)
+@pytest.mark.sampled(11)
 @pytest.mark.parametrize("consumer", MORE)
 @pytest.mark.parametrize("door", ["AnnData", "h5ad"])
 def test_more_functions(door, consumer, data, by_hand, tmp_path):

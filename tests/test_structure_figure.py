@@ -46,6 +46,7 @@ def searched(top_of_module: bool) -> Counter[tuple[str, str]]:
     return edges
 
 
+@pytest.mark.slow
 def test_drawn_imports_are_those_of_the_files():
     found = read_structure(ROOT)
     assert found.edges == dict(searched(top_of_module=False))

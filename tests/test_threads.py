@@ -79,6 +79,7 @@ def fit_in_worker(adata, estimator):
     return os.getpid(), model.fit(estimator, precision="double").dataset
 
 
+@pytest.mark.slow
 def test_workers_of_joblib_give_the_numbers_of_one_process(data):
     joblib = pytest.importorskip("joblib")
     estimators = ["within", "pooled"]

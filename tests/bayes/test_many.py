@@ -35,6 +35,7 @@ def test_fit_many_agrees_with_nuts(fitted):
     assert many.idata["posterior"]["zeta"].dims == ("chain", "draw", "pair")
 
 
+@pytest.mark.slow
 def test_fit_many_subset_shrinkage_and_threads(fitted):
     model, *_ = fitted
     one = model.fit_many("gene1", ["gene0"], seed=1)

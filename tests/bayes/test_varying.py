@@ -107,7 +107,7 @@ def test_groups_of_idata(fitted):
     assert r.idata["posterior"]["within_group"].dims == ("chain", "draw", "group", "pair")
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".nc", ".zarr"])
 def test_saved_and_loaded(fitted, tmp_path, suffix):
     _, r = fitted

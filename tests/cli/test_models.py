@@ -126,6 +126,7 @@ def test_pseudobulk_refusals(path, tmp_path, arguments, message):
     assert not (tmp_path / "r.zarr").exists()
 
 
+@pytest.mark.slow
 def test_differential(path, tmp_path):
     import anndata as ad
 
@@ -324,6 +325,7 @@ def test_command_line(tmp_path):
     assert int(Flag.NOT_CONVERGED) == 2048
 
 
+@pytest.mark.slow
 def test_block_weights_and_uncertainty(tmp_path):
     adata, _ = simulate_counts(8, 60, 14, mean=2, within=0.5, seed=1)
     adata.obs["donor"] = [f"d{k // 2}" for k in adata.obs["sample"].cat.codes]
@@ -355,6 +357,7 @@ def test_block_weights_and_uncertainty(tmp_path):
     assert hc.load(tmp_path / "own.nc").dataset.attrs["block"] == "donor"
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("undrawn")
 def test_across_cell_types(path, tmp_path):
     import anndata as ad

@@ -1,6 +1,7 @@
 """The demo, check and power commands."""
 
 import numpy as np
+import pytest
 from click.testing import CliRunner
 
 import hiercorr as hc
@@ -9,6 +10,7 @@ from hiercorr.simulate import simulate_counts
 from tests.cli.support import run
 
 
+@pytest.mark.slow
 def test_demo(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     done = run("demo")

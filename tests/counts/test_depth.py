@@ -101,7 +101,7 @@ def cases(counts, antibodies):
     }
 
 
-@pytest.mark.sampled(6)
+@pytest.mark.sampled(12)
 @pytest.mark.parametrize("case", ["antibodies", "interleaved", "dominated"])
 @pytest.mark.parametrize("door", DOORS)
 def test_depth_is_that_of_the_other_genes_through_every_door(
@@ -117,7 +117,7 @@ def test_depth_is_that_of_the_other_genes_through_every_door(
     assert pd.Series(texts, dtype=str).str.contains(said).sum() == 1
 
 
-@pytest.mark.sampled(6)
+@pytest.mark.sampled(12)
 @pytest.mark.parametrize("case", ["antibodies", "interleaved"])
 @pytest.mark.parametrize("door", DOORS)
 def test_both_types_are_the_same_through_every_door(case, door, counts, antibodies, tmp_path):
@@ -218,7 +218,7 @@ def scaled(counts, to):
     return np.round(counts / counts.sum(1, keepdims=True) * to)
 
 
-@pytest.mark.sampled(6)
+@pytest.mark.sampled(12)
 @pytest.mark.parametrize("door", DOORS)
 @pytest.mark.parametrize("to", [1e4, 1e6])
 def test_scaled_and_rounded_values_are_refused_through_every_door(door, to, counts, tmp_path):

@@ -60,7 +60,7 @@ def test_a_sum_with_antibodies_is_told_after_they_are_gone(consumer):
     assert "Leave out depth=" in found
 
 
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(8)
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize(("r", "told"), [(-0.3, True), (0.3, True), (0.5, True), (0.9, False)])
 def test_it_depends_on_how_the_depths_correlate(r, told, seed):
@@ -290,7 +290,7 @@ def test_what_a_dominating_gene_makes_of_independent_ones_in_such_a_column():
     assert np.nanmedian(r.matrix("correlation").to_numpy()[np.triu_indices(40, 1)]) > 0.1
 
 
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(8)
 @pytest.mark.parametrize("consumer", CONSUMERS)
 @pytest.mark.parametrize("kind", ["constant", "of the sample", "nearly constant"])
 def test_one_depth_for_all_cells_of_a_sample_is_told(consumer, kind):
@@ -313,7 +313,7 @@ def test_one_depth_for_all_cells_of_a_sample_is_told(consumer, kind):
     assert "nearly the same" not in warnings_of(consumer, some, depth="given")
 
 
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(8)
 @pytest.mark.parametrize("consumer", CONSUMERS)
 @pytest.mark.parametrize("kind", ["genes found", "root"])
 def test_depths_that_are_functions_of_the_depth_are_told(consumer, kind):
@@ -323,7 +323,7 @@ def test_depths_that_are_functions_of_the_depth_are_told(consumer, kind):
     assert "a root, or the number of genes found" in found
 
 
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(8)
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("n", [15, 50, 200])
 def test_the_depth_of_markers_of_mixed_types_is_not_suspected(n, seed):
@@ -374,7 +374,7 @@ def programme(kind, seed=0):
     return genes
 
 
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(8)
 @pytest.mark.parametrize("consumer", CONSUMERS)
 @pytest.mark.parametrize("kind", ["four of one programme", "one in few cells", "one that varies"])
 def test_genes_that_hold_less_but_vary_are_left_out(kind, consumer):

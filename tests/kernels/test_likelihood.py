@@ -50,6 +50,7 @@ def by_points(x, rate, covariance):
 CASES = list(itertools.product([0.05, 1, 20, 2000], [0.3, 0.8, 1.6], [0.0, 0.6, -0.9, 0.99]))
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize(("size", "sd", "rho"), CASES)
 def test_two_genes_by_quadrature(size, sd, rho):
     rng = np.random.default_rng(int(1000 * size + 100 * sd + 10 * abs(rho)))
@@ -123,6 +124,7 @@ def test_uncorrelated_genes_are_a_product():
         assert found[i] == pytest.approx(total, abs=1e-5)
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("n_genes", [2, 20])
 @pytest.mark.parametrize("sd", [1e-3, 0.5, 4.0])
 @pytest.mark.parametrize("rho", [0.0, 0.9999])

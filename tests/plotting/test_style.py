@@ -39,7 +39,7 @@ def test_thirty_genes(result, name):
     assert b"<path" in buffer.getvalue()
 
 
-@pytest.mark.sampled(6)
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [n for n in PLOTS if n not in ("network", "volcano of pairs")])
 def test_three_thousand_genes(big, name):
     ax = PLOTS[name][0](big)

@@ -243,6 +243,7 @@ def test_netcdf_arrays_have_checksums_of_hdf5(saved):
         assert all(v.fletcher32 or not v.ndim for v in numbers)
 
 
+@pytest.mark.slow
 def test_cell_types_and_lists_of_attributes_survive(result, tmp_path):
     for suffix in ("zarr", "nc"):
         path = hc.CorrelationResult(result.dataset.assign_attrs(checked=["a", "b"])).save(

@@ -130,6 +130,7 @@ def test_every_attribute_missing_or_of_another_kind(results, kind):
     assert refused > len(dataset.attrs)
 
 
+@pytest.mark.slow
 def test_edited_attributes_of_cell_types(results, tmp_path):
     dataset = results["types"]._stored()
     parts = json.loads(dataset.attrs["of_cell_types"])

@@ -49,7 +49,7 @@ def dask_backed(data):
     return copy
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.slow
 @pytest.mark.parametrize("estimator", ["within", "pooled"])
 @pytest.mark.parametrize("source", ["dask", "memory", "h5ad"])
 def test_cluster_gives_the_numbers_of_one_process(
@@ -125,6 +125,7 @@ def test_no_task_is_dense(data, client, monkeypatch):
     assert max(strips for _, strips, _, _ in shapes) == 1
 
 
+@pytest.mark.slow
 def test_worker_killed_in_mid_run(data, client, small_tiles, monkeypatch, tmp_path):
     wanted = hc.CSCore(data, **OPTIONS).fit(precision="double").dataset
     model = hc.CSCore(dask_backed(data), scheduler=client, **OPTIONS)

@@ -70,6 +70,7 @@ def test_weighted_regression_is_that_of_statsmodels(data, formula):
         )
 
 
+@pytest.mark.slow
 def test_exact_permutations_by_brute_force(data):
     six = data[data.obs["sample"].str.match("s[123][ab]")].copy()
     r = hc.differential(
