@@ -566,7 +566,6 @@ def _gauss(t, nodes):
     return mid + half * values, n * vectors[0] ** 2
 
 
-@compiled()
 def gauss_rows(key, log_s, starts, nodes):
     """Replace cells of a sample with the same key by a Gauss rule over their log depth.
 
@@ -582,26 +581,35 @@ def gauss_rows(key, log_s, starts, nodes):
         First row of each sample, and the number of rows.
     """
     n = len(key)
-    cell, depth, weight = np.empty(n, np.int64), np.empty(n), np.empty(n)
+    order = np.lexsort((key, np.repeat(np.arange(len(starts) - 1), np.diff(starts))))
+    first, depth, weight = np.empty(n, np.int64), np.empty(n), np.empty(n)
     new = np.zeros(len(starts), np.int64)
+    _gauss_rows(key[order], log_s[order], starts, nodes, first, depth, weight, new)
+    k = new[-1]
+    return order[first[:k]], depth[:k].copy(), weight[:k].copy(), new
+
+
+@compiled()
+def _gauss_rows(key, log_s, starts, nodes, first, depth, weight, new):
+    """Fill the rows of cells that are sorted by key in each sample."""
     k = 0
     for c in range(len(starts) - 1):
-        order = starts[c] + np.argsort(key[starts[c] : starts[c + 1]])
-        i = 0
-        while i < len(order):
+        i = starts[c]
+        while i < starts[c + 1]:
             e = i + 1
-            while e < len(order) and key[order[e]] == key[order[i]]:
+            while e < starts[c + 1] and key[e] == key[i]:
                 e += 1
             if e - i > nodes:
-                t, w = _gauss(log_s[order[i:e]], nodes)
+                t, w = _gauss(log_s[i:e], nodes)
+                for g in range(len(t)):
+                    first[k], depth[k], weight[k] = i, t[g], w[g]
+                    k += 1
             else:
-                t, w = log_s[order[i:e]], np.ones(e - i)
-            for g in range(len(t)):
-                cell[k], depth[k], weight[k] = order[i], t[g], w[g]
-                k += 1
+                for j in range(i, e):
+                    first[k], depth[k], weight[k] = i, log_s[j], 1.0
+                    k += 1
             i = e
         new[c + 1] = k
-    return cell[:k].copy(), depth[:k].copy(), weight[:k].copy(), new
 
 
 @compiled()
