@@ -79,8 +79,8 @@ def test_two_genes_with_heterogeneity_are_the_exact_pair():
         5, 100, 2, mean=[3.0, 5.0], within=0.5, between=0.3, heterogeneity=0.3, seed=4
     )
     model = model_of(adata, heterogeneity=True)
-    joint = model.fit(method="joint", draws=1500, seed=1).dataset
-    pair = model.fit(draws=1200, tune=500, chains=2, seed=1).dataset.isel(drawn_pair=0)
+    joint = model.fit(method="joint", draws=900, seed=1).dataset
+    pair = model.fit(draws=800, tune=400, chains=2, seed=1).dataset.isel(drawn_pair=0)
 
     def values(dataset, name, *at):
         return np.asarray(dataset[f"posterior_{name}"].values, float)[(..., *at)]
