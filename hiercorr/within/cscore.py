@@ -95,6 +95,8 @@ class CSCore(Specified):
         between the cells of a sample are regressed out of the counts of each sample separately
         (:mod:`hiercorr.within.cell_covariates`), so that the correlation is that of cells with
         equal covariates; terms with one value per sample are already part of the sample means.
+        Expected counts are linear in the terms: a state w that multiplies expression needs a
+        spline, ``"~ bs(w, df=4)"``.
         ``"pooled"``: adjusted for in the mean, variance and covariance regressions, as published.
     subset : bool array or mapping, optional
         Cells to use, e.g. ``{"cell_type": "B cells"}``.
