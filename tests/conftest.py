@@ -17,12 +17,18 @@ from hiercorr.runtime import user_warnings
 from hiercorr.simulate import simulate_counts
 from tests.support import OPTIONS, VEHICLE
 
+LONGEST = {
+    f"test_{name}.py": k
+    for k, name in enumerate(("packaging", "joint", "simulation", "calibration", "kills", "run"))
+}
+
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
     """Put all but every n-th case of a function with ``sampled(n)`` into the slow set.
 
-    Installations come first: one worker waits for them while the other has the long tests.
+    The files that take longest come first, so that no worker is left with one of them at the end;
+    first of all the installations, which mostly wait.
     """
     seen = Counter()
     for item in items:
@@ -32,7 +38,7 @@ def pytest_collection_modifyitems(items):
             if seen[function] % mark.args[0]:
                 item.add_marker(pytest.mark.slow)
             seen[function] += 1
-    items.sort(key=lambda item: item.get_closest_marker("packaging") is None)
+    items.sort(key=lambda item: LONGEST.get(item.path.name, len(LONGEST)))
 
 
 @pytest.fixture(autouse=True)
