@@ -16,26 +16,28 @@ from hiercorr.runtime.progress import shown
 from hiercorr.runtime.workers import over_ranges
 
 DRAWS = 100  # of each chain
-_MOST = 2e7  # values
+_MOST, _MOST_COUNTS = 2e7, 1e8  # values of all cells, and of all genes in all cells
 _FEWEST = 10
 _PIECE = 20  # draws
 _TIMED = 500  # cells
 
 
-def likelihood_draws(chains: int, draws: int, n_cells: int) -> NDArray[np.int64]:
+def likelihood_draws(chains: int, draws: int, n_cells: int, n_genes: int) -> NDArray[np.int64]:
     """Choose the draws of each chain at which the likelihood is computed, evenly spaced.
 
     Parameters
     ----------
     chains, draws : int
-    n_cells : int
-        With very many cells, fewer draws are chosen.
+    n_cells, n_genes : int
+        With very many cells or counts, fewer draws are chosen: at each of them, all counts are
+        replicated as well.
 
     Returns
     -------
     ndarray of int
     """
-    n = min(draws, DRAWS, max(_FEWEST, int(_MOST / (chains * n_cells))))
+    most = min(_MOST, _MOST_COUNTS / n_genes) / (chains * n_cells)
+    n = min(draws, DRAWS, max(_FEWEST, int(most)))
     return np.linspace(0, draws - 1, n).round().astype(np.int64)
 
 
@@ -110,7 +112,7 @@ def likelihood_seconds(
     start = time.perf_counter()
     fill_log_likelihood(0, len(x), *arguments)
     each = (time.perf_counter() - start) / len(x)
-    return each * n * chains * len(likelihood_draws(chains, draws, n)) / threads
+    return each * n * chains * len(likelihood_draws(chains, draws, *cells.x.shape)) / threads
 
 
 def _of_cells(cells: Cells) -> tuple[Array, Array, NDArray[np.int64]]:

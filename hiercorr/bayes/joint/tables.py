@@ -143,7 +143,7 @@ def joint_dataset(
                     dataset[variable].attrs,
                 )
     chains, draws = drawn.mean.shape[:2]
-    at = likelihood_draws(chains, draws, counts.n_cells)
+    at = likelihood_draws(chains, draws, *cells.x.shape)
     value = cell_log_likelihood(cells, drawn, at, progress).astype(np.float32)
     dims = ("chain", posterior.CELL_DRAW, "cell")
     dataset = dataset.assign(

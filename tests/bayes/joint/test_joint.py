@@ -8,6 +8,7 @@ import pytest
 from scipy import integrate, sparse, special, stats
 
 import hiercorr as hc
+from hiercorr.bayes.joint.likelihood import likelihood_draws
 from hiercorr.bayes.joint.model import make_model
 from hiercorr.bayes.joint.sampler import degrees_of_freedom, inverse_wishart, sample_joint
 from hiercorr.bayes.joint.tables import log_prior_of_matrix
@@ -175,6 +176,16 @@ def test_leave_one_out_prefers_the_model_that_made_the_data():
     table = az.compare(fits)
     assert table.index[0] == "varies"
     assert abs(table["elpd_diff"].iloc[1]) > 2 * table["dse"].iloc[1]
+
+
+def test_draws_of_cells_are_fewer_for_large_data():
+    for shape, wanted in (((2701, 20), 100), ((50_000, 5), 100), ((100_000, 2), 50)):
+        at = likelihood_draws(4, 1000, *shape)
+        assert len(at) == wanted
+        assert (at[0], at[-1]) == (0, 999)
+    assert len(likelihood_draws(4, 1000, 50_000, 20)) == 25
+    assert len(likelihood_draws(4, 1000, 10**7, 2)) == 10
+    np.testing.assert_array_equal(likelihood_draws(2, 60, 50, 2), np.arange(60))
 
 
 @pytest.mark.parametrize("n", [2, 4])
