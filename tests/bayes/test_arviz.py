@@ -12,7 +12,7 @@ from hiercorr.results.posterior import to_arviz
 from tests.bayes.support import model_of
 
 az = pytest.importorskip("arviz")
-pytestmark = pytest.mark.filterwarnings("ignore")
+pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.slow]
 
 NEW = int(az.__version__.split(".")[0]) >= 1
 ONE = ["zeta", "z_between"]
@@ -79,7 +79,6 @@ def group(idata, name):
     return found.to_dataset() if NEW else found
 
 
-@pytest.mark.sampled(4)
 @pytest.mark.parametrize("name", FUNCTIONS)
 @pytest.mark.parametrize("of", ["pair", "panel"])
 def test_functions(fitted, pair, name, of):
@@ -97,7 +96,6 @@ def test_functions(fitted, pair, name, of):
     plt.close("all")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(set(FUNCTIONS) - OF_HAMILTONIANS))
 def test_functions_of_joint_fits(joint, name):
     pytest.importorskip("matplotlib").use("Agg")
@@ -124,7 +122,6 @@ def at_draws_of_cells(data):
     return data.sel(draw=data["log_likelihood"]["draw"])
 
 
-@pytest.mark.slow
 def test_leave_one_out_of_joint_fits(joint):
     """Of the draws that have a likelihood, and as many of the posterior."""
     few = at_draws_of_cells(joint)
@@ -137,7 +134,6 @@ def test_leave_one_out_of_joint_fits(joint):
     assert "idata.sel" in group(joint, "log_likelihood")["counts"].attrs["note"]
 
 
-@pytest.mark.slow
 def test_more_draws_than_usual_of_the_prior():
     adata, _ = hc.simulate.simulate_counts(4, 20, 2, mean=2.0, within=0.5, seed=2)
     r = model_of(adata, heterogeneity=False).fit(
@@ -148,7 +144,6 @@ def test_more_draws_than_usual_of_the_prior():
     assert group(thinned, "posterior_predictive").sizes["draw"] < 100
 
 
-@pytest.mark.slow
 def test_groups_of_joint_fits(joint):
     assert groups_of(joint) == GROUPS - {"sample_stats"}
     posterior, log_prior = group(joint, "posterior"), group(joint, "log_prior")
@@ -291,7 +286,6 @@ def test_model_in_pymc_has_an_observed_variable():
     assert [v.name for v in latent.observed_RVs] == ["counts"]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("sampler", ["nutpie", "numpyro", "blackjax"])
 def test_model_in_pymc_is_sampled(sampler):
     pm = pytest.importorskip("pymc")

@@ -64,7 +64,7 @@ def difference(cells, pair, first, second):
     return total
 
 
-@pytest.mark.sampled(5)
+@pytest.mark.slow
 @pytest.mark.parametrize("mean", [0.05, 1, 50, 500, 2000])
 @pytest.mark.parametrize(("sd", "rho"), [(0.3, 0.5), (0.8, 0.95), (1.6, 0.7), (0.5, 0.99)])
 def test_density_of_any_counts(mean, sd, rho):

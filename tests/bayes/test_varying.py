@@ -40,6 +40,7 @@ def fitted():
         return model, model.fit(**FIT, confidence=0.8)
 
 
+@pytest.mark.slow
 def test_groups_and_coefficients(fitted):
     _, r = fitted
     group = r.dataset["group_correlation"]
@@ -78,6 +79,7 @@ def test_groups_and_coefficients(fitted):
     assert "correlation[a]" in r.top("gene0").columns
 
 
+@pytest.mark.slow
 def test_standard_deviations_of_samples(fitted):
     _, r = fitted
     table, draws = r.sample_table("gene0", "gene1"), r.pair_idata("gene0", "gene1")["posterior"]
@@ -98,6 +100,7 @@ def test_standard_deviations_of_samples(fitted):
     )
 
 
+@pytest.mark.slow
 def test_groups_of_idata(fitted):
     _, r = fitted
     of_pair = r.pair_idata("gene0", "gene2")
@@ -119,6 +122,7 @@ def test_saved_and_loaded(fitted, tmp_path, suffix):
     )
 
 
+@pytest.mark.slow
 def test_words(fitted):
     model, r = fitted
     methods = methods_text(r)
