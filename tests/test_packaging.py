@@ -22,27 +22,23 @@ ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 
-START = """
+SMOKE = """
 import sys, tempfile, pathlib, warnings
 warnings.simplefilter("ignore")
 import hiercorr as hc
 assert "checkout" not in hc.__file__ and "site-packages" in hc.__file__, hc.__file__
 adata = hc.datasets.glioblastoma()
-folder = pathlib.Path(tempfile.mkdtemp())
 options = {"sample": "sample_id", "depth": "total_counts", "subset": {"condition": "ctrl"}}
 within = hc.CSCore(adata, genes=30, **options).fit(target="FTL", per_sample=True)
-"""
-
-
-SMOKE = f"""{START}
 between = hc.Pseudobulk(adata, **options).fit(target="FTL")
 assert within.top(n=1)["p_value"].iloc[0] < 0.01
 hc.evidence("FTL", within=hc.CSCore(adata, **options).fit(target="FTL"), between=between)
 hc.differential(adata, "sample_id", "condition", block="patient_id", genes=10, depth="total_counts")
 hc.power(samples=8, cells=100)
+folder = pathlib.Path(tempfile.mkdtemp())
 for suffix in ("zarr", "nc"):
-    within.save(folder / f"r.{{suffix}}")
-    assert hc.load(folder / f"r.{{suffix}}").target == "FTL"
+    within.save(folder / f"r.{suffix}")
+    assert hc.load(folder / f"r.{suffix}").target == "FTL"
 adata.write_h5ad(folder / "a.h5ad")
 hc.CSCore(folder / "a.h5ad", genes=20, **options).fit(out=folder / "all.zarr")
 from hiercorr.specification import read_specification, shipped_models
@@ -214,7 +210,7 @@ def test_core_works_without_extras(core):
 @pytest.mark.parametrize("extra", WITHOUT)
 def test_what_is_missing_is_said_in_one_line(core, extra):
     code, text = WITHOUT[extra]
-    done = core.run(START + code)
+    done = core.run(SMOKE + code)
     assert done.returncode != 0
     assert text in done.stderr.strip().splitlines()[-1]
 
@@ -235,7 +231,7 @@ def test_command_line_works_without_extras(core):
 @pytest.mark.parametrize("extra", EXTRAS)
 def test_each_extra_alone(environment, extra):
     done = environment(extra).run(
-        "import matplotlib; matplotlib.use('Agg')\n" * (extra == "report") + START + EXTRAS[extra]
+        "import matplotlib; matplotlib.use('Agg')\n" * (extra == "report") + SMOKE + EXTRAS[extra]
     )
     assert done.returncode == 0, done.stderr[-3000:]
 

@@ -235,8 +235,8 @@ def test_peers_give_a_number_for_each_pair(peer):
 
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::hiercorr.DataWarning")
 @pytest.mark.slow
-def test_simulation_based_calibration_with_10_replicates():
-    _, refuted = run_study("bayesian_sbc", quick=True, replicates=10)
+def test_simulation_based_calibration_with_20_replicates():
+    _, refuted = run_study("bayesian_sbc", quick=True, replicates=20)
     assert not refuted
 
 

@@ -57,7 +57,7 @@ def test_ranks_are_uniform_and_those_of_a_wrong_prior_are_not(monkeypatch):
             for k in u["parameter"].values
         }
 
-    right = p_values(model.sbc(40, **options))
+    right = p_values(model.sbc(60, **options))
     assert min(right.values()) > 0.001
     drawn = calibration.draw_parameters
 
@@ -66,4 +66,4 @@ def test_ranks_are_uniform_and_those_of_a_wrong_prior_are_not(monkeypatch):
         return replace(found, zeta=found.zeta + 1.0, z_sample=found.z_sample + 1.0)
 
     monkeypatch.setattr(calibration, "draw_parameters", shifted)
-    assert p_values(model.sbc(24, **options))["zeta"] < 1e-4
+    assert p_values(model.sbc(40, **options))["zeta"] < 1e-4

@@ -40,7 +40,7 @@ def test_length_of_trajectories_is_right_within_a_factor_of_2(within, sd_per_sam
     pytest.importorskip("nutpie")
     adata, _ = simulate_counts(5, 40, 2, mean=4.0, within=within, seed=2)
     pair = model_of(adata, sd_per_sample=sd_per_sample).pair("gene0", "gene1")
-    taken = sample_pair(pair, Settings(120, 250, 2), 5).n_steps.mean()
+    taken = sample_pair(pair, Settings(200, 300, 2), 5).n_steps.mean()
     assert taken / 2 < gradients_per_draw(pair) < 2 * taken
 
 

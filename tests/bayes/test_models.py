@@ -75,7 +75,7 @@ def test_latent_model_agrees_with_the_marginal_one():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         marginal = model.fit(draws=400, tune=300, chains=2, seed=1)
-        latent = model.fit(draws=250, tune=250, chains=2, seed=1, method="latent")
+        latent = model.fit(draws=300, tune=300, chains=2, seed=1, method="latent")
     for level in ("within", "between"):
         a, b = marginal.at(level).dataset, latent.at(level).dataset
         assert float(a["fisher_z"][0, 1]) == pytest.approx(

@@ -32,7 +32,7 @@ def test_pymc_samples_the_same_posterior():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         a, b = (
-            model.fit(draws=200, tune=250, chains=2, seed=1, sampler=s).dataset
+            model.fit(draws=300, tune=300, chains=2, seed=1, sampler=s).dataset
             for s in ("nutpie", "pymc")
         )
     assert float(a["fisher_z"][0, 1]) == pytest.approx(

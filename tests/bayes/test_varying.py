@@ -150,7 +150,7 @@ def test_checks_and_targets(fitted, tmp_path):
 
 def test_pymc_model_has_the_same_variables():
     pytest.importorskip("pymc")
-    model = model_of(data(2, 5, 15), correlation_formula="~ arm", sd_per_sample=True).pymc_model()
+    model = model_of(data(2, 6, 15), correlation_formula="~ arm", sd_per_sample=True).pymc_model()
     names = {v.name for v in model.free_RVs}
     assert {"z_slope", "omega", "xi", "log_mean"} <= names
     assert list(model.coords["slope"]) == ["arm[T.b]"]

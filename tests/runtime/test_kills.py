@@ -133,8 +133,8 @@ def test_a_kill_leaves_the_old_file_or_the_new_one(saved, tmp_path, kind, suffix
         assert ask("first") == "done"
         steps = int(ask(0))
         assert steps > 5
-        ends = {1, 2, *range(max(steps - 5, 1), steps + 1)}
-        for step in sorted(ends | set(np.linspace(1, steps, 4).astype(int).tolist())):
+        ends = {1, 2, 3, *range(max(steps - 7, 1), steps + 1)}
+        for step in sorted(ends | set(np.linspace(1, steps, 5).astype(int).tolist())):
             assert ask("first") == "done"
             assert ask(step) == f"killed {signal.SIGKILL}", f"step {step} of {steps}"
             found = content(path, kind)

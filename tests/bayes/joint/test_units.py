@@ -118,7 +118,7 @@ def test_ranks_given_the_log_rates_are_uniform(genes):
     rng = np.random.default_rng(genes)
     narrow = np.array([bayes.HALFNORMAL, 0.1, 0.0])
     ranks, wrong = [], []
-    for _ in range(100):
+    for _ in range(150):
         truth, around, size, sd = simulated(rng, genes)
         ranks.append((chain_of(rng, around, size, sd) < truth).sum(0))
         wrong.append((chain_of(rng, around, size, sd, narrow)[:, 2] < truth[2]).sum())
