@@ -168,10 +168,7 @@ def observed(counts: Counts, cells: Cells, population: Population) -> xr.Dataset
             **{name: (("cell", "gene"), v) for name, v in effect.items()},
             f"{data}counts": (("cell", "gene"), cells.x.astype(np.int32)),
             f"{known}log_depth": ("cell", cells.log_s),
-            f"{known}sample_of_cell": (
-                "cell",
-                np.repeat(np.arange(cells.n_samples), np.diff(cells.starts)),
-            ),
+            f"{known}sample_of_cell": ("cell", cells.sample),
             f"{known}design": (("sample", "coefficient"), population.stated_design),
         },
         {"cell": cell_names(counts)},

@@ -53,6 +53,11 @@ class Cells:
         """Number of samples."""
         return len(self.starts) - 1
 
+    @property
+    def sample(self) -> NDArray[np.int64]:
+        """Sample of each cell."""
+        return np.repeat(np.arange(self.n_samples), np.diff(self.starts))
+
     def exposure(self, *genes: int) -> Array:
         """Return the log depth with the effects of covariates, shape (n_cells, genes given)."""
         if self.effect is None:

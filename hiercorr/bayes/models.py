@@ -210,7 +210,7 @@ def latent_model(
     """
     pm, pt = optional("pymc", "Bayesian models"), optional("pytensor.tensor", "Bayesian models")
     n_genes = cells.x.shape[1]
-    sample = np.repeat(np.arange(cells.n_samples), np.diff(cells.starts))
+    sample = cells.sample
     eta = [float(priors.table[name]["eta"]) for name in ("z_within", "z_between")]
     centre, sd = coefficient_prior(_log_means(cells), population.design, priors)
     names = coordinates or Coordinates.positions(n_genes, cells, population)

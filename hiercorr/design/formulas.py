@@ -280,7 +280,7 @@ def formula_text(formula: str | Sequence[str]) -> str:
     """Return a formula as text; a list of columns means their sum."""
     if isinstance(formula, str):
         return formula if "~" in formula else f"~ {formula}"
-    if isinstance(formula, np.ndarray) and formula.ndim == 0:  # says that it is iterable
+    if isinstance(formula, np.ndarray) and formula.ndim == 0:  # claims to be iterable and is not
         names: list[Any] = [formula]
     else:
         names = list(formula) if isinstance(formula, Iterable) else [formula]

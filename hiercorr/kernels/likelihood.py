@@ -85,7 +85,7 @@ def log_likelihood_of_cell(x, rate, covariance, work, cov):
     x, rate : ndarray, shape (genes,)
         Counts, and expected counts at the mean of the log rates.
     covariance : ndarray, shape (genes, genes)
-        Of the log rates.
+        Covariance matrix of the log rates.
     work, cov : ndarray, shape (6, genes) and (genes, genes)
         Workspace.
 
@@ -152,7 +152,7 @@ def fill_log_likelihood(begin, end, x, depth, sample, mean, covariance, of_sampl
     mean : ndarray, shape (draws, samples, genes)
         Mean log rates.
     covariance : ndarray, shape (draws, matrices, genes, genes)
-        Of the log rates.
+        Covariance matrices of the log rates.
     of_sample : ndarray, shape (samples,)
         Matrix of each sample.
     """

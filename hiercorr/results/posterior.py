@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-from numpy.typing import NDArray
 
 from hiercorr.errors import InputError, NotInThisResult, text, unknown_name
 from hiercorr.estimands import estimand
@@ -187,7 +186,6 @@ def _of_cells(dataset: xr.Dataset, data: dict[str, xr.Dataset], at: int) -> dict
     starts = np.searchsorted(constant["sample_of_cell"].values, np.arange(post.sizes["sample"] + 1))
     grid = dataset[["grid_left", "grid_spacing", "grid_points"]].isel({PAIR: at})
     chains, draws = post.sizes["chain"], post.sizes["draw"]
-    keep = _replicated_draws(draws)
     rho = post["within_sample"].values
     if dataset.attrs.get("structure") == "independent":
         rho = np.zeros_like(rho)
@@ -198,6 +196,7 @@ def _of_cells(dataset: xr.Dataset, data: dict[str, xr.Dataset], at: int) -> dict
     left, spacing, points = (grid[f"grid_{name}"].values for name in Grid._fields)
     every = Grid(left, np.broadcast_to(spacing, left.shape), points)  # once one for all samples
     value = log_likelihood(x.values, log_s, starts, every, flat)
+    keep = np.unique(np.linspace(0, draws - 1, min(draws, PREDICTED)).astype(int))
     few = Parameters(*(v[:, keep].reshape(-1, *v.shape[2:]) for v in each))
     replicated = random_counts(log_s, starts, few, np.random.default_rng(0))
     dims = ("chain", "draw", *x.dims)
@@ -212,11 +211,6 @@ def _of_cells(dataset: xr.Dataset, data: dict[str, xr.Dataset], at: int) -> dict
             {**coords, "draw": post["draw"][keep], "gene": x["gene"]},
         ),
     }
-
-
-def _replicated_draws(draws: int) -> NDArray[np.int64]:
-    """Return the draws of each chain of which counts are replicated, evenly spaced."""
-    return np.unique(np.linspace(0, draws - 1, min(draws, PREDICTED)).astype(int))
 
 
 def _replicated(data: dict[str, xr.Dataset]) -> xr.Dataset:

@@ -27,7 +27,6 @@ from hiercorr.bayes.setup import MAX_GENES, ROPE, Intervals, Setup
 from hiercorr.counts.counts import Counts
 from hiercorr.errors import EstimationWarning, InputError, true_or_false, valid_seed, whole_number
 from hiercorr.results.result import CorrelationResult
-from hiercorr.runtime import workers
 from hiercorr.runtime.log import LOG
 from hiercorr.runtime.user_warnings import warn
 
@@ -104,7 +103,7 @@ def _predicted(cells: Cells, model: JointModel, draws: int, tune: int, chains: i
     back = np.argsort(model.order)
     mean = np.stack([model.margins[j].m for j in back], 1)
     sd = np.exp([model.margins[j].log_sd for j in back])
-    after = likelihood_seconds(cells, mean, sd, chains, draws, workers.allowed())
+    after = likelihood_seconds(cells, mean, sd, chains, draws)
     return seconds_per_sweep(model, chains) * SWEEPS * (tune * chains + total) + after
 
 

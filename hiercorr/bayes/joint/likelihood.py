@@ -12,8 +12,8 @@ from scipy import special
 from hiercorr.bayes.joint.sampler import JointDraws
 from hiercorr.bayes.margin import Array, Cells
 from hiercorr.kernels.likelihood import fill_log_likelihood
+from hiercorr.runtime import workers
 from hiercorr.runtime.progress import shown
-from hiercorr.runtime.workers import over_ranges
 
 DRAWS = 100  # of each chain
 _MOST, _MOST_COUNTS = 2e7, 1e8  # values of all cells, and of all genes in all cells
@@ -69,7 +69,7 @@ def cell_log_likelihood(
     of_sample = np.zeros(cells.n_samples, np.int64)
     if drawn.varying is not None:
         matrix, of_sample = drawn.varying.own[:, at], np.arange(cells.n_samples)
-    x, depth, sample = _of_cells(cells)
+    x, depth, sample = cells.x.astype(float), np.exp(cells.log_s), cells.sample
     out = np.empty((len(sd), len(at), len(x)))
     pieces = [(c, d) for c in range(len(sd)) for d in range(0, len(at), _PIECE)]
     for c, d in shown(pieces, len(pieces), progress, "log likelihood"):
@@ -77,13 +77,11 @@ def cell_log_likelihood(
         scale = sd[some][:, None, :, None] * sd[some][:, None, None, :]
         covariance = matrix[some].astype(float) * scale
         arguments = (x, depth, sample, mean[some], covariance, of_sample, out[some])
-        over_ranges(fill_log_likelihood, len(x), *arguments)
+        workers.over_ranges(fill_log_likelihood, len(x), *arguments)
     return np.asarray(out - special.gammaln(x + 1).sum(1))
 
 
-def likelihood_seconds(
-    cells: Cells, mean: Array, sd: Array, chains: int, draws: int, threads: int
-) -> float:
+def likelihood_seconds(cells: Cells, mean: Array, sd: Array, chains: int, draws: int) -> float:
     """Measure how long the likelihood of all cells takes, on some of the cells.
 
     Parameters
@@ -94,17 +92,15 @@ def likelihood_seconds(
     sd : ndarray, shape (n_genes,)
         Plausible standard deviations within samples.
     chains, draws : int
-    threads : int
 
     Returns
     -------
     float
         Seconds.
     """
-    x, depth, sample = _of_cells(cells)
-    n = len(x)
+    n = len(cells.x)
     some = np.linspace(0, n - 1, min(n, _TIMED)).astype(np.int64)
-    x, depth, sample = x[some], depth[some], sample[some]
+    x, depth, sample = cells.x[some].astype(float), np.exp(cells.log_s[some]), cells.sample[some]
     covariance = np.outer(sd, sd) * (0.5 + 0.5 * np.eye(len(sd)))
     of_sample, out = np.zeros(cells.n_samples, np.int64), np.empty((1, len(x)))
     arguments = (x, depth, sample, mean[None], covariance[None, None], of_sample, out)
@@ -112,10 +108,5 @@ def likelihood_seconds(
     start = time.perf_counter()
     fill_log_likelihood(0, len(x), *arguments)
     each = (time.perf_counter() - start) / len(x)
-    return each * n * chains * len(likelihood_draws(chains, draws, *cells.x.shape)) / threads
-
-
-def _of_cells(cells: Cells) -> tuple[Array, Array, NDArray[np.int64]]:
-    """Return counts, relative depths and samples."""
-    sample = np.repeat(np.arange(cells.n_samples), np.diff(cells.starts))
-    return cells.x.astype(float), np.exp(cells.log_s), sample
+    total = n * chains * len(likelihood_draws(chains, draws, *cells.x.shape))
+    return each * total / workers.allowed()

@@ -181,7 +181,7 @@ def log_prior_of_matrix(correlation: Array, eta: float) -> Array:
     ----------
     correlation : ndarray, shape (..., n_genes, n_genes)
     eta : float
-        Of the prior of each correlation, see :mod:`hiercorr.bayes.joint.model`.
+        Parameter of the prior of each correlation, see :mod:`hiercorr.bayes.joint.model`.
 
     Returns
     -------

@@ -80,8 +80,8 @@ def test_two_genes_with_heterogeneity_are_the_exact_pair():
         5, 100, 2, mean=[3.0, 5.0], within=0.5, between=0.3, heterogeneity=0.3, seed=4
     )
     model = model_of(adata, heterogeneity=True)
-    joint = model.fit(method="joint", draws=900, seed=1).dataset
-    pair = model.fit(draws=800, tune=400, chains=2, seed=1).dataset.isel(drawn_pair=0)
+    joint = model.fit(method="joint", draws=1500, seed=1).dataset
+    pair = model.fit(draws=1200, tune=500, chains=2, seed=1).dataset.isel(drawn_pair=0)
 
     def values(dataset, name, *at):
         return np.asarray(dataset[f"posterior_{name}"].values, float)[(..., *at)]
@@ -167,12 +167,11 @@ def test_leave_one_out_prefers_the_model_that_made_the_data():
     ]
     parts[1].obs["sample"] = "other " + parts[1].obs["sample"].astype(str)
     adata = ad.concat(parts, index_unique="-")
-    fits = {
-        name: model_of(adata, heterogeneity=varies)
-        .fit(method="joint", draws=250, tune=200, seed=1, progress=False)
-        .idata
-        for name, varies in (("varies", True), ("same", False))
-    }
+    fits = {}
+    for name, varies in (("varies", True), ("same", False)):
+        model = model_of(adata, heterogeneity=varies)
+        data = model.fit(method="joint", draws=250, tune=200, seed=1, progress=False).idata
+        fits[name] = data.sel(draw=data["log_likelihood"]["draw"])
     table = az.compare(fits)
     assert table.index[0] == "varies"
     assert abs(table["elpd_diff"].iloc[1]) > 2 * table["dse"].iloc[1]
@@ -206,6 +205,37 @@ def test_log_prior_of_matrices(n):
     found = log_prior_of_matrix(matrices, eta)
     wanted = np.array([density(m) for m in matrices])
     np.testing.assert_allclose(found - found[0], wanted - wanted[0], atol=1e-6)
+
+
+@pytest.mark.slow
+def test_log_priors_of_draws():
+    """The stated distributions by scipy, up to constants; normal intercepts have a centre each."""
+    adata, _ = simulate_counts(4, 60, 3, mean=[2.0, 1.0, 4.0], within=0.5, seed=2)
+    priors = {
+        "tau": {"distribution": "halfnormal", "sigma": 0.2},
+        "sd_within": {"distribution": "lognormal", "median": 0.5, "sigma": 0.8},
+        "sd_between": {"distribution": "halfnormal", "sigma": 0.7},
+        "intercept": {"distribution": "normal", "sigma": 1.5},
+    }
+    model = model_of(adata, heterogeneity=True, priors=priors)
+    r = model.fit(method="joint", draws=200, tune=100, chains=2, seed=1, progress=False)
+    draws = {k: r.dataset[f"posterior_{k}"].values for k in ("tau", "sd_within", "sd_between")}
+    wanted = {
+        "tau": stats.halfnorm(scale=0.2).logpdf(draws["tau"]),
+        "sd_within": stats.lognorm(0.8, scale=0.5).logpdf(draws["sd_within"]).sum(-1),
+        "sd_between": stats.halfnorm(scale=0.7).logpdf(draws["sd_between"]).sum(-1),
+    }
+    found = {k: r.dataset[f"log_prior_{k}"].values for k in (*wanted, "beta")}
+    for name, values in wanted.items():
+        assert np.ptp(values) > 0.1
+        assert np.ptp(found[name] - values) < 1e-6, name
+    beta = r.dataset["posterior_beta"].values[:, :, 0].reshape(-1, 3)
+    rest = found["beta"].ravel() + 0.5 * (beta**2).sum(-1) / 1.5**2  # linear in beta
+    linear = np.column_stack([np.ones(len(beta)), beta])
+    centre, *_ = np.linalg.lstsq(linear, rest, rcond=None)
+    np.testing.assert_allclose(linear @ centre, rest, atol=1e-8)
+    counts = np.asarray(adata.X.sum(0)).ravel() / adata.n_obs
+    np.testing.assert_allclose(centre[1:] * 1.5**2, np.log(counts), atol=0.4)
 
 
 @pytest.mark.slow
