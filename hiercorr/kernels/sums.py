@@ -263,7 +263,7 @@ def shared_products(
         First cell and number of cells.
     a1, a2 : ndarray, shape (genes,)
     less1, less2 : ndarray, shape (genes, k)
-        Their product less1[t] less2[u]' is subtracted unless `add`.
+        Their product less1[t] less2[u]' is subtracted unless `add`; it may be more precise.
     own : bool
         Both sides are the same genes; only u >= t is filled.
     row, column : ndarray of int
@@ -288,7 +288,7 @@ def shared_products(
             t1 = min(t0 + _STRIP, len(row))
             if not add:
                 u0 = t0 if own else 0
-                np.matmul(less1[t0:t1], less2[u0:].T, out=off[: t1 - t0, u0:])
+                off[: t1 - t0, u0:] = less1[t0:t1] @ less2[u0:].T
             _add_shared(
                 t0,
                 t1,

@@ -343,7 +343,7 @@ class _Sample:
             self.node_sums(g) for g in genes
         )
         less1, less2 = (
-            np.hstack(x).astype(total.dtype)
+            np.hstack(x).astype(self.sums.precise(total.dtype))
             for x in ((left_mean, left_count), (right_residual, right_mean))
         )
         entries = [Entries(counts, g, self.sample) for g in genes]
