@@ -37,7 +37,7 @@ class PairEstimate:
         Largest proportion of that information in one sample.
     weights_matter : ndarray of bool
         Whether the samples' mean correlation by equal weights is another, see
-        :func:`pair_estimate`.
+        :func:`pair_estimate`; False if that was not tested.
     """
 
     correlation: NDArray
@@ -139,6 +139,7 @@ def pair_estimate(
     uncertainty: str,
     noise: tuple[Array, Array],
     draws: NDArray[np.int64] | None = None,
+    compare_averages: bool = False,
 ) -> PairEstimate:
     r"""Estimate the correlation of every pair of a tile, with its standard error over samples.
 
@@ -180,16 +181,17 @@ def pair_estimate(
         As for :func:`variance_shares`.
     draws : ndarray, shape (n_draws, n_samples), optional
         Number of times each sample is drawn in each bootstrap resample.
+    compare_averages : bool
+        Whether to test averages by the information against equal weights.
 
     Returns
     -------
     PairEstimate
     """
     sides = gene_sides(gene_num, gene_den, noise)
+    critical = _critical(len(num)) if compare_averages else np.empty(0)
     estimate = PairEstimate(
-        *kernels.pairs.leave_out_variance(
-            num, den, *sides, uncertainty == "cluster", _critical(len(num))
-        )
+        *kernels.pairs.leave_out_variance(num, den, *sides, uncertainty == "cluster", critical)
     )
     if uncertainty != "bootstrap":
         return estimate

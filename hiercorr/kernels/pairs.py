@@ -9,6 +9,9 @@ from hiercorr.kernels.elementary import asinh, atanh, exp, log
 from hiercorr.runtime.compile import compiled, over_ranges, parallel
 
 
+_COLUMNS = 256  # pairs of a row whose sums stay in the fastest cache
+
+
 @njit(inline="always", error_model="numpy")
 def _cubic(where, last):
     """Return the first of four nodes around `where` (0 .. last) and cubic interpolation weights."""
@@ -35,8 +38,9 @@ def leave_out_variance(num, den, phi1, phi2, effect1, effect2, share1, share2, c
         Share of each sample in a variance.
     cluster : bool
         Cluster-robust instead of jackknife standard errors.
-    critical : ndarray, shape (samples + 1,)
-        Largest F statistic of equal averages that is not significant, by number of samples.
+    critical : ndarray, shape (samples + 1,) or (0,)
+        Largest F statistic of equal averages that is not significant, by number of samples; empty:
+        averages are not compared.
 
     Returns
     -------
@@ -56,12 +60,12 @@ def leave_out_variance(num, den, phi1, phi2, effect1, effect2, share1, share2, c
         *(np.empty(shape, dtype) for _ in range(3)),
         np.empty(shape, np.int32),
         np.empty(shape, np.float32),
-        np.empty(shape, np.bool_),
+        np.zeros(shape, np.bool_),
     )
     sides = (phi1, phi2, effect1, effect2, share1, share2)
 
     def rows(begin, end):
-        space = np.empty((12, shape[1]))
+        space = np.empty((9, _COLUMNS))
         _leave_out_rows(begin, end, num, den, *sides, cluster, critical, *out, space)
 
     over_ranges(rows, shape[0])
@@ -91,54 +95,70 @@ def _leave_out_rows(
     space,
 ):
     s, _, c = num.shape
-    n_sum, d_sum, scale, ratio = space[0], space[1], space[2], space[3]
-    m0, m1, m2, b2, qm = space[4], space[5], space[6], space[7], space[8]
-    within, apart, spread = space[9], space[10], space[11]
+    n_sum, d_sum, scale, ratio, m0 = space[0], space[1], space[2], space[3], space[4]
+    m1, m2, b2, qm = space[5], space[6], space[7], space[8]
+    within, apart, spread = space[5], space[6], space[7]
     for t in range(begin, end):
-        for u in range(c):
-            n_sum[u], d_sum[u], m0[u] = 0.0, 0.0, 0.0
-        for k in range(s):
-            for u in range(c):
-                n_sum[u] += num[k, t, u]
-                d_sum[u] += den[k, t, u]
-                m0[u] += 1.0 if den[k, t, u] > 0 else 0.0
-        for u in range(c):
-            v = phi1[t] * phi2[u]
-            scale[u] = 1.0 / np.sqrt(v) if v > 0 and phi1[t] > 0 else np.nan
-            ratio[u] = n_sum[u] / d_sum[u] if d_sum[u] > 0 else np.nan
-            scale[u] /= d_sum[u] if d_sum[u] > 0 else np.nan
-        for u in range(c):
-            m1[u], m2[u], b2[u], qm[u] = 0.0, 0.0, 0.0, 0.0
-            within[u], apart[u], spread[u] = 0.0, 0.0, 0.0
-        for k in range(s):
-            for u in range(c):
-                d = den[k, t, u]
-                qm[u] = max(qm[u], d)
-                b = 0.5 * (share1[k, t] + share2[k, u])
-                b2[u] += b * b
-                x = (num[k, t, u] - ratio[u] * d) * scale[u]
-                inverse = 1.0 / d if d > 0 else 0.0
-                a = inverse - m0[u] / d_sum[u] if d > 0 else 0.0
-                within[u] += x * x * inverse
-                apart[u] += a * x
-                spread[u] += a * a * d
-                x -= 0.5 * n_sum[u] * scale[u] * (effect1[k, t] + effect2[k, u])
-                rest = max(1.0 - b, 0.05)
-                x /= np.sqrt(rest) if cluster else rest
-                m1[u] += x
-                m2[u] += x * x
-        for u in range(c):
-            n = m0[u]
-            rho[t, u] = n_sum[u] * scale[u]
-            carrying[t, u] = np.int32(n)
-            df[t, u] = max(min(1.0 / b2[u], n) - 1.0, 0.0) if b2[u] > 0 else np.nan
-            largest[t, u] = qm[u] / d_sum[u] if d_sum[u] > 0 else 0.0
-            var = m2[u] if cluster else max(m2[u] - m1[u] * m1[u] / s, 0.0) * (n - 1.0) / n
-            se[t, u] = np.sqrt(var) if n >= 3 and var > 0 else np.nan
-            unequal = spread[u] * d_sum[u] > 1e-6 * n * n
-            explained = apart[u] * apart[u] / spread[u] if unequal else 0.0
-            left = (within[u] - explained) * critical[np.int64(n)]
-            matters[t, u] = n >= 3 and explained * (n - 2.0) > left
+        for u0 in range(0, c, _COLUMNS):
+            u1 = min(u0 + _COLUMNS, c)
+            wide = u1 - u0
+            phi, found = phi2[u0:u1], rho[t, u0:u1]
+            for u in range(wide):
+                n_sum[u], d_sum[u], m0[u] = 0.0, 0.0, 0.0
+                m1[u], m2[u], b2[u], qm[u] = 0.0, 0.0, 0.0, 0.0
+            for k in range(s):
+                top, low = num[k, t, u0:u1], den[k, t, u0:u1]
+                for u in range(wide):
+                    n_sum[u] += top[u]
+                    d_sum[u] += low[u]
+                    m0[u] += 1.0 if low[u] > 0 else 0.0
+            for u in range(wide):
+                v = phi1[t] * phi[u]
+                scale[u] = 1.0 / np.sqrt(v) if v > 0 and phi1[t] > 0 else np.nan
+                ratio[u] = n_sum[u] / d_sum[u] if d_sum[u] > 0 else np.nan
+                scale[u] /= d_sum[u] if d_sum[u] > 0 else np.nan
+                found[u] = n_sum[u] * scale[u]
+            for k in range(s):
+                top, low = num[k, t, u0:u1], den[k, t, u0:u1]
+                effect, share = effect2[k, u0:u1], share2[k, u0:u1]
+                for u in range(wide):
+                    d = low[u]
+                    qm[u] = max(qm[u], d)
+                    b = 0.5 * (share1[k, t] + share[u])
+                    b2[u] += b * b
+                    x = (top[u] - ratio[u] * d) * scale[u]
+                    x -= 0.5 * n_sum[u] * scale[u] * (effect1[k, t] + effect[u])
+                    rest = max(1.0 - b, 0.05)
+                    x /= np.sqrt(rest) if cluster else rest
+                    m1[u] += x
+                    m2[u] += x * x
+            for u in range(wide):
+                n = m0[u]
+                carrying[t, u0 + u] = np.int32(n)
+                df[t, u0 + u] = max(min(1.0 / b2[u], n) - 1.0, 0.0) if b2[u] > 0 else np.nan
+                largest[t, u0 + u] = qm[u] / d_sum[u] if d_sum[u] > 0 else 0.0
+                var = m2[u] if cluster else max(m2[u] - m1[u] * m1[u] / s, 0.0) * (n - 1.0) / n
+                se[t, u0 + u] = np.sqrt(var) if n >= 3 and var > 0 else np.nan
+            if len(critical) == 0:
+                continue
+            for u in range(wide):
+                within[u], apart[u], spread[u] = 0.0, 0.0, 0.0
+            for k in range(s):
+                top, low = num[k, t, u0:u1], den[k, t, u0:u1]
+                for u in range(wide):
+                    d = low[u]
+                    x = (top[u] - ratio[u] * d) * scale[u]
+                    inverse = 1.0 / d if d > 0 else 0.0
+                    a = inverse - m0[u] / d_sum[u] if d > 0 else 0.0
+                    within[u] += x * x * inverse
+                    apart[u] += a * x
+                    spread[u] += a * a * d
+            for u in range(wide):
+                n = m0[u]
+                unequal = spread[u] * d_sum[u] > 1e-6 * n * n
+                explained = apart[u] * apart[u] / spread[u] if unequal else 0.0
+                left = (within[u] - explained) * critical[np.int64(n)]
+                matters[t, u0 + u] = n >= 3 and explained * (n - 2.0) > left
 
 
 def bootstrap_variance(num, den, weights, phi1, phi2, drawn1, drawn2):

@@ -20,7 +20,7 @@ from hiercorr.schema import Flag
 
 DTYPE: dict[str, DTypeLike] = {"single": np.float32, "double": np.float64}
 
-_TILE_BYTES = 128 * 2**20
+_TILE_BYTES = 256 * 2**20
 _TILE_GENES, _PART_GENES, _LEAST_GENES = 1700, 1100, 64  # genes per side of a tile
 COMPUTED_FROM = 4_000_000  # entries (2,000 genes) from which variables are computed when read
 WIDE = 6000  # maximum genes per side of a tile whose sums are computed in this process
@@ -103,7 +103,7 @@ def parts(
 
     Of a tile on the diagonal, only the upper triangle is covered.
     """
-    fit = (_TILE_BYTES / 4 / (n_layers * np.dtype(dtype).itemsize)) ** 0.5
+    fit = (_TILE_BYTES / 8 / (n_layers * np.dtype(dtype).itemsize)) ** 0.5
     side = int(max(_LEAST_GENES, min(_PART_GENES, fit)))
     for a, b in itertools.product(_stretches(left, side), _stretches(right, side)):
         if left != right or a.start <= b.start:

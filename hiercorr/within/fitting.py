@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -213,6 +213,11 @@ class WithinProblem:
         """The sums, of features with one depth."""
         assert isinstance(self.sums, moments.DepthSums)
         return self.sums
+
+    @cached_property
+    def sums_over_samples(self) -> moments.Sums:
+        """The sums over all samples, as one group."""
+        return self.sums.one_group()
 
     def variance_sums(
         self, left: slice, right: slice
@@ -485,7 +490,7 @@ class TileSums:
         self._upper = checkpoint is None  # stored tiles are complete
         self._space = tiling.Workspace(plan.tiles, problem.n_samples, plan.dtype)
         if problem.test is not None:
-            self._pooled = counts.one_group(), problem.sums.one_group()
+            self._pooled = counts.one_group(), problem.sums_over_samples
             self._test_space = tiling.Workspace(plan.tiles, 1, plan.dtype)
 
     def compute(self, left: slice, right: slice) -> tuple[NDArray, NDArray | None]:
@@ -569,8 +574,7 @@ def _over_donors(
     flag |= (estimate.carrying < s) * Flag.ABSENT_IN_SAMPLE.bit
     if plan.silent(s):
         return tile, flag
-    if plan.estimator == "within":
-        flag |= estimate.weights_matter * Flag.WEIGHTS_MATTER.bit
+    flag |= estimate.weights_matter * Flag.WEIGHTS_MATTER.bit
     tile |= inference.errors_and_df(estimate, plan.dtype)
     return tile, flag | _interval_flags(problem, estimate.carrying, tile)
 
@@ -590,6 +594,7 @@ def _ratio_estimate(
         "none" if problem.plan.few(len(num)) else uncertainty,
         (problem.noise[left], problem.noise[right]),
         problem.plan.draws,
+        problem.plan.compares_averages,
     )
 
 
@@ -622,8 +627,7 @@ def _hierarchical(
     }
     flag = (estimate.largest_share > DOMINANT_SHARE) * Flag.DOMINATED.bit
     flag |= (alone.carrying < len(num)) * Flag.ABSENT_IN_SAMPLE.bit
-    if plan.weights != "equal":
-        flag |= alone.weights_matter * Flag.WEIGHTS_MATTER.bit
+    flag |= alone.weights_matter * Flag.WEIGHTS_MATTER.bit
     return tile, flag | _interval_flags(problem, alone.carrying, tile)
 
 
@@ -644,7 +648,7 @@ def _cell_test(problem: WithinProblem, left: slice, right: slice, num: NDArray) 
     test = problem.test
     assert test is not None
     mu, slope = test.mu[:, 0], test.slope[:, 0]
-    weight = moments.weight_products(problem.sums.one_group(), slope, left, right, 0, num.dtype)
+    weight = moments.weight_products(problem.sums_over_samples, slope, left, right, 0, num.dtype)
     nonpositive = (problem.gene_flag & Flag.NONPOSITIVE_VARIANCE.bit) > 0
     mu = np.where(nonpositive, np.nan, mu)
     num = np.array(num, order="C")

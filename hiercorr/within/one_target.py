@@ -139,7 +139,7 @@ def target_table(
         else:
             tile |= inference.pair_table(estimate, plan.confidence, plan.dtype)
     flag[largest > DOMINANT_SHARE] |= Flag.DOMINATED.bit
-    if plan.weights != "equal" and not plan.silent(n_samples):
+    if not plan.silent(n_samples):
         flag[estimate.weights_matter] |= Flag.WEIGHTS_MATTER.bit
     if "ci_lower" in tile:
         flag[np.isnan(tile["ci_lower"])] |= Flag.NO_INTERVAL.bit
@@ -184,4 +184,5 @@ def _ratio_estimate(part: Part, plan: Plan) -> inference.PairEstimate:
         (group_den[None], gene_den.T),
         "none" if few else uncertainty,
         (np.atleast_1d(part.group.noise), part.variances.noise),
+        compare_averages=plan.compares_averages,
     )

@@ -94,6 +94,11 @@ class Plan:
         """Return whether the result has no interval."""
         return self.uncertainty == "none" or self.n_donors(n_samples) < 3
 
+    @property
+    def compares_averages(self) -> bool:
+        """Return whether to test if equal weights of the donors give another correlation."""
+        return self.estimator == "within" and self.weights != "equal"
+
     def n_donors(self, n_samples: int) -> int:
         """Return the number of donors."""
         return n_samples if self.units is None else int(self.units.max()) + 1
