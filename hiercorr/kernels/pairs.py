@@ -8,7 +8,6 @@ from numba import njit
 from hiercorr.kernels.elementary import asinh, atanh, exp, log
 from hiercorr.runtime.compile import compiled, over_ranges, parallel
 
-
 _COLUMNS = 256  # pairs of a row whose sums stay in the fastest cache
 
 

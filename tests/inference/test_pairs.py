@@ -58,7 +58,9 @@ def test_weights_matter_is_the_weighted_regression_on_inverse_information():
     num[den == 0] = 0.0
     gene = np.ones((1, k)), np.ones((pairs_of, k))
     noise = np.ones(1), np.ones(pairs_of)
-    found = pairs.pair_estimate(num, den, gene, gene, "jackknife", noise, None, True).weights_matter[0]
+    found = pairs.pair_estimate(
+        num, den, gene, gene, "jackknife", noise, None, True
+    ).weights_matter[0]
     p = np.ones(pairs_of)
     for j in range(pairs_of):
         n, d = num[:, 0, j], den[:, 0, j]
@@ -76,4 +78,6 @@ def test_equal_information_leaves_no_question_of_weights():
     num = rng.normal(0, 3, den.shape)
     gene = np.ones((20, 5)), np.ones((30, 5))
     noise = np.ones(20), np.ones(30)
-    assert not pairs.pair_estimate(num, den, gene, gene, "jackknife", noise, None, True).weights_matter.any()
+    assert not pairs.pair_estimate(
+        num, den, gene, gene, "jackknife", noise, None, True
+    ).weights_matter.any()
