@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -59,6 +60,14 @@ class DepthSums:
         Depths that differ by orders of magnitude make large terms of opposite signs.
         """
         return np.float64 if self.nodes.max() > _WIDE * self.nodes.min() else dtype
+
+    def depth_in(self, dtype: DTypeLike) -> NDArray:
+        """Return `depth` in a precision; samples may be so many that each cannot convert it."""
+        return self._single_depth if np.dtype(dtype) == np.float32 else self.depth
+
+    @cached_property
+    def _single_depth(self) -> NDArray[np.float32]:
+        return self.depth.astype(np.float32)
 
     def take(self, genes: NDArray[np.int64]) -> DepthSums:
         """Return the sums of these genes, in this order."""

@@ -18,6 +18,7 @@ from hiercorr.moments.products import (
     adjusted_products,
     cross_products,
     products_of_types,
+    sides_of,
 )
 
 Cache = Callable[[str, Callable[[], NDArray]], NDArray]  # (name, compute) -> stored or new array
@@ -103,6 +104,7 @@ def numerators(
     ndarray
         `out`.
     """
+    sides = None if isinstance(sums, ModalitySums) else sides_of(counts, left, right)
     for c in range(counts.n_samples):
         k = c if fit.centred else 0
 
@@ -125,6 +127,7 @@ def numerators(
                 out.dtype,
                 out[c],
                 upper,
+                sides,
             )
 
         if cache is None:

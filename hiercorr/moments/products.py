@@ -39,6 +39,7 @@ def cross_products(
     dtype: DTypeLike,
     out: NDArray | None = None,
     upper: bool = False,
+    sides: tuple[Side, Side] | None = None,
 ) -> NDArray:
     r"""Sum f_j r_j f_k r_k over the cells of one sample for all pairs of two slices of genes.
 
@@ -67,6 +68,8 @@ def cross_products(
         Array for the result.
     upper : bool
         Leave the entries below the diagonal undefined if both slices are equal.
+    sides : (Side, Side), optional
+        See :func:`sides_of`; given if there are many samples.
 
     Returns
     -------
@@ -84,7 +87,7 @@ def cross_products(
         narrow_left = total.shape[0] <= total.shape[1]
         work.narrow_pairs(*((right, left, total.T) if narrow_left else (left, right, total)))
         return total
-    sides = _Side(left, counts.detection[left]), _Side(right, counts.detection[right])
+    sides = sides or sides_of(counts, left, right)
     work.expanded_pairs(*sides, symmetric, total)
     work.sparse_pairs(*sides, symmetric, total)
     if symmetric and not upper:
@@ -210,7 +213,13 @@ def products_of_types(left: TypedSide, right: TypedSide, sample: int, dtype: DTy
     return out
 
 
-class _Side:
+def sides_of(counts: Counts, left: slice, right: slice) -> tuple[Side, Side]:
+    """Sort the genes of both sides of a tile by how often they have counts."""
+    one = Side(left, counts.detection[left])
+    return one, one if left == right else Side(right, counts.detection[right])
+
+
+class Side:
     """Positions of the sparse, medium and dense genes of one side of a tile.
 
     Attributes
@@ -231,7 +240,7 @@ class _Side:
         )
         self.visited = np.concatenate([self.sparse, medium])
         self.expanded = np.concatenate([medium, self.dense])
-        self.n_medium, self.start = len(medium), genes.start
+        self.n_medium, self.start, self.genes = len(medium), genes.start, genes
 
     def skip(self, n: int | None = None) -> NDArray[np.int64]:
         """Count the first expanded genes of the other side that each visited gene leaves out.
@@ -251,16 +260,16 @@ class _Sample:
         self.counts, self.sums, self.sample = counts, sums, sample
         self.mu, self.slope = np.ascontiguousarray(mu), np.ascontiguousarray(slope)
         self.begin, self.end = int(counts.starts[sample]), int(counts.starts[sample + 1])
+        self._node_sums: dict[tuple[int, int], tuple[Array, Array, Array]] = {}
 
     def narrow_pairs(self, wide: slice, narrow: slice, total: NDArray) -> None:
         """Visit the counts of all genes of one side, with the residuals of the few of the other."""
         counts = self.counts
-        wide_genes, narrow_genes = (np.arange(g.start, g.stop) for g in (wide, narrow))
-        entries = Entries(counts, wide_genes, self.sample)
-        depth = self.sums.depth.astype(total.dtype, copy=False)
+        entries = Entries(counts, wide, self.sample)
+        depth = self.sums.depth_in(total.dtype)
         out = np.empty(total.shape, total.dtype)
         for cells, block in residual_blocks(
-            counts, self.sums.depth, self.mu, self.slope, narrow, self.sample, total.dtype
+            counts, depth, self.mu, self.slope, narrow, self.sample, total.dtype
         ):
             kernels.sums.narrow_products(
                 counts.rows,
@@ -273,9 +282,9 @@ class _Sample:
                 cells.start > self.begin,
                 out,
             )
-        total[...] = out - self.node_sums(wide_genes)[1] @ self.node_sums(narrow_genes)[2].T
+        total[...] = out - self.node_sums(wide)[1] @ self.node_sums(narrow)[2].T
 
-    def expanded_pairs(self, left: _Side, right: _Side, symmetric: bool, total: NDArray) -> None:
+    def expanded_pairs(self, left: Side, right: Side, symmetric: bool, total: NDArray) -> None:
         """Sum products of two dense genes, and of a visited gene with an expanded one.
 
         If both sides are the same genes, only the upper triangle is filled.
@@ -312,12 +321,12 @@ class _Sample:
         if dense is not None:
             dense.put(total)
 
-    def _strips(self, side: _Side, dtype: DTypeLike, needed: bool) -> Iterator[NDArray | None]:
+    def _strips(self, side: Side, dtype: DTypeLike, needed: bool) -> Iterator[NDArray | None]:
         """Yield the residuals of a side's expanded genes by block of cells, in reused memory."""
         if not (needed and len(side.expanded)):
             yield from itertools.repeat(None)
         genes = side.start + side.expanded
-        depth = self.sums.depth.astype(dtype, copy=False)
+        depth = self.sums.depth_in(dtype)
         memory, entries = Strips(len(genes), dtype), Entries(self.counts, genes, self.sample)
         for cell in range(self.begin, self.end, CELL_BLOCK):
             stop = min(cell + CELL_BLOCK, self.end)
@@ -334,14 +343,13 @@ class _Sample:
             )
             yield out
 
-    def sparse_pairs(self, left: _Side, right: _Side, symmetric: bool, total: NDArray) -> None:
+    def sparse_pairs(self, left: Side, right: Side, symmetric: bool, total: NDArray) -> None:
         """Sum products of two sparse genes."""
         if not (len(left.sparse) and len(right.sparse)):
             return
         counts, genes = self.counts, [side.start + side.sparse for side in (left, right)]
-        (left_count, left_mean, _), (_, right_mean, right_residual) = (
-            self.node_sums(g) for g in genes
-        )
+        left_count, left_mean, _ = self.node_sums(left.genes, left.sparse)
+        _, right_mean, right_residual = self.node_sums(right.genes, right.sparse)
         less1, less2 = (
             np.hstack(x).astype(self.sums.precise(total.dtype))
             for x in ((left_mean, left_count), (right_residual, right_mean))
@@ -371,23 +379,30 @@ class _Sample:
                 total,
             )
 
-    def node_sums(self, genes: NDArray[np.int64]) -> tuple[Array, Array, Array]:
-        """Compute factors at the nodes, each (genes, nodes).
+    def node_sums(
+        self, genes: slice, some: NDArray[np.uint64] | None = None
+    ) -> tuple[Array, Array, Array]:
+        """Return factors at the nodes, each (genes, nodes), of a side or some of its genes.
 
         Multiplied by another gene's f_k and summed over nodes, the first gives sum x f f_k s and
         the third sum r f f_k s; the second is mu f.
         """
-        sums = self.sums
-        f = 1 / (1 + np.outer(self.slope[genes], sums.nodes))
-        count = sums.nodes * f * sums.first[genes, self.sample]
-        mu = self.mu[genes, None]
-        return count, mu * f, count - mu * (f @ sums.gram[0, self.sample])
+        key = genes.start, genes.stop
+        if key not in self._node_sums:
+            sums = self.sums
+            f = 1 / (1 + self.slope[genes, None] * sums.nodes)
+            count = sums.nodes * f * sums.first[genes, self.sample]
+            mu = self.mu[genes, None]
+            rest = count - mu * (f @ sums.gram[0, self.sample])
+            self._node_sums[key] = count, mu * f, rest
+        found = self._node_sums[key]
+        return found if some is None else (found[0][some], found[1][some], found[2][some])
 
 
 class _DensePairs:
     """Products of the dense genes of two sides, from strips in which medium genes come first."""
 
-    def __init__(self, left: _Side, right: _Side, symmetric: bool, dtype: DTypeLike) -> None:
+    def __init__(self, left: Side, right: Side, symmetric: bool, dtype: DTypeLike) -> None:
         sides = left, right
         self._positions = left.dense, right.dense
         self._first = [side.n_medium // STRIP for side in sides]  # skips strips of medium genes
@@ -408,10 +423,10 @@ class _Visits:
     Parameters
     ----------
     work : _Sample
-    visited, expanded : _Side
+    visited, expanded : Side
         Sides of the counts and of the residuals.
     skip : ndarray
-        See :meth:`_Side.skip`.
+        See :meth:`Side.skip`.
     layout : (bool, bool)
         Whether the visited side is the right one; whether both are the same and the upper triangle
         is filled.
@@ -422,8 +437,8 @@ class _Visits:
     def __init__(
         self,
         work: _Sample,
-        visited: _Side,
-        expanded: _Side,
+        visited: Side,
+        expanded: Side,
         skip: NDArray[np.int64],
         layout: tuple[bool, bool],
         total: NDArray,
@@ -433,8 +448,8 @@ class _Visits:
         self._entries, self._total = Entries(work.counts, self._genes, work.sample), total
         self.needed = len(self._genes) > 0 and len(expanded.expanded) > 0
         if self.needed:
-            residual = work.node_sums(expanded.start + expanded.expanded)[2].astype(total.dtype)
-            self._mean = work.node_sums(self._genes)[1].astype(total.dtype)
+            residual = work.node_sums(expanded.genes)[2][expanded.expanded].astype(total.dtype)
+            self._mean = work.node_sums(visited.genes)[1][visited.visited].astype(total.dtype)
             self._residual = Strips(len(residual), total.dtype).turn(residual)
 
     def add(self, cells: slice, residuals: NDArray) -> None:
@@ -445,7 +460,7 @@ class _Visits:
                 work.counts.rows,
                 work.counts.values,
                 *self._entries.until(cells.stop),
-                work.sums.depth.astype(self._total.dtype, copy=False),
+                work.sums.depth_in(self._total.dtype),
                 cells.start,
                 work.slope[self._genes],
                 self._skip,
