@@ -159,7 +159,9 @@ def test_one_big_donor_does_not_decide_with_equal_weights(uncertainty):
         assert width[0] < width[1]
 
 
-def test_the_average_over_donors_is_covered_or_flagged_where_size_matters():
+@pytest.fixture(scope="module")
+def correlated_in_large_donors():
+    """Six genes that are correlated in two large donors of eight."""
     rng = np.random.default_rng(0)
     counts, donors = [], []
     for d, n in enumerate([1500, 1500, 150, 150, 150, 150, 150, 150]):
@@ -171,6 +173,27 @@ def test_the_average_over_donors_is_covered_or_flagged_where_size_matters():
     obs = pd.DataFrame({"donor": donors, "depth": 1000.0}, index=np.arange(len(donors)).astype(str))
     adata = ad.AnnData(sparse.csr_matrix(np.concatenate(counts).astype(np.float32)), obs=obs)
     adata.var_names = [f"g{j}" for j in range(30)]
+    return adata
+
+
+@pytest.mark.parametrize("uncertainty", ["hierarchical", "jackknife"])
+@pytest.mark.parametrize("weights", ["information", "equal"])
+def test_weights_are_questioned_on_every_route_unless_they_are_equal(
+    correlated_in_large_donors, uncertainty, weights
+):
+    model = hc.CSCore(correlated_in_large_donors, "donor", depth="depth")
+    options = {"uncertainty": uncertainty, "weights": weights}
+    bit = hc.schema.Flag.WEIGHTS_MATTER.bit
+    of_all = model.fit(**options).dataset["flag"].sel(gene="g0").values & bit > 0
+    of_target = model.fit(target="g0", **options).dataset["flag"].values.ravel() & bit > 0
+    np.testing.assert_array_equal(of_all, of_target)
+    assert of_all.any() == (weights != "equal")
+
+
+def test_the_average_over_donors_is_covered_or_flagged_where_size_matters(
+    correlated_in_large_donors,
+):
+    adata = correlated_in_large_donors
     d = hc.CSCore(adata, "donor", depth="depth").fit().dataset
     matters = d["flag"].values & hc.schema.Flag.WEIGHTS_MATTER.bit > 0
     average = np.expm1(0.49) / np.expm1(0.36 + 0.49) * 2 / 8
