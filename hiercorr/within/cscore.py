@@ -331,8 +331,9 @@ class CSCore(Specified):
             population of donors where a donor's correlation does not depend on its number or depth
             of cells; pairs where equal weights give another average are flagged
             ``weights_matter``. ``"equal"``: the average over donors whatever it depends on, with
-            wider intervals where donors are unequal. ``"information"`` (default of the others):
-            proportional to D, the average over cells.
+            wider intervals where donors are unequal; other uncertainties than ``"hierarchical"``
+            equalise the information of the donors for the median gene of the model only.
+            ``"information"`` (default of the others): proportional to D, the average over cells.
         target : str or sequence of str, optional
             Estimate this gene, or each of these, against all others only; added to the genes if
             they are not among them. Several targets come first among the genes of the result, and
