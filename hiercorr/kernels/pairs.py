@@ -96,7 +96,7 @@ def _leave_out_rows(
     s, _, c = num.shape
     n_sum, d_sum, scale, ratio, m0 = space[0], space[1], space[2], space[3], space[4]
     m1, m2, b2, qm = space[5], space[6], space[7], space[8]
-    within, apart, spread = space[5], space[6], space[7]
+    within, apart, spread = m1, m2, b2  # the same memory, when these are done with
     for t in range(begin, end):
         for u0 in range(0, c, _COLUMNS):
             u1 = min(u0 + _COLUMNS, c)

@@ -97,7 +97,7 @@ def weighted_residuals(rows, values, start, stop, depth, cell0, mu, a, out):
     Rows of `out` are genes, whose entries in these cells are start:stop. The dtype of `out` is the
     precision of the computation.
     """
-    s = depth[cell0 : cell0 + out.shape[1]]
+    s = depth[cell0 : cell0 + out.shape[1]].astype(out.dtype, copy=False)
     mu, a = mu.astype(out.dtype), a.astype(out.dtype)
 
     def genes(begin, end):

@@ -69,7 +69,7 @@ def cross_products(
     upper : bool
         Leave the entries below the diagonal undefined if both slices are equal.
     sides : (Side, Side), optional
-        See :func:`sides_of`; given if there are many samples.
+        See :func:`sides_of`: the same for every sample of a tile; None: found here.
 
     Returns
     -------
@@ -224,6 +224,10 @@ class Side:
 
     Attributes
     ----------
+    genes : slice
+        All genes of the side.
+    n_medium : int
+        Number of medium genes.
     sparse, dense : ndarray of uint64
         Genes with a detection below SPARSE, and of at least DENSE; the others are medium.
     visited : ndarray of uint64
@@ -240,7 +244,7 @@ class Side:
         )
         self.visited = np.concatenate([self.sparse, medium])
         self.expanded = np.concatenate([medium, self.dense])
-        self.n_medium, self.start, self.genes = len(medium), genes.start, genes
+        self.genes, self.n_medium = genes, len(medium)
 
     def skip(self, n: int | None = None) -> NDArray[np.int64]:
         """Count the first expanded genes of the other side that each visited gene leaves out.
@@ -269,7 +273,7 @@ class _Sample:
         depth = self.sums.depth_in(total.dtype)
         out = np.empty(total.shape, total.dtype)
         for cells, block in residual_blocks(
-            counts, depth, self.mu, self.slope, narrow, self.sample, total.dtype
+            counts, self.sums.depth, self.mu, self.slope, narrow, self.sample, total.dtype
         ):
             kernels.sums.narrow_products(
                 counts.rows,
@@ -325,7 +329,7 @@ class _Sample:
         """Yield the residuals of a side's expanded genes by block of cells, in reused memory."""
         if not (needed and len(side.expanded)):
             yield from itertools.repeat(None)
-        genes = side.start + side.expanded
+        genes = side.genes.start + side.expanded
         depth = self.sums.depth_in(dtype)
         memory, entries = Strips(len(genes), dtype), Entries(self.counts, genes, self.sample)
         for cell in range(self.begin, self.end, CELL_BLOCK):
@@ -347,13 +351,12 @@ class _Sample:
         """Sum products of two sparse genes."""
         if not (len(left.sparse) and len(right.sparse)):
             return
-        counts, genes = self.counts, [side.start + side.sparse for side in (left, right)]
-        left_count, left_mean, _ = self.node_sums(left.genes, left.sparse)
-        _, right_mean, right_residual = self.node_sums(right.genes, right.sparse)
-        less1, less2 = (
-            np.hstack(x).astype(self.sums.precise(total.dtype))
-            for x in ((left_mean, left_count), (right_residual, right_mean))
-        )
+        counts, genes = self.counts, [side.genes.start + side.sparse for side in (left, right)]
+        left_count, left_mean, _ = self.node_sums(left.genes)
+        _, right_mean, right_residual = self.node_sums(right.genes)
+        precise = self.sums.precise(total.dtype)
+        less1 = np.hstack((left_mean, left_count))[left.sparse].astype(precise)
+        less2 = np.hstack((right_residual, right_mean))[right.sparse].astype(precise)
         entries = [Entries(counts, g, self.sample) for g in genes]
         for cell in range(self.begin, self.end, SPARSE_BLOCK):
             stop = min(cell + SPARSE_BLOCK, self.end)
@@ -379,10 +382,8 @@ class _Sample:
                 total,
             )
 
-    def node_sums(
-        self, genes: slice, some: NDArray[np.uint64] | None = None
-    ) -> tuple[Array, Array, Array]:
-        """Return factors at the nodes, each (genes, nodes), of a side or some of its genes.
+    def node_sums(self, genes: slice) -> tuple[Array, Array, Array]:
+        """Return factors at the nodes of the genes of a side, each (genes, nodes).
 
         Multiplied by another gene's f_k and summed over nodes, the first gives sum x f f_k s and
         the third sum r f f_k s; the second is mu f.
@@ -395,8 +396,7 @@ class _Sample:
             mu = self.mu[genes, None]
             rest = count - mu * (f @ sums.gram[0, self.sample])
             self._node_sums[key] = count, mu * f, rest
-        found = self._node_sums[key]
-        return found if some is None else (found[0][some], found[1][some], found[2][some])
+        return self._node_sums[key]
 
 
 class _DensePairs:
@@ -443,7 +443,7 @@ class _Visits:
         layout: tuple[bool, bool],
         total: NDArray,
     ) -> None:
-        self._work, self._skip, self._genes = work, skip, visited.start + visited.visited
+        self._work, self._skip, self._genes = work, skip, visited.genes.start + visited.visited
         self._layout = (*layout, visited.visited, expanded.expanded)
         self._entries, self._total = Entries(work.counts, self._genes, work.sample), total
         self.needed = len(self._genes) > 0 and len(expanded.expanded) > 0

@@ -55,15 +55,15 @@ def residual_blocks(
     entries = Entries(counts, genes, sample)
     if fitted is not None:
         m = np.zeros_like(m)
-    s = depth.astype(dtype, copy=False)
     buffer = np.empty(len(m) * min(CELL_BLOCK, end - begin), dtype)
     for cell in range(begin, end, CELL_BLOCK):
         stop = min(cell + CELL_BLOCK, end)
         out = buffer[: len(m) * (stop - cell)].reshape(len(m), stop - cell)
         kernels.sums.weighted_residuals(
-            counts.rows, counts.values, *entries.until(stop), s, cell, m, a, out
+            counts.rows, counts.values, *entries.until(stop), depth, cell, m, a, out
         )
         if fitted is not None:
             cells = slice(cell, stop)
-            kernels.sums.take_off_weighted(out, fitted(genes, cells), s[cells], a.astype(dtype))
+            s = depth[cells].astype(dtype, copy=False)
+            kernels.sums.take_off_weighted(out, fitted(genes, cells), s, a.astype(dtype))
         yield slice(cell, stop), out

@@ -99,7 +99,7 @@ def tiles(
 def parts(
     left: slice, right: slice, n_layers: int, dtype: DTypeLike
 ) -> Iterator[tuple[slice, slice]]:
-    """Split a tile into sub-tiles whose `n_layers` arrays fit in a quarter of the tile memory.
+    """Split a tile into sub-tiles whose `n_layers` arrays fit in an eighth of the tile memory.
 
     Of a tile on the diagonal, only the upper triangle is covered.
     """

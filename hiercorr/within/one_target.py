@@ -139,8 +139,7 @@ def target_table(
         else:
             tile |= inference.pair_table(estimate, plan.confidence, plan.dtype)
     flag[largest > DOMINANT_SHARE] |= Flag.DOMINATED.bit
-    if not plan.silent(n_samples):
-        flag[estimate.weights_matter] |= Flag.WEIGHTS_MATTER.bit
+    flag[estimate.weights_matter] |= Flag.WEIGHTS_MATTER.bit
     if "ci_lower" in tile:
         flag[np.isnan(tile["ci_lower"])] |= Flag.NO_INTERVAL.bit
     if plan.few(n_samples):

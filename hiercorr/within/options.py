@@ -97,7 +97,8 @@ class Plan:
     @property
     def compares_averages(self) -> bool:
         """Return whether to test if equal weights of the donors give another correlation."""
-        return self.estimator == "within" and self.weights != "equal"
+        tested = self.estimator == "within" and self.uncertainty != "none"
+        return tested and self.weights != "equal"
 
     def n_donors(self, n_samples: int) -> int:
         """Return the number of donors."""
