@@ -40,6 +40,42 @@ def test_pair_table_equals_scipy_for_any_df(most):
         np.testing.assert_allclose(out[name], np.where(nothing, np.nan, value), rtol=1e-12)
 
 
+@pytest.mark.parametrize("uncertainty", ["jackknife", "cluster"])
+def test_standard_errors_of_many_pairs_are_the_stated_sums(uncertainty):
+    """Against the documented equations, with more columns than the loops take at once."""
+    rng = np.random.default_rng(3)
+    k, n, m = 6, 3, 600
+    den = rng.uniform(5, 200, (k, n, m))
+    num = 0.3 * den + rng.normal(0, 1, den.shape) * np.sqrt(den)
+    gene_den = rng.uniform(50, 200, (n, k)), rng.uniform(50, 200, (m, k))
+    gene_num = tuple(d * rng.uniform(0.5, 1.5, d.shape) for d in gene_den)
+    noise = np.full(n, 2.0), np.full(m, 2.0)
+    found = pairs.pair_estimate(num, den, gene_num, gene_den, uncertainty, noise)
+    phi = [a.sum(1) / d.sum(1) for a, d in zip(gene_num, gene_den, strict=True)]
+    scale = 1 / np.sqrt(np.outer(*phi))
+    rho = num.sum(0) / den.sum(0) * scale
+    influence = [
+        ((a - p[:, None] * d) / (p * d.sum(1))[:, None]).T
+        for a, d, p in zip(gene_num, gene_den, phi, strict=True)
+    ]
+    x = (num - num.sum(0) / den.sum(0) * den) * scale / den.sum(0)
+    x -= rho / 2 * (influence[0][:, :, None] + influence[1][:, None])
+    share = [
+        pairs.variance_shares(a, d, v) for a, d, v in zip(gene_num, gene_den, noise, strict=True)
+    ]
+    b = (share[0][:, :, None] + share[1][:, None]) / 2
+    if uncertainty == "jackknife":
+        variance = (k - 1) / k * ((x / (1 - b) - (x / (1 - b)).mean(0)) ** 2).sum(0)
+    else:
+        variance = (x**2 / (1 - b)).sum(0)
+    np.testing.assert_allclose(found.correlation, rho, rtol=1e-12)
+    np.testing.assert_allclose(found.se, np.sqrt(variance), rtol=1e-9)
+    np.testing.assert_allclose(found.df, 1 / (b**2).sum(0) - 1, rtol=1e-9)
+    np.testing.assert_allclose(found.largest_share, den.max(0) / den.sum(0), rtol=1e-6)
+    assert (found.carrying == k).all()
+    assert not found.weights_matter.any()  # not asked for
+
+
 def test_bootstrap_draws():
     draws = inference.bootstrap_draws(3, 500, 1)
     assert (draws.sum(1) == 3).all()
